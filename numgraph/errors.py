@@ -1,0 +1,35 @@
+"""One wording for every error: the operation, what is wrong with which value, and what to do about it.
+
+Each function builds an exception for the caller to raise, so that the traceback ends in the caller's line.
+"""
+
+from __future__ import annotations
+
+
+def _text(op: str, problem: str, fix: str) -> str:
+    return f"{op}: {problem}; {fix}" if fix else f"{op}: {problem}"
+
+
+def bad_value(op: str, problem: str, fix: str = "") -> ValueError:
+    """A value or shape that the operation cannot take: ``bad_value("Graph", "src[3] is 7, num_src is 5", "ids run from 0 to 4")``."""
+    return ValueError(_text(op, problem, fix))
+
+
+def bad_type(op: str, problem: str, fix: str = "") -> TypeError:
+    """A type or dtype that the operation cannot take."""
+    return TypeError(_text(op, problem, fix))
+
+
+def bad_index(op: str, problem: str, fix: str = "") -> IndexError:
+    """An id outside its range."""
+    return IndexError(_text(op, problem, fix))
+
+
+def unknown(op: str, what: str, name: object, known: object) -> ValueError:
+    """A name that is not in a table: says which names are."""
+    return ValueError(_text(op, f"unknown {what} {name!r}", f"choose from {', '.join(map(repr, known))}"))
+
+
+def missing(op: str, what: str, fix: str) -> ModuleNotFoundError:
+    """An optional dependency or a file that is not here."""
+    return ModuleNotFoundError(_text(op, what, fix))
