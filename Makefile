@@ -1,0 +1,49 @@
+# Two commands are enough: `make train` and `make test`. Both set up .venv first, and again whenever pyproject.toml changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test test-bounds lint format bench docs clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: PYTHON=python3.12 (interpreter of .venv), ARGS='...' (more arguments for train, test, bench)"
+
+install: $(STAMP) ## .venv with the package (editable) and all that its tests need
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "numgraph needs Python 3.11 or newer: make PYTHON=python3.12 install"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(STAMP)
+
+train: $(STAMP) ## train a GCN on the digits (ARGS='--dataset karate --model gat')
+	$(BIN)/numgraph train $(ARGS)
+
+test: $(STAMP) ## the test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+test-bounds: $(STAMP) ## the kernels' tests with Numba's bounds checks (its own cache: the check is no part of Numba's cache key)
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds NUMGRAPH_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds $(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## time the kernels on this machine
+	$(BIN)/numgraph bench $(ARGS)
+
+docs: $(STAMP) ## API pages in site/
+	$(BIN)/pdoc --docformat numpy --math --output-directory site numgraph
+
+clean: ## remove .venv and every cache
+	rm -rf $(VENV) site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
