@@ -1,0 +1,95 @@
+"""Matrix products: np.matmul in all its shapes, SciPy's sparse matrices as constant operands, and einsum."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from numgraph.dense.elementwise import unbroadcast
+from numgraph.errors import bad_type, bad_value
+from numgraph.tape import record, unwrap
+from numgraph.tensor import rule
+
+
+def is_sparse(x: Any) -> bool:
+    """A SciPy sparse matrix or array; does not import scipy.sparse, whoever made one has."""
+    module = sys.modules.get("scipy.sparse")
+    return module is not None and module.issparse(x)
+
+
+@rule(np.matmul)
+def matmul(a: Any, b: Any) -> Any:
+    """The matrix product a @ b with NumPy's rules: [.., n, k] @ [.., k, m] → [.., n, m], leading axes broadcast; a vector is a row on
+    the left and a column on the right, and its axis disappears.
+
+    Either operand may be a constant SciPy sparse matrix (the other is then a vector or a matrix); it stays sparse in the gradient too.
+    """
+    shapes = tuple(a.shape), tuple(b.shape)
+    if not shapes[0] or not shapes[1] or shapes[0][-1] != shapes[1][-2 if len(shapes[1]) > 1 else 0]:
+        raise bad_value(
+            "matmul", f"shapes {shapes[0]} and {shapes[1]} do not fit", "the last axis of a is as long as the second to last of b"
+        )
+    if is_sparse(a) or is_sparse(b):
+        return _sparse_matmul(a, b)
+    return record("matmul", (a, b), np.matmul(unwrap(a), unwrap(b)), _matmul_vjp)
+
+
+def _matmul_vjp(g: Any, operands: Any, y: Any, needs: Any) -> tuple[Any, Any]:
+    a, b = operands
+    shape_a, shape_b = a.shape, b.shape
+    if a.ndim == 1:
+        a, g = np.reshape(a, (1, -1)), np.expand_dims(g, -1 if b.ndim == 1 else -2)
+    if len(shape_b) == 1:
+        b, g = np.reshape(b, (-1, 1)), np.expand_dims(g, -1)
+    if b.ndim == 2 and a.ndim > 2:  # one matrix for every batch: a single product
+        a, g = np.reshape(a, (-1, a.shape[-1])), np.reshape(g, (math.prod(g.shape[:-1]), g.shape[-1]))
+    into_a = np.reshape(unbroadcast(g @ np.swapaxes(b, -1, -2), a.shape), shape_a) if needs[0] else None
+    into_b = np.reshape(unbroadcast(np.swapaxes(a, -1, -2) @ g, b.shape), shape_b) if needs[1] else None
+    return into_a, into_b
+
+
+def _sparse_matmul(a: Any, b: Any) -> Any:
+    if is_sparse(a) and is_sparse(b):
+        return a @ b
+    dense = b if is_sparse(a) else a
+    if dense.ndim > 2:
+        raise bad_value("matmul", f"a sparse matrix times an array of shape {dense.shape}", "the dense operand is a vector or a matrix")
+    y = unwrap(a) @ unwrap(b)
+    if is_sparse(a):
+        return record("matmul", (a, b), y, lambda g, xs, y, needs: (None, _sparse_matmul(xs[0].T, g)))
+    return record("matmul", (a, b), y, lambda g, xs, y, needs: (_sparse_matmul(g, xs[1].T), None))
+
+
+@rule(np.dot)
+def dot(a: Any, b: Any, out: Any = None) -> Any:
+    if out is not None or np.ndim(b) > 2:
+        raise bad_type("dot", f"shapes {np.shape(a)} and {np.shape(b)}, out={out}", "use np.matmul for more than two axes")
+    return a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else matmul(a, b)
+
+
+@rule(np.einsum)
+def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
+    """np.einsum in its explicit form, ``"nhf,hf->nh"``: no ellipsis, no letter twice in one operand."""
+    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if not arrow or "." in subscripts or any(len(set(term)) < len(term) for term in (*terms, output)) or len(terms) != len(operands):
+        raise bad_value("einsum", f"{subscripts!r} for {len(operands)} operands", "write every axis and the result, as in 'nhf,hf->nh'")
+    sizes = {letter: n for term, x in zip(terms, operands) for letter, n in zip(term, np.shape(x))}
+
+    def vjp(g: Any, xs: Any, y: Any, needs: Any) -> list[Any]:
+        grads: list[Any] = []
+        for i, term in enumerate(terms):
+            if not needs[i]:
+                grads.append(None)
+                continue
+            others = [(t, x) for k, (t, x) in enumerate(zip(terms, xs)) if k != i]
+            known = "".join(letter for letter in term if letter in output or any(letter in t for t, _ in others))
+            d = np.einsum(f"{','.join([output, *[t for t, _ in others]])}->{known}", g, *[x for _, x in others], **options)
+            wide = np.reshape(d, [sizes[letter] if letter in known else 1 for letter in term])
+            grads.append(np.broadcast_to(wide, xs[i].shape))
+        return grads
+
+    return record("einsum", operands, np.einsum(subscripts, *map(unwrap, operands), **options), vjp)

@@ -1,0 +1,110 @@
+"""Elementwise rules: every row of the table of elementary functions, and the sum that undoes broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from numgraph.elementary import BY_FUNCTION, COMPOSED, TABLE, Row
+from numgraph.errors import bad_type
+from numgraph.tape import record, unwrap
+from numgraph.tensor import rule
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum ``g`` over the axes along which an array of ``shape`` was broadcast; float16 is summed in float32."""
+    if g.shape == shape:
+        return g
+    extra = g.ndim - len(shape)
+    axes = (*range(extra), *[extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1])
+    if g.dtype == np.float16:
+        return np.reshape(np.sum(g.astype(np.float32), axis=axes), shape).astype(np.float16)
+    return np.reshape(np.sum(g, axis=axes), shape)
+
+
+def _power_base(g: Any, y: Any, x: Any, p: Any) -> Any:
+    """The exponents that people write, without logarithms and without a power where a product will do."""
+    if not isinstance(p, int | float):
+        return TABLE["power"].vjp(g, y, x, p)[0]  # type: ignore[misc]
+    if p == 2:
+        return g * (2 * x)
+    return g * 0 if p == 0 else g * (p * x ** (p - 1))
+
+
+# Derivatives by operand, for the rows whose operands are often constants: the table's function gives all of them at once.
+BY_OPERAND: dict[str, tuple[Callable[..., Any] | None, ...]] = {
+    "subtract": (lambda g, y, a, b: g, lambda g, y, a, b: -g),
+    "multiply": (lambda g, y, a, b: g * b, lambda g, y, a, b: g * a),
+    "divide": (lambda g, y, a, b: g / b, lambda g, y, a, b: -g * (y / b)),
+    "power": (_power_base, lambda g, y, x, p: TABLE["power"].vjp(g, y, x, p)[1]),  # type: ignore[misc]
+    "maximum": (
+        lambda g, y, a, b: np.where(a == b, g * 0.5, np.where(a > b, g, 0)),
+        lambda g, y, a, b: np.where(a == b, g * 0.5, np.where(a > b, 0, g)),
+    ),
+    "minimum": (
+        lambda g, y, a, b: np.where(a == b, g * 0.5, np.where(a < b, g, 0)),
+        lambda g, y, a, b: np.where(a == b, g * 0.5, np.where(a < b, 0, g)),
+    ),
+    "where": (None, lambda g, y, c, a, b: np.where(c, g, 0), lambda g, y, c, a, b: np.where(c, 0, g)),
+    "logaddexp": (
+        lambda g, y, a, b: g * TABLE["sigmoid"](a - b),
+        lambda g, y, a, b: g * TABLE["sigmoid"](b - a),
+    ),
+}
+
+
+def _replay(row: Row) -> Callable[..., Sequence[Any]] | None:
+    every, single = row.vjp, BY_OPERAND.get(row.name)
+    if every is None:
+        return None
+
+    def vjp(g: Any, operands: Sequence[Any], y: Any, needs: Sequence[bool]) -> list[Any]:
+        if single is not None:
+            grads: Sequence[Any] = [f(g, y, *operands) if f is not None and need else None for f, need in zip(single, needs)]
+        else:
+            grads = every(g, y, *operands)
+        return [unbroadcast(d, x.shape) if need and d is not None else None for d, x, need in zip(grads, operands, needs)]
+
+    return vjp
+
+
+_REPLAYS = {name: _replay(row) for name, row in TABLE.items()}
+
+
+@rule("elementary")
+def elementwise(row: Row, *operands: Any, **options: Any) -> Any:
+    """Evaluate a row of the table on arrays and Tensors that broadcast."""
+    if options:
+        raise bad_type(row.name, f"the option {next(iter(options))}= is not possible where an operand is a Tensor", "leave it out")
+    if row.name == "where" and len(operands) == 1:
+        return np.where(*map(unwrap, operands))
+    return record(row.name, operands, row.evaluate(*map(unwrap, operands)), _REPLAYS[row.name])
+
+
+for _function, _row in BY_FUNCTION.items():
+    rule(_function)(partial(elementwise, _row))
+for _function, _composed in COMPOSED.items():
+    rule(_function)(_composed)
+
+
+# Functions whose value does not depend smoothly on their argument: plain arrays (or numbers) of the detached data.
+_DETACHED: tuple[Any, ...] = (
+    *(np.shape, np.ndim, np.size, np.result_type, np.zeros_like, np.ones_like, np.empty_like, np.full_like),
+    *(np.argmax, np.argmin, np.argsort, np.nonzero, np.flatnonzero, np.count_nonzero, np.any, np.all, np.searchsorted),
+    *(np.array_equal, np.allclose, np.isclose, np.shares_memory, np.may_share_memory, np.iscomplexobj),
+    *(np.array_repr, np.array_str, np.array2string, np.save, np.rint, np.trunc, np.round, np.signbit),
+)
+
+
+def _detached(function: Any) -> Callable[..., Any]:
+    def call(*args: Any, **options: Any) -> Any:
+        return function(*map(unwrap, args), **{name: unwrap(x) for name, x in options.items()})
+
+    return call
+
+
+for _function in _DETACHED:
+    rule(_function)(_detached(_function))
