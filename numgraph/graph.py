@@ -12,12 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numgraph.compiling import njit
-from numgraph.errors import bad_index, bad_type, bad_value
-from numgraph.sorting import Adjacency, Ids, frozen, group
-
-INT32_LIMIT = 2**31 - 1
-"""Graphs with as many nodes or edges as this, or more, have int64 ids; smaller ones int32."""
+from numgraph import transforms
+from numgraph.errors import bad_type, bad_value, unknown
+from numgraph.sorting import Adjacency, Ids, checked_ids, expanded, frozen, given_ids, group, ids_dtype, node_count, one_past
 
 SRC, DST = 0, 1
 
@@ -45,9 +42,8 @@ class _Edges:
                 ids = self.columns[side]
                 if ids is None:
                     rows = self.adjacencies[side]
-                    assert rows is not None and rows.ordered
-                    ids = frozen(np.repeat(np.arange(rows.num_rows, dtype=rows.indptr.dtype), np.diff(rows.indptr)))
-                    self.columns[side] = ids
+                    assert rows is not None
+                    ids = self.columns[side] = expanded(rows.indptr)
         return ids
 
     def adjacency(self, side: int) -> Adjacency:
@@ -95,7 +91,7 @@ class Graph:
         num_src: int | None = None,
         num_dst: int | None = None,
     ) -> None:
-        sources, destinations = _given_ids("Graph", "src", src), _given_ids("Graph", "dst", dst)
+        sources, destinations = given_ids("Graph", "src", src), given_ids("Graph", "dst", dst)
         if len(sources) != len(destinations):
             raise bad_value(
                 "Graph",
@@ -111,16 +107,16 @@ class Graph:
         if num_src is None and num_dst is None:
             names = ("num_nodes", "num_nodes")
             if num_nodes is None:
-                num_nodes = max(_one_past("Graph", "src", sources), _one_past("Graph", "dst", destinations))
-            count_src = count_dst = _count("Graph", "num_nodes", num_nodes)
+                num_nodes = max(one_past("Graph", "src", sources), one_past("Graph", "dst", destinations))
+            count_src = count_dst = node_count("Graph", "num_nodes", num_nodes)
         else:
             names = ("num_src", "num_dst")
-            count_src = _one_past("Graph", "src", sources) if num_src is None else _count("Graph", "num_src", num_src)
-            count_dst = _one_past("Graph", "dst", destinations) if num_dst is None else _count("Graph", "num_dst", num_dst)
-        dtype = _ids_dtype(count_src, count_dst, len(sources))
+            count_src = one_past("Graph", "src", sources) if num_src is None else node_count("Graph", "num_src", num_src)
+            count_dst = one_past("Graph", "dst", destinations) if num_dst is None else node_count("Graph", "num_dst", num_dst)
+        dtype = ids_dtype(count_src, count_dst, len(sources))
         columns: list[Ids | None] = [
-            _checked("Graph", "src", sources, names[0], count_src, dtype),
-            _checked("Graph", "dst", destinations, names[1], count_dst, dtype),
+            checked_ids("Graph", "src", sources, names[0], count_src, dtype),
+            checked_ids("Graph", "dst", destinations, names[1], count_dst, dtype),
         ]
         self._edges, self._out = _Edges((count_src, count_dst), columns, [None, None]), SRC
 
@@ -142,8 +138,8 @@ class Graph:
 
     @classmethod
     def _from_rows(cls, op: str, side: int, indptr: ArrayLike, indices: ArrayLike, count_name: str, count: int) -> Graph:
-        others = _given_ids(op, "indices", indices)
-        starts = _given_ids(op, "indptr", indptr).astype(np.int64)
+        others = given_ids(op, "indices", indices)
+        starts = given_ids(op, "indptr", indptr).astype(np.int64)
         if len(starts) == 0:
             raise bad_value(op, "indptr is empty", "it has one entry more than there are rows; [0] for a graph without nodes")
         if starts[0] != 0:
@@ -159,13 +155,83 @@ class Graph:
             i = int(descents[0])
             raise bad_value(op, f"indptr[{i + 1}] is {starts[i + 1]}, less than indptr[{i}], {starts[i]}", "row starts must not decrease")
         counts = [0, 0]
-        counts[side], counts[1 - side] = len(starts) - 1, _count(op, count_name, count)
-        dtype = _ids_dtype(*counts, len(others))
+        counts[side], counts[1 - side] = len(starts) - 1, node_count(op, count_name, count)
+        dtype = ids_dtype(*counts, len(others))
         columns: list[Ids | None] = [None, None]
-        columns[1 - side] = ids = _checked(op, "indices", others, count_name, counts[1 - side], dtype)
+        columns[1 - side] = ids = checked_ids(op, "indices", others, count_name, counts[1 - side], dtype)
         adjacencies: list[Adjacency | None] = [None, None]
         adjacencies[side] = Adjacency(frozen(starts.astype(dtype)), ids, ordered=True)
         return cls._sharing(_Edges((counts[SRC], counts[DST]), columns, adjacencies), SRC)
+
+    @classmethod
+    def from_scipy(cls, A: Any) -> Graph:
+        """Graph of a SciPy sparse array or matrix of any format: the entry ``A[u, v] != 0`` is the edge u → v.
+
+        Duplicate entries are summed and explicit zeros are no edges, as everywhere in SciPy. Edge ids follow the rows, then the columns:
+        they are the order of ``A.data`` for a CSR array after ``A.sum_duplicates()`` and ``A.eliminate_zeros()``.
+        """
+        from scipy.sparse import issparse
+
+        if not issparse(A):
+            raise bad_type("Graph.from_scipy", f"A is a {type(A).__name__}", "give a SciPy sparse array, as csr_array(A)")
+        if A.ndim != 2:
+            raise bad_value("Graph.from_scipy", f"A has shape {list(A.shape)}", "A needs two axes, [num_src, num_dst]")
+        try:  # SciPy's compiled conversions trust the index arrays
+            if A.format == "coo":
+                cls(A.row, A.col, num_src=A.shape[0], num_dst=A.shape[1])
+            elif hasattr(A, "check_format"):
+                A.check_format(full_check=True)
+        except (ValueError, IndexError) as error:
+            raise bad_value("Graph.from_scipy", f"A is damaged ({error})", "build A anew") from error
+        rows = A.tocsr()
+        if not rows.has_canonical_format or not np.all(rows.data != 0):
+            rows = rows.copy()
+            rows.sum_duplicates()
+            rows.eliminate_zeros()
+        return cls.from_csr(rows.indptr, rows.indices, num_dst=A.shape[1])
+
+    @classmethod
+    def from_edge_index(cls, edge_index: ArrayLike, num_nodes: int | None = None) -> Graph:
+        """Graph of an integer array [2, num_edges], sources above destinations, as PyTorch Geometric has it; also a CPU tensor."""
+        ids = given_ids("Graph.from_edge_index", "edge_index", edge_index, axes=2)
+        if ids.shape[0] != 2:
+            fix = "transpose it" if ids.shape[1] == 2 else "its rows are the sources and the destinations"
+            raise bad_value("Graph.from_edge_index", f"edge_index has shape {list(ids.shape)}, it must be [2, num_edges]", fix)
+        return cls(ids[0], ids[1], num_nodes)
+
+    @classmethod
+    def from_networkx(cls, G: Any) -> Graph:
+        """Graph of a NetworkX graph: node i is the i-th of ``G.nodes``, edge e the e-th of ``G.edges``; parallel edges are kept.
+
+        Undirected edges go both ways: after all of ``G.edges`` come their reverses, in the same order, without those of self loops.
+        """
+        if not all(hasattr(G, name) for name in ("nodes", "edges", "is_directed")):
+            raise bad_type("Graph.from_networkx", f"G is a {type(G).__name__}", "give a networkx graph")
+        number = {node: i for i, node in enumerate(G.nodes())}
+        ends = np.array([(number[u], number[v]) for u, v in G.edges()], np.int64).reshape(-1, 2)
+        if not G.is_directed():
+            ends = np.concatenate([ends, ends[ends[:, 0] != ends[:, 1], ::-1]])
+        return cls(ends[:, 0], ends[:, 1], len(number))
+
+    @classmethod
+    def from_dgl(cls, G: Any) -> Graph:
+        """Graph of a DGL graph on the CPU with one edge type (also a bipartite one, or a block); edge ids are kept."""
+        if not all(hasattr(G, name) for name in ("edges", "canonical_etypes", "num_nodes")):
+            raise bad_type("Graph.from_dgl", f"G is a {type(G).__name__}", "give a dgl.DGLGraph")
+        if len(G.canonical_etypes) != 1:
+            raise bad_value("Graph.from_dgl", f"G has {len(G.canonical_etypes)} edge types", "give one, G[source, edge, destination]")
+        src, dst = G.edges(order="eid")
+        source, _, destination = G.canonical_etypes[0]
+        if getattr(G, "is_block", False):  # a block's two sets of nodes may share a type name
+            return cls(src, dst, num_src=G.num_src_nodes(), num_dst=G.num_dst_nodes())
+        return cls(src, dst, num_src=G.num_nodes(source), num_dst=G.num_nodes(destination))
+
+    @classmethod
+    def _of(cls, src: NDArray[Any], dst: NDArray[Any], num_src: int, num_dst: int) -> Graph:
+        """Graph that keeps `src` and `dst`, known to be in range and held by nobody else."""
+        dtype = ids_dtype(num_src, num_dst, len(src))
+        columns: list[Ids | None] = [frozen(src.astype(dtype, copy=False)), frozen(dst.astype(dtype, copy=False))]
+        return cls._sharing(_Edges((num_src, num_dst), columns, [None, None]), SRC)
 
     @classmethod
     def _sharing(cls, edges: _Edges, out: int) -> Graph:
@@ -234,68 +300,79 @@ class Graph:
         """[num_src] number of out-edges of each source."""
         return np.diff(self.out_edges.indptr).astype(np.int64)
 
+    def add_self_loops(self) -> Graph:
+        """The graph with one more edge v → v for every node v, also where there is one: ids num_edges … num_edges + num_nodes - 1."""
+        loops = np.arange(self._square("add_self_loops"), dtype=self.src.dtype)
+        return self._of(np.concatenate([self.src, loops]), np.concatenate([self.dst, loops]), self.num_src, self.num_dst)
+
+    def remove_self_loops(self) -> Graph:
+        """The graph without edges v → v; the other edges keep their order."""
+        self._square("remove_self_loops")
+        kept = self.src != self.dst
+        return self._of(self.src[kept], self.dst[kept], self.num_src, self.num_dst)
+
+    def coalesce(self) -> Graph:
+        """The graph with parallel edges merged into one; edges are ordered by destination, then source."""
+        rows = transforms.merged(self.out_edges, self.num_dst)
+        return self._sharing(_Edges((self.num_src, self.num_dst), [rows.indices, None], [None, rows]), SRC)
+
+    def to_bidirected(self) -> Graph:
+        """The graph with the reverse of every edge, without parallel edges; edges are ordered by destination, then source."""
+        num_nodes = self._square("to_bidirected")
+        both = self._of(np.concatenate([self.src, self.dst]), np.concatenate([self.dst, self.src]), num_nodes, num_nodes)
+        return both.coalesce()
+
+    def subgraph(self, nodes: ArrayLike) -> Graph:
+        """The edges between `nodes`, in their old order; node i of the new graph is ``nodes[i]`` of this one.
+
+        nodes: [num_nodes of the new graph] distinct node ids.
+        """
+        num_nodes = self._square("subgraph")
+        given = given_ids("Graph.subgraph", "nodes", nodes)
+        kept = checked_ids("Graph.subgraph", "nodes", given, "num_nodes", num_nodes, self.src.dtype)
+        numbers = transforms.numbering(kept, num_nodes)
+        repeats = np.flatnonzero(numbers[kept] != np.arange(len(kept)))
+        if len(repeats):
+            first, node = int(repeats[0]), kept[repeats[0]]
+            raise bad_value("Graph.subgraph", f"nodes[{first}] and nodes[{numbers[node]}] are both {node}", "give each node once")
+        src, dst = numbers[self.src], numbers[self.dst]
+        inside = (src >= 0) & (dst >= 0)
+        return self._of(src[inside], dst[inside], len(kept), len(kept))
+
+    def reorder(self, method: str) -> tuple[Graph, Ids]:
+        """The graph with its nodes renumbered, so that kernels find more of what they read in cache, and the permutation used.
+
+        Node i of the new graph is node ``permutation[i]`` of this one: take node data along as ``x[permutation]``. Edges keep their ids.
+
+        method : "rcm" (reverse Cuthill-McKee: neighbours get close numbers) or "degree" (many neighbours first); edge directions,
+            parallel edges and multiplicities play no part in either
+        """
+        num_nodes = self._square("reorder")
+        if method not in transforms.ORDERS:
+            raise unknown("Graph.reorder", "method", method, transforms.ORDERS)
+        order = transforms.ORDERS[method](self.to_bidirected().in_edges)
+        permutation = frozen(order.astype(self.src.dtype))
+        numbers = transforms.numbering(permutation, num_nodes)
+        return self._of(numbers[self.src], numbers[self.dst], num_nodes, num_nodes), permutation
+
+    def __copy__(self) -> Graph:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        out, into = (self._edges.adjacencies[side] for side in (self._out, 1 - self._out))
+        if out is not None and out.ordered:
+            return _unpickled, ("from_csr", out.indptr, out.indices, {"num_dst": self.num_dst})
+        if into is not None and into.ordered:
+            return _unpickled, ("from_csc", into.indptr, into.indices, {"num_src": self.num_src})
+        return _unpickled, (None, self.src, self.dst, {"num_src": self.num_src, "num_dst": self.num_dst})
+
     def __repr__(self) -> str:
         nodes = f"num_nodes={self.num_src}" if self.num_src == self.num_dst else f"num_src={self.num_src}, num_dst={self.num_dst}"
         return f"Graph({nodes}, num_edges={self.num_edges})"
 
 
-def _given_ids(op: str, name: str, values: ArrayLike) -> NDArray[Any]:
-    """`values` as an array of one axis with an integer dtype."""
-    try:
-        ids = np.asarray(values)
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise bad_type(op, f"{name} cannot be read as an array of integers ({error})", f"give {name} as one array of node ids") from error
-    if ids.ndim != 1:
-        raise bad_value(op, f"{name} has shape {list(ids.shape)}", "ids have one axis, an entry for each edge or row")
-    if ids.size == 0 and ids.dtype.kind == "f":  # np.asarray([]) is a float array
-        return ids.astype(np.int64)
-    if ids.dtype.kind not in "iu":
-        fix = "for a mask use np.flatnonzero(mask)" if ids.dtype.kind == "b" else f"cast it, as in {name}.astype(np.int64)"
-        raise bad_type(op, f"{name} is {ids.dtype}, ids must be integers", fix)
-    return ids
-
-
-def _count(op: str, name: str, value: object) -> int:
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise bad_type(op, f"{name} is {value!r}, of type {type(value).__name__}", "give a whole number")
-    count = int(value.__index__())
-    if not 0 <= count < 2**63 - 1:
-        raise bad_value(op, f"{name} is {count}", "a number of nodes is between 0 and 2**63 - 2")
-    return count
-
-
-def _one_past(op: str, name: str, ids: NDArray[Any]) -> int:
-    """One more than the largest id; at least 0, so that a negative id is found by the check that follows."""
-    largest = int(ids.max()) if len(ids) else -1
-    if largest >= 2**63 - 2:
-        raise bad_index(op, f"{name}[{int(ids.argmax())}] is {largest}", "ids must be below 2**63 - 2")
-    return max(largest + 1, 0)
-
-
-def _ids_dtype(*counts: int) -> np.dtype[Any]:
-    return np.dtype(np.int32 if max(counts) < INT32_LIMIT else np.int64)
-
-
-def _checked(op: str, name: str, ids: NDArray[Any], count_name: str, count: int, dtype: np.dtype[Any]) -> Ids:
-    """A read-only copy of `ids` in `dtype`, all of them within ``0 … count - 1``."""
-    plain = ids if ids.dtype in (np.int32, np.int64) else ids.astype(np.int64)  # uint64 from 2**63 on turns negative, and is found
-    plain = np.require(plain, requirements="CA").view()
-    plain.flags.writeable = False  # one compiled version for read-only and writeable arrays
-    copy = np.empty(len(ids), dtype)
-    position = _copy_until_bad(plain, count, copy)
-    if position < len(ids):
-        given = f"{count_name} is {count}"
-        fix = f"ids run from 0 to {count - 1}" if count else f"so there can be no edges; give a larger {count_name}"
-        raise bad_index(op, f"{name}[{position}] is {ids[position]}, {given}", fix)
-    return frozen(copy)
-
-
-@njit()
-def _copy_until_bad(ids, count, copy):
-    """Copy ids, each read once so that nobody can change it in between; the position of the first outside 0 … count - 1, or len(ids)."""
-    for i in range(len(ids)):
-        value = np.int64(ids[i])
-        if value < 0 or value >= count:
-            return i
-        copy[i] = value
-    return len(ids)
+def _unpickled(constructor: str | None, first: Ids, second: Ids, counts: dict[str, int]) -> Graph:
+    return (getattr(Graph, constructor) if constructor else Graph)(first, second, **counts)

@@ -1,4 +1,4 @@
-"""Adjacency, a compressed half of a graph, and the counting sort that builds it from pairs of ids in O(edges + rows).
+"""Arrays of ids: checked once, and grouped to an `Adjacency` by a counting sort in O(edges + rows).
 
 The sort is stable, so its result is unique: within a row edges stay in edge-id order, whatever the number of threads.
 The parallel sort first deals the edges out to a few hundred buckets of neighbouring rows, then sorts each bucket in cache.
@@ -12,16 +12,20 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from numgraph import threads
 from numgraph.compiling import njit
+from numgraph.errors import bad_index, bad_type, bad_value
 
 Ids = NDArray[np.signedinteger[Any]]
 T = TypeVar("T")
 
-BUCKETS = 512
-"""Buckets of the parallel sort, at most: three write streams each must stay within the 768 lines of a 48 KiB L1 cache, roughly."""
+INT32_LIMIT = 2**31 - 1
+"""Graphs with as many nodes or edges as this, or more, have int64 ids; smaller ones int32."""
+
+BUCKETS = 256
+"""Buckets of the parallel sort, at most. Three write streams each fit a 48 KiB L1 cache; with 512 dealing takes 2.7 times as long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +82,75 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
+def given_ids(op: str, name: str, values: ArrayLike, axes: int = 1) -> NDArray[Any]:
+    """`values` as an array of so many axes with an integer dtype."""
+    try:
+        ids = np.asarray(values)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise bad_type(op, f"{name} cannot be read as an array of integers ({error})", f"give {name} as one array of node ids") from error
+    if ids.ndim != axes:
+        raise bad_value(op, f"{name} has shape {list(ids.shape)}", f"it must have {axes} {'axis' if axes == 1 else 'axes'}")
+    if ids.size == 0 and ids.dtype.kind == "f":  # np.asarray([]) is a float array
+        return ids.astype(np.int64)
+    if ids.dtype.kind not in "iu":
+        fix = "for a mask use np.flatnonzero(mask)" if ids.dtype.kind == "b" else f"cast it, as in {name}.astype(np.int64)"
+        raise bad_type(op, f"{name} is {ids.dtype}, ids must be integers", fix)
+    return ids
+
+
+def node_count(op: str, name: str, value: Any) -> int:
+    """`value` as a number of nodes."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise bad_type(op, f"{name} is {value!r}, of type {type(value).__name__}", "give a whole number")
+    count = int(value.__index__())
+    if not 0 <= count < 2**63 - 1:
+        raise bad_value(op, f"{name} is {count}", "a number of nodes is between 0 and 2**63 - 2")
+    return count
+
+
+def one_past(op: str, name: str, ids: NDArray[Any]) -> int:
+    """One more than the largest id; at least 0, so that a negative id is found by the check that follows."""
+    largest = int(ids.max()) if len(ids) else -1
+    if largest >= 2**63 - 2:
+        raise bad_index(op, f"{name}[{int(ids.argmax())}] is {largest}", "ids must be below 2**63 - 2")
+    return max(largest + 1, 0)
+
+
+def ids_dtype(*counts: int) -> np.dtype[Any]:
+    """dtype of all ids and positions of a graph with these numbers of nodes and edges."""
+    return np.dtype(np.int32 if max(counts) < INT32_LIMIT else np.int64)
+
+
+def checked_ids(op: str, name: str, ids: NDArray[Any], count_name: str, count: int, dtype: np.dtype[Any]) -> Ids:
+    """A read-only copy of `ids` in `dtype`, all of them within ``0 … count - 1``."""
+    plain = ids if ids.dtype in (np.int32, np.int64) else ids.astype(np.int64)  # uint64 from 2**63 on turns negative, and is found
+    plain = np.require(plain, requirements=["C", "A"]).view()
+    plain.flags.writeable = False  # one compiled version for read-only and writeable arrays
+    copy = np.empty(len(ids), dtype)
+    position = _copy_until_bad(plain, count, copy)
+    if position < len(ids):
+        given = f"{count_name} is {count}"
+        fix = f"ids run from 0 to {count - 1}" if count else f"so there can be no edges; give a larger {count_name}"
+        raise bad_index(op, f"{name}[{position}] is {ids[position]}, {given}", fix)
+    return frozen(copy)
+
+
+@njit()
+def _copy_until_bad(ids, count, copy):
+    """Copy ids, each read once so that nobody can change it in between; the position of the first outside 0 … count - 1, or len(ids)."""
+    for i in range(len(ids)):
+        value = np.int64(ids[i])
+        if value < 0 or value >= count:
+            return i
+        copy[i] = value
+    return len(ids)
+
+
+def expanded(indptr: Ids) -> Ids:
+    """[num_edges] the row of each position."""
+    return frozen(np.repeat(np.arange(len(indptr) - 1, dtype=indptr.dtype), np.diff(indptr)))
+
+
 def group(keys: Ids, values: Ids, num_rows: int) -> Adjacency:
     """Adjacency whose row r holds the edges with ``keys[edge] == r``, and `values` as the other ends.
 
@@ -126,12 +199,19 @@ def sort_serial(keys, values, indptr, indices, edge_ids):
 
 
 @njit()
+def _count_buckets(keys, first, last, shift, counts):
+    """Add to counts[bucket] the number of edges first … last - 1 in each bucket."""
+    for i in range(first, last):
+        counts[np.uintp(keys[i]) >> shift] += 1
+
+
+@njit()
 def _deal(keys, values, first, last, shift, cursors, bucket_keys, indices, edge_ids):
     """Place edges first … last - 1 behind their bucket's cursor, in order."""
     for i in range(first, last):
-        bucket = keys[i] >> shift
-        place = cursors[bucket]
-        cursors[bucket] = place + 1
+        bucket = np.uintp(keys[i]) >> shift
+        place = np.uintp(cursors[bucket])  # unsigned, for Numba spares the test for negative positions then
+        cursors[bucket] = place + np.uintp(1)
         bucket_keys[place] = keys[i]
         indices[place] = values[i]
         edge_ids[place] = i
@@ -142,7 +222,7 @@ def _sort_bucket(start, stop, first_row, rows, bucket_keys, cursors, kept_values
     """Counting sort of positions start … stop - 1, whose keys are first_row … first_row + rows - 1; writes those rows' starts."""
     cursors[:rows] = 0
     for i in range(start, stop):
-        cursors[bucket_keys[i] - first_row] += 1
+        cursors[np.uintp(bucket_keys[i] - first_row)] += 1
         kept_values[i - start] = indices[i]
         kept_ids[i - start] = edge_ids[i]
     place = start
@@ -152,30 +232,31 @@ def _sort_bucket(start, stop, first_row, rows, bucket_keys, cursors, kept_values
         indptr[first_row + r] = place
         place += count
     for i in range(start, stop):
-        row = bucket_keys[i] - first_row
-        place = cursors[row]
-        cursors[row] = place + 1
-        indices[place] = kept_values[i - start]
-        edge_ids[place] = kept_ids[i - start]
+        row = np.uintp(bucket_keys[i] - first_row)
+        target = np.uintp(cursors[row])
+        cursors[row] = target + np.uintp(1)
+        indices[target] = kept_values[i - start]
+        edge_ids[target] = kept_ids[i - start]
 
 
 def sort_parallel(keys: Ids, values: Ids, indptr: Ids, indices: Ids, edge_ids: Ids) -> None:
     """The same result as `sort_serial`. Needs one array of the edges' size on top of its outputs."""
-    _sort_in_parts(keys, values, indptr, indices, edge_ids, numba.get_num_threads())  # inside the kernel it would forbid caching
+    parts = numba.get_num_threads()  # inside the kernel it would forbid caching
+    _sort_in_parts(keys, values, indptr, indices, edge_ids, np.empty_like(indices), parts)
 
 
 @njit(parallel=True)
-def _sort_in_parts(keys, values, indptr, indices, edge_ids, parts):
+def _sort_in_parts(keys, values, indptr, indices, edge_ids, bucket_keys, parts):
     num_edges, num_rows = len(keys), len(indptr) - 1
-    shift = 0
-    while ((num_rows - 1) >> shift) >= BUCKETS:
-        shift += 1
-    buckets = ((num_rows - 1) >> shift) + 1
+    bits = 0
+    while ((num_rows - 1) >> bits) >= BUCKETS:
+        bits += 1
+    shift = np.uintp(bits)
+    buckets, width = ((num_rows - 1) >> bits) + 1, 1 << bits
 
     cursors = np.zeros((parts, buckets), np.int64)
     for part in numba.prange(parts):
-        for i in range(num_edges * part // parts, num_edges * (part + 1) // parts):
-            cursors[part, keys[i] >> shift] += 1
+        _count_buckets(keys, num_edges * part // parts, num_edges * (part + 1) // parts, shift, cursors[part])
     starts = np.empty(buckets + 1, np.int64)
     place = 0
     for bucket in range(buckets):
@@ -186,26 +267,21 @@ def _sort_in_parts(keys, values, indptr, indices, edge_ids, parts):
             place += count
     starts[buckets] = place
 
-    bucket_keys = np.empty_like(indices)
     for part in numba.prange(parts):
         first, last = num_edges * part // parts, num_edges * (part + 1) // parts
         _deal(keys, values, first, last, shift, cursors[part], bucket_keys, indices, edge_ids)
 
     for part in numba.prange(parts):
-        first_bucket = np.searchsorted(starts[:buckets], num_edges * part // parts)
-        last_bucket = np.searchsorted(starts[:buckets], num_edges * (part + 1) // parts)
-        if part == 0:
-            first_bucket = 0
-        if part == parts - 1:
-            last_bucket = buckets
+        first_bucket = np.searchsorted(starts, num_edges * part // parts) if part > 0 else 0
+        last_bucket = np.searchsorted(starts, num_edges * (part + 1) // parts) if part < parts - 1 else buckets
         largest = 0
         for bucket in range(first_bucket, last_bucket):
             largest = max(largest, starts[bucket + 1] - starts[bucket])
         kept_values, kept_ids = np.empty(largest, indices.dtype), np.empty(largest, indices.dtype)
-        row_cursors = np.empty(1 << shift, np.int64)
+        row_cursors = np.empty(width, indptr.dtype)
         for bucket in range(first_bucket, last_bucket):
-            first_row = bucket << shift
-            rows = min(1 << shift, num_rows - first_row)
+            first_row = bucket << bits
+            rows = min(width, num_rows - first_row)
             start, stop = starts[bucket], starts[bucket + 1]
             _sort_bucket(start, stop, first_row, rows, bucket_keys, row_cursors, kept_values, kept_ids, indptr, indices, edge_ids)
     indptr[num_rows] = num_edges
