@@ -405,8 +405,9 @@ def server(planetoid: Planetoid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fetch, "_SOURCE", f"http://127.0.0.1:{server.server_port}/")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # pooch waits between its attempts
     monkeypatch.delenv("NUMGRAPH_DATA_DIR", raising=False)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield server
     server.shutdown()
@@ -436,7 +437,6 @@ def test_damaged_cache_is_downloaded_again(server: _Server, planetoid: Planetoid
 
 def test_download_that_fails_says_how_to_provide_the_files(server: _Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     del server.content["ind.citeseer.ty"]
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.setenv("NUMGRAPH_DATA_DIR", str(tmp_path / "elsewhere"))
     with pytest.raises(FileNotFoundError, match=r"ind\.citeseer\.ty.*elsewhere.*cache.*download failed.*NUMGRAPH_DATA_DIR"):
         data.load("citeseer")

@@ -1,0 +1,147 @@
+"""Parameters in a file: safetensors or NumPy's .npz, by the file's extension.
+
+A file is written beside its target and moved over it in one step, so a crash or a full disk leaves the old file as it was. At load
+everything is checked before the first parameter changes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from numgraph.errors import bad_type, bad_value, missing, unknown
+from numgraph.tensor import unwrap
+
+Names = Mapping[str, Any] | Iterable[Any]
+
+
+def save_parameters(path: str | os.PathLike[str], parameters: Names) -> None:
+    """Write arrays to ``path`` (.safetensors or .npz), atomically.
+
+    ``parameters``: a mapping from names to arrays, Tensors or Parameters, or an iterable of Parameters, saved under their names.
+    """
+    write = check_target(path)
+    arrays = {name: np.asarray(unwrap(value), order="C") for name, value in _named("save", parameters).items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            raise bad_type("save", f"{name} has dtype {array.dtype}", "a file of parameters holds real numbers")
+    target = Path(os.path.realpath(path))  # a link stays a link
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("xb") as file:
+            write(file, arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_parameters(path: str | os.PathLike[str], parameters: Names) -> None:
+    """Fill parameters, by name and in place, with the arrays of a file that ``save_parameters`` wrote.
+
+    Raises
+    ------
+    ValueError
+        A damaged file, a name that only one side has, or another shape; no parameter has changed then.
+    """
+    arrays = read_arrays(path)
+    targets = _named("load", parameters)
+    problems = [f"{name} is not in the file" for name in targets if name not in arrays]
+    problems += [f"{name} is in the file, but not in the model" for name in arrays if name not in targets]
+    for name in targets.keys() & arrays.keys():
+        found, wanted = arrays[name], unwrap(targets[name])
+        if found.shape != wanted.shape:
+            problems.append(f"{name} has shape {found.shape} in the file, {wanted.shape} in the model")
+        elif not np.can_cast(found.dtype, wanted.dtype, "same_kind"):
+            problems.append(f"{name} has dtype {found.dtype} in the file, {wanted.dtype} in the model")
+    if problems:
+        raise bad_value(
+            "load", f"{path} does not fit the model: {'; '.join(sorted(problems))}", "build the model with the options it was saved with"
+        )
+    for name, target in targets.items():
+        unwrap(target)[...] = arrays[name]
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The arrays of a file by name."""
+    read = _reader(path)
+    raw = Path(path).read_bytes()
+    try:
+        return read(raw)
+    except Exception as error:  # whatever a damaged file makes a reader do ends here
+        problem = f"{path} ({len(raw)} bytes) is damaged: {type(error).__name__}: {error}"
+        raise bad_value("load", problem, "save it again, or take another copy") from error
+
+
+def check_target(path: str | os.PathLike[str]) -> Callable[[Any, Mapping[str, np.ndarray]], None]:
+    """The writer for this file; an error if its extension, its folder or what is installed says that saving will fail."""
+    suffix = _suffix("save", path)
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"save: {path}: there is no folder {folder}; make it first")
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"save: {path} is a folder; give the name of a file")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"save: {path}: the folder {folder} cannot be written; choose another")
+    if suffix == ".npz":
+        return _write_npz
+    safetensors = _safetensors("save")
+
+    def write(file: Any, arrays: Mapping[str, np.ndarray]) -> None:
+        file.write(safetensors.save(dict(arrays)))
+
+    return write
+
+
+def _reader(path: str | os.PathLike[str]) -> Callable[[bytes], dict[str, np.ndarray]]:
+    if _suffix("load", path) == ".npz":
+        return _read_npz
+    return _safetensors("load").load
+
+
+def _suffix(op: str, path: str | os.PathLike[str]) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".npz", ".safetensors"):
+        raise unknown(op, "file extension", suffix, (".safetensors", ".npz"))
+    return suffix
+
+
+def _safetensors(op: str) -> Any:
+    try:
+        import safetensors.numpy
+    except ModuleNotFoundError:
+        raise missing(op, ".safetensors needs the package safetensors", "pip install 'numgraph[save]', or choose .npz") from None
+    return safetensors.numpy
+
+
+def _write_npz(file: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    # Not np.savez: it takes names as keyword arguments, one of which ("file") is its own.
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _read_npz(raw: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _named(op: str, parameters: Names) -> dict[str, Any]:
+    if isinstance(parameters, Mapping):
+        return dict(parameters)
+    named: dict[str, Any] = {}
+    for place, parameter in enumerate(parameters):
+        name = getattr(parameter, "name", None)
+        if not name or name in named:
+            problem = f"parameter {place} has {'no name' if not name else f'the name {name!r} of an earlier one'}"
+            raise bad_value(op, problem, "give names that differ, or a mapping from names to parameters")
+        named[name] = parameter
+    return named
