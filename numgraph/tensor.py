@@ -187,7 +187,7 @@ def unwrap(x: Any) -> Any:
 
 
 def is_float(dtype: Any) -> bool:
-    return dtype.kind == "f" or dtype.name == "bfloat16"
+    return dtype.kind == "f" or (dtype.kind == "V" and dtype.name == "bfloat16")
 
 
 def check_float(op: str, x: Tensor) -> None:

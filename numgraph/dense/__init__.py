@@ -6,7 +6,23 @@ Importing this package fills the tape's table of rules.
 from __future__ import annotations
 
 from numgraph.dense.algebra import einsum, matmul
+from numgraph.dense.losses import binary_cross_entropy_with_logits, cross_entropy, log_softmax, mse, softmax
+from numgraph.dense.normalisation import batch_norm, dropout, layer_norm
 from numgraph.dense.reductions import logsumexp
 from numgraph.dense.shapes import gather, scatter_add
 
-__all__ = ["einsum", "gather", "logsumexp", "matmul", "scatter_add"]
+__all__ = [
+    "batch_norm",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "dropout",
+    "einsum",
+    "gather",
+    "layer_norm",
+    "log_softmax",
+    "logsumexp",
+    "matmul",
+    "mse",
+    "scatter_add",
+    "softmax",
+]

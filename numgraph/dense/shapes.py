@@ -81,7 +81,7 @@ if hasattr(np, "astype"):  # NumPy 2.1 and later
 
 
 @rule(np.copy)
-def copy(x: Any, order: str = "K", subok: bool = False) -> Any:
+def copy(x: Any, order: Any = "K", subok: bool = False) -> Any:
     return record("copy", (x,), np.copy(unwrap(x), order), lambda g, *_: (g,))
 
 
@@ -158,7 +158,7 @@ def _add_at(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
         return _add_rows(g.reshape(index.size, -1), index.reshape(-1), shape)
     y = np.zeros_like(g, shape=shape)
     parts = index if isinstance(index, tuple) else (index,)
-    if all(p is None or p is Ellipsis or isinstance(p, int | slice) or getattr(p, "dtype", None) == bool for p in parts):
+    if all(p is None or p is Ellipsis or isinstance(p, int | slice) or getattr(p, "dtype", None) == np.bool_ for p in parts):
         y[index] = g  # no element is named twice
     else:
         np.add.at(y, index, g)

@@ -1,0 +1,220 @@
+"""Optimisers: SGD, Adam, AdamW. Each updates its parameters' arrays in place.
+
+    opt = Adam(model.parameters(), lr=1e-2, weight_decay=5e-4)
+    opt.step(tape.gradient(loss, opt.parameters))
+
+``parameters`` is a list of Parameters, or a list of groups ``{"params": [...], "weight_decay": 0.0}``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from numgraph.errors import bad_type, bad_value, unknown
+from numgraph.tape import Parameter, unwrap
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+
+
+def _checked(op: str, name: str, value: Any, below: float = math.inf) -> float:
+    if not isinstance(value, int | float | np.number) or not 0 <= value < below:
+        raise bad_value(
+            op, f"{name} is {value!r}", f"{name} is a number, 0 ≤ {name}" + (f" < {below:g}" if below < math.inf else ", finite")
+        )
+    return float(value)
+
+
+class Optimizer:
+    """What the optimisers share: the parameters, their weight decays, checks, and saving of the state.
+
+    A subclass names its buffers, one array per parameter each, and updates one parameter in ``_update``.
+    """
+
+    buffers: tuple[str, ...] = ()
+
+    def __init__(self, parameters: Iterable[Any], lr: float, weight_decay: float = 0.0) -> None:
+        self._op = type(self).__name__
+        self.lr = lr
+        self.steps = 0
+        self.parameters: list[Parameter] = []
+        self.weight_decays: list[float] = []
+        for group in self._groups(list(parameters), weight_decay):
+            self.parameters += group["params"]
+            self.weight_decays += [_checked(self._op, "weight_decay", group["weight_decay"])] * len(group["params"])
+        self._check_parameters()
+        self._state: dict[str, list[Any]] = {
+            name: [np.zeros_like(p.data, dtype=np.result_type(p.dtype, np.float32)) for p in self.parameters] for name in self.buffers
+        }
+
+    def _groups(self, parameters: list[Any], weight_decay: float) -> list[dict[str, Any]]:
+        if not any(isinstance(group, Mapping) for group in parameters):
+            return [{"params": parameters, "weight_decay": weight_decay}]
+        groups = []
+        for i, group in enumerate(parameters):
+            if not isinstance(group, Mapping) or "params" not in group:
+                raise bad_type(self._op, f"group {i} has no 'params'", 'each group is {"params": [...], "weight_decay": ...}')
+            for key in group:
+                if key not in ("params", "weight_decay"):
+                    raise unknown(self._op, f"key of group {i}:", key, ("params", "weight_decay"))
+            groups.append({"params": list(group["params"]), "weight_decay": group.get("weight_decay", weight_decay)})
+        return groups
+
+    def _check_parameters(self) -> None:
+        if not self.parameters:
+            raise bad_value(self._op, "there are no parameters", "pass model.parameters()")
+        seen: dict[int, int] = {}
+        for i, p in enumerate(self.parameters):
+            if not isinstance(p, Parameter):
+                raise bad_type(self._op, f"parameter {i} is a {type(p).__name__}", "wrap arrays as Parameter(array)")
+            if id(p) in seen:
+                raise bad_value(self._op, f"parameters {seen[id(p)]} and {i} are the same", "list each one once")
+            seen[id(p)] = i
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; set it to follow a schedule."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = _checked(self._op, "lr", value)
+
+    def step(self, grads: Sequence[Any]) -> None:
+        """Move every parameter by its gradient. grads: one array a parameter, in the order of ``parameters``, same shapes."""
+        grads = [unwrap(g) for g in grads]
+        if len(grads) != len(self.parameters):
+            raise bad_value(f"{self._op}.step", f"{len(grads)} gradients for {len(self.parameters)} parameters", "one for each, in order")
+        for i, (p, g) in enumerate(zip(self.parameters, grads)):
+            if g is None or tuple(g.shape) != p.shape:
+                what = "None" if g is None else f"of shape {tuple(g.shape)}"
+                raise bad_value(
+                    f"{self._op}.step", f"gradient {i} is {what}, parameter {p.name or i} has shape {p.shape}", "pass tape.gradient(...)"
+                )
+        self.steps += 1
+        for i, (p, g) in enumerate(zip(self.parameters, grads)):
+            if not p.data.flags.writeable:
+                p.data = p.data.copy()
+            self._update(p.data, g, self.weight_decays[i], *[self._state[name][i] for name in self.buffers])
+
+    def _update(self, p: Any, g: Any, weight_decay: float, *buffers: Any) -> None:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the state as flat names and arrays, ready for np.savez: ``steps``, ``lr``, and ``<buffer>.<parameter>``."""
+        state = {"steps": np.asarray(self.steps), "lr": np.asarray(self.lr)}
+        return state | {f"{name}.{i}": array.copy() for name in self.buffers for i, array in enumerate(self._state[name])}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state_dict()``'s state; names and shapes must be this optimiser's."""
+        op = f"{self._op}.load_state_dict"
+        expected = {f"{name}.{i}": array for name in self.buffers for i, array in enumerate(self._state[name])}
+        for key in ("steps", "lr", *expected):
+            if key not in state:
+                raise bad_value(op, f"{key!r} is not there", "pass what state_dict() of the same optimiser gave")
+        for key in state:
+            if key not in ("steps", "lr", *expected):
+                raise unknown(op, "entry", key, ("steps", "lr", *expected))
+        for key, array in expected.items():
+            if np.shape(state[key]) != array.shape:
+                raise bad_value(op, f"{key!r} has shape {np.shape(state[key])}, the parameter {array.shape}", "load it into the same model")
+        self.lr, self.steps = float(state["lr"]), int(state["steps"])
+        for key, array in expected.items():
+            array[...] = state[key]
+
+
+def _decayed(p: Any, g: Any, weight_decay: float) -> Any:
+    """The gradient of loss + weight_decay/2 · ‖p‖²."""
+    return g + weight_decay * p if weight_decay else g
+
+
+class SGD(Optimizer):
+    """p ← p − lr · v with v ← momentum · v + g, and g + momentum · v in v's place for nesterov (Sutskever et al., ICML 2013).
+
+    weight_decay adds weight_decay · p to the gradient g.
+    """
+
+    def __init__(
+        self, parameters: Iterable[Any], lr: float = 1e-2, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+    ) -> None:
+        self.momentum = _checked("SGD", "momentum", momentum, 1.0)
+        self.nesterov = nesterov
+        if nesterov and not momentum:
+            raise bad_value("SGD", "nesterov without momentum", "pass momentum=0.9")
+        self.buffers = ("velocity",) if momentum else ()
+        super().__init__(parameters, lr, weight_decay)
+
+    def _update(self, p: Any, g: Any, weight_decay: float, *buffers: Any) -> None:
+        g = _decayed(p, g, weight_decay)
+        if buffers:
+            (v,) = buffers
+            np.multiply(v, self.momentum, out=v)
+            np.add(v, g, out=v)
+            g = g + self.momentum * v if self.nesterov else v
+        np.subtract(p, g * self.lr, out=p, casting="same_kind")
+
+
+class Adam(Optimizer):
+    """p ← p − lr · m̂ / (√v̂ + eps), with m̂ and v̂ the running means of g and g², corrected for their start at 0
+    (Kingma and Ba, ICLR 2015, algorithm 1).
+
+    weight_decay adds weight_decay · p to the gradient g. float16 parameters keep their running means in float32.
+    """
+
+    buffers = ("m", "v")
+    decoupled = False
+
+    def __init__(
+        self,
+        parameters: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        op = type(self).__name__
+        self.betas = _checked(op, "betas[0]", betas[0], 1.0), _checked(op, "betas[1]", betas[1], 1.0)
+        self.eps = _checked(op, "eps", eps)
+        super().__init__(parameters, lr, weight_decay)
+
+    def _update(self, p: Any, g: Any, weight_decay: float, *buffers: Any) -> None:
+        m, v = buffers
+        beta1, beta2 = self.betas
+        if self.decoupled:
+            if weight_decay:
+                np.multiply(p, 1 - self.lr * weight_decay, out=p)
+        else:
+            g = _decayed(p, g, weight_decay)
+        work = np.multiply(g, 1 - beta1, dtype=m.dtype)
+        np.multiply(m, beta1, out=m)
+        np.add(m, work, out=m)
+        np.multiply(g, g, out=work, dtype=m.dtype)
+        np.multiply(work, 1 - beta2, out=work)
+        np.multiply(v, beta2, out=v)
+        np.add(v, work, out=v)
+        np.sqrt(v, out=work)
+        np.multiply(work, 1 / math.sqrt(1 - beta2**self.steps), out=work)
+        np.add(work, self.eps, out=work)
+        np.divide(m, work, out=work)
+        np.multiply(work, self.lr / (1 - beta1**self.steps), out=work)
+        np.subtract(p, work, out=p, casting="same_kind")
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p ← p − lr · weight_decay · p beside Adam's step, not in the gradient
+    (Loshchilov and Hutter, ICLR 2019, algorithm 2)."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        parameters: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(parameters, lr, betas, eps, weight_decay)
