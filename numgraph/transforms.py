@@ -52,6 +52,8 @@ def by_cuthill_mckee(neighbours: Adjacency) -> NDArray[Any]:
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import reverse_cuthill_mckee
 
+    if neighbours.num_rows == 0:  # SciPy looks for the largest degree there
+        return np.zeros(0, np.int32)
     shape = (neighbours.num_rows, neighbours.num_rows)
     ones = np.ones(neighbours.num_edges, bool)
     return reverse_cuthill_mckee(csr_array((ones, neighbours.indices, neighbours.indptr), shape=shape), symmetric_mode=True)
