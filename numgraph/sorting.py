@@ -129,9 +129,9 @@ def checked_ids(op: str, name: str, ids: NDArray[Any], count_name: str, count: i
     copy = np.empty(len(ids), dtype)
     position = _copy_until_bad(plain, count, copy)
     if position < len(ids):
-        given = f"{count_name} is {count}"
-        fix = f"ids run from 0 to {count - 1}" if count else f"so there can be no edges; give a larger {count_name}"
-        raise bad_index(op, f"{name}[{position}] is {ids[position]}, {given}", fix)
+        valid = f"ids run from 0 to {count - 1}" if count else "so there are no ids"
+        fix = f"correct {name} or enlarge {count_name}" if ids[position] >= 0 else f"correct {name}, ids do not count from the end"
+        raise bad_index(op, f"{name}[{position}] is {ids[position]}, {count_name} is {count}, {valid}", fix)
     return frozen(copy)
 
 
