@@ -84,8 +84,15 @@ def elementwise(row: Row, *operands: Any, **options: Any) -> Any:
     return record(row.name, operands, row.evaluate(*map(unwrap, operands)), _REPLAYS[row.name])
 
 
+@rule(np.float_power)
+def float_power(x: Any, p: Any) -> Any:
+    """np.power in float64 at least."""
+    return np.power(x * np.float64(1), p)
+
+
 for _function, _row in BY_FUNCTION.items():
-    rule(_function)(partial(elementwise, _row))
+    if _function is not np.float_power:
+        rule(_function)(partial(elementwise, _row))
 for _function, _composed in COMPOSED.items():
     rule(_function)(_composed)
 

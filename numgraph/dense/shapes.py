@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -155,7 +156,7 @@ def _add_at(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
         index = np.asarray(index)
     kind = getattr(getattr(index, "dtype", None), "kind", "")
     if kind in "iu" and kind and index.ndim and len(shape) > 1 and isinstance(g, np.ndarray):
-        return _add_rows(g.reshape(index.size, -1), index.reshape(-1), shape)
+        return _add_rows(g.reshape(index.size, math.prod(shape[1:])), index.reshape(-1), shape)
     y = np.zeros_like(g, shape=shape)
     parts = index if isinstance(index, tuple) else (index,)
     if all(p is None or p is Ellipsis or isinstance(p, int | slice) or getattr(p, "dtype", None) == np.bool_ for p in parts):
@@ -169,11 +170,11 @@ def _add_rows(g: Any, ids: Any, shape: tuple[int, ...]) -> Any:
     """y[ids[k]] += g[k] in the order of k, as a product with SciPy's CSC matrix of ones: 10 times faster than np.add.at on rows."""
     from scipy.sparse import csc_array
 
-    num, width = ids.size, g.shape[1]
+    num = ids.size
     ids = np.where(ids < 0, ids + shape[0], ids) if ids.dtype.kind == "i" else ids
     wide = g.astype(np.float32) if g.dtype == np.float16 else g
     rows = csc_array((np.ones(num, wide.dtype), ids, np.arange(num + 1)), shape=(shape[0], num))
-    return (rows @ wide).astype(g.dtype, copy=False).reshape((shape[0], *shape[1:]) if width or not num else shape)
+    return (rows @ wide).astype(g.dtype, copy=False).reshape(shape)
 
 
 @rule(np.take)
@@ -188,7 +189,7 @@ def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
 @rule(np.take_along_axis)
 def take_along_axis(arr: Any, indices: Any, axis: int = -1) -> Any:
     axis %= arr.ndim
-    grids = [np.arange(n).reshape([-1 if i == k else 1 for k in range(arr.ndim)]) for i, n in enumerate(indices.shape)]
+    grids = [np.arange(n).reshape([-1 if i == k else 1 for k in range(arr.ndim)]) for i, n in enumerate(arr.shape)]
     return arr[tuple([indices if i == axis else grid for i, grid in enumerate(grids)])]
 
 
