@@ -1,0 +1,319 @@
+"""The command line: ``numgraph train | explain | bench | info``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+if TYPE_CHECKING:
+    from numgraph.data import Dataset
+    from numgraph.recipes import Recipe
+    from numgraph.training import History
+
+_MODELS = ("gcn", "sage", "gat", "gin")
+_DATASETS = ("digits", "karate", "cora", "citeseer", "pubmed")
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class _Refused(Exception):
+    """What the user asked for cannot be done; its text is the whole message."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 done, 1 cannot be done, 2 a bad option, 130 interrupted."""
+    options = _parser().parse_args(argv)
+    try:
+        return options.run(options)
+    except _Refused as error:
+        print(f"numgraph {options.command}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"numgraph {options.command}: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe has left; Python would complain once more when it closes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Errors that speak to the user (a missing or damaged file, a missing package, a bad value) end the command with their text alone."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise _Refused(str(error)) from error
+
+
+# Options
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _number(kind: type, low: float, high: float, *, open_high: bool = False) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high or (open_high and value == high):
+            whole = "a whole number" if kind is int else "a number"
+            upper = "" if high == float("inf") else f" and {'below' if open_high else 'at most'} {high:g}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {whole}, at least {low:g}{upper}")
+        return value
+
+    return parse
+
+
+_INF = float("inf")
+_positive, _natural = _number(int, 1, 10**9), _number(int, 0, 2**32 - 1)
+_rate, _share = _number(float, 0, _INF, open_high=True), _number(float, 0, 1, open_high=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="numgraph", description="Message passing on graphs for NumPy.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="train|explain|bench|info")
+    _add_train(commands)
+    _add_explain(commands)
+    _add_bench(commands)
+    command = commands.add_parser("info", help="versions, threads, threading layer, cache folders, devices")
+    command.add_argument("--json", action="store_true", help="as one JSON line")
+    command.set_defaults(run=_info)
+    return parser
+
+
+def _add_model_options(command: argparse.ArgumentParser, dataset: str) -> None:
+    command.add_argument("--dataset", choices=_DATASETS, default=dataset, help=f"default {dataset}; digits and karate are embedded")
+    command.add_argument(
+        "--data-dir", metavar="DIR", help="DIR/planetoid has the citation networks' files; default NUMGRAPH_DATA_DIR or a download"
+    )
+    command.add_argument("--model", choices=_MODELS, default="gcn", help="default gcn")
+    command.add_argument(
+        "--hidden", type=_positive, metavar="N", help="features of a hidden layer, of one head for gat (default 16, gat 8)"
+    )
+    command.add_argument("--layers", type=_positive, metavar="N", help="default 2")
+    command.add_argument("--heads", type=_positive, metavar="N", help="of gat's hidden layers (default 8)")
+    command.add_argument("--dropout", type=_share, metavar="P", help="default 0.5, gat 0.6")
+    command.add_argument("--seed", type=_natural, default=0, metavar="N", help="of the first parameters and of dropout (default 0)")
+
+
+def _add_train(commands: Any) -> None:
+    command = commands.add_parser(
+        "train",
+        help="train a node classifier",
+        description="Train a node classifier. Defaults are the model's paper's. Ctrl-C ends the training and keeps the best parameters so far.",
+    )
+    _add_model_options(command, "digits")
+    command.add_argument("--epochs", type=_positive, metavar="N", help="at most (default 200, gat 1000)")
+    command.add_argument("--lr", type=_rate, metavar="X", help="Adam's learning rate (default 0.01, gat 0.005)")
+    command.add_argument(
+        "--weight-decay", type=_rate, metavar="X", help="default 0.0005; for gcn on its first layer alone, as in the paper"
+    )
+    command.add_argument(
+        "--patience",
+        type=_natural,
+        metavar="N",
+        help="stop after N epochs without a better validation loss or accuracy (default 0: never; gat 100)",
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON line last, on stdout; progress goes to stderr")
+    command.add_argument("--plot", metavar="FILE.png", help="draw loss and accuracy by epoch")
+    command.add_argument("--save", metavar="FILE", help="write the best parameters: .safetensors or .npz")
+    command.add_argument("--quiet", action="store_true", help="print the result alone")
+    command.set_defaults(run=_train)
+
+
+def _add_explain(commands: Any) -> None:
+    command = commands.add_parser(
+        "explain",
+        help="print the tape of one training step: each record, and how its gradient is computed",
+        description="Print the tape of one training step: each record, and which kernel replays it, on the graph or on the reversed graph.",
+    )
+    _add_model_options(command, "karate")
+    command.set_defaults(run=_explain)
+
+
+def _add_bench(commands: Any) -> None:
+    command = commands.add_parser("bench", help="time kernels against SciPy on a random graph")
+    command.add_argument("--nodes", type=_number(int, 2, 2**31 - 1), default=100_000, metavar="N", help="default 100000")
+    command.add_argument("--edges", type=_positive, default=1_000_000, metavar="N", help="default 1000000")
+    command.add_argument("--features", type=_positive, default=64, metavar="N", help="default 64")
+    command.add_argument("--repeats", type=_positive, default=9, metavar="N", help="default 9; the median is printed")
+    command.add_argument("--json", action="store_true", help="print one JSON line last, on stdout; the table goes to stderr")
+    command.set_defaults(run=_bench)
+
+
+# Commands
+
+
+def _info(options: argparse.Namespace) -> int:
+    from numgraph.info import describe, info
+
+    facts = info()
+    print(json.dumps(facts) if options.json else describe(facts))
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from numgraph.timing import table, time_kernels
+
+    rows = time_kernels(options.nodes, options.edges, options.features, options.repeats)
+    print(table(rows), file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        sizes = {name: getattr(options, name) for name in ("nodes", "edges", "features", "repeats")}
+        print(json.dumps({**sizes, "kernels": rows}))
+    return 0
+
+
+def _chosen(options: argparse.Namespace) -> tuple[Recipe, Dataset]:
+    from numgraph.data import load
+    from numgraph.recipes import Recipe, recipe
+
+    names = [name for name in Recipe.__dataclass_fields__ if name != "model" and hasattr(options, name)]
+    with _refusing():
+        return recipe(options.model, **{name: getattr(options, name) for name in names}), load(options.dataset, options.data_dir)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from numgraph.dense import cross_entropy
+    from numgraph.recipes import build
+    from numgraph.tape import Tape
+
+    chosen, dataset = _chosen(options)
+    model, _ = build(chosen, dataset, options.seed)
+    with Tape() as tape:
+        logits = model(dataset.graph, dataset.features, rng=np.random.default_rng(options.seed))
+        loss = cross_entropy(logits, dataset.labels, dataset.train_mask)
+    tape.gradient(loss, list(model.parameters()))
+    print(tape.explain())
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from numgraph.recipes import build, training_features
+    from numgraph.training import evaluate, fit
+
+    chosen, dataset = _chosen(options)
+    with _refusing():  # before the training, not after it
+        if options.save:
+            from numgraph.serialize import check_target
+
+            check_target(options.save)
+        if options.plot:
+            from numgraph.plots import check_plot
+
+            check_plot(options.plot)
+    out = sys.stderr if options.json else sys.stdout
+    model, optimizer = build(chosen, dataset, options.seed)
+    if not options.quiet:
+        _print_start(chosen, dataset, optimizer, out)
+    features = training_features(dataset)
+    with _progress(chosen.epochs, options.quiet, out) as report, _refusing():
+        history = fit(
+            model, dataset, optimizer, epochs=chosen.epochs, patience=chosen.patience, seed=options.seed, features=features, callback=report
+        )
+    train, val, test = evaluate(model, dataset, features, dataset.train_mask, dataset.val_mask, dataset.test_mask)
+    print(_result_line(history, val.accuracy, test.accuracy), file=out)
+    with _refusing():
+        if options.save:
+            from numgraph.serialize import save_parameters
+
+            save_parameters(options.save, model.parameters())
+            print(f"parameters: {options.save}", file=out)
+        if options.plot and history.epochs:
+            from numgraph.plots import plot_training
+
+            plot_training(history, options.plot, f"{chosen.model} on {dataset.name}: test accuracy {100 * test.accuracy:.1f} %")
+            print(f"plot: {options.plot}", file=out)
+    if options.json:
+        settings = {name: value for name, value in vars(chosen).items() if name not in ("model", "decay")}
+        result = {
+            "dataset": dataset.name,
+            "model": chosen.model,
+            "seed": options.seed,
+            "test_accuracy": test.accuracy,
+            "val_accuracy": val.accuracy,
+            "train_accuracy": train.accuracy,
+            "test_loss": test.loss,
+            "best_epoch": history.best_epoch,
+            "epochs_run": history.epochs,
+            "stopped": history.stopped,
+            "seconds": round(history.seconds, 3),
+            "parameters": sum(parameter.size for parameter in optimizer.parameters),
+            "settings": settings,
+            "save": options.save,
+            "plot": options.plot,
+        }
+        print(json.dumps(result), flush=True)
+    return _INTERRUPTED if history.stopped == "interrupted" else 0
+
+
+# What is printed
+
+
+def _print_start(chosen: Recipe, dataset: Dataset, optimizer: Any, out: TextIO) -> None:
+    split = [int(mask.sum()) for mask in (dataset.train_mask, dataset.val_mask, dataset.test_mask)]
+    heads = f" × {chosen.heads} heads" if chosen.heads > 1 else ""
+    count = sum(parameter.size for parameter in optimizer.parameters)
+    print(
+        f"{dataset.name}: {dataset.num_nodes:,} nodes, {dataset.graph.num_edges:,} edges, {dataset.num_features:,} features, "
+        f"{dataset.num_classes} classes; {split[0]:,} nodes train, {split[1]:,} validate, {split[2]:,} test\n"
+        f"{chosen.model}: {chosen.layers} layers, hidden {chosen.hidden}{heads}, {count:,} parameters; "
+        f"lr {chosen.lr:g}, weight decay {chosen.weight_decay:g}, dropout {chosen.dropout:g}",
+        file=out,
+        flush=True,
+    )
+
+
+def _result_line(history: History, val: float, test: float) -> str:
+    why = {"epochs": "", "patience": ", stopped early", "interrupted": ", interrupted"}[history.stopped]
+    return (
+        f"test accuracy {100 * test:.1f} %   (validation {100 * val:.1f} % in epoch {history.best_epoch} of {history.epochs}{why}; "
+        f"{history.seconds:.1f} s)"
+    )
+
+
+@contextlib.contextmanager
+def _progress(epochs: int, quiet: bool, out: TextIO) -> Iterator[Callable[[int, History], None] | None]:
+    """A reporter for ``fit``: a bar on a terminal (with tqdm, the extra ``cli``), else ten lines."""
+    if quiet:
+        yield None
+        return
+    bar = _bar(epochs) if sys.stderr.isatty() else None
+    if bar is None:
+        yield lambda epoch, history: _print_line(epoch, epochs, history, out)
+        return
+
+    def advance(epoch: int, history: History) -> None:
+        bar.set_postfix_str(f"loss {history.train_loss[-1]:.3f}, validation {100 * history.val_accuracy[-1]:.1f} %", refresh=False)
+        bar.update()
+
+    with bar:
+        yield advance
+
+
+def _bar(epochs: int) -> Any:
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:
+        return None
+    tqdm.monitor_interval = 0  # no thread that watches the bar
+    return tqdm(total=epochs, unit="epoch", file=sys.stderr, dynamic_ncols=True)
+
+
+def _print_line(epoch: int, epochs: int, history: History, out: TextIO) -> None:
+    if epoch == 1 or epoch == epochs or epoch % max(1, epochs // 10) == 0:
+        print(
+            f"epoch {epoch:>{len(str(epochs))}}/{epochs}   loss {history.train_loss[-1]:.4f}   validation loss {history.val_loss[-1]:.4f}, "
+            f"accuracy {100 * history.val_accuracy[-1]:.1f} %   (best {100 * history.val_accuracy[history.best_epoch - 1]:.1f} %)",
+            file=out,
+            flush=True,
+        )

@@ -1,0 +1,140 @@
+"""Full-batch training of a node classifier: the loop behind ``numgraph train`` and benchmarks/accuracy.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from numgraph.data.record import Dataset
+from numgraph.dense import cross_entropy
+from numgraph.errors import bad_value
+from numgraph.tape import Tape
+from numgraph.tensor import unwrap
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Mean cross entropy and share of right answers over some nodes."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass
+class History:
+    """One number an epoch. ``train_loss`` is what the step minimised, with dropout; the others are measured after it, without."""
+
+    train_loss: list[float] = field(default_factory=list)
+    train_accuracy: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    best_epoch: int = 0  # the first is 1; 0 is before training
+    stopped: str = "epochs"  # or "patience", "interrupted"
+    seconds: float = 0.0
+
+    @property
+    def epochs(self) -> int:
+        return len(self.val_accuracy)
+
+
+def evaluate(model: Any, dataset: Dataset, features: Any, *masks: np.ndarray) -> list[Metrics]:
+    """The model's metrics on the nodes of each mask, from one pass without dropout."""
+    logits = unwrap(model(dataset.graph, features))
+    return [
+        Metrics(
+            float(unwrap(cross_entropy(logits, dataset.labels, mask))),
+            float((logits[mask].argmax(1) == dataset.labels[mask]).mean()),
+        )
+        for mask in masks
+    ]
+
+
+def fit(
+    model: Any,
+    dataset: Dataset,
+    optimizer: Any,
+    *,
+    epochs: int = 200,
+    patience: int = 0,
+    seed: int = 0,
+    features: Any = None,
+    callback: Callable[[int, History], None] | None = None,
+) -> History:
+    """Train with the loss of the training nodes, and leave the model with the parameters of its best epoch.
+
+    The best epoch is the one of the highest validation accuracy, among equals the one of the lowest validation loss. Ctrl-C ends the
+    training as its last epoch would; ``history.stopped`` tells.
+
+    Parameters
+    ----------
+    model
+        ``model(graph, x, rng=generator)`` gives logits [nodes, classes] with dropout, ``model(graph, x)`` without.
+    optimizer
+        Its ``parameters`` are trained, by ``optimizer.step(gradients)``.
+    epochs
+        Steps at most; each sees every training node.
+    patience
+        Stop after so many epochs in which neither validation accuracy nor validation loss reached a new best; 0: never.
+    seed
+        Of the generator that dropout draws from.
+    features
+        Instead of ``dataset.features``, for example ``dataset.sparse_features``.
+    callback
+        Called after each epoch (1, 2, …) with the history so far.
+
+    Raises
+    ------
+    ValueError
+        A loss that is no finite number; the model then has its best parameters.
+    """
+    features = dataset.features if features is None else features
+    rng = np.random.default_rng(seed)
+    parameters = list(optimizer.parameters)
+    history = History()
+    best = _snapshot(parameters)
+    best_score = (-np.inf, -np.inf)  # validation accuracy, and minus validation loss
+    highest, lowest, waited = -np.inf, np.inf, 0
+    start = time.perf_counter()
+    try:
+        for epoch in range(1, epochs + 1):
+            with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is an error below
+                with Tape() as tape:
+                    loss = cross_entropy(model(dataset.graph, features, rng=rng), dataset.labels, dataset.train_mask)
+                optimizer.step(tape.gradient(loss, parameters))
+                train, val = evaluate(model, dataset, features, dataset.train_mask, dataset.val_mask)
+            for kind, value in (("loss", loss.item()), ("validation loss", val.loss)):
+                if not np.isfinite(value):
+                    raise bad_value("fit", f"the {kind} is {value} in epoch {epoch}", f"lower the learning rate, {optimizer.lr:g}")
+            history.train_loss.append(loss.item())
+            history.train_accuracy.append(train.accuracy)
+            history.val_loss.append(val.loss)
+            history.val_accuracy.append(val.accuracy)
+            if (val.accuracy, -val.loss) > best_score:
+                best, best_score = _snapshot(parameters), (val.accuracy, -val.loss)
+                history.best_epoch = epoch
+            waited = 0 if val.accuracy > highest or val.loss < lowest else waited + 1
+            highest, lowest = max(highest, val.accuracy), min(lowest, val.loss)
+            history.seconds = time.perf_counter() - start
+            if callback is not None:
+                callback(epoch, history)
+            if patience and waited >= patience:
+                history.stopped = "patience"
+                break
+    except KeyboardInterrupt:
+        history.stopped = "interrupted"
+    finally:
+        _restore(parameters, best)
+    return history
+
+
+def _snapshot(parameters: list[Any]) -> list[np.ndarray]:
+    return [parameter.data.copy() for parameter in parameters]
+
+
+def _restore(parameters: list[Any], snapshot: list[np.ndarray]) -> None:
+    for parameter, array in zip(parameters, snapshot):
+        parameter.data = array
