@@ -1,0 +1,519 @@
+"""Message expressions: what a Python function of u, v, e computes, as a graph of elementary functions that can be differentiated.
+
+A message such as ``lambda u, v, e: np.maximum(u.x - v.y, 0) * e.w`` is called once with symbols. NumPy's operators and functions build
+nodes (``Expr``) through ``__array_ufunc__`` and ``__array_function__``. Shapes are feature shapes, without the node or edge axis.
+
+Nodes are interned: two equal expressions are one object, so shared subexpressions exist once and a plan is found by its root.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from numgraph import elementary, errors
+
+READS_U, READS_V, READS_E = 1, 2, 4
+TARGET_READS = {"u": READS_U, "v": READS_V, "e": READS_E, "shared": 0}
+
+_interned: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValueDictionary()
+_intern_lock = threading.Lock()
+
+
+class Expr(np.lib.mixins.NDArrayOperatorsMixin):
+    """One node of a message: ``op`` names an elementary row or one of field, edge_id, constant, cast, axes, broadcast, sum, max.
+
+    shape, dtype: of the value for one edge. reads: which of u, v, e (bits) the value depends on.
+    """
+
+    __slots__ = ("__weakref__", "args", "attrs", "dtype", "op", "reads", "shape")
+    __array_priority__ = 1000
+
+    op: str
+    args: tuple[Expr, ...]
+    attrs: tuple[Any, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    reads: int
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def weak(self) -> bool:
+        """A Python number: it takes the dtype of what it meets."""
+        return self.op == "constant" and self.attrs[0] in ("int", "float", "bool")
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return f"<message {text(self)}: {self.dtype.name}{list(self.shape)}>"
+
+    def __bool__(self) -> bool:
+        raise errors.bad_type(
+            "message",
+            f"a Python branch (if, and, or, not, while) on {text(self)}, whose value differs from edge to edge",
+            "use np.where(condition, a, b), np.maximum, & and | instead",
+        )
+
+    def __iter__(self) -> Any:
+        raise errors.bad_type("message", f"{text(self)} is a symbol and cannot be iterated", "write it with whole feature axes")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise errors.bad_type(
+            "message", f"{text(self)} is a symbol, not an array", "use NumPy functions that numgraph knows: " + ", ".join(elementary.TABLE)
+        )
+
+    __float__ = __int__ = __complex__ = __index__ = __array__
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Any:
+        if method != "__call__" or any(value is not None for value in options.values()):
+            raise errors.bad_type("message", f"np.{ufunc.__name__}.{method} with {sorted(options)} is not known", "call the plain function")
+        return _apply_function(ufunc, operands, {})
+
+    def __array_function__(self, function: Any, types: Any, operands: Any, options: Any) -> Any:
+        return _apply_function(function, operands, options)
+
+    @staticmethod
+    def __elementary__(row: elementary.Row, operands: Sequence[Any]) -> Expr:
+        return apply(row, operands)
+
+    def __getitem__(self, index: Any) -> Expr:
+        """Only None, ... and : are known: they add axes of length one, as in ``e.w[..., None]``."""
+        items = index if isinstance(index, tuple) else (index,)
+        slices = sum(1 for item in items if item is not None and item is not Ellipsis)
+        axes: list[int | None] = []
+        source = 0
+        for item in items:
+            if item is None:
+                axes.append(None)
+            elif item is Ellipsis:
+                axes += range(source, self.ndim - slices)
+                source = max(source, self.ndim - slices)
+            elif isinstance(item, slice) and item == slice(None) and source < self.ndim:
+                axes.append(source)
+                source += 1
+                slices -= 1
+            else:
+                raise errors.bad_type("message", f"{text(self)} indexed by {index!r}", "only None, ... and : index a symbol; slice the field")
+        axes += range(source, self.ndim)
+        return view_axes(self, tuple(axes))
+
+    def astype(self, dtype: Any) -> Expr:
+        """The value converted to dtype."""
+        return cast(self, np.dtype(dtype))
+
+    def sum(self, axis: Any = None, *, keepdims: bool = False) -> Expr:
+        """Sum over feature axes."""
+        return reduce_axes("sum", self, axis, keepdims)
+
+    def max(self, axis: Any = None, *, keepdims: bool = False) -> Expr:
+        """Maximum over feature axes."""
+        return reduce_axes("max", self, axis, keepdims)
+
+    def min(self, axis: Any = None, *, keepdims: bool = False) -> Expr:
+        """Minimum over feature axes."""
+        return -reduce_axes("max", -self, axis, keepdims)
+
+    def mean(self, axis: Any = None, *, keepdims: bool = False) -> Expr:
+        """Mean over feature axes."""
+        total = reduce_axes("sum", self, axis, keepdims)
+        return total * (max(int(np.prod(total.shape)), 1) / max(int(np.prod(self.shape)), 1))
+
+
+def _make(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[int, ...], dtype: np.dtype[Any], reads: int) -> Expr:
+    key = (op, tuple(map(id, args)), attrs, shape, dtype.str)
+    node = _interned.get(key)
+    if node is None:
+        with _intern_lock:
+            node = _interned.get(key)
+            if node is None:
+                node = object.__new__(Expr)
+                node.op, node.args, node.attrs, node.shape, node.dtype, node.reads = op, args, attrs, shape, dtype, reads
+                _interned[key] = node
+    return node
+
+
+def field(target: str, name: str, shape: tuple[int, ...], dtype: Any) -> Expr:
+    """A leaf: field ``name`` of u, v or e, or a ``shared`` array that every edge reads whole."""
+    return _make("field", (), (target, name), tuple(shape), np.dtype(dtype), TARGET_READS[target])
+
+
+def edge_id() -> Expr:
+    """The id of the edge that the message is on."""
+    return _make("edge_id", (), (), (), np.dtype(np.int64), READS_E)
+
+
+def constant(value: Any) -> Expr:
+    """A number. Python numbers are weak (they keep the other operand's dtype), NumPy scalars bring theirs."""
+    if isinstance(value, (bool, int, float)) and not isinstance(value, np.generic):
+        kind = type(value).__name__
+        return _make("constant", (), (kind, repr(value)), (), np.dtype(type(value)), 0)
+    scalar = np.asarray(value)
+    check_dtype("message", repr(value), scalar.dtype)
+    return _make("constant", (), (scalar.dtype.name, repr(scalar.item())), (), scalar.dtype, 0)
+
+
+def constant_value(node: Expr) -> Any:
+    """The Python number of a constant node."""
+    return {"True": True, "False": False}.get(node.attrs[1]) if node.dtype.kind == "b" else _number(node)
+
+
+def _number(node: Expr) -> Any:
+    return int(node.attrs[1]) if node.dtype.kind in "iu" else float(node.attrs[1])
+
+
+def check_dtype(op: str, name: str, dtype: np.dtype[Any]) -> None:
+    """Refuse what has no message arithmetic: object, complex, strings, dates, long double."""
+    storage = dtype.name == "bfloat16"
+    if not storage and (dtype.kind not in "biuf" or dtype.itemsize > 8):
+        raise errors.bad_type(op, f"{name} has dtype {dtype}", "use bool, an integer, float16, float32 or float64 dtype")
+
+
+# --- building nodes ---------------------------------------------------------------------------------------------------------------------
+
+_lifting = threading.local()
+
+
+def lift(value: Any) -> Expr:
+    """A node for what a message combines with symbols: a node itself, a number, or a captured array or Tensor (a shared field)."""
+    if isinstance(value, Expr):
+        return value
+    if isinstance(value, (bool, int, float, np.generic)):
+        return constant(value)
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is None or dtype is None:
+        if isinstance(value, complex):
+            raise errors.bad_type("message", f"{value!r} is complex", "use real numbers")
+        value = np.asarray(value)
+        shape, dtype = value.shape, value.dtype
+    captured = getattr(_lifting, "captured", None)
+    if captured is None:
+        raise errors.bad_type("message", "an array met a symbol outside of a message", "call update_all, apply_edges or attend")
+    check_dtype("message", "a captured array", np.dtype(dtype))
+    for name, known in captured.items():
+        if known is value:
+            return field("shared", name, shape, dtype)
+    name = f"captured{len(captured)}"
+    captured[name] = value
+    return field("shared", name, shape, dtype)
+
+
+_dtypes: dict[tuple[Any, ...], np.dtype[Any]] = {}
+
+
+def _result_dtype(row: elementary.Row, operands: Sequence[Expr]) -> np.dtype[Any]:
+    key = (row.name, *[x.attrs[0] if x.weak else x.dtype for x in operands])
+    known = _dtypes.get(key)
+    if known is None:
+        samples = [{"bool": True, "int": 1, "float": 1.0}[x.attrs[0]] if x.weak else np.ones(1, x.dtype) for x in operands]
+        with np.errstate(all="ignore"):
+            try:
+                known = np.asarray(row.evaluate(*samples)).dtype
+            except TypeError as error:
+                dtypes = ", ".join(str(x.dtype) for x in operands)
+                raise errors.bad_type("message", f"{row.name} of {dtypes} is not defined ({error})", "cast a field") from None
+        check_dtype("message", f"the result of {row.name}", known)
+        _dtypes[key] = known
+    return known
+
+
+def apply(row: elementary.Row, operands: Sequence[Any]) -> Expr:
+    """The node row(*operands), with NumPy's broadcasting on feature axes and NumPy's dtype."""
+    nodes = tuple(lift(x) for x in operands)
+    simple = _simplify(row.name, nodes)
+    if simple is not None:
+        return simple
+    shape = broadcast_shapes(row.name, nodes)
+    reads = 0
+    for node in nodes:
+        reads |= node.reads
+    return _make(row.name, nodes, (), shape, _result_dtype(row, nodes), reads)
+
+
+def broadcast_shapes(name: str, nodes: Sequence[Expr]) -> tuple[int, ...]:
+    """The common feature shape, or an error that shows every operand's."""
+    shape = nodes[0].shape
+    if all(node.shape in (shape, ()) for node in nodes):
+        return shape
+    try:
+        return np.broadcast_shapes(*[node.shape for node in nodes])
+    except ValueError:
+        listed = ", ".join(f"{text(node)} {list(node.shape)}" for node in nodes)
+        raise errors.bad_value(
+            "message", f"feature shapes of {name} do not broadcast: {listed}", "align them from the last axis; length-1 axes broadcast"
+        ) from None
+
+
+def _simplify(name: str, nodes: tuple[Expr, ...]) -> Expr | None:
+    """What needs no arithmetic: neutral elements, small constant powers, numbers only. Only rewrites that NaN and infinity survive."""
+    if all(node.weak for node in nodes):
+        with np.errstate(all="ignore"):
+            return constant(np.asarray(elementary.TABLE[name].evaluate(*[constant_value(node) for node in nodes])).item())
+    if len(nodes) != 2:
+        return None
+    a, b = nodes
+    value = constant_value(b) if b.weak else None
+    first = constant_value(a) if a.weak else None
+    floating = (a if b.weak else b).dtype.kind == "f"
+    if not floating:
+        return None
+    if (name == "multiply" and value == 1) or (name == "divide" and value == 1) or (name in ("add", "subtract") and value == 0):
+        return a
+    if (name == "multiply" and first == 1) or (name == "add" and first == 0):
+        return b
+    if name == "power" and value in (1, 2, 3, -1, 0.5):
+        return {1: lambda: a, 2: lambda: np.square(a), 3: lambda: a * a * a, -1: lambda: 1 / a, 0.5: lambda: np.sqrt(a)}[value]()
+    return None
+
+
+def cast(node: Expr, dtype: np.dtype[Any]) -> Expr:
+    if node.dtype == dtype and not node.weak:
+        return node
+    check_dtype("message", "astype", dtype)
+    return _make("cast", (node,), (), node.shape, dtype, node.reads)
+
+
+def view_axes(node: Expr, axes: tuple[int | None, ...]) -> Expr:
+    """Output axis i is input axis axes[i], or a new axis of length one; input axes left out must have length one."""
+    if axes == tuple(range(node.ndim)):
+        return node
+    for axis in range(node.ndim):
+        if axis not in axes and node.shape[axis] != 1:
+            raise errors.bad_value("message", f"axis {axis} of {text(node)} {list(node.shape)} has more than one entry", "reduce it first")
+    shape = tuple(1 if axis is None else node.shape[axis] for axis in axes)
+    return _make("axes", (node,), axes, shape, node.dtype, node.reads)
+
+
+def broadcast_to(node: Expr, shape: tuple[int, ...]) -> Expr:
+    if node.shape == shape:
+        return node
+    return _make("broadcast", (node,), (), shape, node.dtype, node.reads)
+
+
+def reduce_axes(op: str, node: Expr, axis: Any, keepdims: bool) -> Expr:
+    """Sum or max of a node over feature axes; axis as in NumPy, counted in feature axes."""
+    if axis is None:
+        axis = tuple(range(node.ndim))
+    items = axis if isinstance(axis, tuple) else (axis,)
+    for item in items:
+        if not isinstance(item, (int, np.integer)) or not -node.ndim <= item < node.ndim:
+            raise errors.bad_value("message", f"{op} over axis {item!r} of {text(node)}, which has {node.ndim} feature axes", "count from -1")
+    axes = tuple(sorted({int(item) % node.ndim for item in items}))
+    if op == "max" and any(node.shape[i] == 0 for i in axes):
+        raise errors.bad_value("message", f"max over an axis of length 0 of {text(node)}", "a maximum needs at least one entry")
+    result = node
+    if op == "sum" and node.dtype.kind in "biu":
+        result = cast(node, np.dtype(np.int64))
+    if axes and not (all(node.shape[i] == 1 for i in axes)):
+        shape = tuple(1 if i in axes else n for i, n in enumerate(node.shape))
+        result = _make(op, (result,), axes, shape, result.dtype, node.reads)
+    return result if keepdims else view_axes(result, tuple(i for i in range(node.ndim) if i not in axes))
+
+
+def unbroadcast(node: Expr, shape: tuple[int, ...]) -> Expr:
+    """A node summed back over the axes along which ``shape`` was broadcast to node.shape."""
+    if node.shape == shape:
+        return node
+    extra = node.ndim - len(shape)
+    axes = tuple(i for i in range(node.ndim) if i < extra or (shape[i - extra] == 1 and node.shape[i] != 1))
+    summed = reduce_axes("sum", node, axes, True)
+    return view_axes(summed, tuple(range(extra, node.ndim)))
+
+
+def _reduction(op: str) -> Callable[..., Expr]:
+    def build(node: Any, axis: Any = None, *, keepdims: Any = False) -> Expr:
+        return getattr(lift(node), op)(axis, keepdims=bool(keepdims))
+
+    return build
+
+
+def _expand_dims(node: Expr, axis: Any) -> Expr:
+    items = axis if isinstance(axis, tuple) else (axis,)
+    rank = node.ndim + len(items)
+    new = {int(item) % rank for item in items}
+    source = iter(range(node.ndim))
+    return view_axes(node, tuple(None if i in new else next(source) for i in range(rank)))
+
+
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    **elementary.COMPOSED,
+    np.sum: _reduction("sum"),
+    np.max: _reduction("max"),
+    np.amax: _reduction("max"),
+    np.min: _reduction("min"),
+    np.amin: _reduction("min"),
+    np.mean: _reduction("mean"),
+    np.expand_dims: _expand_dims,
+    np.broadcast_to: lambda node, shape: broadcast_to(node, tuple(shape)),
+}
+
+
+def _apply_function(function: Any, operands: Sequence[Any], options: dict[str, Any]) -> Any:
+    row = elementary.BY_FUNCTION.get(function)
+    if row is not None and not options:
+        return apply(row, operands)
+    build = _FUNCTIONS.get(function)
+    if build is None:
+        raise errors.bad_type(
+            "message",
+            f"np.{getattr(function, '__name__', function)} cannot be part of a message",
+            "known are arithmetic, comparisons, sum/max/mean over feature axes and: " + ", ".join(elementary.TABLE),
+        )
+    return build(*operands, **options)
+
+
+# --- tracing, reading, differentiating ---------------------------------------------------------------------------------------------------
+
+
+class Fields:
+    """The fields of u, v or e as a message sees them: attributes (or items) that are symbols."""
+
+    def __init__(self, op: str, target: str, leaves: dict[str, Expr]):
+        self._op, self._target, self._leaves = op, target, leaves
+
+    def __getattr__(self, name: str) -> Expr:
+        leaf = self.__dict__["_leaves"].get(name)
+        if leaf is None:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            known = ", ".join(self._leaves) or "none was passed"
+            raise AttributeError(f"{self._op}: field {self._target}.{name} is unknown; pass {self._target}={{'{name}': array}} (known: {known})")
+        return leaf
+
+    __getitem__ = __getattr__
+
+
+def trace(op: str, functions: Sequence[Callable[..., Any]], leaves: dict[str, dict[str, Expr]]) -> tuple[list[Expr], dict[str, Any]]:
+    """Call each message function once with symbols; returns the expressions and the captured arrays by shared field name."""
+    roots: list[Expr] = []
+    outer = getattr(_lifting, "captured", None)
+    captured: dict[str, Any] = {}
+    _lifting.captured = captured
+    try:
+        symbols = {target: Fields(op, target, leaves[target]) for target in "uve"}
+        for function in functions:
+            roots.append(lift(function(**{name: symbols[name] for name in parameters(op, function)})))
+    finally:
+        _lifting.captured = outer
+    return roots, captured
+
+
+def parameters(op: str, function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names among u, v, e that a message function takes."""
+    if not callable(function):
+        raise errors.bad_type(op, f"the message is a {type(function).__name__}", "pass a function of any of u, v, e, or use numgraph.ops")
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_kwonlyargcount == 0 and not code.co_flags & 0x0C:
+        names = code.co_varnames[: code.co_argcount - len(getattr(function, "__defaults__", None) or ())]
+    else:
+        import inspect
+
+        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        found = inspect.signature(function).parameters.values()
+        names = tuple(p.name for p in found if p.default is p.empty and p.kind not in kinds)
+    for name in names:
+        if name not in ("u", "v", "e"):
+            raise errors.bad_type(op, f"the message takes a parameter {name!r}", "its parameters are any of u, v, e, by name")
+    return names
+
+
+def topological(roots: Iterable[Expr]) -> list[Expr]:
+    """Every node below the roots, operands first."""
+    order: list[Expr] = []
+    seen: set[int] = set()
+    stack = [(root, False) for root in reversed(list(roots))]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((arg, False) for arg in reversed(node.args))
+    return order
+
+
+def leaves_of(roots: Iterable[Expr]) -> list[Expr]:
+    """The fields that the roots read, in first-use order."""
+    return [node for node in topological(roots) if node.op == "field"]
+
+
+def gradients(roots: Sequence[Expr], seeds: Sequence[Expr | None], wrt: Sequence[Expr]) -> list[Expr | None]:
+    """Reverse-mode derivatives of Σ ⟨seed, root⟩ with respect to leaves, as expressions (None where there is no dependence).
+
+    Shapes: a seed has its root's shape, a gradient its leaf's shape and dtype.
+    """
+    order = topological(roots)
+    active: set[int] = {id(leaf) for leaf in wrt}
+    for node in order:
+        if node.dtype.kind == "f" and any(id(arg) in active for arg in node.args):
+            active.add(id(node))
+    adjoints: dict[int, Expr] = {}
+
+    def accumulate(node: Expr, value: Any) -> None:
+        if value is None or id(node) not in active or node.dtype.kind != "f":
+            return
+        value = unbroadcast(broadcast_to(lift(value), np.broadcast_shapes(lift(value).shape, node.shape)), node.shape)
+        known = adjoints.get(id(node))
+        adjoints[id(node)] = value if known is None else known + value
+
+    for root, seed in zip(roots, seeds, strict=True):
+        accumulate(root, seed)
+    for node in reversed(order):
+        g = adjoints.get(id(node))
+        if g is None or not node.args:
+            continue
+        for arg, value in zip(node.args, _operand_gradients(node, g), strict=True):
+            accumulate(arg, value)
+    found = [adjoints.get(id(leaf)) for leaf in wrt]
+    return [None if g is None else cast(g, leaf.dtype) for g, leaf in zip(found, wrt, strict=True)]
+
+
+def _operand_gradients(node: Expr, g: Expr) -> Sequence[Any]:
+    if node.op == "cast":
+        return (g,)
+    if node.op == "broadcast":
+        return (g,)
+    if node.op == "axes":
+        (arg,) = node.args
+        back = tuple(node.attrs.index(i) if i in node.attrs else None for i in range(arg.ndim))
+        return (view_axes(g, back),)
+    if node.op == "sum":
+        return (broadcast_to(g, node.args[0].shape),)
+    if node.op == "max":
+        (arg,) = node.args
+        hit = (arg == node).astype(node.dtype)
+        return (hit * (g / reduce_axes("sum", hit, node.attrs, True)),)
+    vjp = elementary.TABLE[node.op].vjp
+    if vjp is None:
+        return tuple(None for _ in node.args)
+    full = broadcast_to(g, node.shape)
+    return vjp(full, node, *node.args)
+
+
+_INFIX = {"add": "+", "subtract": "−", "multiply": "·", "divide": "/", "less": "<", "greater": ">", "equal": "=", "less_equal": "≤", "greater_equal": "≥"}
+
+
+def text(node: Expr) -> str:
+    """The expression as a person writes it: ``relu``-like calls, infix arithmetic, ``u.x``."""
+    if node.op == "field":
+        target, name = node.attrs
+        return name if target == "shared" else f"{target}.{name}"
+    if node.op == "constant":
+        return node.attrs[1]
+    if node.op in ("cast", "broadcast", "axes"):
+        return text(node.args[0])
+    if node.op in _INFIX:
+        return "(" + f" {_INFIX[node.op]} ".join(text(arg) for arg in node.args) + ")"
+    if node.op == "negative":
+        return f"−{text(node.args[0])}"
+    if node.op == "sum":
+        return f"Σ{text(node.args[0])}"
+    return f"{node.op}({', '.join(text(arg) for arg in node.args)})"

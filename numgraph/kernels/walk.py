@@ -1,0 +1,50 @@
+"""The one request that every kernel target serves: a walk over the edges of a graph with any number of outputs.
+
+Over the in-edges of every destination node (or the out-edges of every source node) each output evaluates its expressions per edge and
+either reduces them into the row's node or stores them for the edge. A message, its gradients and attention are all such walks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from numgraph.expr import Expr
+
+Arrays = dict[tuple[str, str], Any]
+"""Field arrays by (target, name): [num_src, …], [num_dst, …], [num_edges, …], or the feature shape alone for shared fields."""
+
+REDUCES = ("sum", "mean", "max", "min", "prod")
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """One output of a walk.
+
+    reduce: sum, mean, max, min, prod, softmax (expressions: score, value), logsumexp (score) into node ``to``; or edge, stored for ``to = "e"``.
+    """
+
+    expressions: tuple[Expr, ...]
+    to: str
+    reduce: str
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return (*map(id, self.expressions), self.to, self.reduce)
+
+    def results(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Feature shape and dtype of each array that the output makes: the value; for max and min the winning edge ids; for softmax logsumexp."""
+        shape, dtype = self.expressions[-1].shape, self.expressions[-1].dtype
+        if self.reduce in ("max", "min"):
+            return [(shape, dtype), (shape, np.dtype(np.int64))]
+        if self.reduce == "softmax":
+            score = self.expressions[0]
+            return [(np.broadcast_shapes(score.shape, shape), dtype), (score.shape, dtype)]
+        return [(shape, dtype)]
+
+
+def rows_of(graph: Any, target: str) -> int:
+    """How many rows a field of u, v or e has."""
+    return {"u": graph.num_src, "v": graph.num_dst, "e": graph.num_edges}[target]

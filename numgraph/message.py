@@ -1,0 +1,245 @@
+"""Message passing: update_all, apply_edges and attend, and the one recorded operation behind them, ``propagate``.
+
+Every gradient of a walk is a walk again (design: sums are closed under differentiation), so ``propagate`` is its own derivative:
+its vjp calls ``propagate`` with the symbolic derivatives of its expressions. A gradient of a source field is reduced over out-edges,
+that is on the reversed graph; of a destination field over in-edges; of an edge field it is stored per edge (SDDMM).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from numgraph import errors, expr
+from numgraph.expr import Expr
+from numgraph.explaining import explain_gradients
+from numgraph.graph import Graph
+from numgraph.kernels import execute
+from numgraph.kernels.walk import REDUCES, Output, rows_of
+from numgraph.tape import record, unwrap
+
+Values = dict[tuple[str, str], Any]
+FieldArrays = Mapping[str, Any] | None
+
+
+def update_all(
+    g: Graph, message: Callable[..., Any], reduce: str, *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None
+) -> Any:
+    """z_v = ⊕ φ(x_u, y_v, w_e) over the in-edges e = (u → v) of every destination node v.
+
+    message: φ, a function of any of u, v, e (by parameter name) whose fields are attributes: ``lambda u, e: u.x * e.w``.
+    reduce: "sum", "mean", "max", "min" or "prod". Rows without in-edges give 0, and 1 for prod. In max and min the first winning edge in
+    in-edge order takes the whole gradient; NaN reaches the result.
+    u, v, e: fields by name, arrays or Tensors [num_src, …], [num_dst, …], [num_edges, …]. Feature axes broadcast as in NumPy.
+
+    Returns [num_dst, …] with the message's feature shape and dtype. No array over edges × features is made, forward or backward.
+    """
+    if reduce not in REDUCES:
+        raise errors.unknown("update_all", "reduce", reduce, REDUCES)
+    (root,), fields = _trace("update_all", g, (message,), u, v, e)
+    if reduce == "mean" and root.dtype.kind != "f":
+        root = root.astype(np.float64)
+    elif reduce in ("sum", "prod") and root.dtype.kind in "biu":
+        root = root.astype(np.int64)
+    return propagate(f"update_all({reduce})", g, (Output((root,), "v", reduce),), fields)[0]
+
+
+def apply_edges(g: Graph, message: Callable[..., Any], *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None) -> Any:
+    """m_e = φ(x_u, y_v, w_e) for every edge e = (u → v), [num_edges, …] in edge-id order. Fields and φ as in update_all."""
+    (root,), fields = _trace("apply_edges", g, (message,), u, v, e)
+    return propagate("apply_edges", g, (Output((root,), "e", "edge"),), fields)[0]
+
+
+def attend(
+    g: Graph,
+    score: Callable[..., Any],
+    value: Callable[..., Any],
+    *,
+    u: FieldArrays = None,
+    v: FieldArrays = None,
+    e: FieldArrays = None,
+) -> Any:
+    """z_v = Σ_e softmax_v(s_e) · φ_e over the in-edges e of v: attention in one online pass (Milakov and Gimelshein, 2018).
+
+    score, value: message functions as in update_all; s has the softmax's shape and broadcasts against φ: s [heads, 1] and φ [heads, D].
+    Returns [num_dst, …] with the broadcast feature shape; rows without in-edges give 0. The softmax is recomputed in the backward.
+    """
+    (s, phi), fields = _trace("attend", g, (score, value), u, v, e)
+    dtype = np.result_type(s.dtype, phi.dtype)
+    dtype = dtype if dtype.kind == "f" else np.dtype(np.float64)
+    expr.broadcast_shapes("attend (score · value)", (s, phi))
+    return propagate("attend", g, (Output((s.astype(dtype), phi.astype(dtype)), "v", "softmax"),), fields)[0]
+
+
+def log_sum_exp(g: Graph, score: Callable[..., Any], to: str, *, e: FieldArrays) -> Any:
+    """log Σ exp(s_e) over the in-edges of every v (to="v") or the out-edges of every u (to="u"); −inf for rows without edges."""
+    (s,), fields = _trace("edge_softmax", g, (score,), None, None, e)
+    return propagate("logsumexp", g, (Output((s if s.dtype.kind == "f" else s.astype(np.float64),), to, "logsumexp"),), fields)[0]
+
+
+def _trace(
+    op: str, g: Graph, functions: Sequence[Callable[..., Any]], u: FieldArrays, v: FieldArrays, e: FieldArrays
+) -> tuple[list[Expr], Values]:
+    """Expressions of the message functions, and the arrays that they read."""
+    if not isinstance(g, Graph):
+        raise errors.bad_type(op, f"the first argument is a {type(g).__name__}", "pass a numgraph.Graph")
+    values: Values = {}
+    leaves: dict[str, dict[str, Expr]] = {}
+    for target, given in (("u", u), ("v", v), ("e", e)):
+        leaves[target] = {}
+        if given is None:
+            continue
+        if not isinstance(given, Mapping):
+            raise errors.bad_type(op, f"{target} is a {type(given).__name__}", f'pass the fields by name: {target}={{"x": array}}')
+        for name, value in given.items():
+            if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+                value = np.asarray(value)
+            rows = rows_of(g, target)
+            if len(value.shape) == 0 or value.shape[0] != rows:
+                what = {"u": "num_src", "v": "num_dst", "e": "num_edges"}[target]
+                raise errors.bad_value(
+                    op, f"field {target}.{name} has shape {tuple(value.shape)}, the graph's {what} is {rows}", f"the first axis must be {rows}"
+                )
+            expr.check_dtype(op, f"field {target}.{name}", value.dtype)
+            values[target, name] = value
+            leaves[target][name] = expr.field(target, name, value.shape[1:], value.dtype)
+    roots, captured = expr.trace(op, functions, leaves)
+    for name, value in captured.items():
+        values["shared", name] = value
+    used = {leaf.attrs for leaf in expr.leaves_of(roots)}
+    return roots, {key: value for key, value in values.items() if key in used}
+
+
+def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values) -> tuple[Any, ...]:
+    """Run a walk and record it. Returns every array of every output (see Output.results), in order."""
+    keys = tuple(fields)
+    results = tuple(execute(g, outputs, {key: unwrap(value) for key, value in fields.items()}))
+
+    def vjp(grads: Sequence[Any], inputs: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]) -> list[Any]:
+        return _gradients(name, g, outputs, dict(zip(keys, inputs, strict=True)), grads, made, needs)
+
+    def explain(needs: Sequence[bool]) -> list[str]:
+        return explain_gradients(outputs, [key for key, need in zip(keys, needs, strict=True) if need])
+
+    return record(name, list(fields.values()), results, vjp, explain)
+
+
+def _gradients(
+    name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, grads: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]
+) -> list[Any]:
+    """The gradients of a walk's fields: one more walk, whose expressions are derivatives."""
+    fields = dict(fields)
+    wanted = [key for key, need in zip(fields, needs, strict=True) if need]
+    roots: list[Expr] = []
+    seeds: list[Expr | None] = []
+    position = 0
+    for output in outputs:
+        count = len(output.results())
+        given, results = grads[position : position + count], made[position : position + count]
+        position += count
+        if any(grad is not None for grad in given):
+            roots += output.expressions
+            seeds += _SEEDS[output.reduce](g, output, fields, given, results)
+    leaves = [expr.field(*key, _feature_shape(key, fields[key]), fields[key].dtype) for key in wanted]
+    found = dict(zip(wanted, expr.gradients(roots, seeds, leaves), strict=True))
+    walked = {key: gradient for key, gradient in found.items() if gradient is not None}
+    if not walked:
+        return [None] * len(needs)
+    new = tuple(gradient_output(key, gradient) for key, gradient in walked.items())
+    read = {leaf.attrs for leaf in expr.leaves_of(gradient for output in new for gradient in output.expressions)}
+    results = propagate(f"∇ {name}", g, new, {key: value for key, value in fields.items() if key in read})
+    made_gradients = {key: np.sum(value, axis=0) if key[0] == "shared" else value for key, value in zip(walked, results, strict=True)}
+    return [made_gradients.get(key) for key in list(fields)[: len(needs)]]
+
+
+def gradient_output(key: tuple[str, str], gradient: Expr) -> Output:
+    """Where the gradient of a field is summed: at the field's own node or edge; a shared field's in every v, and then over v."""
+    target = key[0]
+    return Output((gradient,), "e", "edge") if target == "e" else Output((gradient,), "u" if target == "u" else "v", "sum")
+
+
+def _feature_shape(key: tuple[str, str], value: Any) -> tuple[int, ...]:
+    return tuple(value.shape) if key[0] == "shared" else tuple(value.shape[1:])
+
+
+def _bind(fields: Values, target: str, value: Any) -> Expr:
+    """A new field for something that the backward reads; returns its symbol."""
+    name = f"g{len(fields)}′"
+    fields[target, name] = value
+    return expr.field(target, name, value.shape[1:], value.dtype)
+
+
+# Each reduce's seeds: the derivative of the loss by each expression of the output, for one edge, as an expression.
+
+
+def _seed_sum(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> list[Expr]:
+    return [_bind(fields, output.to, grads[0])]
+
+
+def _seed_mean(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> list[Expr]:
+    degrees = g.in_degrees() if output.to == "v" else g.out_degrees()
+    weight = (1 / np.maximum(degrees, 1)).astype(grads[0].dtype).reshape((-1,) + (1,) * (len(grads[0].shape) - 1))
+    return [_bind(fields, output.to, grads[0] * weight)]
+
+
+def _seed_extreme(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> list[Expr]:
+    """Only the winning edge of each (node, feature) passes the gradient."""
+    won = expr.edge_id() == _bind(fields, output.to, made[1])
+    return [np.where(won, _bind(fields, output.to, grads[0]), 0)]
+
+
+def _seed_prod(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> list[Expr]:
+    """∂z/∂φ_e is the product of the others: with P the product of the non-zero factors and n the number of zeros,
+    P/φ_e · Q where φ_e ≠ 0 (Q is 1 without zeros, else 0, and itself a differentiable product of the zeros), and P where φ_e is the only zero."""
+    (phi,) = output.expressions
+    zero = phi == 0
+    read = {leaf.attrs for leaf in expr.leaves_of((phi,))}
+    walk = (
+        Output((np.where(zero, 1, phi),), output.to, "prod"),
+        Output((np.where(zero, phi, 1),), output.to, "prod"),
+        Output((zero.astype(phi.dtype),), output.to, "sum"),
+    )
+    rest, zeros, count = propagate("prod without zeros", g, walk, {key: value for key, value in fields.items() if key in read})
+    grad = _bind(fields, output.to, grads[0])
+    rest, zeros, count = (_bind(fields, output.to, value) for value in (rest, zeros, count))
+    return [np.where(zero, np.where(count == 1, rest * grad, 0), grad * zeros * rest / np.where(zero, 1, phi))]
+
+
+def _seed_softmax(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> list[Expr | None]:
+    """With α = exp(s − logsumexp): ∂L/∂φ = α·g, and ∂L/∂s = α·(⟨g, φ⟩ − ⟨g, z⟩ + ∂L/∂logsumexp)."""
+    score, value = output.expressions
+    alpha = np.exp(score - _bind(fields, output.to, made[1]))
+    grad_z, grad_lse = grads
+    inner: Any = 0
+    seed_value = None
+    if grad_z is not None:
+        z, lse_shape = made[0], score.shape
+        grad = _bind(fields, output.to, grad_z)
+        lead = len(z.shape) - 1 - len(lse_shape)
+        axes = tuple(i + 1 for i in range(len(z.shape) - 1) if i < lead or (lse_shape[i - lead] == 1 and z.shape[i + 1] != 1))
+        dot = np.sum(grad_z * z, axis=axes, keepdims=True)
+        dot = dot.reshape((dot.shape[0], *lse_shape))
+        inner = expr.unbroadcast(expr.broadcast_to(grad * value, z.shape[1:]), lse_shape) - _bind(fields, output.to, dot)
+        seed_value = alpha * grad
+    if grad_lse is not None:
+        inner = inner + _bind(fields, output.to, grad_lse)
+    return [alpha * inner, seed_value]
+
+
+def _seed_logsumexp(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> list[Expr]:
+    (score,) = output.expressions
+    return [np.exp(score - _bind(fields, output.to, made[0])) * _bind(fields, output.to, grads[0])]
+
+
+_SEEDS: dict[str, Callable[..., Any]] = {
+    "sum": _seed_sum,
+    "edge": _seed_sum,
+    "mean": _seed_mean,
+    "max": _seed_extreme,
+    "min": _seed_extreme,
+    "prod": _seed_prod,
+    "softmax": _seed_softmax,
+    "logsumexp": _seed_logsumexp,
+}
