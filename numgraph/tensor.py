@@ -102,10 +102,11 @@ class Tensor(NDArrayOperatorsMixin):
         return np.array(self.data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        for x in inputs:
+            if not isinstance(x, Tensor) and hasattr(type(x), "__elementary__"):
+                return NotImplemented  # a message symbol, which takes Tensors as constants
         key = ufunc if method == "__call__" else (ufunc, method)
         implementation = _RULES.get(key)
-        if any(hasattr(type(x), "__elementary__") and not isinstance(x, Tensor) for x in inputs):
-            return NotImplemented
         if implementation is None:
             raise _no_rule(key)
         if options.get("out") is not None:
@@ -113,6 +114,8 @@ class Tensor(NDArrayOperatorsMixin):
         return implementation(*inputs, **options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if any(hasattr(kind, "__elementary__") and not issubclass(kind, Tensor) for kind in types):
+            return NotImplemented
         implementation = _RULES.get(function)
         if implementation is None:
             raise _no_rule(function)

@@ -11,6 +11,7 @@ import scipy.special
 from checks import check_float32, check_gradient, gradients
 
 from numgraph import dense, elementary
+from numgraph.dense.elementwise import _DETACHED, BY_OPERAND, select
 from numgraph.tape import Tape, Tensor, unwrap
 from numgraph.tensor import _RULES
 
@@ -265,7 +266,7 @@ def test_float32_gradients_are_near_those_of_float64(case):
 
 
 def test_every_rule_is_in_the_tables():
-    detached = {*np_detached()}
+    detached = set(_DETACHED)
     comparisons = {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.isnan, np.isinf, np.isfinite}
     logic = {np.logical_and, np.logical_or, np.logical_not, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_not, np.bitwise_xor}
     aside = {"elementary", "astype", getattr(np, "astype", "astype")}  # tested below
@@ -273,15 +274,7 @@ def test_every_rule_is_in_the_tables():
     assert not set(_RULES) - covered - detached - comparisons - logic - aside
 
 
-def np_detached():
-    from numgraph.dense.elementwise import _DETACHED
-
-    return _DETACHED
-
-
 def test_derivatives_by_operand_are_those_of_the_table():
-    from numgraph.dense.elementwise import BY_OPERAND
-
     c, a, b, g = away(4) > 0, positive(4), positive(4) + 0.02, normal(4)
     a[0] = b[0]
     for name, single in BY_OPERAND.items():
@@ -340,6 +333,34 @@ def test_astype_and_its_gradient():
     dx = tape.gradient(loss, x)
     assert dx.dtype == np.float32
     np.testing.assert_array_equal(dx, [2, 4, 6])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_select_is_where_bit_for_bit(dtype):
+    specials = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.5], dtype)
+    a, b = RNG.choice(specials, (2, 60, 40))
+    full, column = RNG.normal(size=(60, 40)) > 0, RNG.normal(size=(60, 1)) > 0
+    pairs = [
+        (a, b),
+        (a, 0),
+        (0, a),
+        (-0.0, a),
+        (a, 2),
+        (np.nan, a),
+        (a, b[0]),
+        (a[:, :1], b),
+        (a.T.copy().T, b),
+        (a, a[::-1]),
+        (1, 2),
+        (True, a),
+    ]
+    pairs += [(a, b.astype(np.float64)), (a, np.float32(3)), (a, 1j), ([1.0] * 40, a), (np.broadcast_to(a[0], a.shape), b)]
+    for condition in (full, column, full[:, 0][:, None], full.T.copy().T, full.astype(int), full[0], True, np.asfortranarray(full)):
+        for x, y in pairs:
+            got, want = select(condition, x, y), np.where(condition, x, y)
+            assert got.dtype == want.dtype
+            np.testing.assert_array_equal(got, want)
+            np.testing.assert_array_equal(np.signbit(got.real), np.signbit(want.real))
 
 
 # Points that differences do not reach.

