@@ -1,6 +1,6 @@
 """numgraph: message passing for graph neural networks in the NumPy world."""
 
-from numgraph import dense
+from numgraph import dense, nn, optim
 from numgraph.elementary import elu, erf, gelu, leaky_relu, relu, sigmoid, silu, softplus
 from numgraph.graph import Adjacency, Graph
 from numgraph.message import apply_edges, attend, update_all
@@ -20,6 +20,8 @@ __all__ = [
     "erf",
     "gelu",
     "leaky_relu",
+    "nn",
+    "optim",
     "relu",
     "sigmoid",
     "silu",

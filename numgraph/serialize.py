@@ -51,22 +51,25 @@ def load_parameters(path: str | os.PathLike[str], parameters: Names) -> None:
     ValueError
         A damaged file, a name that only one side has, or another shape; no parameter has changed then.
     """
-    arrays = read_arrays(path)
-    targets = _named("load", parameters)
-    problems = [f"{name} is not in the file" for name in targets if name not in arrays]
-    problems += [f"{name} is in the file, but not in the model" for name in arrays if name not in targets]
+    fill("load", _named("load", parameters), read_arrays(path), "the file", str(path))
+
+
+def fill(op: str, targets: Mapping[str, Any], arrays: Mapping[str, Any], place: str, source: str) -> None:
+    """Copy arrays, by name, into the targets' arrays; names, shapes and kinds of dtype are all checked first."""
+    problems = [f"{name} is not in {place}" for name in targets if name not in arrays]
+    problems += [f"{name} is in {place}, but not in the model" for name in arrays if name not in targets]
     for name in targets.keys() & arrays.keys():
-        found, wanted = arrays[name], unwrap(targets[name])
+        found, wanted = unwrap(arrays[name]), unwrap(targets[name])
         if found.shape != wanted.shape:
-            problems.append(f"{name} has shape {found.shape} in the file, {wanted.shape} in the model")
+            problems.append(f"{name} has shape {found.shape} in {place}, {wanted.shape} in the model")
         elif not np.can_cast(found.dtype, wanted.dtype, "same_kind"):
-            problems.append(f"{name} has dtype {found.dtype} in the file, {wanted.dtype} in the model")
+            problems.append(f"{name} has dtype {found.dtype} in {place}, {wanted.dtype} in the model")
     if problems:
         raise bad_value(
-            "load", f"{path} does not fit the model: {'; '.join(sorted(problems))}", "build the model with the options it was saved with"
+            op, f"{source} does not fit the model: {'; '.join(sorted(problems))}", "build the model with the options it was saved with"
         )
     for name, target in targets.items():
-        unwrap(target)[...] = arrays[name]
+        unwrap(target)[...] = unwrap(arrays[name])
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

@@ -43,7 +43,11 @@ class History:
 
 def evaluate(model: Any, dataset: Dataset, features: Any, *masks: np.ndarray) -> list[Metrics]:
     """The model's metrics on the nodes of each mask, from one pass without dropout."""
-    logits = unwrap(model(dataset.graph, features))
+    training = model.training
+    try:
+        logits = unwrap(model.eval()(dataset.graph, features))
+    finally:
+        model.train(training)
     return [
         Metrics(
             float(unwrap(cross_entropy(logits, dataset.labels, mask))),
@@ -72,7 +76,7 @@ def fit(
     Parameters
     ----------
     model
-        ``model(graph, x, rng=generator)`` gives logits [nodes, classes] with dropout, ``model(graph, x)`` without.
+        A Module: ``model(graph, x, rng=generator)`` gives logits [nodes, classes], with dropout drawn from the generator.
     optimizer
         Its ``parameters`` are trained, by ``optimizer.step(gradients)``.
     epochs
@@ -92,6 +96,7 @@ def fit(
         A loss that is no finite number; the model then has its best parameters.
     """
     features = dataset.features if features is None else features
+    model.train()
     rng = np.random.default_rng(seed)
     parameters = list(optimizer.parameters)
     history = History()

@@ -1,0 +1,45 @@
+"""Layers and models of graph neural networks. A layer is called with a graph and arrays; parameters are ``numgraph.Parameter``."""
+
+from __future__ import annotations
+
+from numgraph.nn.dropout import Dropout
+from numgraph.nn.edge import EdgeConv
+from numgraph.nn.gat import GATConv, GATv2Conv
+from numgraph.nn.gcn import GCNConv
+from numgraph.nn.gin import GINConv, GINEConv
+from numgraph.nn.linear import MLP, Linear, Sequential
+from numgraph.nn.models import GAT, GCN, GIN, SAGE
+from numgraph.nn.module import Module
+from numgraph.nn.norm import BatchNorm, LayerNorm
+from numgraph.nn.pna import PNAConv, mean_log_degree
+from numgraph.nn.propagation import APPNP, SGConv
+from numgraph.nn.rgcn import RGCNConv
+from numgraph.nn.sage import SAGEConv
+from numgraph.nn.transformer import TransformerConv
+
+__all__ = [
+    "APPNP",
+    "GAT",
+    "GCN",
+    "GIN",
+    "MLP",
+    "SAGE",
+    "BatchNorm",
+    "Dropout",
+    "EdgeConv",
+    "GATConv",
+    "GATv2Conv",
+    "GCNConv",
+    "GINConv",
+    "GINEConv",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "PNAConv",
+    "RGCNConv",
+    "SAGEConv",
+    "SGConv",
+    "Sequential",
+    "TransformerConv",
+    "mean_log_degree",
+]

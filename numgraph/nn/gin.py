@@ -1,0 +1,75 @@
+"""Graph isomorphism networks: GIN, and GINE with edge features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from numgraph import elementary
+from numgraph.dense.algebra import is_sparse
+from numgraph.errors import bad_type, bad_value
+from numgraph.graph import Graph
+from numgraph.message import update_all
+from numgraph.nn import init
+from numgraph.nn.linear import Linear, Sequential
+from numgraph.nn.module import Module
+
+
+class GINConv(Module):
+    """z_v = f((1 + eps) · x_v + Σ_{u → v} x_u) (Xu et al., How Powerful are Graph Neural Networks?, ICLR 2019).
+
+    f: a Module or function of [num_nodes, features], the paper's is ``MLP([in, hidden, out])``. eps is a number, or with
+    ``train_eps`` a Parameter of shape [] that starts at it.
+
+    Shapes: x [num_nodes, in_features], an array or Tensor, or a SciPy sparse matrix if f starts with a Linear (which is then applied
+    before the sum: both are linear); returns what f gives.
+    """
+
+    def __init__(self, f: Callable[[Any], Any], *, eps: float = 0.0, train_eps: bool = False, dtype: Any = np.float32) -> None:
+        self.f = f
+        self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
+
+    def forward(self, g: Graph, x: Any) -> Any:
+        _check_rows("GINConv", g, x)
+        first, rest = _split(self.f)
+        if first is not None and (is_sparse(x) or first.weight.shape[1] < first.weight.shape[0]):  # the narrower side passes the edges
+            h = self._combine(g, first.project(x))
+            return rest(h if first.bias is None else h + first.bias)
+        if is_sparse(x):
+            raise bad_type("GINConv", "x is sparse and f does not start with a Linear", "pass x.toarray(), or an MLP")
+        return self.f(self._combine(g, x))
+
+    def _combine(self, g: Graph, x: Any) -> Any:
+        return x * (1 + self.eps) + update_all(g, lambda u: u.x, "sum", u={"x": x})
+
+
+def _split(f: Any) -> tuple[Linear | None, Callable[[Any], Any]]:
+    """f's first Linear, and what follows it."""
+    if isinstance(f, Linear):
+        return f, lambda x: x
+    if isinstance(f, Sequential) and f.steps and isinstance(f.steps[0], Linear):
+        return f.steps[0], lambda x: f.run(x, 1)
+    return None, f
+
+
+def _check_rows(op: str, g: Graph, x: Any) -> None:
+    if len(x.shape) != 2 or x.shape[0] != g.num_nodes:
+        raise bad_value(op, f"x has shape {list(x.shape)}", f"the graph needs [{g.num_nodes}, features]: a row a node")
+
+
+class GINEConv(Module):
+    """z_v = f((1 + eps) · x_v + Σ_{e = (u → v)} relu(x_u + w_e)) (Hu et al., Strategies for Pre-training Graph Neural Networks, ICLR 2020).
+
+    f and eps are GINConv's. Shapes: x [num_nodes, features]; w [num_edges, features], or [num_edges, 1] to broadcast; returns what f gives.
+    """
+
+    def __init__(self, f: Callable[[Any], Any], *, eps: float = 0.0, train_eps: bool = False, dtype: Any = np.float32) -> None:
+        self.f = f
+        self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
+
+    def forward(self, g: Graph, x: Any, w: Any) -> Any:
+        _check_rows("GINEConv", g, x)
+        z = update_all(g, lambda u, e: elementary.relu(u.x + e.w), "sum", u={"x": x}, e={"w": w})
+        return self.f(x * (1 + self.eps) + z)

@@ -1,0 +1,93 @@
+"""What layers derive from a graph, once a graph: with self loops, and scales by degree. Kept as long as the graph lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from numgraph.errors import bad_value, unknown
+from numgraph.graph import Graph
+from numgraph.message import update_all
+from numgraph.tape import unwrap
+
+NORMS = ("both", "right", "none")
+
+_derived: WeakKeyDictionary[Graph, dict[Any, Any]] = WeakKeyDictionary()
+
+
+def once(g: Graph, key: Any, make: Callable[[Graph], Any]) -> Any:
+    """``make(g)``, remembered for this graph under ``key``; it must not hold ``g`` itself."""
+    known = _derived.setdefault(g, {})
+    if key not in known:
+        known[key] = make(g)
+    return known[key]
+
+
+def with_self_loops(g: Graph, edge_weight: Any = None) -> tuple[Graph, Any]:
+    """The graph with an edge v → v for every node that has none, and its edge weights: 1 for the new edges, whose ids come last."""
+    looped = once(g, "self loops", _add_missing_loops) or g
+    added = looped.num_edges - g.num_edges
+    if edge_weight is not None and added:
+        ones = np.ones((added, *edge_weight.shape[1:]), edge_weight.dtype)
+        edge_weight = np.concatenate([edge_weight, ones])
+    return looped, edge_weight
+
+
+def _add_missing_loops(g: Graph) -> Graph | None:
+    """None where every node has one already."""
+    src, dst = g.src, g.dst
+    lacking = np.ones(g.num_nodes, bool)
+    lacking[src[src == dst]] = False
+    loops = np.flatnonzero(lacking)
+    if len(loops) == 0:
+        return None
+    if len(loops) == g.num_nodes:
+        return g.add_self_loops()
+    return Graph(np.concatenate([src, loops]), np.concatenate([dst, loops]), g.num_nodes)
+
+
+def check_norm(op: str, norm: str) -> str:
+    if norm not in NORMS:
+        raise unknown(op, "norm", norm, NORMS)
+    return norm
+
+
+def column(op: str, g: Graph, edge_weight: Any) -> Any:
+    """Edge weights as [num_edges, 1]."""
+    weight = edge_weight if hasattr(edge_weight, "shape") else np.asarray(edge_weight)
+    if tuple(weight.shape) not in ((g.num_edges,), (g.num_edges, 1)):
+        raise bad_value(op, f"edge_weight has shape {list(weight.shape)}", f"one weight an edge: [{g.num_edges}]")
+    return weight.reshape(-1, 1)
+
+
+def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[Any, Any]:
+    """Factors of the sources [num_src, 1] and of the destinations [num_dst, 1]; None is 1. A node without edges gets 0.
+
+    both: out-degree^-½ and in-degree^-½; right: 1 and in-degree^-1; none: 1 and 1. With weights [num_edges, 1] a degree is the sum of
+    the weights, and has their gradient.
+    """
+    if norm == "none":
+        return None, None
+    if edge_weight is None:
+        return once(g, (norm, np.dtype(dtype).name), lambda g: _constant_scales(g, norm, dtype))
+    into = update_all(g, lambda e: e.w, "sum", e={"w": edge_weight})
+    if norm == "right":
+        return None, _inverse(into, 1)
+    return _inverse(update_all(g.reverse(), lambda e: e.w, "sum", e={"w": edge_weight}), 0.5), _inverse(into, 0.5)
+
+
+def _constant_scales(g: Graph, norm: str, dtype: Any) -> tuple[Any, Any]:
+    into = g.in_degrees().astype(np.float64)[:, None]
+    if norm == "right":
+        return None, _inverse(into, 1).astype(dtype)
+    return _inverse(g.out_degrees().astype(np.float64)[:, None], 0.5).astype(dtype), _inverse(into, 0.5).astype(dtype)
+
+
+def _inverse(degree: Any, power: float) -> Any:
+    """degree^-power, 0 where the degree is not positive."""
+    positive = unwrap(degree) > 0
+    safe = np.where(positive, degree, 1)
+    return np.where(positive, 1 / (safe if power == 1 else np.sqrt(safe)), 0)

@@ -1,0 +1,61 @@
+"""Linear, and the containers Sequential and MLP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from numgraph import elementary
+from numgraph.dense import matmul
+from numgraph.nn import init
+from numgraph.nn.module import Module, check_size
+
+
+class Linear(Module):
+    """y = x W + b.
+
+    x: [..., in_features], an array, a Tensor, or a constant SciPy sparse matrix; returns [..., out_features].
+    weight: [in_features, out_features], from ``init.glorot``; bias: [out_features], zeros.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True, rng: init.Seed = None, dtype: Any = np.float32) -> None:
+        check_size("Linear", in_features=in_features, out_features=out_features)
+        self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
+        self.bias = init.zeros((out_features,), dtype) if bias else None
+
+    def forward(self, x: Any) -> Any:
+        y = self.project(x)
+        return y if self.bias is None else y + self.bias
+
+    def project(self, x: Any) -> Any:
+        """x W, without the bias."""
+        return matmul(x, self.weight)
+
+
+class Sequential(Module):
+    """The steps one after the other; a step is a Module or a function of one array, such as ``numgraph.relu``."""
+
+    def __init__(self, *steps: Callable[[Any], Any]) -> None:
+        self.steps = list(steps)
+
+    def forward(self, x: Any) -> Any:
+        return self.run(x)
+
+    def run(self, x: Any, start: int = 0) -> Any:
+        """The steps from number ``start`` on."""
+        for step in self.steps[start:]:
+            x = step(x)
+        return x
+
+
+class MLP(Sequential):
+    """Linear layers of the given widths with relu between them: ``MLP([in, hidden, out])``."""
+
+    def __init__(self, widths: Sequence[int], *, rng: init.Seed = None, dtype: Any = np.float32) -> None:
+        rng = np.random.default_rng(rng)
+        steps: list[Callable[[Any], Any]] = []
+        for i in range(len(widths) - 1):
+            steps += [Linear(widths[i], widths[i + 1], rng=rng, dtype=dtype), elementary.relu]
+        super().__init__(*steps[:-1])

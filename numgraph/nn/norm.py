@@ -1,0 +1,41 @@
+"""Normalisation layers with their learnt scale and shift."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numgraph.dense import batch_norm, layer_norm
+from numgraph.nn import init
+from numgraph.nn.module import Module, check_size
+
+
+class LayerNorm(Module):
+    """(x − mean) / √(var + eps) · weight + bias over the last axis (Ba, Kiros and Hinton, 2016). x: [..., features]."""
+
+    def __init__(self, features: int, *, eps: float = 1e-5, dtype: Any = np.float32) -> None:
+        check_size("LayerNorm", features=features)
+        self.eps = eps
+        self.weight, self.bias = init.ones((features,), dtype), init.zeros((features,), dtype)
+
+    def forward(self, x: Any) -> Any:
+        return layer_norm(x, self.weight, self.bias, self.eps)
+
+
+class BatchNorm(Module):
+    """(x − mean) / √(var + eps) · weight + bias for each feature over all rows (Ioffe and Szegedy, ICML 2015). x: [rows, features].
+
+    While training, mean and variance are the batch's, and the running ones move towards them by ``momentum``; else the running ones.
+    """
+
+    buffers = ("running_mean", "running_var")
+
+    def __init__(self, features: int, *, momentum: float = 0.1, eps: float = 1e-5, dtype: Any = np.float32) -> None:
+        check_size("BatchNorm", features=features)
+        self.momentum, self.eps = momentum, eps
+        self.weight, self.bias = init.ones((features,), dtype), init.zeros((features,), dtype)
+        self.running_mean, self.running_var = np.zeros(features, dtype), np.ones(features, dtype)
+
+    def forward(self, x: Any) -> Any:
+        return batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.training, self.momentum, self.eps)

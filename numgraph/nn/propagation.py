@@ -1,0 +1,79 @@
+"""Propagation without weights between the steps: SGC and APPNP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numgraph.dense import matmul
+from numgraph.dense.algebra import is_sparse
+from numgraph.errors import bad_value
+from numgraph.graph import Graph
+from numgraph.nn import init
+from numgraph.nn.gcn import normalised_sum
+from numgraph.nn.graphs import column, with_self_loops
+from numgraph.nn.module import Module, check_features, check_size
+
+
+class SGConv(Module):
+    """z = S^k x W + b with S = D^-½ A D^-½ (Wu et al., Simplifying Graph Convolutional Networks, ICML 2019).
+
+    A and its degrees are GCNConv's. Shapes: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix; edge_weight None or
+    [num_edges]; returns [num_nodes, out_features].
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        k: int = 2,
+        add_self_loops: bool = True,
+        bias: bool = True,
+        rng: init.Seed = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        check_size("SGConv", in_features=in_features, out_features=out_features, k=k)
+        self.k, self.add_self_loops = k, add_self_loops
+        self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
+        self.bias = init.zeros((out_features,), dtype) if bias else None
+
+    def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
+        width_in, width_out = self.weight.shape
+        check_features("SGConv", x, g.num_nodes, width_in)
+        if edge_weight is not None:
+            edge_weight = column("SGConv", g, edge_weight)
+        if self.add_self_loops:
+            g, edge_weight = with_self_loops(g, edge_weight)
+        first = width_out < width_in or is_sparse(x)
+        z = matmul(x, self.weight) if first else x
+        for _ in range(self.k):
+            z = normalised_sum(g, z, "both", edge_weight)
+        z = z if first else matmul(z, self.weight)
+        return z if self.bias is None else z + self.bias
+
+
+class APPNP(Module):
+    """z⁰ = x, zⁱ⁺¹ = (1 − alpha) S zⁱ + alpha x, returns zᵏ: personalised PageRank of predictions, with GCNConv's S = D^-½ A D^-½
+    (Gasteiger, Bojchevski and Günnemann, ICLR 2019). It has no parameters.
+
+    Shapes: x [num_nodes, features]; edge_weight None or [num_edges]; returns [num_nodes, features].
+    """
+
+    def __init__(self, *, k: int = 10, alpha: float = 0.1, add_self_loops: bool = True) -> None:
+        check_size("APPNP", k=k)
+        if not 0 <= alpha <= 1:
+            raise bad_value("APPNP", f"alpha is {alpha!r}", "it is the probability of a return, 0 ≤ alpha ≤ 1")
+        self.k, self.alpha, self.add_self_loops = k, float(alpha), add_self_loops
+
+    def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
+        check_features("APPNP", x, g.num_nodes, x.shape[-1])
+        if edge_weight is not None:
+            edge_weight = column("APPNP", g, edge_weight)
+        if self.add_self_loops:
+            g, edge_weight = with_self_loops(g, edge_weight)
+        z, start = x, x * self.alpha
+        for _ in range(self.k):
+            z = normalised_sum(g, z, "both", edge_weight) * (1 - self.alpha) + start
+        return z

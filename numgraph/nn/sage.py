@@ -1,0 +1,64 @@
+"""GraphSAGE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numgraph import elementary
+from numgraph.dense import matmul
+from numgraph.dense.algebra import is_sparse
+from numgraph.errors import unknown
+from numgraph.graph import Graph
+from numgraph.message import update_all
+from numgraph.nn import init
+from numgraph.nn.linear import Linear
+from numgraph.nn.module import Module, check_features, check_size
+
+AGGREGATORS = ("mean", "max", "pool")
+
+
+class SAGEConv(Module):
+    """z_v = x_v W_self + ⊕_{u → v} x_u W + b (Hamilton, Ying and Leskovec, NeurIPS 2017).
+
+    ⊕ x_u is for aggr "mean" mean_u x_u, for "max" max_u x_u, for "pool" max_u relu(x_u P + p); 0 where v has no in-edges. The paper's
+    normalisation of z to length 1 is left to the caller.
+
+    Shapes: x [num_nodes, in_features], an array, Tensor or (for mean) SciPy sparse matrix, or on a bipartite graph a pair
+    ([num_src, in_src], [num_dst, in_dst]) with ``in_features=(in_src, in_dst)``; returns [num_dst, out_features].
+    """
+
+    def __init__(
+        self,
+        in_features: int | tuple[int, int],
+        out_features: int,
+        *,
+        aggr: str = "mean",
+        bias: bool = True,
+        rng: init.Seed = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        in_src, in_dst = in_features if isinstance(in_features, tuple) else (in_features, in_features)
+        check_size("SAGEConv", in_src=in_src, in_dst=in_dst, out_features=out_features)
+        if aggr not in AGGREGATORS:
+            raise unknown("SAGEConv", "aggr", aggr, AGGREGATORS)
+        rng = np.random.default_rng(rng)
+        self.aggr = aggr
+        self.weight = init.glorot(rng, (in_src, out_features), dtype)
+        self.weight_self = init.glorot(rng, (in_dst, out_features), dtype)
+        self.bias = init.zeros((out_features,), dtype) if bias else None
+        self.pool = Linear(in_src, in_src, rng=rng, dtype=dtype) if aggr == "pool" else None
+
+    def forward(self, g: Graph, x: Any) -> Any:
+        x_src, x_dst = x if isinstance(x, tuple) else (x, x)
+        width_in, width_out = self.weight.shape
+        check_features("SAGEConv", x_src, g.num_src, width_in)
+        check_features("SAGEConv", x_dst, g.num_dst, self.weight_self.shape[0])
+        if self.aggr == "mean" and (width_out < width_in or is_sparse(x_src)):  # the narrower side passes the edges
+            z = update_all(g, lambda u: u.x, "mean", u={"x": matmul(x_src, self.weight)})
+        else:
+            h = elementary.relu(self.pool(x_src)) if self.pool is not None else x_src
+            z = matmul(update_all(g, lambda u: u.x, "mean" if self.aggr == "mean" else "max", u={"x": h}), self.weight)
+        z = z + matmul(x_dst, self.weight_self)
+        return z if self.bias is None else z + self.bias
