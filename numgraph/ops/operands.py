@@ -1,0 +1,88 @@
+"""What the ops accept: operands with a row for each node or edge, offsets of segments, weights of edges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numgraph import errors, expr
+from numgraph.graph import Graph
+from numgraph.kernels.walk import rows_of
+
+COUNTS = {"u": "num_src", "v": "num_dst", "e": "num_edges"}
+
+
+def check_graph(op: str, name: str, g: Any) -> None:
+    if not isinstance(g, Graph):
+        raise errors.bad_type(op, f"{name} is a {type(g).__name__}", "pass a numgraph.Graph")
+
+
+def rows_operand(op: str, name: str, g: Graph, target: str, value: Any) -> Any:
+    """`value` as an array or Tensor with a row for each u, v or e."""
+    count = rows_of(g, target)
+    if value is None:
+        raise errors.bad_type(op, f"{name} is None", f"this op reads {name}: pass an array [{COUNTS[target]}, …]")
+    array = as_array(op, name, value)
+    if len(array.shape) == 0 or array.shape[0] != count:
+        raise errors.bad_value(
+            op,
+            f"{name} has shape {list(array.shape)}, the graph's {COUNTS[target]} is {count}",
+            f"the first axis of {name} must be {count}",
+        )
+    return array
+
+
+def as_array(op: str, name: str, value: Any) -> Any:
+    """`value` itself if it is an array of any kind, else as a NumPy array; of a dtype that messages compute with."""
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        value = np.asarray(value)
+    expr.check_dtype(op, name, value.dtype)
+    return value
+
+
+def check_feature_shapes(op: str, operator: str, lhs: Any, rhs: Any) -> None:
+    """Feature axes broadcast as in NumPy; dot wants last axes of one length."""
+    a, b = tuple(lhs.shape[1:]), tuple(rhs.shape[1:])
+    shapes = f"lhs {list(lhs.shape)} and rhs {list(rhs.shape)}"
+    if operator == "dot" and (a[-1] if a else 1) != (b[-1] if b else 1):
+        raise errors.bad_value(op, f"dot of {shapes}: the last axes differ", "dot sums over the last axis, which both have in one length")
+    try:
+        np.broadcast_shapes(a, b)
+    except ValueError:
+        raise errors.bad_value(
+            op, f"the feature axes of {shapes} do not broadcast", "align them from the last axis; length-1 axes broadcast"
+        ) from None
+
+
+def checked_offsets(op: str, offsets: Any, rows: int, name: str = "offsets") -> Any:
+    """Offsets [segments + 1] as int64: from 0, never decreasing, to `rows`."""
+    given = np.asarray(offsets)
+    lengths = "lengths become offsets by np.concatenate([[0], np.cumsum(lengths)])"
+    if given.ndim != 1 or len(given) == 0:
+        raise errors.bad_value(op, f"{name} has shape {list(given.shape)}", "give one axis [segments + 1]; [0] for no segments")
+    if given.dtype.kind not in "iu":
+        raise errors.bad_type(op, f"{name} is {given.dtype}, offsets must be integers", f"cast it, as in {name}.astype(np.int64)")
+    starts = given.astype(np.int64)
+    if starts[0] != 0:
+        raise errors.bad_value(op, f"{name}[0] is {given[0]}", f"it must be 0, the start of the first segment; {lengths}")
+    descents = np.flatnonzero(starts[1:] < starts[:-1])
+    if len(descents):
+        i = int(descents[0])
+        fix = f"the start of a segment is at or after that of the one before; {lengths}"
+        raise errors.bad_value(op, f"{name}[{i + 1}] is {given[i + 1]}, less than {name}[{i}], {given[i]}", fix)
+    if starts[-1] != rows:
+        raise errors.bad_value(
+            op, f"{name}[{len(given) - 1}], the last, is {given[-1]} and there are {rows} rows", "the last entry must be the number of rows"
+        )
+    return starts
+
+
+def edge_weights(op: str, name: str, g: Graph, weights: Any) -> Any:
+    """`weights` as an array or Tensor [num_edges]."""
+    array = as_array(op, name, weights)
+    if tuple(array.shape) != (g.num_edges,):
+        raise errors.bad_value(
+            op, f"{name} has shape {list(array.shape)}, the graph's num_edges is {g.num_edges}", f"give one number an edge, [{g.num_edges}]"
+        )
+    return array

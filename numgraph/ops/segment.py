@@ -1,0 +1,139 @@
+"""Segments: consecutive rows that belong together, as offsets say; reduced, normalised, or multiplied by a matrix each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from numgraph import errors
+from numgraph.graph import Graph
+from numgraph.kernels.walk import REDUCES
+from numgraph.message import update_all
+from numgraph.ops.operands import as_array, checked_offsets
+from numgraph.ops.sddmm import softmax_over
+from numgraph.sorting import checked_ids, given_ids, group, ids_dtype
+from numgraph.tape import record, unwrap
+
+
+def segment_reduce(offsets: Any, x: Any, reduce: str = "sum") -> Any:
+    """z_s = ⊕ x_i over the rows i of segment s, offsets[s] ≤ i < offsets[s + 1].
+
+    offsets: integers [segments + 1], from 0 to N. x: [N, …]. reduce: ⊕, one of "sum", "mean", "max", "min", "prod".
+    Returns [segments, …]; empty segments give 0, and 1 for prod. Gradients of every order.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.ops.segment_reduce([0, 1, 1, 3], np.array([5.0, 2.0, 4.0]), "mean")
+    array([5., 0., 3.])
+    """
+    if reduce not in REDUCES:
+        raise errors.unknown("segment_reduce", "reduce", reduce, REDUCES)
+    g, x = _segments("segment_reduce", offsets, x)
+    return update_all(g, lambda e: e.x, reduce, e={"x": x})
+
+
+def segment_softmax(offsets: Any, x: Any) -> Any:
+    """exp(x_i) / Σ exp(x_k) over the rows k of i's segment, each feature for itself.
+
+    offsets: integers [segments + 1], from 0 to N. x: [N, …]. Returns [N, …]. Gradients of every order.
+    """
+    g, x = _segments("segment_softmax", offsets, x)
+    return softmax_over(g, x, "dst")
+
+
+def _segments(op: str, offsets: Any, x: Any) -> tuple[Graph, Any]:
+    """Segments as destinations whose in-edges are the rows: x is edge data in in-edge order, read without a permutation."""
+    x = as_array(op, "x", x)
+    if len(x.shape) == 0:
+        raise errors.bad_value(op, "x has shape []", "give rows, [N, …]")
+    rows = x.shape[0]
+    starts = checked_offsets(op, offsets, rows)
+    return Graph.from_csc(starts, np.zeros(rows, np.int32), num_src=1), x
+
+
+def segment_mm(a: Any, b: Any, offsets: Any) -> Any:
+    """y_i = a_i @ b_r for the rows i of segment r: one matrix product a segment.
+
+    a: [N, in]. b: [R, in, out]. offsets: integers [R + 1] from 0 to N, or, as in DGL, the R segments' lengths, which sum to N.
+    Returns [N, out]. Gradients of every order.
+    """
+    a, b = _matrices("segment_mm", a, b)
+    given = np.asarray(offsets)
+    if given.shape == (b.shape[0],) and given.dtype.kind in "iu" and (not len(given) or given.min() >= 0):
+        given = np.concatenate([[0], np.cumsum(given.astype(np.int64))])
+    elif given.shape != (b.shape[0] + 1,):
+        raise errors.bad_value(
+            "segment_mm",
+            f"offsets has shape {list(given.shape)}, b {list(b.shape)}",
+            f"give offsets [{b.shape[0] + 1}], a segment for each matrix",
+        )
+    return _segment_mm(a, b, checked_offsets("segment_mm", given, a.shape[0]).tolist())
+
+
+def gather_mm(a: Any, b: Any, idx_b: Any) -> Any:
+    """y_i = a_i @ b[idx_b[i]]: each row has its own matrix. The rows are sorted by matrix (stably), so no [N, in, out] is made.
+
+    a: [N, in]. b: [R, in, out]. idx_b: integers [N], 0 ≤ id < R. Returns [N, out]. Gradients of every order.
+    """
+    a, b = _matrices("gather_mm", a, b)
+    rows, relations = a.shape[0], b.shape[0]
+    given = given_ids("gather_mm", "idx_b", idx_b)
+    if len(given) != rows:
+        raise errors.bad_value(
+            "gather_mm", f"idx_b has {len(given)} entries, a has shape {list(a.shape)}", "give one matrix number a row of a"
+        )
+    ids = checked_ids("gather_mm", "idx_b", given, "the number of matrices", relations, ids_dtype(rows, relations))
+    sorted_rows = group(ids, ids, relations)
+    offsets = sorted_rows.indptr.tolist()
+    if sorted_rows.ordered:
+        return _segment_mm(a, b, offsets)
+    order = sorted_rows.edge_ids
+    back = np.empty_like(order)
+    back[order] = np.arange(rows, dtype=order.dtype)
+    return _permuted(_segment_mm(_permuted(a, order, back), b, offsets), back, order)
+
+
+def _matrices(op: str, a: Any, b: Any) -> tuple[Any, Any]:
+    a, b = as_array(op, "a", a), as_array(op, "b", b)
+    if len(a.shape) != 2 or len(b.shape) != 3 or a.shape[1] != b.shape[1]:
+        raise errors.bad_value(op, f"a has shape {list(a.shape)} and b {list(b.shape)}", "they must be [N, in] and [R, in, out]")
+    return a, b
+
+
+def _segment_mm(a: Any, b: Any, offsets: Sequence[int]) -> Any:
+    """Row products; with ``_segment_outer`` it is closed under differentiation: each one's gradients are the two of them again."""
+    rows, matrices = unwrap(a), unwrap(b)
+    y = np.empty_like(rows, shape=(rows.shape[0], matrices.shape[2]), dtype=np.result_type(rows.dtype, matrices.dtype))
+    for r in range(matrices.shape[0]):
+        if offsets[r] < offsets[r + 1]:
+            y[offsets[r] : offsets[r + 1]] = rows[offsets[r] : offsets[r + 1]] @ matrices[r]
+
+    def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any, Any]:
+        into_a = _segment_mm(g, np.swapaxes(xs[1], 1, 2), offsets) if needs[0] else None
+        return into_a, _segment_outer(xs[0], g, offsets) if needs[1] else None
+
+    return record("segment_mm", (a, b), y, vjp)
+
+
+def _segment_outer(a: Any, g: Any, offsets: Sequence[int]) -> Any:
+    """w_r = Σ a_iᵀ g_i over the rows of segment r: [R, in, out] of [N, in] and [N, out]."""
+    left, right = unwrap(a), unwrap(g)
+    shape = (len(offsets) - 1, left.shape[1], right.shape[1])
+    w = np.zeros_like(left, shape=shape, dtype=np.result_type(left.dtype, right.dtype))
+    for r in range(shape[0]):
+        if offsets[r] < offsets[r + 1]:
+            w[r] = left[offsets[r] : offsets[r + 1]].T @ right[offsets[r] : offsets[r + 1]]
+
+    def vjp(h: Any, xs: Any, w: Any, needs: Any) -> tuple[Any, Any]:
+        into_a = _segment_mm(xs[1], np.swapaxes(h, 1, 2), offsets) if needs[0] else None
+        return into_a, _segment_mm(xs[0], h, offsets) if needs[1] else None
+
+    return record("segment_outer", (a, g), w, vjp)
+
+
+def _permuted(x: Any, order: Any, back: Any) -> Any:
+    """x[order], where `back` is the inverse permutation: the gradient is gathered, not scattered."""
+    return record("permute", (x,), unwrap(x)[order], lambda g, xs, y, needs: (_permuted(g, back, order),))
