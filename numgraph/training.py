@@ -12,6 +12,7 @@ import numpy as np
 from numgraph.data.record import Dataset
 from numgraph.dense import cross_entropy
 from numgraph.errors import bad_value
+from numgraph.nn.module import Module
 from numgraph.tape import Tape
 from numgraph.tensor import unwrap
 
@@ -43,11 +44,12 @@ class History:
 
 def evaluate(model: Any, dataset: Dataset, features: Any, *masks: np.ndarray) -> list[Metrics]:
     """The model's metrics on the nodes of each mask, from one pass without dropout."""
-    training = model.training
+    training = getattr(model, "training", False)
     try:
-        logits = unwrap(model.eval()(dataset.graph, features))
+        _train_mode(model, False)
+        logits = unwrap(model(dataset.graph, features))
     finally:
-        model.train(training)
+        _train_mode(model, training)
     return [
         Metrics(
             float(unwrap(cross_entropy(logits, dataset.labels, mask))),
@@ -76,7 +78,8 @@ def fit(
     Parameters
     ----------
     model
-        A Module: ``model(graph, x, rng=generator)`` gives logits [nodes, classes], with dropout drawn from the generator.
+        ``model(graph, x, rng=generator)`` gives logits [nodes, classes] with dropout; ``model(graph, x)``, for a Module in ``eval`` mode,
+        without.
     optimizer
         Its ``parameters`` are trained, by ``optimizer.step(gradients)``.
     epochs
@@ -96,7 +99,7 @@ def fit(
         A loss that is no finite number; the model then has its best parameters.
     """
     features = dataset.features if features is None else features
-    model.train()
+    _train_mode(model, True)
     rng = np.random.default_rng(seed)
     parameters = list(optimizer.parameters)
     history = History()
@@ -134,6 +137,12 @@ def fit(
     finally:
         _restore(parameters, best)
     return history
+
+
+def _train_mode(model: Any, mode: bool) -> None:
+    """Any other function than a Module has no modes."""
+    if isinstance(model, Module):
+        model.train(mode)
 
 
 def _snapshot(parameters: list[Any]) -> list[np.ndarray]:

@@ -122,9 +122,8 @@ class GAT(_Stack):
         rng: init.Seed = None,
         dtype: Any = np.float32,
     ) -> None:
-        check_size(
-            "GAT", in_features=in_features, hidden=hidden, out_features=out_features, layers=layers, heads=heads, out_heads=out_heads
-        )
+        _widths("GAT", in_features, hidden, out_features, layers)
+        check_size("GAT", heads=heads, out_heads=out_heads)
         rng = np.random.default_rng(rng)
         super().__init__(dropout, rng)
         options: dict[str, Any] = {"dropout": dropout if attention_dropout is None else attention_dropout, "rng": rng, "dtype": dtype}
