@@ -108,7 +108,7 @@ def _add_train(commands: Any) -> None:
     command = commands.add_parser(
         "train",
         help="train a node classifier",
-        description="Train a node classifier. Defaults are the model's paper's. Ctrl-C ends the training and keeps the best parameters so far.",
+        description="Train a node classifier, by default as the model's paper does. Ctrl-C ends it with the best parameters so far.",
     )
     _add_model_options(command, "digits")
     command.add_argument("--epochs", type=_positive, metavar="N", help="at most (default 200, gat 1000)")
@@ -226,7 +226,7 @@ def _train(options: argparse.Namespace) -> int:
         if options.save:
             from numgraph.serialize import save_parameters
 
-            save_parameters(options.save, model.parameters())
+            save_parameters(options.save, model.state_dict())
             print(f"parameters: {options.save}", file=out)
         if options.plot and history.epochs:
             from numgraph.plots import plot_training

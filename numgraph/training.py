@@ -42,14 +42,13 @@ class History:
         return len(self.val_accuracy)
 
 
-def evaluate(model: Any, dataset: Dataset, features: Any, *masks: np.ndarray) -> list[Metrics]:
-    """The model's metrics on the nodes of each mask, from one pass without dropout."""
-    training = getattr(model, "training", False)
+def evaluate(model: Module, dataset: Dataset, features: Any, *masks: np.ndarray) -> list[Metrics]:
+    """The model's metrics on the nodes of each mask, from one pass in its evaluation mode; its mode is what it was afterwards."""
+    training = model.training
     try:
-        _train_mode(model, False)
-        logits = unwrap(model(dataset.graph, features))
+        logits = unwrap(model.eval()(dataset.graph, features))
     finally:
-        _train_mode(model, training)
+        model.train(training)
     return [
         Metrics(
             float(unwrap(cross_entropy(logits, dataset.labels, mask))),
@@ -60,7 +59,7 @@ def evaluate(model: Any, dataset: Dataset, features: Any, *masks: np.ndarray) ->
 
 
 def fit(
-    model: Any,
+    model: Module,
     dataset: Dataset,
     optimizer: Any,
     *,
@@ -70,7 +69,7 @@ def fit(
     features: Any = None,
     callback: Callable[[int, History], None] | None = None,
 ) -> History:
-    """Train with the loss of the training nodes, and leave the model with the parameters of its best epoch.
+    """Train with the loss of the training nodes, and leave the model with the state of its best epoch, in evaluation mode.
 
     The best epoch is the one of the highest validation accuracy, among equals the one of the lowest validation loss. Ctrl-C ends the
     training as its last epoch would; ``history.stopped`` tells.
@@ -78,8 +77,7 @@ def fit(
     Parameters
     ----------
     model
-        ``model(graph, x, rng=generator)`` gives logits [nodes, classes] with dropout; ``model(graph, x)``, for a Module in ``eval`` mode,
-        without.
+        ``model(graph, x, rng=generator)`` gives logits [nodes, classes]; what it drops in training mode is drawn from the generator.
     optimizer
         Its ``parameters`` are trained, by ``optimizer.step(gradients)``.
     epochs
@@ -89,26 +87,26 @@ def fit(
     seed
         Of the generator that dropout draws from.
     features
-        Instead of ``dataset.features``, for example ``dataset.sparse_features``.
+        In place of ``dataset.features``, for example ``dataset.sparse_features``.
     callback
         Called after each epoch (1, 2, …) with the history so far.
 
     Raises
     ------
     ValueError
-        A loss that is no finite number; the model then has its best parameters.
+        A loss that is no finite number; the model then has its best state.
     """
     features = dataset.features if features is None else features
-    _train_mode(model, True)
     rng = np.random.default_rng(seed)
     parameters = list(optimizer.parameters)
     history = History()
-    best = _snapshot(parameters)
+    best = model.state_dict()
     best_score = (-np.inf, -np.inf)  # validation accuracy, and minus validation loss
     highest, lowest, waited = -np.inf, np.inf, 0
     start = time.perf_counter()
     try:
         for epoch in range(1, epochs + 1):
+            model.train()
             with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is an error below
                 with Tape() as tape:
                     loss = cross_entropy(model(dataset.graph, features, rng=rng), dataset.labels, dataset.train_mask)
@@ -122,7 +120,7 @@ def fit(
             history.val_loss.append(val.loss)
             history.val_accuracy.append(val.accuracy)
             if (val.accuracy, -val.loss) > best_score:
-                best, best_score = _snapshot(parameters), (val.accuracy, -val.loss)
+                best, best_score = model.state_dict(), (val.accuracy, -val.loss)
                 history.best_epoch = epoch
             waited = 0 if val.accuracy > highest or val.loss < lowest else waited + 1
             highest, lowest = max(highest, val.accuracy), min(lowest, val.loss)
@@ -135,20 +133,6 @@ def fit(
     except KeyboardInterrupt:
         history.stopped = "interrupted"
     finally:
-        _restore(parameters, best)
+        model.load_state_dict(best)
+        model.eval()
     return history
-
-
-def _train_mode(model: Any, mode: bool) -> None:
-    """Any other function than a Module has no modes."""
-    if isinstance(model, Module):
-        model.train(mode)
-
-
-def _snapshot(parameters: list[Any]) -> list[np.ndarray]:
-    return [parameter.data.copy() for parameter in parameters]
-
-
-def _restore(parameters: list[Any], snapshot: list[np.ndarray]) -> None:
-    for parameter, array in zip(parameters, snapshot):
-        parameter.data = array

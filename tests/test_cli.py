@@ -1,0 +1,312 @@
+"""The command line, as a person and as a pipe see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from numgraph import data
+from numgraph.cli import main
+from numgraph.recipes import RECIPES, build, recipe
+from numgraph.serialize import read_arrays
+from numgraph.training import evaluate
+
+KARATE = ("train", "--dataset", "karate")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "numgraph", *arguments]
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300, **options)
+
+
+def last_json(text: str) -> dict[str, Any]:
+    return json.loads(text.splitlines()[-1])
+
+
+# train
+
+
+@pytest.mark.parametrize("model", sorted(RECIPES))
+def test_train_json_is_one_line_on_stdout(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*KARATE, "--model", model, "--epochs", "30", "--seed", "3", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    result = json.loads(out)
+    assert (result["dataset"], result["model"], result["seed"], result["epochs_run"]) == ("karate", model, 3, 30)
+    assert 0.5 < result["test_accuracy"] <= 1
+    assert f"test accuracy {100 * result['test_accuracy']:.1f} %" in err
+
+
+def test_train_prints_plain_lines_in_a_pipe() -> None:
+    done = run(*KARATE, "--epochs", "40")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\r" not in done.stdout
+    assert "\x1b" not in done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[0] == "karate: 34 nodes, 156 edges, 34 features, 2 classes; 2 nodes train, 8 validate, 24 test"
+    assert re.match(r"gcn: 2 layers, hidden 16, \d+ parameters; lr 0.01, weight decay 0.0005, dropout 0.5$", lines[1])
+    assert [int(line.split()[1].split("/")[0]) for line in lines if line.startswith("epoch")] == [1, *range(4, 41, 4)]
+    assert re.match(r"test accuracy \d+\.\d %   \(validation \d+\.\d % in epoch \d+ of 40; \d+\.\d s\)$", lines[-1])
+
+
+def test_train_shows_a_bar_on_a_terminal() -> None:
+    pytest.importorskip("tqdm", reason="tqdm is not installed")
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(command(*KARATE, "--epochs", "40", "--json"), stdout=subprocess.PIPE, stderr=follower)
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            part = os.read(leader, 4096)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    assert process.stdout is not None
+    with process.stdout as stdout:
+        result = last_json(stdout.read().decode())
+    os.close(leader)
+    assert process.wait(60) == 0
+    text = shown.decode()
+    assert "40/40" in text
+    assert "\r" in text.replace("\r\n", "\n")
+    assert "epoch 4/40" not in text
+    assert result["epochs_run"] == 40
+
+
+def test_quiet_prints_the_result_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*KARATE, "--epochs", "5", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert re.fullmatch(r"test accuracy .*\n", out)
+
+
+def test_options_reach_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    options = [
+        "--model",
+        "gat",
+        "--hidden",
+        "4",
+        "--layers",
+        "3",
+        "--heads",
+        "2",
+        "--lr",
+        "0.02",
+        "--weight-decay",
+        "0",
+        "--dropout",
+        "0.1",
+    ]
+    assert main([*KARATE, *options, "--epochs", "200", "--patience", "3", "--json"]) == 0
+    result = last_json(capsys.readouterr().out)
+    expected = {"hidden": 4, "layers": 3, "heads": 2, "epochs": 200, "lr": 0.02, "weight_decay": 0.0, "dropout": 0.1, "patience": 3}
+    assert result["settings"] == expected
+    assert result["stopped"] == "patience"
+
+
+def test_same_seed_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    losses = []
+    for seed in ("1", "1", "2"):
+        assert main([*KARATE, "--epochs", "10", "--seed", seed, "--json"]) == 0
+        losses.append(last_json(capsys.readouterr().out)["test_loss"])
+    assert losses[0] == losses[1] != losses[2]
+
+
+def check_saved(path: Path, result: dict[str, Any]) -> None:
+    """The file has the parameters that gave the accuracy which was printed."""
+    dataset = data.load("karate")
+    model, _ = build(recipe(result["model"]), dataset, seed=99)
+    model.load_state_dict(read_arrays(path))
+    (test,) = evaluate(model, dataset, dataset.features, dataset.test_mask)
+    assert (test.accuracy, test.loss) == (result["test_accuracy"], pytest.approx(result["test_loss"], rel=1e-6))
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_save_and_plot(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    save, plot = tmp_path / f"best.{kind}", tmp_path / "curves.png"
+    assert main([*KARATE, "--epochs", "30", "--json", "--save", str(save), "--plot", str(plot)]) == 0
+    check_saved(save, last_json(capsys.readouterr().out))
+    assert plot.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert sorted(os.listdir(tmp_path)) == [save.name, plot.name]
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_ctrl_c_prints_and_saves_what_there_is(tmp_path: Path, as_json: bool) -> None:
+    save = tmp_path / "best.npz"
+    arguments = [*KARATE, "--epochs", "1000000", "--save", str(save), *(["--json"] if as_json else [])]
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    progress = process.stderr if as_json else process.stdout
+    assert progress is not None
+    for line in progress:
+        if line.startswith("epoch"):
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in out + err
+    assert re.search(r"test accuracy .*, interrupted; ", err if as_json else out)
+    if as_json:
+        result = last_json(out)
+        assert result["stopped"] == "interrupted"
+        check_saved(save, result)
+
+
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    process = subprocess.Popen(command(*KARATE, "--epochs", "3000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr as stderr:
+        assert stderr.read() == b""
+    assert process.wait(60) == 1
+
+
+# Errors are one line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ((), 2, "the following arguments are required"),
+        (("trian",), 2, "invalid choice: 'trian'"),
+        (("train", "--dataset", "corra"), 2, "invalid choice: 'corra'"),
+        (("train", "--model", "mlp"), 2, "invalid choice: 'mlp'"),
+        (("train", "--epochs", "0"), 2, "--epochs: '0' is not a whole number, at least 1"),
+        (("train", "--epochs", "1.5"), 2, "--epochs: '1.5' is not a whole number"),
+        (("train", "--lr", "fast"), 2, "--lr: 'fast' is not a number, at least 0"),
+        (("train", "--lr", "inf"), 2, "--lr: 'inf' is not a number"),
+        (("train", "--lr", "nan"), 2, "--lr: 'nan' is not a number"),
+        (("train", "--lr", "-1"), 2, "--lr: '-1' is not a number, at least 0"),
+        (("train", "--dropout", "1"), 2, "--dropout: '1' is not a number, at least 0 and below 1"),
+        (("train", "--hidden", "-4"), 2, "--hidden: '-4' is not a whole number, at least 1"),
+        (("train", "--seed", "-1"), 2, "--seed: '-1' is not a whole number, at least 0"),
+        (
+            (
+                "train",
+                "--what",
+            ),
+            2,
+            "unrecognized arguments: --what",
+        ),
+        (("train", "--heads", "3"), 1, "heads is 3 for gcn; only gat has heads"),
+        (
+            ("train", "--dataset", "cora", "--data-dir", "/nowhere"),
+            1,
+            "ind.cora.x, ind.cora.y, .*ind.cora.test.index not in /nowhere/planetoid; ",
+        ),
+        ((*KARATE, "--save", "model.pt"), 1, "unknown file extension '.pt'"),
+        ((*KARATE, "--save", "/nowhere/model.npz"), 1, "there is no folder /nowhere"),
+        ((*KARATE, "--plot", "curves.xyz"), 1, "unknown file extension '.xyz'"),
+        ((*KARATE, "--plot", "/nowhere/curves.png"), 1, "there is no folder /nowhere"),
+        ((*KARATE, "--quiet", "--lr", "1e38"), 1, "loss is (nan|inf) in epoch 1; lower the learning rate"),
+    ],
+)
+def test_errors_are_one_line(arguments: tuple[str, ...], status: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        found = main(arguments)
+    except SystemExit as leaving:
+        found = leaving.code
+    out, err = capsys.readouterr()
+    assert found == status
+    assert out == ""
+    assert re.fullmatch(rf"numgraph( train)?: error: .*{message}.*\n", err)
+
+
+def test_damaged_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "planetoid"
+    folder.mkdir()
+    for part in ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index"):
+        (folder / f"ind.cora.{part}").write_bytes(b"1\n")
+    assert main(["train", "--dataset", "cora", "--data-dir", str(tmp_path)]) == 1
+    assert re.fullmatch(r"numgraph train: error: load cora: .*ind\.cora\.x \(2 bytes\) is damaged.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("module", "option", "extra"),
+    [("matplotlib.figure", ("--plot", "a.png"), "plot"), ("safetensors.numpy", ("--save", "a.safetensors"), "save")],
+)
+def test_a_missing_extra_is_named_before_the_training(
+    module: str, option: tuple[str, str], extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main([*KARATE, *option]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"pip install 'numgraph[{extra}]'" in err
+
+
+def test_no_tqdm_means_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main([*KARATE, "--epochs", "5"]) == 0
+    assert "epoch 5/5" in capsys.readouterr().out
+
+
+# The other commands
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["versions"]["numpy"] == np.__version__
+    assert facts["versions"].keys() >= {"numgraph", "python", "numba", "scipy"}
+    assert facts["threads"]["count"] >= 1
+    assert facts["devices"]["cuda"]["devices"] or facts["devices"]["cuda"]["problem"]
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    for title in ("versions", "threads", "layer", "kernel cache", "downloads", "cpu", "cuda"):
+        assert title in text
+
+
+@pytest.mark.parametrize("model", sorted(RECIPES))
+def test_explain_prints_the_tape(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--model", model]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("#0 ")
+    assert "cross_entropy" in text
+    assert "reversed" in text
+
+
+def test_bench_compares_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--nodes", "200", "--edges", "1000", "--features", "4", "--repeats", "1", "--json"]) == 0
+    out, err = capsys.readouterr()
+    rows = json.loads(out)["kernels"]
+    assert all(row["ms"] > 0 for row in rows)
+    assert [row["kernel"] for row in rows if row["peer"]]
+    assert len(err.splitlines()) == len(rows) + 1
+
+
+@pytest.mark.parametrize("name", ["train", "explain", "bench", "info"])
+def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    assert "--json" in capsys.readouterr().out or name == "explain"
+
+
+def test_help_tells_the_recipes_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for option, field in (("hidden", "hidden"), ("epochs", "epochs"), ("lr", "lr"), ("dropout", "dropout"), ("patience", "patience")):
+        described = re.search(rf"--{option} \w (.*?)(--|$)", text)
+        assert described
+        for name in ("gcn", "gat"):
+            assert f"{getattr(RECIPES[name], field):g}" in described[1] or getattr(RECIPES[name], field) == 0

@@ -1,0 +1,156 @@
+"""The training loop: what it keeps, when it stops, and what it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from numgraph.data import Dataset, load
+from numgraph.dense import cross_entropy, dropout, matmul
+from numgraph.message import update_all
+from numgraph.nn import Module
+from numgraph.optim import SGD, Adam
+from numgraph.tape import Parameter
+from numgraph.training import History, evaluate, fit
+
+
+class Smoothed(Module):
+    """Logits from the features averaged with the neighbours': no layer of the package, so that the loop is tested alone."""
+
+    def __init__(self, dataset: Dataset, seed: int = 0, p: float = 0.0) -> None:
+        weight = 0.1 * np.random.default_rng(seed).standard_normal((dataset.num_features, dataset.num_classes))
+        self.weight = Parameter(weight.astype(np.float32), name="weight")
+        self.p = p
+        self.steps = np.zeros(())
+
+    buffers = ("steps",)
+
+    def forward(self, graph: Any, x: Any, rng: np.random.Generator | None = None) -> Any:
+        if self.training:
+            assert rng is not None
+            x = dropout(x, self.p, rng)
+        self.steps += self.training
+        z = matmul(x, self.weight)
+        return z + update_all(graph, lambda u: u.z, "mean", u={"z": z})
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+def trained(
+    dataset: Dataset, epochs: int = 30, lr: float = 0.05, p: float = 0.0, seed: int = 0, **options: Any
+) -> tuple[Smoothed, History]:
+    model = Smoothed(dataset, p=p)
+    return model, fit(model, dataset, Adam([model.weight], lr=lr), epochs=epochs, seed=seed, **options)
+
+
+def test_it_learns_and_counts(digits: Dataset) -> None:
+    model, history = trained(digits)
+    assert history.epochs == len(history.train_loss) == len(history.val_loss) == len(history.train_accuracy) == 30
+    assert history.stopped == "epochs"
+    assert history.train_loss[-1] < 0.5 * history.train_loss[0]
+    (test,) = evaluate(model, digits, digits.features, digits.test_mask)
+    assert test.accuracy > 0.85
+    assert not model.training
+
+
+def test_metrics_against_numpy(digits: Dataset) -> None:
+    model = Smoothed(digits)
+    adjacency = np.zeros((1797, 1797))
+    adjacency[digits.graph.dst, digits.graph.src] = 1
+    z = digits.features.astype(np.float64) @ model.weight.data.astype(np.float64)
+    logits = z + adjacency @ z / adjacency.sum(1, keepdims=True)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    nodes = np.flatnonzero(digits.val_mask)
+    (val,) = evaluate(model, digits, digits.features, digits.val_mask)
+    assert val.loss == pytest.approx(-np.log(probabilities[nodes, digits.labels[nodes]]).mean(), rel=1e-5)
+    assert val.accuracy == pytest.approx((logits[nodes].argmax(1) == digits.labels[nodes]).mean(), abs=1e-9)
+
+
+def test_best_epoch_is_kept(digits: Dataset) -> None:
+    """Steps so large that accuracy goes up and down: the model must come back as it was in the best epoch."""
+    seen: list[np.ndarray] = []
+    model = Smoothed(digits)
+    history = fit(
+        model, digits, SGD([model.weight], lr=30.0), epochs=25, callback=lambda epoch, history: seen.append(model.weight.data.copy())
+    )
+    accuracy, loss = np.array(history.val_accuracy), np.array(history.val_loss)
+    best = min(np.flatnonzero(accuracy == accuracy.max()), key=lambda epoch: loss[epoch])
+    assert best != 24
+    assert history.best_epoch == best + 1
+    np.testing.assert_array_equal(model.weight.data, seen[best])
+    assert model.steps == best + 1  # buffers too
+    assert not model.training
+
+
+def test_patience_counts_epochs_without_a_better_loss_or_accuracy(digits: Dataset) -> None:
+    _, history = trained(digits, epochs=200, lr=2.0, patience=5)
+    assert history.stopped == "patience"
+    accuracy, loss = np.array(history.val_accuracy), np.array(history.val_loss)
+    better = [(accuracy[e] > accuracy[:e].max(initial=-1)) or (loss[e] < loss[:e].min(initial=np.inf)) for e in range(history.epochs)]
+    assert not any(better[-5:])
+    assert better[-6]
+    runs = "".join("b" if one else "." for one in better[:-1])
+    assert "....." not in runs
+
+
+def test_seeds(digits: Dataset) -> None:
+    one, two, other = (trained(digits, epochs=3, p=0.5, seed=seed) for seed in (1, 1, 2))
+    assert one[0].weight.data.tobytes() == two[0].weight.data.tobytes()
+    assert one[1].train_loss == two[1].train_loss
+    assert one[1].train_loss != other[1].train_loss
+
+
+def test_sparse_features_train_alike(digits: Dataset) -> None:
+    dense, _ = trained(digits, epochs=3)
+    sparse, _ = trained(digits, epochs=3, features=digits.sparse_features)
+    np.testing.assert_allclose(sparse.weight.data, dense.weight.data, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("when", [1, 7])
+def test_interrupted_training_keeps_the_best(digits: Dataset, when: int) -> None:
+    seen: list[np.ndarray] = []
+
+    def press(epoch: int, history: History) -> None:
+        seen.append(model.weight.data.copy())
+        if epoch == when:
+            raise KeyboardInterrupt
+
+    model = Smoothed(digits)
+    history = fit(model, digits, Adam([model.weight], lr=0.05), epochs=100, callback=press)
+    assert history.stopped == "interrupted"
+    assert history.epochs == when
+    np.testing.assert_array_equal(model.weight.data, seen[history.best_epoch - 1])
+
+
+def test_interrupt_in_the_middle_of_a_step(digits: Dataset) -> None:
+    model = Smoothed(digits)
+    start = model.weight.data.copy()
+
+    class Pressed(Adam):
+        def _update(self, p: Any, *rest: Any) -> None:
+            p[:] = np.nan  # half a step
+            raise KeyboardInterrupt
+
+    history = fit(model, digits, Pressed([model.weight], lr=0.05), epochs=100)
+    assert (history.stopped, history.epochs, history.best_epoch) == ("interrupted", 0, 0)
+    np.testing.assert_array_equal(model.weight.data, start)
+
+
+def test_divergence_is_an_error_and_keeps_the_best(digits: Dataset) -> None:
+    model = Smoothed(digits)
+    start = model.weight.data.copy()
+    with pytest.raises(ValueError, match=r"fit: the (validation )?loss is (nan|inf) in epoch 1; lower the learning rate, 1e\+38"):
+        fit(model, digits, SGD([model.weight], lr=1e38), epochs=5)
+    np.testing.assert_array_equal(model.weight.data, start)
+
+
+def test_loss_is_that_of_the_training_nodes(digits: Dataset) -> None:
+    model = Smoothed(digits)
+    before = float(cross_entropy(model.eval()(digits.graph, digits.features).data, digits.labels, digits.train_mask))
+    history = fit(model, digits, Adam([model.weight]), epochs=1)
+    assert history.train_loss == [pytest.approx(before, rel=1e-6)]
