@@ -1,0 +1,462 @@
+"""The code generator: from the expressions of a walk to the Python source of a kernel.
+
+A kernel processes the rows start … stop of an adjacency:
+
+    for row:                                  values of the row's own node are loaded here, once
+        for every outer feature axis:
+            for every tile of the lane axis:  accumulators live in registers
+                for k in the row's edges:     far end, edge id, values that differ per edge
+            store
+
+Every value is computed in the outermost loop that it depends on. The source speaks in the primitives of lanes.py only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from numgraph.expr import Expr, constant_value, topological
+from numgraph.kernels.axes import Axes
+from numgraph.kernels.walk import Output
+
+_LITERALS = (0, 1, -1, 2, 0.5)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a kernel's source depends on besides its expressions. rows: "v" walks in-edges, "u" out-edges. width: lanes a tile (0: scalars)."""
+
+    rows: str
+    ids: str
+    ordered: bool
+    width: int
+    masked: bool
+    tiled: bool
+
+
+@dataclass(frozen=True)
+class Target:
+    """One output as the generator sees it: the value to reduce, the axes it is stored along, the axes it is summed over."""
+
+    output: Output
+    value: Expr
+    kept: tuple[int, ...]
+    summed: tuple[int, ...]
+    accumulate: bool
+
+
+@dataclass
+class Source:
+    """A kernel's text and what its argument block holds, slot by slot: ("size", axis), ("field", key), ("out", i), ("ids", name), …"""
+
+    text: str
+    slots: list[tuple[Any, ...]]
+
+
+def compute_name(dtype: np.dtype[Any]) -> str:
+    """The dtype that values are computed in: float16 in float32, small integers in int64."""
+    if dtype.kind == "f" or dtype.name == "bfloat16":
+        return "float64" if dtype.itemsize == 8 else "float32"
+    return {"bool": "bool", "int32": "int32"}.get(dtype.name, "int64")
+
+
+def storage_name(dtype: np.dtype[Any]) -> str:
+    """The dtype of arrays that kernels read and write: bool as uint8."""
+    return "uint8" if dtype.kind == "b" else compute_name(dtype)
+
+
+@dataclass
+class _Value:
+    name: str
+    lanes: bool
+    level: int
+    dtype: str
+
+
+@dataclass
+class _Scope:
+    """Where names are looked up: the kernel's loops, or a private loop of a reduction over features, which overrides some axes."""
+
+    index: dict[int, str]
+    lane: int | None
+    column: str
+    mask: str | None
+    parent: _Scope | None = None
+    overridden: frozenset[int] = frozenset()
+    partial: bool = False
+    memo: dict[Any, _Value] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    level: int = 0
+
+
+class Generator:
+    """Generates one kernel. ``lane``: the axis in lanes, or None; ``outer``: the loop axes outside of it."""
+
+    def __init__(self, axes: Axes, layout: Layout, targets: Sequence[Target], outer: Sequence[int], lane: int | None) -> None:
+        self.axes, self.layout, self.targets, self.outer, self.lane = axes, layout, targets, list(outer), lane
+        self.width = layout.width
+        self.edge_level = len(self.outer) + 2
+        self.tile_level = len(self.outer) + 1
+        self.blocks: list[list[str]] = [[] for _ in range(self.edge_level + 1)]
+        self.init: list[str] = []
+        self.update: list[str] = []
+        self.final: list[str] = []
+        self.prologue: list[str] = []
+        self.slots: list[tuple[Any, ...]] = []
+        self.offset: list[int] = []
+        self.used: set[str] = set()
+        self.defined: dict[str, str] = {}
+        self.names: dict[Any, str] = {}
+        self.counter = 0
+
+    # --- names, slots, primitives ---
+
+    def fresh(self) -> str:
+        self.counter += 1
+        return f"t{self.counter}"
+
+    def slot(self, descriptor: tuple[Any, ...], words: int) -> int:
+        self.slots.append(descriptor)
+        self.offset.append(words)
+        return sum(self.offset[:-1])
+
+    def size(self, axis: int) -> str:
+        if ("size", axis) not in self.names:
+            name = self.names["size", axis] = f"n{axis}"
+            self.prologue.append(f"{name} = args[{self.slot(('size', axis), 1)}]")
+        return self.names["size", axis]
+
+    def array(self, descriptor: tuple[Any, ...], dtype: str, prefix: str) -> str:
+        if descriptor not in self.names:
+            name = self.names[descriptor] = f"{prefix}{len(self.names)}"
+            maker = self.define(f"operand_{dtype}", f'lanes.operand("{dtype}")')
+            self.prologue.append(f"{name} = {maker}(args, {self.slot(descriptor, 3)})")
+        return self.names[descriptor]
+
+    def id_array(self, name: str) -> str:
+        if name not in self.names:
+            self.names[name] = name
+            maker = self.define(f"ids_{self.layout.ids}", f'lanes.ids("{self.layout.ids}")')
+            self.prologue.append(f"{name} = {maker}(args, {self.slot(('ids', name), 2)})")
+        return name
+
+    def define(self, name: str, text: str) -> str:
+        self.defined[name] = text
+        return name
+
+    def use(self, primitive: str) -> str:
+        self.used.add(primitive)
+        return primitive
+
+    def position(self, key: str) -> str:
+        """The row of a field of u, v, e: the walk's row, its far end, or the edge id."""
+        if key == "shared":
+            return "0"
+        if key == self.layout.rows:
+            return "row"
+        if key == "e":
+            self.names["edge"] = "edge"
+            return "edge"
+        self.names["far"] = "far"
+        return "far"
+
+    def reads(self, node: Expr) -> int:
+        """The level of a leaf apart from its axes."""
+        return self.edge_level if node.op == "edge_id" or node.attrs[0] not in (self.layout.rows, "shared") else 0
+
+    # --- emission ---
+
+    def home(self, scope: _Scope, axes: Sequence[int]) -> _Scope:
+        """The innermost scope that overrides one of the axes, else the kernel's own."""
+        while scope.parent is not None and not scope.overridden.intersection(axes):
+            scope = scope.parent
+        return scope
+
+    def assign(self, scope: _Scope, text: str, level: int, lanes: bool, dtype: str) -> _Value:
+        name = self.fresh()
+        line = f"{name} = {text}"
+        if scope.parent is not None:
+            scope.lines.append(line)
+            scope.level = max(scope.level, level)
+        else:
+            self.blocks[level].append(line)
+        return _Value(name, lanes, level, dtype)
+
+    def emit(self, scope: _Scope, node: Expr) -> _Value:
+        scope = self.home(scope, self.axes.of[id(node)])
+        known = scope.memo.get(id(node))
+        if known is None:
+            known = scope.memo[id(node)] = self.compute(scope, node)
+        return known
+
+    def as_dtype(self, scope: _Scope, node: Expr, dtype: str) -> _Value:
+        """A node's value in a dtype; constants are made in it directly."""
+        if node.op == "constant":
+            return self.constant(scope, node, dtype)
+        value = self.emit(scope, node)
+        if value.dtype == dtype:
+            return value
+        scope = self.home(scope, self.axes.of[id(node)])
+        key = (id(node), dtype)
+        if key not in scope.memo:
+            caster = self.define(f"as_{dtype}", f'lanes.cast("{dtype}")')
+            scope.memo[key] = self.assign(scope, f"{caster}({value.name})", value.level, value.lanes, dtype)
+        return scope.memo[key]
+
+    def constant(self, scope: _Scope, node: Expr, dtype: str) -> _Value:
+        number = constant_value(node)
+        key = ("constant", number, type(number), dtype)
+        if key not in self.names:
+            name = self.names[key] = f"k{len(self.names)}"
+            if number in _LITERALS or dtype == "bool":
+                literal = {"bool": bool}.get(dtype, float if dtype.startswith("float") else int)(number)
+                maker = self.define(f"literal{len(self.names)}", f'lanes.constant("{dtype}", {literal!r}, 0)')
+                self.prologue.append(f"{name} = {maker}()")
+            elif isinstance(number, float):
+                caster = self.define(f"as_{dtype}", f'lanes.cast("{dtype}")')
+                self.prologue.append(f"{name} = {caster}({self.use('number')}(args, {self.slot(('float', number), 1)}))")
+            else:
+                caster = self.define(f"as_{dtype}", f'lanes.cast("{dtype}")')
+                self.prologue.append(f"{name} = {caster}(args[{self.slot(('int', number), 1)}])")
+        return _Value(self.names[key], False, 0, dtype)
+
+    def in_lanes(self, scope: _Scope, value: _Value) -> _Value:
+        """A scalar in every lane."""
+        if value.lanes:
+            return value
+        while scope.parent is not None and value.name not in "".join(scope.lines):
+            scope = scope.parent
+        key = ("lanes", value.name)
+        if key not in scope.memo:
+            expander = self.define("expand", f"lanes.expand({self.width})")
+            scope.memo[key] = self.assign(scope, f"{expander}({value.name})", value.level, True, value.dtype)
+        return scope.memo[key]
+
+    def compute(self, scope: _Scope, node: Expr) -> _Value:
+        if node.op == "field":
+            return self.load(scope, node)
+        if node.op == "edge_id":
+            self.names["edge"] = "edge"
+            return _Value("edge", False, self.edge_level, "int64")
+        if node.op == "constant":
+            return self.constant(scope, node, compute_name(node.dtype))
+        if node.op in ("axes", "broadcast"):
+            return self.emit(scope, node.args[0])
+        if node.op == "cast":
+            return self.as_dtype(scope, node.args[0], compute_name(node.dtype))
+        if node.op in ("sum", "max"):
+            return self.reduce(scope, node)
+        return self.elementwise(scope, node)
+
+    def load(self, scope: _Scope, node: Expr) -> _Value:
+        axes = self.axes.of[id(node)]
+        lanes = scope.lane is not None and scope.lane in axes
+        level = max([self.reads(node), *[self.outer.index(a) + 1 for a in axes if scope.index.get(a) == f"i{a}"]], default=0)
+        if lanes:
+            level = max(level, self.tile_level)
+        storage = storage_name(node.dtype)
+        array = self.array(("field", node.attrs), storage, "x")
+        place = f"{array}, {self.position(node.attrs[0])}, {self.flat(scope, axes)}"
+        value = self.assign(scope, self.loaded(place, lanes, scope.mask), level, lanes, storage)
+        if storage != compute_name(node.dtype):
+            caster = self.define("as_bool", 'lanes.cast("bool")')
+            value = self.assign(scope, f"{caster}({value.name})", level, lanes, "bool")
+        return value
+
+    def loaded(self, place: str, lanes: bool, mask: str | None) -> str:
+        if not lanes:
+            return f"{self.define('load', 'lanes.load(0)')}({place})"
+        if mask is None:
+            return f"{self.define('load_lanes', f'lanes.load({self.width})')}({place})"
+        return f"{self.define('load_masked', f'lanes.load_masked({self.width})')}({place}, {mask})"
+
+    def flat(self, scope: _Scope, axes: Sequence[int]) -> str:
+        """The offset of an array's element, its axes stored contiguously."""
+        text = ""
+        for axis in axes:
+            index = scope.column if axis == scope.lane else scope.index[axis]
+            text = f"({text}) * {self.size(axis)} + {index}" if text else index
+        return text or "0"
+
+    def elementwise(self, scope: _Scope, node: Expr) -> _Value:
+        result = compute_name(node.dtype)
+        name = node.op
+        if name == "floor" and not result.startswith("float"):
+            return self.as_dtype(scope, node.args[0], result)
+        if name == "where":
+            dtypes = ["bool", result, result]
+        elif name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"):
+            dtypes = [self.common(node.args)] * 2
+        elif name == "power" and not result.startswith("float"):
+            dtypes = ["float64"] * 2
+        else:
+            dtypes = [result] * len(node.args)
+        values = [self.as_dtype(scope, arg, dtype) for arg, dtype in zip(node.args, dtypes, strict=True)]
+        if any(value.lanes for value in values):
+            values = [self.in_lanes(scope, value) for value in values]
+        level = max(value.level for value in values)
+        lanes = any(value.lanes for value in values)
+        made = self.assign(scope, f"{self.use(name)}({', '.join(value.name for value in values)})", level, lanes, result)
+        if name == "power" and not result.startswith("float"):
+            caster = self.define(f"as_{result}", f'lanes.cast("{result}")')
+            made = self.assign(scope, f"{caster}({made.name})", level, lanes, result)
+        return made
+
+    @staticmethod
+    def common(nodes: Sequence[Expr]) -> str:
+        """The dtype that a comparison is made in. Edge ids fit the dtype of what they are compared with."""
+        if any(node.op == "edge_id" for node in nodes):
+            (other,) = [node for node in nodes if node.op != "edge_id"]
+            return compute_name(other.dtype)
+        strong = [node.dtype for node in nodes if not node.weak]
+        weak = [{"bool": True, "int": 1, "float": 1.0}[node.attrs[0]] for node in nodes if node.weak]
+        found = compute_name(np.result_type(*strong, *weak))
+        return "int32" if found == "bool" else found
+
+    # --- reductions over feature axes ---
+
+    def reduce(self, scope: _Scope, node: Expr) -> _Value:
+        """Lanes fold; an axis that is not in lanes, or does not fit one tile, gets a private loop."""
+        (arg,) = node.args
+        dtype = compute_name(node.dtype)
+        pending = list(self.axes.reduced[id(node)])
+        lanes_now = scope.lane is not None and scope.lane in pending and not scope.partial
+        if lanes_now:
+            pending.remove(scope.lane)  # type: ignore[arg-type]
+        private = next((axis for axis in reversed(pending) if axis in self.axes.lanes), None) if not lanes_now and self.width else None
+        loops = [axis for axis in pending if axis != private]
+        if not loops and private is None:
+            return self.fold(scope, node.op, self.as_dtype(scope, arg, dtype), dtype)
+        child = _Scope(dict(scope.index), scope.lane, scope.column, scope.mask, scope, frozenset(self.axes.reduced[id(node)]))
+        child.partial = scope.partial or private is not None
+        opening: list[str] = []
+        for axis in loops:
+            child.index[axis] = f"j{self.fresh()}"
+            opening.append(f"for {child.index[axis]} in range({self.size(axis)}):")
+        if private is not None:
+            child.lane, child.column, child.mask = private, f"c{self.fresh()}", f"m{self.fresh()}"
+            opening.append(f"for {child.column} in range(0, {self.size(private)}, {self.width}):")
+        value = self.as_dtype(child, arg, dtype)
+        lanes = value.lanes or private is not None
+        if lanes:
+            value = self.in_lanes(child, value)
+        total = self.fresh()
+        level = max(child.level, value.level)
+        identity = 0 if node.op == "sum" else (-np.inf if dtype.startswith("float") else np.iinfo(dtype).min)
+        step = {"sum": "add", "max": "maximum"}[node.op]
+        term = value.name
+        if private is not None:
+            term = f"{self.use('where')}({child.mask}, {value.name}, {self.literal(dtype, identity, True)}())"
+        body = [f"{total} = {self.literal(dtype, identity, lanes)}()"]
+        indent = ""
+        for line in opening:
+            body.append(indent + line)
+            indent += "    "
+        if private is not None:
+            maker = self.define("first_lanes", f"lanes.first_lanes({self.width})")
+            body.append(f"{indent}{child.mask} = {maker}({self.size(private)} - {child.column})")
+        body += [indent + line for line in child.lines]
+        body.append(f"{indent}{total} = {self.use(step)}({total}, {term})")
+        for line in body:
+            if scope.parent is not None:
+                scope.lines.append(line)
+                scope.level = max(scope.level, level)
+            else:
+                self.blocks[level].append(line)
+        result = _Value(total, lanes, level, dtype)
+        if private is not None:
+            return self.assign(scope, f"{self.use(f'fold_{node.op}')}({total})", level, False, dtype)
+        return self.fold(scope, node.op, result, dtype) if lanes_now else result
+
+    def fold(self, scope: _Scope, op: str, value: _Value, dtype: str) -> _Value:
+        """One number from the lanes; those beyond the mask count nothing."""
+        value = self.in_lanes(scope, value)
+        name = value.name
+        if scope.mask is not None:
+            identity = 0 if op == "sum" else (-np.inf if dtype.startswith("float") else np.iinfo(dtype).min)
+            name = f"{self.use('where')}({scope.mask}, {name}, {self.literal(dtype, identity, True)}())"
+        return self.assign(scope, f"{self.use(f'fold_{op}')}({name})", max(value.level, self.tile_level), False, dtype)
+
+    def literal(self, dtype: str, number: Any, lanes: bool) -> str:
+        number = float(number) if dtype.startswith("float") else int(number)
+        text = f'float("{number}")' if number in (np.inf, -np.inf) else repr(number)
+        name = f"literal_{dtype}_{'lanes_' if lanes else ''}{str(number).replace('-', 'm').replace('.', '_').replace('+', '')}"
+        return self.define(name, f'lanes.constant("{dtype}", {text}, {self.width if lanes else 0})')
+
+    # --- outputs ---
+
+    def target(self, number: int, target: Target, scope: _Scope) -> None:
+        from numgraph.kernels.reducing import REDUCERS
+
+        REDUCERS[target.output.reduce](self, number, target, scope)
+
+    def write(self, scope: _Scope, number: Any, kept: Sequence[int], value: _Value, row: str, accumulate: bool, into: list[str]) -> None:
+        """Lines that store (or add to) a value at (row, kept axes)."""
+        lanes = scope.lane is not None and scope.lane in kept
+        dtype = "uint8" if value.dtype == "bool" else value.dtype
+        place = f"{self.array(('out', number), dtype, 'out')}, {row}, {self.flat(scope, kept)}"
+        name = value.name
+        if lanes and not value.lanes:
+            name = f"{self.define('expand', f'lanes.expand({self.width})')}({name})"
+        if value.dtype == "bool":
+            caster = self.define("as_uint8", 'lanes.cast("uint8")')
+            name = f"{caster}({name})"
+        if accumulate:
+            name = f"{self.use('add')}({self.loaded(place, lanes, scope.mask)}, {name})"
+        if lanes and scope.mask is not None:
+            into.append(f"{self.use('store_masked')}({place}, {name}, {scope.mask})")
+        else:
+            into.append(f"{self.use('store')}({place}, {name})")
+
+    # --- the whole text ---
+
+    def generate(self) -> Source:
+        layout = self.layout
+        scope = _Scope({axis: f"i{axis}" for axis in self.outer}, self.lane, "c", "mask" if layout.masked else None, partial=layout.tiled)
+        indptr = self.id_array("indptr")
+        for number, target in enumerate(self.targets):
+            self.target(number, target, scope)
+        lines = ["for row in range(start, stop):"]
+        pad = "    "
+        lines += [f"{pad}begin = {self.use('at')}({indptr}, row)", f"{pad}end = {self.use('at')}({indptr}, row + 1)"]
+        lines += [pad + line for line in self.blocks[0]]
+        for level, axis in enumerate(self.outer, 1):
+            lines.append(f"{pad}for i{axis} in range({self.size(axis)}):")
+            pad += "    "
+            lines += [pad + line for line in self.blocks[level]]
+        if layout.tiled and self.lane is not None:
+            lines.append(f"{pad}for c in range(0, {self.size(self.lane)}, {self.width}):")
+            pad += "    "
+        elif self.lane is not None:
+            self.prologue.append("c = 0")
+        if layout.masked and self.lane is not None:
+            maker = self.define("first_lanes", f"lanes.first_lanes({self.width})")
+            lines.append(f"{pad}mask = {maker}({self.size(self.lane)} - c)")
+        lines += [pad + line for line in [*self.blocks[self.tile_level], *self.init]]
+        edge = [*self.blocks[self.edge_level], *self.update]
+        opening = []
+        if "far" in self.names:
+            opening.append(f"far = {self.use('at')}({self.id_array('indices')}, k)")
+        if "edge" in self.names:
+            opening.append("edge = k" if layout.ordered else f"edge = {self.use('at')}({self.id_array('edge_ids')}, k)")
+        if edge:
+            lines.append(f"{pad}for k in range(begin, end):")
+            lines += [f"{pad}    {line}" for line in [*opening, *edge]]
+        lines += [pad + line for line in self.final]
+        header = ["from numgraph.compiling import njit", "from numgraph.kernels import lanes"]
+        if self.used:
+            header.append(f"from numgraph.kernels.lanes import {', '.join(sorted(self.used))}")
+        header += ["", *[f"{name} = {text}" for name, text in sorted(self.defined.items())], "", ""]
+        header += ['@njit("void(int64[::1], int64, int64)")', "def body(args, start, stop):"]
+        text = "\n".join([*header, *["    " + line for line in [*self.prologue, *lines]]]) + "\n"
+        return Source(text, self.slots)
+
+
+def expression_size(targets: Sequence[Target], axes: Axes, lane: int | None) -> int:
+    """How many lane-wide values an edge computes: what decides how wide a tile may be before registers run out."""
+    nodes = topological([expression for target in targets for expression in target.output.expressions])
+    return sum(1 for node in nodes if lane in axes.of[id(node)] and node.op not in ("field", "axes", "broadcast", "cast"))

@@ -1,0 +1,52 @@
+"""The two shells around generated row bodies: serial and parallel over parts of the rows, compiled once for all kernels.
+
+A body is given by the address of its compiled code, so a shell never specialises and calling one costs about a microsecond.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic
+
+from numgraph.compiling import njit
+
+_BODY = types.void(types.int64[::1], types.int64, types.int64)
+_SHELL = "void(int64, int64[::1], int64[::1])"
+
+
+def address_of(body: Any) -> int:
+    """Where the compiled code of a row body starts."""
+    compiled = body.overloads[_BODY.args]
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
+@intrinsic
+def _call(typingctx: Any, address: Any, args: Any, start: Any, stop: Any) -> Any:
+    """body(args, start, stop) of the body at an address; an exception in it is raised here."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        convention = context.call_conv
+        kind = convention.get_function_type(_BODY.return_type, _BODY.args)
+        function = builder.inttoptr(values[0], kind.as_pointer())
+        status, result = convention.call_function(builder, function, _BODY.return_type, _BODY.args, values[1:])
+        with builder.if_then(status.is_error, likely=False):
+            convention.return_status_propagate(builder, status)
+        return result if isinstance(result.type, ir.Type) else context.get_dummy_value()
+
+    return types.void(types.int64, _BODY.args[0], types.int64, types.int64), codegen
+
+
+@njit(_SHELL)
+def serial(address, args, bounds):  # type: ignore[no-untyped-def]
+    """Rows bounds[0] … bounds[-1] in one go."""
+    _call(address, args, bounds[0], bounds[len(bounds) - 1])
+
+
+@njit(_SHELL, parallel=True)
+def parallel(address, args, bounds):  # type: ignore[no-untyped-def]
+    """Every part bounds[p] … bounds[p + 1] by some thread; a row is in one part, so the result does not depend on which."""
+    for part in prange(len(bounds) - 1):
+        _call(address, args, bounds[part], bounds[part + 1])

@@ -1,0 +1,73 @@
+"""Generated source on disk: a kernel's text is written once to a cache folder, imported from there, and compiled with Numba's disk cache.
+
+The file's name is a hash of the text and of everything its meaning depends on (this package's kernels, Numba, llvmlite). Files are written
+atomically, so processes may race. Without a writable folder the kernels go to a folder of the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import llvmlite
+import numba
+
+_lock = threading.Lock()
+_modules: dict[str, ModuleType] = {}
+
+
+@functools.cache
+def folder() -> Path:
+    """The cache folder: NUMGRAPH_CACHE_DIR, else numgraph under XDG_CACHE_HOME or ~/.cache, else a temporary one."""
+    given = os.environ.get("NUMGRAPH_CACHE_DIR")
+    base = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numgraph"
+    path = base / f"kernels-{_fingerprint()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError:
+        temporary = Path(tempfile.mkdtemp(prefix="numgraph-"))
+        owner = os.getpid()
+        atexit.register(lambda: shutil.rmtree(temporary, ignore_errors=True) if os.getpid() == owner else None)
+        return temporary
+
+
+@functools.cache
+def _fingerprint() -> str:
+    """A hash of what gives generated text its meaning."""
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {numba.config.BOUNDSCHECK}".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def load(text: str) -> ModuleType:
+    """The module of a generated text; its ``body`` is compiled, from the disk cache if another process did so before."""
+    name = "numgraph_kernel_" + hashlib.sha256(text.encode()).hexdigest()[:20]
+    module = _modules.get(name)
+    if module is not None:
+        return module
+    with _lock:
+        if name in _modules:
+            return _modules[name]
+        path = folder() / f"{name}.py"
+        if not path.exists():
+            handle, temporary = tempfile.mkstemp(dir=folder(), suffix=".tmp")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, path)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        _modules[name] = module
+        return module
