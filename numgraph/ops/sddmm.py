@@ -28,8 +28,8 @@ def gsddmm(g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str = "u", rhs_tar
     """m_e = lhs ∘ rhs for every edge e = (u → v), each operand read at u, at v or at e itself.
 
     op: ∘, one of "add", "sub", "mul", "div", "dot", "copy_lhs", "copy_rhs"; dot sums the products over the last axis, which stays with
-    length 1. lhs_target, rhs_target: "u", "v" or "e"; the operand is [num_src, …], [num_dst, …] or [num_edges, …]. Feature axes broadcast as
-    in NumPy; dot wants last axes of one length. The operand that a copy does not read may be None.
+    length 1. lhs_target, rhs_target: "u", "v" or "e"; the operand is [num_src, …], [num_dst, …] or [num_edges, …]. Feature axes broadcast
+    as in NumPy; dot wants last axes of one length. The operand that a copy does not read may be None.
 
     Returns [num_edges, …] in edge-id order. Gradients of every order.
 

@@ -1,6 +1,7 @@
 """Sparse times sparse: weighted graphs as matrices, A[u, v] the weight of the edge u → v; their product, sum and restriction.
 
-Parallel edges add up. New graphs have no parallel edges, and edges ordered by source, then destination. An entry that comes out 0 stays an edge.
+Parallel edges add up. New graphs have no parallel edges, and edges ordered by source, then destination. An entry that comes out 0
+stays an edge.
 """
 
 from __future__ import annotations
@@ -180,14 +181,15 @@ def _run(product: _Product, target: str, weights: Mapping[str, Any]) -> Any:
     weights = {name: _frozen_view(array) for name, array in weights.items()}
     out = np.zeros({"A": A.num_edges, "B": B.num_edges, "C": C.num_edges}[target], next(iter(weights.values())).dtype)
     right = *_rows(B, dtype), *_rows(C, dtype)[:2]
+    args: tuple[Any, ...]
     if target == "C":
-        kernels, over, args = (gustavson.into_c_parallel, gustavson.into_c), A, (*right, product.columns, weights["A"], weights["B"])
+        kernels, over, args = (gustavson.into_c_parallel, gustavson.into_c), A, (product.columns, weights["A"], weights["B"])
     elif target == "A":
-        kernels, over, args = (gustavson.into_a_parallel, gustavson.into_a), A, (*right, product.columns, weights["C"], weights["B"])
+        kernels, over, args = (gustavson.into_a_parallel, gustavson.into_a), A, (product.columns, weights["C"], weights["B"])
     else:
-        kernels, over, args = (gustavson.into_b_parallel, gustavson.into_b), B, (*right, weights["A"], weights["C"])
+        kernels, over, args = (gustavson.into_b_parallel, gustavson.into_b), B, (weights["A"], weights["C"])
     left = product.A_in if target == "B" else A
-    _over_rows(*kernels, over, product.paths, *_rows(left, dtype), *args, out)
+    _over_rows(*kernels, over, product.paths, *_rows(left, dtype), *right, *args, out)
     return out
 
 
