@@ -703,7 +703,7 @@ def run_script(text, **environment):
 
 
 FORK = """
-    import os, sys, threading
+    import os, signal, threading
     import numpy as np
     from numgraph import threads
     from numgraph.graph import Graph
@@ -711,9 +711,10 @@ FORK = """
     src, dst = np.random.default_rng(0).integers(0, 5000, (2, 4 * threads.SMALL))
     order = np.argsort(dst, kind="stable")
     shared = Graph(src, dst)
-    def in_child(*checks):
+    def in_child():
         child = os.fork()
         if child == 0:
+            signal.alarm(60)  # a child that hangs must not outlive the test
             try:
                 for graph in (Graph(src, dst), shared):
                     assert (graph.in_edges.edge_ids == order).all()
