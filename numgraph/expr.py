@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from numgraph import elementary, errors
+from numgraph.formulas import text
 
 READS_U, READS_V, READS_E = 1, 2, 4
 TARGET_READS = {"u": READS_U, "v": READS_V, "e": READS_E, "shared": 0}
@@ -101,7 +102,7 @@ class Expr(np.lib.mixins.NDArrayOperatorsMixin):
                 source += 1
                 slices -= 1
             else:
-                raise errors.bad_type("message", f"{text(self)} indexed by {index!r}", "only None, ... and : index a symbol; slice the field")
+                raise errors.bad_type("message", f"{text(self)} indexed by {index!r}", "only None, ... and : are known; slice the field")
         axes += range(source, self.ndim)
         return view_axes(self, tuple(axes))
 
@@ -304,7 +305,8 @@ def reduce_axes(op: str, node: Expr, axis: Any, keepdims: bool) -> Expr:
     items = axis if isinstance(axis, tuple) else (axis,)
     for item in items:
         if not isinstance(item, (int, np.integer)) or not -node.ndim <= item < node.ndim:
-            raise errors.bad_value("message", f"{op} over axis {item!r} of {text(node)}, which has {node.ndim} feature axes", "count from -1")
+            problem = f"{op} over axis {item!r} of {text(node)}, which has {node.ndim} feature axes"
+            raise errors.bad_value("message", problem, "count from -1")
     axes = tuple(sorted({int(item) % node.ndim for item in items}))
     if op == "max" and any(node.shape[i] == 0 for i in axes):
         raise errors.bad_value("message", f"max over an axis of length 0 of {text(node)}", "a maximum needs at least one entry")
@@ -384,7 +386,8 @@ class Fields:
             if name.startswith("__"):
                 raise AttributeError(name)
             known = ", ".join(self._leaves) or "none was passed"
-            raise AttributeError(f"{self._op}: field {self._target}.{name} is unknown; pass {self._target}={{'{name}': array}} (known: {known})")
+            field_name, given = f"{self._target}.{name}", f"{self._target}={{'{name}': array}}"
+            raise AttributeError(f"{self._op}: field {field_name} is unknown; pass {given} (known: {known})")
         return leaf
 
     __getitem__ = __getattr__
@@ -496,24 +499,3 @@ def _operand_gradients(node: Expr, g: Expr) -> Sequence[Any]:
         return tuple(None for _ in node.args)
     full = broadcast_to(g, node.shape)
     return vjp(full, node, *node.args)
-
-
-_INFIX = {"add": "+", "subtract": "−", "multiply": "·", "divide": "/", "less": "<", "greater": ">", "equal": "=", "less_equal": "≤", "greater_equal": "≥"}
-
-
-def text(node: Expr) -> str:
-    """The expression as a person writes it: ``relu``-like calls, infix arithmetic, ``u.x``."""
-    if node.op == "field":
-        target, name = node.attrs
-        return name if target == "shared" else f"{target}.{name}"
-    if node.op == "constant":
-        return node.attrs[1]
-    if node.op in ("cast", "broadcast", "axes"):
-        return text(node.args[0])
-    if node.op in _INFIX:
-        return "(" + f" {_INFIX[node.op]} ".join(text(arg) for arg in node.args) + ")"
-    if node.op == "negative":
-        return f"−{text(node.args[0])}"
-    if node.op == "sum":
-        return f"Σ{text(node.args[0])}"
-    return f"{node.op}({', '.join(text(arg) for arg in node.args)})"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from numgraph import errors, expr
-from numgraph.expr import Expr
-from numgraph.explaining import explain_gradients
+from numgraph.derivatives import Need, derive, factors
+from numgraph.explaining import explain_walk
 from numgraph.graph import Graph
 from numgraph.kernels import execute
 from numgraph.kernels.walk import REDUCES, Output, rows_of
@@ -81,12 +81,12 @@ def log_sum_exp(g: Graph, score: Callable[..., Any], to: str, *, e: FieldArrays)
 
 def _trace(
     op: str, g: Graph, functions: Sequence[Callable[..., Any]], u: FieldArrays, v: FieldArrays, e: FieldArrays
-) -> tuple[list[Expr], Values]:
+) -> tuple[list[expr.Expr], Values]:
     """Expressions of the message functions, and the arrays that they read."""
     if not isinstance(g, Graph):
         raise errors.bad_type(op, f"the first argument is a {type(g).__name__}", "pass a numgraph.Graph")
     values: Values = {}
-    leaves: dict[str, dict[str, Expr]] = {}
+    leaves: dict[str, dict[str, expr.Expr]] = {}
     for target, given in (("u", u), ("v", v), ("e", e)):
         leaves[target] = {}
         if given is None:
@@ -99,9 +99,8 @@ def _trace(
             rows = rows_of(g, target)
             if len(value.shape) == 0 or value.shape[0] != rows:
                 what = {"u": "num_src", "v": "num_dst", "e": "num_edges"}[target]
-                raise errors.bad_value(
-                    op, f"field {target}.{name} has shape {tuple(value.shape)}, the graph's {what} is {rows}", f"the first axis must be {rows}"
-                )
+                problem = f"field {target}.{name} has shape {tuple(value.shape)}, the graph's {what} is {rows}"
+                raise errors.bad_value(op, problem, f"the first axis must be {rows}")
             expr.check_dtype(op, f"field {target}.{name}", value.dtype)
             values[target, name] = value
             leaves[target][name] = expr.field(target, name, value.shape[1:], value.dtype)
@@ -121,7 +120,7 @@ def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values) 
         return _gradients(name, g, outputs, dict(zip(keys, inputs, strict=True)), grads, made, needs)
 
     def explain(needs: Sequence[bool]) -> list[str]:
-        return explain_gradients(outputs, [key for key, need in zip(keys, needs, strict=True) if need])
+        return explain_walk(outputs, [key for key, need in zip(keys, needs, strict=True) if need])
 
     return record(name, list(fields.values()), results, vjp, explain)
 
@@ -132,114 +131,54 @@ def _gradients(
     """The gradients of a walk's fields: one more walk, whose expressions are derivatives."""
     fields = dict(fields)
     wanted = [key for key, need in zip(fields, needs, strict=True) if need]
-    roots: list[Expr] = []
-    seeds: list[Expr | None] = []
+    symbols: list[Need | None] = []
     position = 0
     for output in outputs:
-        count = len(output.results())
-        given, results = grads[position : position + count], made[position : position + count]
-        position += count
-        if any(grad is not None for grad in given):
-            roots += output.expressions
-            seeds += _SEEDS[output.reduce](g, output, fields, given, results)
-    leaves = [expr.field(*key, _feature_shape(key, fields[key]), fields[key].dtype) for key in wanted]
-    found = dict(zip(wanted, expr.gradients(roots, seeds, leaves), strict=True))
-    walked = {key: gradient for key, gradient in found.items() if gradient is not None}
+        end = position + len(output.results())
+        given, results = grads[position:end], made[position:end]
+        position = end
+        reached = any(grad is not None for grad in given)
+        symbols.append(_binder(g, output, fields, given, results) if reached else None)
+    walked = derive(outputs, symbols, wanted)
     if not walked:
         return [None] * len(needs)
-    new = tuple(gradient_output(key, gradient) for key, gradient in walked.items())
+    new = tuple(walked.values())
     read = {leaf.attrs for leaf in expr.leaves_of(gradient for output in new for gradient in output.expressions)}
     results = propagate(f"∇ {name}", g, new, {key: value for key, value in fields.items() if key in read})
     made_gradients = {key: np.sum(value, axis=0) if key[0] == "shared" else value for key, value in zip(walked, results, strict=True)}
     return [made_gradients.get(key) for key in list(fields)[: len(needs)]]
 
 
-def gradient_output(key: tuple[str, str], gradient: Expr) -> Output:
-    """Where the gradient of a field is summed: at the field's own node or edge; a shared field's in every v, and then over v."""
-    target = key[0]
-    return Output((gradient,), "e", "edge") if target == "e" else Output((gradient,), "u" if target == "u" else "v", "sum")
+def _binder(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> Need:
+    """Gives the symbols of the arrays that derive() asks for by name, and adds the arrays to ``fields``."""
+    arrays: dict[str, Any] = {}
+    if output.reduce == "prod":
+        walk = factors(output.expressions[0], output.to)
+        read = {leaf.attrs for leaf in expr.leaves_of(output.expressions)}
+        found = propagate("factors", g, walk, {key: value for key, value in fields.items() if key in read})
+        arrays = dict(zip(("rest", "zeros", "num_zeros"), found, strict=True))
+
+    def bind(name: str) -> Any:
+        value = arrays[name] if name in arrays else _node_array(name, g, output, grads, made)
+        if value is None:
+            return None
+        key = output.to, f"{name}′"
+        while key in fields:
+            key = output.to, f"{key[1]}′"
+        fields[key] = value
+        return expr.field(*key, value.shape[1:], value.dtype)
+
+    return bind
 
 
-def _feature_shape(key: tuple[str, str], value: Any) -> tuple[int, ...]:
-    return tuple(value.shape) if key[0] == "shared" else tuple(value.shape[1:])
-
-
-def _bind(fields: Values, target: str, value: Any) -> Expr:
-    """A new field for something that the backward reads; returns its symbol."""
-    name = f"g{len(fields)}′"
-    fields[target, name] = value
-    return expr.field(target, name, value.shape[1:], value.dtype)
-
-
-# Each reduce's seeds: the derivative of the loss by each expression of the output, for one edge, as an expression.
-
-
-def _seed_sum(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> list[Expr]:
-    return [_bind(fields, output.to, grads[0])]
-
-
-def _seed_mean(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> list[Expr]:
-    degrees = g.in_degrees() if output.to == "v" else g.out_degrees()
-    weight = (1 / np.maximum(degrees, 1)).astype(grads[0].dtype).reshape((-1,) + (1,) * (len(grads[0].shape) - 1))
-    return [_bind(fields, output.to, grads[0] * weight)]
-
-
-def _seed_extreme(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> list[Expr]:
-    """Only the winning edge of each (node, feature) passes the gradient."""
-    won = expr.edge_id() == _bind(fields, output.to, made[1])
-    return [np.where(won, _bind(fields, output.to, grads[0]), 0)]
-
-
-def _seed_prod(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> list[Expr]:
-    """∂z/∂φ_e is the product of the others: with P the product of the non-zero factors and n the number of zeros,
-    P/φ_e · Q where φ_e ≠ 0 (Q is 1 without zeros, else 0, and itself a differentiable product of the zeros), and P where φ_e is the only zero."""
-    (phi,) = output.expressions
-    zero = phi == 0
-    read = {leaf.attrs for leaf in expr.leaves_of((phi,))}
-    walk = (
-        Output((np.where(zero, 1, phi),), output.to, "prod"),
-        Output((np.where(zero, phi, 1),), output.to, "prod"),
-        Output((zero.astype(phi.dtype),), output.to, "sum"),
-    )
-    rest, zeros, count = propagate("prod without zeros", g, walk, {key: value for key, value in fields.items() if key in read})
-    grad = _bind(fields, output.to, grads[0])
-    rest, zeros, count = (_bind(fields, output.to, value) for value in (rest, zeros, count))
-    return [np.where(zero, np.where(count == 1, rest * grad, 0), grad * zeros * rest / np.where(zero, 1, phi))]
-
-
-def _seed_softmax(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> list[Expr | None]:
-    """With α = exp(s − logsumexp): ∂L/∂φ = α·g, and ∂L/∂s = α·(⟨g, φ⟩ − ⟨g, z⟩ + ∂L/∂logsumexp)."""
-    score, value = output.expressions
-    alpha = np.exp(score - _bind(fields, output.to, made[1]))
-    grad_z, grad_lse = grads
-    inner: Any = 0
-    seed_value = None
-    if grad_z is not None:
-        z, lse_shape = made[0], score.shape
-        grad = _bind(fields, output.to, grad_z)
-        lead = len(z.shape) - 1 - len(lse_shape)
-        axes = tuple(i + 1 for i in range(len(z.shape) - 1) if i < lead or (lse_shape[i - lead] == 1 and z.shape[i + 1] != 1))
-        dot = np.sum(grad_z * z, axis=axes, keepdims=True)
-        dot = dot.reshape((dot.shape[0], *lse_shape))
-        inner = expr.unbroadcast(expr.broadcast_to(grad * value, z.shape[1:]), lse_shape) - _bind(fields, output.to, dot)
-        seed_value = alpha * grad
-    if grad_lse is not None:
-        inner = inner + _bind(fields, output.to, grad_lse)
-    return [alpha * inner, seed_value]
-
-
-def _seed_logsumexp(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> list[Expr]:
-    (score,) = output.expressions
-    return [np.exp(score - _bind(fields, output.to, made[0])) * _bind(fields, output.to, grads[0])]
-
-
-_SEEDS: dict[str, Callable[..., Any]] = {
-    "sum": _seed_sum,
-    "edge": _seed_sum,
-    "mean": _seed_mean,
-    "max": _seed_extreme,
-    "min": _seed_extreme,
-    "prod": _seed_prod,
-    "softmax": _seed_softmax,
-    "logsumexp": _seed_logsumexp,
-}
+def _node_array(name: str, g: Graph, output: Output, grads: Sequence[Any], made: Sequence[Any]) -> Any:
+    if name == "g/degree":
+        degrees = g.in_degrees() if output.to == "v" else g.out_degrees()
+        share = (1 / np.maximum(degrees, 1)).astype(grads[0].dtype)
+        return grads[0] * share.reshape((-1,) + (1,) * (len(grads[0].shape) - 1))
+    if name == "⟨g, z⟩":
+        z, score = made[0], output.expressions[0].shape
+        lead = len(z.shape) - 1 - len(score)
+        axes = tuple(i + 1 for i in range(len(z.shape) - 1) if i < lead or (score[i - lead] == 1 and z.shape[i + 1] != 1))
+        return np.sum(grads[0] * z, axis=axes, keepdims=True).reshape((z.shape[0], *score))
+    return {"g": grads[0], "winner": made[-1], "logsumexp": made[-1], "g of logsumexp": grads[-1]}[name]

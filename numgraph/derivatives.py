@@ -1,0 +1,134 @@
+"""The derivative of a walk, as expressions only: what message.py runs in the backward and explaining.py prints.
+
+The derivative of a reduce is a message again. It reads arrays at the nodes that the forward made or the backward is given (the gradient,
+the winning edges, logsumexp, …), each known here by its name; whoever calls supplies their symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from numgraph import expr
+from numgraph.expr import Expr
+from numgraph.kernels.walk import Output
+
+Key = tuple[str, str]
+Need = Callable[[str], Any]
+"""The symbol of a node array by its name in NEEDS; None for a gradient that is not there."""
+
+
+def derive(outputs: Sequence[Output], needs: Sequence[Need | None], wanted: Sequence[Key]) -> dict[Key, Output]:
+    """The walk of the backward: for each wanted field that the loss depends on, the output that is its gradient.
+
+    needs: for each output the symbols of its arrays, or None if no gradient arrives at it.
+    """
+    roots: list[Expr] = []
+    seeds: list[Expr | None] = []
+    for output, need in zip(outputs, needs, strict=True):
+        if need is not None:
+            roots += output.expressions
+            seeds += SEEDS[output.reduce](output, need)
+    leaves = {leaf.attrs: leaf for leaf in expr.leaves_of(roots)}
+    read = [key for key in wanted if key in leaves]
+    found = expr.gradients(roots, seeds, [leaves[key] for key in read])
+    return {key: _summed_at(key, gradient) for key, gradient in zip(read, found, strict=True) if gradient is not None}
+
+
+def _summed_at(key: Key, gradient: Expr) -> Output:
+    """Where the gradient of a field is summed: at the field's own node or edge; a shared field's in every v, and then over v."""
+    target = key[0]
+    return Output((gradient,), "e", "edge") if target == "e" else Output((gradient,), "u" if target == "u" else "v", "sum")
+
+
+def needed_shape(output: Output, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Feature shape and dtype of an array of NEEDS, without the array."""
+    shape, dtype = output.results()[0]
+    if name in ("logsumexp", "⟨g, z⟩", "g of logsumexp"):
+        return output.expressions[0].shape, dtype
+    return shape, np.dtype(np.int64) if name == "winner" else dtype
+
+
+NEEDS: Mapping[str, str] = {
+    "g": "the gradient of z",
+    "g/degree": "the gradient of z over the number of edges at the node",
+    "winner": "the id of the winning edge",
+    "logsumexp": "log Σ exp(score)",
+    "g of logsumexp": "the gradient of logsumexp, where something reads it",
+    "⟨g, z⟩": "the products of gradient and result, summed over what one score weights",
+    "rest": "the product of the factors that are not 0",
+    "zeros": "the product of the factors that are 0, and of nothing else",
+    "num_zeros": "how many factors are 0",
+}
+"""The arrays at the nodes that derivatives of reduces read."""
+
+
+def factors(phi: Expr, to: str) -> tuple[Output, ...]:
+    """The walk that makes rest, zeros and num_zeros of a product of φ."""
+    zero: Any = phi == 0
+    apart: tuple[Any, Any] = np.where(zero, 1, phi), np.where(zero, phi, 1)
+    return (
+        Output((apart[0],), to, "prod"),
+        Output((apart[1],), to, "prod"),
+        Output((zero.astype(phi.dtype),), to, "sum"),
+    )
+
+
+# Each reduce's seeds: the derivative of the loss by each expression of the output, for one edge, as an expression.
+
+
+def _seed_sum(output: Output, need: Need) -> list[Expr]:
+    return [need("g")]
+
+
+def _seed_mean(output: Output, need: Need) -> list[Expr]:
+    return [need("g/degree")]
+
+
+def _seed_extreme(output: Output, need: Need) -> list[Any]:
+    """Only the winning edge of each (node, feature) passes the gradient."""
+    won: Any = expr.edge_id() == need("winner")
+    return [np.where(won, need("g"), 0)]
+
+
+def _seed_prod(output: Output, need: Need) -> list[Any]:
+    """∂z/∂φ_e is the product of the others. With P the product of the factors ≠ 0 and Q that of the zeros, which is 1 if there are none:
+    P/φ_e · Q where φ_e ≠ 0, and P where φ_e is the only zero. Q is a constant in value, but it has derivatives (of second order)."""
+    (phi,) = output.expressions
+    zero: Any = phi == 0
+    g, rest, zeros, num_zeros = map(need, ("g", "rest", "zeros", "num_zeros"))
+    return [np.where(zero, np.where(num_zeros == 1, rest * g, 0), g * zeros * rest / np.where(zero, 1, phi))]
+
+
+def _seed_softmax(output: Output, need: Need) -> list[Expr | None]:
+    """With α = exp(s − logsumexp): ∂L/∂φ = α·g, and ∂L/∂s = α·(⟨g, φ⟩ − ⟨g, z⟩ + ∂L/∂logsumexp)."""
+    score, value = output.expressions
+    alpha: Any = np.exp(score - need("logsumexp"))
+    g, g_logsumexp = need("g"), need("g of logsumexp")
+    inner: Any = 0
+    seed_value = None
+    if g is not None:
+        inner = expr.unbroadcast(expr.broadcast_to(g * value, g.shape), score.shape) - need("⟨g, z⟩")
+        seed_value = alpha * g
+    if g_logsumexp is not None:
+        inner = inner + g_logsumexp
+    return [alpha * inner, seed_value]
+
+
+def _seed_logsumexp(output: Output, need: Need) -> list[Expr]:
+    (score,) = output.expressions
+    return [np.exp(score - need("logsumexp")) * need("g")]
+
+
+SEEDS: dict[str, Callable[[Output, Need], Sequence[Expr | None]]] = {
+    "sum": _seed_sum,
+    "edge": _seed_sum,
+    "mean": _seed_mean,
+    "max": _seed_extreme,
+    "min": _seed_extreme,
+    "prod": _seed_prod,
+    "softmax": _seed_softmax,
+    "logsumexp": _seed_logsumexp,
+}
