@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -68,6 +69,7 @@ def load(text: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # Numba's cache finds a function's module by its name
         spec.loader.exec_module(module)
         _modules[name] = module
         return module
