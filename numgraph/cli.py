@@ -41,11 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
-    """Errors that speak to the user (a missing or damaged file, a missing package, a bad value) end the command with their text alone."""
+def _refusing(kinds: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, ImportError)) -> Iterator[None]:
+    """Errors that speak to the user (by default: a file or package that is missing, a bad value) end the command with their text alone."""
     try:
         yield
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except kinds as error:
         raise _Refused(str(error)) from error
 
 
@@ -199,7 +199,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from numgraph.recipes import build, training_features
-    from numgraph.training import evaluate, fit
+    from numgraph.training import Diverged, evaluate, fit
 
     chosen, dataset = _chosen(options)
     with _refusing():  # before the training, not after it
@@ -216,7 +216,7 @@ def _train(options: argparse.Namespace) -> int:
     if not options.quiet:
         _print_start(chosen, dataset, optimizer, out)
     features = training_features(dataset)
-    with _progress(chosen.epochs, options.quiet, out) as report, _refusing():
+    with _progress(chosen.epochs, options.quiet, out) as report, _refusing((Diverged,)):
         history = fit(
             model, dataset, optimizer, epochs=chosen.epochs, patience=chosen.patience, seed=options.seed, features=features, callback=report
         )
@@ -306,7 +306,8 @@ def _bar(epochs: int) -> Any:
     except ModuleNotFoundError:
         return None
     tqdm.monitor_interval = 0  # no thread that watches the bar
-    return tqdm(total=epochs, unit="epoch", file=sys.stderr, dynamic_ncols=True)
+    wide = os.get_terminal_size(sys.stderr.fileno()).columns > 0  # some terminals in containers say 0
+    return tqdm(total=epochs, unit="epoch", file=sys.stderr, dynamic_ncols=wide, ncols=None if wide else 80)
 
 
 def _print_line(epoch: int, epochs: int, history: History, out: TextIO) -> None:

@@ -188,7 +188,7 @@ class Adam(Optimizer):
                 np.multiply(p, 1 - self.lr * weight_decay, out=p)
         else:
             g = _decayed(p, g, weight_decay)
-        work = np.multiply(g, 1 - beta1, dtype=m.dtype)
+        work = np.multiply(g, 1 - beta1, out=np.empty_like(m), dtype=m.dtype)  # out: an array also where m is a number
         np.multiply(m, beta1, out=m)
         np.add(m, work, out=m)
         np.multiply(g, g, out=work, dtype=m.dtype)

@@ -11,10 +11,13 @@ import numpy as np
 
 from numgraph.data.record import Dataset
 from numgraph.dense import cross_entropy
-from numgraph.errors import bad_value
 from numgraph.nn.module import Module
 from numgraph.tape import Tape
 from numgraph.tensor import unwrap
+
+
+class Diverged(ValueError):
+    """The loss became infinite or no number."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def fit(
 
     Raises
     ------
-    ValueError
+    Diverged
         A loss that is no finite number; the model then has its best state.
     """
     features = dataset.features if features is None else features
@@ -114,7 +117,7 @@ def fit(
                 train, val = evaluate(model, dataset, features, dataset.train_mask, dataset.val_mask)
             for kind, value in (("loss", loss.item()), ("validation loss", val.loss)):
                 if not np.isfinite(value):
-                    raise bad_value("fit", f"the {kind} is {value} in epoch {epoch}", f"lower the learning rate, {optimizer.lr:g}")
+                    raise Diverged(f"fit: the {kind} is {value} in epoch {epoch}; lower the learning rate, {optimizer.lr:g}")
             history.train_loss.append(loss.item())
             history.train_accuracy.append(train.accuracy)
             history.val_loss.append(val.loss)

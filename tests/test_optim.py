@@ -85,6 +85,16 @@ def test_steps_follow_the_papers_formulas(make, formula):
     np.testing.assert_allclose(single, want, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("make", "formula"), CASES)
+def test_a_parameter_may_be_a_single_number(make, formula):
+    w = Parameter(start()[0, 0].reshape(()))
+    opt = make([w])
+    for _ in range(STEPS):
+        opt.step([gradient(w.data)])
+    assert w.shape == ()
+    np.testing.assert_allclose(w.data, formula(start())[0, 0], rtol=1e-12)
+
+
 def test_float16_parameters_keep_their_means_in_float32():
     w = Parameter(np.ones(3, np.float16))
     opt = Adam([w], lr=1e-2)
