@@ -14,7 +14,7 @@ from numgraph import expr
 from numgraph.derivatives import Key, Need, derive, needed_shape
 from numgraph.expr import Expr
 from numgraph.formulas import bare, text
-from numgraph.kernels.walk import Output
+from numgraph.kernels.walk import Output, sides
 
 _WIDTH = 114  # of a line, without the tape's indent
 _FORMULA = 56  # a wider formula has its kernel on the next line
@@ -56,7 +56,7 @@ def explain_walk(outputs: Sequence[Output], wanted: Sequence[Key]) -> list[str]:
             rows += [("", why) for why in _reasons(key, leaf, outputs, gradients[key], told)]
         else:
             rows.append((f"∂{leaf} = 0", "no value of an edge has a derivative by it"))
-    return _laid_out(rows)
+    return _laid_out(rows) + _walked_together(gradients)
 
 
 class _Symbols:
@@ -169,6 +169,16 @@ def _reasons(key: Key, leaf: str, outputs: Sequence[Output], gradient: Output, t
     reasons = [] if key[0] in told else [general]
     told.add(key[0])
     return reasons + (_classical(key, outputs[0], gradient) if len(outputs) == 1 else [])
+
+
+def _walked_together(gradients: Mapping[Key, Output]) -> list[str]:
+    walked = sides(list(gradients.values()))
+    lines = []
+    for side in sorted(set(walked), reverse=True):
+        together = [f"∂{text(expr.field(*key, (), float))}" for key, by in zip(gradients, walked, strict=True) if by == side]
+        if len(together) > 1:
+            lines.append(f"{' and '.join([', '.join(together[:-1]), together[-1]])} come out of one walk over {_EDGES[side]}")
+    return lines
 
 
 def _classical(key: Key, output: Output, gradient: Output) -> list[str]:

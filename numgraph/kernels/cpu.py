@@ -19,7 +19,7 @@ from numgraph.kernels import shells, sources
 from numgraph.kernels.axes import Axes, analyse
 from numgraph.kernels.codegen import Generator, Layout, Target, compute_name, expression_size, storage_name
 from numgraph.kernels.lowering import hoist, lowered
-from numgraph.kernels.walk import Arrays, Output, rows_of
+from numgraph.kernels.walk import Arrays, Output, rows_of, sides
 
 PARTS = 64
 """Parts of equal work that the rows are cut into: several a thread, so that uneven rows even out."""
@@ -74,13 +74,6 @@ def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any
             while len(_plans) > _PLAN_LIMIT:
                 _plans.popitem(last=False)
     return _run(graph, plan, fields)
-
-
-def sides(outputs: Sequence[Output]) -> list[str]:
-    """Which end's rows each output is walked by: its own; outputs per edge go along with what is walked anyway."""
-    reduced = {output.to for output in outputs if output.to != "e"}
-    edge_side = "u" if reduced == {"u"} else "v"
-    return [edge_side if output.to == "e" else output.to for output in outputs]
 
 
 def _adjacencies(graph: Graph, outputs: Sequence[Output]) -> list[tuple[Any, str]]:
@@ -155,7 +148,9 @@ def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, or
     loops = _loops(targets)
     lane = next(iter(loops & axes.lanes), None)
     roots = [expression for target in targets for expression in target.output.expressions]
-    length = axes.size[lane] if lane is not None else max((axes.size[a] for r in axes.reduced.values() for a in r if a in axes.lanes), default=0)
+    length = (
+        axes.size[lane] if lane is not None else max((axes.size[a] for r in axes.reduced.values() for a in r if a in axes.lanes), default=0)
+    )
     width = _width(length, roots, targets, axes, lane) if length else 0
     tiled = lane is not None and length > width
     masked = lane is not None and length % max(width, 1) != 0

@@ -6,6 +6,7 @@ either reduces them into the row's node or stores them for the edge. A message, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,3 +49,10 @@ class Output:
 def rows_of(graph: Any, target: str) -> int:
     """How many rows a field of u, v or e has."""
     return {"u": graph.num_src, "v": graph.num_dst, "e": graph.num_edges}[target]
+
+
+def sides(outputs: Sequence[Output]) -> list[str]:
+    """Which end's rows each output is walked by: its own; outputs per edge go along with what is walked anyway."""
+    reduced = {output.to for output in outputs if output.to != "e"}
+    edge_side = "u" if reduced == {"u"} else "v"
+    return [edge_side if output.to == "e" else output.to for output in outputs]
