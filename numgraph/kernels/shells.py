@@ -14,7 +14,6 @@ from numba.extending import intrinsic
 from numgraph.compiling import njit
 
 _BODY = types.void(types.int64[::1], types.int64, types.int64)
-_SHELL = "void(int64, int64[::1], int64[::1])"
 
 
 def address_of(body: Any) -> int:
@@ -39,13 +38,13 @@ def _call(typingctx: Any, address: Any, args: Any, start: Any, stop: Any) -> Any
     return types.void(types.int64, _BODY.args[0], types.int64, types.int64), codegen
 
 
-@njit(_SHELL)
+@njit()
 def serial(address, args, bounds):  # type: ignore[no-untyped-def]
     """Rows bounds[0] … bounds[-1] in one go."""
     _call(address, args, bounds[0], bounds[len(bounds) - 1])
 
 
-@njit(_SHELL, parallel=True)
+@njit(parallel=True)
 def parallel(address, args, bounds):  # type: ignore[no-untyped-def]
     """Every part bounds[p] … bounds[p + 1] by some thread; a row is in one part, so the result does not depend on which."""
     for part in prange(len(bounds) - 1):

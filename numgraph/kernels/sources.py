@@ -25,12 +25,21 @@ _lock = threading.Lock()
 _modules: dict[str, ModuleType] = {}
 
 
+def cache_root() -> Path:
+    """Where the package keeps what it can make or fetch again: NUMGRAPH_CACHE_DIR, else numgraph under XDG_CACHE_HOME or ~/.cache."""
+    given = os.environ.get("NUMGRAPH_CACHE_DIR")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numgraph"
+
+
+def place() -> Path:
+    """The cache folder of the kernels, whether or not it is there."""
+    return cache_root() / f"kernels-{_fingerprint()}"
+
+
 @functools.cache
 def folder() -> Path:
-    """The cache folder: NUMGRAPH_CACHE_DIR, else numgraph under XDG_CACHE_HOME or ~/.cache, else a temporary one."""
-    given = os.environ.get("NUMGRAPH_CACHE_DIR")
-    base = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numgraph"
-    path = base / f"kernels-{_fingerprint()}"
+    """The cache folder, made if it is not there; a temporary one where it cannot be written."""
+    path = place()
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
