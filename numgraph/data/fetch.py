@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from numgraph.errors import bad_value
+from numgraph.kernels.sources import cache_root
 
 PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
 
@@ -54,9 +55,8 @@ def file_names(name: str) -> list[str]:
 
 
 def download_folder() -> Path:
-    """Where downloads are kept: $XDG_CACHE_HOME/numgraph/planetoid, or ~/.cache/numgraph/planetoid."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "numgraph" / "planetoid"
+    """Where downloads are kept."""
+    return cache_root() / "planetoid"
 
 
 def find_files(name: str, data_dir: str | os.PathLike[str] | None = None) -> dict[str, Path]:
