@@ -40,10 +40,16 @@ def explain_walk(outputs: Sequence[Output], wanted: Sequence[Key]) -> list[str]:
     symbols = [_Symbols(output, f"{i + 1}" if len(outputs) > 1 else "", _letter(outputs)) for i, output in enumerate(outputs)]
     needs: list[Need | None] = [symbol.need for symbol in symbols]
     gradients = derive(outputs, needs, wanted) if wanted else {}
+    backward = [output.expressions[0] for output in gradients.values()]
     names = {id(node): name for symbol in symbols for node, name in symbol.made.values()}
-    definitions = _name_parts(outputs, symbols, [output.expressions[0] for output in gradients.values()], names)
-    rows = [(f"{s.result} = {_reduced(output, names)}", _forward_kernel(output)) for output, s in zip(outputs, symbols, strict=True)]
-    names |= {id(bare(output.expressions[0])): s.result for output, s in zip(outputs, symbols, strict=True) if output.reduce == "edge"}
+    definitions = _name_softmax(outputs, symbols, backward, names)
+    written = [_reduced(output, names) for output in outputs]
+    definitions += _name_parts(outputs, backward, names)
+    rows = []
+    for output, symbol, formula in zip(outputs, symbols, written, strict=True):
+        rows.append((f"{symbol.result} = {formula if len(formula) <= _LONG else _reduced(output, names)}", _forward_kernel(output)))
+        if output.reduce == "edge":
+            names[id(bare(output.expressions[0]))] = symbol.result
     notes = [f"with {line}" for line in definitions]
     if gradients:
         notes += dict.fromkeys(_KEPT[output.reduce].format(to=output.to) for output in outputs if output.reduce in _KEPT)
@@ -86,32 +92,38 @@ def _letter(outputs: Sequence[Output]) -> str:
     return next((letter for letter in "ghkpq" if not any(name.startswith(letter) and name.endswith("′") for name in read)), "g")
 
 
-def _name_parts(outputs: Sequence[Output], symbols: Sequence[_Symbols], backward: Sequence[Expr], names: dict[int, str]) -> list[str]:
-    """Add names to ``names``: s and α of a softmax, and, where formulas are long, what occurs in them twice. Returns the definitions."""
+def _name_softmax(outputs: Sequence[Output], symbols: Sequence[_Symbols], backward: Sequence[Expr], names: dict[int, str]) -> list[str]:
+    """Call the score of a softmax s and its weights α; returns the definitions."""
     definitions = []
-    results = {id(bare(output.expressions[0])) for output in outputs if output.reduce == "edge"}
-    roots = [*(root for output in outputs for root in output.expressions), *backward]
     for output, symbol in zip(outputs, symbols, strict=True):
-        if output.reduce == "softmax":
-            score = bare(output.expressions[0])
-            written = text(score, names)
-            if score.args:
-                definitions.append(f"s = {written}")
-                names[id(score)] = "s"
-            definitions.append(f"α = softmax of {names.get(id(score), written)} over {_EDGES[output.to][:-6]}")
-            lse = symbol.made.get("logsumexp")
-            exponentials = [node for node in expr.topological(roots) if node.op == "exp"]
-            names |= {id(node): "α" for node in exponentials if lse and any(arg is lse[0] for arg in bare(node.args[0]).args)}
+        if output.reduce != "softmax":
+            continue
+        score = bare(output.expressions[0])
+        written = text(score, names)
+        if score.args:
+            definitions.append(f"s = {written}")
+            names[id(score)] = "s"
+        definitions.append(f"α = softmax of {names.get(id(score), written)} over {_EDGES[output.to][:-6]}")
+        lse = symbol.made.get("logsumexp")
+        exponentials = [node for node in expr.topological(backward) if node.op == "exp"]
+        names |= {id(node): "α" for node in exponentials if lse and any(arg is lse[0] for arg in bare(node.args[0]).args)}
+    return definitions
+
+
+def _name_parts(outputs: Sequence[Output], backward: Sequence[Expr], names: dict[int, str]) -> list[str]:
+    """Where formulas are long, name what occurs in them twice; returns the definitions."""
+    definitions: list[str] = []
+    roots = [*(root for output in outputs for root in output.expressions), *backward]
     if max(len(text(root, names)) for root in roots) <= _LONG:
         return definitions
+    results = {id(bare(output.expressions[0])) for output in outputs if output.reduce == "edge"}
     order = _visible(roots, names)
     uses = Counter(id(bare(arg)) for node in order for arg in node.args) + Counter(id(bare(root)) for root in roots)
-    count = 0
     for node in order:
         if node.args and uses[id(node)] > 1 and id(node) not in results and 10 <= len(text(node, names)) <= _WIDTH - 12:
-            count += 1
-            definitions.append(f"t{count} = {text(node, names)}")
-            names[id(node)] = f"t{count}"
+            name = f"t{len(definitions) + 1}"
+            definitions.append(f"{name} = {text(node, names)}")
+            names[id(node)] = name
     return definitions
 
 
