@@ -83,10 +83,10 @@ def _likely_layer(config: Any) -> str:
 
 def _folders() -> dict[str, Any]:
     from numgraph.data.fetch import download_folder
+    from numgraph.kernels.sources import place
 
     return {
-        "kernels": os.environ.get("NUMBA_CACHE_DIR")
-        or "__pycache__ beside the package, or Numba's user-wide folder where that is read-only",
+        "kernels": str(place()),
         "downloads": str(download_folder()),
         "data": os.environ.get("NUMGRAPH_DATA_DIR") or None,
     }

@@ -285,7 +285,7 @@ def test_explain_prints_the_tape(model: str, capsys: pytest.CaptureFixture[str])
     text = capsys.readouterr().out
     assert text.startswith("#0 ")
     assert "cross_entropy" in text
-    assert "reversed" in text
+    assert "on the REVERSED graph" in text
 
 
 def test_bench_compares_and_counts(capsys: pytest.CaptureFixture[str]) -> None:

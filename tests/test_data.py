@@ -403,7 +403,7 @@ def server(planetoid: Planetoid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     digests = tuple(hashlib.sha256(server.content[name]).hexdigest() for name in fetch.file_names("citeseer"))
     monkeypatch.setitem(fetch.SHA256, "citeseer", digests)
     monkeypatch.setattr(fetch, "_SOURCE", f"http://127.0.0.1:{server.server_port}/")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NUMGRAPH_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # pooch waits between its attempts
     monkeypatch.delenv("NUMGRAPH_DATA_DIR", raising=False)
@@ -444,7 +444,7 @@ def test_download_that_fails_says_how_to_provide_the_files(server: _Server, monk
 
 def test_cache_that_cannot_be_written(server: _Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("NUMGRAPH_CACHE_DIR", str(tmp_path / "file"))
     with pytest.raises(FileNotFoundError, match=r"ind\.citeseer\.x.*not in .*file.*DIR/planetoid"):
         data.load("citeseer")
 
