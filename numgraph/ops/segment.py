@@ -65,11 +65,8 @@ def segment_mm(a: Any, b: Any, offsets: Any) -> Any:
     if given.shape == (b.shape[0],) and given.dtype.kind in "iu" and (not len(given) or given.min() >= 0):
         given = np.concatenate([[0], np.cumsum(given.astype(np.int64))])
     elif given.shape != (b.shape[0] + 1,):
-        raise errors.bad_value(
-            "segment_mm",
-            f"offsets has shape {list(given.shape)}, b {list(b.shape)}",
-            f"give offsets [{b.shape[0] + 1}], a segment for each matrix",
-        )
+        problem = f"offsets has shape {list(given.shape)}, b has shape {list(b.shape)}"
+        raise errors.bad_value("segment_mm", problem, f"give offsets [{b.shape[0] + 1}], a segment for each matrix of b")
     return _segment_mm(a, b, checked_offsets("segment_mm", given, a.shape[0]).tolist())
 
 
