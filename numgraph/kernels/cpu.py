@@ -24,6 +24,9 @@ from numgraph.kernels.walk import Arrays, Output, rows_of, sides
 PARTS = 64
 """Parts of equal work that the rows are cut into: several a thread, so that uneven rows even out."""
 
+LANE_SPEED = 16
+"""Features that a kernel in lanes handles while threads.SMALL counts one element: below half a million features one thread is as fast."""
+
 
 @dataclass
 class Kernel:
@@ -256,7 +259,7 @@ def _launch(kernel: Kernel, adjacency: Any, fields: Arrays, buffers: dict[tuple[
                 array = array.reshape(array.shape[0], -1) if array.size else array.reshape(array.shape[0], 1 if array.ndim == 1 else 0)
             alive.append(array)
             args[offset : offset + 3] = array.__array_interface__["data"][0], array.shape[0], array.strides[0]
-    work = (adjacency.num_edges + adjacency.num_rows) * max(kernel.features, 1)
+    work = (adjacency.num_edges + adjacency.num_rows) * max(kernel.features, 1) // LANE_SPEED
     threads.run(shells.parallel, shells.serial, kernel.address, args, adjacency.derived("parts", _parts), work=work)
     del alive
 
