@@ -9,7 +9,7 @@ import numpy as np
 from numgraph import elementary
 from numgraph.dense import matmul
 from numgraph.dense.algebra import is_sparse
-from numgraph.errors import unknown
+from numgraph.errors import bad_type, unknown
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init
@@ -25,7 +25,7 @@ class SAGEConv(Module):
     ⊕ x_u is for aggr "mean" mean_u x_u, for "max" max_u x_u, for "pool" max_u relu(x_u P + p); 0 where v has no in-edges. The paper's
     normalisation of z to length 1 is left to the caller.
 
-    Shapes: x [num_nodes, in_features], an array, Tensor or (for mean) SciPy sparse matrix, or on a bipartite graph a pair
+    Shapes: x [num_nodes, in_features], an array, Tensor or (not for max) SciPy sparse matrix, or on a bipartite graph a pair
     ([num_src, in_src], [num_dst, in_dst]) with ``in_features=(in_src, in_dst)``; returns [num_dst, out_features].
     """
 
@@ -58,6 +58,8 @@ class SAGEConv(Module):
         if self.aggr == "mean" and (width_out < width_in or is_sparse(x_src)):  # the narrower side passes the edges
             z = update_all(g, lambda u: u.x, "mean", u={"x": matmul(x_src, self.weight)})
         else:
+            if self.aggr == "max" and is_sparse(x_src):
+                raise bad_type("SAGEConv", "x is sparse and aggr is 'max'", "pass x.toarray(), or choose aggr mean or pool")
             h = elementary.relu(self.pool(x_src)) if self.pool is not None else x_src
             z = matmul(update_all(g, lambda u: u.x, "mean" if self.aggr == "mean" else "max", u={"x": h}), self.weight)
         z = z + matmul(x_dst, self.weight_self)
