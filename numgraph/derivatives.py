@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import expr
+from numgraph import elementary, expr
 from numgraph.expr import Expr
 from numgraph.kernels.walk import Output
 
@@ -33,7 +33,7 @@ def derive(outputs: Sequence[Output], needs: Sequence[Need | None], wanted: Sequ
             seeds += SEEDS[output.reduce](output, need)
     leaves = {leaf.attrs: leaf for leaf in expr.leaves_of(roots)}
     read = [key for key in wanted if key in leaves]
-    found = expr.gradients(roots, seeds, [leaves[key] for key in read])
+    found = gradients(roots, seeds, [leaves[key] for key in read])
     return {key: _summed_at(key, gradient) for key, gradient in zip(read, found, strict=True) if gradient is not None}
 
 
@@ -41,6 +41,59 @@ def _summed_at(key: Key, gradient: Expr) -> Output:
     """Where the gradient of a field is summed: at the field's own node or edge; a shared field's in every v, and then over v."""
     target = key[0]
     return Output((gradient,), "e", "edge") if target == "e" else Output((gradient,), "u" if target == "u" else "v", "sum")
+
+
+def gradients(roots: Sequence[Expr], seeds: Sequence[Expr | None], wrt: Sequence[Expr]) -> list[Expr | None]:
+    """Reverse-mode derivatives of Σ ⟨seed, root⟩ with respect to leaves, as expressions (None where there is no dependence).
+
+    Shapes: a seed has its root's shape, a gradient its leaf's shape and dtype.
+    """
+    order = expr.topological(roots)
+    active: set[int] = {id(leaf) for leaf in wrt}
+    for node in order:
+        if node.dtype.kind == "f" and any(id(arg) in active for arg in node.args):
+            active.add(id(node))
+    adjoints: dict[int, Expr] = {}
+
+    def accumulate(node: Expr, value: Any) -> None:
+        if value is None or id(node) not in active or node.dtype.kind != "f":
+            return
+        value = expr.unbroadcast(expr.broadcast_to(expr.lift(value), np.broadcast_shapes(expr.lift(value).shape, node.shape)), node.shape)
+        known = adjoints.get(id(node))
+        adjoints[id(node)] = value if known is None else known + value
+
+    for root, seed in zip(roots, seeds, strict=True):
+        accumulate(root, seed)
+    for node in reversed(order):
+        g = adjoints.get(id(node))
+        if g is None or not node.args:
+            continue
+        for arg, value in zip(node.args, _operand_gradients(node, g), strict=True):
+            accumulate(arg, value)
+    found = [adjoints.get(id(leaf)) for leaf in wrt]
+    return [None if g is None else expr.cast(g, leaf.dtype) for g, leaf in zip(found, wrt, strict=True)]
+
+
+def _operand_gradients(node: Expr, g: Expr) -> Sequence[Any]:
+    if node.op == "cast":
+        return (g,)
+    if node.op == "broadcast":
+        return (g,)
+    if node.op == "axes":
+        (arg,) = node.args
+        back = tuple(node.attrs.index(i) if i in node.attrs else None for i in range(arg.ndim))
+        return (expr.view_axes(g, back),)
+    if node.op == "sum":
+        return (expr.broadcast_to(g, node.args[0].shape),)
+    if node.op == "max":
+        (arg,) = node.args
+        hit = (arg == node).astype(node.dtype)
+        return (hit * (g / expr.reduce_axes("sum", hit, node.attrs, True)),)
+    vjp = elementary.TABLE[node.op].vjp
+    if vjp is None:
+        return tuple(None for _ in node.args)
+    full = expr.broadcast_to(g, node.shape)
+    return vjp(full, node, *node.args)
 
 
 def needed_shape(output: Output, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -8,9 +8,10 @@ Nodes are interned: two equal expressions are one object, so shared subexpressio
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,18 @@ def check_dtype(op: str, name: str, dtype: np.dtype[Any]) -> None:
 # --- building nodes ---------------------------------------------------------------------------------------------------------------------
 
 _lifting = threading.local()
+
+
+@contextlib.contextmanager
+def capturing() -> Iterator[dict[str, Any]]:
+    """While a message function is called: arrays from outside that meet a symbol become shared fields, collected here by name."""
+    outer = getattr(_lifting, "captured", None)
+    captured: dict[str, Any] = {}
+    _lifting.captured = captured
+    try:
+        yield captured
+    finally:
+        _lifting.captured = outer
 
 
 def lift(value: Any) -> Expr:
@@ -371,60 +384,7 @@ def _apply_function(function: Any, operands: Sequence[Any], options: dict[str, A
     return build(*operands, **options)
 
 
-# --- tracing, reading, differentiating ---------------------------------------------------------------------------------------------------
-
-
-class Fields:
-    """The fields of u, v or e as a message sees them: attributes (or items) that are symbols."""
-
-    def __init__(self, op: str, target: str, leaves: dict[str, Expr]):
-        self._op, self._target, self._leaves = op, target, leaves
-
-    def __getattr__(self, name: str) -> Expr:
-        leaf = self.__dict__["_leaves"].get(name)
-        if leaf is None:
-            if name.startswith("__"):
-                raise AttributeError(name)
-            known = ", ".join(self._leaves) or "none was passed"
-            field_name, given = f"{self._target}.{name}", f"{self._target}={{'{name}': array}}"
-            raise AttributeError(f"{self._op}: field {field_name} is unknown; pass {given} (known: {known})")
-        return leaf
-
-    __getitem__ = __getattr__
-
-
-def trace(op: str, functions: Sequence[Callable[..., Any]], leaves: dict[str, dict[str, Expr]]) -> tuple[list[Expr], dict[str, Any]]:
-    """Call each message function once with symbols; returns the expressions and the captured arrays by shared field name."""
-    roots: list[Expr] = []
-    outer = getattr(_lifting, "captured", None)
-    captured: dict[str, Any] = {}
-    _lifting.captured = captured
-    try:
-        symbols = {target: Fields(op, target, leaves[target]) for target in "uve"}
-        for function in functions:
-            roots.append(lift(function(**{name: symbols[name] for name in parameters(op, function)})))
-    finally:
-        _lifting.captured = outer
-    return roots, captured
-
-
-def parameters(op: str, function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names among u, v, e that a message function takes."""
-    if not callable(function):
-        raise errors.bad_type(op, f"the message is a {type(function).__name__}", "pass a function of any of u, v, e, or use numgraph.ops")
-    code = getattr(function, "__code__", None)
-    if code is not None and code.co_kwonlyargcount == 0 and not code.co_flags & 0x0C:
-        names = code.co_varnames[: code.co_argcount - len(getattr(function, "__defaults__", None) or ())]
-    else:
-        import inspect
-
-        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        found = inspect.signature(function).parameters.values()
-        names = tuple(p.name for p in found if p.default is p.empty and p.kind not in kinds)
-    for name in names:
-        if name not in ("u", "v", "e"):
-            raise errors.bad_type(op, f"the message takes a parameter {name!r}", "its parameters are any of u, v, e, by name")
-    return names
+# --- reading ---------------------------------------------------------------------------------------------------
 
 
 def topological(roots: Iterable[Expr]) -> list[Expr]:
@@ -446,56 +406,3 @@ def topological(roots: Iterable[Expr]) -> list[Expr]:
 def leaves_of(roots: Iterable[Expr]) -> list[Expr]:
     """The fields that the roots read, in first-use order."""
     return [node for node in topological(roots) if node.op == "field"]
-
-
-def gradients(roots: Sequence[Expr], seeds: Sequence[Expr | None], wrt: Sequence[Expr]) -> list[Expr | None]:
-    """Reverse-mode derivatives of Σ ⟨seed, root⟩ with respect to leaves, as expressions (None where there is no dependence).
-
-    Shapes: a seed has its root's shape, a gradient its leaf's shape and dtype.
-    """
-    order = topological(roots)
-    active: set[int] = {id(leaf) for leaf in wrt}
-    for node in order:
-        if node.dtype.kind == "f" and any(id(arg) in active for arg in node.args):
-            active.add(id(node))
-    adjoints: dict[int, Expr] = {}
-
-    def accumulate(node: Expr, value: Any) -> None:
-        if value is None or id(node) not in active or node.dtype.kind != "f":
-            return
-        value = unbroadcast(broadcast_to(lift(value), np.broadcast_shapes(lift(value).shape, node.shape)), node.shape)
-        known = adjoints.get(id(node))
-        adjoints[id(node)] = value if known is None else known + value
-
-    for root, seed in zip(roots, seeds, strict=True):
-        accumulate(root, seed)
-    for node in reversed(order):
-        g = adjoints.get(id(node))
-        if g is None or not node.args:
-            continue
-        for arg, value in zip(node.args, _operand_gradients(node, g), strict=True):
-            accumulate(arg, value)
-    found = [adjoints.get(id(leaf)) for leaf in wrt]
-    return [None if g is None else cast(g, leaf.dtype) for g, leaf in zip(found, wrt, strict=True)]
-
-
-def _operand_gradients(node: Expr, g: Expr) -> Sequence[Any]:
-    if node.op == "cast":
-        return (g,)
-    if node.op == "broadcast":
-        return (g,)
-    if node.op == "axes":
-        (arg,) = node.args
-        back = tuple(node.attrs.index(i) if i in node.attrs else None for i in range(arg.ndim))
-        return (view_axes(g, back),)
-    if node.op == "sum":
-        return (broadcast_to(g, node.args[0].shape),)
-    if node.op == "max":
-        (arg,) = node.args
-        hit = (arg == node).astype(node.dtype)
-        return (hit * (g / reduce_axes("sum", hit, node.attrs, True)),)
-    vjp = elementary.TABLE[node.op].vjp
-    if vjp is None:
-        return tuple(None for _ in node.args)
-    full = broadcast_to(g, node.shape)
-    return vjp(full, node, *node.args)

@@ -19,6 +19,7 @@ from numgraph.graph import Graph
 from numgraph.kernels import execute
 from numgraph.kernels.walk import REDUCES, Output, rows_of
 from numgraph.tape import record, unwrap
+from numgraph.tracing import trace
 
 Values = dict[tuple[str, str], Any]
 FieldArrays = Mapping[str, Any] | None
@@ -104,7 +105,7 @@ def _trace(
             expr.check_dtype(op, f"field {target}.{name}", value.dtype)
             values[target, name] = value
             leaves[target][name] = expr.field(target, name, value.shape[1:], value.dtype)
-    roots, captured = expr.trace(op, functions, leaves)
+    roots, captured = trace(op, functions, leaves)
     for name, value in captured.items():
         values["shared", name] = value
     used = {leaf.attrs for leaf in expr.leaves_of(roots)}

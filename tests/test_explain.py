@@ -94,7 +94,7 @@ def test_attention_keeps_two_numbers_a_head_and_recomputes_the_weights():
 
 
 def test_the_formula_of_a_gradient_is_what_the_backward_runs():
-    """An outer tape records the replay of an inner one: its record must have, as what it computes, the formulas that the inner one tells."""
+    """An outer tape records the replay of an inner one: what that record computes must be the formulas that the inner one tells."""
 
     def compute(x, y, w):
         return ng.update_all(G, lambda u, v, e: u.x * v.y * e.w, "sum", u={"x": x}, v={"y": y}, e={"w": w})
@@ -130,7 +130,9 @@ def test_dense_records_are_one_line_each():
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max", "min", "prod"])
-@pytest.mark.parametrize("message", [lambda u, v, e: ng.gelu(u.x - v.y) / e.w, lambda u, v, e: ng.sigmoid(u.x * np.exp(v.y)) * ng.softplus(e.w)])
+@pytest.mark.parametrize(
+    "message", [lambda u, v, e: ng.gelu(u.x - v.y) / e.w, lambda u, v, e: ng.sigmoid(u.x * np.exp(v.y)) * ng.softplus(e.w)]
+)
 def test_lines_fit_a_screen(message, reduce):
     told = explained(sums(message, reduce), X, Y, W + 3)
     assert max(map(len, told.splitlines())) <= 120, told

@@ -1,0 +1,149 @@
+"""Who may import whom, and what an import of numgraph does: nothing but define things."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import numgraph
+
+PACKAGE = Path(numgraph.__file__).parent
+
+# A module imports only from the lines above its own and from its own line; a folder is one name. Imports inside functions count too.
+ORDER = [
+    ["errors"],
+    ["compiling", "threads"],
+    ["sorting"],
+    ["transforms"],
+    ["graph"],
+    ["elementary"],
+    ["formulas"],
+    ["expr"],
+    ["tensor"],
+    ["tape"],
+    ["dense"],
+    ["kernels"],
+    ["derivatives", "tracing"],
+    ["explaining"],
+    ["message"],
+    ["ops"],
+    ["serialize"],
+    ["nn", "optim"],
+    ["data"],
+    ["bridges"],
+    ["recipes", "training", "timing"],
+    ["__init__"],
+    ["info", "plots"],
+    ["cli"],
+    ["__main__"],
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+
+REQUIRED = {"llvmlite", "numba", "numpy"}
+"""What a module may import at its top besides the standard library; the function that needs SciPy or anything optional imports it."""
+
+FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    return path.parts[0] if len(path.parts) > 1 else path.stem
+
+
+def imports(tree: ast.AST) -> list[tuple[str, int]]:
+    """Every imported module with its line, a name from a package as a module of it."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute here"
+            found += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
+    return found
+
+
+def type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_go_one_way(path):
+    own = part(path)
+    assert own in RANK, f"{path} has no place in ORDER"
+    for name, line in imports(ast.parse((PACKAGE / path).read_text("utf-8"))):
+        pieces = name.split(".")
+        if pieces[0] == "numgraph":
+            other = pieces[1] if len(pieces) > 1 and pieces[1] in RANK else "__init__"
+            assert other == own or RANK[other] <= RANK[own], f"numgraph/{path}:{line} imports {name}, which is above it in ORDER"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_modules_import_little_at_the_top(path):
+    tree = ast.parse((PACKAGE / path).read_text("utf-8"))
+    top = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom | ast.Try)], [])
+    for name, line in imports(top):
+        library = name.split(".")[0]
+        known = library in REQUIRED or library == "numgraph" or library in sys.stdlib_module_names
+        assert known, f"numgraph/{path}:{line} imports {library} when it is imported itself; import it in the function that needs it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_files_are_short(path):
+    assert path.stem not in ("utils", "common", "misc", "helpers")
+    lines = len((PACKAGE / path).read_text("utf-8").splitlines())
+    assert lines <= 500, f"numgraph/{path} has {lines} lines; split it by topic"
+
+
+WATCHED_IMPORT = """
+import json, os, sys, threading
+import numba, numpy
+loaded = set(sys.modules)
+tasks = lambda: len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else threading.active_count()
+before, environment, path = tasks(), dict(os.environ), list(sys.path)
+import numgraph
+print(json.dumps({
+    "modules": sorted(set(sys.modules) - loaded), "threads": tasks() - before,
+    "environment": dict(os.environ) != environment, "path": sys.path != path,
+    "numba_threads": numba.np.ufunc.parallel._is_initialized if hasattr(numba.np.ufunc, "parallel") else False,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """A fresh process that imports numgraph with an empty home; what it printed, and what it left in that home."""
+    home = tmp_path_factory.mktemp("home")
+    env = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in ("NUMBA_CACHE_DIR", "NUMGRAPH_CACHE_DIR"):
+        env.pop(name, None)
+    tree = {path: path.stat().st_mtime_ns for path in PACKAGE.rglob("*") if path.is_file()}
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WATCHED_IMPORT], env=env, cwd=home, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    changed = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".py" and path not in tree]
+    return json.loads(run.stdout), [*home.rglob("*"), *changed]
+
+
+@pytest.mark.parametrize("library", ["scipy", "matplotlib", "tqdm", "torch", "jax", "cupy", "pooch", "safetensors", "networkx", "dgl"])
+def test_import_loads_no_heavy_library(imported, library):
+    loaded = [name for name in imported[0]["modules"] if name == library or name.startswith(library + ".")]
+    assert not loaded
+
+
+def test_import_writes_nothing(imported):
+    assert imported[1] == []
+
+
+def test_import_starts_no_thread_and_configures_nothing(imported):
+    facts = imported[0]
+    assert facts["threads"] == 0
+    assert not facts["environment"]
+    assert not facts["path"]
+    assert not facts["numba_threads"]
