@@ -1,6 +1,6 @@
 """numgraph: message passing for graph neural networks in the NumPy world."""
 
-from numgraph import dense, nn, optim
+from numgraph import data, dense, nn, ops, optim
 from numgraph.elementary import elu, erf, gelu, leaky_relu, relu, sigmoid, silu, softplus
 from numgraph.graph import Adjacency, Graph
 from numgraph.message import apply_edges, attend, update_all
@@ -16,11 +16,14 @@ __all__ = [
     "Tensor",
     "apply_edges",
     "attend",
+    "data",
+    "dense",
     "elu",
     "erf",
     "gelu",
     "leaky_relu",
     "nn",
+    "ops",
     "optim",
     "relu",
     "sigmoid",
