@@ -357,6 +357,18 @@ def _expand_dims(node: Expr, axis: Any) -> Expr:
     return view_axes(node, tuple(None if i in new else next(source) for i in range(rank)))
 
 
+def _broadcast_to(node: Any, shape: Any) -> Expr:
+    node, shape = lift(node), (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    try:
+        fits = np.broadcast_shapes(node.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        problem = f"{text(node)} {list(node.shape)} does not broadcast to {list(shape)}"
+        raise errors.bad_value("message", problem, "align the shapes from the last axis; length-1 axes broadcast")
+    return broadcast_to(node, shape)
+
+
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **elementary.COMPOSED,
     np.sum: _reduction("sum"),
@@ -366,7 +378,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.amin: _reduction("min"),
     np.mean: _reduction("mean"),
     np.expand_dims: _expand_dims,
-    np.broadcast_to: lambda node, shape: broadcast_to(node, tuple(shape)),
+    np.broadcast_to: _broadcast_to,
 }
 
 

@@ -36,7 +36,7 @@ def evaluate(roots: Sequence[Expr], graph: Any, fields: Arrays) -> list[Any]:
         elif node.op == "cast":
             value = np.asarray(args[0]).astype(node.dtype).astype(dtype)
         elif node.op == "broadcast":
-            value = args[0]
+            value = _aligned(args[0], node.args[0], node.ndim)
         elif node.op == "axes":
             (arg,) = node.args
             value = _full(args[0], arg)
