@@ -28,7 +28,11 @@ _LITERALS = (0, 1, -1, 2, 0.5)
 
 @dataclass(frozen=True)
 class Layout:
-    """What a kernel's source depends on besides its expressions. rows: "v" walks in-edges, "u" out-edges. width: lanes a tile (0: scalars)."""
+    """What a kernel's source depends on besides its expressions. rows: "v" walks in-edges, "u" out-edges. width: lanes a tile (0: scalars).
+
+    packed: the length D of the lane axis where several heads [heads, D] share a tile (0: one head a tile). A value per head is then a
+    vector of width / D lanes, ``spread`` over its D features, and a sum over D folds groups of lanes.
+    """
 
     rows: str
     ids: str
@@ -36,6 +40,7 @@ class Layout:
     width: int
     masked: bool
     tiled: bool
+    packed: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,10 @@ def storage_name(dtype: np.dtype[Any]) -> str:
 
 @dataclass
 class _Value:
+    """A name in the kernel; ``width`` lanes, 0 for a scalar."""
+
     name: str
-    lanes: bool
+    width: int
     level: int
     dtype: str
 
@@ -93,11 +100,18 @@ class _Scope:
     level: int = 0
 
 
-class Generator:
-    """Generates one kernel. ``lane``: the axis in lanes, or None; ``outer``: the loop axes outside of it."""
+def identity_of(op: str, dtype: str) -> Any:
+    """What changes nothing in a sum or a maximum."""
+    return 0 if op == "sum" else (-np.inf if dtype.startswith("float") else np.iinfo(dtype).min)
 
-    def __init__(self, axes: Axes, layout: Layout, targets: Sequence[Target], outer: Sequence[int], lane: int | None) -> None:
-        self.axes, self.layout, self.targets, self.outer, self.lane = axes, layout, targets, list(outer), lane
+
+class Generator:
+    """Generates one kernel. ``lane``: the axis in lanes, or None; ``head``: the axis packed with it; ``outer``: the loop axes outside."""
+
+    def __init__(
+        self, axes: Axes, layout: Layout, targets: Sequence[Target], outer: Sequence[int], lane: int | None, head: int | None = None
+    ) -> None:
+        self.axes, self.layout, self.targets, self.outer, self.lane, self.head = axes, layout, targets, list(outer), lane, head
         self.width = layout.width
         self.edge_level = len(self.outer) + 2
         self.tile_level = len(self.outer) + 1
@@ -176,7 +190,7 @@ class Generator:
             scope = scope.parent
         return scope
 
-    def assign(self, scope: _Scope, text: str, level: int, lanes: bool, dtype: str) -> _Value:
+    def assign(self, scope: _Scope, text: str, level: int, width: int, dtype: str) -> _Value:
         name = self.fresh()
         line = f"{name} = {text}"
         if scope.parent is not None:
@@ -184,7 +198,7 @@ class Generator:
             scope.level = max(scope.level, level)
         else:
             self.blocks[level].append(line)
-        return _Value(name, lanes, level, dtype)
+        return _Value(name, width, level, dtype)
 
     def emit(self, scope: _Scope, node: Expr) -> _Value:
         scope = self.home(scope, self.axes.of[id(node)])
@@ -204,7 +218,7 @@ class Generator:
         key = (id(node), dtype)
         if key not in scope.memo:
             caster = self.define(f"as_{dtype}", f'lanes.cast("{dtype}")')
-            scope.memo[key] = self.assign(scope, f"{caster}({value.name})", value.level, value.lanes, dtype)
+            scope.memo[key] = self.assign(scope, f"{caster}({value.name})", value.level, value.width, dtype)
         return scope.memo[key]
 
     def constant(self, scope: _Scope, node: Expr, dtype: str) -> _Value:
@@ -222,26 +236,39 @@ class Generator:
             else:
                 caster = self.define(f"as_{dtype}", f'lanes.cast("{dtype}")')
                 self.prologue.append(f"{name} = {caster}(args[{self.slot(('int', number), 1)}])")
-        return _Value(self.names[key], False, 0, dtype)
+        return _Value(self.names[key], 0, 0, dtype)
 
-    def in_lanes(self, scope: _Scope, value: _Value) -> _Value:
-        """A scalar in every lane."""
-        if value.lanes:
+    def in_lanes(self, scope: _Scope, value: _Value, width: int) -> _Value:
+        """A scalar in every lane, or a head's value in the lanes of its features."""
+        if value.width == width:
             return value
-        while scope.parent is not None and value.name not in "".join(scope.lines):
+        while scope.parent is not None and not any(line.startswith(f"{value.name} = ") for line in scope.lines):
             scope = scope.parent
-        key = ("lanes", value.name)
+        key = ("lanes", value.name, width)
         if key not in scope.memo:
-            expander = self.define("expand", f"lanes.expand({self.width})")
-            scope.memo[key] = self.assign(scope, f"{expander}({value.name})", value.level, True, value.dtype)
+            scope.memo[key] = self.assign(scope, self.widened(value.name, value.width, width), value.level, width, value.dtype)
         return scope.memo[key]
+
+    def widened(self, name: str, have: int, want: int) -> str:
+        """The text that brings a name of ``have`` lanes to ``want``."""
+        if have == want:
+            return name
+        if have == 0:
+            return f"{self.define(f'expand{want}', f'lanes.expand({want})')}({name})"
+        return f"{self.define(f'spread{want}', f'lanes.spread({want // have})')}({name})"
+
+    def width_of(self, axes: Sequence[int], scope: _Scope) -> int:
+        """Lanes of a value along these axes."""
+        if scope.lane is not None and scope.lane in axes:
+            return self.width
+        return self.width // self.layout.packed if self.head is not None and self.head in axes else 0
 
     def compute(self, scope: _Scope, node: Expr) -> _Value:
         if node.op == "field":
             return self.load(scope, node)
         if node.op == "edge_id":
             self.names["edge"] = "edge"
-            return _Value("edge", False, self.edge_level, "int64")
+            return _Value("edge", 0, self.edge_level, "int64")
         if node.op == "constant":
             return self.constant(scope, node, compute_name(node.dtype))
         if node.op in ("axes", "broadcast"):
@@ -254,32 +281,53 @@ class Generator:
 
     def load(self, scope: _Scope, node: Expr) -> _Value:
         axes = self.axes.of[id(node)]
-        lanes = scope.lane is not None and scope.lane in axes
+        width = self.width_of(axes, scope)
         level = max([self.reads(node), *[self.outer.index(a) + 1 for a in axes if scope.index.get(a) == f"i{a}"]], default=0)
-        if lanes:
+        if width:
             level = max(level, self.tile_level)
         storage = storage_name(node.dtype)
         array = self.array(("field", node.attrs), storage, "x")
         place = f"{array}, {self.position(node.attrs[0])}, {self.flat(scope, axes)}"
-        value = self.assign(scope, self.loaded(place, lanes, scope.mask), level, lanes, storage)
+        if self.head is not None and self.lane in axes and self.head not in axes:
+            pattern = self.define("pattern", f"lanes.pattern({self.width // self.layout.packed})")
+            load = self.define(f"load{self.layout.packed}", f"lanes.load({self.layout.packed})")
+            text = f"{pattern}({load}({place}))"
+        else:
+            text = self.loaded(place, width, scope)
+        value = self.assign(scope, text, level, width, storage)
         if storage != compute_name(node.dtype):
             caster = self.define("as_bool", 'lanes.cast("bool")')
-            value = self.assign(scope, f"{caster}({value.name})", level, lanes, "bool")
+            value = self.assign(scope, f"{caster}({value.name})", level, width, "bool")
         return value
 
-    def loaded(self, place: str, lanes: bool, mask: str | None) -> str:
-        if not lanes:
-            return f"{self.define('load', 'lanes.load(0)')}({place})"
-        if mask is None:
-            return f"{self.define('load_lanes', f'lanes.load({self.width})')}({place})"
-        return f"{self.define('load_masked', f'lanes.load_masked({self.width})')}({place}, {mask})"
+    def mask(self, scope: _Scope, width: int) -> str | None:
+        """The name of the mask for values of a width, None where every lane is in use."""
+        return scope.mask if scope.mask is None or width == self.width else "head_mask"
+
+    def loaded(self, place: str, width: int, scope: _Scope) -> str:
+        mask = self.mask(scope, width)
+        if width == 0 or mask is None:
+            return f"{self.define(f'load{width or str()}', f'lanes.load({width})')}({place})"
+        return f"{self.define(f'load_masked{width}', f'lanes.load_masked({width})')}({place}, {mask})"
 
     def flat(self, scope: _Scope, axes: Sequence[int]) -> str:
         """The offset of an array's element, its axes stored contiguously."""
         text = ""
         for axis in axes:
-            index = scope.column if axis == scope.lane else scope.index[axis]
-            text = f"({text}) * {self.size(axis)} + {index}" if text else index
+            if axis == self.head:
+                packed_pair = self.lane in axes
+                size = f"({self.size(axis)} * {self.layout.packed})" if packed_pair else self.size(axis)
+                index = scope.column if packed_pair else f"{scope.column} // {self.layout.packed}"
+            elif axis == scope.lane:
+                if self.head is not None and axis == self.lane:
+                    if self.head in axes:
+                        continue
+                    size, index = str(self.layout.packed), "0"
+                else:
+                    size, index = self.size(axis), scope.column
+            else:
+                size, index = self.size(axis), scope.index[axis]
+            text = f"({text}) * {size} + {index}" if text else index
         return text or "0"
 
     def elementwise(self, scope: _Scope, node: Expr) -> _Value:
@@ -296,14 +344,13 @@ class Generator:
         else:
             dtypes = [result] * len(node.args)
         values = [self.as_dtype(scope, arg, dtype) for arg, dtype in zip(node.args, dtypes, strict=True)]
-        if any(value.lanes for value in values):
-            values = [self.in_lanes(scope, value) for value in values]
+        width = max(value.width for value in values)
+        values = [self.in_lanes(scope, value, width) for value in values]
         level = max(value.level for value in values)
-        lanes = any(value.lanes for value in values)
-        made = self.assign(scope, f"{self.use(name)}({', '.join(value.name for value in values)})", level, lanes, result)
+        made = self.assign(scope, f"{self.use(name)}({', '.join(value.name for value in values)})", level, width, result)
         if name == "power" and not result.startswith("float"):
             caster = self.define(f"as_{result}", f'lanes.cast("{result}")')
-            made = self.assign(scope, f"{caster}({made.name})", level, lanes, result)
+            made = self.assign(scope, f"{caster}({made.name})", level, width, result)
         return made
 
     @staticmethod
@@ -341,17 +388,16 @@ class Generator:
             child.lane, child.column, child.mask = private, f"c{self.fresh()}", f"m{self.fresh()}"
             opening.append(f"for {child.column} in range(0, {self.size(private)}, {self.width}):")
         value = self.as_dtype(child, arg, dtype)
-        lanes = value.lanes or private is not None
-        if lanes:
-            value = self.in_lanes(child, value)
+        if private is not None:
+            value = self.in_lanes(child, value, self.width)
         total = self.fresh()
         level = max(child.level, value.level)
-        identity = 0 if node.op == "sum" else (-np.inf if dtype.startswith("float") else np.iinfo(dtype).min)
+        identity = identity_of(node.op, dtype)
         step = {"sum": "add", "max": "maximum"}[node.op]
         term = value.name
         if private is not None:
-            term = f"{self.use('where')}({child.mask}, {value.name}, {self.literal(dtype, identity, True)}())"
-        body = [f"{total} = {self.literal(dtype, identity, lanes)}()"]
+            term = f"{self.use('where')}({child.mask}, {value.name}, {self.literal(dtype, identity, self.width)}())"
+        body = [f"{total} = {self.literal(dtype, identity, value.width)}()"]
         indent = ""
         for line in opening:
             body.append(indent + line)
@@ -367,25 +413,33 @@ class Generator:
                 scope.level = max(scope.level, level)
             else:
                 self.blocks[level].append(line)
-        result = _Value(total, lanes, level, dtype)
+        result = _Value(total, value.width, level, dtype)
         if private is not None:
-            return self.assign(scope, f"{self.use(f'fold_{node.op}')}({total})", level, False, dtype)
+            return self.assign(scope, f"{self.use(f'fold_{node.op}')}({total})", level, 0, dtype)
         return self.fold(scope, node.op, result, dtype) if lanes_now else result
 
     def fold(self, scope: _Scope, op: str, value: _Value, dtype: str) -> _Value:
-        """One number from the lanes; those beyond the mask count nothing."""
-        value = self.in_lanes(scope, value)
+        """One number from the lanes (one a head, if packed)."""
+        value = self.in_lanes(scope, value, self.width)
+        text, width = self.folded(scope, op, value)
+        return self.assign(scope, text, max(value.level, self.tile_level), width, dtype)
+
+    def folded(self, scope: _Scope, op: str, value: _Value) -> tuple[str, int]:
+        """The text of a fold and the width it leaves; lanes beyond the mask count nothing."""
+        if self.head is not None:
+            return f"{self.define(f'fold_{op}_groups', f'lanes.fold_{op}_groups({self.layout.packed})')}({value.name})", (
+                self.width // self.layout.packed
+            )
         name = value.name
         if scope.mask is not None:
-            identity = 0 if op == "sum" else (-np.inf if dtype.startswith("float") else np.iinfo(dtype).min)
-            name = f"{self.use('where')}({scope.mask}, {name}, {self.literal(dtype, identity, True)}())"
-        return self.assign(scope, f"{self.use(f'fold_{op}')}({name})", max(value.level, self.tile_level), False, dtype)
+            name = f"{self.use('where')}({scope.mask}, {name}, {self.literal(value.dtype, identity_of(op, value.dtype), self.width)}())"
+        return f"{self.use(f'fold_{op}')}({name})", 0
 
-    def literal(self, dtype: str, number: Any, lanes: bool) -> str:
+    def literal(self, dtype: str, number: Any, width: int) -> str:
         number = float(number) if dtype.startswith("float") else int(number)
         text = f'float("{number}")' if number in (np.inf, -np.inf) else repr(number)
-        name = f"literal_{dtype}_{'lanes_' if lanes else ''}{str(number).replace('-', 'm').replace('.', '_').replace('+', '')}"
-        return self.define(name, f'lanes.constant("{dtype}", {text}, {self.width if lanes else 0})')
+        name = f"literal_{dtype}_{f'x{width}_' if width else ''}{str(number).replace('-', 'm').replace('.', '_').replace('+', '')}"
+        return self.define(name, f'lanes.constant("{dtype}", {text}, {width})')
 
     # --- outputs ---
 
@@ -396,19 +450,18 @@ class Generator:
 
     def write(self, scope: _Scope, number: Any, kept: Sequence[int], value: _Value, row: str, accumulate: bool, into: list[str]) -> None:
         """Lines that store (or add to) a value at (row, kept axes)."""
-        lanes = scope.lane is not None and scope.lane in kept
+        width = self.width_of(kept, scope)
         dtype = "uint8" if value.dtype == "bool" else value.dtype
         place = f"{self.array(('out', number), dtype, 'out')}, {row}, {self.flat(scope, kept)}"
-        name = value.name
-        if lanes and not value.lanes:
-            name = f"{self.define('expand', f'lanes.expand({self.width})')}({name})"
+        name = self.widened(value.name, value.width, width)
         if value.dtype == "bool":
             caster = self.define("as_uint8", 'lanes.cast("uint8")')
             name = f"{caster}({name})"
         if accumulate:
-            name = f"{self.use('add')}({self.loaded(place, lanes, scope.mask)}, {name})"
-        if lanes and scope.mask is not None:
-            into.append(f"{self.use('store_masked')}({place}, {name}, {scope.mask})")
+            name = f"{self.use('add')}({self.loaded(place, width, scope)}, {name})"
+        mask = self.mask(scope, width)
+        if width and mask is not None:
+            into.append(f"{self.use('store_masked')}({place}, {name}, {mask})")
         else:
             into.append(f"{self.use('store')}({place}, {name})")
 
@@ -428,14 +481,17 @@ class Generator:
             lines.append(f"{pad}for i{axis} in range({self.size(axis)}):")
             pad += "    "
             lines += [pad + line for line in self.blocks[level]]
-        if layout.tiled and self.lane is not None:
-            lines.append(f"{pad}for c in range(0, {self.size(self.lane)}, {self.width}):")
+        length = "" if self.lane is None else self.size(self.lane) if self.head is None else f"({self.size(self.head)} * {layout.packed})"
+        if layout.tiled and length:
+            lines.append(f"{pad}for c in range(0, {length}, {self.width}):")
             pad += "    "
-        elif self.lane is not None:
+        elif length:
             self.prologue.append("c = 0")
-        if layout.masked and self.lane is not None:
-            maker = self.define("first_lanes", f"lanes.first_lanes({self.width})")
-            lines.append(f"{pad}mask = {maker}({self.size(self.lane)} - c)")
+        if layout.masked and length:
+            lines.append(f"{pad}mask = {self.define('first_lanes', f'lanes.first_lanes({self.width})')}({length} - c)")
+            if self.head is not None:
+                narrow = self.define("first_heads", f"lanes.first_lanes({self.width // layout.packed})")
+                lines.append(f"{pad}head_mask = {narrow}({self.size(self.head)} - c // {layout.packed})")
         lines += [pad + line for line in [*self.blocks[self.tile_level], *self.init]]
         edge = [*self.blocks[self.edge_level], *self.update]
         opening = []

@@ -149,37 +149,58 @@ def register_bytes() -> int:
 def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, ordered: bool) -> Kernel:
     targets = [target for _, target in group]
     loops = _loops(targets)
-    lane = next(iter(loops & axes.lanes), None)
     roots = [expression for target in targets for expression in target.output.expressions]
-    length = (
-        axes.size[lane] if lane is not None else max((axes.size[a] for r in axes.reduced.values() for a in r if a in axes.lanes), default=0)
-    )
-    width = _width(length, roots, targets, axes, lane) if length else 0
-    tiled = lane is not None and length > width
-    masked = lane is not None and length % max(width, 1) != 0
-    outer = [axis for axis in sorted(loops) if axis != lane]
+    folded = {axis for reduced in axes.reduced.values() for axis in reduced} & axes.lanes
+    lane = next(iter(loops & axes.lanes), None)
+    if lane is None and len(folded) == 1:
+        (lane,) = folded
+    head = _head(targets, axes, loops, lane, register_bytes() // _item(roots))
+    packed = axes.size[lane] if lane is not None and head is not None else 0
+    length = axes.size[lane] * axes.size[head] if packed and head is not None and lane is not None else axes.size.get(lane, 0)  # type: ignore[arg-type]
+    width = _width(max([length, *[axes.size[axis] for axis in folded]]), roots, targets, axes, lane)
+    if lane is not None and lane not in loops and head is None and length > width:
+        lane, length = None, 0
+    tiled = length > width
+    masked = length % max(width, 1) != 0
+    outer = [axis for axis in sorted(loops) if axis not in (lane, head)]
     final = []
     for number, target in group:
-        accumulate = bool(set(target.summed) & set(outer)) or (tiled and lane in target.summed)
+        accumulate = bool(set(target.summed) & set(outer)) or (tiled and not packed and lane in target.summed)
         final.append((number, Target(target.output, target.value, target.kept, target.summed, accumulate)))
-    layout = Layout(rows, ids, ordered, width, masked, tiled)
-    source = Generator(axes, layout, [target for _, target in final], outer, lane).generate()
+    layout = Layout(rows, ids, ordered, width, masked, tiled, packed)
+    source = Generator(axes, layout, [target for _, target in final], outer, lane, head).generate()
     offsets, words = [], 0
     for slot in source.slots:
         offsets.append(words)
         words += {"ids": 2, "field": 3, "out": 3}.get(slot[0], 1)
     module = sources.load(source.text)
-    features = int(np.prod([axes.size[a] for a in loops])) if loops else 1
+    features = int(np.prod([axes.size[a] for a in loops | ({lane} - {None})]))
     return Kernel(rows, shells.address_of(module.body), source.text, source.slots, offsets, words, axes.size, final, features)
 
 
+def _head(targets: Sequence[Target], axes: Axes, loops: set[int], lane: int | None, native: int) -> int | None:
+    """The axis to pack with a lane axis that is shorter than a register: the one before it, if nothing is summed over it and no field has
+    another axis after it."""
+    if lane is None or axes.size[lane] >= native or axes.size[lane] & (axes.size[lane] - 1) or axes.size[lane] < 2:
+        return None
+    heads = [axis for axis in sorted(loops) if axis < lane]
+    if not heads or any(heads[-1] in reduced for reduced in [*axes.reduced.values(), *[target.summed for target in targets]]):
+        return None
+    head = heads[-1]
+    return head if all(used[used.index(head) + 1 :] in ((), (lane,)) for used in axes.of.values() if head in used) else None
+
+
+def _item(roots: Sequence[Expr]) -> int:
+    return max(np.dtype(compute_name(root.dtype)).itemsize for root in roots)
+
+
 def _width(length: int, roots: Sequence[Expr], targets: Sequence[Target], axes: Axes, lane: int | None) -> int:
-    """Lanes a tile: the next power of two, up to 8 registers for short expressions and 4 or 2 for longer ones."""
-    item = max(np.dtype(compute_name(root.dtype)).itemsize for root in roots)
+    """Lanes a tile: the next power of two, up to 8 registers for short expressions and 4 or 2 for longer ones; 0 without a lane axis."""
+    if length == 0:
+        return 0
     size = expression_size(targets, axes, lane)
     registers = 8 if size <= 3 else 4 if size <= 16 else 2
-    widest = registers * register_bytes() // item
-    return min(1 << max(length - 1, 0).bit_length(), widest)
+    return min(1 << max(length - 1, 0).bit_length(), registers * register_bytes() // _item(roots))
 
 
 # --- running ------------------------------------------------------------------------------------------------------------------------------

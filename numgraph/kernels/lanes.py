@@ -279,6 +279,33 @@ def expand(width: int) -> Any:
     return splat
 
 
+def _shuffle(builder: Any, x: Any, order: list[int]) -> Any:
+    return builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), ir.Constant(ir.VectorType(I32, len(order)), order))
+
+
+def _shuffling(width_of: Callable[[int], int], order_of: Callable[[int], list[int]]) -> Any:
+    @intrinsic
+    def shuffle(typingctx: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            return _shuffle(builder, values[0], order_of(value.width))
+
+        return Lanes(value.dtype, width_of(value.width))(value), codegen
+
+    return shuffle
+
+
+@functools.cache
+def spread(times: int) -> Any:
+    """spread(times)(lanes): every lane ``times`` times in a row."""
+    return _shuffling(lambda width: width * times, lambda width: [lane for lane in range(width) for _ in range(times)])
+
+
+@functools.cache
+def pattern(times: int) -> Any:
+    """pattern(times)(lanes): the whole vector ``times`` times."""
+    return _shuffling(lambda width: width * times, lambda width: list(range(width)) * times)
+
+
 @functools.cache
 def constant(dtype: str, value: Any, width: int) -> Any:
     """constant(dtype, value, width)(): a literal; width 0: a scalar."""
@@ -338,13 +365,7 @@ def _fold(combine: Callable[[Any, Any, Any], Any]) -> Any:
             width = sig.args[0].width
             while width > 1:
                 width //= 2
-                halves = [
-                    builder.shuffle_vector(
-                        x, ir.Constant(x.type, ir.Undefined), ir.Constant(ir.VectorType(I32, width), list(range(start, start + width)))
-                    )
-                    for start in (0, width)
-                ]
-                x = combine(builder, *halves)
+                x = combine(builder, *[_shuffle(builder, x, list(range(start, start + width))) for start in (0, width)])
             return builder.extract_element(x, ir.Constant(I32, 0))
 
         return value.dtype(value), codegen
@@ -362,6 +383,32 @@ def _larger(builder: Any, a: Any, b: Any) -> Any:
     if isinstance(element, ir.IntType):
         return builder.select(builder.icmp_signed(">", a, b), a, b)
     return builder.select(builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a)), a, b)
+
+
+def _fold_groups(combine: Callable[[Any, Any, Any], Any], group: int) -> Any:
+    @intrinsic
+    def fold(typingctx: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            (x,) = values
+            while x.type.count > value.width // group:
+                x = combine(builder, *[_shuffle(builder, x, list(range(start, x.type.count, 2))) for start in (0, 1)])
+            return x
+
+        return Lanes(value.dtype, value.width // group)(value), codegen
+
+    return fold
+
+
+@functools.cache
+def fold_sum_groups(group: int) -> Any:
+    """fold_sum_groups(group)(lanes): the sum of every ``group`` (a power of two) neighbouring lanes."""
+    return _fold_groups(_add, group)
+
+
+@functools.cache
+def fold_max_groups(group: int) -> Any:
+    """fold_max_groups(group)(lanes): the maximum of every ``group`` (a power of two) neighbouring lanes."""
+    return _fold_groups(_larger, group)
 
 
 fold_sum = _fold(_add)

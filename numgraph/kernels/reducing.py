@@ -17,78 +17,67 @@ def _message(generator: Generator, target: Target, scope: _Scope) -> _Value:
 
 
 def _fit(generator: Generator, scope: _Scope, value: _Value, axes: tuple[int, ...]) -> _Value:
-    return generator.in_lanes(scope, value) if scope.lane is not None and scope.lane in axes else value
+    return generator.in_lanes(scope, value, generator.width_of(axes, scope))
 
 
-def _masked_fold(generator: Generator, scope: _Scope, value: _Value, into: list[str]) -> _Value:
-    """The sum over lanes, as lines appended to ``into``."""
-    name = value.name
-    if scope.mask is not None:
-        name = f"{generator.use('where')}({scope.mask}, {name}, {generator.literal(value.dtype, 0, True)}())"
+def _fold(generator: Generator, target: Target, scope: _Scope, value: _Value, into: list[str]) -> _Value:
+    """The sum over lanes where the target is summed over the lane axis, as lines appended to ``into``."""
+    if scope.lane is None or scope.lane not in target.summed:
+        return value
     total = generator.fresh()
-    into.append(f"{total} = {generator.use('fold_sum')}({name})")
-    return _Value(total, False, value.level, value.dtype)
-
-
-def _folds(target: Target, scope: _Scope) -> bool:
-    return scope.lane is not None and scope.lane in target.summed
+    text, width = generator.folded(scope, "sum", value)
+    into.append(f"{total} = {text}")
+    return _Value(total, width, value.level, value.dtype)
 
 
 def _edge(generator: Generator, number: int, target: Target, scope: _Scope) -> None:
-    value = _message(generator, target, scope)
-    if _folds(target, scope):
-        value = _masked_fold(generator, scope, value, generator.update)
+    value = _fold(generator, target, scope, _message(generator, target, scope), generator.update)
     generator.write(scope, (number, 0), target.kept, value, generator.position("e"), target.accumulate, generator.update)
 
 
 def _sum(generator: Generator, number: int, target: Target, scope: _Scope) -> None:
     value = _message(generator, target, scope)
     total = f"sum{number}"
-    generator.init.append(f"{total} = {generator.literal(value.dtype, 0, value.lanes)}()")
+    generator.init.append(f"{total} = {generator.literal(value.dtype, 0, value.width)}()")
     generator.update.append(f"{total} = {generator.use('add')}({total}, {value.name})")
-    result = _Value(total, value.lanes, value.level, value.dtype)
-    if _folds(target, scope):
-        result = _masked_fold(generator, scope, result, generator.final)
+    result = _fold(generator, target, scope, _Value(total, value.width, value.level, value.dtype), generator.final)
     if target.output.reduce == "mean":
         caster = generator.define(f"as_{value.dtype}", f'lanes.cast("{value.dtype}")')
         degree = f"{caster}(max(end - begin, 1))"
-        if result.lanes:
-            degree = f"{generator.define('expand', f'lanes.expand({generator.width})')}({degree})"
+        degree = generator.widened(degree, 0, result.width)
         generator.final.append(f"mean{number} = {generator.use('divide')}({result.name}, {degree})")
-        result = _Value(f"mean{number}", result.lanes, result.level, result.dtype)
+        result = _Value(f"mean{number}", result.width, result.level, result.dtype)
     generator.write(scope, (number, 0), target.kept, result, "row", target.accumulate, generator.final)
 
 
 def _prod(generator: Generator, number: int, target: Target, scope: _Scope) -> None:
     value = _message(generator, target, scope)
     total = f"product{number}"
-    generator.init.append(f"{total} = {generator.literal(value.dtype, 1, value.lanes)}()")
+    generator.init.append(f"{total} = {generator.literal(value.dtype, 1, value.width)}()")
     generator.update.append(f"{total} = {generator.use('multiply')}({total}, {value.name})")
-    generator.write(scope, (number, 0), target.kept, _Value(total, value.lanes, 0, value.dtype), "row", False, generator.final)
+    generator.write(scope, (number, 0), target.kept, _Value(total, value.width, 0, value.dtype), "row", False, generator.final)
 
 
 def _extreme(generator: Generator, number: int, target: Target, scope: _Scope) -> None:
     """A message replaces the best if it is the first, is better, or is the first NaN; so NaN stays and the first of equals wins."""
     value = _message(generator, target, scope)
-    use, lanes, ids = generator.use, value.lanes, generator.layout.ids
+    use, width, ids = generator.use, value.width, generator.layout.ids
     best, winner, take = f"best{number}", f"winner{number}", f"take{number}"
     edge = generator.position("e")
     caster = generator.define(f"as_{ids}", f'lanes.cast("{ids}")')
-    this = f"{caster}({edge})"
-    if lanes:
-        this = f"{generator.define('expand', f'lanes.expand({generator.width})')}({this})"
-    generator.init.append(f"{best} = {generator.literal(value.dtype, 0, lanes)}()")
-    generator.init.append(f"{winner} = {generator.literal(ids, -1, lanes)}()")
+    this = generator.widened(f"{caster}({edge})", 0, width)
+    generator.init.append(f"{best} = {generator.literal(value.dtype, 0, width)}()")
+    generator.init.append(f"{winner} = {generator.literal(ids, -1, width)}()")
     better = use("greater" if target.output.reduce == "max" else "less")
-    first = f"{use('less')}({winner}, {generator.literal(ids, 0, lanes)}())"
+    first = f"{use('less')}({winner}, {generator.literal(ids, 0, width)}())"
     generator.update.append(f"{take} = {use('logical_or')}({first}, {better}({value.name}, {best}))")
     if value.dtype.startswith("float"):
         nan = f"{use('logical_and')}({use('not_equal')}({value.name}, {value.name}), {use('equal')}({best}, {best}))"
         generator.update.append(f"{take} = {use('logical_or')}({take}, {nan})")
     generator.update.append(f"{best} = {use('where')}({take}, {value.name}, {best})")
     generator.update.append(f"{winner} = {use('where')}({take}, {this}, {winner})")
-    generator.write(scope, (number, 0), target.kept, _Value(best, lanes, 0, value.dtype), "row", False, generator.final)
-    generator.write(scope, (number, 1), target.kept, _Value(winner, lanes, 0, ids), "row", False, generator.final)
+    generator.write(scope, (number, 0), target.kept, _Value(best, width, 0, value.dtype), "row", False, generator.final)
+    generator.write(scope, (number, 1), target.kept, _Value(winner, width, 0, ids), "row", False, generator.final)
 
 
 def _softmax(generator: Generator, number: int, target: Target, scope: _Scope) -> None:
@@ -98,10 +87,10 @@ def _softmax(generator: Generator, number: int, target: Target, scope: _Scope) -
     dtype = compute_name(score_node.dtype)
     score_axes = generator.axes.of[id(score_node)]
     score = _fit(generator, scope, generator.as_dtype(scope, score_node, dtype), score_axes)
-    lanes = score.lanes
+    width = score.width
     top, total, part, scale = f"top{number}", f"total{number}", f"part{number}", f"scale{number}"
-    zero, one = f"{generator.literal(dtype, 0, lanes)}()", f"{generator.literal(dtype, 1, lanes)}()"
-    low = f"{generator.literal(dtype, -np.inf, lanes)}()"
+    zero, one = f"{generator.literal(dtype, 0, width)}()", f"{generator.literal(dtype, 1, width)}()"
+    low = f"{generator.literal(dtype, -np.inf, width)}()"
     step, up = f"step{number}", f"up{number}"
     generator.init += [f"{top} = {low}", f"{total} = {zero}"]
     generator.update += [
@@ -115,31 +104,30 @@ def _softmax(generator: Generator, number: int, target: Target, scope: _Scope) -
         f"{total} = {use('add')}({use('multiply')}({total}, {scale}), {part})",
     ]
     if target.output.reduce == "softmax":
-        _weighted(generator, number, target, scope, lanes, part, scale, total)
+        _weighted(generator, number, target, scope, width, part, scale, total)
     lse = f"logsumexp{number}"
     generator.final.append(f"{lse} = {use('add')}({top}, {use('log')}({total}))")
     place = (number, 1 if target.output.reduce == "softmax" else 0)
-    generator.write(scope, place, score_axes, _Value(lse, lanes, 0, dtype), "row", False, generator.final)
+    generator.write(scope, place, score_axes, _Value(lse, width, 0, dtype), "row", False, generator.final)
 
 
 def _weighted(
-    generator: Generator, number: int, target: Target, scope: _Scope, score_lanes: bool, part: str, scale: str, total: str
+    generator: Generator, number: int, target: Target, scope: _Scope, score_width: int, part: str, scale: str, total: str
 ) -> None:
     """The weighted sum beside the softmax's total, rescaled with it."""
     use = generator.use
     value = _message(generator, target, scope)
-    expand = generator.define("expand", f"lanes.expand({generator.width})") if generator.width else ""
 
-    def fit(name: str, in_lanes: bool) -> str:
-        return f"{expand}({name})" if value.lanes and not in_lanes else name
+    def fit(name: str) -> str:
+        return generator.widened(name, score_width, value.width)
 
     z = f"z{number}"
-    generator.init.append(f"{z} = {generator.literal(value.dtype, 0, value.lanes)}()")
-    term = f"{use('multiply')}({fit(part, score_lanes)}, {value.name})"
-    generator.update.append(f"{z} = {use('add')}({use('multiply')}({z}, {fit(scale, score_lanes)}), {term})")
-    generator.final.append(f"{z} = {use('divide')}({z}, {fit(total, score_lanes)})")
-    generator.final += ["if begin == end:", f"    {z} = {generator.literal(value.dtype, 0, value.lanes)}()"]
-    generator.write(scope, (number, 0), target.kept, _Value(z, value.lanes, 0, value.dtype), "row", False, generator.final)
+    generator.init.append(f"{z} = {generator.literal(value.dtype, 0, value.width)}()")
+    term = f"{use('multiply')}({fit(part)}, {value.name})"
+    generator.update.append(f"{z} = {use('add')}({use('multiply')}({z}, {fit(scale)}), {term})")
+    generator.final.append(f"{z} = {use('divide')}({z}, {fit(total)})")
+    generator.final += ["if begin == end:", f"    {z} = {generator.literal(value.dtype, 0, value.width)}()"]
+    generator.write(scope, (number, 0), target.kept, _Value(z, value.width, 0, value.dtype), "row", False, generator.final)
 
 
 REDUCERS: dict[str, Callable[..., Any]] = {
