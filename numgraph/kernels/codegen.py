@@ -469,7 +469,7 @@ class Generator:
 
     def generate(self) -> Source:
         layout = self.layout
-        scope = _Scope({axis: f"i{axis}" for axis in self.outer}, self.lane, "c", "mask" if layout.masked else None, partial=layout.tiled)
+        scope = _Scope({axis: f"i{axis}" for axis in self.outer}, self.lane, "c", "mask" if layout.masked else None, partial=layout.tiled and not layout.packed)
         indptr = self.id_array("indptr")
         for number, target in enumerate(self.targets):
             self.target(number, target, scope)
