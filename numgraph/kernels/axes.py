@@ -101,7 +101,7 @@ def analyse(roots: Sequence[Expr], together: Sequence[tuple[Expr, Expr]] = ()) -
         of={key: tuple(c for c in value if c is not None) for key, value in shape.items()},
         reduced=reduced,
         size={i: size[c] for c, i in number.items()},
-        lanes=frozenset(i for c, i in number.items() if position[c] == 0),
+        lanes=frozenset(i for c, i in number.items() if position[c] == 0 and size[c] > 0),
     )
     return _collapse(axes)
 
@@ -130,4 +130,3 @@ def _collapse(axes: Axes) -> Axes:
 def _next(value: tuple[int, ...], a: int) -> int | None:
     place = value.index(a) + 1
     return value[place] if place < len(value) else None
-
