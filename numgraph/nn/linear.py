@@ -11,6 +11,7 @@ from numgraph import elementary
 from numgraph.dense import matmul
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
+from numgraph.nn.norm import BatchNorm
 
 
 class Linear(Module):
@@ -51,11 +52,13 @@ class Sequential(Module):
 
 
 class MLP(Sequential):
-    """Linear layers of the given widths with relu between them: ``MLP([in, hidden, out])``."""
+    """Linear layers of the given widths with relu between them, ``MLP([in, hidden, out])``; with ``norm`` a BatchNorm before each relu."""
 
-    def __init__(self, widths: Sequence[int], *, rng: init.Seed = None, dtype: Any = np.float32) -> None:
+    def __init__(self, widths: Sequence[int], *, norm: bool = False, rng: init.Seed = None, dtype: Any = np.float32) -> None:
         rng = np.random.default_rng(rng)
         steps: list[Callable[[Any], Any]] = []
         for i in range(len(widths) - 1):
-            steps += [Linear(widths[i], widths[i + 1], rng=rng, dtype=dtype), elementary.relu]
-        super().__init__(*steps[:-1])
+            if steps:
+                steps += [BatchNorm(widths[i], dtype=dtype), elementary.relu] if norm else [elementary.relu]
+            steps.append(Linear(widths[i], widths[i + 1], rng=rng, dtype=dtype))
+        super().__init__(*steps)

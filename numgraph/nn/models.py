@@ -136,10 +136,10 @@ class GAT(_Stack):
 
 
 class GIN(_Stack):
-    """GINConv layers, each with an MLP of one hidden layer and a trained eps, and relu between (Xu et al., ICLR 2019).
+    """GINConv layers with a trained eps, each with an MLP of one hidden layer and batch normalisation, and relu between
+    (Xu et al., ICLR 2019).
 
-    in_features, hidden, out_features: widths; layers: how many; dropout: of every layer's input. The paper's batch normalisation is left
-    out, as the degrees of a single graph do not need it: ``GINConv`` takes an MLP with it.
+    in_features, hidden, out_features: widths; layers: how many; dropout: of every layer's input.
     """
 
     def __init__(
@@ -156,5 +156,5 @@ class GIN(_Stack):
         rng = np.random.default_rng(rng)
         super().__init__(dropout, rng)
         for width_in, width_out in _widths("GIN", in_features, hidden, out_features, layers):
-            mlp = MLP([width_in, hidden, width_out], rng=rng, dtype=dtype)
+            mlp = MLP([width_in, hidden, width_out], norm=True, rng=rng, dtype=dtype)
             self.layers.append(GINConv(mlp, train_eps=True, dtype=dtype))
