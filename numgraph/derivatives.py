@@ -114,18 +114,20 @@ NEEDS: Mapping[str, str] = {
     "rest": "the product of the factors that are not 0",
     "zeros": "the product of the factors that are 0, and of nothing else",
     "num_zeros": "how many factors are 0",
+    "sum_zeros": "the sum of the factors that are 0, and of nothing else",
 }
 """The arrays at the nodes that derivatives of reduces read."""
 
 
 def factors(phi: Expr, to: str) -> tuple[Output, ...]:
-    """The walk that makes rest, zeros and num_zeros of a product of φ."""
+    """The walk that makes rest, zeros, num_zeros and sum_zeros of a product of φ."""
     zero: Any = phi == 0
     apart: tuple[Any, Any] = np.where(zero, 1, phi), np.where(zero, phi, 1)
     return (
         Output((apart[0],), to, "prod"),
         Output((apart[1],), to, "prod"),
         Output((zero.astype(phi.dtype),), to, "sum"),
+        Output((np.where(zero, phi, 0),), to, "sum"),
     )
 
 
@@ -148,11 +150,13 @@ def _seed_extreme(output: Output, need: Need) -> list[Any]:
 
 def _seed_prod(output: Output, need: Need) -> list[Any]:
     """∂z/∂φ_e is the product of the others. With P the product of the factors ≠ 0 and Q that of the zeros, which is 1 if there are none:
-    P/φ_e · Q where φ_e ≠ 0, and P where φ_e is the only zero. Q is a constant in value, but it has derivatives (of second order)."""
+    P/φ_e · Q where φ_e ≠ 0, P where φ_e is the only zero, and of two zeros P times the other one, their sum less φ_e. What is 0 in value here
+    has derivatives: Q, and the other zero. (With three zeros at a node, only derivatives of third and higher order among them are left out.)"""
     (phi,) = output.expressions
     zero: Any = phi == 0
-    g, rest, zeros, num_zeros = map(need, ("g", "rest", "zeros", "num_zeros"))
-    return [np.where(zero, np.where(num_zeros == 1, rest * g, 0), g * zeros * rest / np.where(zero, 1, phi))]
+    g, rest, zeros, num_zeros, sum_zeros = map(need, ("g", "rest", "zeros", "num_zeros", "sum_zeros"))
+    others = np.where(num_zeros == 1, 1, np.where(num_zeros == 2, sum_zeros - phi, 0))
+    return [np.where(zero, g * rest * others, g * zeros * rest / np.where(zero, 1, phi))]
 
 
 def _seed_softmax(output: Output, need: Need) -> list[Expr | None]:

@@ -29,7 +29,7 @@ _KEPT = {
     "max": _WINNER,
     "min": _WINNER,
     "prod": "the derivative by a factor is the product of the others; rest_{to}: product of the factors ≠ 0, zeros_{to}: of those that "
-    "are 0, num_zeros_{to}: their number",
+    "are 0, num_zeros_{to}: their number, sum_zeros_{to}: their sum",
     "softmax": "lse_{to} = log Σ exp(s), one number per node and head, is all that the forward kept: α is recomputed per edge",
     "logsumexp": "exp(s − z_{to}) is the softmax of s: recomputed edge by edge from z_{to}",
 }

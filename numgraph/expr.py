@@ -238,9 +238,15 @@ def _result_dtype(row: elementary.Row, operands: Sequence[Expr]) -> np.dtype[Any
     return known
 
 
+_OF_BOOLS = {"add": "logical_or", "multiply": "logical_and", "maximum": "logical_or", "minimum": "logical_and"}
+"""What NumPy's arithmetic means where every operand is bool."""
+
+
 def apply(row: elementary.Row, operands: Sequence[Any]) -> Expr:
     """The node row(*operands), with NumPy's broadcasting on feature axes and NumPy's dtype."""
     nodes = tuple(lift(x) for x in operands)
+    if row.name in _OF_BOOLS and all(node.dtype.kind == "b" for node in nodes):
+        row = elementary.TABLE[_OF_BOOLS[row.name]]
     simple = _simplify(row.name, nodes)
     if simple is not None:
         return simple

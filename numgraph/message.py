@@ -157,7 +157,7 @@ def _binder(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made
         walk = factors(output.expressions[0], output.to)
         read = {leaf.attrs for leaf in expr.leaves_of(output.expressions)}
         found = propagate("factors", g, walk, {key: value for key, value in fields.items() if key in read})
-        arrays = dict(zip(("rest", "zeros", "num_zeros"), found, strict=True))
+        arrays = dict(zip(("rest", "zeros", "num_zeros", "sum_zeros"), found, strict=True))
 
     def bind(name: str) -> Any:
         value = arrays[name] if name in arrays else _node_array(name, g, output, grads, made)
