@@ -122,12 +122,12 @@ NEEDS: Mapping[str, str] = {
 def factors(phi: Expr, to: str) -> tuple[Output, ...]:
     """The walk that makes rest, zeros, num_zeros and sum_zeros of a product of φ."""
     zero: Any = phi == 0
-    apart: tuple[Any, Any] = np.where(zero, 1, phi), np.where(zero, phi, 1)
+    apart: tuple[Any, ...] = np.where(zero, 1, phi), np.where(zero, phi, 1), np.where(zero, phi, 0)
     return (
         Output((apart[0],), to, "prod"),
         Output((apart[1],), to, "prod"),
         Output((zero.astype(phi.dtype),), to, "sum"),
-        Output((np.where(zero, phi, 0),), to, "sum"),
+        Output((apart[2],), to, "sum"),
     )
 
 
@@ -150,8 +150,8 @@ def _seed_extreme(output: Output, need: Need) -> list[Any]:
 
 def _seed_prod(output: Output, need: Need) -> list[Any]:
     """∂z/∂φ_e is the product of the others. With P the product of the factors ≠ 0 and Q that of the zeros, which is 1 if there are none:
-    P/φ_e · Q where φ_e ≠ 0, P where φ_e is the only zero, and of two zeros P times the other one, their sum less φ_e. What is 0 in value here
-    has derivatives: Q, and the other zero. (With three zeros at a node, only derivatives of third and higher order among them are left out.)"""
+    P/φ_e · Q where φ_e ≠ 0, P where φ_e is the only zero, and of two zeros P times the other one, their sum less φ_e. What is 0 in value
+    here, Q and the other zero, has derivatives. (Of three zeros at a node, only derivatives by all three of them are left out.)"""
     (phi,) = output.expressions
     zero: Any = phi == 0
     g, rest, zeros, num_zeros, sum_zeros = map(need, ("g", "rest", "zeros", "num_zeros", "sum_zeros"))

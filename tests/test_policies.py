@@ -316,7 +316,7 @@ ERRORS = [
     (
         summed(lambda u, v: u.x * v.y, u={"x": X}, v={"y": Y[:, :2]}),
         ValueError,
-        r"message: feature shapes of multiply do not broadcast: u.x \[3\], v.y \[2\]; align them from the last axis; length-1 axes broadcast",
+        r"message: feature shapes of multiply do not broadcast: u.x \[3\], v.y \[2\]; align them from the last axis; length-1 axes",
     ),
     (summed(lambda u: u.x + np.ones(4)), ValueError, r"feature shapes of add do not broadcast: u.x \[3\], captured0 \[4\]"),
     (
