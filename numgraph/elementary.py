@@ -1,8 +1,8 @@
 """The elementary functions: one row each, read by message expressions (expr.py) and by the tape's dense rules (dense.py).
 
 A row holds a name, the NumPy functions that build it, its evaluation and its derivative. ``vjp(g, y, *x)`` returns one gradient per
-operand (None where there is none), *before* it is summed back over broadcast axes; it is written with NumPy functions, so the same line
-differentiates arrays, tape Tensors and message symbols, to any order. ``lower`` rewrites a row in terms of other rows for the kernels; a row
+operand (None where there is none), *before* it is summed back over broadcast axes; it is written with NumPy functions, so one line
+differentiates arrays, tape Tensors and message symbols, to any order. ``lower`` rewrites a row in terms of other rows for the kernels; one
 without it is a primitive that every kernel target provides under the row's name.
 
 Functions that are combinations of rows (relu, gelu, clip, …) are plain Python functions below the table: their derivative follows.
@@ -25,7 +25,7 @@ _LOG_10 = math.log(10.0)
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """An elementary function. Calling it dispatches on ``__elementary__`` of its operands (Tensors, message symbols), else evaluates arrays."""
+    """An elementary function. Calling it asks ``__elementary__`` of its operands (Tensors, message symbols), else evaluates arrays."""
 
     name: str
     functions: tuple[Any, ...]
@@ -116,7 +116,7 @@ log1p = _row("log1p", (np.log1p,), lambda g, y, x: (g / (1 + x),))
 log2 = _row("log2", (np.log2,), lambda g, y, x: (g / (x * _LOG_2),), lambda x: np.log(x) * (1 / _LOG_2))
 log10 = _row("log10", (np.log10,), lambda g, y, x: (g / (x * _LOG_10),), lambda x: np.log(x) * (1 / _LOG_10))
 logaddexp = _row("logaddexp", (np.logaddexp,), lambda g, y, a, b: (g * sigmoid(a - b), g * sigmoid(b - a)), _logaddexp_lower)
-sigmoid = _row("sigmoid", (), lambda g, y, x: (g * (y * (1 - y)),), _sigmoid_evaluate, _sigmoid_evaluate)
+sigmoid: Row = _row("sigmoid", (), lambda g, y, x: (g * (y * (1 - y)),), _sigmoid_evaluate, _sigmoid_evaluate)
 
 # Trigonometric and hyperbolic functions.
 sin = _row("sin", (np.sin,), lambda g, y, x: (g * np.cos(x),))

@@ -5,6 +5,8 @@ Each function builds an exception for the caller to raise, so that the traceback
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def _text(op: str, problem: str, fix: str) -> str:
     return f"{op}: {problem}; {fix}" if fix else f"{op}: {problem}"
@@ -25,7 +27,7 @@ def bad_index(op: str, problem: str, fix: str = "") -> IndexError:
     return IndexError(_text(op, problem, fix))
 
 
-def unknown(op: str, what: str, name: object, known: object) -> ValueError:
+def unknown(op: str, what: str, name: object, known: Iterable[object]) -> ValueError:
     """A name that is not in a table: says which names are."""
     return ValueError(_text(op, f"unknown {what} {name!r}", f"choose from {', '.join(map(repr, known))}"))
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from numgraph import errors
-from numgraph.expr import Expr, topological, text
+from numgraph.expr import Expr, text, topological
 
 
 @dataclass
 class Axes:
-    """Result of the analysis. of[id(node)] lists the node's loop axes, outer first; size[axis] their lengths; lanes: axes that run in lanes."""
+    """of[id(node)]: the node's loop axes, outer first; reduced: those that a sum or max runs over; size: lengths; lanes: those in lanes."""
 
     of: dict[int, tuple[int, ...]]
     reduced: dict[int, tuple[int, ...]]

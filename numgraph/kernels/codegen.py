@@ -14,95 +14,16 @@ Every value is computed in the outermost loop that it depends on. The source spe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from numgraph.expr import Expr, constant_value, topological
+from numgraph.kernels import arithmetic, lanes
 from numgraph.kernels.axes import Axes
-from numgraph.kernels.walk import Output
+from numgraph.kernels.layout import LITERALS, Layout, Scope, Source, Target, Value, compute_name, identity_of, storage_name
 
-_LITERALS = (0, 1, -1, 2, 0.5)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a kernel's source depends on besides its expressions. rows: "v" walks in-edges, "u" out-edges. width: lanes a tile (0: scalars).
-
-    packed: the length D of the lane axis where several heads [heads, D] share a tile (0: one head a tile). A value per head is then a
-    vector of width / D lanes, ``spread`` over its D features, and a sum over D folds groups of lanes.
-    """
-
-    rows: str
-    ids: str
-    ordered: bool
-    width: int
-    masked: bool
-    tiled: bool
-    packed: int = 0
-
-
-@dataclass(frozen=True)
-class Target:
-    """One output as the generator sees it: the value to reduce, the axes it is stored along, the axes it is summed over."""
-
-    output: Output
-    value: Expr
-    kept: tuple[int, ...]
-    summed: tuple[int, ...]
-    accumulate: bool
-
-
-@dataclass
-class Source:
-    """A kernel's text and what its argument block holds, slot by slot: ("size", axis), ("field", key), ("out", i), ("ids", name), …"""
-
-    text: str
-    slots: list[tuple[Any, ...]]
-
-
-def compute_name(dtype: np.dtype[Any]) -> str:
-    """The dtype that values are computed in: float16 in float32, small integers in int64."""
-    if dtype.kind == "f" or dtype.name == "bfloat16":
-        return "float64" if dtype.itemsize == 8 else "float32"
-    return {"bool": "bool", "int32": "int32"}.get(dtype.name, "int64")
-
-
-def storage_name(dtype: np.dtype[Any]) -> str:
-    """The dtype of arrays that kernels read and write: bool as uint8."""
-    return "uint8" if dtype.kind == "b" else compute_name(dtype)
-
-
-@dataclass
-class _Value:
-    """A name in the kernel; ``width`` lanes, 0 for a scalar."""
-
-    name: str
-    width: int
-    level: int
-    dtype: str
-
-
-@dataclass
-class _Scope:
-    """Where names are looked up: the kernel's loops, or a private loop of a reduction over features, which overrides some axes."""
-
-    index: dict[int, str]
-    lane: int | None
-    column: str
-    mask: str | None
-    parent: _Scope | None = None
-    overridden: frozenset[int] = frozenset()
-    partial: bool = False
-    memo: dict[Any, _Value] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
-    level: int = 0
-
-
-def identity_of(op: str, dtype: str) -> Any:
-    """What changes nothing in a sum or a maximum."""
-    return 0 if op == "sum" else (-np.inf if dtype.startswith("float") else np.iinfo(dtype).min)
+_OVERFLOWING = ("add", "subtract", "multiply", "negative", "absolute", "power")
 
 
 class Generator:
@@ -184,13 +105,13 @@ class Generator:
 
     # --- emission ---
 
-    def home(self, scope: _Scope, axes: Sequence[int]) -> _Scope:
+    def home(self, scope: Scope, axes: Sequence[int]) -> Scope:
         """The innermost scope that overrides one of the axes, else the kernel's own."""
         while scope.parent is not None and not scope.overridden.intersection(axes):
             scope = scope.parent
         return scope
 
-    def assign(self, scope: _Scope, text: str, level: int, width: int, dtype: str) -> _Value:
+    def assign(self, scope: Scope, text: str, level: int, width: int, dtype: str) -> Value:
         name = self.fresh()
         line = f"{name} = {text}"
         if scope.parent is not None:
@@ -198,16 +119,16 @@ class Generator:
             scope.level = max(scope.level, level)
         else:
             self.blocks[level].append(line)
-        return _Value(name, width, level, dtype)
+        return Value(name, width, level, dtype)
 
-    def emit(self, scope: _Scope, node: Expr) -> _Value:
+    def emit(self, scope: Scope, node: Expr) -> Value:
         scope = self.home(scope, self.axes.of[id(node)])
         known = scope.memo.get(id(node))
         if known is None:
             known = scope.memo[id(node)] = self.compute(scope, node)
         return known
 
-    def as_dtype(self, scope: _Scope, node: Expr, dtype: str) -> _Value:
+    def as_dtype(self, scope: Scope, node: Expr, dtype: str) -> Value:
         """A node's value in a dtype; constants are made in it directly."""
         if node.op == "constant":
             return self.constant(scope, node, dtype)
@@ -221,24 +142,24 @@ class Generator:
             scope.memo[key] = self.assign(scope, f"{caster}({value.name})", value.level, value.width, dtype)
         return scope.memo[key]
 
-    def constant(self, scope: _Scope, node: Expr, dtype: str) -> _Value:
+    def constant(self, scope: Scope, node: Expr, dtype: str) -> Value:
         number = constant_value(node)
         key = ("constant", number, type(number), dtype)
         if key not in self.names:
             name = self.names[key] = f"k{len(self.names)}"
-            if number in _LITERALS or dtype == "bool":
+            if number in LITERALS or dtype == "bool":
                 literal = {"bool": bool}.get(dtype, float if dtype.startswith("float") else int)(number)
                 maker = self.define(f"literal{len(self.names)}", f'lanes.constant("{dtype}", {literal!r}, 0)')
                 self.prologue.append(f"{name} = {maker}()")
-            elif isinstance(number, float):
+            elif isinstance(number, float) or dtype.startswith("float"):
                 caster = self.define(f"as_{dtype}", f'lanes.cast("{dtype}")')
-                self.prologue.append(f"{name} = {caster}({self.use('number')}(args, {self.slot(('float', number), 1)}))")
+                self.prologue.append(f"{name} = {caster}({self.use('number')}(args, {self.slot(('float', float(number)), 1)}))")
             else:
                 caster = self.define(f"as_{dtype}", f'lanes.cast("{dtype}")')
                 self.prologue.append(f"{name} = {caster}(args[{self.slot(('int', number), 1)}])")
-        return _Value(self.names[key], 0, 0, dtype)
+        return Value(self.names[key], 0, 0, dtype)
 
-    def in_lanes(self, scope: _Scope, value: _Value, width: int) -> _Value:
+    def in_lanes(self, scope: Scope, value: Value, width: int) -> Value:
         """A scalar in every lane, or a head's value in the lanes of its features."""
         if value.width == width:
             return value
@@ -257,29 +178,29 @@ class Generator:
             return f"{self.define(f'expand{want}', f'lanes.expand({want})')}({name})"
         return f"{self.define(f'spread{want}', f'lanes.spread({want // have})')}({name})"
 
-    def width_of(self, axes: Sequence[int], scope: _Scope) -> int:
+    def width_of(self, axes: Sequence[int], scope: Scope) -> int:
         """Lanes of a value along these axes."""
         if scope.lane is not None and scope.lane in axes:
             return self.width
         return self.width // self.layout.packed if self.head is not None and self.head in axes else 0
 
-    def compute(self, scope: _Scope, node: Expr) -> _Value:
+    def compute(self, scope: Scope, node: Expr) -> Value:
         if node.op == "field":
             return self.load(scope, node)
         if node.op == "edge_id":
             self.names["edge"] = "edge"
-            return _Value("edge", 0, self.edge_level, "int64")
+            return Value("edge", 0, self.edge_level, "int64")
         if node.op == "constant":
             return self.constant(scope, node, compute_name(node.dtype))
         if node.op in ("axes", "broadcast"):
             return self.emit(scope, node.args[0])
         if node.op == "cast":
-            return self.as_dtype(scope, node.args[0], compute_name(node.dtype))
+            return self.wrapped(scope, self.as_dtype(scope, node.args[0], compute_name(node.dtype)), node.dtype)
         if node.op in ("sum", "max"):
             return self.reduce(scope, node)
         return self.elementwise(scope, node)
 
-    def load(self, scope: _Scope, node: Expr) -> _Value:
+    def load(self, scope: Scope, node: Expr) -> Value:
         axes = self.axes.of[id(node)]
         width = self.width_of(axes, scope)
         level = max([self.reads(node), *[self.outer.index(a) + 1 for a in axes if scope.index.get(a) == f"i{a}"]], default=0)
@@ -300,17 +221,17 @@ class Generator:
             value = self.assign(scope, f"{caster}({value.name})", level, width, "bool")
         return value
 
-    def mask(self, scope: _Scope, width: int) -> str | None:
+    def mask(self, scope: Scope, width: int) -> str | None:
         """The name of the mask for values of a width, None where every lane is in use."""
         return scope.mask if scope.mask is None or width == self.width else "head_mask"
 
-    def loaded(self, place: str, width: int, scope: _Scope) -> str:
+    def loaded(self, place: str, width: int, scope: Scope) -> str:
         mask = self.mask(scope, width)
         if width == 0 or mask is None:
             return f"{self.define(f'load{width or str()}', f'lanes.load({width})')}({place})"
         return f"{self.define(f'load_masked{width}', f'lanes.load_masked({width})')}({place}, {mask})"
 
-    def flat(self, scope: _Scope, axes: Sequence[int]) -> str:
+    def flat(self, scope: Scope, axes: Sequence[int]) -> str:
         """The offset of an array's element, its axes stored contiguously."""
         text = ""
         for axis in axes:
@@ -330,7 +251,7 @@ class Generator:
             text = f"({text}) * {size} + {index}" if text else index
         return text or "0"
 
-    def elementwise(self, scope: _Scope, node: Expr) -> _Value:
+    def elementwise(self, scope: Scope, node: Expr) -> Value:
         result = compute_name(node.dtype)
         name = node.op
         if name == "floor" and not result.startswith("float"):
@@ -351,7 +272,14 @@ class Generator:
         if name == "power" and not result.startswith("float"):
             caster = self.define(f"as_{result}", f'lanes.cast("{result}")')
             made = self.assign(scope, f"{caster}({made.name})", level, width, result)
-        return made
+        return self.wrapped(scope, made, node.dtype) if name in _OVERFLOWING else made
+
+    def wrapped(self, scope: Scope, value: Value, dtype: np.dtype[Any]) -> Value:
+        """Integers narrower than what they are computed in overflow as NumPy's do."""
+        if dtype.kind not in "iu" or dtype.itemsize == np.dtype(value.dtype).itemsize:
+            return value
+        wrapper = self.define(f"wrap_{dtype.name}", f"lanes.wrap({8 * dtype.itemsize}, {dtype.kind == 'i'})")
+        return self.assign(scope, f"{wrapper}({value.name})", value.level, value.width, value.dtype)
 
     @staticmethod
     def common(nodes: Sequence[Expr]) -> str:
@@ -366,7 +294,7 @@ class Generator:
 
     # --- reductions over feature axes ---
 
-    def reduce(self, scope: _Scope, node: Expr) -> _Value:
+    def reduce(self, scope: Scope, node: Expr) -> Value:
         """Lanes fold; an axis that is not in lanes, or does not fit one tile, gets a private loop."""
         (arg,) = node.args
         dtype = compute_name(node.dtype)
@@ -378,7 +306,7 @@ class Generator:
         loops = [axis for axis in pending if axis != private]
         if not loops and private is None:
             return self.fold(scope, node.op, self.as_dtype(scope, arg, dtype), dtype)
-        child = _Scope(dict(scope.index), scope.lane, scope.column, scope.mask, scope, frozenset(self.axes.reduced[id(node)]))
+        child = Scope(dict(scope.index), scope.lane, scope.column, scope.mask, scope, frozenset(self.axes.reduced[id(node)]))
         child.partial = scope.partial or private is not None
         opening: list[str] = []
         for axis in loops:
@@ -413,18 +341,18 @@ class Generator:
                 scope.level = max(scope.level, level)
             else:
                 self.blocks[level].append(line)
-        result = _Value(total, value.width, level, dtype)
+        result = Value(total, value.width, level, dtype)
         if private is not None:
             return self.assign(scope, f"{self.use(f'fold_{node.op}')}({total})", level, 0, dtype)
         return self.fold(scope, node.op, result, dtype) if lanes_now else result
 
-    def fold(self, scope: _Scope, op: str, value: _Value, dtype: str) -> _Value:
+    def fold(self, scope: Scope, op: str, value: Value, dtype: str) -> Value:
         """One number from the lanes (one a head, if packed)."""
         value = self.in_lanes(scope, value, self.width)
         text, width = self.folded(scope, op, value)
         return self.assign(scope, text, max(value.level, self.tile_level), width, dtype)
 
-    def folded(self, scope: _Scope, op: str, value: _Value) -> tuple[str, int]:
+    def folded(self, scope: Scope, op: str, value: Value) -> tuple[str, int]:
         """The text of a fold and the width it leaves; lanes beyond the mask count nothing."""
         if self.head is not None:
             return f"{self.define(f'fold_{op}_groups', f'lanes.fold_{op}_groups({self.layout.packed})')}({value.name})", (
@@ -443,12 +371,12 @@ class Generator:
 
     # --- outputs ---
 
-    def target(self, number: int, target: Target, scope: _Scope) -> None:
+    def target(self, number: int, target: Target, scope: Scope) -> None:
         from numgraph.kernels.reducing import REDUCERS
 
         REDUCERS[target.output.reduce](self, number, target, scope)
 
-    def write(self, scope: _Scope, number: Any, kept: Sequence[int], value: _Value, row: str, accumulate: bool, into: list[str]) -> None:
+    def write(self, scope: Scope, number: Any, kept: Sequence[int], value: Value, row: str, accumulate: bool, into: list[str]) -> None:
         """Lines that store (or add to) a value at (row, kept axes)."""
         width = self.width_of(kept, scope)
         dtype = "uint8" if value.dtype == "bool" else value.dtype
@@ -469,7 +397,13 @@ class Generator:
 
     def generate(self) -> Source:
         layout = self.layout
-        scope = _Scope({axis: f"i{axis}" for axis in self.outer}, self.lane, "c", "mask" if layout.masked else None, partial=layout.tiled and not layout.packed)
+        scope = Scope(
+            {axis: f"i{axis}" for axis in self.outer},
+            self.lane,
+            "c",
+            "mask" if layout.masked else None,
+            partial=layout.tiled and not layout.packed,
+        )
         indptr = self.id_array("indptr")
         for number, target in enumerate(self.targets):
             self.target(number, target, scope)
@@ -504,8 +438,9 @@ class Generator:
             lines += [f"{pad}    {line}" for line in [*opening, *edge]]
         lines += [pad + line for line in self.final]
         header = ["from numgraph.compiling import njit", "from numgraph.kernels import lanes"]
-        if self.used:
-            header.append(f"from numgraph.kernels.lanes import {', '.join(sorted(self.used))}")
+        for module in (arithmetic, lanes):
+            names = [name for name in sorted(self.used) if name in vars(module)]
+            header += [f"from {module.__name__} import {', '.join(names)}"] if names else []
         header += ["", *[f"{name} = {text}" for name, text in sorted(self.defined.items())], "", ""]
         header += ['@njit("void(int64[::1], int64, int64)")', "def body(args, start, stop):"]
         text = "\n".join([*header, *["    " + line for line in [*self.prologue, *lines]]]) + "\n"

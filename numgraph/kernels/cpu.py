@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from numgraph.expr import Expr, leaves_of
 from numgraph.graph import Graph
 from numgraph.kernels import shells, sources
 from numgraph.kernels.axes import Axes, analyse
-from numgraph.kernels.codegen import Generator, Layout, Target, compute_name, expression_size, storage_name
+from numgraph.kernels.codegen import Generator, expression_size
+from numgraph.kernels.layout import Layout, Target, compute_name, storage_name
 from numgraph.kernels.lowering import hoist, lowered
 from numgraph.kernels.walk import Arrays, Output, rows_of, sides
 
@@ -61,10 +63,10 @@ _PLAN_LIMIT = 1024
 def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
     """All arrays of all outputs, in order (see Output.results)."""
     outputs = tuple(outputs)
-    for adjacency, rows in _adjacencies(graph, outputs):
-        ids, ordered = adjacency.indptr.dtype.name, adjacency.ordered
+    walked = _adjacencies(graph, outputs)
+    ids = walked[0][0].indptr.dtype.name
+    orders = tuple((rows, adjacency.ordered) for adjacency, rows in walked)
     dense = graph.num_edges > graph.num_src + graph.num_dst
-    orders = tuple((rows, adjacency.ordered) for adjacency, rows in _adjacencies(graph, outputs))
     key = (tuple(output.key for output in outputs), ids, orders, dense)
     with _lock:
         plan = _plans.get(key)
@@ -136,6 +138,8 @@ def _loops(targets: Sequence[Target]) -> set[int]:
 
 def _compatible(targets: Sequence[Target], axes: Axes) -> bool:
     loops = _loops(targets)
+    if len(targets) > 1 and any(axes.size[axis] == 0 for axis in loops):
+        return False  # a loop without steps must not keep other outputs from their stores
     return len(loops & axes.lanes) <= 1 and all(not t.summed or {*t.kept, *t.summed} == loops for t in targets)
 
 
@@ -149,17 +153,8 @@ def register_bytes() -> int:
 def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, ordered: bool) -> Kernel:
     targets = [target for _, target in group]
     loops = _loops(targets)
-    roots = [expression for target in targets for expression in target.output.expressions]
-    folded = {axis for reduced in axes.reduced.values() for axis in reduced} & axes.lanes
-    lane = next(iter(loops & axes.lanes), None)
-    if lane is None and len(folded) == 1:
-        (lane,) = folded
-    head = _head(targets, axes, loops, lane, register_bytes() // _item(roots))
+    lane, head, length, width = _tile(targets, axes, loops)
     packed = axes.size[lane] if lane is not None and head is not None else 0
-    length = axes.size[lane] * axes.size[head] if packed and head is not None and lane is not None else axes.size.get(lane, 0)  # type: ignore[arg-type]
-    width = _width(max([length, *[axes.size[axis] for axis in folded]]), roots, targets, axes, lane)
-    if lane is not None and lane not in loops and head is None and length > width:
-        lane, length = None, 0
     tiled = length > width
     masked = length % max(width, 1) != 0
     outer = [axis for axis in sorted(loops) if axis not in (lane, head)]
@@ -174,8 +169,27 @@ def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, or
         offsets.append(words)
         words += {"ids": 2, "field": 3, "out": 3}.get(slot[0], 1)
     module = sources.load(source.text)
-    features = int(np.prod([axes.size[a] for a in loops | ({lane} - {None})]))
+    features = math.prod(axes.size[axis] for axis in loops | {axis for axis in (lane,) if axis is not None})
     return Kernel(rows, shells.address_of(module.body), source.text, source.slots, offsets, words, axes.size, final, features)
+
+
+def _tile(targets: Sequence[Target], axes: Axes, loops: set[int]) -> tuple[int | None, int | None, int, int]:
+    """The axis in lanes, the head axis packed with it, their length together, and the lanes a tile."""
+    roots = [expression for target in targets for expression in target.output.expressions]
+    item = max(np.dtype(compute_name(root.dtype)).itemsize for root in roots)
+    folded = {axis for reduced in axes.reduced.values() for axis in reduced} & axes.lanes
+    lane = next(iter(loops & axes.lanes), None)
+    if lane is None and len(folded) == 1:
+        (lane,) = folded
+    head = _head(targets, axes, loops, lane, register_bytes() // item)
+    length = 0 if lane is None else axes.size[lane] * (1 if head is None else axes.size[head])
+    longest = max([length, *[axes.size[axis] for axis in folded]])
+    size = expression_size(targets, axes, lane)
+    registers = 8 if size <= 3 else 4 if size <= 16 else 2
+    width = min(1 << (longest - 1).bit_length(), registers * register_bytes() // item) if longest else 0
+    if lane not in loops and head is None and length > width:
+        return None, None, 0, width
+    return lane, head, length, width
 
 
 def _head(targets: Sequence[Target], axes: Axes, loops: set[int], lane: int | None, native: int) -> int | None:
@@ -188,19 +202,6 @@ def _head(targets: Sequence[Target], axes: Axes, loops: set[int], lane: int | No
         return None
     head = heads[-1]
     return head if all(used[used.index(head) + 1 :] in ((), (lane,)) for used in axes.of.values() if head in used) else None
-
-
-def _item(roots: Sequence[Expr]) -> int:
-    return max(np.dtype(compute_name(root.dtype)).itemsize for root in roots)
-
-
-def _width(length: int, roots: Sequence[Expr], targets: Sequence[Target], axes: Axes, lane: int | None) -> int:
-    """Lanes a tile: the next power of two, up to 8 registers for short expressions and 4 or 2 for longer ones; 0 without a lane axis."""
-    if length == 0:
-        return 0
-    size = expression_size(targets, axes, lane)
-    registers = 8 if size <= 3 else 4 if size <= 16 else 2
-    return min(1 << max(length - 1, 0).bit_length(), registers * register_bytes() // _item(roots))
 
 
 # --- running ------------------------------------------------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ def _run(graph: Graph, plan: Plan, fields: Arrays) -> list[Any]:
             for place, (rows, shape, storage) in enumerate(made[number]):
                 if plan.outputs[number].reduce in ("max", "min") and place == 1:
                     storage = adjacency.indptr.dtype.name
-                allocate = np.zeros if target.accumulate else np.empty
+                allocate = np.zeros if target.accumulate or 0 in kernel.sizes.values() else np.empty
                 buffers[number, place] = allocate((rows, *shape), storage)
         _launch(kernel, adjacency, fields, buffers)
     finished = []

@@ -17,8 +17,6 @@ from numba.core import cgutils, config
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
-from numgraph.kernels import vectormath
-
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _LLVM = {
     types.float32: ir.FloatType(),
@@ -36,7 +34,7 @@ DTYPES = {
     "uint8": types.uint8,
     "bool": types.boolean,
 }
-_CONTRACT = ("contract",)
+CONTRACT = ("contract",)
 
 
 class Lanes(types.Type):
@@ -57,15 +55,15 @@ def _scalar(kind: Any) -> Any:
     return kind.dtype if isinstance(kind, Lanes) else kind
 
 
-def _like(kind: Any, dtype: Any) -> Any:
+def like(kind: Any, dtype: Any) -> Any:
     return Lanes(dtype, kind.width) if isinstance(kind, Lanes) else dtype
 
 
-def _floating(kind: Any) -> bool:
+def floating(kind: Any) -> bool:
     return _scalar(kind) in (types.float32, types.float64)
 
 
-def _fill(llvm_type: Any, value: Any) -> ir.Constant:
+def fill(llvm_type: Any, value: Any) -> ir.Constant:
     if isinstance(llvm_type, ir.VectorType):
         return ir.Constant(llvm_type, [value] * llvm_type.count)
     return ir.Constant(llvm_type, value)
@@ -162,7 +160,9 @@ def at(typingctx: Any, array: Any, position: Any) -> Any:
     return types.int64(array, types.int64), codegen
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, row: Any, offset: Any, width: int) -> tuple[Any, Any]:
+def _pointer(context: Any, builder: Any, kind: Any, values: Any, width: int) -> tuple[Any, Any]:
+    """Pointer to array[row, offset] of values = (array, row, offset, …), and the LLVM type of what is there."""
+    array, row, offset = values[:3]
     struct = context.make_array(kind)(context, builder, array)
     if config.BOUNDSCHECK:
         cgutils.do_boundscheck(context, builder, row, cgutils.unpack_tuple(builder, struct.shape)[0], 0)
@@ -190,7 +190,7 @@ def load(width: int) -> Any:
     @intrinsic
     def read(typingctx: Any, array: Any, row: Any, offset: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            pointer, value_type = _pointer(context, builder, sig.args[0], *values, width)
+            pointer, value_type = _pointer(context, builder, sig.args[0], values, width)
             return builder.load(pointer, align=_align(sig.args[0]), typ=value_type)
 
         return (Lanes(array.dtype, width) if width else array.dtype)(array, types.int64, types.int64), codegen
@@ -205,7 +205,7 @@ def load_masked(width: int) -> Any:
     @intrinsic
     def read(typingctx: Any, array: Any, row: Any, offset: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            pointer, vector = _pointer(context, builder, sig.args[0], *values[:3], width)
+            pointer, vector = _pointer(context, builder, sig.args[0], values, width)
             name = f"llvm.masked.load.{_mangled(vector)}"
             kind = ir.FunctionType(vector, [vector.as_pointer(), I32, values[3].type, vector])
             function = cgutils.get_or_insert_function(builder.module, kind, name)
@@ -223,7 +223,7 @@ def store(typingctx: Any, array: Any, row: Any, offset: Any, value: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         width = sig.args[3].width if isinstance(sig.args[3], Lanes) else 0
-        pointer, _ = _pointer(context, builder, sig.args[0], *values[:3], width)
+        pointer, _ = _pointer(context, builder, sig.args[0], values, width)
         builder.store(values[3], pointer, align=_align(sig.args[0]))
         return context.get_dummy_value()
 
@@ -235,7 +235,7 @@ def store_masked(typingctx: Any, array: Any, row: Any, offset: Any, value: Any, 
     """As store, where the mask is on."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        pointer, vector = _pointer(context, builder, sig.args[0], *values[:3], sig.args[3].width)
+        pointer, vector = _pointer(context, builder, sig.args[0], values, sig.args[3].width)
         kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, values[4].type])
         function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{_mangled(vector)}")
         builder.call(function, [values[3], pointer, ir.Constant(I32, _align(sig.args[0])), values[4]])
@@ -315,7 +315,7 @@ def constant(dtype: str, value: Any, width: int) -> Any:
     @intrinsic
     def literal(typingctx: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            return _fill(context.get_value_type(kind), value)
+            return fill(context.get_value_type(kind), value)
 
         return kind(), codegen
 
@@ -337,21 +337,38 @@ def cast(dtype: str) -> Any:
             if source == target:
                 return x
             if target == types.boolean:
-                zero = _fill(x.type, 0)
-                return builder.fcmp_unordered("!=", x, zero) if _floating(source) else builder.icmp_signed("!=", x, zero)
+                zero = fill(x.type, 0)
+                return builder.fcmp_unordered("!=", x, zero) if floating(source) else builder.icmp_signed("!=", x, zero)
             if source == types.boolean or source == types.uint8:
-                return builder.uitofp(x, result) if _floating(target) else (builder.zext(x, result) if target != source else x)
-            if _floating(source):
-                if not _floating(target):
+                return builder.uitofp(x, result) if floating(target) else (builder.zext(x, result) if target != source else x)
+            if floating(source):
+                if not floating(target):
                     return builder.fptosi(x, result)
                 return builder.fpext(x, result) if target == types.float64 else builder.fptrunc(x, result)
-            if _floating(target):
+            if floating(target):
                 return builder.sitofp(x, result)
             return builder.sext(x, result) if target.bitwidth > source.bitwidth else builder.trunc(x, result)
 
-        return _like(value, target)(value), codegen
+        return like(value, target)(value), codegen
 
     return convert
+
+
+@functools.cache
+def wrap(bits: int, signed: bool) -> Any:
+    """wrap(bits, signed)(value): an int64 as it comes back from storage of so many bits: NumPy's small integers overflow."""
+
+    @intrinsic
+    def wrapped(typingctx: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            (x,) = values
+            small = ir.IntType(bits)
+            low = builder.trunc(x, ir.VectorType(small, x.type.count) if isinstance(x.type, ir.VectorType) else small)
+            return builder.sext(low, x.type) if signed else builder.zext(low, x.type)
+
+        return value(value), codegen
+
+    return wrapped
 
 
 # --- folds over lanes, in a fixed order ---------------------------------------------------------------------------------------------------
@@ -373,15 +390,15 @@ def _fold(combine: Callable[[Any, Any, Any], Any]) -> Any:
     return fold
 
 
-def _add(builder: Any, a: Any, b: Any) -> Any:
+def total(builder: Any, a: Any, b: Any) -> Any:
     element = getattr(a.type, "element", a.type)
-    return builder.add(a, b) if isinstance(element, ir.IntType) else builder.fadd(a, b, flags=_CONTRACT)
+    return builder.add(a, b) if isinstance(element, ir.IntType) else builder.fadd(a, b, flags=CONTRACT)
 
 
-def _larger(builder: Any, a: Any, b: Any) -> Any:
+def larger(builder: Any, a: Any, b: Any) -> Any:
     element = getattr(a.type, "element", a.type)
     if isinstance(element, ir.IntType):
-        return builder.select(builder.icmp_signed(">", a, b), a, b)
+        return builder.or_(a, b) if element.width == 1 else builder.select(builder.icmp_signed(">", a, b), a, b)
     return builder.select(builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a)), a, b)
 
 
@@ -402,113 +419,14 @@ def _fold_groups(combine: Callable[[Any, Any, Any], Any], group: int) -> Any:
 @functools.cache
 def fold_sum_groups(group: int) -> Any:
     """fold_sum_groups(group)(lanes): the sum of every ``group`` (a power of two) neighbouring lanes."""
-    return _fold_groups(_add, group)
+    return _fold_groups(total, group)
 
 
 @functools.cache
 def fold_max_groups(group: int) -> Any:
     """fold_max_groups(group)(lanes): the maximum of every ``group`` (a power of two) neighbouring lanes."""
-    return _fold_groups(_larger, group)
+    return _fold_groups(larger, group)
 
 
-fold_sum = _fold(_add)
-fold_max = _fold(_larger)
-
-
-# --- arithmetic: one primitive per row of the elementary table ---------------------------------------------------------------------------
-
-
-def _unary(build: Callable[[Any, Any, bool], Any]) -> Any:
-    @intrinsic
-    def primitive(typingctx: Any, x: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            return build(builder, values[0], _floating(sig.args[0]))
-
-        return x(x), codegen
-
-    return primitive
-
-
-def _binary(build: Callable[[Any, Any, Any, bool], Any], result: Any = None) -> Any:
-    @intrinsic
-    def primitive(typingctx: Any, a: Any, b: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            return build(builder, *values, _floating(sig.args[0]))
-
-        return (_like(a, result) if result is not None else a)(a, b), codegen
-
-    return primitive
-
-
-def _comparison(symbol: str) -> Any:
-    def build(builder: Any, a: Any, b: Any, floating: bool) -> Any:
-        if not floating:
-            narrow = getattr(a.type, "element", a.type).width == 1
-            return builder.icmp_unsigned(symbol, a, b) if narrow else builder.icmp_signed(symbol, a, b)
-        return builder.fcmp_unordered("!=", a, b) if symbol == "!=" else builder.fcmp_ordered(symbol, a, b)
-
-    return _binary(build, types.boolean)
-
-
-def _sign(builder: Any, x: Any, floating: bool) -> Any:
-    zero, one, minus = _fill(x.type, 0), _fill(x.type, 1), _fill(x.type, -1)
-    more = builder.fcmp_ordered(">", x, zero) if floating else builder.icmp_signed(">", x, zero)
-    less = builder.fcmp_ordered("<", x, zero) if floating else builder.icmp_signed("<", x, zero)
-    return builder.select(more, one, builder.select(less, minus, x if floating else zero))
-
-
-def _absolute(builder: Any, x: Any, floating: bool) -> Any:
-    if floating:
-        return vectormath.call_intrinsic(builder, "fabs", x)
-    return builder.select(builder.icmp_signed("<", x, _fill(x.type, 0)), builder.neg(x), x)
-
-
-def _divide(builder: Any, a: Any, b: Any, floating: bool) -> Any:
-    return builder.fdiv(a, b)
-
-
-def _smaller(builder: Any, a: Any, b: Any, floating: bool) -> Any:
-    if not floating:
-        return builder.select(builder.icmp_signed("<", a, b), a, b)
-    return builder.select(builder.or_(builder.fcmp_ordered("<", a, b), builder.fcmp_unordered("uno", a, a)), a, b)
-
-
-def _power(builder: Any, a: Any, b: Any, floating: bool) -> Any:
-    return vectormath.power(builder, a, b)
-
-
-@intrinsic
-def where(typingctx: Any, condition: Any, a: Any, b: Any) -> Any:
-    """a where the condition holds, else b, lane by lane."""
-
-    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        return builder.select(*values)
-
-    return a(condition, a, b), codegen
-
-
-add = _binary(lambda builder, a, b, floating: _add(builder, a, b))
-subtract = _binary(lambda builder, a, b, floating: builder.fsub(a, b, flags=_CONTRACT) if floating else builder.sub(a, b))
-multiply = _binary(lambda builder, a, b, floating: builder.fmul(a, b, flags=_CONTRACT) if floating else builder.mul(a, b))
-divide = _binary(_divide)
-power = _binary(_power)
-maximum = _binary(lambda builder, a, b, floating: _larger(builder, a, b))
-minimum = _binary(_smaller)
-negative = _unary(lambda builder, x, floating: builder.fneg(x) if floating else builder.neg(x))
-absolute = _unary(_absolute)
-sign = _unary(_sign)
-equal, not_equal = _comparison("=="), _comparison("!=")
-less, less_equal, greater, greater_equal = _comparison("<"), _comparison("<="), _comparison(">"), _comparison(">=")
-logical_and = _binary(lambda builder, a, b, floating: builder.and_(a, b))
-logical_or = _binary(lambda builder, a, b, floating: builder.or_(a, b))
-logical_not = _unary(lambda builder, x, floating: builder.not_(x))
-
-
-def _transcendental(name: str) -> Any:
-    return _unary(lambda builder, x, floating: vectormath.FUNCTIONS[name](builder, x))
-
-
-floor, sqrt = _transcendental("floor"), _transcendental("sqrt")
-exp, expm1, log, log1p = _transcendental("exp"), _transcendental("expm1"), _transcendental("log"), _transcendental("log1p")
-sin, cos, tanh = _transcendental("sin"), _transcendental("cos"), _transcendental("tanh")
-arctan, erf = _transcendental("arctan"), _transcendental("erf")
+fold_sum = _fold(total)
+fold_max = _fold(larger)

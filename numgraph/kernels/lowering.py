@@ -8,8 +8,34 @@ from numgraph import elementary, expr
 from numgraph.expr import READS_U, READS_V, Expr, topological
 from numgraph.kernels.walk import Output
 
-_CHEAP = {"add", "subtract", "multiply", "negative", "absolute", "maximum", "minimum", "where", "sign", "cast", "axes", "broadcast", "field"}
-_CHEAP |= {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or", "logical_not", "constant"}
+_CHEAP = {
+    "add",
+    "subtract",
+    "multiply",
+    "negative",
+    "absolute",
+    "maximum",
+    "minimum",
+    "where",
+    "sign",
+    "cast",
+    "axes",
+    "broadcast",
+    "field",
+}
+_CHEAP |= {
+    "field",
+    "equal",
+    "not_equal",
+    "less",
+    "less_equal",
+    "greater",
+    "greater_equal",
+    "logical_and",
+    "logical_or",
+    "logical_not",
+    "constant",
+}
 
 
 def rebuilt(roots: Sequence[Expr], change: Callable[[Expr, tuple[Expr, ...]], Expr | None]) -> list[Expr]:

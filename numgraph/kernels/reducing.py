@@ -7,58 +7,59 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.kernels.codegen import Generator, Target, _Scope, _Value, compute_name
+from numgraph.kernels.codegen import Generator
+from numgraph.kernels.layout import Scope, Target, Value, compute_name
 
 
-def _message(generator: Generator, target: Target, scope: _Scope) -> _Value:
+def _message(generator: Generator, target: Target, scope: Scope) -> Value:
     """The value of the target for an edge, in lanes if the kernel's lane axis is among its axes."""
     value = generator.as_dtype(scope, target.value, compute_name(target.output.expressions[-1].dtype))
     return _fit(generator, scope, value, (*target.kept, *target.summed))
 
 
-def _fit(generator: Generator, scope: _Scope, value: _Value, axes: tuple[int, ...]) -> _Value:
+def _fit(generator: Generator, scope: Scope, value: Value, axes: tuple[int, ...]) -> Value:
     return generator.in_lanes(scope, value, generator.width_of(axes, scope))
 
 
-def _fold(generator: Generator, target: Target, scope: _Scope, value: _Value, into: list[str]) -> _Value:
+def _fold(generator: Generator, target: Target, scope: Scope, value: Value, into: list[str]) -> Value:
     """The sum over lanes where the target is summed over the lane axis, as lines appended to ``into``."""
     if scope.lane is None or scope.lane not in target.summed:
         return value
     total = generator.fresh()
     text, width = generator.folded(scope, "sum", value)
     into.append(f"{total} = {text}")
-    return _Value(total, width, value.level, value.dtype)
+    return Value(total, width, value.level, value.dtype)
 
 
-def _edge(generator: Generator, number: int, target: Target, scope: _Scope) -> None:
+def _edge(generator: Generator, number: int, target: Target, scope: Scope) -> None:
     value = _fold(generator, target, scope, _message(generator, target, scope), generator.update)
     generator.write(scope, (number, 0), target.kept, value, generator.position("e"), target.accumulate, generator.update)
 
 
-def _sum(generator: Generator, number: int, target: Target, scope: _Scope) -> None:
+def _sum(generator: Generator, number: int, target: Target, scope: Scope) -> None:
     value = _message(generator, target, scope)
     total = f"sum{number}"
     generator.init.append(f"{total} = {generator.literal(value.dtype, 0, value.width)}()")
     generator.update.append(f"{total} = {generator.use('add')}({total}, {value.name})")
-    result = _fold(generator, target, scope, _Value(total, value.width, value.level, value.dtype), generator.final)
+    result = _fold(generator, target, scope, Value(total, value.width, value.level, value.dtype), generator.final)
     if target.output.reduce == "mean":
         caster = generator.define(f"as_{value.dtype}", f'lanes.cast("{value.dtype}")')
         degree = f"{caster}(max(end - begin, 1))"
         degree = generator.widened(degree, 0, result.width)
         generator.final.append(f"mean{number} = {generator.use('divide')}({result.name}, {degree})")
-        result = _Value(f"mean{number}", result.width, result.level, result.dtype)
+        result = Value(f"mean{number}", result.width, result.level, result.dtype)
     generator.write(scope, (number, 0), target.kept, result, "row", target.accumulate, generator.final)
 
 
-def _prod(generator: Generator, number: int, target: Target, scope: _Scope) -> None:
+def _prod(generator: Generator, number: int, target: Target, scope: Scope) -> None:
     value = _message(generator, target, scope)
     total = f"product{number}"
     generator.init.append(f"{total} = {generator.literal(value.dtype, 1, value.width)}()")
     generator.update.append(f"{total} = {generator.use('multiply')}({total}, {value.name})")
-    generator.write(scope, (number, 0), target.kept, _Value(total, value.width, 0, value.dtype), "row", False, generator.final)
+    generator.write(scope, (number, 0), target.kept, Value(total, value.width, 0, value.dtype), "row", False, generator.final)
 
 
-def _extreme(generator: Generator, number: int, target: Target, scope: _Scope) -> None:
+def _extreme(generator: Generator, number: int, target: Target, scope: Scope) -> None:
     """A message replaces the best if it is the first, is better, or is the first NaN; so NaN stays and the first of equals wins."""
     value = _message(generator, target, scope)
     use, width, ids = generator.use, value.width, generator.layout.ids
@@ -76,11 +77,11 @@ def _extreme(generator: Generator, number: int, target: Target, scope: _Scope) -
         generator.update.append(f"{take} = {use('logical_or')}({take}, {nan})")
     generator.update.append(f"{best} = {use('where')}({take}, {value.name}, {best})")
     generator.update.append(f"{winner} = {use('where')}({take}, {this}, {winner})")
-    generator.write(scope, (number, 0), target.kept, _Value(best, width, 0, value.dtype), "row", False, generator.final)
-    generator.write(scope, (number, 1), target.kept, _Value(winner, width, 0, ids), "row", False, generator.final)
+    generator.write(scope, (number, 0), target.kept, Value(best, width, 0, value.dtype), "row", False, generator.final)
+    generator.write(scope, (number, 1), target.kept, Value(winner, width, 0, ids), "row", False, generator.final)
 
 
-def _softmax(generator: Generator, number: int, target: Target, scope: _Scope) -> None:
+def _softmax(generator: Generator, number: int, target: Target, scope: Scope) -> None:
     """One online pass: with running maximum m, total l and sum z, a new score s rescales by exp(−|s − m|) on one side or the other."""
     score_node = target.output.expressions[0]
     use = generator.use
@@ -108,12 +109,10 @@ def _softmax(generator: Generator, number: int, target: Target, scope: _Scope) -
     lse = f"logsumexp{number}"
     generator.final.append(f"{lse} = {use('add')}({top}, {use('log')}({total}))")
     place = (number, 1 if target.output.reduce == "softmax" else 0)
-    generator.write(scope, place, score_axes, _Value(lse, width, 0, dtype), "row", False, generator.final)
+    generator.write(scope, place, score_axes, Value(lse, width, 0, dtype), "row", False, generator.final)
 
 
-def _weighted(
-    generator: Generator, number: int, target: Target, scope: _Scope, score_width: int, part: str, scale: str, total: str
-) -> None:
+def _weighted(generator: Generator, number: int, target: Target, scope: Scope, score_width: int, part: str, scale: str, total: str) -> None:
     """The weighted sum beside the softmax's total, rescaled with it."""
     use = generator.use
     value = _message(generator, target, scope)
@@ -127,7 +126,7 @@ def _weighted(
     generator.update.append(f"{z} = {use('add')}({use('multiply')}({z}, {fit(scale)}), {term})")
     generator.final.append(f"{z} = {use('divide')}({z}, {fit(total)})")
     generator.final += ["if begin == end:", f"    {z} = {generator.literal(value.dtype, 0, value.width)}()"]
-    generator.write(scope, (number, 0), target.kept, _Value(z, value.width, 0, value.dtype), "row", False, generator.final)
+    generator.write(scope, (number, 0), target.kept, Value(z, value.width, 0, value.dtype), "row", False, generator.final)
 
 
 REDUCERS: dict[str, Callable[..., Any]] = {

@@ -39,13 +39,13 @@ def _call(typingctx: Any, address: Any, args: Any, start: Any, stop: Any) -> Any
 
 
 @njit()
-def serial(address, args, bounds):  # type: ignore[no-untyped-def]
+def serial(address, args, bounds):
     """Rows bounds[0] … bounds[-1] in one go."""
     _call(address, args, bounds[0], bounds[len(bounds) - 1])
 
 
 @njit(parallel=True)
-def parallel(address, args, bounds):  # type: ignore[no-untyped-def]
+def parallel(address, args, bounds):
     """Every part bounds[p] … bounds[p + 1] by some thread; a row is in one part, so the result does not depend on which."""
     for part in prange(len(bounds) - 1):
         _call(address, args, bounds[part], bounds[part + 1])

@@ -76,7 +76,8 @@ def load(text: str) -> ModuleType:
                 file.write(text)
             os.replace(temporary, path)
         spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # Numba's cache finds a function's module by its name
         spec.loader.exec_module(module)

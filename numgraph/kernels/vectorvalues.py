@@ -189,7 +189,7 @@ def _libm_loop(module: Any, name: str, element: Any, operands: int) -> Any:
         return module.globals[title]
     pointer = element.as_pointer()
     loop = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] + [pointer] * (operands + 1)), title)
-    loop.linkage = "linkonce_odr"
+    loop.linkage = "internal"
     loop.attributes.add("noinline")
     builder = ir.IRBuilder(loop.append_basic_block("entry"))
     libm = cgutils.get_or_insert_function(module, ir.FunctionType(element, [element] * operands), symbol)

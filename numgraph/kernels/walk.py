@@ -24,7 +24,7 @@ REDUCES = ("sum", "mean", "max", "min", "prod")
 class Output:
     """One output of a walk.
 
-    reduce: sum, mean, max, min, prod, softmax (expressions: score, value), logsumexp (score) into node ``to``; or edge, stored for ``to = "e"``.
+    reduce: sum, mean, max, min, prod, softmax (expressions: score, value) or logsumexp (score) into node ``to``; or edge: stored, to "e".
     """
 
     expressions: tuple[Expr, ...]
@@ -36,7 +36,7 @@ class Output:
         return (*map(id, self.expressions), self.to, self.reduce)
 
     def results(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Feature shape and dtype of each array that the output makes: the value; for max and min the winning edge ids; for softmax logsumexp."""
+        """Feature shape and dtype of each array it makes: the value, and the winning edge ids of max and min, the logsumexp of softmax."""
         shape, dtype = self.expressions[-1].shape, self.expressions[-1].dtype
         if self.reduce in ("max", "min"):
             return [(shape, dtype), (shape, np.dtype(np.int64))]

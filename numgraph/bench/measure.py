@@ -1,0 +1,185 @@
+"""Time, memory and bandwidth. Pairs are measured alternately (A B A B …), so that what slows the machine for a while slows both."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+from numgraph.compiling import njit
+
+SHORTEST = 0.02
+"""Seconds that one sample takes at least: a faster function is called several times in a row for it."""
+
+PAUSE = 0.005
+"""Seconds of sleep before each sample. OpenMP's threads spin for some milliseconds when their work is done, on cores the next one needs."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Seconds a call, sample by sample, of numgraph and of a peer that ran right after it."""
+
+    ours: np.ndarray
+    theirs: np.ndarray
+
+    def facts(self) -> dict[str, Any]:
+        """Medians in milliseconds; ratio: the median of peer / numgraph over the pairs, and its quartiles."""
+        low, middle, high = np.percentile(self.theirs / self.ours, (25, 50, 75))
+        return {
+            "ms": 1e3 * float(np.median(self.theirs)),
+            "numgraph_ms": 1e3 * float(np.median(self.ours)),
+            "ratio": float(middle),
+            "ratio_quartiles": [float(low), float(high)],
+            "samples": len(self.ours),
+        }
+
+
+def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int, seconds: float) -> Pair:
+    """`repeats` pairs of samples, fewer (3 at least, if so many are asked for) where they would take longer than `seconds`.
+
+    Both are called once before, and that time also says how many calls make a sample.
+    """
+    functions = ours, theirs
+    calls = [max(1, int(SHORTEST / max(_warm(function), 1e-7))) for function in functions]
+    samples: list[list[float]] = [[], []]
+    start = time.perf_counter()
+    for pair in range(repeats):
+        if pair >= min(3, repeats) and time.perf_counter() - start > seconds:
+            break
+        for function, count, times in zip(functions, calls, samples):
+            time.sleep(PAUSE)
+            times.append(sample(function, count))
+    return Pair(np.array(samples[0]), np.array(samples[1]))
+
+
+def median_time(function: Callable[[], Any], repeats: int = 5, seconds: float = 10.0) -> float:
+    """Median seconds of a call, after a first one that is not counted."""
+    count = max(1, int(SHORTEST / max(_warm(function), 1e-7)))
+    times: list[float] = []
+    while len(times) < repeats and (not times or sum(times) * count < seconds):
+        times.append(sample(function, count))
+    return float(np.median(times))
+
+
+def _warm(function: Callable[[], Any]) -> float:
+    """One call that is not counted, then one whose seconds are returned."""
+    return sample(function, 1) and sample(function, 1)
+
+
+def sample(function: Callable[[], Any], calls: int = 1) -> float:
+    """Seconds a call."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - start) / calls
+
+
+def peak_memory(function: Callable[[], Any]) -> int | None:
+    """Bytes that the process's resident memory grew by at its highest during the call; None where the system does not tell (not Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak, see proc(5)
+        before = _status("VmRSS")
+        function()
+        return max(0, _status("VmHWM") - before)
+    except OSError:
+        return None
+
+
+def _status(name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
+
+
+def available_memory() -> int | None:
+    """Bytes that can be taken without swapping."""
+    with suppress(OSError):
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        return 1024 * int(found[1]) if found else None
+    return None
+
+
+# The roofs
+
+
+@njit(parallel=True, fastmath=True)
+def _sums(x, partial):
+    """Sum of each part of x: a thread reads one run of memory from its start to its end."""
+    size = len(x) // len(partial)
+    for part in numba.prange(len(partial)):
+        total = np.float32(0)
+        for i in range(part * size, (part + 1) * size):
+            total += x[i]
+        partial[part] = total
+
+
+def read_bandwidth(size: int = 1 << 30, repeats: int = 7) -> float:
+    """Bytes a second of a compiled parallel sum over a float32 array of `size` bytes: the best of some runs, so the roof, not the mean."""
+    x = np.ones(max(1, size // 4), np.float32)
+    partial = np.empty(numba.get_num_threads() * 8, np.float32)
+    _sums(x, partial)
+    return x.nbytes / min(sample(lambda: _sums(x, partial)) for _ in range(repeats))
+
+
+def product_rate(size: int = 2048, repeats: int = 5) -> float:
+    """Floating-point operations a second of NumPy's float32 matrix product: the compute roof that programs reach."""
+    a = np.ones((size, size), np.float32)
+    a @ a
+    return 2 * size**3 / min(sample(lambda: a @ a) for _ in range(repeats))
+
+
+# Threads
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_RUNTIMES = {  # library → (the names of its functions that set the number of threads)
+    "libgomp": ("omp_set_num_threads",),
+    "libiomp5": ("omp_set_num_threads",),
+    "libomp": ("omp_set_num_threads",),
+    "openblas": tuple(f"{before}openblas_set_num_threads{after}" for before in ("scipy_", "") for after in ("64_", "")),
+    "libmkl_rt": ("MKL_Set_Num_Threads",),
+}
+
+
+def runtimes() -> list[str]:
+    """Paths of the threading runtimes and BLAS libraries that are loaded now."""
+    with suppress(OSError):
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        paths = {line.split(maxsplit=5)[5] for line in lines if line.count("/")}
+        names = (*_RUNTIMES, "libtbb")
+        return sorted(path for path in paths if any(Path(path).name.startswith((name, f"lib{name}", f"libscipy_{name}")) for name in names))
+    return []
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """`count` threads for Numba and for every runtime that is loaded, whichever library uses it; all cores again afterwards."""
+    before = numba.get_num_threads()
+    _set_threads(count)
+    try:
+        yield
+    finally:
+        _set_threads(before)
+
+
+def _set_threads(count: int) -> None:
+    numba.set_num_threads(count)
+    for path in runtimes():
+        names = next((names for name, names in _RUNTIMES.items() if name in Path(path).name), ())
+        with suppress(OSError):
+            library = ctypes.CDLL(path)
+            for name in names:
+                if hasattr(library, name):
+                    getattr(library, name)(ctypes.c_int(count))
+                    break

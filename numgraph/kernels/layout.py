@@ -1,0 +1,92 @@
+"""The code generator's records: what a kernel depends on, what it outputs, what its argument block holds, its values and scopes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from numgraph.expr import Expr
+from numgraph.kernels.walk import Output
+
+LITERALS = (0, 1, -1, 2, 0.5)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a kernel's source depends on besides its expressions. rows: "v" walks in-edges, "u" out-edges. width: lanes a tile (0: scalars).
+
+    packed: the length D of the lane axis where several heads [heads, D] share a tile (0: one head a tile). A value per head is then a
+    vector of width / D lanes, ``spread`` over its D features, and a sum over D folds groups of lanes.
+    """
+
+    rows: str
+    ids: str
+    ordered: bool
+    width: int
+    masked: bool
+    tiled: bool
+    packed: int = 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """One output as the generator sees it: the value to reduce, the axes it is stored along, the axes it is summed over."""
+
+    output: Output
+    value: Expr
+    kept: tuple[int, ...]
+    summed: tuple[int, ...]
+    accumulate: bool
+
+
+@dataclass
+class Source:
+    """A kernel's text and what its argument block holds, slot by slot: ("size", axis), ("field", key), ("out", i), ("ids", name), …"""
+
+    text: str
+    slots: list[tuple[Any, ...]]
+
+
+def compute_name(dtype: np.dtype[Any]) -> str:
+    """The dtype that values are computed in: float16 in float32, small integers in int64."""
+    if dtype.kind == "f" or dtype.name == "bfloat16":
+        return "float64" if dtype.itemsize == 8 else "float32"
+    return {"bool": "bool", "int32": "int32"}.get(dtype.name, "int64")
+
+
+def storage_name(dtype: np.dtype[Any]) -> str:
+    """The dtype of arrays that kernels read and write: bool as uint8."""
+    return "uint8" if dtype.kind == "b" else compute_name(dtype)
+
+
+@dataclass
+class Value:
+    """A name in the kernel; ``width`` lanes, 0 for a scalar."""
+
+    name: str
+    width: int
+    level: int
+    dtype: str
+
+
+@dataclass
+class Scope:
+    """Where names are looked up: the kernel's loops, or a private loop of a reduction over features, which overrides some axes."""
+
+    index: dict[int, str]
+    lane: int | None
+    column: str
+    mask: str | None
+    parent: Scope | None = None
+    overridden: frozenset[int] = frozenset()
+    partial: bool = False
+    memo: dict[Any, Value] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    level: int = 0
+
+
+def identity_of(op: str, dtype: str) -> Any:
+    """What changes nothing in a sum or a maximum."""
+    return 0 if op == "sum" or dtype == "bool" else (-np.inf if dtype.startswith("float") else np.iinfo(dtype).min)
