@@ -46,10 +46,10 @@ class Pair:
 def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int, seconds: float) -> Pair:
     """`repeats` pairs of samples, fewer (3 at least, if so many are asked for) where they would take longer than `seconds`.
 
-    Both are called once before, and that time also says how many calls make a sample.
+    Both have run before, so that nothing compiles here. One more call of each, not counted, says how many calls make a sample.
     """
     functions = ours, theirs
-    calls = [max(1, int(SHORTEST / max(_warm(function), 1e-7))) for function in functions]
+    calls = [_calls(function) for function in functions]
     samples: list[list[float]] = [[], []]
     start = time.perf_counter()
     for pair in range(repeats):
@@ -62,17 +62,16 @@ def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int, 
 
 
 def median_time(function: Callable[[], Any], repeats: int = 5, seconds: float = 10.0) -> float:
-    """Median seconds of a call, after a first one that is not counted."""
-    count = max(1, int(SHORTEST / max(_warm(function), 1e-7)))
+    """Median seconds of a call that has run before; fewer than `repeats` samples where they would take longer than `seconds`."""
+    count = _calls(function)
     times: list[float] = []
     while len(times) < repeats and (not times or sum(times) * count < seconds):
         times.append(sample(function, count))
     return float(np.median(times))
 
 
-def _warm(function: Callable[[], Any]) -> float:
-    """One call that is not counted, then one whose seconds are returned."""
-    return sample(function, 1) and sample(function, 1)
+def _calls(function: Callable[[], Any]) -> int:
+    return max(1, int(SHORTEST / max(sample(function), 1e-7)))
 
 
 def sample(function: Callable[[], Any], calls: int = 1) -> float:
