@@ -288,9 +288,19 @@ def _simplify(name: str, nodes: tuple[Expr, ...]) -> Expr | None:
         return a
     if (name == "multiply" and first == 1) or (name == "add" and first == 0):
         return b
+    if name == "multiply" and a.op == "where" and value is not None and np.isfinite(value) and any(map(_is_zero, a.args[1:])):
+        return np.where(a.args[0], *[branch if _is_zero(branch) else branch * b for branch in a.args[1:]])  # type: ignore[return-value]
+    if name == "add" and a.op == b.op == "where" and a.args[0] is b.args[0]:
+        for first_half, second_half in ((a, b), (b, a)):
+            if _is_zero(first_half.args[2]) and _is_zero(second_half.args[1]):
+                return np.where(a.args[0], first_half.args[1], second_half.args[2])  # type: ignore[return-value]
     if name == "power" and value in (1, 2, 3, -1, 0.5):
         return {1: lambda: a, 2: lambda: np.square(a), 3: lambda: a * a * a, -1: lambda: 1 / a, 0.5: lambda: np.sqrt(a)}[value]()
     return None
+
+
+def _is_zero(node: Expr) -> bool:
+    return node.weak and constant_value(node) == 0
 
 
 def cast(node: Expr, dtype: np.dtype[Any]) -> Expr:
