@@ -9,8 +9,9 @@ import numpy as np
 
 from numgraph import errors
 from numgraph.graph import Graph
-from numgraph.message import apply_edges, log_sum_exp
+from numgraph.message import apply_edges, log_sum_exp, update_all
 from numgraph.ops.operands import check_feature_shapes, check_graph, rows_operand
+from numgraph.tape import record, unwrap
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
@@ -83,16 +84,26 @@ def edge_softmax(g: Graph, scores: Any, norm_by: str = "dst") -> Any:
 
 
 def softmax_over(g: Graph, scores: Any, norm_by: str) -> Any:
-    """The softmax of scores [num_edges, …] over in-edges ("dst") or out-edges ("src")."""
+    """The softmax of scores [num_edges, …] over in-edges ("dst") or out-edges ("src", which are the reversed graph's in-edges).
+
+    The backward needs the result only: ∂L/∂s_e = α_e · (g_e − c_v) with c_v = Σ α_e · g_e over the same edges.
+    """
+    if norm_by == "src":
+        g = g.reverse()
     stored = scores.dtype
     wide = np.dtype(np.float64) if stored.kind in "biu" else np.dtype(np.float32) if stored.itemsize == 2 else stored
     result = wide if stored.kind in "biu" else stored
-    e = {"s": scores}
-    if norm_by == "dst":
-        total = log_sum_exp(g, lambda e: e.s.astype(wide), "v", e=e)
-        return apply_edges(g, lambda v, e: np.exp(e.s.astype(wide) - v.total).astype(result), v={"total": total}, e=e)
-    total = log_sum_exp(g, lambda e: e.s.astype(wide), "u", e=e)
-    return apply_edges(g, lambda u, e: np.exp(e.s.astype(wide) - u.total).astype(result), u={"total": total}, e=e)
+    e = {"s": unwrap(scores)}
+    total = log_sum_exp(g, lambda e: e.s.astype(wide), "v", e=e)
+    alpha = apply_edges(g, lambda v, e: np.exp(e.s.astype(wide) - v.total).astype(result), v={"total": total}, e=e)
+
+    def vjp(grad: Any, inputs: Any, made: Any, needs: Any) -> list[Any]:
+        c = update_all(g, lambda e: e.a.astype(wide) * e.g, "sum", e={"a": made, "g": grad})
+        return [apply_edges(g, lambda v, e: e.a * (e.g - v.c), v={"c": c}, e={"a": made, "g": grad})]
+
+    side = "in-edges (CSC)" if norm_by == "dst" else "out-edges (CSR)"
+    lines = [f"∂e.s = α · (g_e − c)   SDDMM, after c = Σ α · g_e by one SpMM-shaped walk over the same {side}: nothing is reversed"]
+    return record("edge_softmax", [scores], alpha, vjp, lambda needs: lines)
 
 
 _ROWS = {"u": "num_src", "v": "num_dst", "e": "num_edges"}
