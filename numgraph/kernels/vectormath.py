@@ -5,7 +5,11 @@ same bits as the scalar. Each is a range reduction and a minimax polynomial (Rem
 the coefficients rounded one after the other, lowest first, with the later ones fitted again after each). No tables, no branches but for
 the rare arguments that go to the C library.
 
-Notation: n, m integers; ulp errors are the largest found against higher precision, over about 10⁷ arguments each.
+Largest errors found against long double, in ulp, over 10⁷ arguments each (erf: 10⁶); 0.09 more at most without an FMA instruction:
+
+        exp  expm1   log  log1p   sin   cos  tanh  arctan   erf
+float   1.57   1.53  0.88   1.46  1.51  1.53  1.16    1.18  1.20
+double  1.52   1.73  0.85   1.29  1.51  1.49  1.16    1.36  1.45
 """
 
 from __future__ import annotations
