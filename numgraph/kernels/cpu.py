@@ -14,9 +14,9 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from numgraph import threads
-from numgraph.expr import Expr, leaves_of
+from numgraph.expr import Expr, leaves_of, topological
 from numgraph.graph import Graph
-from numgraph.kernels import shells, sources
+from numgraph.kernels import reference, shells, sources
 from numgraph.kernels.axes import Axes, analyse
 from numgraph.kernels.codegen import Generator, expression_size
 from numgraph.kernels.layout import Layout, Target, compute_name, storage_name
@@ -53,6 +53,7 @@ class Plan:
     hoisted: list[tuple[tuple[str, str], Expr]]
     kernels: list[Kernel]
     results: list[list[tuple[tuple[int, ...], np.dtype[Any]]]]
+    empty: bool = False
 
 
 _plans: OrderedDict[Any, Plan] = OrderedDict()
@@ -89,6 +90,8 @@ def _adjacencies(graph: Graph, outputs: Sequence[Output]) -> list[tuple[Any, str
 
 
 def _make_plan(outputs: tuple[Output, ...], ids: str, ordered: dict[str, bool], dense: bool) -> Plan:
+    if any(0 in node.shape for output in outputs for node in topological(output.expressions)):
+        return Plan(outputs, [], [], [], empty=True)  # a feature axis of length 0: there are no vectors of no lanes
     low = [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs]
     walked = sides(outputs)
     hoisted: list[tuple[tuple[str, str], Expr]] = []
@@ -208,6 +211,8 @@ def _head(targets: Sequence[Target], axes: Axes, loops: set[int], lane: int | No
 
 
 def _run(graph: Graph, plan: Plan, fields: Arrays) -> list[Any]:
+    if plan.empty:
+        return reference.execute(graph, plan.outputs, fields)
     fields = dict(fields)
     for key, expression in plan.hoisted:
         fields[key] = _per_node(graph, key[0], expression, fields)
@@ -226,7 +231,7 @@ def _run(graph: Graph, plan: Plan, fields: Arrays) -> list[Any]:
             for place, (rows, shape, storage) in enumerate(made[number]):
                 if plan.outputs[number].reduce in ("max", "min") and place == 1:
                     storage = adjacency.indptr.dtype.name
-                allocate = np.zeros if target.accumulate or 0 in kernel.sizes.values() else np.empty
+                allocate = np.zeros if target.accumulate else np.empty
                 buffers[number, place] = allocate((rows, *shape), storage)
         _launch(kernel, adjacency, fields, buffers)
     finished = []
