@@ -90,7 +90,7 @@ def hoist(outputs: Sequence[Output], far: str, start: int) -> tuple[list[Output]
             return None
         if id(node) not in tops and all(user.reads == only and user.op not in ("broadcast",) for user in users.get(id(node), [])):
             return None
-        key = (far, f"per_node{start + len(found)}")
+        key = (far, f"\0per_node{start + len(found)}")  # no field of a caller has this name
         found[id(node)] = (key, node)
         return expr.field(far, key[1], node.shape, node.dtype)
 
