@@ -39,13 +39,14 @@ def _call(typingctx: Any, address: Any, args: Any, start: Any, stop: Any) -> Any
 
 
 @njit()
-def serial(address, args, bounds):
-    """Rows bounds[0] … bounds[-1] in one go."""
-    _call(address, args, bounds[0], bounds[len(bounds) - 1])
+def serial(address, args, ranges):
+    """Every range of rows, ranges[p, 0] … ranges[p, 1]."""
+    for part in range(len(ranges)):
+        _call(address, args, ranges[part, 0], ranges[part, 1])
 
 
 @njit(parallel=True)
-def parallel(address, args, bounds):
-    """Every part bounds[p] … bounds[p + 1] by some thread; a row is in one part, so the result does not depend on which."""
-    for part in prange(len(bounds) - 1):
-        _call(address, args, bounds[part], bounds[part + 1])
+def parallel(address, args, ranges):
+    """The same, each range by some thread; a row is in one range, so the result does not depend on which."""
+    for part in prange(len(ranges)):
+        _call(address, args, ranges[part, 0], ranges[part, 1])

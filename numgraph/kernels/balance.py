@@ -1,0 +1,99 @@
+"""Who computes which rows: groups of whole rows with equal work, and hubs, rows so long that they are cut into chunks.
+
+A hub's chunks are the rows of a small adjacency of their own, each with the hub's fields; their results are then combined in chunk order.
+Chunks depend on the graph alone, never on the number of threads, so neither do the result's bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+PARTS = 64
+"""Groups that the rows are cut into: several a thread, so that uneven rows even out."""
+HUB_EDGES = 16384
+"""A row with more edges is cut into chunks of this many (or of a 1024th of all edges, if that is more)."""
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A row with its edge positions cut into chunks: bounds [chunks + 1]."""
+
+    row: int
+    bounds: Any
+
+    @property
+    def counts(self) -> Any:
+        """Edges in each chunk."""
+        return np.diff(self.bounds)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """ranges [groups, 2]: first and last + 1 row of each group, hubs left out. edges: how many a row of them has on average."""
+
+    ranges: Any
+    hubs: tuple[Hub, ...]
+
+
+def parts_of(adjacency: Any) -> Parts:
+    """The division of an adjacency's rows. Asked for through ``adjacency.derived``, so made once."""
+    indptr, rows = adjacency.indptr, adjacency.num_rows
+    chunk = max(HUB_EDGES, adjacency.num_edges // 1024)
+    degrees = np.diff(indptr)
+    long = np.flatnonzero(degrees > chunk)
+    weights = np.where(degrees > chunk, 0, degrees) + 1
+    reached = np.concatenate([[0], np.cumsum(weights, dtype=np.int64)])
+    bounds = np.searchsorted(reached, np.linspace(0, reached[-1], PARTS + 1)[1:-1])
+    cuts = np.unique(np.concatenate([[0], bounds, long, long + 1, [rows]])).astype(np.int64)
+    ranges = np.stack([cuts[:-1], cuts[1:]], axis=1)
+    hubs = tuple(
+        Hub(int(row), np.append(np.arange(indptr[row], indptr[row + 1], chunk), indptr[row + 1]).astype(indptr.dtype)) for row in long
+    )
+    return Parts(np.ascontiguousarray(ranges[~np.isin(ranges[:, 0], long)]), hubs)
+
+
+def each_alone(count: int) -> Any:
+    """Ranges that give every one of ``count`` rows to a part of its own."""
+    return np.stack([np.arange(count), np.arange(1, count + 1)], axis=1)
+
+
+# How the chunks' results become the row's: (arrays [chunks, …] of the output, edges in each chunk) → arrays.
+
+
+def _mean(made: list[Any], counts: Any) -> tuple[Any, ...]:
+    share = (counts / counts.sum()).astype(made[0].dtype).reshape((-1,) + (1,) * (made[0].ndim - 1))
+    return (np.sum(made[0] * share, axis=0),)
+
+
+def _extreme(choose: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+    """The first chunk with the best value; NaN is the best, as in the kernel."""
+
+    def combine(made: list[Any], counts: Any) -> tuple[Any, ...]:
+        first = choose(made[0], axis=0)[None]
+        return tuple(np.take_along_axis(array, first, axis=0)[0] for array in made)
+
+    return combine
+
+
+def _softmax(made: list[Any], counts: Any) -> tuple[Any, ...]:
+    z, lse = made
+    with np.errstate(all="ignore"):
+        total = np.logaddexp.reduce(lse, axis=0)
+        weight = np.exp(lse - total)
+        weight = weight.reshape(weight.shape[:1] + (1,) * (z.ndim - weight.ndim) + weight.shape[1:])
+        return np.sum(np.where(weight == 0, 0, weight * z), axis=0), total
+
+
+COMBINE: dict[str, Callable[[list[Any], Any], tuple[Any, ...]]] = {
+    "sum": lambda made, counts: (np.sum(made[0], axis=0, dtype=made[0].dtype),),
+    "mean": _mean,
+    "prod": lambda made, counts: (np.prod(made[0], axis=0, dtype=made[0].dtype),),
+    "max": _extreme(np.argmax),
+    "min": _extreme(np.argmin),
+    "softmax": _softmax,
+    "logsumexp": lambda made, counts: (np.logaddexp.reduce(made[0], axis=0),),
+}

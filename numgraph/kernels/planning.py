@@ -1,0 +1,164 @@
+"""Planning a walk for the CPU: which kernels it takes, how their loops and lanes lie, and their compiled code."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from numgraph.expr import Expr, topological
+from numgraph.kernels import shells, sources
+from numgraph.kernels.axes import Axes, analyse
+from numgraph.kernels.codegen import Generator, expression_size
+from numgraph.kernels.layout import Layout, Target, compute_name
+from numgraph.kernels.lowering import hoist, lowered
+from numgraph.kernels.walk import Output, sides
+
+
+@dataclass
+class Kernel:
+    """A compiled body with the layout of its argument block."""
+
+    rows: str
+    address: int
+    text: str
+    slots: list[tuple[Any, ...]]
+    offsets: list[int]
+    words: int
+    sizes: dict[int, int]
+    targets: list[tuple[int, Target]]
+    features: int
+
+
+@dataclass
+class Plan:
+    """The kernels of a walk, the values computed per node before them, and the arrays that they make."""
+
+    outputs: tuple[Output, ...]
+    hoisted: list[tuple[tuple[str, str], Expr]]
+    kernels: list[Kernel]
+    results: list[list[tuple[tuple[int, ...], np.dtype[Any]]]]
+    empty: bool = False
+
+
+def make_plan(outputs: tuple[Output, ...], ids: str, ordered: dict[str, bool], dense: bool) -> Plan:
+    if any(0 in node.shape for output in outputs for node in topological(output.expressions)):
+        return Plan(outputs, [], [], [], empty=True)  # a feature axis of length 0: there are no vectors of no lanes
+    low = [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs]
+    walked = sides(outputs)
+    hoisted: list[tuple[tuple[str, str], Expr]] = []
+    kernels: list[Kernel] = []
+    for rows in sorted(set(walked)):
+        numbers = [i for i, side in enumerate(walked) if side == rows]
+        group = [low[i] for i in numbers]
+        if dense:
+            group, found = hoist(group, "u" if rows == "v" else "v", len(hoisted))
+            hoisted += found
+        kernels += _kernels(group, numbers, rows, ids, ordered[rows])
+    return Plan(outputs, hoisted, kernels, [output.results() for output in outputs])
+
+
+def _kernels(outputs: list[Output], numbers: list[int], rows: str, ids: str, ordered: bool) -> list[Kernel]:
+    roots = [expression for output in outputs for expression in output.expressions]
+    together = [(output.expressions[0], output.expressions[1]) for output in outputs if output.reduce == "softmax"]
+    axes = analyse(roots, together)
+    groups: list[list[tuple[int, Target]]] = []
+    for number, output in zip(numbers, outputs, strict=True):
+        target = _target(output, axes)
+        for group in groups:
+            if _compatible([*[t for _, t in group], target], axes):
+                group.append((number, target))
+                break
+        else:
+            groups.append([(number, target)])
+    return [_kernel(group, axes, rows, ids, ordered) for group in groups]
+
+
+def _target(output: Output, axes: Axes) -> Target:
+    """A sum over feature axes at the root need not be done edge by edge: it becomes axes that the output is summed over."""
+    value = output.expressions[-1]
+    kept = set(axes.of[id(value)])
+    if output.reduce == "softmax":
+        kept |= set(axes.of[id(output.expressions[0])])
+    if output.reduce in ("sum", "mean", "edge"):
+        while value.op in ("axes", "sum") or (value.op == "cast" and value.dtype.kind == value.args[0].dtype.kind == "f"):
+            value = value.args[0]
+    summed = set(axes.of[id(value)]) - kept
+    return Target(output, value, tuple(sorted(kept)), tuple(sorted(summed)), False)
+
+
+def _loops(targets: Sequence[Target]) -> set[int]:
+    return {axis for target in targets for axis in (*target.kept, *target.summed)}
+
+
+def _compatible(targets: Sequence[Target], axes: Axes) -> bool:
+    loops = _loops(targets)
+    if len(targets) > 1 and any(axes.size[axis] == 0 for axis in loops):
+        return False  # a loop without steps must not keep other outputs from their stores
+    return len(loops & axes.lanes) <= 1 and all(not t.summed or {*t.kept, *t.summed} == loops for t in targets)
+
+
+@functools.cache
+def register_bytes() -> int:
+    """Width of the host's vector registers."""
+    features = llvm.get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+
+
+def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, ordered: bool) -> Kernel:
+    targets = [target for _, target in group]
+    loops = _loops(targets)
+    lane, head, length, width = _tile(targets, axes, loops)
+    packed = axes.size[lane] if lane is not None and head is not None else 0
+    tiled = length > width
+    masked = length % max(width, 1) != 0
+    outer = [axis for axis in sorted(loops) if axis not in (lane, head)]
+    final = []
+    for number, target in group:
+        accumulate = bool(set(target.summed) & set(outer)) or (tiled and not packed and lane in target.summed)
+        final.append((number, Target(target.output, target.value, target.kept, target.summed, accumulate)))
+    layout = Layout(rows, ids, ordered, width, masked, tiled, packed)
+    source = Generator(axes, layout, [target for _, target in final], outer, lane, head).generate()
+    offsets, words = [], 0
+    for slot in source.slots:
+        offsets.append(words)
+        words += {"ids": 2, "field": 3, "out": 3}.get(slot[0], 1)
+    module = sources.load(source.text)
+    features = math.prod(axes.size[axis] for axis in loops | {axis for axis in (lane,) if axis is not None})
+    return Kernel(rows, shells.address_of(module.body), source.text, source.slots, offsets, words, axes.size, final, features)
+
+
+def _tile(targets: Sequence[Target], axes: Axes, loops: set[int]) -> tuple[int | None, int | None, int, int]:
+    """The axis in lanes, the head axis packed with it, their length together, and the lanes a tile."""
+    roots = [expression for target in targets for expression in target.output.expressions]
+    item = max(np.dtype(compute_name(root.dtype)).itemsize for root in roots)
+    folded = {axis for reduced in axes.reduced.values() for axis in reduced} & axes.lanes
+    lane = next(iter(loops & axes.lanes), None)
+    if lane is None and len(folded) == 1:
+        (lane,) = folded
+    head = _head(targets, axes, loops, lane, register_bytes() // item)
+    length = 0 if lane is None else axes.size[lane] * (1 if head is None else axes.size[head])
+    longest = max([length, *[axes.size[axis] for axis in folded]])
+    size = expression_size(targets, axes, lane)
+    registers = 8 if size <= 3 else 4 if size <= 16 else 2
+    width = min(1 << (longest - 1).bit_length(), registers * register_bytes() // item) if longest else 0
+    if lane not in loops and head is None and length > width:
+        return None, None, 0, width
+    return lane, head, length, width
+
+
+def _head(targets: Sequence[Target], axes: Axes, loops: set[int], lane: int | None, native: int) -> int | None:
+    """The axis to pack with a lane axis that is shorter than a register: the one before it, if nothing is summed over it and no field has
+    another axis after it."""
+    if lane is None or axes.size[lane] >= native or axes.size[lane] & (axes.size[lane] - 1) or axes.size[lane] < 2:
+        return None
+    heads = [axis for axis in sorted(loops) if axis < lane]
+    if not heads or any(heads[-1] in reduced for reduced in [*axes.reduced.values(), *[target.summed for target in targets]]):
+        return None
+    head = heads[-1]
+    return head if all(used[used.index(head) + 1 :] in ((), (lane,)) for used in axes.of.values() if head in used) else None
