@@ -28,7 +28,12 @@ _modules: dict[str, ModuleType] = {}
 def cache_root() -> Path:
     """Where the package keeps what it can make or fetch again: NUMGRAPH_CACHE_DIR, else numgraph under XDG_CACHE_HOME or ~/.cache."""
     given = os.environ.get("NUMGRAPH_CACHE_DIR")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numgraph"
+    if given:
+        return Path(given)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numgraph"
+    except RuntimeError:  # a user without a home, as containers have them: a folder that cannot be made
+        return Path(os.devnull) / "numgraph"
 
 
 def place() -> Path:
@@ -60,6 +65,28 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
+def _holds(path: Path, text: str) -> bool:
+    """Whether the file is there with this text: after a crash of the machine it may be there without."""
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _written(name: str, text: str) -> Path:
+    path = folder() / f"{name}.py"
+    if not _holds(path, text):
+        handle, temporary = tempfile.mkstemp(dir=folder(), suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    return path
+
+
 def load(text: str) -> ModuleType:
     """The module of a generated text; its ``body`` is compiled, from the disk cache if another process did so before."""
     name = "numgraph_kernel_" + hashlib.sha256(text.encode()).hexdigest()[:20]
@@ -69,17 +96,17 @@ def load(text: str) -> ModuleType:
     with _lock:
         if name in _modules:
             return _modules[name]
-        path = folder() / f"{name}.py"
-        if not path.exists():
-            handle, temporary = tempfile.mkstemp(dir=folder(), suffix=".tmp")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(temporary, path)
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # Numba's cache finds a function's module by its name
-        spec.loader.exec_module(module)
+        try:
+            path = _written(name, text)
+        except OSError:  # a full disk, or not even a temporary folder: this kernel is compiled by every process
+            module = sys.modules[name] = ModuleType(name)
+            exec(compile(text, f"<{name}>", "exec"), module.__dict__)
+        else:
+            spec = importlib.util.spec_from_file_location(name, path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module  # Numba's cache finds a function's module by its name
+            spec.loader.exec_module(module)
         _modules[name] = module
         return module
