@@ -55,7 +55,7 @@ Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 @dataclass(frozen=True)
 class Row:
     """operands: of F, name → (u, v or e, feature shape), all with gradients; numgraph, dgl, pyg: functions of the library's graph and the
-    operands by name; product: for SciPy, MKL and torch; forward, backward: of F, what a pass moves; goals: (peer, pass) → ratio to reach.
+    operands in order; product: for SciPy, MKL and torch; forward, backward: of F, what a pass moves; goals: (peer, pass) → ratio to reach.
     """
 
     name: str
@@ -74,10 +74,10 @@ class Row:
 def _dgl(name: str) -> Callable[..., Any]:
     """DGL's operator of that name."""
 
-    def run(graph: Any, **operands: Any) -> Any:
+    def run(graph: Any, *operands: Any) -> Any:
         import dgl.ops
 
-        return getattr(dgl.ops, name)(graph, *operands.values())
+        return getattr(dgl.ops, name)(graph, *operands)
 
     return run
 
@@ -234,9 +234,7 @@ ROWS = {
             "relu_sub_mul",
             "Σ relu(x_u − y_v) · w_e",
             lambda f: {"x": ("u", (f,)), "y": ("v", (f,)), "w": ("e", (1,))},
-            lambda g, x, y, w: update_all(
-                g, lambda u, v, e: np.maximum(u.x - v.y, 0) * e.w, "sum", u={"x": x}, v={"y": y}, e={"w": w}
-            ),
+            lambda g, x, y, w: update_all(g, lambda u, v, e: np.maximum(u.x - v.y, 0) * e.w, "sum", u={"x": x}, v={"y": y}, e={"w": w}),
             lambda f: Traffic(gathered=f, edges=1, rows=2 * f, flops=4 * f),
             # in-edges: x_u against y, g, for ∂y and ∂w; out-edges: y_v and g_v against x, for ∂x
             lambda f: Traffic(gathered=3 * f, edges=3, rows=5 * f, walks=2, flops=10 * f),
@@ -267,11 +265,11 @@ def numgraph_runs(row: Row, g: Graph, operands: Operands, seed: np.ndarray) -> R
     def both() -> list[Any]:
         with Tape() as tape:
             watched = {name: tape.watch(array) for name, array in operands.items()}
-            z = row.numgraph(g, **watched)
+            z = row.numgraph(g, *watched.values())
             loss = _starting_from(z, seed)
         return [z.data, *tape.gradient(loss, list(watched.values()))]
 
-    return Runs(lambda: [row.numgraph(g, **operands)], both)
+    return Runs(lambda: [row.numgraph(g, *operands.values())], both)
 
 
 def _starting_from(z: Any, gradient: np.ndarray) -> Any:

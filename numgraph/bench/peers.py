@@ -170,10 +170,10 @@ class _Tensors(Peer):
         g = torch.from_numpy(seed)
 
         def both() -> list[Any]:
-            z = function(graph, **watched)
+            z = function(graph, *watched.values())
             return [z, *torch.autograd.grad(z, list(watched.values()), g)]
 
-        return Runs(lambda: [function(graph, **plain)], both)
+        return Runs(lambda: [function(graph, *plain.values())], both)
 
     def array(self, result: Any) -> np.ndarray:
         return result.detach().numpy()
@@ -217,7 +217,9 @@ class PyG(_Tensors):
     def prepare(self, g: Graph) -> Any:
         """64-bit ids, which PyG's gather and scatter take."""
         src, dst = (self.torch.from_numpy(np.array(ids, np.int64)) for ids in (g.src, g.dst))
-        return SimpleNamespace(src=src, dst=dst, num_nodes=g.num_nodes, scatter=self.geometric.utils.scatter, edges=self.torch.stack([src, dst]))
+        return SimpleNamespace(
+            src=src, dst=dst, num_nodes=g.num_nodes, scatter=self.geometric.utils.scatter, edges=self.torch.stack([src, dst])
+        )
 
 
 PEERS: dict[str, type[Peer]] = {kind.name: kind for kind in (SciPy, MKL, TorchCSR, DGL, PyG)}

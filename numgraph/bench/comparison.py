@@ -1,0 +1,99 @@
+"""The suite of kernels: every row of the table, forward, and forward with backward, beside every peer that has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from numgraph.bench import graphs
+from numgraph.bench.kernels import HEADS, ROWS, Row, Traffic, make_operands, numgraph_runs, output_gradient
+from numgraph.bench.peers import Operands, Peer, Runs
+from numgraph.bench.report import kernel_header, kernel_line
+from numgraph.bench.session import Session, against, difference
+from numgraph.graph import Graph
+
+PASSES = ("forward", "both")
+
+
+def run(session: Session) -> list[dict[str, Any]]:
+    """One result a row, F and pass; see ``_result``."""
+    request = session.request
+    rows = session.chosen(ROWS)
+    if not rows:
+        return []
+    g = graphs.rmat(request.nodes_log2, request.edges, request.seed, request.edge_order)
+    held = {name: peer.prepare(g) for name, peer in session.peers.items()}
+    session.say(f"\nkernels: R-MAT, {g.num_nodes:,} nodes, {g.num_edges:,} edges in {request.edge_order} order, float32")
+    session.say(kernel_header(session.peers))
+    results = []
+    for row in rows:
+        for features in _features(row, request.features):
+            for result in _measure(session, row, g, features, held):
+                session.say(kernel_line(result, session.peers))
+                results.append(result)
+    return results
+
+
+def _features(row: Row, asked: Any) -> tuple[int, ...]:
+    """A row by heads takes the multiples of 8 among the asked ones; a row whose width is the heads themselves has no other."""
+    if asked is None or row.features == (HEADS,):
+        return row.features
+    by_head = any(HEADS in shape for _, shape in row.operands(16 * HEADS).values())
+    return tuple(f for f in asked if not by_head or f % HEADS == 0)
+
+
+def _measure(session: Session, row: Row, g: Graph, features: int, held: Mapping[str, Any]) -> list[dict[str, Any]]:
+    operands = make_operands(row, g, features, session.request.seed)
+    seed = output_gradient(g, row.numgraph(g, *operands.values()))
+    ours = numgraph_runs(row, g, operands, seed)
+    peers = {}
+    for name, peer in session.peers.items():
+        if getattr(row, peer.formulation) is not None:
+            theirs = peer.runs(row, held[name], operands, seed)
+            peers[name] = theirs, _agree(row, peer, operands, ours, theirs)
+    return [_result(session, row, g, features, kind, ours, peers) for kind in PASSES]
+
+
+def _agree(row: Row, peer: Peer, operands: Operands, ours: Runs, theirs: Runs) -> dict[str, float]:
+    """Largest difference by pass. It is also what warms both up."""
+    gaps = {}
+    for kind in PASSES:
+        mine, other = getattr(ours, kind), getattr(theirs, kind)
+        if other is not None:
+            a, b = [np.asarray(result) for result in mine()], [peer.array(result) for result in other()]
+            gaps[kind] = difference(f"{row.name}, {kind}", peer.name, a, b)
+    return gaps
+
+
+def _result(
+    session: Session, row: Row, g: Graph, features: int, kind: str, ours: Runs, peers: Mapping[str, tuple[Runs, Mapping[str, float]]]
+) -> dict[str, Any]:
+    """Times in milliseconds, medians. Shares are of the measured read bandwidth: of all bytes (Traffic), and of nnz · F · 4 alone."""
+    mine = getattr(ours, kind)
+    mine()
+    compared: dict[str, Any] = {}
+    for name, (theirs, gaps) in peers.items():
+        other = getattr(theirs, kind)
+        if other is None:
+            continue
+        facts = session.pair(mine, other).facts()
+        compared[name] = facts | {"difference": gaps[kind]} | against(facts["ratio"], row.goals.get((name, kind)))
+    ms = [one["numgraph_ms"] for one in compared.values()]
+    seconds = float(np.median(ms)) / 1e3 if ms else session.alone(mine)
+    traffic: Traffic = row.forward(features) if kind == "forward" else row.forward(features) + row.backward(features)
+    moved = traffic.bytes(g, session.request.edge_order == "destination")
+    return {
+        "row": row.name,
+        "formula": row.formula,
+        "features": features,
+        "pass": kind,
+        "numgraph_ms": 1e3 * seconds,
+        "edges_per_second": g.num_edges / seconds,
+        "bytes": moved,
+        "bandwidth_share": moved / seconds / session.bandwidth,
+        "gathered_share": 4 * g.num_edges * traffic.gathered / seconds / session.bandwidth,
+        "flops": traffic.flops * g.num_edges,
+        "peers": compared,
+    }

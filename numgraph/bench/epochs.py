@@ -1,0 +1,164 @@
+"""The suite of epochs: whole training steps (forward, cross entropy, backward, Adam) beside DGL's and PyG's layers.
+
+Everybody starts from numgraph's initial parameters and trains on the same graph, which has its self loops already. Without dropout the
+losses of the first steps must agree; then the time is taken with the row's dropout. Where a library has several formulations of a
+model, its fastest is timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from numgraph import data, nn, optim
+from numgraph.bench import graphs, measure
+from numgraph.bench.report import epoch_header, epoch_line
+from numgraph.bench.session import Request, Session, against, difference
+from numgraph.bench.torchmodels import FORMULATIONS
+from numgraph.dense import cross_entropy
+from numgraph.graph import Graph
+from numgraph.nn.graphs import with_self_loops
+from numgraph.tape import Tape
+
+LR, WEIGHT_DECAY = 0.01, 5e-4
+CHECKED_STEPS = 3
+
+Step = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt: a graph with self loops, features [nodes, F] as arrays and as numgraph reads them, labels and trained nodes."""
+
+    graph: Graph
+    features: np.ndarray
+    read: Any  # the features, or a SciPy sparse matrix of them
+    labels: np.ndarray
+    mask: np.ndarray
+    classes: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model on a task. hidden: width, of one head for gat; goals: peer → ratio to reach."""
+
+    name: str
+    title: str
+    task: Callable[[Request], Task]
+    model: str
+    hidden: int
+    heads: int = 1
+    out_heads: int = 1
+    dropout: float = 0.0
+    goals: Mapping[str, float] = field(default_factory=dict)
+
+
+def _cora(request: Request, sparse: bool = True) -> Task:
+    """Peers read the features as a dense array, as their examples do; numgraph as its `train` does, sparse (1.3 % are not 0)."""
+    dataset = data.load("cora", request.data_dir)
+    read = dataset.sparse_features if sparse else dataset.features
+    graph, _ = with_self_loops(dataset.graph)
+    return Task(graphs.built(graph), dataset.features, read, dataset.labels, dataset.train_mask, dataset.num_classes)
+
+
+def _cora_dense(request: Request) -> Task:
+    return _cora(request, sparse=False)
+
+
+def _rmat(request: Request) -> Task:
+    """128 random features and 40 random classes; every node is trained on."""
+    graph, _ = with_self_loops(graphs.rmat(request.nodes_log2, request.edges, request.seed, request.edge_order))
+    rng = np.random.default_rng(request.seed)
+    features = rng.standard_normal((graph.num_nodes, 128), np.float32)
+    labels = rng.integers(0, 40, graph.num_nodes)
+    return Task(graphs.built(graph), features, features, labels, np.ones(graph.num_nodes, bool), 40)
+
+
+ROWS = {
+    row.name: row
+    for row in (
+        Row("cora_gcn", "Cora, GCN 16, dropout 0.5", _cora, "gcn", 16, dropout=0.5, goals={"pyg": 3}),
+        Row("cora_gcn_dense", "the same, dense features for all", _cora_dense, "gcn", 16, dropout=0.5),
+        Row("cora_gcn_plain", "Cora, GCN 16, no dropout", _cora, "gcn", 16, goals={"pyg": 3}),
+        Row("cora_gat", "Cora, GAT 8×8 + 8 heads, dropout 0.6", _cora, "gat", 8, 8, 8, dropout=0.6, goals={"dgl": 3}),
+        Row("cora_gat_plain", "the same, no dropout", _cora, "gat", 8, 8, 8, goals={"dgl": 3}),
+        Row("rmat_gcn", "R-MAT, GCN 128 → 128 → 40", _rmat, "gcn", 128, goals={"dgl": 2}),
+        Row("rmat_gat", "R-MAT, GAT 128 → 8×16 → 40", _rmat, "gat", 16, 8, 1, goals={"dgl": 6}),
+    )
+}
+
+
+def run(session: Session) -> list[dict[str, Any]]:
+    """One result a row: median milliseconds an epoch, ratios, and the largest difference of the first steps' losses."""
+    rows = session.chosen(ROWS)
+    if not rows:
+        return []
+    session.say("\nepochs: forward, cross entropy, backward, Adam")
+    session.say(epoch_header(session.peers))
+    results = []
+    for row in rows:
+        try:
+            task = row.task(session.request)
+        except (OSError, ImportError) as error:
+            session.note(f"{row.name} is left out: {error}")
+            continue
+        result = _measure(session, row, task)
+        session.say(epoch_line(result, session.peers))
+        results.append(result)
+    return results
+
+
+def _measure(session: Session, row: Row, task: Task) -> dict[str, Any]:
+    step = _numgraph_step(row, task, 0.0)
+    losses = [step() for _ in range(CHECKED_STEPS)]
+    ours = _numgraph_step(row, task, row.dropout)
+    ours()
+    compared: dict[str, Any] = {}
+    for name in session.peers:
+        found = _fastest(name, row, task, losses)
+        if found is not None:
+            formulation, theirs, gap = found
+            facts = session.pair(ours, theirs).facts()
+            compared[name] = facts | {"difference": gap, "formulation": formulation} | against(facts["ratio"], row.goals.get(name))
+    ms = [one["numgraph_ms"] for one in compared.values()]
+    milliseconds = float(np.median(ms)) if ms else 1e3 * session.alone(ours)
+    return {"row": row.name, "title": row.title, "numgraph_ms": milliseconds, "losses": losses, "peers": compared}
+
+
+def _fastest(peer: str, row: Row, task: Task, losses: list[float]) -> tuple[str, Step, float] | None:
+    """Name, step and difference in loss of the peer's fastest formulation; None if it has no such model. All of them must agree."""
+    best: tuple[float, str, Step, float] | None = None
+    start = _model(row, task, row.dropout).state_dict()
+    for formulation, make in FORMULATIONS.get((peer, row.model), {}).items():
+        checked = make(row, task, 0.0, start, LR, WEIGHT_DECAY)
+        theirs = [checked() for _ in range(CHECKED_STEPS)]
+        gap = difference(row.name, f"{peer} ({formulation})", [np.array(losses)], [np.array(theirs)])
+        step = make(row, task, row.dropout, start, LR, WEIGHT_DECAY)
+        step()
+        seconds = measure.median_time(step, 3, 1.0)
+        if best is None or seconds < best[0]:
+            best = seconds, formulation, step, gap
+    return best and best[1:]
+
+
+def _model(row: Row, task: Task, dropout: float) -> Any:
+    widths = task.features.shape[1], row.hidden, task.classes
+    if row.model == "gcn":
+        return nn.GCN(*widths, dropout=dropout, rng=0)
+    return nn.GAT(*widths, heads=row.heads, out_heads=row.out_heads, dropout=dropout, rng=0)
+
+
+def _numgraph_step(row: Row, task: Task, dropout: float) -> Step:
+    model = _model(row, task, dropout)
+    optimizer = optim.Adam(model.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
+
+    def step() -> float:
+        with Tape() as tape:
+            loss = cross_entropy(model(task.graph, task.read), task.labels, task.mask)
+        optimizer.step(tape.gradient(loss, optimizer.parameters))
+        return float(loss)
+
+    return step

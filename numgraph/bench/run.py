@@ -1,0 +1,64 @@
+"""One run: peers, machine, roofs, then the suites that were asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from numgraph.bench import comparison, epochs, locality, measure, scaling
+from numgraph.bench.epochs import ROWS as EPOCHS
+from numgraph.bench.kernels import ROWS as KERNELS
+from numgraph.bench.machine import describe, machine
+from numgraph.bench.peers import load
+from numgraph.bench.session import Request, Session
+from numgraph.errors import unknown
+
+SUITES: dict[str, Callable[[Session], list[dict[str, Any]]]] = {
+    "kernels": comparison.run,
+    "epochs": epochs.run,
+    "scaling": scaling.run,
+    "locality": locality.run,
+}
+
+
+def bench(request: Request, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Measure, telling `say` line by line; the results as plain data, ready for JSON.
+
+    Keys: request, machine, bandwidth (bytes a second), product_rate (operations a second), peers (name → version),
+    left_out (name → why), notes, and a list of results for each suite.
+
+    Raises ValueError for an unknown suite, row or peer, and Disagreement where a peer's numbers differ.
+    """
+    for suite in request.suites:
+        if suite not in SUITES:
+            raise unknown("bench", "suite", suite, (*SUITES, "all"))
+    for row in request.rows or ():
+        if row not in KERNELS and row not in EPOCHS:
+            raise unknown("bench", "row", row, (*KERNELS, *EPOCHS))
+    peers, left_out = load(request.peers)
+    count = request.threads or measure.cores()
+    with measure.threads(count):
+        bandwidth, product_rate = measure.read_bandwidth(request.bandwidth_bytes), measure.product_rate()
+        versions = {name: peer.version() for name, peer in peers.items()}
+        session = Session(request, peers, bandwidth, say)
+        facts = machine()
+        say(describe(facts))
+        say(f"{count} threads; sequential read {bandwidth / 1e9:.1f} GB/s; float32 matrix product {product_rate / 1e9:.0f} GFLOP/s")
+        say(f"peers: {', '.join(f'{name} {version}' for name, version in versions.items()) or 'none'}")
+        for name, reason in left_out.items():
+            say(f"left out: {name}: {reason}")
+        if facts["load_average"] and facts["load_average"][0] > 0.5:
+            session.note(f"load average {facts['load_average'][0]:.1f} at the start: others compute here, times mean little")
+        results = {suite: SUITES[suite](session) for suite in request.suites}
+    return {
+        "request": dataclasses.asdict(request),
+        "machine": machine() | {"load_average_at_start": facts["load_average"]},
+        "threads": count,
+        "bandwidth": bandwidth,
+        "product_rate": product_rate,
+        "peers": versions,
+        "left_out": left_out,
+        "notes": session.notes,
+        **results,
+    }

@@ -1,0 +1,89 @@
+"""What was asked for, what is here, and what every suite does alike: check that results agree, then measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from numgraph.bench import measure
+from numgraph.bench.peers import PEERS, Peer
+
+TOLERANCE = 1e-4
+"""Largest difference of two results, relative to the largest number in them: float32 sums over hubs, in two orders."""
+
+
+class Disagreement(Exception):
+    """numgraph and a peer computed different numbers: a time would mean nothing."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The command line's options. ``rows`` and ``features`` None: all rows, each with its own features."""
+
+    suites: Sequence[str] = ("kernels", "epochs")
+    rows: Sequence[str] | None = None
+    features: Sequence[int] | None = None
+    nodes_log2: int = 17
+    edges: int = 2_000_000
+    edge_order: str = "random"
+    peers: Sequence[str] = tuple(PEERS)
+    repeats: int = 9
+    seconds: float = 10.0
+    threads: int | None = None
+    max_edges: int = 10_000_000
+    bandwidth_bytes: int = 1 << 30
+    data_dir: str | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass
+class Session:
+    """A run: the request, the peers that were found, the measured roofs, and where lines for people go."""
+
+    request: Request
+    peers: Mapping[str, Peer]
+    bandwidth: float  # bytes a second
+    say: Callable[[str], None] = print
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Something that the reader of the results must know: printed now, kept in the JSON."""
+        self.notes.append(text)
+        self.say(f"note: {text}")
+
+    def chosen(self, table: Mapping[str, Any]) -> list[Any]:
+        """The suite's rows that were asked for, in the table's order."""
+        rows = self.request.rows
+        return [row for name, row in table.items() if rows is None or name in rows]
+
+    def pair(self, ours: Callable[[], Any], theirs: Callable[[], Any]) -> measure.Pair:
+        return measure.alternate(ours, theirs, self.request.repeats, self.request.seconds)
+
+    def alone(self, function: Callable[[], Any]) -> float:
+        return measure.median_time(function, self.request.repeats, self.request.seconds)
+
+
+def difference(what: str, peer: str, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
+    """The largest difference of two lists of results, each relative to its largest number (1 at least); too large is an error.
+
+    Rows of a max that have no in-edges are ±inf in DGL's result and 0 here: a peer's infinite values are not compared where ours are 0.
+    """
+    worst = 0.0
+    for position, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        b = b.reshape(a.shape)
+        compared = np.where(np.isinf(b) & (a == 0), 0, b)
+        scale = max(1.0, float(np.abs(a).max(initial=0)))
+        worst = max(worst, gap := float(np.abs(a - compared).max(initial=0)) / scale)
+        if not gap <= TOLERANCE:
+            result = "the result" if position == 0 else f"gradient {position}"
+            raise Disagreement(f"bench: {what}: {result} differs from {peer}'s by {gap:.1e} of the largest number; at most {TOLERANCE:g}")
+    return worst
+
+
+def against(ratio: float, goal: float | None) -> dict[str, Any]:
+    """The goal beside a measured ratio, where the row has one."""
+    return {} if goal is None else {"goal": goal, "met": ratio >= goal}
