@@ -1,0 +1,72 @@
+"""The suite of locality: what ``g.reorder`` brings, and after how many kernels it has paid for itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from numgraph.bench import graphs, measure
+from numgraph.bench.kernels import ROWS, make_operands
+from numgraph.bench.session import Request, Session, difference
+from numgraph.graph import Graph
+from numgraph.transforms import ORDERS
+
+FEATURES = 64
+
+GRAPHS: dict[str, Callable[[Request], Graph]] = {
+    "rmat": lambda request: graphs.shuffled(graphs.rmat(request.nodes_log2, request.edges, request.seed), request.seed),
+    "grid": lambda request: graphs.grid(math.isqrt(2**request.nodes_log2), request.seed),
+}
+"""Nodes numbered at random: a graph with hubs and without locality, and one where neighbours could all be near."""
+
+
+def run(session: Session) -> list[dict[str, Any]]:
+    """copy_u_sum, forward, on each graph in each order, beside the random one; ratio: random / reordered."""
+    session.say("\nlocality: copy_u_sum, forward, after g.reorder(method) of a graph with random node numbers")
+    session.say(f"{'graph':<8}{'method':<10}{'F':>5}{'reorder ms':>12}{'random ms':>11}{'ms':>9}{'ratio':>20}{'pays after':>16}")
+    row, results = ROWS["copy_u_sum"], []
+    for name, make in GRAPHS.items():
+        g = make(session.request)
+        for method in ORDERS:
+            g.reorder(method)  # compiles
+            reorder_seconds = measure.sample(lambda method=method: g.reorder(method))
+            reordered, permutation = g.reorder(method)
+            graphs.built(reordered)
+            for features in session.request.features or (FEATURES,):
+                (x,) = make_operands(row, g, features).values()
+                moved = x[permutation]
+                gap = difference(f"{name} by {method}", "the random order", [row.numgraph(reordered, moved)], [row.numgraph(g, x)[permutation]])
+                pair = session.pair(lambda: row.numgraph(reordered, moved), lambda: row.numgraph(g, x))  # noqa: B023 (called here)
+                facts = pair.facts()
+                saved = float(np.median(pair.theirs - pair.ours))
+                result = {
+                    "graph": name,
+                    "nodes": g.num_nodes,
+                    "edges": g.num_edges,
+                    "method": method,
+                    "features": features,
+                    "reorder_seconds": reorder_seconds,
+                    "random_ms": facts["ms"],
+                    "ms": facts["numgraph_ms"],
+                    "ratio": facts["ratio"],
+                    "ratio_quartiles": facts["ratio_quartiles"],
+                    "pays_after_calls": reorder_seconds / saved if saved > 0 else None,
+                    "difference": gap,
+                }
+                results.append(result)
+                session.say(_line(result))
+    return results
+
+
+def _line(result: dict[str, Any]) -> str:
+    low, high = result["ratio_quartiles"]
+    calls = result["pays_after_calls"]
+    pays = "never" if calls is None else f"{math.ceil(calls):,} calls"
+    ratio = f"{result['ratio']:.2f} [{low:.2f}–{high:.2f}]"
+    return (
+        f"{result['graph']:<8}{result['method']:<10}{result['features']:>5}{1e3 * result['reorder_seconds']:>12.1f}"
+        f"{result['random_ms']:>11.2f}{result['ms']:>9.2f}{ratio:>20}{pays:>16}"
+    )
