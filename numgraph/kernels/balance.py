@@ -72,28 +72,38 @@ def _mean(made: list[Any], counts: Any) -> tuple[Any, ...]:
 def _extreme(choose: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
     """The first chunk with the best value; NaN is the best, as in the kernel."""
 
-    def combine(made: list[Any], counts: Any) -> tuple[Any, ...]:
+    def chosen(made: list[Any], counts: Any) -> tuple[Any, ...]:
         first = choose(made[0], axis=0)[None]
         return tuple(np.take_along_axis(array, first, axis=0)[0] for array in made)
 
-    return combine
+    return chosen
 
 
 def _softmax(made: list[Any], counts: Any) -> tuple[Any, ...]:
     z, lse = made
-    with np.errstate(all="ignore"):
-        total = np.logaddexp.reduce(lse, axis=0)
-        weight = np.exp(lse - total)
-        weight = weight.reshape(weight.shape[:1] + (1,) * (z.ndim - weight.ndim) + weight.shape[1:])
-        return np.sum(np.where(weight == 0, 0, weight * z), axis=0), total
+    total = np.logaddexp.reduce(lse, axis=0)
+    shape = lse.shape[:1] + (1,) * (z.ndim - lse.ndim) + lse.shape[1:]
+    weight, masked = np.exp(lse - total).reshape(shape), np.isneginf(lse).reshape(shape)  # z of a masked chunk is 0 / 0
+    masked = masked & ~np.isneginf(total).reshape(shape[1:])
+    return np.sum(np.where(masked, 0, weight * z), axis=0), total
+
+
+def _silent(combine: Callable[[list[Any], Any], tuple[Any, ...]]) -> Callable[[list[Any], Any], tuple[Any, ...]]:
+    """Without NumPy's warnings of NaN and infinity: kernels give none."""
+
+    def silent(made: list[Any], counts: Any) -> tuple[Any, ...]:
+        with np.errstate(all="ignore"):
+            return combine(made, counts)
+
+    return silent
 
 
 COMBINE: dict[str, Callable[[list[Any], Any], tuple[Any, ...]]] = {
-    "sum": lambda made, counts: (np.sum(made[0], axis=0, dtype=made[0].dtype),),
-    "mean": _mean,
-    "prod": lambda made, counts: (np.prod(made[0], axis=0, dtype=made[0].dtype),),
+    "sum": _silent(lambda made, counts: (np.sum(made[0], axis=0, dtype=made[0].dtype),)),
+    "mean": _silent(_mean),
+    "prod": _silent(lambda made, counts: (np.prod(made[0], axis=0, dtype=made[0].dtype),)),
     "max": _extreme(np.argmax),
     "min": _extreme(np.argmin),
-    "softmax": _softmax,
-    "logsumexp": lambda made, counts: (np.logaddexp.reduce(made[0], axis=0),),
+    "softmax": _silent(_softmax),
+    "logsumexp": _silent(lambda made, counts: (np.logaddexp.reduce(made[0], axis=0),)),
 }
