@@ -51,12 +51,12 @@ def gradients(roots: Sequence[Expr], seeds: Sequence[Expr | None], wrt: Sequence
     order = expr.topological(roots)
     active: set[int] = {id(leaf) for leaf in wrt}
     for node in order:
-        if node.dtype.kind == "f" and any(id(arg) in active for arg in node.args):
+        if expr.is_float(node.dtype) and any(id(arg) in active for arg in node.args):
             active.add(id(node))
     adjoints: dict[int, Expr] = {}
 
     def accumulate(node: Expr, value: Any) -> None:
-        if value is None or id(node) not in active or node.dtype.kind != "f":
+        if value is None or id(node) not in active or not expr.is_float(node.dtype):
             return
         value = expr.unbroadcast(expr.broadcast_to(expr.lift(value), np.broadcast_shapes(expr.lift(value).shape, node.shape)), node.shape)
         known = adjoints.get(id(node))

@@ -171,6 +171,11 @@ def _number(node: Expr) -> Any:
     return int(node.attrs[1]) if node.dtype.kind in "iu" else float(node.attrs[1])
 
 
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether values of a dtype have derivatives: float16, float32, float64, and bfloat16 (a NumPy void kind)."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
 def check_dtype(op: str, name: str, dtype: np.dtype[Any]) -> None:
     """Refuse what has no message arithmetic: object, complex, strings, dates, long double."""
     storage = dtype.name == "bfloat16"
@@ -281,7 +286,7 @@ def _simplify(name: str, nodes: tuple[Expr, ...]) -> Expr | None:
     a, b = nodes
     value = constant_value(b) if b.weak else None
     first = constant_value(a) if a.weak else None
-    floating = (a if b.weak else b).dtype.kind == "f"
+    floating = is_float((a if b.weak else b).dtype)
     if not floating:
         return None
     if (name == "multiply" and value == 1) or (name == "divide" and value == 1) or (name in ("add", "subtract") and value == 0):

@@ -40,7 +40,7 @@ def update_all(
     if reduce not in REDUCES:
         raise errors.unknown("update_all", "reduce", reduce, REDUCES)
     (root,), fields = _trace("update_all", g, (message,), u, v, e)
-    if reduce == "mean" and root.dtype.kind != "f":
+    if reduce == "mean" and not expr.is_float(root.dtype):
         root = root.astype(np.float64)
     elif reduce in ("sum", "prod") and root.dtype.kind in "biu":
         root = root.astype(np.int64)
@@ -69,7 +69,7 @@ def attend(
     """
     (s, phi), fields = _trace("attend", g, (score, value), u, v, e)
     dtype = np.result_type(s.dtype, phi.dtype)
-    dtype = dtype if dtype.kind == "f" else np.dtype(np.float64)
+    dtype = dtype if expr.is_float(dtype) else np.dtype(np.float64)
     expr.broadcast_shapes("attend (score · value)", (s, phi))
     return propagate("attend", g, (Output((s.astype(dtype), phi.astype(dtype)), "v", "softmax"),), fields)[0]
 
@@ -77,7 +77,7 @@ def attend(
 def log_sum_exp(g: Graph, score: Callable[..., Any], to: str, *, e: FieldArrays) -> Any:
     """log Σ exp(s_e) over the in-edges of every v (to="v") or the out-edges of every u (to="u"); −inf for rows without edges."""
     (s,), fields = _trace("edge_softmax", g, (score,), None, None, e)
-    return propagate("logsumexp", g, (Output((s if s.dtype.kind == "f" else s.astype(np.float64),), to, "logsumexp"),), fields)[0]
+    return propagate("logsumexp", g, (Output((s if expr.is_float(s.dtype) else s.astype(np.float64),), to, "logsumexp"),), fields)[0]
 
 
 def _trace(

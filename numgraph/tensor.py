@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from numgraph.errors import bad_type, bad_value
+from numgraph.expr import is_float
 
 _RULES: dict[Any, Callable[..., Any]] = {}
 
@@ -187,10 +188,6 @@ class Parameter(Tensor):
 def unwrap(x: Any) -> Any:
     """A Tensor's array; anything else as it is."""
     return x.data if isinstance(x, Tensor) else x
-
-
-def is_float(dtype: Any) -> bool:
-    return dtype.kind == "f" or (dtype.kind == "V" and dtype.name == "bfloat16")
 
 
 def check_float(op: str, x: Tensor) -> None:

@@ -60,7 +60,7 @@ def test_attention_and_softmax(hub_graph, monkeypatch, shape):
     x, y = rng.standard_normal((2, NODES, *shape))
 
     def attention(x, y):
-        score = lambda u, v: np.tanh(u.x + v.y).sum(-1, keepdims=True)  # noqa: E731
+        score = lambda u, v: np.tanh(u.x + v.y).sum(-1, keepdims=True)
         return ng.attend(hub_graph, score, lambda u: u.x, u={"x": x}, v={"y": y})
 
     for compiled, expected in zip(*both(monkeypatch, attention, [x, y]), strict=True):

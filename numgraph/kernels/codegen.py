@@ -21,7 +21,19 @@ import numpy as np
 from numgraph.expr import Expr, constant_value, topological
 from numgraph.kernels import arithmetic, lanes
 from numgraph.kernels.axes import Axes
-from numgraph.kernels.layout import LITERALS, Layout, Scope, Source, Target, Value, compute_name, identity_of, storage_name
+from numgraph.kernels.layout import (
+    HALVES,
+    LITERALS,
+    Layout,
+    Scope,
+    Source,
+    Target,
+    Value,
+    compute_name,
+    identity_of,
+    memory_name,
+    storage_name,
+)
 
 _OVERFLOWING = ("add", "subtract", "multiply", "negative", "absolute", "power")
 
@@ -207,7 +219,7 @@ class Generator:
         if width:
             level = max(level, self.tile_level)
         storage = storage_name(node.dtype)
-        array = self.array(("field", node.attrs), storage, "x")
+        array = self.array(("field", node.attrs), memory_name(storage), "x")
         place = f"{array}, {self.position(node.attrs[0])}, {self.flat(scope, axes)}"
         if self.head is not None and self.lane in axes and self.head not in axes:
             pattern = self.define("pattern", f"lanes.pattern({self.width // self.layout.packed})")
@@ -215,11 +227,14 @@ class Generator:
             text = f"{pattern}({load}({place}))"
         else:
             text = self.loaded(place, width, scope)
-        value = self.assign(scope, text, level, width, storage)
-        if storage != compute_name(node.dtype):
-            caster = self.define("as_bool", 'lanes.cast("bool")')
-            value = self.assign(scope, f"{caster}({value.name})", level, width, "bool")
-        return value
+        if storage in HALVES:
+            text = self.converted(f"widen_{storage}", f'lanes.widen("{storage}")', text)
+        elif storage == "uint8":
+            text = self.converted("as_bool", 'lanes.cast("bool")', text)
+        return self.assign(scope, text, level, width, compute_name(node.dtype))
+
+    def converted(self, name: str, maker: str, text: str) -> str:
+        return f"{self.define(name, maker)}({text})"
 
     def mask(self, scope: Scope, width: int) -> str | None:
         """The name of the mask for values of a width, None where every lane is in use."""
@@ -379,12 +394,13 @@ class Generator:
     def write(self, scope: Scope, number: Any, kept: Sequence[int], value: Value, row: str, accumulate: bool, into: list[str]) -> None:
         """Lines that store (or add to) a value at (row, kept axes)."""
         width = self.width_of(kept, scope)
-        dtype = "uint8" if value.dtype == "bool" else value.dtype
-        place = f"{self.array(('out', number), dtype, 'out')}, {row}, {self.flat(scope, kept)}"
+        stored = self.targets[number[0]].stored[number[1]]
+        place = f"{self.array(('out', number), memory_name(stored), 'out')}, {row}, {self.flat(scope, kept)}"
         name = self.widened(value.name, value.width, width)
-        if value.dtype == "bool":
-            caster = self.define("as_uint8", 'lanes.cast("uint8")')
-            name = f"{caster}({name})"
+        if stored in HALVES:
+            name = self.converted(f"narrow_{stored}", f'lanes.narrow("{stored}")', name)
+        elif stored != value.dtype:
+            name = self.converted(f"as_{stored}", f'lanes.cast("{stored}")', name)
         if accumulate:
             name = f"{self.use('add')}({self.loaded(place, width, scope)}, {name})"
         mask = self.mask(scope, width)

@@ -15,7 +15,7 @@ from numgraph.expr import Expr, leaves_of
 from numgraph.graph import Graph
 from numgraph.kernels import reference, shells
 from numgraph.kernels.balance import COMBINE, Hub, each_alone, parts_of
-from numgraph.kernels.layout import storage_name
+from numgraph.kernels.layout import compute_name, memory_name, storage_name
 from numgraph.kernels.lowering import retarget
 from numgraph.kernels.planning import Kernel, Plan, make_plan
 from numgraph.kernels.walk import Arrays, Output, rows_of, sides
@@ -38,13 +38,14 @@ def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any
     ids = walked[0][0].indptr.dtype.name
     orders = tuple((rows, adjacency.ordered) for adjacency, rows in walked)
     dense = graph.num_edges > graph.num_src + graph.num_dst
-    key = (tuple(output.key for output in outputs), ids, orders, dense)
+    wide = any(adjacency.derived("parts", parts_of).hubs for adjacency, _ in walked)
+    key = (tuple(output.key for output in outputs), ids, orders, dense, wide)
     with _lock:
         plan = _plans.get(key)
         if plan is not None:
             _plans.move_to_end(key)
     if plan is None:
-        plan = make_plan(outputs, ids, dict(orders), dense)
+        plan = make_plan(outputs, ids, dict(orders), dense, wide)
         with _lock:
             _plans[key] = plan
             while len(_plans) > _PLAN_LIMIT:
@@ -62,33 +63,26 @@ def _run(graph: Graph, plan: Plan, fields: Arrays) -> list[Any]:
     fields = dict(fields)
     for key, expression in plan.hoisted:
         fields[key] = _per_node(graph, key[0], expression, fields)
-    made: list[list[Any]] = []
-    for output, results in zip(plan.outputs, plan.results, strict=True):
-        rows = rows_of(graph, output.to)
-        arrays = []
-        for place, (shape, dtype) in enumerate(results):
-            storage = "int64" if output.reduce in ("max", "min") and place == 1 else storage_name(dtype)
-            arrays.append((rows, shape, storage))
-        made.append(arrays)
-    buffers: dict[tuple[int, int], Any] = {}
+    buffers: Buffers = {}
     for kernel in plan.kernels:
         adjacency = graph.in_edges if kernel.rows == "v" else graph.out_edges
         for number, target in kernel.targets:
-            for place, (rows, shape, storage) in enumerate(made[number]):
-                if plan.outputs[number].reduce in ("max", "min") and place == 1:
-                    storage = adjacency.indptr.dtype.name
+            rows = rows_of(graph, target.output.to)
+            for place, (shape, _) in enumerate(plan.results[number]):
                 allocate = np.zeros if target.accumulate else np.empty
-                buffers[number, place] = allocate((rows, *shape), storage)
+                buffers[number, place] = allocate((rows, *shape), memory_name(target.stored[place]))
         _launch(kernel, adjacency, fields, buffers)
-    finished = []
-    for number, (output, results) in enumerate(zip(plan.outputs, plan.results, strict=True)):
-        for place, (_, dtype) in enumerate(results):
-            array = buffers[number, place]
-            winners = output.reduce in ("max", "min") and place == 1
-            if dtype.kind == "b":
-                array = array.view(np.bool_)
-            finished.append(array if winners or array.dtype == dtype else array.astype(dtype))
-    return finished
+    return [_finished(buffers[key], plan.outputs[key[0]], *key, plan.results) for key in sorted(buffers)]
+
+
+def _finished(array: Any, output: Output, number: int, place: int, results: Any) -> Any:
+    """A buffer in the dtype of its result; winners stay in the dtype of the edge ids."""
+    dtype = results[number][place][1]
+    if output.reduce in ("max", "min") and place == 1:
+        return array
+    if array.dtype.name in ("uint8", "uint16"):
+        return array.view(dtype)
+    return array if array.dtype == dtype else array.astype(dtype)
 
 
 def _per_node(graph: Graph, target: str, expression: Expr, fields: Arrays) -> Any:
@@ -177,10 +171,12 @@ def _rows(array: Any) -> Any:
 def _operand(array: Any, shared: bool) -> Any:
     """A field as [rows, features] with contiguous features, in a dtype that kernels read; a copy only where the input needs one."""
     array = np.asarray(array)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     storage = storage_name(array.dtype)
-    if array.dtype.kind == "b":
-        array = array.view(np.uint8)
-    elif array.dtype.name != storage or not array.dtype.isnative:
+    if memory_name(storage) != compute_name(array.dtype):
+        array = array.view(memory_name(storage))
+    elif array.dtype.name != storage:
         array = array.astype(storage)
     if shared:
         array = array[None]

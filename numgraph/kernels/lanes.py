@@ -17,13 +17,14 @@ from numba.core import cgutils, config
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
-I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 _LLVM = {
     types.float32: ir.FloatType(),
     types.float64: ir.DoubleType(),
     types.int32: I32,
     types.int64: I64,
     types.uint8: I8,
+    types.uint16: I16,
     types.boolean: I1,
 }
 DTYPES = {
@@ -32,6 +33,7 @@ DTYPES = {
     "int32": types.int32,
     "int64": types.int64,
     "uint8": types.uint8,
+    "uint16": types.uint16,
     "bool": types.boolean,
 }
 CONTRACT = ("contract",)
@@ -352,6 +354,51 @@ def cast(dtype: str) -> Any:
         return like(value, target)(value), codegen
 
     return convert
+
+
+def _shaped(x: Any, element: Any) -> Any:
+    """The type of x with another element."""
+    return ir.VectorType(element, x.type.count) if isinstance(x.type, ir.VectorType) else element
+
+
+@functools.cache
+def widen(storage: str) -> Any:
+    """widen("float16" or "bfloat16")(bits): the float32 of 16 stored bits, exactly."""
+
+    @intrinsic
+    def widened(typingctx: Any, bits: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            (x,) = values
+            if storage == "float16":
+                return builder.fpext(builder.bitcast(x, _shaped(x, ir.HalfType())), _shaped(x, ir.FloatType()))
+            high = builder.shl(builder.zext(x, _shaped(x, I32)), fill(_shaped(x, I32), 16))
+            return builder.bitcast(high, _shaped(x, ir.FloatType()))
+
+        return like(bits, types.float32)(bits), codegen
+
+    return widened
+
+
+@functools.cache
+def narrow(storage: str) -> Any:
+    """narrow("float16" or "bfloat16")(value): the 16 bits of a float32, rounded to nearest even; NaN stays NaN."""
+
+    @intrinsic
+    def narrowed(typingctx: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            (x,) = values
+            if storage == "float16":
+                return builder.bitcast(builder.fptrunc(x, _shaped(x, ir.HalfType())), _shaped(x, I16))
+            wide = _shaped(x, I32)
+            bits = builder.bitcast(x, wide)
+            odd = builder.and_(builder.lshr(bits, fill(wide, 16)), fill(wide, 1))
+            rounded = builder.add(bits, builder.add(odd, fill(wide, 0x7FFF)))
+            kept = builder.select(builder.fcmp_unordered("uno", x, x), builder.or_(bits, fill(wide, 0x400000)), rounded)
+            return builder.trunc(builder.lshr(kept, fill(wide, 16)), _shaped(x, I16))
+
+        return like(value, types.uint16)(value), codegen
+
+    return narrowed
 
 
 @functools.cache

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.expr import Expr
+from numgraph.expr import Expr, is_float
 from numgraph.kernels.walk import Output
 
+HALVES = ("float16", "bfloat16")
 LITERALS = (0, 1, -1, 2, 0.5)
 
 
@@ -32,13 +33,17 @@ class Layout:
 
 @dataclass(frozen=True)
 class Target:
-    """One output as the generator sees it: the value to reduce, the axes it is stored along, the axes it is summed over."""
+    """One output as the generator sees it: the value to reduce, the axes it is stored along, the axes it is summed over.
+
+    accumulate: its array is added to, not written once. stored: storage of each of its arrays.
+    """
 
     output: Output
     value: Expr
     kept: tuple[int, ...]
     summed: tuple[int, ...]
-    accumulate: bool
+    accumulate: bool = False
+    stored: tuple[str, ...] = ()
 
 
 @dataclass
@@ -51,14 +56,21 @@ class Source:
 
 def compute_name(dtype: np.dtype[Any]) -> str:
     """The dtype that values are computed in: float16 in float32, small integers in int64."""
-    if dtype.kind == "f" or dtype.name == "bfloat16":
+    if is_float(dtype):
         return "float64" if dtype.itemsize == 8 else "float32"
     return {"bool": "bool", "int32": "int32"}.get(dtype.name, "int64")
 
 
 def storage_name(dtype: np.dtype[Any]) -> str:
-    """The dtype of arrays that kernels read and write: bool as uint8."""
+    """The dtype of arrays that kernels read and write: bool as uint8, float16 and bfloat16 as themselves."""
+    if dtype.name in HALVES:
+        return dtype.name
     return "uint8" if dtype.kind == "b" else compute_name(dtype)
+
+
+def memory_name(storage: str) -> str:
+    """The dtype of a storage's memory: the 16-bit floats are the bits that lanes.widen and lanes.narrow convert."""
+    return "uint16" if storage in HALVES else storage
 
 
 @dataclass

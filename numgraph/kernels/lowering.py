@@ -64,7 +64,7 @@ def lowered(roots: Sequence[Expr]) -> list[Expr]:
         row = elementary.TABLE.get(node.op)
         if row is None or row.lower is None:
             return None
-        made = row.lower(*[arg if arg.weak else expr.cast(arg, node.dtype) if node.dtype.kind == "f" else arg for arg in args])
+        made = row.lower(*[arg if arg.weak else expr.cast(arg, node.dtype) if expr.is_float(node.dtype) else arg for arg in args])
         return expr.broadcast_to(expr.cast(lowered([made])[0], node.dtype), node.shape)
 
     return rebuilt(roots, change)

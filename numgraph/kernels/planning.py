@@ -11,11 +11,11 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from numgraph.expr import Expr, topological
+from numgraph.expr import Expr, is_float, topological
 from numgraph.kernels import shells, sources
 from numgraph.kernels.axes import Axes, analyse
 from numgraph.kernels.codegen import Generator, expression_size
-from numgraph.kernels.layout import Layout, Target, compute_name
+from numgraph.kernels.layout import HALVES, Layout, Target, compute_name, storage_name
 from numgraph.kernels.lowering import hoist, lowered
 from numgraph.kernels.walk import Output, sides
 
@@ -46,7 +46,7 @@ class Plan:
     empty: bool = False
 
 
-def make_plan(outputs: tuple[Output, ...], ids: str, ordered: dict[str, bool], dense: bool) -> Plan:
+def make_plan(outputs: tuple[Output, ...], ids: str, ordered: dict[str, bool], dense: bool, wide: bool) -> Plan:
     if any(0 in node.shape for output in outputs for node in topological(output.expressions)):
         return Plan(outputs, [], [], [], empty=True)  # a feature axis of length 0: there are no vectors of no lanes
     low = [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs]
@@ -59,11 +59,11 @@ def make_plan(outputs: tuple[Output, ...], ids: str, ordered: dict[str, bool], d
         if dense:
             group, found = hoist(group, "u" if rows == "v" else "v", len(hoisted))
             hoisted += found
-        kernels += _kernels(group, numbers, rows, ids, ordered[rows])
+        kernels += _kernels(group, numbers, rows, ids, ordered[rows], wide)
     return Plan(outputs, hoisted, kernels, [output.results() for output in outputs])
 
 
-def _kernels(outputs: list[Output], numbers: list[int], rows: str, ids: str, ordered: bool) -> list[Kernel]:
+def _kernels(outputs: list[Output], numbers: list[int], rows: str, ids: str, ordered: bool, wide: bool) -> list[Kernel]:
     roots = [expression for output in outputs for expression in output.expressions]
     together = [(output.expressions[0], output.expressions[1]) for output in outputs if output.reduce == "softmax"]
     axes = analyse(roots, together)
@@ -76,7 +76,7 @@ def _kernels(outputs: list[Output], numbers: list[int], rows: str, ids: str, ord
                 break
         else:
             groups.append([(number, target)])
-    return [_kernel(group, axes, rows, ids, ordered) for group in groups]
+    return [_kernel(group, axes, rows, ids, ordered, wide) for group in groups]
 
 
 def _target(output: Output, axes: Axes) -> Target:
@@ -86,10 +86,10 @@ def _target(output: Output, axes: Axes) -> Target:
     if output.reduce == "softmax":
         kept |= set(axes.of[id(output.expressions[0])])
     if output.reduce in ("sum", "mean", "edge"):
-        while value.op in ("axes", "sum") or (value.op == "cast" and value.dtype.kind == value.args[0].dtype.kind == "f"):
+        while value.op in ("axes", "sum") or (value.op == "cast" and is_float(value.dtype) and is_float(value.args[0].dtype)):
             value = value.args[0]
     summed = set(axes.of[id(value)]) - kept
-    return Target(output, value, tuple(sorted(kept)), tuple(sorted(summed)), False)
+    return Target(output, value, tuple(sorted(kept)), tuple(sorted(summed)))
 
 
 def _loops(targets: Sequence[Target]) -> set[int]:
@@ -110,7 +110,7 @@ def register_bytes() -> int:
     return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
 
 
-def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, ordered: bool) -> Kernel:
+def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, ordered: bool, wide: bool) -> Kernel:
     targets = [target for _, target in group]
     loops = _loops(targets)
     lane, head, length, width = _tile(targets, axes, loops)
@@ -121,7 +121,8 @@ def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, or
     final = []
     for number, target in group:
         accumulate = bool(set(target.summed) & set(outer)) or (tiled and not packed and lane in target.summed)
-        final.append((number, Target(target.output, target.value, target.kept, target.summed, accumulate)))
+        stored = _stored(target.output, ids, wide or accumulate)
+        final.append((number, Target(target.output, target.value, target.kept, target.summed, accumulate, stored)))
     layout = Layout(rows, ids, ordered, width, masked, tiled, packed)
     source = Generator(axes, layout, [target for _, target in final], outer, lane, head).generate()
     offsets, words = [], 0
@@ -131,6 +132,12 @@ def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, or
     module = sources.load(source.text)
     features = math.prod(axes.size[axis] for axis in loops | {axis for axis in (lane,) if axis is not None})
     return Kernel(rows, shells.address_of(module.body), source.text, source.slots, offsets, words, axes.size, final, features)
+
+
+def _stored(output: Output, ids: str, wide: bool) -> tuple[str, ...]:
+    """The storage of an output's arrays: winners are edge ids; where parts are added up later, 16-bit floats are not rounded before."""
+    names = [compute_name(dtype) if wide and dtype.name in HALVES else storage_name(dtype) for _, dtype in output.results()]
+    return (names[0], ids) if output.reduce in ("max", "min") else tuple(names)
 
 
 def _tile(targets: Sequence[Target], axes: Axes, loops: set[int]) -> tuple[int | None, int | None, int, int]:

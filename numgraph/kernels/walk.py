@@ -40,9 +40,12 @@ class Output:
         shape, dtype = self.expressions[-1].shape, self.expressions[-1].dtype
         if self.reduce in ("max", "min"):
             return [(shape, dtype), (shape, np.dtype(np.int64))]
+        wide = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        if self.reduce == "logsumexp":
+            return [(shape, wide)]
         if self.reduce == "softmax":
             score = self.expressions[0]
-            return [(np.broadcast_shapes(score.shape, shape), dtype), (score.shape, dtype)]
+            return [(np.broadcast_shapes(score.shape, shape), dtype), (score.shape, wide)]
         return [(shape, dtype)]
 
 

@@ -1,0 +1,106 @@
+"""float16 and bfloat16 are storage: arithmetic and accumulation in float32, one rounding at the end."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import numgraph as ng
+from numgraph.kernels import balance
+
+DTYPES = [np.float16, ml_dtypes.bfloat16]
+NODES, EDGES = 30, 200
+
+
+def graph() -> ng.Graph:
+    rng = np.random.default_rng(0)
+    return ng.Graph(rng.integers(0, NODES, EDGES), rng.integers(0, NODES - 1, EDGES), NODES)
+
+
+def close(made, expected, dtype):
+    """Equal up to one rounding to dtype, and what float32's order of additions may change."""
+    assert made.dtype == np.dtype(dtype)
+    spacing = {2: 2.0**-10, 1: 2.0**-7}[1 if dtype is ml_dtypes.bfloat16 else 2]
+    np.testing.assert_allclose(made.astype(np.float64), expected, rtol=spacing, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float16", "bfloat16"])
+@pytest.mark.parametrize("shape", [(), (5,), (40,), (8, 8)])
+def test_sum_forward_and_gradients(dtype, shape):
+    rng = np.random.default_rng(1)
+    g = graph()
+    x = rng.standard_normal((NODES, *shape)).astype(dtype)
+    w = rng.standard_normal((EDGES, *shape)).astype(dtype)
+    with ng.Tape() as tape:
+        xs, ws = tape.watch(x), tape.watch(w)
+        z = ng.update_all(g, lambda u, e: u.x * e.w, "sum", u={"x": xs}, e={"w": ws})
+        loss = z.astype(np.float32).sum()
+    dx, dw = tape.gradient(loss, [xs, ws])
+    wide_x, wide_w = x.astype(np.float64), w.astype(np.float64)
+    total, back = np.zeros((NODES, *shape)), np.zeros((NODES, *shape))
+    np.add.at(total, g.dst, wide_x[g.src] * wide_w)
+    np.add.at(back, g.src, wide_w)
+    close(z.data, total, dtype)
+    close(dx, back, dtype)
+    np.testing.assert_array_equal(dw, x[g.src])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float16", "bfloat16"])
+def test_accumulation_is_wide(dtype, monkeypatch):
+    """4096 ones and 0.25 at the end: float16 would stop at 2048, bfloat16 at 256; in hubs' chunks too."""
+    x = np.ones((4097, 3), dtype)
+    x[-1] = 0.25
+    for chunk in (balance.HUB_EDGES, 1000):
+        monkeypatch.setattr(balance, "HUB_EDGES", chunk)
+        g = ng.Graph(np.arange(4097), np.zeros(4097, int), num_src=4097, num_dst=1)
+        z = ng.update_all(g, lambda u: u.x, "sum", u={"x": x})
+        np.testing.assert_array_equal(z, np.full((1, 3), 4096.25, np.float32).astype(dtype))
+        x16 = np.full((4097, 3), 30.0, dtype)
+        cancel = np.where(np.arange(4097)[:, None] % 2 == 0, x16, -x16).astype(dtype)
+        np.testing.assert_array_equal(
+            ng.update_all(g, lambda u: u.x * 500, "sum", u={"x": cancel}), np.full((1, 3), 15000, np.float32).astype(dtype)
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float16", "bfloat16"])
+def test_special_values_round_trip(dtype):
+    """A message that copies changes no bits: NaN, infinities, zeros with their signs, subnormals, the largest number."""
+    bits = np.concatenate([np.arange(0, 2**16, 37), [0x7C00, 0xFC00, 0x7F80, 0xFF80, 0x8000, 0x0001, 0x7BFF, 0x7F7F]]).astype(np.uint16)
+    values = bits.view(dtype)
+    g = ng.Graph(np.arange(len(values)), np.arange(len(values)))
+    made = ng.apply_edges(g, lambda u: u.x, u={"x": values})
+    nan = np.isnan(values.astype(np.float32))
+    np.testing.assert_array_equal(made.view(np.uint16)[~nan], bits[~nan])
+    assert np.isnan(made.astype(np.float32)[nan]).all()
+
+
+def test_rounding_is_to_nearest_even():
+    wide = np.float32([1 + 2**-9, 1 + 3 * 2**-9, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 3.4e38, -3.4e38])
+    g = ng.Graph(np.arange(len(wide)), np.arange(len(wide)))
+    for dtype in DTYPES:
+        with np.errstate(over="ignore"):
+            expected = wide.astype(dtype)
+        made = ng.apply_edges(g, lambda u, dtype=dtype: u.x.astype(dtype), u={"x": wide})
+        np.testing.assert_array_equal(made.view(np.uint16), expected.view(np.uint16))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float16", "bfloat16"])
+def test_attention_and_max(dtype):
+    rng = np.random.default_rng(2)
+    g = graph()
+    x = rng.standard_normal((NODES, 4, 8)).astype(dtype)
+    s = rng.standard_normal((EDGES, 4, 1)).astype(dtype)
+    z = ng.attend(g, lambda e: e.s, lambda u: u.x, u={"x": x}, e={"s": s})
+    wide, scores = x.astype(np.float64), s.astype(np.float64)
+    expected = np.zeros((NODES, 4, 8))
+    top = np.full((NODES, 4, 8), -np.inf)
+    for v in range(NODES):
+        edges = np.flatnonzero(g.dst == v)
+        if len(edges):
+            weights = np.exp(scores[edges])
+            expected[v] = (weights * wide[g.src[edges]]).sum(0) / weights.sum(0)
+            top[v] = wide[g.src[edges]].max(0)
+    close(z, expected, dtype)
+    best = ng.update_all(g, lambda u: u.x, "max", u={"x": x}).astype(np.float64)
+    np.testing.assert_array_equal(best, np.where(np.isinf(top), 0, top))
