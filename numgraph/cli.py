@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _MODELS = ("gcn", "sage", "gat", "gin")
 _DATASETS = ("digits", "karate", "cora", "citeseer", "pubmed")
+_SUITES = ("kernels", "epochs", "scaling", "locality")
+_PEERS = ("scipy", "mkl", "torch", "dgl", "pyg")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -72,6 +74,14 @@ def _number(kind: type, low: float, high: float, *, open_high: bool = False) -> 
     return parse
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_positive(name) for name in _names(text))
+
+
 _INF = float("inf")
 _positive, _natural = _number(int, 1, 10**9), _number(int, 0, 2**32 - 1)
 _rate, _share = _number(float, 0, _INF, open_high=True), _number(float, 0, 1, open_high=True)
@@ -96,7 +106,7 @@ def _add_model_options(command: argparse.ArgumentParser, dataset: str) -> None:
     )
     command.add_argument("--model", choices=_MODELS, default="gcn", help="default gcn")
     command.add_argument(
-        "--hidden", type=_positive, metavar="N", help="features of a hidden layer, of one head for gat (default 16, gat 8)"
+        "--hidden", type=_positive, metavar="N", help="features of a hidden layer, of one head for gat (default 16, gat 8, gin 64)"
     )
     command.add_argument("--layers", type=_positive, metavar="N", help="default 2")
     command.add_argument("--heads", type=_positive, metavar="N", help="of gat's hidden layers (default 8)")
@@ -140,12 +150,28 @@ def _add_explain(commands: Any) -> None:
 
 
 def _add_bench(commands: Any) -> None:
-    command = commands.add_parser("bench", help="time kernels against SciPy on a random graph")
-    command.add_argument("--nodes", type=_number(int, 2, 2**31 - 1), default=100_000, metavar="N", help="default 100000")
-    command.add_argument("--edges", type=_positive, default=1_000_000, metavar="N", help="default 1000000")
-    command.add_argument("--features", type=_positive, default=64, metavar="N", help="default 64")
-    command.add_argument("--repeats", type=_positive, default=9, metavar="N", help="default 9; the median is printed")
-    command.add_argument("--json", action="store_true", help="print one JSON line last, on stdout; the table goes to stderr")
+    command = commands.add_parser(
+        "bench",
+        help="time kernels and training epochs beside SciPy, MKL, torch, DGL and PyG",
+        description="Time kernels and training epochs beside the peers that are installed, alternately, after a check that the results "
+        "agree. A ratio above 1 means that numgraph is faster. By default a few minutes.",
+    )
+    command.add_argument("--suite", type=_names, default=("kernels", "epochs"), metavar="S,…", help=f"{', '.join(_SUITES)} or all")
+    command.add_argument("--rows", type=_names, metavar="R,…", help="rows of the tables, for example copy_u_sum,gat,cora_gcn (default all)")
+    command.add_argument("--features", type=_counts, metavar="F,…", help="widths of the kernels (default: each row's own)")
+    command.add_argument("--nodes-log2", type=_number(int, 1, 30), default=17, metavar="N", help="2^N nodes of the R-MAT graph (default 17)")
+    command.add_argument("--edges", type=_positive, default=2_000_000, metavar="N", help="its edges (default 2000000)")
+    command.add_argument("--edge-order", choices=("random", "destination"), default="random", help="of its edge ids (default random)")
+    command.add_argument("--max-edges", type=_positive, default=10_000_000, metavar="N", help="largest of the scaling series (default 10^7)")
+    command.add_argument("--peers", type=_names, metavar="P,…", help=f"{', '.join(_PEERS)}, or none (default all that are installed)")
+    command.add_argument("--repeats", type=_positive, default=9, metavar="N", help="pairs of samples at most (default 9)")
+    command.add_argument("--seconds", type=_rate, default=10.0, metavar="X", help="about the longest for one comparison (default 10)")
+    command.add_argument("--threads", type=_positive, metavar="N", help="of numgraph and of the peers (default: all cores)")
+    command.add_argument("--seed", type=_natural, default=0, metavar="N", help="of the graph and the operands (default 0)")
+    command.add_argument("--data-dir", metavar="DIR", help="DIR/planetoid has Cora's files, for the epochs")
+    command.add_argument("--device", choices=("cpu",), default="cpu", help="cpu")
+    command.add_argument("--json", metavar="FILE", help="write everything that was measured")
+    command.add_argument("--plot", metavar="DIR", help="draw a roofline and the ratios into DIR")
     command.set_defaults(run=_bench)
 
 
@@ -161,13 +187,24 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from numgraph.timing import table, time_kernels
+    from numgraph.bench import Disagreement, Request, bench
+    from numgraph.bench.report import check_targets, summary, write_json
 
-    rows = time_kernels(options.nodes, options.edges, options.features, options.repeats)
-    print(table(rows), file=sys.stderr if options.json else sys.stdout)
-    if options.json:
-        sizes = {name: getattr(options, name) for name in ("nodes", "edges", "features", "repeats")}
-        print(json.dumps({**sizes, "kernels": rows}))
+    asked = {name: getattr(options, name) for name in Request.__dataclass_fields__ if hasattr(options, name)}
+    asked["suites"] = _SUITES if "all" in options.suite else options.suite
+    asked["peers"] = () if options.peers == ("none",) else options.peers or _PEERS
+    with _refusing((ValueError, TypeError, OSError, ImportError, Disagreement)):
+        check_targets(options.json, options.plot)  # before minutes of measuring, not after them
+        results = bench(Request(**asked), lambda line: print(line, flush=True))
+        print(f"\n{summary(results)}")
+        if options.json:
+            write_json(results, options.json)
+            print(f"results: {options.json}")
+        if options.plot:
+            from numgraph.bench.pictures import draw
+
+            for path in draw(results, options.plot):
+                print(f"plot: {path}")
     return 0
 
 

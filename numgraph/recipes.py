@@ -36,8 +36,9 @@ RECIPES = {
     "sage": Recipe("sage", hidden=16),
     # Veličković et al., Graph Attention Networks, ICLR 2018, section 3.3: one output head, dropout on features and attention.
     "gat": Recipe("gat", hidden=8, heads=8, epochs=1000, lr=0.005, dropout=0.6, patience=100),
-    # Xu et al., How Powerful are Graph Neural Networks?, ICLR 2019. The paper classifies graphs; the rest is the GCN's.
-    "gin": Recipe("gin", hidden=16),
+    # Xu et al., How Powerful are Graph Neural Networks?, ICLR 2019. The paper classifies graphs, with 16 to 64 hidden units; with 16 some
+    # seeds do not learn the digits (79.5 ± 22.2 % over ten). The rest is the GCN's.
+    "gin": Recipe("gin", hidden=64),
 }
 
 
