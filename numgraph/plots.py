@@ -16,7 +16,7 @@ _TRAIN, _VAL, _BEST = "#1f5fa8", "#c8501e", "#666666"
 
 def check_plot(path: str | os.PathLike[str]) -> None:
     """An error if a picture cannot be written to ``path``: matplotlib, its file formats, the folder."""
-    figure = _figure(1, 1)
+    figure = new_figure(1, 1)
     figure.canvas.get_supported_filetypes()
     known = sorted(figure.canvas.get_supported_filetypes())
     suffix = Path(path).suffix.lower().lstrip(".")
@@ -29,7 +29,7 @@ def check_plot(path: str | os.PathLike[str]) -> None:
 
 def plot_training(history: History, path: str | os.PathLike[str], title: str = "") -> None:
     """Loss and accuracy by epoch, two panels, the best epoch marked. The file's extension chooses the format (.png, .svg, .pdf)."""
-    figure = _figure(9, 3.6)
+    figure = new_figure(9, 3.6)
     epochs = range(1, history.epochs + 1)
     loss, accuracy = figure.subplots(1, 2)
     loss.plot(epochs, history.train_loss, color=_TRAIN, linewidth=1.4, label="training (with dropout)")
@@ -55,7 +55,7 @@ def plot_training(history: History, path: str | os.PathLike[str], title: str = "
     figure.savefig(path, dpi=160)
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     """A figure of its own: no pyplot, so no backend is chosen and no window can open."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -38,7 +38,9 @@ def run(session: Session) -> list[dict[str, Any]]:
             for features in session.request.features or (FEATURES,):
                 (x,) = make_operands(row, g, features).values()
                 moved = x[permutation]
-                gap = difference(f"{name} by {method}", "the random order", [row.numgraph(reordered, moved)], [row.numgraph(g, x)[permutation]])
+                gap = difference(
+                    f"{name} by {method}", "the random order", [row.numgraph(reordered, moved)], [row.numgraph(g, x)[permutation]]
+                )
                 pair = session.pair(lambda: row.numgraph(reordered, moved), lambda: row.numgraph(g, x))  # noqa: B023 (called here)
                 facts = pair.facts()
                 saved = float(np.median(pair.theirs - pair.ours))

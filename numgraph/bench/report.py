@@ -1,9 +1,14 @@
-"""Results for people: lines of the tables."""
+"""Results for people (lines of the tables) and for programs (JSON). The pictures are in pictures.py."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+from numgraph.plots import check_plot
 
 _PASS = {"forward": "fwd", "both": "fwd+bwd"}
 _COLUMN = 19
@@ -50,3 +55,32 @@ def _peer_cells(compared: Mapping[str, Any], peers: Iterable[str]) -> str:
 
 def _short(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio < 9.95 else f"{ratio:.1f}" if ratio < 99.5 else f"{ratio:.0f}"
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """How many of the goals that could be measured were reached, and the rows that missed theirs."""
+    judged = [
+        (f"{result['row']} F={result['features']} {_PASS[result['pass']]}" if "pass" in result else result["row"], peer, one)
+        for suite in ("kernels", "epochs")
+        for result in results.get(suite, ())
+        for peer, one in result["peers"].items()
+        if "goal" in one
+    ]
+    if not judged:
+        return "no goals were measured"
+    missed = [f"  {row}: {_short(one['ratio'])} × {peer}, goal {one['goal']:g}" for row, peer, one in judged if not one["met"]]
+    return "\n".join([f"goals reached: {len(judged) - len(missed)} of {len(judged)}" + (", missed:" if missed else ""), *missed])
+
+
+def check_targets(json_file: str | None, plot_folder: str | None) -> None:
+    """An error if the results could not be written there."""
+    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
+        raise FileNotFoundError(f"bench: {json_file}: there is no folder {Path(json_file).absolute().parent}; make it first")
+    if plot_folder is not None:
+        if not Path(plot_folder).is_dir():
+            raise FileNotFoundError(f"bench: there is no folder {plot_folder}; make it first")
+        check_plot(Path(plot_folder) / "ratios.png")
+
+
+def write_json(results: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    Path(path).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
