@@ -159,10 +159,14 @@ def _add_bench(commands: Any) -> None:
     command.add_argument("--suite", type=_names, default=("kernels", "epochs"), metavar="S,…", help=f"{', '.join(_SUITES)} or all")
     command.add_argument("--rows", type=_names, metavar="R,…", help="rows of the tables, for example copy_u_sum,gat,cora_gcn (default all)")
     command.add_argument("--features", type=_counts, metavar="F,…", help="widths of the kernels (default: each row's own)")
-    command.add_argument("--nodes-log2", type=_number(int, 1, 30), default=17, metavar="N", help="2^N nodes of the R-MAT graph (default 17)")
+    command.add_argument(
+        "--nodes-log2", type=_number(int, 1, 30), default=17, metavar="N", help="2^N nodes of the R-MAT graph (default 17)"
+    )
     command.add_argument("--edges", type=_positive, default=2_000_000, metavar="N", help="its edges (default 2000000)")
     command.add_argument("--edge-order", choices=("random", "destination"), default="random", help="of its edge ids (default random)")
-    command.add_argument("--max-edges", type=_positive, default=10_000_000, metavar="N", help="largest of the scaling series (default 10^7)")
+    command.add_argument(
+        "--max-edges", type=_positive, default=10_000_000, metavar="N", help="largest of the scaling series (default 10^7)"
+    )
     command.add_argument("--peers", type=_names, metavar="P,…", help=f"{', '.join(_PEERS)}, or none (default all that are installed)")
     command.add_argument("--repeats", type=_positive, default=9, metavar="N", help="pairs of samples at most (default 9)")
     command.add_argument("--seconds", type=_rate, default=10.0, metavar="X", help="about the longest for one comparison (default 10)")

@@ -1,8 +1,8 @@
 """``numgraph bench``: kernels and training epochs against other libraries, in one run.
 
-graphs: the graphs · measure: time, memory, bandwidth, machine · peers: the other libraries · kernels, epochs, scaling, locality: the
-suites, each a table of rows · report, pictures: table, JSON, pictures · run: which rows and peers are asked for. A new row is one entry of its
-suite's table, a new peer one class in peers.
+graphs: what is measured on · measure, machine: time, memory, bandwidth · peers, torchmodels: the other libraries · kernels with
+comparison, epochs, scaling, locality: the suites · session: what they do alike · report, pictures: tables, JSON, pictures · run: one run.
+A new row is one entry of its suite's table, a new peer one class in peers.
 """
 
 from numgraph.bench.run import bench

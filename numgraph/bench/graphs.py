@@ -25,7 +25,7 @@ def rmat_edges(nodes_log2: int, num_edges: int, seed: int = 0) -> tuple[np.ndarr
 
 
 def rmat(nodes_log2: int, num_edges: int, seed: int = 0, order: str = "random") -> Graph:
-    """The graph of ``rmat_edges``, with both groupings built.
+    """The graph of ``rmat_edges``.
 
     order: of the edge ids. "random" as generated: data of edges is read and written through a permutation, by everybody; "destination":
     ids are in in-edge order.
@@ -34,7 +34,7 @@ def rmat(nodes_log2: int, num_edges: int, seed: int = 0, order: str = "random") 
     if order == "destination":
         by_destination = np.argsort(dst, kind="stable")
         src, dst = src[by_destination], dst[by_destination]
-    return built(Graph(src, dst, 2**nodes_log2))
+    return Graph(src, dst, 2**nodes_log2)
 
 
 def grid(side: int, seed: int = 0) -> Graph:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,40 +28,43 @@ def run(session: Session) -> list[dict[str, Any]]:
     """copy_u_sum, forward, on each graph in each order, beside the random one; ratio: random / reordered."""
     session.say("\nlocality: copy_u_sum, forward, after g.reorder(method) of a graph with random node numbers")
     session.say(f"{'graph':<8}{'method':<10}{'F':>5}{'reorder ms':>12}{'random ms':>11}{'ms':>9}{'ratio':>20}{'pays after':>16}")
-    row, results = ROWS["copy_u_sum"], []
+    results = []
     for name, make in GRAPHS.items():
         g = make(session.request)
         for method in ORDERS:
-            g.reorder(method)  # compiles
-            reorder_seconds = measure.sample(lambda method=method: g.reorder(method))
-            reordered, permutation = g.reorder(method)
-            graphs.built(reordered)
-            for features in session.request.features or (FEATURES,):
-                (x,) = make_operands(row, g, features).values()
-                moved = x[permutation]
-                gap = difference(
-                    f"{name} by {method}", "the random order", [row.numgraph(reordered, moved)], [row.numgraph(g, x)[permutation]]
-                )
-                pair = session.pair(lambda: row.numgraph(reordered, moved), lambda: row.numgraph(g, x))  # noqa: B023 (called here)
-                facts = pair.facts()
-                saved = float(np.median(pair.theirs - pair.ours))
-                result = {
-                    "graph": name,
-                    "nodes": g.num_nodes,
-                    "edges": g.num_edges,
-                    "method": method,
-                    "features": features,
-                    "reorder_seconds": reorder_seconds,
-                    "random_ms": facts["ms"],
-                    "ms": facts["numgraph_ms"],
-                    "ratio": facts["ratio"],
-                    "ratio_quartiles": facts["ratio_quartiles"],
-                    "pays_after_calls": reorder_seconds / saved if saved > 0 else None,
-                    "difference": gap,
-                }
-                results.append(result)
+            for result in _measure(session, name, g, method):
                 session.say(_line(result))
+                results.append(result)
     return results
+
+
+def _measure(session: Session, name: str, g: Graph, method: str) -> Iterator[dict[str, Any]]:
+    copy_u_sum = ROWS["copy_u_sum"].numgraph
+    g.reorder(method)  # compiles
+    reorder_seconds = measure.sample(lambda: g.reorder(method))
+    reordered, permutation = g.reorder(method)
+    graphs.built(reordered)
+    for features in session.request.features or (FEATURES,):
+        (x,) = make_operands(ROWS["copy_u_sum"], g, features).values()
+        moved = x[permutation]
+        after, before = partial(copy_u_sum, reordered, moved), partial(copy_u_sum, g, x)
+        gap = difference(f"{name} by {method}", "the random order", [after()], [before()[permutation]])
+        pair = session.pair(after, before)
+        facts, saved = pair.facts(), float(np.median(pair.theirs - pair.ours))
+        yield {
+            "graph": name,
+            "nodes": g.num_nodes,
+            "edges": g.num_edges,
+            "method": method,
+            "features": features,
+            "reorder_seconds": reorder_seconds,
+            "random_ms": facts["ms"],
+            "ms": facts["numgraph_ms"],
+            "ratio": facts["ratio"],
+            "ratio_quartiles": facts["ratio_quartiles"],
+            "pays_after_calls": reorder_seconds / saved if saved > 0 else None,
+            "difference": gap,
+        }
 
 
 def _line(result: dict[str, Any]) -> str:

@@ -40,8 +40,10 @@ def ratios(results: Mapping[str, Any]) -> Any:
             whiskers = [[max(0.0, one["ratio"] - low)], [max(0.0, high - one["ratio"])]]
             label = None if name in seen else name
             seen.add(name)
-            axes.barh(place, one["ratio"], 0.8, color=COLOURS.get(name), xerr=whiskers, error_kw={"linewidth": 0.8}, label=label)
-            axes.text(max(one["ratio"], high) * 1.04, place, f"{one['ratio']:.3g}", va="center", fontsize=6.5)
+            axes.barh(
+                place, one["ratio"] - 1, 0.8, left=1, color=COLOURS.get(name), xerr=whiskers, error_kw={"linewidth": 0.8}, label=label
+            )
+            axes.text(max(1, one["ratio"], high) * 1.04, place, f"{one['ratio']:.3g}", va="center", fontsize=6.5)
             if "goal" in one:
                 axes.plot([one["goal"]] * 2, [place - 0.45, place + 0.45], color="black", linewidth=1.4)
             place += 1
@@ -52,7 +54,7 @@ def ratios(results: Mapping[str, Any]) -> Any:
     axes.set_xlabel("peer's time / numgraph's (above 1: numgraph is faster; black tick: goal)")
     axes.set_yticks([at for at, _ in ticks], [title for _, title in ticks], fontsize=7.5)
     axes.set_ylim(place, -1)
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    axes.legend(loc="upper right", frameon=False, fontsize=8)
     _tidy(axes, "x")
     figure.suptitle(_caption(results), fontsize=9)
     return figure
@@ -75,26 +77,30 @@ def roofline(results: Mapping[str, Any]) -> Any:
     rows = [one for one in results.get("kernels", ()) if one["flops"]]
     if not rows:
         return None
-    figure = new_figure(8, 5)
+    figure = new_figure(9, 5)
     axes = figure.subplots()
     points = [(one["flops"] / one["bytes"], one["flops"] / one["numgraph_ms"] / 1e6, one) for one in rows]
     low, high = min(x for x, _, _ in points) / 2, max(x for x, _, _ in points) * 4
     steps = [low * (high / low) ** (i / 200) for i in range(201)]
     axes.plot(steps, [min(results["product_rate"], results["bandwidth"] * x) / 1e9 for x in steps], color="black", linewidth=1.2)
-    for kind, marker in (("forward", "o"), ("both", "s")):
-        chosen = [(x, y) for x, y, one in points if one["pass"] == kind]
-        label = "forward" if kind == "forward" else "forward + backward"
-        axes.plot([x for x, _ in chosen], [y for _, y in chosen], marker, markersize=5, label=label)
-    for x, y, one in points:
-        axes.annotate(f"{one['row']} {one['features']}", (x, y), textcoords="offset points", xytext=(5, 2), fontsize=6)
+    names = list(dict.fromkeys(one["row"] for _, _, one in points))
+    markers = {"forward": ("o", "forward"), "both": ("s", "forward + backward")}
+    for marker, label in markers.values():
+        axes.plot([], [], marker, color="#666666", markersize=5, label=label)
+    for number, name in enumerate(names):
+        mine = [point for point in points if point[2]["row"] == name]
+        for x, y, one in mine:
+            axes.plot([x], [y], markers[one["pass"]][0], color=f"C{number}", markersize=5)
+            axes.annotate(str(one["features"]), (x, y), textcoords="offset points", xytext=(4, 3), fontsize=6, color=f"C{number}")
+        axes.plot([], [], color=f"C{number}", linewidth=4, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("operations a byte that must be moved")
     axes.set_ylabel("GFLOP/s")
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=7)
     _tidy(axes, "both")
     roofs = f"read {results['bandwidth'] / 1e9:.1f} GB/s, matrix product {results['product_rate'] / 1e9:.0f} GFLOP/s"
-    figure.suptitle(f"{_caption(results)}; roofs: {roofs}", fontsize=9)
+    figure.suptitle(f"{_caption(results)}\nroofs: {roofs}; small numbers: F", fontsize=9)
     return figure
 
 
@@ -139,7 +145,7 @@ def _tidy(axes: Any, grid: str) -> None:
 def _caption(results: Mapping[str, Any]) -> str:
     request, machine = results["request"], results["machine"]
     graph = f"R-MAT of 2^{request['nodes_log2']} nodes and {request['edges']:,} edges, float32"
-    return f"{graph}; {machine['cpu']}, {results['threads']} threads, {machine['vectors']}"
+    return f"{graph}\n{machine['cpu']}, {results['threads']} threads, {machine['vectors']}"
 
 
 PICTURES: dict[str, Callable[[Mapping[str, Any]], Any]] = {"ratios": ratios, "roofline": roofline, "scaling": scaling}

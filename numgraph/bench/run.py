@@ -6,19 +6,23 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from numgraph.bench import comparison, epochs, locality, measure, scaling
+from numgraph.bench import measure
+from numgraph.bench.comparison import run as run_kernels
 from numgraph.bench.epochs import ROWS as EPOCHS
+from numgraph.bench.epochs import run as run_epochs
 from numgraph.bench.kernels import ROWS as KERNELS
+from numgraph.bench.locality import run as run_locality
 from numgraph.bench.machine import describe, machine
 from numgraph.bench.peers import load
+from numgraph.bench.scaling import run as run_scaling
 from numgraph.bench.session import Request, Session
 from numgraph.errors import unknown
 
 SUITES: dict[str, Callable[[Session], list[dict[str, Any]]]] = {
-    "kernels": comparison.run,
-    "epochs": epochs.run,
-    "scaling": scaling.run,
-    "locality": locality.run,
+    "kernels": run_kernels,
+    "epochs": run_epochs,
+    "scaling": run_scaling,
+    "locality": run_locality,
 }
 
 

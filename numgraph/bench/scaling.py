@@ -10,7 +10,6 @@ import numpy as np
 
 from numgraph.bench import graphs, measure
 from numgraph.bench.kernels import ROWS, Row, make_operands, numgraph_runs, output_gradient
-from numgraph.bench.peers import Runs
 from numgraph.bench.session import Disagreement, Request, Session
 from numgraph.graph import Graph
 
@@ -78,18 +77,21 @@ def _steps(session: Session, num_edges: int, nodes_log2: int, names: list[str]) 
     Memory is what the process grew by at its highest during the step: for a kernel its results, gradients and scratch, no operands.
     """
     src, dst = graphs.rmat_edges(nodes_log2, num_edges, session.request.seed)
-    warm = graphs.built(Graph(src[:SMALLEST], dst[:SMALLEST], 2**nodes_log2))  # compiles what these sizes run
+    graphs.built(Graph(src[:SMALLEST], dst[:SMALLEST], 2**nodes_log2))  # compiles what these sizes run
     made: list[Graph] = []
-    yield _once("graph", lambda: made.append(Graph(src, dst, 2**nodes_log2)), None)
+
+    def make() -> None:
+        made.append(Graph(src, dst, 2**nodes_log2))
+
+    yield _once("graph", make, None)
     g = made[0]
     scipy = _scipy_conversions(g) if "scipy" in session.peers else (None, None)
     yield _once("in_edges (CSC)", lambda: g.in_edges, scipy[0])
     yield _once("out_edges (CSR)", lambda: g.out_edges, scipy[1])
-    del src, dst, made, warm
     for name in names:
-        runs = _prepared(ROWS[name], g)
-        memory = measure.peak_memory(runs.both)
-        yield name, session.alone(runs.both), None, memory
+        both = _prepared(ROWS[name], g)
+        memory = measure.peak_memory(both)
+        yield name, session.alone(both), None, memory
 
 
 def _once(step: str, function: Callable[[], Any], peer_seconds: float | None) -> Step:
@@ -115,13 +117,13 @@ def _scipy_conversions(g: Graph) -> tuple[float, float]:
     return to_rows, measure.sample(rows.tocsc)
 
 
-def _prepared(row: Row, g: Graph) -> Runs:
-    """The row's runs, compiled and run once."""
+def _prepared(row: Row, g: Graph) -> Callable[[], list[Any]]:
+    """The row forward and backward, compiled and run once."""
     operands = make_operands(row, g, FEATURES)
-    runs = numgraph_runs(row, g, operands, output_gradient(g, row.numgraph(g, *operands.values())))
-    assert runs.both is not None
-    runs.both()
-    return runs
+    both = numgraph_runs(row, g, operands, output_gradient(g, row.numgraph(g, *operands.values()))).both
+    assert both is not None
+    both()
+    return both
 
 
 def _threads(session: Session, names: list[str]) -> list[dict[str, Any]]:
@@ -129,18 +131,17 @@ def _threads(session: Session, names: list[str]) -> list[dict[str, Any]]:
     request = session.request
     most = request.threads or measure.cores()
     counts = sorted({*(2**i for i in range(most.bit_length()) if 2**i <= most), most})
-    g = graphs.rmat(request.nodes_log2, request.edges, request.seed, request.edge_order)
+    g = graphs.built(graphs.rmat(request.nodes_log2, request.edges, request.seed, request.edge_order))
     session.say(f"\nscaling with threads: {g.num_nodes:,} nodes, {g.num_edges:,} edges, F = {FEATURES}, forward + backward")
     session.say(f"{'row':<19}{'threads':>8}{'ms':>10}{'speed-up':>10}")
     results: list[dict[str, Any]] = []
     for name in names:
-        runs = _prepared(ROWS[name], g)
-        assert runs.both is not None
+        both = _prepared(ROWS[name], g)
         first: tuple[float, list[Any]] | None = None
         for count in counts:
             with measure.threads(count):
-                made = runs.both()
-                seconds = session.alone(runs.both)
+                made = both()
+                seconds = session.alone(both)
             first = first or (seconds, made)
             if not all(np.array_equal(a, b) for a, b in zip(first[1], made)):
                 raise Disagreement(f"bench: {name}: {count} threads give other bits than one")

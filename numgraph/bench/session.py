@@ -14,6 +14,9 @@ from numgraph.bench.peers import PEERS, Peer
 TOLERANCE = 1e-4
 """Largest difference of two results, relative to the largest number in them: float32 sums over hubs, in two orders."""
 
+GOAL_SIZE = (17, 2_000_000)
+"""log2 of nodes, and edges, of the R-MAT graph that the rows' goals are set for; it is the default."""
+
 
 class Disagreement(Exception):
     """numgraph and a peer computed different numbers: a time would mean nothing."""
@@ -26,8 +29,8 @@ class Request:
     suites: Sequence[str] = ("kernels", "epochs")
     rows: Sequence[str] | None = None
     features: Sequence[int] | None = None
-    nodes_log2: int = 17
-    edges: int = 2_000_000
+    nodes_log2: int = GOAL_SIZE[0]
+    edges: int = GOAL_SIZE[1]
     edge_order: str = "random"
     peers: Sequence[str] = tuple(PEERS)
     repeats: int = 9
@@ -55,10 +58,14 @@ class Session:
         self.notes.append(text)
         self.say(f"note: {text}")
 
+    def at_goal_size(self) -> bool:
+        """Whether the R-MAT graph is the one that the goals are set for; ratios on another are told without them."""
+        return (self.request.nodes_log2, self.request.edges) == GOAL_SIZE
+
     def chosen(self, table: Mapping[str, Any]) -> list[Any]:
-        """The suite's rows that were asked for, in the table's order."""
+        """The suite's rows that were asked for, in the table's order; a row that is not among the defaults only by its name."""
         rows = self.request.rows
-        return [row for name, row in table.items() if rows is None or name in rows]
+        return [row for name, row in table.items() if (getattr(row, "default", True) if rows is None else name in rows)]
 
     def pair(self, ours: Callable[[], Any], theirs: Callable[[], Any]) -> measure.Pair:
         return measure.alternate(ours, theirs, self.request.repeats, self.request.seconds)
