@@ -98,10 +98,10 @@ def _operand_gradients(node: Expr, g: Expr) -> Sequence[Any]:
 
 def needed_shape(output: Output, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Feature shape and dtype of an array of NEEDS, without the array."""
-    shape, dtype = output.results()[0]
+    results = output.results()
     if name in ("logsumexp", "⟨g, z⟩", "g of logsumexp"):
-        return output.expressions[0].shape, dtype
-    return shape, np.dtype(np.int64) if name == "winner" else dtype
+        return output.expressions[0].shape, results[-1][1]
+    return results[-1] if name == "winner" else results[0]
 
 
 NEEDS: Mapping[str, str] = {

@@ -9,6 +9,7 @@ Nodes are interned: two equal expressions are one object, so shared subexpressio
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -171,15 +172,20 @@ def _number(node: Expr) -> Any:
     return int(node.attrs[1]) if node.dtype.kind in "iu" else float(node.attrs[1])
 
 
+@functools.cache
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Whether values of a dtype have derivatives: float16, float32, float64, and bfloat16 (a NumPy void kind)."""
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
+@functools.cache
+def _has_arithmetic(dtype: np.dtype[Any]) -> bool:
+    return dtype.name == "bfloat16" or (dtype.kind in "biuf" and dtype.itemsize <= 8)
+
+
 def check_dtype(op: str, name: str, dtype: np.dtype[Any]) -> None:
     """Refuse what has no message arithmetic: object, complex, strings, dates, long double."""
-    storage = dtype.name == "bfloat16"
-    if not storage and (dtype.kind not in "biuf" or dtype.itemsize > 8):
+    if not _has_arithmetic(dtype):
         raise errors.bad_type(op, f"{name} has dtype {dtype}", "use bool, an integer, float16, float32 or float64 dtype")
 
 

@@ -7,13 +7,15 @@ that is on the reversed graph; of a destination field over in-edges; of an edge 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from numgraph import errors, expr
-from numgraph.derivatives import Need, derive, factors
+from numgraph.derivatives import Key, Need, derive, factors, needed_shape
 from numgraph.explaining import explain_walk
 from numgraph.graph import Graph
 from numgraph.kernels import execute
@@ -131,45 +133,81 @@ def _gradients(
 ) -> list[Any]:
     """The gradients of a walk's fields: one more walk, whose expressions are derivatives."""
     fields = dict(fields)
-    wanted = [key for key, need in zip(fields, needs, strict=True) if need]
+    wanted = tuple(key for key, need in zip(fields, needs, strict=True) if need)
+    arrived = tuple(grad is not None for grad in grads)
+    backward = _backward(outputs, arrived, tuple(fields), wanted, g.in_edges.indptr.dtype)
+    if not backward.walk:
+        return [None] * len(needs)
+    arrays = _node_arrays(g, outputs, fields, grads, made)
+    for number, need, key, dtype in backward.bound:
+        array = arrays(number, need)
+        fields[key] = array if array.dtype == dtype else array.astype(dtype)
+    results = propagate(f"∇ {name}", g, tuple(backward.walk.values()), {key: fields[key] for key in backward.read})
+    found = {key: np.sum(value, axis=0) if key[0] == "shared" else value for key, value in zip(backward.walk, results, strict=True)}
+    return [found.get(key) for key in list(fields)[: len(needs)]]
+
+
+@dataclass(frozen=True)
+class _Backward:
+    """The walk of a backward, and the node arrays that it binds to fields: (number of the output, name in NEEDS, field, dtype)."""
+
+    walk: dict[Key, Output]
+    bound: tuple[tuple[int, str, Key, Any], ...]
+    read: tuple[Key, ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def _backward(
+    outputs: tuple[Output, ...], arrived: tuple[bool, ...], fields: tuple[Key, ...], wanted: tuple[Key, ...], ids: Any
+) -> _Backward:
+    """Derive a backward once. arrived: which arrays of the outputs got a gradient. ids: dtype of edge ids."""
+    taken = set(fields)
+    bound: list[tuple[int, str, Key, Any]] = []
     symbols: list[Need | None] = []
     position = 0
+
+    def binder(number: int, output: Output, got: tuple[bool, ...]) -> Need:
+        def bind(name: str) -> Any:
+            if (name in ("g", "g/degree", "⟨g, z⟩") and not got[0]) or (name == "g of logsumexp" and not got[-1]):
+                return None
+            key = output.to, f"{name}′"
+            while key in taken:
+                key = output.to, f"{key[1]}′"
+            taken.add(key)
+            shape, dtype = needed_shape(output, name)
+            bound.append((number, name, key, ids if name == "winner" else dtype))
+            return expr.field(*key, shape, bound[-1][3])
+
+        return bind
+
+    for number, output in enumerate(outputs):
+        got = arrived[position : position + len(output.results())]
+        position += len(got)
+        symbols.append(binder(number, output, got) if any(got) else None)
+    walk = derive(outputs, symbols, wanted)
+    read = {leaf.attrs for leaf in expr.leaves_of(gradient for output in walk.values() for gradient in output.expressions)}
+    return _Backward(walk, tuple(b for b in bound if b[2] in read), tuple(k for k in (*fields, *[b[2] for b in bound]) if k in read))
+
+
+def _node_arrays(g: Graph, outputs: tuple[Output, ...], fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> Callable[..., Any]:
+    """Gives a node array by the number of its output and its name in NEEDS."""
+    starts = [0]
     for output in outputs:
-        end = position + len(output.results())
-        given, results = grads[position:end], made[position:end]
-        position = end
-        reached = any(grad is not None for grad in given)
-        symbols.append(_binder(g, output, fields, given, results) if reached else None)
-    walked = derive(outputs, symbols, wanted)
-    if not walked:
-        return [None] * len(needs)
-    new = tuple(walked.values())
-    read = {leaf.attrs for leaf in expr.leaves_of(gradient for output in new for gradient in output.expressions)}
-    results = propagate(f"∇ {name}", g, new, {key: value for key, value in fields.items() if key in read})
-    made_gradients = {key: np.sum(value, axis=0) if key[0] == "shared" else value for key, value in zip(walked, results, strict=True)}
-    return [made_gradients.get(key) for key in list(fields)[: len(needs)]]
+        starts.append(starts[-1] + len(output.results()))
+    products: dict[int, dict[str, Any]] = {}
 
+    def array(number: int, name: str) -> Any:
+        output, part = outputs[number], slice(starts[number], starts[number + 1])
+        if output.reduce == "prod" and name != "g":
+            if number not in products:
+                read = {leaf.attrs for leaf in expr.leaves_of(output.expressions)}
+                walk = factors(output.expressions[0], output.to)
+                found = propagate("factors", g, walk, {key: value for key, value in fields.items() if key in read})
+                products[number] = dict(zip(("rest", "zeros", "num_zeros", "sum_zeros"), found, strict=True))
+            return products[number][name]
+        return _node_array(name, g, output, grads[part], made[part])
 
-def _binder(g: Graph, output: Output, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> Need:
-    """Gives the symbols of the arrays that derive() asks for by name, and adds the arrays to ``fields``."""
-    arrays: dict[str, Any] = {}
-    if output.reduce == "prod":
-        walk = factors(output.expressions[0], output.to)
-        read = {leaf.attrs for leaf in expr.leaves_of(output.expressions)}
-        found = propagate("factors", g, walk, {key: value for key, value in fields.items() if key in read})
-        arrays = dict(zip(("rest", "zeros", "num_zeros", "sum_zeros"), found, strict=True))
-
-    def bind(name: str) -> Any:
-        value = arrays[name] if name in arrays else _node_array(name, g, output, grads, made)
-        if value is None:
-            return None
-        key = output.to, f"{name}′"
-        while key in fields:
-            key = output.to, f"{key[1]}′"
-        fields[key] = value
-        return expr.field(*key, value.shape[1:], value.dtype)
-
-    return bind
+    return array
 
 
 def _node_array(name: str, g: Graph, output: Output, grads: Sequence[Any], made: Sequence[Any]) -> Any:
@@ -181,5 +219,5 @@ def _node_array(name: str, g: Graph, output: Output, grads: Sequence[Any], made:
         z, score = made[0], output.expressions[0].shape
         lead = len(z.shape) - 1 - len(score)
         axes = tuple(i + 1 for i in range(len(z.shape) - 1) if i < lead or (score[i - lead] == 1 and z.shape[i + 1] != 1))
-        return np.sum(grads[0] * z, axis=axes, keepdims=True).reshape((z.shape[0], *score))
+        return np.sum(grads[0].astype(made[1].dtype, copy=False) * z, axis=axes, keepdims=True).reshape((z.shape[0], *score))
     return {"g": grads[0], "winner": made[-1], "logsumexp": made[-1], "g of logsumexp": grads[-1]}[name]

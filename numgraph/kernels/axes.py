@@ -6,6 +6,7 @@ position from the right: position 0 runs in lanes, the others are loops. Neighbo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,8 +83,13 @@ def analyse(roots: Sequence[Expr], together: Sequence[tuple[Expr, Expr]] = ()) -
                 kept = union.find(ra)
                 members[kept] = members[ra] | members[rb]
 
-    classes = sorted({union.find(c) for c in size}, key=lambda c: -position[c])
-    number = {c: i for i, c in enumerate(classes)}
+    chains = [[union.find((id(node), axis)) for axis, length in enumerate(node.shape) if length != 1] for node in nodes]
+    for a, b in together:  # the order of the axes of what they make together
+        longest, other = (a, b) if a.ndim >= b.ndim else (b, a)
+        lead = longest.ndim - other.ndim
+        pairs = [(longest, axis) if longest.shape[axis] != 1 else (other, axis - lead) for axis in range(longest.ndim)]
+        chains.append([union.find((id(node), axis)) for node, axis in pairs if axis >= 0 and node.shape[axis] != 1])
+    number = {c: i for i, c in enumerate(_ordered({union.find(c): position[c] for c in size}, chains))}
     shape: dict[int, tuple[int | None, ...]] = {}
     for node in nodes:
         shape[id(node)] = tuple(None if n == 1 else number[union.find((id(node), i))] for i, n in enumerate(node.shape))
@@ -104,6 +110,20 @@ def analyse(roots: Sequence[Expr], together: Sequence[tuple[Expr, Expr]] = ()) -
         lanes=frozenset(i for c, i in number.items() if position[c] == 0 and size[c] > 0),
     )
     return _collapse(axes)
+
+
+def _ordered(position: dict[Any, int], chains: Sequence[Sequence[Any]]) -> list[Any]:
+    """The classes outer first, as every chain (a node's axes) has them; by position where the chains leave it open."""
+    outside: dict[Any, set[Any]] = {c: set() for c in position}
+    for chain in chains:
+        for a, b in itertools.pairwise(chain):
+            outside[b].add(a)
+    order: list[Any] = []
+    while len(order) < len(position):
+        left = [c for c in position if c not in order]
+        free = [c for c in left if not outside[c].difference(order)] or left
+        order.append(max(free, key=lambda c: position[c]))
+    return order
 
 
 def _collapse(axes: Axes) -> Axes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,10 +24,6 @@ Buffers = dict[tuple[int, int], Any]
 LANE_SPEED = 16
 """Features that a kernel in lanes handles while threads.SMALL counts one element: below half a million features one thread is as fast."""
 
-_plans: OrderedDict[Any, Plan] = OrderedDict()
-_lock = threading.Lock()
-_PLAN_LIMIT = 1024
-
 
 def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
     """All arrays of all outputs, in order (see Output.results)."""
@@ -39,18 +33,7 @@ def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any
     orders = tuple((rows, adjacency.ordered) for adjacency, rows in walked)
     dense = graph.num_edges > graph.num_src + graph.num_dst
     wide = any(adjacency.derived("parts", parts_of).hubs for adjacency, _ in walked)
-    key = (tuple(output.key for output in outputs), ids, orders, dense, wide)
-    with _lock:
-        plan = _plans.get(key)
-        if plan is not None:
-            _plans.move_to_end(key)
-    if plan is None:
-        plan = make_plan(outputs, ids, dict(orders), dense, wide)
-        with _lock:
-            _plans[key] = plan
-            while len(_plans) > _PLAN_LIMIT:
-                _plans.popitem(last=False)
-    return _run(graph, plan, fields)
+    return _run(graph, make_plan(outputs, ids, orders, dense, wide), fields)
 
 
 def _adjacencies(graph: Graph, outputs: Sequence[Output]) -> list[tuple[Any, str]]:

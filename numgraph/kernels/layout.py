@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,7 @@ class Source:
     slots: list[tuple[Any, ...]]
 
 
+@functools.cache
 def compute_name(dtype: np.dtype[Any]) -> str:
     """The dtype that values are computed in: float16 in float32, small integers in int64."""
     if is_float(dtype):
@@ -61,6 +63,7 @@ def compute_name(dtype: np.dtype[Any]) -> str:
     return {"bool": "bool", "int32": "int32"}.get(dtype.name, "int64")
 
 
+@functools.cache
 def storage_name(dtype: np.dtype[Any]) -> str:
     """The dtype of arrays that kernels read and write: bool as uint8, float16 and bfloat16 as themselves."""
     if dtype.name in HALVES:

@@ -46,7 +46,13 @@ class Plan:
     empty: bool = False
 
 
-def make_plan(outputs: tuple[Output, ...], ids: str, ordered: dict[str, bool], dense: bool, wide: bool) -> Plan:
+@functools.lru_cache(maxsize=1024)
+def make_plan(outputs: tuple[Output, ...], ids: str, orders: tuple[tuple[str, bool], ...], dense: bool, wide: bool) -> Plan:
+    """The kernels of a walk.
+
+    ids: dtype of the graph's indices. orders: for each side that is walked, whether edge ids are positions there. dense: more edges than
+    nodes. wide: rows are put together from chunks, so 16-bit floats must not be rounded before.
+    """
     if any(0 in node.shape for output in outputs for node in topological(output.expressions)):
         return Plan(outputs, [], [], [], empty=True)  # a feature axis of length 0: there are no vectors of no lanes
     low = [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs]
@@ -59,7 +65,7 @@ def make_plan(outputs: tuple[Output, ...], ids: str, ordered: dict[str, bool], d
         if dense:
             group, found = hoist(group, "u" if rows == "v" else "v", len(hoisted))
             hoisted += found
-        kernels += _kernels(group, numbers, rows, ids, ordered[rows], wide)
+        kernels += _kernels(group, numbers, rows, ids, dict(orders)[rows], wide)
     return Plan(outputs, hoisted, kernels, [output.results() for output in outputs])
 
 

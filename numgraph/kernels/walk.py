@@ -6,6 +6,7 @@ either reduces them into the row's node or stores them for the edge. A message, 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,15 +26,20 @@ class Output:
     """One output of a walk.
 
     reduce: sum, mean, max, min, prod, softmax (expressions: score, value) or logsumexp (score) into node ``to``; or edge: stored, to "e".
+    Outputs are equal if their expressions are the same objects, which equal expressions are: so a walk's plan is found again.
     """
 
     expressions: tuple[Expr, ...]
     to: str
     reduce: str
 
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return (*map(id, self.expressions), self.to, self.reduce)
+    def __hash__(self) -> int:
+        return hash((self.expressions, self.to, self.reduce))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Output) or (self.to, self.reduce) != (other.to, other.reduce):
+            return False
+        return len(self.expressions) == len(other.expressions) and all(map(operator.is_, self.expressions, other.expressions))
 
     def results(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
         """Feature shape and dtype of each array it makes: the value, and the winning edge ids of max and min, the logsumexp of softmax."""
