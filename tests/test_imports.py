@@ -37,9 +37,10 @@ ORDER = [
     ["nn", "optim"],
     ["data"],
     ["bridges"],
-    ["recipes", "training", "timing"],
+    ["recipes", "training"],
     ["__init__"],
     ["info", "plots"],
+    ["bench"],
     ["cli"],
     ["__main__"],
 ]
