@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numba.extending import intrinsic
 
-from numgraph.kernels import lanes, vectormath
+from numgraph.kernels import memory, vectormath
 
 WIDTHS = (0, 1, 4, 16, 64)  # 0: the scalar
 NAMES = ("exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "arctan", "erf")
@@ -62,8 +62,8 @@ def _primitive(build, operands):
 @functools.cache
 def compiled(name):
     """f(y, x): y[k] = name(x), computed WIDTHS[k] lanes at a time; one function, for compiling is most of this file's time."""
-    function, store = _primitive(vectormath.FUNCTIONS[name], 1), lanes.store
-    load_scalar, load_1, load_4, load_16, load_64 = [lanes.load(width) for width in WIDTHS]
+    function, store = _primitive(vectormath.FUNCTIONS[name], 1), memory.store
+    load_scalar, load_1, load_4, load_16, load_64 = [memory.load(width) for width in WIDTHS]
 
     @numba.njit
     def run(y, x):
@@ -214,7 +214,7 @@ def test_the_smallest_arguments_come_back(name, dtype):
 @functools.cache
 def compiled_power(width):
     function = _primitive(vectormath.power, 2)
-    load, store, step = lanes.load(width), lanes.store, max(width, 1)
+    load, store, step = memory.load(width), memory.store, max(width, 1)
 
     @numba.njit
     def run(y, x, p):

@@ -60,7 +60,7 @@ def folder() -> Path:
 def _fingerprint() -> str:
     """A hash of what gives generated text its meaning."""
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {numba.config.BOUNDSCHECK}".encode())
-    for name in ("lanes", "arithmetic", "vectormath", "vectorvalues"):
+    for name in ("lanes", "memory", "arithmetic", "vectormath", "vectorvalues"):
         digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()[:12]
 

@@ -1,0 +1,183 @@
+"""How generated kernels reach memory: the argument block of addresses, sizes and constants, and loads and stores of lanes or scalars.
+
+Masked loads and stores leave memory beyond the mask alone. With NUMBA_BOUNDSCHECK every row and position is checked.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from numgraph.kernels.lanes import DTYPES, I8, I32, I64, LLVM, Lanes
+
+# --- the argument block: addresses, sizes and constants as int64 -------------------------------------------------------------------------
+
+
+def _slot(context: Any, builder: Any, kind: Any, args: Any, slot: Any, offset: int) -> Any:
+    block = context.make_array(kind)(context, builder, args)
+    return builder.load(builder.gep(block.data, [builder.add(slot, ir.Constant(I64, offset))]))
+
+
+@functools.cache
+def operand(dtype: str) -> Any:
+    """operand(dtype)(args, slot): the 2-D array [rows, features] whose address, number of rows and row stride (bytes) stand at slot."""
+    element = DTYPES[dtype]
+    kind = types.Array(element, 2, "A")
+
+    @intrinsic
+    def view(typingctx: Any, args: Any, slot: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            get = functools.partial(_slot, context, builder, sig.args[0], values[0], values[1])
+            array = context.make_array(kind)(context, builder)
+            size = ir.Constant(I64, max(element.bitwidth // 8, 1) if element is not types.boolean else 1)
+            context.populate_array(
+                array,
+                data=builder.inttoptr(get(0), array.data.type),
+                shape=(get(1), ir.Constant(I64, 1 << 40)),
+                strides=(get(2), size),
+                itemsize=size,
+                meminfo=None,
+            )
+            return array._getvalue()
+
+        return kind(args, types.int64), codegen
+
+    return view
+
+
+@functools.cache
+def ids(dtype: str) -> Any:
+    """ids(dtype)(args, slot): the 1-D index array whose address and length stand at slot."""
+    element = DTYPES[dtype]
+    kind = types.Array(element, 1, "C")
+
+    @intrinsic
+    def view(typingctx: Any, args: Any, slot: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            get = functools.partial(_slot, context, builder, sig.args[0], values[0], values[1])
+            array = context.make_array(kind)(context, builder)
+            size = ir.Constant(I64, element.bitwidth // 8)
+            context.populate_array(
+                array, data=builder.inttoptr(get(0), array.data.type), shape=(get(1),), strides=(size,), itemsize=size, meminfo=None
+            )
+            return array._getvalue()
+
+        return kind(args, types.int64), codegen
+
+    return view
+
+
+@intrinsic
+def number(typingctx: Any, args: Any, slot: Any) -> Any:
+    """number(args, slot): the float64 whose bits stand at slot."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        return builder.bitcast(_slot(context, builder, sig.args[0], values[0], values[1], 0), ir.DoubleType())
+
+    return types.float64(args, types.int64), codegen
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def at(typingctx: Any, array: Any, position: Any) -> Any:
+    """array[position] of an index array, as int64."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        struct = context.make_array(sig.args[0])(context, builder, values[0])
+        if config.BOUNDSCHECK:
+            cgutils.do_boundscheck(context, builder, values[1], cgutils.unpack_tuple(builder, struct.shape)[0], 0)
+        value = builder.load(builder.gep(struct.data, [values[1]]))
+        return builder.sext(value, I64) if value.type != I64 else value
+
+    return types.int64(array, types.int64), codegen
+
+
+def _pointer(context: Any, builder: Any, kind: Any, values: Any, width: int) -> tuple[Any, Any]:
+    """Pointer to array[row, offset] of values = (array, row, offset, …), and the LLVM type of what is there."""
+    array, row, offset = values[:3]
+    struct = context.make_array(kind)(context, builder, array)
+    if config.BOUNDSCHECK:
+        cgutils.do_boundscheck(context, builder, row, cgutils.unpack_tuple(builder, struct.shape)[0], 0)
+    stride, size = cgutils.unpack_tuple(builder, struct.strides)
+    base = builder.bitcast(struct.data, I8.as_pointer())
+    position = builder.add(builder.mul(row, stride), builder.mul(offset, size))
+    element = I8 if kind.dtype is types.boolean else LLVM[kind.dtype]
+    value_type = ir.VectorType(element, width) if width else element
+    return builder.bitcast(builder.gep(base, [position]), value_type.as_pointer()), value_type
+
+
+def _align(kind: Any) -> int:
+    return max(kind.dtype.bitwidth // 8, 1)
+
+
+def _mangled(vector: Any) -> str:
+    element = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(vector.element) or f"i{vector.element.width}"
+    return f"v{vector.count}{element}.p0"
+
+
+@functools.cache
+def load(width: int) -> Any:
+    """load(width)(array, row, offset): lanes from array[row, offset:]; width 0: one scalar."""
+
+    @intrinsic
+    def read(typingctx: Any, array: Any, row: Any, offset: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            pointer, value_type = _pointer(context, builder, sig.args[0], values, width)
+            return builder.load(pointer, align=_align(sig.args[0]), typ=value_type)
+
+        return (Lanes(array.dtype, width) if width else array.dtype)(array, types.int64, types.int64), codegen
+
+    return read
+
+
+@functools.cache
+def load_masked(width: int) -> Any:
+    """load_masked(width)(array, row, offset, mask): as load, zero where the mask is off; memory there is not touched."""
+
+    @intrinsic
+    def read(typingctx: Any, array: Any, row: Any, offset: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            pointer, vector = _pointer(context, builder, sig.args[0], values, width)
+            name = f"llvm.masked.load.{_mangled(vector)}"
+            kind = ir.FunctionType(vector, [vector.as_pointer(), I32, values[3].type, vector])
+            function = cgutils.get_or_insert_function(builder.module, kind, name)
+            zero = ir.Constant(vector, None)
+            return builder.call(function, [pointer, ir.Constant(I32, _align(sig.args[0])), values[3], zero])
+
+        return Lanes(array.dtype, width)(array, types.int64, types.int64, mask), codegen
+
+    return read
+
+
+@intrinsic
+def store(typingctx: Any, array: Any, row: Any, offset: Any, value: Any) -> Any:
+    """array[row, offset:] = value (lanes or a scalar)."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        width = sig.args[3].width if isinstance(sig.args[3], Lanes) else 0
+        pointer, _ = _pointer(context, builder, sig.args[0], values, width)
+        builder.store(values[3], pointer, align=_align(sig.args[0]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, value), codegen
+
+
+@intrinsic
+def store_masked(typingctx: Any, array: Any, row: Any, offset: Any, value: Any, mask: Any) -> Any:
+    """As store, where the mask is on."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        pointer, vector = _pointer(context, builder, sig.args[0], values, sig.args[3].width)
+        kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, values[4].type])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{_mangled(vector)}")
+        builder.call(function, [values[3], pointer, ir.Constant(I32, _align(sig.args[0])), values[4]])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, value, mask), codegen
