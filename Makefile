@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-bounds lint format bench docs clean
+.PHONY: help install train test test-bounds lint format bench peers docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +38,12 @@ format: $(STAMP) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## time the kernels on this machine
+bench: $(STAMP) ## kernels and epochs beside the peers that are installed (ARGS='--suite all --json FILE --plot DIR')
 	$(BIN)/numgraph bench $(ARGS)
+
+peers: $(STAMP) ## install what `make bench` compares with: torch, PyG, MKL, and DGL where it has a wheel (Python up to 3.11)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' networkx psutil requests tqdm
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps dgl==1.1.3
 
 docs: $(STAMP) ## API pages in site/
 	$(BIN)/pdoc --docformat numpy --math --output-directory site numgraph

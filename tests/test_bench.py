@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import runpy
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -228,6 +230,14 @@ def test_pairs_alternate():
         "ratio_quartiles": [1.75, 4.25],
         "samples": 4,
     }
+
+
+def test_the_table_for_the_readme(kernels):
+    table = runpy.run_path(str(Path(__file__).parent.parent / "benchmarks" / "readme_table.py"))["table"]
+    lines = [line for line in table(kernels).splitlines() if line.startswith("|")]
+    assert lines[0].startswith("| | pass | numgraph, ms | scipy ")
+    assert len(lines) == 2 + len(kernels["kernels"])
+    assert {line.count("|") for line in lines} == {5}
 
 
 def test_command_line_writes_json_and_pictures(tmp_path, capsys):
