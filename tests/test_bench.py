@@ -177,6 +177,12 @@ def test_the_backward_starts_from_the_given_gradient():
     assert np.array_equal(gradient, [[3, 4], [8, 10], [0, 0]])  # 0 feeds 1; 1 feeds 1 and 2
 
 
+def test_goals_hold_for_the_widths_they_are_set_for():
+    row = ROWS["copy_u_sum"]
+    assert [row.goal("mkl", "forward", f) for f in (64, 128, 32)] == [1.0, 1.0, None]
+    assert [row.goal("dgl", "both", f) for f in (64, 128)] == [1.5, None]
+
+
 def test_traffic_counts_what_it_says():
     g = ng.Graph([0, 0, 1, 2], [1, 2, 2, 0], 3)
     assert Traffic(gathered=5, rows=2).bytes(g, in_order=False) == 4 * (4 * 5 + 3 * 2 + 4 + 3)

@@ -79,7 +79,7 @@ def _result(
         if other is None:
             continue
         facts = session.pair(mine, other).facts()
-        goal = row.goals.get((name, kind)) if session.at_goal_size() and features in row.features else None
+        goal = row.goal(name, kind, features) if session.at_goal_size() else None
         compared[name] = facts | {"difference": gaps[kind]} | against(facts["ratio"], goal)
     ms = [one["numgraph_ms"] for one in compared.values()]
     seconds = float(np.median(ms)) / 1e3 if ms else session.alone(mine)

@@ -55,7 +55,7 @@ Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 @dataclass(frozen=True)
 class Row:
     """operands: of F, name → (u, v or e, feature shape), all with gradients; numgraph, dgl, pyg: functions of the library's graph and the
-    operands in order; product: for SciPy, MKL and torch; forward, backward: of F, what a pass moves; goals: (peer, pass) → ratio to reach.
+    operands in order; product: for SciPy, MKL and torch; forward, backward: of F, what a pass moves; goals: (peer, pass, F) → ratio to reach.
     """
 
     name: str
@@ -68,7 +68,11 @@ class Row:
     pyg: Callable[..., Any] | None = None
     product: Product | None = None
     features: tuple[int, ...] = (64,)
-    goals: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    goals: Mapping[tuple[str, str, int | None], float] = field(default_factory=dict)  # F None: at each of ``features``
+
+    def goal(self, peer: str, kind: str, features: int) -> float | None:
+        everywhere = self.goals.get((peer, kind, None)) if features in self.features else None
+        return self.goals.get((peer, kind, features), everywhere)
 
 
 def _dgl(name: str) -> Callable[..., Any]:
@@ -135,7 +139,7 @@ ROWS = {
             pyg=lambda g, x: _scatter(g, _gather(g, x)),
             product=Product(),
             features=(16, 64, 128, 256),
-            goals={("mkl", "forward"): 1.0, ("dgl", "forward"): 1.4, ("dgl", "both"): 1.5},
+            goals={("mkl", "forward", None): 1.0, ("dgl", "forward", None): 1.4, ("dgl", "both", 64): 1.5},
         ),
         Row(
             "copy_u_max",
@@ -146,7 +150,7 @@ ROWS = {
             lambda f: Traffic(gathered=2 * f, rows=2 * f, flops=f),  # g and the winning edges; those were written in the forward
             dgl=_dgl("copy_u_max"),
             pyg=lambda g, x: _scatter(g, _gather(g, x), "max"),
-            goals={("dgl", "both"): 1.5},
+            goals={("dgl", "both", None): 1.5},
         ),
         Row(
             "u_mul_e_sum",
@@ -158,7 +162,7 @@ ROWS = {
             dgl=_dgl("u_mul_e_sum"),
             pyg=lambda g, x, w: _scatter(g, _gather(g, x) * w),
             product=Product(values="w"),
-            goals={("dgl", "both"): 6},
+            goals={("dgl", "both", None): 6},
         ),
         Row(
             "u_mul_e_sum_heads",
@@ -169,7 +173,7 @@ ROWS = {
             lambda f: Traffic(gathered=2 * f, edges=2 * HEADS, rows=2 * f, walks=2, flops=4 * f),
             dgl=_dgl("u_mul_e_sum"),
             pyg=lambda g, x, w: _scatter(g, _gather(g, x) * w),
-            goals={("dgl", "both"): 5},
+            goals={("dgl", "both", None): 5},
         ),
         Row(
             "u_mul_e_sum_vector",
@@ -180,7 +184,7 @@ ROWS = {
             lambda f: Traffic(gathered=2 * f, edges=2 * f, rows=2 * f, walks=2, flops=3 * f),
             dgl=_dgl("u_mul_e_sum"),
             pyg=lambda g, x, w: _scatter(g, _gather(g, x) * w),
-            goals={("dgl", "both"): 3},
+            goals={("dgl", "both", None): 3},
         ),
         Row(
             "copy_e_sum",
@@ -191,7 +195,7 @@ ROWS = {
             lambda f: Traffic(edges=f, rows=f),
             dgl=_dgl("copy_e_sum"),
             pyg=lambda g, w: _scatter(g, w),
-            goals={("dgl", "both"): 3},
+            goals={("dgl", "both", None): 3},
         ),
         Row(
             "u_dot_v",
@@ -202,7 +206,7 @@ ROWS = {
             lambda f: Traffic(gathered=2 * f, edges=2, rows=2 * f, walks=2, flops=4 * f),
             dgl=_dgl("u_dot_v"),
             pyg=lambda g, x, y: (_gather(g, x) * y.index_select(0, g.dst)).sum(-1, keepdim=True),
-            goals={("dgl", "both"): 5},
+            goals={("dgl", "both", None): 5},
         ),
         Row(
             "edge_softmax",
@@ -214,7 +218,7 @@ ROWS = {
             dgl=_dgl("edge_softmax"),
             pyg=_softmax,
             features=(HEADS,),
-            goals={("dgl", "both"): 4},
+            goals={("dgl", "both", None): 4},
         ),
         Row(
             "gat",
@@ -228,7 +232,7 @@ ROWS = {
             lambda f: Traffic(gathered=2 * f + 4 * HEADS, rows=4 * f + 6 * HEADS, walks=2, flops=6 * f + 16 * HEADS),
             dgl=_dgl_gat,
             pyg=_pyg_gat,
-            goals={("dgl", "both"): 10},
+            goals={("dgl", "both", None): 10},
         ),
         Row(
             "relu_sub_mul",
@@ -240,7 +244,7 @@ ROWS = {
             lambda f: Traffic(gathered=3 * f, edges=3, rows=5 * f, walks=2, flops=10 * f),
             dgl=_dgl_relu,
             pyg=lambda g, x, y, w: _scatter(g, (_gather(g, x) - y.index_select(0, g.dst)).relu() * w),
-            goals={("dgl", "both"): 15},
+            goals={("dgl", "both", None): 15},
         ),
     )
 }
