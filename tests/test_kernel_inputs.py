@@ -11,7 +11,7 @@ from walks import compare, compare_step, normal
 import numgraph as ng
 
 G = walks.graph()
-INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
+INTEGERS = ("int8", "uint8", "uint16", "int32", "uint32", "int64")
 
 
 def integers(target, *shape, dtype, low=-50, high=100):
@@ -25,8 +25,7 @@ def test_integers(dtype):
     fields = {"u": {"x": integers("u", 5, dtype=dtype)}, "v": {"y": integers("v", 5, dtype=dtype)}}
     for message in (
         lambda u, v: u.x - v.y,
-        lambda u, v: (u.x - v.y) > 5,
-        lambda u, v: np.abs(u.x * v.y) + np.maximum(u.x, v.y) - np.sign(u.x),
+        lambda u, v: np.where((u.x - v.y) > 5, np.abs(u.x * v.y) + np.maximum(u.x, v.y) - np.sign(u.x), 1),
         lambda u, v: (u.x - v.y) / (np.abs(v.y) + 1),
         lambda u, v: (u.x * v.y).sum(-1),
         lambda u, v: (u.x - v.y).max(-1),
@@ -35,25 +34,17 @@ def test_integers(dtype):
         want = oracle.apply_edges(G, message, **fields)
         assert got.dtype == want.dtype or (got.dtype == np.int64 and want.dtype == np.uint64), "sums of integers are int64"
         np.testing.assert_allclose(got, want, rtol=2e-3 if want.dtype == np.float16 else 1e-6 if want.dtype == np.float32 else 1e-12)
-    for reduce in ("sum", "max", "min"):
-        compare(G, lambda u, v: (u.x - v.y).astype(np.int64), reduce, **fields)
+    compare(G, lambda u, v: (u.x - v.y).astype(np.int64), "sum", **fields)
     compare(G, lambda u, v: u.x - v.y, "max", **fields)
 
 
 def test_booleans():
     fields = {"u": {"x": normal(G, "u", 3, 9) > 0}, "v": {"y": normal(G, "v", 3, 9) > 0.5}}
     for message in (
-        lambda u, v: u.x & v.y,
-        lambda u, v: u.x | ~v.y,
-        lambda u, v: u.x ^ v.y,
-        lambda u, v: u.x == v.y,
-        lambda u, v: u.x > v.y,
-        lambda u, v: u.x * v.y,
-        lambda u, v: u.x + v.y,
-        lambda u, v: np.maximum(u.x, v.y),
-        lambda u, v: np.minimum(u.x, v.y),
-        lambda u, v: u.x.max(-1),
-        lambda u, v: np.where(u.x, v.y, True),
+        lambda u, v: (u.x | ~v.y) ^ (u.x & v.y),
+        lambda u, v: (u.x == v.y) & (u.x >= u.x * v.y) & (v.y < u.x + v.y),
+        lambda u, v: np.maximum(u.x, v.y) ^ np.minimum(u.x, v.y),
+        lambda u, v: np.where(u.x.max(-1, keepdims=True), v.y, True),
         lambda u, v: u.x.sum(-1, keepdims=True) + v.y,
         lambda u, v: u.x * 1.5,
     ):
