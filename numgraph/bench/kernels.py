@@ -55,7 +55,7 @@ Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 @dataclass(frozen=True)
 class Row:
     """operands: of F, name → (u, v or e, feature shape), all with gradients; numgraph, dgl, pyg: functions of the library's graph and the
-    operands in order; product: for SciPy, MKL and torch; forward, backward: of F, what a pass moves; goals: (peer, pass, F) → ratio to reach.
+    operands in order; product: for SciPy, MKL and torch; forward, backward: of F, what a pass moves; goals: (peer, pass, F) → ratio.
     """
 
     name: str
