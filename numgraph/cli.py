@@ -191,13 +191,13 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from numgraph.bench import Disagreement, Request, bench
+    from numgraph.bench import Request, bench
     from numgraph.bench.report import check_targets, summary, write_json
 
     asked = {name: getattr(options, name) for name in Request.__dataclass_fields__ if hasattr(options, name)}
     asked["suites"] = _SUITES if "all" in options.suite else options.suite
     asked["peers"] = () if options.peers == ("none",) else options.peers or _PEERS
-    with _refusing((ValueError, TypeError, OSError, ImportError, Disagreement)):
+    with _refusing():
         check_targets(options.json, options.plot)  # before minutes of measuring, not after them
         results = bench(Request(**asked), lambda line: print(line, flush=True))
         print(f"\n{summary(results)}")
@@ -209,7 +209,7 @@ def _bench(options: argparse.Namespace) -> int:
 
             for path in draw(results, options.plot):
                 print(f"plot: {path}")
-    return 0
+    return 1 if results["errors"] else 0
 
 
 def _chosen(options: argparse.Namespace) -> tuple[Recipe, Dataset]:

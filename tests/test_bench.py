@@ -54,7 +54,7 @@ def test_a_peer_has_the_rows_that_it_can_compute(kernels):
 
 def test_the_results_say_where_they_come_from(kernels):
     assert set(kernels) == {
-        "request", "machine", "threads", "bandwidth", "product_rate", "peers", "left_out", "notes", "kernels"
+        "request", "machine", "threads", "bandwidth", "product_rate", "peers", "left_out", "notes", "errors", "kernels"
     }  # fmt: skip
     assert kernels["request"]["edges"] == TINY["edges"]
     assert kernels["machine"]["versions"]["numgraph"] == ng.__version__
@@ -132,10 +132,16 @@ class Wrong(peers_module.SciPy):
         return z
 
 
-def test_a_peer_that_disagrees_is_an_error(monkeypatch):
+def test_a_peer_that_disagrees_is_an_error_and_not_timed(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(peers_module.PEERS, "scipy", Wrong)
-    with pytest.raises(Disagreement, match=r"copy_u_sum, forward: the result differs from scipy's by 1\.0e-03"):
-        bench(Request(suites=("kernels",), rows=("copy_u_sum",), peers=("scipy",), **TINY), quiet)
+    target = tmp_path / "results.json"
+    command = "bench --suite kernels --rows copy_u_sum --features 4 --nodes-log2 4 --edges 50 --repeats 1 --seconds 0 --peers scipy --json"
+    assert main([*command.split(), str(target)]) == 1
+    results = json.loads(target.read_text("utf-8"))
+    assert len(results["errors"]) == 1
+    assert results["errors"][0].startswith("copy_u_sum, forward: the result differs from scipy's by 1.0e-03")
+    assert [one["peers"] for one in results["kernels"]] == [{}, {}]
+    assert f"ERROR: {results['errors'][0]}" in capsys.readouterr().out
 
 
 def test_difference_is_relative_to_the_largest_number_and_forgives_only_infinite_empty_rows():

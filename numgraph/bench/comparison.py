@@ -11,7 +11,7 @@ from numgraph.bench import graphs
 from numgraph.bench.kernels import HEADS, ROWS, Row, Traffic, make_operands, numgraph_runs, output_gradient
 from numgraph.bench.peers import Operands, Peer, Runs
 from numgraph.bench.report import kernel_header, kernel_line
-from numgraph.bench.session import Session, against, difference
+from numgraph.bench.session import Disagreement, Session, against, difference
 from numgraph.graph import Graph
 
 PASSES = ("forward", "both")
@@ -52,7 +52,10 @@ def _measure(session: Session, row: Row, g: Graph, features: int, held: Mapping[
     for name, peer in session.peers.items():
         if getattr(row, peer.formulation) is not None:
             theirs = peer.runs(row, held[name], operands, seed)
-            peers[name] = theirs, _agree(row, peer, operands, ours, theirs)
+            try:
+                peers[name] = theirs, _agree(row, peer, operands, ours, theirs)
+            except Disagreement as error:
+                session.wrong(error)
     return [_result(session, row, g, features, kind, ours, peers) for kind in PASSES]
 
 

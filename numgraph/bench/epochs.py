@@ -16,7 +16,7 @@ import numpy as np
 from numgraph import data, nn, optim
 from numgraph.bench import graphs, measure
 from numgraph.bench.report import epoch_header, epoch_line
-from numgraph.bench.session import Request, Session, against, difference
+from numgraph.bench.session import Disagreement, Request, Session, against, difference
 from numgraph.bench.torchmodels import FORMULATIONS
 from numgraph.dense import cross_entropy
 from numgraph.graph import Graph
@@ -142,7 +142,11 @@ def _measure(session: Session, row: Row, task: Task) -> dict[str, Any]:
     memory = measure.peak_memory(ours)
     compared: dict[str, Any] = {}
     for name in session.peers:
-        found = _fastest(name, row, task, losses)
+        try:
+            found = _fastest(name, row, task, losses)
+        except Disagreement as error:
+            session.wrong(error)
+            continue
         if found is not None:
             formulation, theirs, gap = found
             facts = session.pair(ours, theirs).facts()

@@ -238,7 +238,7 @@ ROWS = {
             "relu_sub_mul",
             "Σ relu(x_u − y_v) · w_e",
             lambda f: {"x": ("u", (f,)), "y": ("v", (f,)), "w": ("e", (1,))},
-            lambda g, x, y, w: update_all(g, lambda u, v, e: np.maximum(u.x - v.y, 0) * e.w, "sum", u={"x": x}, v={"y": y}, e={"w": w}),
+            lambda g, x, y, w: update_all(g, lambda u, v, e: elementary.relu(u.x - v.y) * e.w, "sum", u={"x": x}, v={"y": y}, e={"w": w}),
             lambda f: Traffic(gathered=f, edges=1, rows=2 * f, flops=4 * f),
             # in-edges: x_u against y, g, for ∂y and ∂w; out-edges: y_v and g_v against x, for ∂x
             lambda f: Traffic(gathered=3 * f, edges=3, rows=5 * f, walks=2, flops=10 * f),

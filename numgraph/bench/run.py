@@ -30,9 +30,9 @@ def bench(request: Request, say: Callable[[str], None] = print) -> dict[str, Any
     """Measure, telling `say` line by line; the results as plain data, ready for JSON.
 
     Keys: request, machine, bandwidth (bytes a second), product_rate (operations a second), peers (name → version),
-    left_out (name → why), notes, and a list of results for each suite.
+    left_out (name → why), notes, errors (peers whose numbers differ; they are not timed), and a list of results for each suite.
 
-    Raises ValueError for an unknown suite, row or peer, and Disagreement where a peer's numbers differ.
+    Raises ValueError for an unknown suite, row or peer.
     """
     for suite in request.suites:
         if suite not in SUITES:
@@ -64,5 +64,6 @@ def bench(request: Request, say: Callable[[str], None] = print) -> dict[str, Any
         "peers": versions,
         "left_out": left_out,
         "notes": session.notes,
+        "errors": session.errors,
         **results,
     }

@@ -144,7 +144,7 @@ def _threads(session: Session, names: list[str]) -> list[dict[str, Any]]:
                 seconds = session.alone(both)
             first = first or (seconds, made)
             if not all(np.array_equal(a, b) for a, b in zip(first[1], made)):
-                raise Disagreement(f"bench: {name}: {count} threads give other bits than one")
+                session.wrong(Disagreement(f"{name}: {count} threads give other bits than one"))
             results.append({"series": "threads", "row": name, "threads": count, "seconds": seconds, "speed_up": first[0] / seconds})
             session.say(f"{name:<19}{count:>8}{1e3 * seconds:>10.2f}{first[0] / seconds:>10.2f}")
     return results

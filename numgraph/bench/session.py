@@ -52,11 +52,17 @@ class Session:
     bandwidth: float  # bytes a second
     say: Callable[[str], None] = print
     notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
         """Something that the reader of the results must know: printed now, kept in the JSON."""
         self.notes.append(text)
         self.say(f"note: {text}")
+
+    def wrong(self, error: Disagreement) -> None:
+        """Results that differ: told now, and the run ends as failed, but with what else it measured."""
+        self.errors.append(str(error))
+        self.say(f"ERROR: {error}")
 
     def at_goal_size(self) -> bool:
         """Whether the R-MAT graph is the one that the goals are set for; ratios on another are told without them."""
@@ -87,7 +93,7 @@ def difference(what: str, peer: str, ours: Sequence[np.ndarray], theirs: Sequenc
         worst = max(worst, gap := float(np.abs(a - compared).max(initial=0)) / scale)
         if not gap <= TOLERANCE:
             result = "the result" if position == 0 else f"gradient {position}"
-            raise Disagreement(f"bench: {what}: {result} differs from {peer}'s by {gap:.1e} of the largest number; at most {TOLERANCE:g}")
+            raise Disagreement(f"{what}: {result} differs from {peer}'s by {gap:.1e} of the largest number; at most {TOLERANCE:g}")
     return worst
 
 
