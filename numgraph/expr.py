@@ -180,13 +180,13 @@ def is_float(dtype: np.dtype[Any]) -> bool:
 
 @functools.cache
 def _has_arithmetic(dtype: np.dtype[Any]) -> bool:
-    return dtype.name == "bfloat16" or (dtype.kind in "biuf" and dtype.itemsize <= 8)
+    return dtype.name == "bfloat16" or (dtype.kind in "biuf" and dtype.itemsize <= 8 and dtype.name != "uint64")
 
 
 def check_dtype(op: str, name: str, dtype: np.dtype[Any]) -> None:
     """Refuse what has no message arithmetic: object, complex, strings, dates, long double."""
     if not _has_arithmetic(dtype):
-        raise errors.bad_type(op, f"{name} has dtype {dtype}", "use bool, an integer, float16, float32 or float64 dtype")
+        raise errors.bad_type(op, f"{name} has dtype {dtype}", "use bool, an integer up to int64, float16, bfloat16, float32 or float64")
 
 
 # --- building nodes ---------------------------------------------------------------------------------------------------------------------
