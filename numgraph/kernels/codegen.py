@@ -32,6 +32,9 @@ from numgraph.kernels.layout import (
 
 _OVERFLOWING = ("add", "subtract", "multiply", "negative", "absolute", "power")
 
+AHEAD = 8
+"""How many edges before its use a far row is asked for."""
+
 
 class Generator(Emitter):
     """Generates one kernel: the values of its expressions, what its outputs keep and store, and the loops around them."""
@@ -99,6 +102,11 @@ class Generator(Emitter):
         opening = []
         if "far" in self.names:
             opening.append(f"far = {self.use('at')}({self.id_array('indices')}, k)")
+        if self.ahead:
+            self.prologue.append("last = len(indices) - 1")
+            opening.append(f"ahead = {self.use('at')}(indices, min(k + {AHEAD}, last))")
+            for array, offset, size in self.ahead:
+                opening.append(f"{self.define(f'prefetch{size}', f'memory.prefetch({size})')}({array}, ahead, {offset})")
         if "edge" in self.names:
             opening.append("edge = k" if layout.ordered else f"edge = {self.use('at')}({self.id_array('edge_ids')}, k)")
         if edge:

@@ -46,6 +46,7 @@ class Emitter:
         self.defined: dict[str, str] = {}
         self.names: dict[Any, str] = {}
         self.counter = 0
+        self.ahead: list[tuple[str, str, int]] = []
 
     # --- names, slots, primitives ---
 
@@ -214,6 +215,8 @@ class Emitter:
             text = f"{pattern}({load}({place}))"
         else:
             text = self.loaded(place, width, scope)
+        if width and level == self.edge_level and scope.parent is None and self.position(node.attrs[0]) == "far":
+            self.ahead.append((array, self.flat(scope, axes), max(width * np.dtype(memory_name(storage)).itemsize, 1)))
         if storage in HALVES:
             text = self.converted(f"widen_{storage}", f'lanes.widen("{storage}")', text)
         elif storage == "uint8":

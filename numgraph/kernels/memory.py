@@ -15,6 +15,8 @@ from numba.extending import intrinsic
 
 from numgraph.kernels.lanes import DTYPES, I8, I32, I64, LLVM, Lanes
 
+CACHE_LINE = 64
+
 # --- the argument block: addresses, sizes and constants as int64 -------------------------------------------------------------------------
 
 
@@ -154,6 +156,27 @@ def load_masked(width: int) -> Any:
         return Lanes(array.dtype, width)(array, types.int64, types.int64, mask), codegen
 
     return read
+
+
+@functools.cache
+def prefetch(size: int) -> Any:
+    """prefetch(size)(array, row, offset): ask for the cache lines of ``size`` bytes from array[row, offset]."""
+
+    @intrinsic
+    def ask(typingctx: Any, array: Any, row: Any, offset: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            pointer, _ = _pointer(context, builder, sig.args[0], values, 0)
+            base = builder.bitcast(pointer, I8.as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [base.type, I32, I32, I32])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            for line in range(0, size, CACHE_LINE):
+                place = builder.gep(base, [ir.Constant(I64, line)])
+                builder.call(function, [place, ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)])
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64), codegen
+
+    return ask
 
 
 @intrinsic
