@@ -110,12 +110,13 @@ def _trace(
     roots, captured = trace(op, functions, leaves)
     for name, value in captured.items():
         values["shared", name] = value
-    used = {leaf.attrs for leaf in expr.leaves_of(roots)}
-    return roots, {key: value for key, value in values.items() if key in used}
+    return roots, values
 
 
 def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values) -> tuple[Any, ...]:
     """Run a walk and record it. Returns every array of every output (see Output.results), in order."""
+    read = _read(outputs)
+    fields = {key: value for key, value in fields.items() if key in read}
     keys = tuple(fields)
     results = tuple(execute(g, outputs, {key: unwrap(value) for key, value in fields.items()}))
 
@@ -126,6 +127,12 @@ def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values) 
         return explain_walk(outputs, [key for key, need in zip(keys, needs, strict=True) if need])
 
     return record(name, list(fields.values()), results, vjp, explain)
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(outputs: tuple[Output, ...]) -> frozenset[Key]:
+    """The fields that a walk reads."""
+    return frozenset(leaf.attrs for leaf in expr.leaves_of(expression for output in outputs for expression in output.expressions))
 
 
 def _gradients(
@@ -142,7 +149,7 @@ def _gradients(
     for number, need, key, dtype in backward.bound:
         array = arrays(number, need)
         fields[key] = array if array.dtype == dtype else array.astype(dtype)
-    results = propagate(f"∇ {name}", g, tuple(backward.walk.values()), {key: fields[key] for key in backward.read})
+    results = propagate(f"∇ {name}", g, tuple(backward.walk.values()), fields)
     found = {key: np.sum(value, axis=0) if key[0] == "shared" else value for key, value in zip(backward.walk, results, strict=True)}
     return [found.get(key) for key in list(fields)[: len(needs)]]
 
@@ -153,7 +160,6 @@ class _Backward:
 
     walk: dict[Key, Output]
     bound: tuple[tuple[int, str, Key, Any], ...]
-    read: tuple[Key, ...]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -185,8 +191,8 @@ def _backward(
         position += len(got)
         symbols.append(binder(number, output, got) if any(got) else None)
     walk = derive(outputs, symbols, wanted)
-    read = {leaf.attrs for leaf in expr.leaves_of(gradient for output in walk.values() for gradient in output.expressions)}
-    return _Backward(walk, tuple(b for b in bound if b[2] in read), tuple(k for k in (*fields, *[b[2] for b in bound]) if k in read))
+    read = _read(tuple(walk.values()))
+    return _Backward(walk, tuple(b for b in bound if b[2] in read))
 
 
 def _node_arrays(g: Graph, outputs: tuple[Output, ...], fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> Callable[..., Any]:
@@ -200,9 +206,7 @@ def _node_arrays(g: Graph, outputs: tuple[Output, ...], fields: Values, grads: S
         output, part = outputs[number], slice(starts[number], starts[number + 1])
         if output.reduce == "prod" and name != "g":
             if number not in products:
-                read = {leaf.attrs for leaf in expr.leaves_of(output.expressions)}
-                walk = factors(output.expressions[0], output.to)
-                found = propagate("factors", g, walk, {key: value for key, value in fields.items() if key in read})
+                found = propagate("factors", g, factors(output.expressions[0], output.to), fields)
                 products[number] = dict(zip(("rest", "zeros", "num_zeros", "sum_zeros"), found, strict=True))
             return products[number][name]
         return _node_array(name, g, output, grads[part], made[part])

@@ -76,6 +76,13 @@ def memory_name(storage: str) -> str:
     return "uint16" if storage in HALVES else storage
 
 
+@functools.cache
+def memory_of(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], bool]:
+    """The dtype in which kernels read arrays of a dtype, and whether that is a view of the same bits."""
+    memory = np.dtype(memory_name(storage_name(dtype)))
+    return memory, memory.name != compute_name(dtype)
+
+
 @dataclass
 class Value:
     """A name in the kernel; ``width`` lanes, 0 for a scalar."""

@@ -47,7 +47,7 @@ class Plan:
 
 
 @functools.lru_cache(maxsize=1024)
-def make_plan(outputs: tuple[Output, ...], ids: str, orders: tuple[tuple[str, bool], ...], dense: bool, wide: bool) -> Plan:
+def make_plan(outputs: tuple[Output, ...], ids: np.dtype[Any], orders: tuple[tuple[str, bool], ...], dense: bool, wide: bool) -> Plan:
     """The kernels of a walk.
 
     ids: dtype of the graph's indices. orders: for each side that is walked, whether edge ids are positions there. dense: more edges than
@@ -65,7 +65,7 @@ def make_plan(outputs: tuple[Output, ...], ids: str, orders: tuple[tuple[str, bo
         if dense:
             group, found = hoist(group, "u" if rows == "v" else "v", len(hoisted))
             hoisted += found
-        kernels += _kernels(group, numbers, rows, ids, dict(orders)[rows], wide)
+        kernels += _kernels(group, numbers, rows, ids.name, dict(orders)[rows], wide)
     return Plan(outputs, hoisted, kernels, [output.results() for output in outputs])
 
 
