@@ -103,10 +103,13 @@ class Generator(Emitter):
         if "far" in self.names:
             opening.append(f"far = {self.use('at')}({self.id_array('indices')}, k)")
         if self.ahead:
-            self.prologue.append("last = len(indices) - 1")
-            opening.append(f"ahead = {self.use('at')}(indices, min(k + {AHEAD}, last))")
-            for array, offset, size in self.ahead:
-                opening.append(f"{self.define(f'prefetch{size}', f'memory.prefetch({size})')}({array}, ahead, {offset})")
+            self.prologue.append(f"last = len({self.id_array('indices')}) - 1")
+            opening.append(f"next_k = min(k + {AHEAD}, last)")
+            for position, ids in (("far", "indices"), ("edge", "edge_ids")):
+                if any(where == position for _, where, _, _ in self.ahead):
+                    opening.append(f"next_{position} = {self.use('at')}({self.id_array(ids)}, next_k)")
+            for array, position, offset, size in self.ahead:
+                opening.append(f"{self.define(f'prefetch{size}', f'memory.prefetch({size})')}({array}, next_{position}, {offset})")
         if "edge" in self.names:
             opening.append("edge = k" if layout.ordered else f"edge = {self.use('at')}({self.id_array('edge_ids')}, k)")
         if edge:

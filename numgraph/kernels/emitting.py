@@ -46,7 +46,7 @@ class Emitter:
         self.defined: dict[str, str] = {}
         self.names: dict[Any, str] = {}
         self.counter = 0
-        self.ahead: list[tuple[str, str, int]] = []
+        self.ahead: list[tuple[str, str, str, int]] = []
 
     # --- names, slots, primitives ---
 
@@ -215,13 +215,18 @@ class Emitter:
             text = f"{pattern}({load}({place}))"
         else:
             text = self.loaded(place, width, scope)
-        if width and level == self.edge_level and scope.parent is None and self.position(node.attrs[0]) == "far":
-            self.ahead.append((array, self.flat(scope, axes), max(width * np.dtype(memory_name(storage)).itemsize, 1)))
+        if width and level == self.edge_level and scope.parent is None:
+            self.ask_ahead(array, self.position(node.attrs[0]), self.flat(scope, axes), width, storage)
         if storage in HALVES:
             text = self.converted(f"widen_{storage}", f'lanes.widen("{storage}")', text)
         elif storage == "uint8":
             text = self.converted("as_bool", 'lanes.cast("bool")', text)
         return self.assign(scope, text, level, width, compute_name(node.dtype))
+
+    def ask_ahead(self, array: str, position: str, offset: str, width: int, storage: str) -> None:
+        """A row that is reached through an index is asked for some edges before; rows in order the processor finds itself."""
+        if position == "far" or (position == "edge" and not self.layout.ordered):
+            self.ahead.append((array, position, offset, width * np.dtype(memory_name(storage)).itemsize))
 
     def converted(self, name: str, maker: str, text: str) -> str:
         return f"{self.define(name, maker)}({text})"
