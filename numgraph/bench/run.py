@@ -56,7 +56,7 @@ def bench(request: Request, say: Callable[[str], None] = print) -> dict[str, Any
             session.note(f"load average {facts['load_average'][0]:.1f} at the start: others compute here, times mean little")
         results = {suite: SUITES[suite](session) for suite in request.suites}
     return {
-        "request": dataclasses.asdict(request),
+        "request": {key: value for key, value in dataclasses.asdict(request).items() if key != "data_dir"},
         "machine": machine() | {"load_average_at_start": facts["load_average"]},
         "threads": count,
         "bandwidth": bandwidth,
