@@ -1,6 +1,21 @@
 """numgraph: message passing for graph neural networks in the NumPy world."""
 
 from numgraph import data, dense, nn, ops, optim
+from numgraph.dense import (
+    batch_norm,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    dropout,
+    einsum,
+    gather,
+    layer_norm,
+    log_softmax,
+    logsumexp,
+    matmul,
+    mse,
+    scatter_add,
+    softmax,
+)
 from numgraph.elementary import elu, erf, gelu, leaky_relu, relu, sigmoid, silu, softplus
 from numgraph.graph import Adjacency, Graph
 from numgraph.message import apply_edges, attend, update_all
@@ -16,18 +31,31 @@ __all__ = [
     "Tensor",
     "apply_edges",
     "attend",
+    "batch_norm",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
     "data",
     "dense",
+    "dropout",
+    "einsum",
     "elu",
     "erf",
+    "gather",
     "gelu",
+    "layer_norm",
     "leaky_relu",
+    "log_softmax",
+    "logsumexp",
+    "matmul",
+    "mse",
     "nn",
     "ops",
     "optim",
     "relu",
+    "scatter_add",
     "sigmoid",
     "silu",
+    "softmax",
     "softplus",
     "update_all",
 ]
