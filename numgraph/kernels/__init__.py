@@ -1,5 +1,21 @@
 """Kernels: what a walk over a graph's edges computes (walk.py), and the targets that compute it."""
 
-from numgraph.kernels.cpu import execute
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numgraph.graph import Graph
+from numgraph.kernels import cpu
+from numgraph.kernels.walk import Arrays, Output
 
 __all__ = ["execute"]
+
+
+def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
+    """All arrays of all outputs of a walk, in order (see Output.results), computed where the graph's arrays are."""
+    if getattr(graph, "device", "cpu") == "cpu":
+        return cpu.execute(graph, outputs, fields)
+    from numgraph.kernels import cuda
+
+    return cuda.execute(graph, outputs, fields)
