@@ -1,7 +1,8 @@
 """Loop axes: which feature axes of a walk's expressions are one loop, which of them runs in SIMD lanes, which can be one longer axis.
 
-Every axis longer than one of every node belongs to a class; elementwise nodes join the axes that they align. Classes are numbered by
-position from the right: position 0 runs in lanes, the others are loops. Neighbouring classes that always appear together are collapsed.
+Every axis longer than one of every node belongs to a class; elementwise nodes join the axes that they align. Classes are numbered outer
+first; one that no node has another inside of is contiguous in memory and can run in lanes. Neighbouring classes that always appear
+together are collapsed.
 """
 
 from __future__ import annotations
@@ -103,11 +104,13 @@ def analyse(roots: Sequence[Expr], together: Sequence[tuple[Expr, Expr]] = ()) -
         for node in nodes
         if node.op in ("sum", "max")
     }
+    of = {key: tuple(c for c in value if c is not None) for key, value in shape.items()}
+    outside = {number[c] for chain in chains for c in chain[:-1]}
     axes = Axes(
-        of={key: tuple(c for c in value if c is not None) for key, value in shape.items()},
+        of=of,
         reduced=reduced,
         size={i: size[c] for c, i in number.items()},
-        lanes=frozenset(i for c, i in number.items() if position[c] == 0 and size[c] > 0),
+        lanes=frozenset(i for c, i in number.items() if i not in outside and size[c] > 0),
     )
     return _collapse(axes)
 

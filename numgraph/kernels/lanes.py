@@ -308,3 +308,17 @@ def fold_max_groups(group: int) -> Any:
 
 fold_sum = _fold(total)
 fold_max = _fold(larger)
+
+
+@intrinsic
+def any_lane(typingctx: Any, mask: Any) -> Any:
+    """Whether a condition holds in any lane."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        (x,) = values
+        if not isinstance(sig.args[0], Lanes):
+            return x
+        bits = builder.bitcast(x, ir.IntType(x.type.count))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(mask), codegen

@@ -154,21 +154,22 @@ def _tile(targets: Sequence[Target], axes: Axes, loops: set[int]) -> tuple[int |
     lane = next(iter(loops & axes.lanes), None)
     if lane is None and len(folded) == 1:
         (lane,) = folded
-    head = _head(targets, axes, loops, lane, register_bytes() // item)
-    length = 0 if lane is None else axes.size[lane] * (1 if head is None else axes.size[head])
-    longest = max([length, *[axes.size[axis] for axis in folded]])
     size = expression_size(targets, axes, lane)
     registers = 8 if size <= 3 else 4 if size <= 16 else 2
-    width = min(1 << (longest - 1).bit_length(), registers * register_bytes() // item) if longest else 0
+    most = registers * register_bytes() // item
+    head = _head(targets, axes, loops, lane, most)
+    length = 0 if lane is None else axes.size[lane] * (1 if head is None else axes.size[head])
+    longest = max([length, *[axes.size[axis] for axis in folded]])
+    width = min(1 << (longest - 1).bit_length(), most) if longest else 0
     if lane not in loops and head is None and length > width:
         return None, None, 0, width
     return lane, head, length, width
 
 
-def _head(targets: Sequence[Target], axes: Axes, loops: set[int], lane: int | None, native: int) -> int | None:
-    """The axis to pack with a lane axis that is shorter than a register: the one before it, if nothing is summed over it and no field has
-    another axis after it."""
-    if lane is None or axes.size[lane] >= native or axes.size[lane] & (axes.size[lane] - 1) or axes.size[lane] < 2:
+def _head(targets: Sequence[Target], axes: Axes, loops: set[int], lane: int | None, most: int) -> int | None:
+    """The axis to pack with a lane axis that leaves room in a tile of ``most`` lanes: the one before it, if nothing is summed over it and no
+    field has another axis after it."""
+    if lane is None or axes.size[lane] >= most or axes.size[lane] & (axes.size[lane] - 1) or axes.size[lane] < 2:
         return None
     heads = [axis for axis in sorted(loops) if axis < lane]
     if not heads or any(heads[-1] in reduced for reduced in [*axes.reduced.values(), *[target.summed for target in targets]]):

@@ -81,52 +81,53 @@ def _extreme(generator: Generator, number: int, target: Target, scope: Scope) ->
     generator.write(scope, (number, 1), target.kept, Value(winner, width, 0, ids), "row", False, generator.final)
 
 
+SLACK = 8
+"""How far a score may exceed the shift of its row's exponentials before they are rescaled: sums grow by e^8 at most."""
+
+
 def _softmax(generator: Generator, number: int, target: Target, scope: Scope) -> None:
-    """One online pass: with running maximum m, total l and sum z, a new score s rescales by exp(−|s − m|) on one side or the other."""
+    """One online pass over shift m, total l = Σ exp(s − m) and weighted sum z.
+
+    A score that exceeds m by more than SLACK becomes the new m, and l and z are rescaled by exp(m − s). That happens once or a few times a
+    row, so it is a branch; the exponentials of a row's edges then do not wait for each other, as they would for a running maximum.
+    """
     score_node = target.output.expressions[0]
     use = generator.use
     dtype = compute_name(score_node.dtype)
     score_axes = generator.axes.of[id(score_node)]
     score = _fit(generator, scope, generator.as_dtype(scope, score_node, dtype), score_axes)
+    value = _message(generator, target, scope) if target.output.reduce == "softmax" else None
     width = score.width
-    top, total, part, scale = f"top{number}", f"total{number}", f"part{number}", f"scale{number}"
+    top, total, part, step, up, scale, z = (f"{name}{number}" for name in ("top", "total", "part", "step", "up", "scale", "z"))
     zero, one = f"{generator.literal(dtype, 0, width)}()", f"{generator.literal(dtype, 1, width)}()"
     low = f"{generator.literal(dtype, -np.inf, width)}()"
-    step, up = f"step{number}", f"up{number}"
     generator.init += [f"{top} = {low}", f"{total} = {zero}"]
     generator.update += [
         f"{step} = {use('subtract')}({score.name}, {top})",
-        f"{up} = {use('greater')}({step}, {zero})",
-        f"{step} = {use('exp')}({use('negative')}({use('absolute')}({step})))",
-        f"{part} = {use('where')}({up}, {one}, {step})",
-        f"{part} = {use('where')}({use('equal')}({score.name}, {low}), {zero}, {part})",
-        f"{scale} = {use('where')}({up}, {step}, {one})",
-        f"{top} = {use('where')}({up}, {score.name}, {top})",
-        f"{total} = {use('add')}({use('multiply')}({total}, {scale}), {part})",
+        f"{up} = {use('greater')}({step}, {generator.literal(dtype, SLACK, width)}())",
+        f"if {use('any_lane')}({up}):",
+        f"    {scale} = {use('where')}({up}, {use('exp')}({use('negative')}({step})), {one})",
+        f"    {step} = {use('where')}({up}, {zero}, {step})",
+        f"    {top} = {use('where')}({up}, {score.name}, {top})",
+        f"    {total} = {use('multiply')}({total}, {scale})",
     ]
-    if target.output.reduce == "softmax":
-        _weighted(generator, number, target, scope, width, part, scale, total)
+    if value is not None:
+        generator.init.append(f"{z} = {generator.literal(value.dtype, 0, value.width)}()")
+        generator.update.append(f"    {z} = {use('multiply')}({z}, {generator.widened(scale, width, value.width)})")
+    generator.update += [
+        f"{part} = {use('where')}({use('equal')}({score.name}, {low}), {zero}, {use('exp')}({step}))",
+        f"{total} = {use('add')}({total}, {part})",
+    ]
+    if value is not None:
+        term = f"{use('multiply')}({generator.widened(part, width, value.width)}, {value.name})"
+        generator.update.append(f"{z} = {use('add')}({z}, {term})")
+        generator.final.append(f"{z} = {use('divide')}({z}, {generator.widened(total, width, value.width)})")
+        generator.final += ["if begin == end:", f"    {z} = {generator.literal(value.dtype, 0, value.width)}()"]
+        generator.write(scope, (number, 0), target.kept, Value(z, value.width, 0, value.dtype), "row", False, generator.final)
     lse = f"logsumexp{number}"
     generator.final.append(f"{lse} = {use('add')}({top}, {use('log')}({total}))")
-    place = (number, 1 if target.output.reduce == "softmax" else 0)
+    place = (number, 1 if value is not None else 0)
     generator.write(scope, place, score_axes, Value(lse, width, 0, dtype), "row", False, generator.final)
-
-
-def _weighted(generator: Generator, number: int, target: Target, scope: Scope, score_width: int, part: str, scale: str, total: str) -> None:
-    """The weighted sum beside the softmax's total, rescaled with it."""
-    use = generator.use
-    value = _message(generator, target, scope)
-
-    def fit(name: str) -> str:
-        return generator.widened(name, score_width, value.width)
-
-    z = f"z{number}"
-    generator.init.append(f"{z} = {generator.literal(value.dtype, 0, value.width)}()")
-    term = f"{use('multiply')}({fit(part)}, {value.name})"
-    generator.update.append(f"{z} = {use('add')}({use('multiply')}({z}, {fit(scale)}), {term})")
-    generator.final.append(f"{z} = {use('divide')}({z}, {fit(total)})")
-    generator.final += ["if begin == end:", f"    {z} = {generator.literal(value.dtype, 0, value.width)}()"]
-    generator.write(scope, (number, 0), target.kept, Value(z, value.width, 0, value.dtype), "row", False, generator.final)
 
 
 REDUCERS: dict[str, Callable[..., Any]] = {
