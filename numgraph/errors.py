@@ -35,3 +35,8 @@ def unknown(op: str, what: str, name: object, known: Iterable[object]) -> ValueE
 def missing(op: str, what: str, fix: str) -> ModuleNotFoundError:
     """An optional dependency or a file that is not here."""
     return ModuleNotFoundError(_text(op, what, fix))
+
+
+def no_device(op: str, what: str, fix: str) -> OSError:
+    """A device that is not here, or that the system gives no access to."""
+    return OSError(_text(op, what, fix))

@@ -5,55 +5,33 @@ A graph is immutable: its arrays are private read-only copies, every id in them 
 
 from __future__ import annotations
 
-import os
-import threading
+import functools
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numgraph import transforms
+from numgraph import devices, transforms
+from numgraph.edges import DST, SRC, DeviceEdges, Edges
 from numgraph.errors import bad_type, bad_value, unknown
-from numgraph.sorting import Adjacency, Ids, checked_ids, expanded, frozen, given_ids, group, ids_dtype, node_count, one_past
-
-SRC, DST = 0, 1
+from numgraph.sorting import Adjacency, Ids, checked_ids, frozen, given_ids, ids_dtype, node_count, one_past
 
 
-class _Edges:
-    """What a graph and its reverse share: two columns of ids, and the edges grouped by either column, each made when first asked for.
+def _made_on_host(transform: Callable[..., Any]) -> Callable[..., Any]:
+    """Of a graph on a device: the transform of its host graph, taken to the device."""
 
-    Column SRC grouped gives the out-edges, column DST the in-edges. `columns` or one `ordered` adjacency is there from the start.
-    """
+    @functools.wraps(transform)
+    def run(g: Graph, *args: Any, **options: Any) -> Any:
+        if g.device == "cpu":
+            return transform(g, *args, **options)
+        made = transform(g.to("cpu"), *args, **options)
+        if isinstance(made, tuple):
+            return made[0].to(g.device), devices.moved(made[1], g.device)
+        return made.to(g.device)
 
-    def __init__(self, counts: tuple[int, int], columns: list[Ids | None], adjacencies: list[Adjacency | None]) -> None:
-        self.counts, self.columns, self.adjacencies = counts, columns, adjacencies
-        self.num_edges = len(next(c for c in columns if c is not None))
-        self._lock, self._process = threading.RLock(), os.getpid()
-
-    def _locked(self) -> Any:
-        if self._process != os.getpid():  # after a fork: a thread that was building in the parent does not exist here
-            self._lock, self._process = threading.RLock(), os.getpid()
-        return self._lock
-
-    def column(self, side: int) -> Ids:
-        ids = self.columns[side]
-        if ids is None:
-            with self._locked():
-                ids = self.columns[side]
-                if ids is None:
-                    rows = self.adjacencies[side]
-                    assert rows is not None
-                    ids = self.columns[side] = expanded(rows.indptr)
-        return ids
-
-    def adjacency(self, side: int) -> Adjacency:
-        rows = self.adjacencies[side]
-        if rows is None:
-            with self._locked():
-                rows = self.adjacencies[side]
-                if rows is None:
-                    rows = self.adjacencies[side] = group(self.column(side), self.column(1 - side), self.counts[side])
-        return rows
+    return run
 
 
 class Graph:
@@ -75,12 +53,15 @@ class Graph:
     IndexError : an id outside its range; names the array, the position and the range
 
     Two graphs are equal only if they are the same object. Graphs can be pickled, and shared by threads.
+
+    A graph is made on the host; ``to("cuda")`` is the same graph for arrays on a CUDA device, its own arrays being CuPy's.
     """
 
-    __slots__ = ("__weakref__", "_edges", "_out")
+    __slots__ = ("__weakref__", "_edges", "_out", "_twin")
 
-    _edges: _Edges
+    _edges: Edges | DeviceEdges
     _out: int  # the column of _edges that holds this graph's sources
+    _twin: Any  # of a graph on a device its host graph, of a host graph a weak reference to the one on the device; None until asked for
 
     def __init__(
         self,
@@ -118,7 +99,7 @@ class Graph:
             checked_ids("Graph", "src", sources, names[0], count_src, dtype),
             checked_ids("Graph", "dst", destinations, names[1], count_dst, dtype),
         ]
-        self._edges, self._out = _Edges((count_src, count_dst), columns, [None, None]), SRC
+        self._edges, self._out, self._twin = Edges((count_src, count_dst), columns, [None, None]), SRC, None
 
     @classmethod
     def from_csr(cls, indptr: ArrayLike, indices: ArrayLike, *, num_dst: int) -> Graph:
@@ -161,7 +142,7 @@ class Graph:
         columns[1 - side] = ids = checked_ids(op, "indices", others, count_name, counts[1 - side], dtype)
         adjacencies: list[Adjacency | None] = [None, None]
         adjacencies[side] = Adjacency(frozen(starts.astype(dtype)), ids, ordered=True)
-        return cls._sharing(_Edges((counts[SRC], counts[DST]), columns, adjacencies), SRC)
+        return cls._sharing(Edges((counts[SRC], counts[DST]), columns, adjacencies), SRC)
 
     @classmethod
     def from_scipy(cls, A: Any) -> Graph:
@@ -231,13 +212,42 @@ class Graph:
         """Graph that keeps `src` and `dst`, known to be in range and held by nobody else."""
         dtype = ids_dtype(num_src, num_dst, len(src))
         columns: list[Ids | None] = [frozen(src.astype(dtype, copy=False)), frozen(dst.astype(dtype, copy=False))]
-        return cls._sharing(_Edges((num_src, num_dst), columns, [None, None]), SRC)
+        return cls._sharing(Edges((num_src, num_dst), columns, [None, None]), SRC)
 
     @classmethod
-    def _sharing(cls, edges: _Edges, out: int) -> Graph:
+    def _sharing(cls, edges: Edges | DeviceEdges, out: int) -> Graph:
         graph = cls.__new__(cls)
-        graph._edges, graph._out = edges, out
+        graph._edges, graph._out, graph._twin = edges, out, None
         return graph
+
+    @property
+    def device(self) -> str:
+        """Where the graph's arrays are: "cpu" or "cuda"."""
+        return self._edges.device
+
+    def to(self, device: str) -> Graph:
+        """The same graph for arrays on a device, "cpu" or "cuda"; itself if it is there.
+
+        Both are remembered: ``g.to("cuda").to("cpu")`` is g. What is planned on the host (row partitions, transforms) stays with it; src,
+        dst, degrees and the arrays of in- and out-edges are copied to the device when they are first read there.
+
+        Raises
+        ------
+        ValueError : an unknown device
+        ModuleNotFoundError : CuPy or numba-cuda is not installed
+        OSError : there is no driver or no device
+        """
+        if device == self.device:
+            return self
+        devices.known("Graph.to", device)
+        host = self._edges.host
+        with host.locked():
+            twin = self._twin() if isinstance(self._twin, weakref.ref) else self._twin
+            if twin is None:
+                twin = self._sharing(host.on(device), self._out)
+                here, there = (self, twin) if self.device == "cpu" else (twin, self)
+                here._twin, there._twin = weakref.ref(there), here
+        return twin
 
     @property
     def num_src(self) -> int:
@@ -293,35 +303,40 @@ class Graph:
         return self._sharing(self._edges, 1 - self._out)
 
     def in_degrees(self) -> NDArray[np.int64]:
-        """[num_dst] number of in-edges of each destination."""
+        """[num_dst] number of in-edges of each destination; on the graph's device."""
         return np.diff(self.in_edges.indptr).astype(np.int64)
 
     def out_degrees(self) -> NDArray[np.int64]:
-        """[num_src] number of out-edges of each source."""
+        """[num_src] number of out-edges of each source; on the graph's device."""
         return np.diff(self.out_edges.indptr).astype(np.int64)
 
+    @_made_on_host
     def add_self_loops(self) -> Graph:
         """The graph with one more edge v → v for every node v, also where there is one: ids num_edges … num_edges + num_nodes - 1."""
         loops = np.arange(self._square("add_self_loops"), dtype=self.src.dtype)
         return self._of(np.concatenate([self.src, loops]), np.concatenate([self.dst, loops]), self.num_src, self.num_dst)
 
+    @_made_on_host
     def remove_self_loops(self) -> Graph:
         """The graph without edges v → v; the other edges keep their order."""
         self._square("remove_self_loops")
         kept = self.src != self.dst
         return self._of(self.src[kept], self.dst[kept], self.num_src, self.num_dst)
 
+    @_made_on_host
     def coalesce(self) -> Graph:
         """The graph with parallel edges merged into one; edges are ordered by destination, then source."""
         rows = transforms.merged(self.out_edges, self.num_dst)
-        return self._sharing(_Edges((self.num_src, self.num_dst), [rows.indices, None], [None, rows]), SRC)
+        return self._sharing(Edges((self.num_src, self.num_dst), [rows.indices, None], [None, rows]), SRC)
 
+    @_made_on_host
     def to_bidirected(self) -> Graph:
         """The graph with the reverse of every edge, without parallel edges; edges are ordered by destination, then source."""
         num_nodes = self._square("to_bidirected")
         both = self._of(np.concatenate([self.src, self.dst]), np.concatenate([self.dst, self.src]), num_nodes, num_nodes)
         return both.coalesce()
 
+    @_made_on_host
     def subgraph(self, nodes: ArrayLike) -> Graph:
         """The edges between `nodes`, in their old order; node i of the new graph is ``nodes[i]`` of this one.
 
@@ -339,6 +354,7 @@ class Graph:
         inside = (src >= 0) & (dst >= 0)
         return self._of(src[inside], dst[inside], len(kept), len(kept))
 
+    @_made_on_host
     def reorder(self, method: str) -> tuple[Graph, Ids]:
         """The graph with its nodes renumbered, so that kernels find more of what they read in cache, and the permutation used.
 
@@ -362,6 +378,8 @@ class Graph:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if not isinstance(self._edges, Edges):
+            return Graph.to, (self.to("cpu"), self.device)
         out, into = (self._edges.adjacencies[side] for side in (self._out, 1 - self._out))
         if out is not None and out.ordered:
             return _unpickled, ("from_csr", out.indptr, out.indices, {"num_dst": self.num_dst})
@@ -371,7 +389,7 @@ class Graph:
 
     def __repr__(self) -> str:
         nodes = f"num_nodes={self.num_src}" if self.num_src == self.num_dst else f"num_src={self.num_src}, num_dst={self.num_dst}"
-        return f"Graph({nodes}, num_edges={self.num_edges})"
+        return f"Graph({nodes}, num_edges={self.num_edges}{'' if self.device == 'cpu' else f', device={self.device!r}'})"
 
 
 def _unpickled(constructor: str | None, first: Ids, second: Ids, counts: dict[str, int]) -> Graph:

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numgraph import threads
+from numgraph import devices, threads
 from numgraph.compiling import njit
 from numgraph.errors import bad_index, bad_type, bad_value
 
@@ -33,7 +33,7 @@ class Adjacency:
     """The edges grouped by one end: compressed sparse rows of out-edges (CSR, rows are sources) or in-edges (CSC, rows are destinations).
 
     Row r holds the positions ``indptr[r]:indptr[r + 1]``, in the order of edge ids if it was sorted from (src, dst), or as given.
-    All arrays are read-only and of one dtype, int32 or int64.
+    All arrays are read-only and of one dtype, int32 or int64; those of a graph on a device are CuPy arrays.
 
     Attributes
     ----------
@@ -47,10 +47,26 @@ class Adjacency:
     ordered: bool
     _edge_ids: Ids | None = field(default=None, repr=False)
     _derived: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _host: Adjacency | None = field(default=None, repr=False)
+
+    @property
+    def host(self) -> Adjacency:
+        """The same rows with their arrays on the host, where work is planned; itself if they are there."""
+        return self if self._host is None else self._host
+
+    def to(self, device: str) -> Adjacency:
+        """The same rows with copies of their arrays on a device."""
+        host = self.host
+        if device == "cpu":
+            return host
+        indptr, indices = (devices.moved(ids, device) for ids in (host.indptr, host.indices))
+        return Adjacency(indptr, indices, host.ordered, _host=host)
 
     @property
     def edge_ids(self) -> Ids:
         """[num_edges] the edge at each position; ``0, 1, …`` if `ordered` (made on the first access)."""
+        if self._host is not None:
+            return self.derived("edge_ids", lambda a: devices.moved(a.host.edge_ids, devices.device_of(a.indices)))
         if self._edge_ids is None:
             return self.derived("edge_ids", lambda a: frozen(np.arange(a.num_edges, dtype=a.indices.dtype)))
         return self._edge_ids
@@ -84,6 +100,10 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 def given_ids(op: str, name: str, values: ArrayLike, axes: int = 1) -> NDArray[Any]:
     """`values` as an array of so many axes with an integer dtype."""
+    if devices.device_of(values) != "cpu":
+        raise bad_type(
+            op, f"{name} is on {devices.device_of(values)}", f"graphs are made on the host: give {name}.get(), and then graph.to(device)"
+        )
     try:
         ids = np.asarray(values)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:

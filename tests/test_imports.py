@@ -18,9 +18,9 @@ PACKAGE = Path(numgraph.__file__).parent
 # A module imports only from the lines above its own and from its own line; a folder is one name. Imports inside functions count too.
 ORDER = [
     ["errors"],
-    ["compiling", "threads"],
+    ["compiling", "devices", "threads"],
     ["sorting"],
-    ["transforms"],
+    ["edges", "transforms"],
     ["graph"],
     ["elementary"],
     ["formulas"],

@@ -1,0 +1,106 @@
+"""Where arrays live: the host ("cpu": NumPy) or the current CUDA device ("cuda": CuPy).
+
+What runs on both is written with NumPy functions, which find CuPy's through NumPy's protocols; a function that makes an array from numbers
+alone (zeros, arange, eye) is taken from ``namespace_of`` an array at hand. CuPy is imported when a device is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+from numgraph.errors import bad_type, missing, no_device, unknown
+
+DEVICES = ("cpu", "cuda")
+
+_INSTALL = "pip install 'numgraph[cuda]'"
+_NAMESPACES: dict[type, Any] = {np.ndarray: np}
+"""The library of each type of array that was met."""
+
+
+def namespace_of(*arrays: Any) -> Any:
+    """The library, numpy or cupy, that makes arrays where these are: cupy if one of them exposes ``__cuda_array_interface__``."""
+    for array in arrays:
+        found = _NAMESPACES.get(type(array)) or _met(type(array))
+        if found is not np:
+            return found
+    return np
+
+
+def _met(kind: type) -> Any:
+    _NAMESPACES[kind] = found = _cupy() if hasattr(kind, "__cuda_array_interface__") else np
+    return found
+
+
+def _cupy() -> Any:
+    import cupy
+
+    return cupy
+
+
+def device_of(*arrays: Any) -> str:
+    """ "cuda" if one of the arrays is there, else "cpu"."""
+    return "cpu" if namespace_of(*arrays) is np else "cuda"
+
+
+def adopted(array: Any) -> Any:
+    """An array of another library on the device (torch, numba, …) as CuPy array of the same memory; anything else as it is."""
+    library = namespace_of(array)
+    return array if library is np or isinstance(array, library.ndarray) else library.asarray(array)
+
+
+def same_device(op: str, named: dict[str, Any]) -> None:
+    """An error if some of the arrays are on the host and others on the device; numbers, lists and None may be anywhere."""
+    places = {name: device_of(x) for name, x in named.items() if hasattr(x, "dtype") and hasattr(x, "shape")}
+    if len(set(places.values())) > 1:
+        raise bad_type(op, ", ".join(f"{name} is on {place}" for name, place in places.items()), MOVE)
+
+
+MOVE = "bring all to one device: graph.to(device), module.to(device), cupy.asarray(array) or array.get()"
+
+
+def problem() -> str | None:
+    """What is missing to use a CUDA device, as one sentence; None if nothing is."""
+    found = _problem()
+    return found and f"{found[0]} ({found[1]})"
+
+
+def _problem() -> tuple[str, str, bool] | None:
+    """What is missing, what to do about it, and whether it is a package."""
+    for module, name in (("cupy", "CuPy"), ("numba_cuda", "numba-cuda")):
+        if importlib.util.find_spec(module) is None:
+            return f"{name} is not installed", _INSTALL, True
+    try:
+        count = _cupy().cuda.runtime.getDeviceCount()
+    except ImportError as error:
+        return f"CuPy cannot be imported: {_line(error)}", _INSTALL, True
+    except RuntimeError as error:  # CuPy's CUDARuntimeError
+        if "NoDevice" not in str(error):
+            return f"no usable NVIDIA driver: {_line(error)}", "install it from nvidia.com/drivers; nvidia-smi must list a device", False
+        count = 0
+    return None if count else ("the NVIDIA driver finds no device", "see what nvidia-smi and CUDA_VISIBLE_DEVICES say", False)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def known(op: str, device: str) -> str:
+    """The device, which is one of DEVICES and can be used here, or an error."""
+    if device not in DEVICES:
+        raise unknown(op, "device", device, DEVICES)
+    found = _problem() if device == "cuda" else None
+    if found is not None:
+        what, fix, package = found
+        raise (missing if package else no_device)(op, f"{device!r} cannot be used, {what}", fix)
+    return device
+
+
+def moved(array: Any, device: str) -> Any:
+    """The array on a device; itself if it is there."""
+    here = namespace_of(array)
+    if device == "cpu":
+        return array if here is np else array.get()
+    return array if here is not np else _cupy().asarray(array)

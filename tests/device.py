@@ -1,0 +1,254 @@
+"""A device without hardware: arrays that behave as CuPy's do towards NumPy, on memory of the host. Stricter than CuPy where they differ.
+
+``DeviceArray`` takes part in NumPy's two protocols as ``cupy.ndarray`` does (cupy/_core/core.pyx): a function or ufunc is found by its
+name, among the names and with the parameters of cupy_api.txt, which was read from CuPy 14.2.0 by introspection; what is not there is
+NotImplemented. Conversion to a NumPy array raises, and so does any host array beside a device array. Where CuPy is known to differ:
+
+* CuPy takes host arrays and lists as indices and copies them silently; here host arrays raise (lists, which are small, may be).
+* CuPy wraps indices out of range round; here they raise IndexError as NumPy's do.
+* CuPy's arrays are never read-only, so its ``flags`` have no ``writeable``; here there is none either, and writing into a broadcast raises.
+* Reductions give arrays of no axes, never scalars; ``float``, ``int``, ``bool``, ``item``, ``tolist`` and ``get`` copy to the host
+  explicitly, and are counted. There is no ``__index__``.
+* ``ufunc.reduce`` is there for add and multiply, ``ufunc.at`` for add, subtract, maximum and minimum; additions not for int64.
+* The bits of ``cupy.random`` are others than those of NumPy's generators, here they are Philox's of NumPy.
+
+What it cannot show: types that CuPy's kernels refuse, float atomics whose order changes the last bits, streams, memory, speed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from numgraph import devices
+from numgraph.kernels import cpu, cuda
+
+_LINES = (Path(__file__).parent / "cupy_api.txt").read_text("utf-8").splitlines()
+UFUNCS = frozenset(_LINES[1].split()[1:])
+FUNCTIONS: dict[str, inspect.Signature] = {}
+for _line in _LINES[2:]:
+    _scope: dict[str, Any] = {}
+    exec(f"def {_line}: pass", _scope)
+    FUNCTIONS[_line.partition("(")[0]] = inspect.signature(_scope[_line.partition("(")[0]])
+
+FACTS = {
+    "shape",
+    "ndim",
+    "size",
+    "result_type",
+    "iscomplexobj",
+    "may_share_memory",
+    "shares_memory",
+    "array_repr",
+    "array_str",
+    "array2string",
+}
+"""Functions that give plain Python or text."""
+REDUCIBLE, SCATTERABLE = {"add", "multiply"}, {"add", "subtract", "maximum", "minimum"}
+ADDABLE = {"int32", "uint32", "uint64", "float16", "float32", "float64"}
+SCALARS = (bool, int, float, complex, np.generic)
+
+synchronised: list[str] = []
+"""Every explicit copy to the host, by the name of what asked for it."""
+
+
+def _refuse_host(value: Any, where: str) -> None:
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"{where}: Unsupported type {type(value)}")
+    if isinstance(value, list | tuple):
+        for item in value:
+            _refuse_host(item, where)
+
+
+def unwrapped(value: Any) -> Any:
+    if isinstance(value, DeviceArray):
+        return value._host
+    if isinstance(value, list | tuple):
+        return type(value)(unwrapped(item) for item in value)
+    return value
+
+
+def wrapped(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return DeviceArray(np.asarray(value))
+    if isinstance(value, list | tuple):
+        return type(value)(wrapped(item) for item in value) if type(value) in (list, tuple) else tuple(wrapped(item) for item in value)
+    return value
+
+
+class DeviceArray(NDArrayOperatorsMixin):
+    """What cupy.ndarray is to NumPy."""
+
+    __array_priority__ = 100
+
+    def __init__(self, host: np.ndarray) -> None:
+        self._host = host
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        raise AssertionError("nobody may read this memory as a device's")
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly.")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        name, out = ufunc.__name__, options.get("out", ())
+        if name not in UFUNCS or method not in ("__call__", "reduce", "at"):
+            return NotImplemented
+        for x in (*inputs, *out):
+            if not isinstance(x, DeviceArray | np.ndarray) and type(x) not in SCALARS and not isinstance(x, np.generic):
+                if method == "at" and x is inputs[1]:
+                    continue
+                return NotImplemented
+        _refuse_host((*inputs, *out), name)
+        if method == "__call__" and set(options) - {"out", "dtype", "casting"}:
+            raise TypeError(f"Wrong arguments {options}")
+        if (method == "reduce" and name not in REDUCIBLE) or (method == "at" and name not in SCATTERABLE):
+            raise NotImplementedError(f"`{name}.{method}` is not supported yet")
+        if method == "at" and name == "add" and inputs[0].dtype.name not in ADDABLE:
+            raise TypeError(f"scatter_add only supports {', '.join(sorted(ADDABLE))} as data type")
+        result = getattr(ufunc, method)(*unwrapped(inputs), **{key: unwrapped(value) for key, value in options.items()})
+        return out[0] if out else wrapped(result)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        name = function.__name__
+        if name not in FUNCTIONS or any(not issubclass(kind, DeviceArray | np.ndarray) for kind in types):
+            return NotImplemented
+        FUNCTIONS[name].bind(*args, **options)
+        _refuse_host((*args, *options.values()), name)
+        if name == "where" and not isinstance(args[0], DeviceArray):
+            raise AttributeError("cupy.where wants a condition that is an array")
+        result = function(*unwrapped(args), **{key: unwrapped(value) for key, value in options.items()})
+        return result if name in FACTS else wrapped(result)
+
+    # What CuPy's arrays are
+
+    shape = property(lambda self: self._host.shape)
+    dtype = property(lambda self: self._host.dtype)
+    ndim = property(lambda self: self._host.ndim)
+    size = property(lambda self: self._host.size)
+    nbytes = property(lambda self: self._host.nbytes)
+    itemsize = property(lambda self: self._host.itemsize)
+    strides = property(lambda self: self._host.strides)
+    base = property(lambda self: None if self._host.base is None else self)
+    T = property(lambda self: wrapped(self._host.T))
+
+    @property
+    def flags(self) -> Any:
+        flags = self._host.flags
+        return SimpleNamespace(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=self._host.base is None)
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return repr(self._host)
+
+    def __getitem__(self, index: Any) -> Any:
+        _refuse_host(index, "getitem")
+        return wrapped(self._host[unwrapped(index)])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        _refuse_host((index, value), "setitem")
+        if not isinstance(value, DeviceArray | SCALARS):
+            raise TypeError(f"setitem: Unsupported type {type(value)}")
+        self._host[unwrapped(index)] = unwrapped(value)
+
+    def get(self) -> np.ndarray:
+        synchronised.append("get")
+        return self._host.copy()
+
+
+def _explicit(name: str, function: Any) -> Any:
+    def convert(self: DeviceArray) -> Any:
+        synchronised.append(name)
+        return function(self._host)
+
+    return convert
+
+
+def _method(name: str) -> Any:
+    def call(self: DeviceArray, *args: Any, **options: Any) -> Any:
+        _refuse_host((*args, *options.values()), name)
+        return wrapped(getattr(self._host, name)(*unwrapped(args), **{key: unwrapped(value) for key, value in options.items()}))
+
+    return call
+
+
+for _name, _function in {
+    "__float__": float,
+    "__int__": int,
+    "__bool__": bool,
+    "item": np.ndarray.item,
+    "tolist": np.ndarray.tolist,
+}.items():
+    setattr(DeviceArray, _name, _explicit(_name, _function))
+for _name in (
+    *("all", "any", "argmax", "argmin", "argsort", "astype", "clip", "copy", "cumsum", "dot", "fill", "flatten", "max", "mean", "min"),
+    *("nonzero", "prod", "ravel", "repeat", "reshape", "round", "squeeze", "std", "sum", "swapaxes", "take", "transpose", "var", "view"),
+):
+    setattr(DeviceArray, _name, _method(_name))
+
+
+# The library
+
+
+def asarray(value: Any, dtype: Any = None) -> DeviceArray:
+    """A copy of a host array, as cupy.asarray makes it."""
+    if isinstance(value, DeviceArray):
+        return value if dtype is None else value.astype(dtype, copy=False)
+    return DeviceArray(np.array(unwrapped(value), dtype))
+
+
+def _maker(name: str) -> Any:
+    def make(*args: Any, **options: Any) -> DeviceArray:
+        _refuse_host((*args, *options.values()), name)
+        return DeviceArray(getattr(np, name)(*args, **options))
+
+    return make
+
+
+def _generator(seed: int) -> Any:
+    made = np.random.Generator(np.random.Philox(seed))
+    return SimpleNamespace(random=lambda size=None, dtype=np.float64: DeviceArray(np.asarray(made.random(size, dtype))))
+
+
+def library() -> Any:
+    """What stands for the module cupy."""
+    runtime = SimpleNamespace(getDeviceCount=lambda: 1)
+    return SimpleNamespace(
+        ndarray=DeviceArray,
+        asarray=asarray,
+        **{name: _maker(name) for name in ("zeros", "ones", "empty", "full", "arange", "eye")},
+        random=SimpleNamespace(Philox4x3210=lambda seed: seed, Generator=_generator),
+        cuda=SimpleNamespace(runtime=runtime),
+    )
+
+
+def execute(graph: Any, outputs: Any, fields: Any) -> list[Any]:
+    """The walk of a graph on the device: computed by the kernels of the host, from and to arrays of the device alone."""
+    assert graph.device == "cuda"
+    for name, array in fields.items():
+        assert isinstance(array, DeviceArray), f"field {name} is a {type(array)}"
+    return wrapped(cpu.execute(graph.to("cpu"), outputs, {name: array._host for name, array in fields.items()}))
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """While a test runs, "cuda" can be used, and its library is this file's."""
+    made = library()
+    monkeypatch.setattr(devices, "_cupy", lambda: made)
+    monkeypatch.setattr(devices, "_problem", lambda: None)
+    monkeypatch.setattr(devices, "_NAMESPACES", {np.ndarray: np, DeviceArray: made})
+    monkeypatch.setattr(cuda, "execute", execute)
+    synchronised.clear()
+    return made
