@@ -7,16 +7,22 @@ from numgraph.dense import (
     cross_entropy,
     dropout,
     einsum,
+    elu,
     gather,
+    gelu,
     layer_norm,
+    leaky_relu,
     log_softmax,
     logsumexp,
     matmul,
     mse,
+    relu,
     scatter_add,
+    silu,
     softmax,
+    softplus,
 )
-from numgraph.elementary import elu, erf, gelu, leaky_relu, relu, sigmoid, silu, softplus
+from numgraph.elementary import erf, sigmoid
 from numgraph.graph import Adjacency, Graph
 from numgraph.message import apply_edges, attend, update_all
 from numgraph.tape import Parameter, Tape, Tensor

@@ -113,20 +113,20 @@ def _trace(
     return roots, values
 
 
-def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values) -> tuple[Any, ...]:
-    """Run a walk and record it. Returns every array of every output (see Output.results), in order."""
+def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, told: bool = True) -> tuple[Any, ...]:
+    """Run a walk and record it. Returns every array of every output (see Output.results), in order. told: explain() has lines on it."""
     read = _read(outputs)
     fields = {key: value for key, value in fields.items() if key in read}
     keys = tuple(fields)
     results = tuple(execute(g, outputs, {key: unwrap(value) for key, value in fields.items()}))
 
     def vjp(grads: Sequence[Any], inputs: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]) -> list[Any]:
-        return _gradients(name, g, outputs, dict(zip(keys, inputs, strict=True)), grads, made, needs)
+        return _gradients(name, g, outputs, dict(zip(keys, inputs, strict=True)), grads, made, needs, told)
 
     def explain(needs: Sequence[bool]) -> list[str]:
         return explain_walk(outputs, [key for key, need in zip(keys, needs, strict=True) if need])
 
-    return record(name, list(fields.values()), results, vjp, explain)
+    return record(name, list(fields.values()), results, vjp, explain if told else None)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -136,7 +136,14 @@ def _read(outputs: tuple[Output, ...]) -> frozenset[Key]:
 
 
 def _gradients(
-    name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, grads: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]
+    name: str,
+    g: Graph,
+    outputs: tuple[Output, ...],
+    fields: Values,
+    grads: Sequence[Any],
+    made: Sequence[Any],
+    needs: Sequence[bool],
+    told: bool,
 ) -> list[Any]:
     """The gradients of a walk's fields: one more walk, whose expressions are derivatives."""
     fields = dict(fields)
@@ -149,7 +156,7 @@ def _gradients(
     for number, need, key, dtype in backward.bound:
         array = arrays(number, need)
         fields[key] = array if array.dtype == dtype else array.astype(dtype)
-    results = propagate(f"∇ {name}", g, tuple(backward.walk.values()), fields)
+    results = propagate(f"∇ {name}", g, tuple(backward.walk.values()), fields, told)
     found = {key: np.sum(value, axis=0) if key[0] == "shared" else value for key, value in zip(backward.walk, results, strict=True)}
     return [found.get(key) for key in list(fields)[: len(needs)]]
 

@@ -5,6 +5,7 @@ Importing this package fills the tape's table of rules.
 
 from __future__ import annotations
 
+from numgraph.dense.activations import elu, gelu, leaky_relu, relu, silu, softplus
 from numgraph.dense.algebra import einsum, matmul
 from numgraph.dense.losses import binary_cross_entropy_with_logits, cross_entropy, log_softmax, mse, softmax
 from numgraph.dense.normalisation import batch_norm, dropout, layer_norm
@@ -17,12 +18,18 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "einsum",
+    "elu",
     "gather",
+    "gelu",
     "layer_norm",
+    "leaky_relu",
     "log_softmax",
     "logsumexp",
     "matmul",
     "mse",
+    "relu",
     "scatter_add",
+    "silu",
     "softmax",
+    "softplus",
 ]

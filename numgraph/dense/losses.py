@@ -2,46 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from numgraph.dense.activations import softplus
 from numgraph.dense.shapes import getitem, scatter_add
-from numgraph.elementary import softplus
 from numgraph.errors import bad_index, bad_type, bad_value
+from numgraph.rowwise import apply
 from numgraph.tape import record, unwrap
 
 
-def _shifted(x: Any, axis: int) -> Any:
-    """x minus its maximum along ``axis``, float16 as float32."""
-    if x.dtype == np.float16:
-        x = x.astype(np.float32)
-    return x - np.max(x, axis=axis, keepdims=True)
+def _along(name: str, function: Callable[..., Any], arrays: Sequence[Any], axis: int) -> Any:
+    """function(*arrays, axis), as a function of rows where the axis is the last one."""
+    if axis % arrays[0].ndim == arrays[0].ndim - 1:
+        return apply(name, lambda *rows: function(*rows, -1), arrays)
+    return function(*arrays, axis)
+
+
+def _widened(x: Any) -> Any:
+    """float16 as float32."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
+def _softmax(x: Any, axis: int) -> Any:
+    y = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    return y / np.sum(y, axis=axis, keepdims=True)
+
+
+def _softmax_gradient(g: Any, y: Any, axis: int) -> Any:
+    scaled = g * y
+    return scaled - y * np.sum(scaled, axis=axis, keepdims=True)
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
     """exp(x) / Σ exp(x) along ``axis``, without overflow. x: array or Tensor of any shape; returns the same shape and dtype."""
     data = unwrap(x)
-    y = np.exp(_shifted(data, axis))
-    y /= np.sum(y, axis=axis, keepdims=True)
+    y = _along("softmax", _softmax, (_widened(data),), axis)
+    return record(
+        "softmax", (x,), y.astype(data.dtype, copy=False), lambda g, xs, y, needs: (_along("∇ softmax", _softmax_gradient, (g, y), axis),)
+    )
 
-    def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
-        scaled = g * y
-        return (scaled - y * np.sum(scaled, axis=axis, keepdims=True),)
 
-    return record("softmax", (x,), y.astype(data.dtype, copy=False), vjp)
+def _log_softmax(x: Any, axis: int) -> Any:
+    y = x - np.max(x, axis=axis, keepdims=True)
+    return y - np.log(np.sum(np.exp(y), axis=axis, keepdims=True))
+
+
+def _log_softmax_gradient(g: Any, y: Any, axis: int) -> Any:
+    return g - np.exp(y) * np.sum(g, axis=axis, keepdims=True)
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """x − log Σ exp(x) along ``axis``, without overflow. x: array or Tensor of any shape; returns the same shape and dtype."""
     data = unwrap(x)
-    y = _shifted(data, axis)
-    y = y - np.log(np.sum(np.exp(y), axis=axis, keepdims=True))
-
-    def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
-        return (g - np.exp(y) * np.sum(g, axis=axis, keepdims=True),)
-
-    return record("log_softmax", (x,), y.astype(data.dtype, copy=False), vjp)
+    y = _along("log_softmax", _log_softmax, (_widened(data),), axis)
+    return record(
+        "log_softmax",
+        (x,),
+        y.astype(data.dtype, copy=False),
+        lambda g, xs, y, needs: (_along("∇ log_softmax", _log_softmax_gradient, (g, y), axis),),
+    )
 
 
 def _select(op: str, rows: Any, num: int) -> Any:
@@ -83,18 +105,35 @@ def cross_entropy(logits: Any, labels: Any, rows: Any = None) -> Any:
         row = k if ids is None else ids[k]
         raise bad_index(op, f"labels[{row}] is {chosen[k]}, logits have {classes} classes", f"labels run from 0 to {classes - 1}")
     data = unwrap(logits)
-    scores = _shifted(data if ids is None else data[ids], 1)
-    losses = np.log(np.sum(np.exp(scores), axis=1)) - scores[np.arange(num), chosen]
+    column, classes_row = chosen.astype(np.int32)[:, None], np.arange(classes, dtype=np.int32)
+    losses, log_sums, tops = apply(op, _row_losses, (_widened(data if ids is None else data[ids]), column), (classes_row,))
 
-    def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
-        """softmax minus the one-hot labels: the chosen rows of the gradient, the others are 0."""
-        (x,) = xs
-        target = np.zeros((num, classes), x.dtype)
-        target[np.arange(num), chosen] = 1
-        d = (softmax(x if ids is None else getitem(x, ids), 1) - target) * (g / num)
-        return (d if ids is None else scatter_add(d, ids, x.shape[0]),)
+    def vjp(grads: Any, xs: Any, ys: Any, needs: Any) -> tuple[Any]:
+        """softmax minus the one-hot labels in the chosen rows; the others are 0. Only gradients of gradients reach the sums."""
+        x = xs[0] if ids is None else getitem(xs[0], ids)
+        g, into_sums = grads
+        rows = [_widened(x), column, ys[1], tops]
+        shared = [classes_row, np.zeros((), rows[0].dtype) if g is None else g / num]
+        d = apply(f"∇ {op}", _row_gradients, rows if into_sums is None else [*rows, into_sums], shared)
+        return (d if ids is None else scatter_add(d, ids, xs[0].shape[0]),)
 
-    return record(op, (logits,), np.mean(losses).astype(data.dtype), vjp)
+    return record(op, (logits,), (np.mean(losses).astype(data.dtype), log_sums), vjp)[0]
+
+
+def _row_losses(x: Any, label: Any, classes: Any) -> tuple[Any, Any, Any]:
+    """−log softmax(x)[label] of every row, and what the gradient needs again: log Σ exp(x − top) and top = max x. All are [rows, 1]."""
+    top = np.max(x, axis=-1, keepdims=True)
+    shifted = x - top
+    log_sum = np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+    return log_sum - np.sum(np.where(classes == label, shifted, 0), axis=-1, keepdims=True), log_sum, top
+
+
+def _row_gradients(x: Any, label: Any, log_sum: Any, top: Any, *rest: Any) -> Any:
+    """The derivative of both: of the losses by g, the same for every row, and of log Σ exp where a gradient arrives there."""
+    *into_sums, classes, g = rest
+    y = np.exp((x - top) - log_sum)
+    d = np.where(classes == label, y - 1, y) * g
+    return d + y * into_sums[0] if into_sums else d
 
 
 def _same_shape(op: str, x: Any, target: Any) -> None:

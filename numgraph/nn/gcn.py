@@ -22,13 +22,17 @@ def normalised_sum(g: Graph, x: Any, norm: str = "both", edge_weight: Any = None
     edges' factors are factors of nodes. Returns [num_dst, features].
     """
     scale_src, scale_dst = degree_scales(g, norm, edge_weight, x.dtype)
-    if scale_src is not None:
-        x = x * scale_src
-    if edge_weight is None:
-        z = update_all(g, lambda u: u.x, "sum", u={"x": x})
-    else:
-        z = update_all(g, lambda u, e: u.x * e.w, "sum", u={"x": x}, e={"w": edge_weight})
-    return z if scale_dst is None else z * scale_dst
+    scales = {"u": scale_src, "v": scale_dst, "e": edge_weight}
+    u, v, e = ({} if scale is None else {"scale": scale} for scale in scales.values())
+
+    def message(u: Any, v: Any, e: Any) -> Any:
+        scale: Any = 1
+        for target, fields in (("u", u), ("v", v), ("e", e)):
+            if scales[target] is not None:
+                scale = scale * fields.scale
+        return u.x * scale
+
+    return update_all(g, message, "sum", u={"x": x, **u}, v=v, e=e)
 
 
 class GCNConv(Module):

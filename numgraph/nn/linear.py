@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary
-from numgraph.dense import matmul
+from numgraph.dense import matmul, relu
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
 from numgraph.nn.norm import BatchNorm
@@ -59,6 +58,6 @@ class MLP(Sequential):
         steps: list[Callable[[Any], Any]] = []
         for i in range(len(widths) - 1):
             if steps:
-                steps += [BatchNorm(widths[i], dtype=dtype), elementary.relu] if norm else [elementary.relu]
+                steps += [BatchNorm(widths[i], dtype=dtype), relu] if norm else [relu]
             steps.append(Linear(widths[i], widths[i + 1], rng=rng, dtype=dtype))
         super().__init__(*steps)

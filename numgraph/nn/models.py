@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary
+from numgraph.dense import elu, relu
 from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.dropout import Dropout
@@ -29,7 +29,7 @@ class _Stack(Module):
     """
 
     layers: list[Any]
-    activation: Callable[[Any], Any] = staticmethod(elementary.relu)
+    activation: Callable[[Any], Any] = staticmethod(relu)
 
     def __init__(self, dropout: float, rng: np.random.Generator) -> None:
         self.layers = []
@@ -106,7 +106,7 @@ class GAT(_Stack):
     ``attention_dropout`` is given.
     """
 
-    activation = staticmethod(elementary.elu)
+    activation = staticmethod(elu)
 
     def __init__(
         self,

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary
-from numgraph.dense import matmul
+from numgraph.dense import matmul, relu
 from numgraph.errors import bad_value, unknown
 from numgraph.graph import Graph
 from numgraph.message import update_all
@@ -69,7 +68,7 @@ class PNAConv(Module):
         for name in self.aggregators:
             if name == "std":
                 square = update_all(g, lambda u: u.x, "mean", u={"x": h * h})
-                parts.append(np.sqrt(elementary.relu(square - mean * mean) + _EPS))
+                parts.append(np.sqrt(relu(square - mean * mean) + _EPS))
             else:
                 parts.append((mean if name == "mean" else update_all(g, lambda u: u.x, name, u={"x": h})) + own)
         aggregated = np.concatenate(parts, 1)

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary
-from numgraph.dense import matmul
+from numgraph.dense import matmul, relu
 from numgraph.dense.algebra import is_sparse
 from numgraph.errors import bad_type, unknown
 from numgraph.graph import Graph
@@ -60,7 +59,7 @@ class SAGEConv(Module):
         else:
             if self.aggr == "max" and is_sparse(x_src):
                 raise bad_type("SAGEConv", "x is sparse and aggr is 'max'", "pass x.toarray(), or choose aggr mean or pool")
-            h = elementary.relu(self.pool(x_src)) if self.pool is not None else x_src
+            h = relu(self.pool(x_src)) if self.pool is not None else x_src
             z = matmul(update_all(g, lambda u: u.x, "mean" if self.aggr == "mean" else "max", u={"x": h}), self.weight)
         z = z + matmul(x_dst, self.weight_self)
         return z if self.bias is None else z + self.bias

@@ -1,0 +1,42 @@
+"""Activation functions of arrays, Tensors and message symbols; on large arrays each is one pass, and so is its derivative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numgraph import elementary
+from numgraph.rowwise import apply
+
+
+def relu(x: Any) -> Any:
+    """max(x, 0) elementwise; NaN stays NaN, the derivative at 0 is 0."""
+    return apply("relu", elementary.relu, (x,))
+
+
+def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
+    """x where x > 0, else negative_slope · x, elementwise."""
+    if type(negative_slope) not in (int, float):
+        return elementary.leaky_relu(x, negative_slope)
+    return apply("leaky_relu", lambda x: elementary.leaky_relu(x, negative_slope), (x,))
+
+
+def elu(x: Any, alpha: Any = 1.0) -> Any:
+    """x where x > 0, else alpha · (eˣ − 1), elementwise (Clevert et al., ICLR 2016)."""
+    if type(alpha) not in (int, float):
+        return elementary.elu(x, alpha)
+    return apply("elu", lambda x: elementary.elu(x, alpha), (x,))
+
+
+def gelu(x: Any) -> Any:
+    """x · Φ(x) with the normal distribution function Φ, elementwise, exact (Hendrycks and Gimpel, 2016)."""
+    return apply("gelu", elementary.gelu, (x,))
+
+
+def silu(x: Any) -> Any:
+    """x · sigmoid(x), elementwise."""
+    return apply("silu", elementary.silu, (x,))
+
+
+def softplus(x: Any) -> Any:
+    """log(1 + eˣ) elementwise, without overflow."""
+    return apply("softplus", elementary.softplus, (x,))
