@@ -56,6 +56,12 @@ def parts_of(adjacency: Any) -> Parts:
     return Parts(np.ascontiguousarray(ranges[~np.isin(ranges[:, 0], long)]), hubs)
 
 
+def parts_of_edges(count: int) -> Parts:
+    """The division of a graph's edges, each a row of its own."""
+    bounds = np.unique(np.linspace(0, count, PARTS + 1).astype(np.int64))
+    return Parts(np.stack([bounds[:-1], bounds[1:]], axis=1), ())
+
+
 def each_alone(count: int) -> Any:
     """Ranges that give every one of ``count`` rows to a part of its own."""
     return np.stack([np.arange(count), np.arange(1, count + 1)], axis=1)

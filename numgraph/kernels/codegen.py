@@ -1,6 +1,6 @@
 """The code generator: from the expressions of a walk to the Python source of a kernel.
 
-A kernel processes the rows start … stop of an adjacency:
+A kernel processes the rows start … stop of an adjacency (or edges start … stop as rows of one edge each):
 
     for row:                                  values of the row's own node are loaded here, once
         for every outer feature axis:
@@ -30,10 +30,11 @@ from numgraph.kernels.layout import (
     memory_name,
 )
 
-_OVERFLOWING = ("add", "subtract", "multiply", "negative", "absolute", "power")
+AHEAD = 16
+"""How many edges before its use a far row is asked for: 7 % faster than 8 where nothing is reused, and 64 is slower again."""
 
-AHEAD = 8
-"""How many edges before its use a far row is asked for."""
+FOUND_IN = {"far": "indices", "source": "src", "destination": "dst"}
+"""The index array that says where the other end, or an end, of the k-th edge is."""
 
 
 class Generator(Emitter):
@@ -75,12 +76,15 @@ class Generator(Emitter):
             "mask" if layout.masked else None,
             partial=layout.tiled and not layout.packed,
         )
-        indptr = self.id_array("indptr")
+        bounds = ("row", "row + 1")
+        if layout.rows != "e":
+            indptr = self.id_array("indptr")
+            bounds = (f"{self.use('at')}({indptr}, row)", f"{self.use('at')}({indptr}, row + 1)")
         for number, target in enumerate(self.targets):
             self.target(number, target, scope)
         lines = ["for row in range(start, stop):"]
         pad = "    "
-        lines += [f"{pad}begin = {self.use('at')}({indptr}, row)", f"{pad}end = {self.use('at')}({indptr}, row + 1)"]
+        lines += [f"{pad}begin = {bounds[0]}", f"{pad}end = {bounds[1]}"]
         lines += [pad + line for line in self.blocks[0]]
         for level, axis in enumerate(self.outer, 1):
             lines.append(f"{pad}for i{axis} in range({self.size(axis)}):")
@@ -99,15 +103,15 @@ class Generator(Emitter):
                 lines.append(f"{pad}head_mask = {narrow}({self.size(self.head)} - c // {layout.packed})")
         lines += [pad + line for line in [*self.blocks[self.tile_level], *self.init]]
         edge = [*self.blocks[self.edge_level], *self.update]
-        opening = []
-        if "far" in self.names:
-            opening.append(f"far = {self.use('at')}({self.id_array('indices')}, k)")
+        opening = [
+            f"{position} = {self.use('at')}({self.id_array(ids)}, k)" for position, ids in FOUND_IN.items() if position in self.names
+        ]
         if self.ahead:
-            self.prologue.append(f"last = len({self.id_array('indices')}) - 1")
+            positions = [position for position in ("edge", *FOUND_IN) if any(where == position for _, where, _, _ in self.ahead)]
+            found = [self.id_array(FOUND_IN.get(position, "edge_ids")) for position in positions]
+            self.prologue.append(f"last = len({found[0]}) - 1")
             opening.append(f"next_k = min(k + {AHEAD}, last)")
-            for position, ids in (("far", "indices"), ("edge", "edge_ids")):
-                if any(where == position for _, where, _, _ in self.ahead):
-                    opening.append(f"next_{position} = {self.use('at')}({self.id_array(ids)}, next_k)")
+            opening += [f"next_{position} = {self.use('at')}({ids}, next_k)" for position, ids in zip(positions, found, strict=True)]
             for array, position, offset, size in self.ahead:
                 opening.append(f"{self.define(f'prefetch{size}', f'memory.prefetch({size})')}({array}, next_{position}, {offset})")
         if "edge" in self.names:

@@ -12,7 +12,7 @@ from numgraph import threads
 from numgraph.expr import Expr, leaves_of
 from numgraph.graph import Graph
 from numgraph.kernels import reference, shells
-from numgraph.kernels.balance import COMBINE, Hub, each_alone, parts_of
+from numgraph.kernels.balance import COMBINE, Hub, each_alone, parts_of, parts_of_edges
 from numgraph.kernels.layout import memory_name, memory_of
 from numgraph.kernels.lowering import retarget
 from numgraph.kernels.planning import Kernel, Plan, make_plan
@@ -51,13 +51,12 @@ def _run(graph: Graph, plan: Plan, fields: Arrays) -> list[Any]:
         fields[key] = _per_node(graph, key[0], expression, fields)
     buffers: Buffers = {}
     for kernel in plan.kernels:
-        adjacency = graph.in_edges if kernel.rows == "v" else graph.out_edges
         for number, target in kernel.targets:
             rows = rows_of(graph, target.output.to)
             for place, (shape, _) in enumerate(plan.results[number]):
                 allocate = np.zeros if target.accumulate else np.empty
                 buffers[number, place] = allocate((rows, *shape), memory_name(target.stored[place]))
-        _launch(kernel, adjacency, fields, buffers)
+        _launch(kernel, graph, fields, buffers)
     return [_finished(buffers[key], plan.results[key[0]][key[1]][1], plan.outputs[key[0]], key[1]) for key in sorted(buffers)]
 
 
@@ -83,11 +82,16 @@ def _itself(count: int) -> Graph:
     return Graph.from_csc(np.arange(count + 1), np.arange(count), num_src=count)
 
 
-def _launch(kernel: Kernel, adjacency: Any, fields: Arrays, buffers: Buffers) -> None:
+def _launch(kernel: Kernel, graph: Graph, fields: Arrays, buffers: Buffers) -> None:
     """One kernel over all rows: the parts by threads, then the hubs one after another, each in chunks by threads."""
-    parts = adjacency.derived("parts", parts_of)
-    operands = [_operand_of(kernel, slot, adjacency, fields, buffers) for slot in kernel.slots]
-    _enter(kernel, operands, parts.ranges, adjacency.num_edges + adjacency.num_rows)
+    walked: Any = graph
+    if kernel.rows == "e":
+        rows, parts = 0, parts_of_edges(graph.num_edges)
+    else:
+        walked = graph.in_edges if kernel.rows == "v" else graph.out_edges
+        rows, parts = walked.num_rows, walked.derived("parts", parts_of)
+    operands = [_operand_of(kernel, slot, walked, fields, buffers) for slot in kernel.slots]
+    _enter(kernel, operands, parts.ranges, graph.num_edges + rows)
     for hub in parts.hubs:
         chunks = len(hub.bounds) - 1
         scratch: Buffers = {}
@@ -104,13 +108,13 @@ def _launch(kernel: Kernel, adjacency: Any, fields: Arrays, buffers: Buffers) ->
                     buffers[number, place][hub.row] = value
 
 
-def _operand_of(kernel: Kernel, slot: tuple[Any, ...], adjacency: Any, fields: Arrays, buffers: Buffers) -> Any:
+def _operand_of(kernel: Kernel, slot: tuple[Any, ...], walked: Any, fields: Arrays, buffers: Buffers) -> Any:
     """The array or number that a slot of the argument block stands for."""
     kind, what = slot
     if kind == "size":
         return kernel.sizes[what]
     if kind == "ids":
-        return getattr(adjacency, what)
+        return getattr(walked, what)
     if kind == "field":
         return _operand(fields[what], shared=what[0] == "shared")
     if kind == "out":

@@ -88,16 +88,14 @@ class Emitter:
         return primitive
 
     def position(self, key: str) -> str:
-        """The row of a field of u, v, e: the walk's row, its far end, or the edge id."""
+        """The row of a field of u, v, e: the walk's row, its far end, or the edge id; an end of it where the rows are edges."""
         if key == "shared":
             return "0"
         if key == self.layout.rows:
             return "row"
-        if key == "e":
-            self.names["edge"] = "edge"
-            return "edge"
-        self.names["far"] = "far"
-        return "far"
+        where = "edge" if key == "e" else {"u": "source", "v": "destination"}[key] if self.layout.rows == "e" else "far"
+        self.names[where] = where
+        return where
 
     def reads(self, node: Expr) -> int:
         """The level of a leaf apart from its axes."""
@@ -188,8 +186,7 @@ class Emitter:
         if node.op == "field":
             return self.load(scope, node)
         if node.op == "edge_id":
-            self.names["edge"] = "edge"
-            return Value("edge", 0, self.edge_level, "int64")
+            return Value(self.position("e"), 0, 0 if self.layout.rows == "e" else self.edge_level, "int64")
         if node.op == "constant":
             return self.constant(scope, node, compute_name(node.dtype))
         if node.op in ("axes", "broadcast"):
@@ -225,7 +222,7 @@ class Emitter:
 
     def ask_ahead(self, array: str, position: str, offset: str, width: int, storage: str) -> None:
         """A row that is reached through an index is asked for some edges before; rows in order the processor finds itself."""
-        if position == "far" or (position == "edge" and not self.layout.ordered):
+        if position in ("far", "source", "destination") or (position == "edge" and not self.layout.ordered):
             self.ahead.append((array, position, offset, width * np.dtype(memory_name(storage)).itemsize))
 
     def converted(self, name: str, maker: str, text: str) -> str:

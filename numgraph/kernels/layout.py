@@ -17,7 +17,8 @@ LITERALS = (0, 1, -1, 2, 0.5)
 
 @dataclass(frozen=True)
 class Layout:
-    """What a kernel's source depends on besides its expressions. rows: "v" walks in-edges, "u" out-edges. width: lanes a tile (0: scalars).
+    """What a kernel's source depends on besides its expressions. rows: "v" walks in-edges, "u" out-edges, "e" the edges in the order of
+    their ids. width: lanes a tile (0: scalars).
 
     packed: the length D of the lane axis where several heads [heads, D] share a tile (0: one head a tile). A value per head is then a
     vector of width / D lanes, ``spread`` over its D features, and a sum over D folds groups of lanes.

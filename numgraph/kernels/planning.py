@@ -11,12 +11,13 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from numgraph.expr import Expr, is_float, topological
+from numgraph.expr import Expr, is_float, leaves_of, topological
 from numgraph.kernels import shells, sources
 from numgraph.kernels.axes import Axes, analyse
 from numgraph.kernels.codegen import Generator, expression_size
 from numgraph.kernels.layout import HALVES, Layout, Target, compute_name, storage_name
 from numgraph.kernels.lowering import hoist, lowered
+from numgraph.kernels.memory import CACHE_LINE
 from numgraph.kernels.walk import Output, sides
 
 
@@ -118,6 +119,8 @@ def register_bytes() -> int:
 
 def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, ordered: bool, wide: bool) -> Kernel:
     targets = [target for _, target in group]
+    if not ordered and _per_edge(targets, rows):
+        rows, ordered = "e", True
     loops = _loops(targets)
     lane, head, length, width = _tile(targets, axes, loops)
     packed = axes.size[lane] if lane is not None and head is not None else 0
@@ -138,6 +141,22 @@ def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, or
     module = sources.load(source.text)
     features = math.prod(axes.size[axis] for axis in loops | {axis for axis in (lane,) if axis is not None})
     return Kernel(rows, shells.address_of(module.body), source.text, source.slots, offsets, words, axes.size, final, features)
+
+
+def _per_edge(targets: Sequence[Target], rows: str) -> bool:
+    """Whether outputs per edge alone are better walked in the order of edge ids: edge data in sequence, and both ends out of order.
+
+    Counted in bytes, an access out of order as a cache line at least, a result as a read and a write.
+    """
+    if any(target.output.reduce != "edge" for target in targets):
+        return False
+    fields = {leaf.attrs: leaf for leaf in leaves_of(expression for target in targets for expression in target.output.expressions)}
+    sizes = [(key[0], math.prod(leaf.shape) * leaf.dtype.itemsize) for key, leaf in fields.items()]
+    sizes += [("out", math.prod(shape) * dtype.itemsize) for target in targets for shape, dtype in target.output.results()]
+    weight = {"e": 1, "out": 2}
+    by_rows = sum(weight[where] * max(size, CACHE_LINE) for where, size in sizes if where in weight)
+    by_edges = sum(weight[where] * size if where in weight else max(size, CACHE_LINE) for where, size in sizes if where in (rows, *weight))
+    return by_edges <= by_rows
 
 
 def _stored(output: Output, ids: str, wide: bool) -> tuple[str, ...]:
@@ -167,8 +186,10 @@ def _tile(targets: Sequence[Target], axes: Axes, loops: set[int]) -> tuple[int |
 
 
 def _head(targets: Sequence[Target], axes: Axes, loops: set[int], lane: int | None, most: int) -> int | None:
-    """The axis to pack with a lane axis that leaves room in a tile of ``most`` lanes: the one before it, if nothing is summed over it and no
-    field has another axis after it."""
+    """The axis to pack with a lane axis that leaves room in a tile of ``most`` lanes: the one before it.
+
+    Not where something is summed over it, or a field has another axis after it.
+    """
     if lane is None or axes.size[lane] >= most or axes.size[lane] & (axes.size[lane] - 1) or axes.size[lane] < 2:
         return None
     heads = [axis for axis in sorted(loops) if axis < lane]
