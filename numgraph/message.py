@@ -8,6 +8,7 @@ that is on the reversed graph; of a destination field over in-edges; of an edge 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from numgraph.derivatives import Key, Need, derive, factors, needed_shape
 from numgraph.explaining import explain_walk
 from numgraph.graph import Graph
 from numgraph.kernels import execute
+from numgraph.kernels.rows import blocks, is_large
 from numgraph.kernels.walk import REDUCES, Output, rows_of
 from numgraph.tape import record, unwrap
 from numgraph.tracing import trace
@@ -230,5 +232,15 @@ def _node_array(name: str, g: Graph, output: Output, grads: Sequence[Any], made:
         z, score = made[0], output.expressions[0].shape
         lead = len(z.shape) - 1 - len(score)
         axes = tuple(i + 1 for i in range(len(z.shape) - 1) if i < lead or (score[i - lead] == 1 and z.shape[i + 1] != 1))
-        return np.sum(grads[0].astype(made[1].dtype, copy=False) * z, axis=axes, keepdims=True).reshape((z.shape[0], *score))
+        return _products(grads[0].astype(made[1].dtype, copy=False), z, axes).reshape((z.shape[0], *score))
     return {"g": grads[0], "winner": made[-1], "logsumexp": made[-1], "g of logsumexp": grads[-1]}[name]
+
+
+def _products(g: Any, z: Any, axes: tuple[int, ...]) -> Any:
+    """Σ g · z over axes after the first, kept: one pass over the rows of large arrays."""
+    if not is_large(unwrap(z)):
+        return np.sum(g * z, axis=axes, keepdims=True)
+    fields = {("e", "g"): g, ("e", "z"): z}
+    product: Any = math.prod(expr.field(*key, x.shape[1:], x.dtype) for key, x in fields.items())
+    over = tuple(axis - 1 for axis in axes)
+    return propagate("⟨g, z⟩", blocks(len(z)), (Output((product.sum(over, keepdims=True),), "e", "edge"),), fields, told=False)[0]

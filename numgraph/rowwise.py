@@ -7,25 +7,16 @@ on all threads, and so are its derivatives, the sums over all rows that are the 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from numgraph import expr
-from numgraph.graph import Graph
+from numgraph.kernels.rows import blocks, is_large
 from numgraph.kernels.walk import Output
 from numgraph.message import propagate
 from numgraph.tape import unwrap
-
-LARGE = 1 << 16
-"""Elements from which a kernel is worth its call (60 µs, the trace included) and, once a machine, its compilation."""
-BLOCK = 256
-"""Rows whose sums are made together, one after the other. It does not depend on the threads, so neither do the sums' bits."""
-
-_COMPUTED = (np.dtype(np.float32), np.dtype(np.float64))
-
 
 def apply(name: str, function: Callable[..., Any], rows: Sequence[Any], shared: Sequence[Any] = ()) -> Any:
     """function(*rows, *shared), whose value for row i depends on rows[k][i] and the whole of shared alone: an array, or a tuple of them.
@@ -42,17 +33,5 @@ def apply(name: str, function: Callable[..., Any], rows: Sequence[Any], shared: 
     symbols = [expr.field(*key, x.shape[1:] if key[0] == "e" else x.shape, x.dtype) for key, x in fields.items()]
     made = function(*symbols)
     outputs = tuple([Output((expr.lift(root),), "e", "edge") for root in (made if isinstance(made, tuple) else (made,))])
-    results = propagate(name, _blocks(len(rows[0])), outputs, fields, told=False)
+    results = propagate(name, blocks(len(rows[0])), outputs, fields, told=False)
     return results if isinstance(made, tuple) else results[0]
-
-
-def is_large(x: Any) -> bool:
-    """Whether ``apply`` runs a kernel on rows like x."""
-    return type(x) is np.ndarray and x.size >= LARGE and x.ndim > 1 and x.dtype in _COMPUTED
-
-
-@functools.lru_cache(maxsize=16)
-def _blocks(num: int) -> Graph:
-    """The graph whose edges are the rows, and whose destinations are blocks of consecutive rows."""
-    bounds = np.minimum(np.arange(-(-num // BLOCK) + 1) * BLOCK, num)
-    return Graph.from_csc(bounds, np.zeros(num, np.int32), num_src=1)

@@ -9,6 +9,7 @@ from checks import check_float32, check_gradient
 
 import numgraph as ng
 from numgraph import elementary, rowwise
+from numgraph.kernels import rows
 from numgraph.tape import Tape, Tensor
 
 RNG = np.random.default_rng(0)
@@ -24,7 +25,7 @@ def away(*shape):
 @pytest.fixture
 def always(monkeypatch):
     """Kernels for arrays of any size."""
-    monkeypatch.setattr(rowwise, "LARGE", 1)
+    monkeypatch.setattr(rows, "LARGE", 1)
 
 
 def log_softmax(x):
@@ -60,8 +61,8 @@ def test_values_and_derivatives(name, always):
 def test_derivatives_of_the_function_without_a_kernel_agree(name, monkeypatch):
     x = away(5, 3)
     found = []
-    for size in (1, rowwise.LARGE):
-        monkeypatch.setattr(rowwise, "LARGE", size)
+    for size in (1, rows.LARGE):
+        monkeypatch.setattr(rows, "LARGE", size)
         with Tape() as tape:
             watched = tape.watch(x)
             loss = (CASES[name][0](watched) ** 2).sum()
@@ -94,7 +95,7 @@ SPECIAL = np.array([[np.nan, 1, -1], [np.inf, 1, 2], [-np.inf, 0.0, -0.0], [-np.
 def test_nan_and_infinity_are_those_of_numpy(name, monkeypatch):
     with np.errstate(all="ignore"):
         want = CASES[name][0](SPECIAL)
-        monkeypatch.setattr(rowwise, "LARGE", 1)
+        monkeypatch.setattr(rows, "LARGE", 1)
         np.testing.assert_allclose(CASES[name][0](SPECIAL), want, rtol=1e-6, atol=1e-37)
 
 
@@ -121,7 +122,7 @@ def test_any_layout_of_memory(layout):
 
 
 def test_what_runs_as_a_kernel():
-    assert rowwise.is_large(np.zeros((1 << 10, 1 << 6), np.float32))
+    assert rows.is_large(np.zeros((1 << 10, 1 << 6), np.float32))
     for x in (
         np.zeros((1 << 9, 1 << 6), np.float32),  # small
         np.zeros(1 << 16, np.float32),  # rows without features
@@ -129,7 +130,7 @@ def test_what_runs_as_a_kernel():
         np.zeros((1 << 10, 1 << 6), np.int64),
         np.zeros((0, 1 << 16)),
     ):
-        assert not rowwise.is_large(x)
+        assert not rows.is_large(x)
         np.testing.assert_array_equal(ng.relu(x), np.maximum(x, 0))
         assert ng.relu(x).dtype == x.dtype
 

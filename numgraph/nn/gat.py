@@ -59,7 +59,7 @@ class _Attention(Module):
 
     def _output(self, z: Any) -> Any:
         """[num_dst, heads, out] → [num_dst, heads · out], or the mean over the heads."""
-        z = z.reshape(z.shape[0], -1) if self.concat else z.mean(1)
+        z = z.reshape(z.shape[0], -1) if self.concat or self.heads == 1 else z.mean(1)
         return z if self.bias is None else z + self.bias
 
     def _attend(self, g: Graph, score: Any, rng: np.random.Generator | None, u: dict[str, Any], v: dict[str, Any]) -> Any:
@@ -69,14 +69,17 @@ class _Attention(Module):
     bias: Any
 
 
-def head_dots(h: Any, a: Any) -> Any:
-    """⟨h[n, k], a[k]⟩ for every node n and head k: [nodes, heads, width], [heads, width] → [nodes, heads, 1].
+def head_dots(x: Any, weight: Any, h: Any, *vectors: Any) -> Any:
+    """⟨h[n, k], a[k]⟩ of every node n and head k for each of the vectors a, with h = x W: [nodes, heads, 1] for [heads, width] each.
 
-    One product with a as a block-diagonal matrix [heads · width, heads]: half the time of multiplying and summing, and its gradient's.
+    One product with a block-diagonal matrix that holds the vectors, of h or of x, whichever is narrower.
     """
-    heads, width = a.shape
-    blocks = (a.reshape(heads, width, 1) * np.eye(heads, dtype=a.dtype).reshape(heads, 1, heads)).reshape(heads * width, heads)
-    return matmul(h.reshape(-1, heads * width), blocks).reshape(-1, heads, 1)
+    heads, width = vectors[0].shape
+    diagonal = np.eye(heads, dtype=weight.dtype).reshape(heads, 1, 1, heads)
+    stacked = np.concatenate([a.reshape(heads, width, 1, 1) for a in vectors], axis=2)
+    blocks = (stacked * diagonal).reshape(heads * width, len(vectors) * heads)
+    dots = matmul(x, matmul(weight, blocks)) if x.shape[1] <= heads * width else matmul(h.reshape(-1, heads * width), blocks)
+    return np.split(dots.reshape(-1, len(vectors) * heads, 1), len(vectors), axis=1)
 
 
 class GATConv(_Attention):
@@ -101,8 +104,11 @@ class GATConv(_Attention):
         weight_dst = self.weight if self.weight_dst is None else self.weight_dst
         g, x_src, x_dst = self._inputs(g, x, weight_dst)
         h = self._by_head(x_src, self.weight)
-        h_dst = h if x_dst is x_src and weight_dst is self.weight else self._by_head(x_dst, weight_dst)
-        el, er = head_dots(h, self.attention_src), head_dots(h_dst, self.attention_dst)
+        if x_dst is x_src and weight_dst is self.weight:
+            el, er = head_dots(x_src, self.weight, h, self.attention_src, self.attention_dst)
+        else:
+            (el,) = head_dots(x_src, self.weight, h, self.attention_src)
+            (er,) = head_dots(x_dst, weight_dst, self._by_head(x_dst, weight_dst), self.attention_dst)
         slope = self.negative_slope
         return self._output(
             self._attend(g, lambda u, v: elementary.leaky_relu(u.el + v.er, slope), rng, u={"h": h, "el": el}, v={"er": er})
