@@ -18,6 +18,7 @@ from numgraph.kernels.walk import Output
 from numgraph.message import propagate
 from numgraph.tape import unwrap
 
+
 def apply(name: str, function: Callable[..., Any], rows: Sequence[Any], shared: Sequence[Any] = ()) -> Any:
     """function(*rows, *shared), whose value for row i depends on rows[k][i] and the whole of shared alone: an array, or a tuple of them.
 

@@ -9,6 +9,7 @@ from checks import check_float32, check_gradient
 
 import numgraph as ng
 from numgraph import elementary, rowwise
+from numgraph.dense.activations import biased
 from numgraph.kernels import rows
 from numgraph.tape import Tape, Tensor
 
@@ -68,6 +69,28 @@ def test_derivatives_of_the_function_without_a_kernel_agree(name, monkeypatch):
             loss = (CASES[name][0](watched) ** 2).sum()
         found.append(tape.gradient(loss, watched))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-12, atol=1e-14)
+
+
+ACTIVATIONS = [None, ng.relu, ng.leaky_relu, ng.elu, ng.gelu, ng.silu, ng.softplus, np.tanh, lambda x: x * x]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_bias_and_activation(activation, always):
+    x, b = away(5, 3), RNG.normal(size=3) / 10
+    want = x + b if activation is None else activation(x + b)
+    np.testing.assert_allclose(biased(x, b, activation), want, rtol=1e-14)
+    np.testing.assert_allclose(biased(x, None, activation), x if activation is None else activation(x), rtol=1e-14)
+    check_gradient(lambda x, b: biased(x, b, activation), [x, b], order=2)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS[1:])
+@pytest.mark.parametrize("kind", [ng.nn.GCNConv, ng.nn.SAGEConv, ng.nn.GATConv, ng.nn.GATv2Conv, ng.nn.GINConv])
+def test_layers_apply_their_activation_last(kind, activation):
+    g, x = ng.Graph([0, 1, 2, 2], [1, 2, 0, 1]), away(3, 4).astype(np.float32)
+    sizes = (ng.nn.MLP([4, 5, 3], rng=0),) if kind is ng.nn.GINConv else (4, 3)
+    rng = {} if kind is ng.nn.GINConv else {"rng": 0}
+    plain, active = kind(*sizes, **rng), kind(*sizes, **rng, activation=activation)
+    np.testing.assert_allclose(active(g, x).data, activation(plain(g, x).data), rtol=1e-6, atol=1e-7)
 
 
 def test_shared_operands_get_the_sum_over_all_rows(always):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numgraph import elementary
@@ -40,3 +41,20 @@ def silu(x: Any) -> Any:
 def softplus(x: Any) -> Any:
     """log(1 + eˣ) elementwise, without overflow."""
     return apply("softplus", elementary.softplus, (x,))
+
+
+_FORMULAS: dict[int, Callable[[Any], Any]] = {
+    id(function): getattr(elementary, function.__name__) for function in (relu, leaky_relu, elu, gelu, silu, softplus)
+}
+
+
+def biased(x: Any, bias: Any, activation: Callable[[Any], Any] | None = None) -> Any:
+    """activation(x + bias), where None stands for no bias and for no activation; with the functions above one pass on large arrays.
+
+    x: array or Tensor [..., features]; bias: [features]. Returns x's shape.
+    """
+    formula = _FORMULAS.get(id(activation))
+    if bias is not None and formula is not None:
+        return apply(f"bias, {activation.__name__}", lambda x, b: formula(x + b), (x,), (bias,))  # type: ignore[union-attr]
+    x = x if bias is None else x + bias
+    return x if activation is None else activation(x)

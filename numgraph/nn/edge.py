@@ -8,6 +8,7 @@ import numpy as np
 
 from numgraph import elementary
 from numgraph.dense import matmul
+from numgraph.dense.activations import biased
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init
@@ -36,5 +37,5 @@ class EdgeConv(Module):
         check_features("EdgeConv", x_src, g.num_src, self.theta.shape[0])
         check_features("EdgeConv", x_dst, g.num_dst, self.theta.shape[0])
         t = matmul(x_dst, self.phi - self.theta)
-        t = t if self.bias is None else t + self.bias
+        t = biased(t, self.bias)
         return update_all(g, lambda u, v: elementary.relu(u.h + v.t), "max", u={"h": matmul(x_src, self.theta)}, v={"t": t})

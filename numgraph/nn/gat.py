@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from numgraph import elementary
 from numgraph.dense import matmul
+from numgraph.dense.activations import biased
 from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.dropout import attend_dropping, check_dropout
@@ -29,13 +31,14 @@ class _Attention(Module):
         dropout: float = 0.0,
         add_self_loops: bool = True,
         bias: bool = True,
+        activation: Callable[[Any], Any] | None = None,
         rng: init.Seed = None,
         dtype: Any = np.float32,
     ) -> None:
         op = type(self).__name__
         in_src, in_dst = in_features if isinstance(in_features, tuple) else (in_features, in_features)
         check_size(op, in_src=in_src, in_dst=in_dst, out_features=out_features, heads=heads)
-        self.heads, self.concat, self.negative_slope = heads, concat, negative_slope
+        self.heads, self.concat, self.negative_slope, self.activation = heads, concat, negative_slope, activation
         self.dropout, self.add_self_loops = check_dropout(op, dropout), add_self_loops
         self.rng = np.random.default_rng(rng)
         self._parameters(in_src, in_dst, out_features, isinstance(in_features, tuple), dtype)
@@ -60,7 +63,7 @@ class _Attention(Module):
     def _output(self, z: Any) -> Any:
         """[num_dst, heads, out] → [num_dst, heads · out], or the mean over the heads."""
         z = z.reshape(z.shape[0], -1) if self.concat or self.heads == 1 else z.mean(1)
-        return z if self.bias is None else z + self.bias
+        return biased(z, self.bias, self.activation)
 
     def _attend(self, g: Graph, score: Any, rng: np.random.Generator | None, u: dict[str, Any], v: dict[str, Any]) -> Any:
         return attend_dropping(g, score, self.dropout if self.training else 0, self.rng if rng is None else rng, u=u, v=v)
@@ -87,7 +90,8 @@ class GATConv(_Attention):
     (Veličković et al., ICLR 2018).
 
     Heads are concatenated, or averaged with ``concat=False``. While training each α is dropped with probability ``dropout``. Nodes without
-    a self loop get one, unless ``add_self_loops`` is False or x is a pair (two sets of nodes have no loops).
+    a self loop get one, unless ``add_self_loops`` is False or x is a pair (two sets of nodes have no loops). activation: a function of the
+    result, such as ``numgraph.elu``, or None.
 
     Shapes: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix, or a pair ([num_src, in_src], [num_dst, in_dst]); W is
     one for both, or two if ``in_features=(in_src, in_dst)``. Returns [num_dst, heads · out_features] ([num_dst, out_features] averaged).

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from numgraph.dense import matmul
+from numgraph.dense.activations import biased
 from numgraph.dense.algebra import is_sparse
 from numgraph.graph import Graph
 from numgraph.message import update_all
@@ -40,7 +42,7 @@ class GCNConv(Module):
 
     A is the graph's (weighted) adjacency, with self loops of weight 1 added to the nodes that have none, unless ``add_self_loops`` is
     False. norm "both" is the formula, with out-degrees for sources and in-degrees for destinations (equal on an undirected graph);
-    "right" is D^-1 A, a mean; "none" is A.
+    "right" is D^-1 A, a mean; "none" is A. activation: a function of z, such as ``numgraph.relu``, or None.
 
     Shapes: x [num_src, in_features], an array, Tensor or SciPy sparse matrix; edge_weight None or [num_edges]; returns
     [num_dst, out_features]. A bipartite graph needs ``add_self_loops=False``.
@@ -54,12 +56,13 @@ class GCNConv(Module):
         norm: str = "both",
         add_self_loops: bool = True,
         bias: bool = True,
+        activation: Callable[[Any], Any] | None = None,
         rng: init.Seed = None,
         dtype: Any = np.float32,
     ) -> None:
         check_size("GCNConv", in_features=in_features, out_features=out_features)
         self.norm = check_norm("GCNConv", norm)
-        self.add_self_loops = add_self_loops
+        self.add_self_loops, self.activation = add_self_loops, activation
         self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
@@ -74,4 +77,4 @@ class GCNConv(Module):
             z = normalised_sum(g, matmul(x, self.weight), self.norm, edge_weight)
         else:
             z = matmul(normalised_sum(g, x, self.norm, edge_weight), self.weight)
-        return z if self.bias is None else z + self.bias
+        return biased(z, self.bias, self.activation)

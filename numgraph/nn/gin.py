@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from numgraph import elementary
+from numgraph.dense.activations import biased
 from numgraph.dense.algebra import is_sparse
 from numgraph.errors import bad_type, bad_value
 from numgraph.graph import Graph
@@ -21,14 +22,22 @@ class GINConv(Module):
     """z_v = f((1 + eps) · x_v + Σ_{u → v} x_u) (Xu et al., How Powerful are Graph Neural Networks?, ICLR 2019).
 
     f: a Module or function of [num_nodes, features], the paper's is ``MLP([in, hidden, out])``. eps is a number, or with
-    ``train_eps`` a Parameter of shape [] that starts at it.
+    ``train_eps`` a Parameter of shape [] that starts at it. activation: a function of z, such as ``numgraph.relu``, or None.
 
     Shapes: x [num_nodes, in_features], an array or Tensor, or a SciPy sparse matrix if f starts with a Linear (which is then applied
     before the sum: both are linear); returns what f gives.
     """
 
-    def __init__(self, f: Callable[[Any], Any], *, eps: float = 0.0, train_eps: bool = False, dtype: Any = np.float32) -> None:
-        self.f = f
+    def __init__(
+        self,
+        f: Callable[[Any], Any],
+        *,
+        eps: float = 0.0,
+        train_eps: bool = False,
+        activation: Callable[[Any], Any] | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        self.f, self.activation = f, activation
         self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
 
     def forward(self, g: Graph, x: Any) -> Any:
@@ -36,10 +45,10 @@ class GINConv(Module):
         first, rest = _split(self.f)
         if first is not None and (is_sparse(x) or first.weight.shape[1] < first.weight.shape[0]):  # the narrower side passes the edges
             h = self._combine(g, first.project(x))
-            return rest(h if first.bias is None else h + first.bias)
+            return biased(rest(biased(h, first.bias)), None, self.activation)
         if is_sparse(x):
             raise bad_type("GINConv", "x is sparse and f does not start with a Linear", "pass x.toarray(), or an MLP")
-        return self.f(self._combine(g, x))
+        return biased(self.f(self._combine(g, x)), None, self.activation)
 
     def _combine(self, g: Graph, x: Any) -> Any:
         return x * (1 + self.eps) + update_all(g, lambda u: u.x, "sum", u={"x": x})

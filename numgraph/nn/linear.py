@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense import matmul, relu
+from numgraph.dense.activations import biased
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
 from numgraph.nn.norm import BatchNorm
@@ -27,7 +28,7 @@ class Linear(Module):
 
     def forward(self, x: Any) -> Any:
         y = self.project(x)
-        return y if self.bias is None else y + self.bias
+        return biased(y, self.bias)
 
     def project(self, x: Any) -> Any:
         """x W, without the bias."""

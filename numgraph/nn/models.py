@@ -21,81 +21,70 @@ from numgraph.nn.sage import SAGEConv
 
 
 class _Stack(Module):
-    """h ← layer(dropout(h)) for every layer, with an activation between.
+    """h ← activation(layer(dropout(h))) for every layer, without the activation after the last.
+
+    in_features, hidden, out_features: widths; layers: how many; dropout: of every layer's input; the other options are the layers'.
 
     ``model(g, x)``: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix; returns [num_nodes, out_features], for
     classification the logits. Dropout acts while training (``train()``, the start) and not after ``eval()``; ``rng`` at a call draws it
     instead of the model's own generator.
     """
 
-    layers: list[Any]
     activation: Callable[[Any], Any] = staticmethod(relu)
 
-    def __init__(self, dropout: float, rng: np.random.Generator) -> None:
-        self.layers = []
+    def __init__(
+        self,
+        in_features: int,
+        hidden: int,
+        out_features: int,
+        *,
+        layers: int = 2,
+        dropout: float = 0.5,
+        rng: init.Seed = None,
+        dtype: Any = np.float32,
+        **options: Any,
+    ) -> None:
+        check_size(type(self).__name__, in_features=in_features, hidden=hidden, out_features=out_features, layers=layers)
+        rng = np.random.default_rng(rng)
         self.dropout = Dropout(dropout, rng=rng)
+        self.layers: list[Any] = []
+        for width_in, width_out in pairwise([in_features, *[hidden] * (layers - 1), out_features]):
+            activation = self.activation if len(self.layers) < layers - 1 else None
+            self.layers.append(self._layer(width_in, width_out, activation=activation, rng=rng, dtype=dtype, **options))
+
+    def _layer(self, width_in: int, width_out: int, **options: Any) -> Any:
+        """The next one of ``layers``."""
+        raise NotImplementedError
 
     def forward(self, g: Graph, x: Any, *, rng: np.random.Generator | None = None) -> Any:
-        for i, layer in enumerate(self.layers):
-            x = self.dropout(x if i == 0 else self.activation(x), rng=rng)
-            x = self._propagate(layer, g, x, rng)
+        for layer in self.layers:
+            x = self._propagate(layer, g, self.dropout(x, rng=rng), rng)
         return x
 
     def _propagate(self, layer: Any, g: Graph, x: Any, rng: np.random.Generator | None) -> Any:
         return layer(g, x)
 
 
-def _widths(op: str, in_features: int, hidden: int, out_features: int, layers: int) -> list[tuple[int, int]]:
-    """(in, out) of every layer."""
-    check_size(op, in_features=in_features, hidden=hidden, out_features=out_features, layers=layers)
-    widths = [in_features, *[hidden] * (layers - 1), out_features]
-    return list(pairwise(widths))
-
-
 class GCN(_Stack):
     """GCNConv layers with relu between (Kipf and Welling, ICLR 2017).
 
-    in_features, hidden, out_features: widths; layers: how many, 2 in the paper; dropout: of every layer's input.
+    in_features, hidden, out_features: widths; layers: how many, 2 in the paper; dropout: of every layer's input; the other options, norm,
+    bias and add_self_loops, are GCNConv's.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        hidden: int,
-        out_features: int,
-        *,
-        layers: int = 2,
-        dropout: float = 0.5,
-        rng: init.Seed = None,
-        dtype: Any = np.float32,
-    ) -> None:
-        rng = np.random.default_rng(rng)
-        super().__init__(dropout, rng)
-        self.layers = [GCNConv(*pair, rng=rng, dtype=dtype) for pair in _widths("GCN", in_features, hidden, out_features, layers)]
+    def _layer(self, width_in: int, width_out: int, **options: Any) -> Any:
+        return GCNConv(width_in, width_out, **options)
 
 
 class SAGE(_Stack):
     """SAGEConv layers with relu between (Hamilton, Ying and Leskovec, NeurIPS 2017).
 
-    in_features, hidden, out_features: widths; layers: how many; aggr: SAGEConv's; dropout: of every layer's input.
+    in_features, hidden, out_features: widths; layers: how many; dropout: of every layer's input; the other options, aggr and bias, are
+    SAGEConv's.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        hidden: int,
-        out_features: int,
-        *,
-        layers: int = 2,
-        aggr: str = "mean",
-        dropout: float = 0.5,
-        rng: init.Seed = None,
-        dtype: Any = np.float32,
-    ) -> None:
-        rng = np.random.default_rng(rng)
-        super().__init__(dropout, rng)
-        pairs = _widths("SAGE", in_features, hidden, out_features, layers)
-        self.layers = [SAGEConv(*pair, aggr=aggr, rng=rng, dtype=dtype) for pair in pairs]
+    def _layer(self, width_in: int, width_out: int, **options: Any) -> Any:
+        return SAGEConv(width_in, width_out, **options)
 
 
 class GAT(_Stack):
@@ -103,7 +92,7 @@ class GAT(_Stack):
 
     in_features, hidden, out_features: widths, ``hidden`` that of one head; layers: how many, 2 in the paper; heads: of the hidden
     layers, concatenated; out_heads: of the last layer, averaged; dropout: of every layer's input, and of the attention unless
-    ``attention_dropout`` is given.
+    ``attention_dropout`` is given; the other options, negative_slope, bias and add_self_loops, are GATConv's.
     """
 
     activation = staticmethod(elu)
@@ -119,17 +108,18 @@ class GAT(_Stack):
         out_heads: int = 1,
         dropout: float = 0.6,
         attention_dropout: float | None = None,
-        rng: init.Seed = None,
-        dtype: Any = np.float32,
+        **options: Any,
     ) -> None:
-        _widths("GAT", in_features, hidden, out_features, layers)
-        check_size("GAT", heads=heads, out_heads=out_heads)
-        rng = np.random.default_rng(rng)
-        super().__init__(dropout, rng)
-        options: dict[str, Any] = {"dropout": dropout if attention_dropout is None else attention_dropout, "rng": rng, "dtype": dtype}
-        widths = [in_features, *[heads * hidden] * (layers - 1)]
-        self.layers = [GATConv(width, hidden, heads=heads, **options) for width in widths[:-1]]
-        self.layers.append(GATConv(widths[-1], out_features, heads=out_heads, concat=False, **options))
+        check_size("GAT", layers=layers, heads=heads, out_heads=out_heads)
+        self.heads = (*[heads] * (layers - 1), out_heads)
+        self.attention_dropout = dropout if attention_dropout is None else attention_dropout
+        super().__init__(in_features, hidden, out_features, layers=layers, dropout=dropout, **options)
+
+    def _layer(self, width_in: int, width_out: int, **options: Any) -> Any:
+        number = len(self.layers)
+        concatenated = self.heads[number - 1] if number else 1
+        options |= {"heads": self.heads[number], "concat": number < len(self.heads) - 1, "dropout": self.attention_dropout}
+        return GATConv(concatenated * width_in, width_out, **options)
 
     def _propagate(self, layer: Any, g: Graph, x: Any, rng: np.random.Generator | None) -> Any:
         return layer(g, x, rng=rng)
@@ -142,20 +132,10 @@ class GIN(_Stack):
     the MLPs. It classifies graphs; with the few labels of Cora its nodes are classified 6 points worse with than without.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        hidden: int,
-        out_features: int,
-        *,
-        layers: int = 2,
-        norm: bool = False,
-        dropout: float = 0.5,
-        rng: init.Seed = None,
-        dtype: Any = np.float32,
-    ) -> None:
-        rng = np.random.default_rng(rng)
-        super().__init__(dropout, rng)
-        for width_in, width_out in _widths("GIN", in_features, hidden, out_features, layers):
-            mlp = MLP([width_in, hidden, width_out], norm=norm, rng=rng, dtype=dtype)
-            self.layers.append(GINConv(mlp, train_eps=True, dtype=dtype))
+    def __init__(self, in_features: int, hidden: int, out_features: int, *, norm: bool = False, **options: Any) -> None:
+        self.hidden, self.norm = hidden, norm
+        super().__init__(in_features, hidden, out_features, **options)
+
+    def _layer(self, width_in: int, width_out: int, **options: Any) -> Any:
+        mlp = MLP([width_in, self.hidden, width_out], norm=self.norm, rng=options.pop("rng"), dtype=options["dtype"])
+        return GINConv(mlp, train_eps=True, **options)

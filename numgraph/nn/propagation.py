@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense import matmul
+from numgraph.dense.activations import biased
 from numgraph.dense.algebra import is_sparse
 from numgraph.errors import bad_value
 from numgraph.graph import Graph
@@ -51,7 +52,7 @@ class SGConv(Module):
         for _ in range(self.k):
             z = normalised_sum(g, z, "both", edge_weight)
         z = z if first else matmul(z, self.weight)
-        return z if self.bias is None else z + self.bias
+        return biased(z, self.bias)
 
 
 class APPNP(Module):

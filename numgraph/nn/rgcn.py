@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense import gather, matmul
+from numgraph.dense.activations import biased
 from numgraph.dense.algebra import is_sparse
 from numgraph.errors import bad_index, bad_type, bad_value
 from numgraph.graph import Graph
@@ -63,7 +64,7 @@ class RGCNConv(Module):
             z = matmul(z.reshape(-1, bases * width_in), self.bases.reshape(bases * width_in, width_out))
         if self.weight_self is not None:
             z = z + matmul(x, self.weight_self)
-        return z if self.bias is None else z + self.bias
+        return biased(z, self.bias)
 
 
 def _checked(g: Graph, relations: Any, num_relations: int) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from numgraph.dense import matmul, relu
+from numgraph.dense.activations import biased
 from numgraph.dense.algebra import is_sparse
 from numgraph.errors import bad_type, unknown
 from numgraph.graph import Graph
@@ -22,7 +24,7 @@ class SAGEConv(Module):
     """z_v = x_v W_self + ⊕_{u → v} x_u W + b (Hamilton, Ying and Leskovec, NeurIPS 2017).
 
     ⊕ x_u is for aggr "mean" mean_u x_u, for "max" max_u x_u, for "pool" max_u relu(x_u P + p); 0 where v has no in-edges. The paper's
-    normalisation of z to length 1 is left to the caller.
+    normalisation of z to length 1 is left to the caller. activation: a function of z, such as ``numgraph.relu``, or None.
 
     Shapes: x [num_nodes, in_features], an array, Tensor or (not for max) SciPy sparse matrix, or on a bipartite graph a pair
     ([num_src, in_src], [num_dst, in_dst]) with ``in_features=(in_src, in_dst)``; returns [num_dst, out_features].
@@ -35,6 +37,7 @@ class SAGEConv(Module):
         *,
         aggr: str = "mean",
         bias: bool = True,
+        activation: Callable[[Any], Any] | None = None,
         rng: init.Seed = None,
         dtype: Any = np.float32,
     ) -> None:
@@ -43,7 +46,7 @@ class SAGEConv(Module):
         if aggr not in AGGREGATORS:
             raise unknown("SAGEConv", "aggr", aggr, AGGREGATORS)
         rng = np.random.default_rng(rng)
-        self.aggr = aggr
+        self.aggr, self.activation = aggr, activation
         self.weight = init.glorot(rng, (in_src, out_features), dtype)
         self.weight_self = init.glorot(rng, (in_dst, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
@@ -62,4 +65,4 @@ class SAGEConv(Module):
             h = relu(self.pool(x_src)) if self.pool is not None else x_src
             z = matmul(update_all(g, lambda u: u.x, "mean" if self.aggr == "mean" else "max", u={"x": h}), self.weight)
         z = z + matmul(x_dst, self.weight_self)
-        return z if self.bias is None else z + self.bias
+        return biased(z, self.bias, self.activation)
