@@ -9,11 +9,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numba import prange
 
+from numgraph import threads
+from numgraph.compiling import njit
 from numgraph.errors import bad_type, bad_value, unknown
 from numgraph.tape import Parameter, unwrap
 
@@ -126,9 +129,35 @@ class Optimizer:
             array[...] = state[key]
 
 
+def _in_place(serial: Callable[..., None], parallel: Callable[..., None], arrays: Sequence[Any], numbers: Sequence[float]) -> bool:
+    """Run one of two kernels over the elements of arrays of the host, or return False: only for those of one floating type, in C order."""
+    dtype = arrays[0].dtype
+    if dtype not in (np.float32, np.float64):
+        return False
+    if any(type(x) is not np.ndarray or x.dtype != dtype or not x.flags.c_contiguous for x in arrays):
+        return False
+    threads.run(parallel, serial, *[x.reshape(-1) for x in arrays], *map(dtype.type, numbers), work=arrays[0].size // 8)
+    return True
+
+
+def _elementwise(kernel: Callable[..., None]) -> tuple[Any, Any]:
+    """A loop with prange over elements, compiled for one thread and for all."""
+    return njit(error_model="numpy")(kernel), njit(error_model="numpy", parallel=True)(kernel)
+
+
 def _decayed(p: Any, g: Any, weight_decay: float) -> Any:
     """The gradient of loss + weight_decay/2 · ‖p‖²."""
     return g + weight_decay * p if weight_decay else g
+
+
+def _momentum_steps(p, g, v, decay, momentum, lr, of_g, of_v):
+    for i in prange(len(p)):
+        d = g[i] + decay * p[i]
+        v[i] = momentum * v[i] + d
+        p[i] = p[i] - lr * (of_g * d + of_v * v[i])
+
+
+_momentum, _momentum_in_parts = _elementwise(_momentum_steps)
 
 
 class SGD(Optimizer):
@@ -148,13 +177,27 @@ class SGD(Optimizer):
         super().__init__(parameters, lr, weight_decay)
 
     def _update(self, p: Any, g: Any, weight_decay: float, *buffers: Any) -> None:
+        if not buffers:
+            np.subtract(p, self.lr * _decayed(p, g, weight_decay), out=p, casting="same_kind")
+            return
+        (v,) = buffers
+        of_g, of_v = (1.0, self.momentum) if self.nesterov else (0.0, 1.0)
+        if _in_place(_momentum, _momentum_in_parts, (p, g, v), (weight_decay, self.momentum, self.lr, of_g, of_v)):
+            return
         g = _decayed(p, g, weight_decay)
-        if buffers:
-            (v,) = buffers
-            np.multiply(v, self.momentum, out=v)
-            np.add(v, g, out=v)
-            g = g + self.momentum * v if self.nesterov else v
-        np.subtract(p, g * self.lr, out=p, casting="same_kind")
+        v[...] = self.momentum * v + g
+        np.subtract(p, self.lr * (of_g * g + of_v * v), out=p, casting="same_kind")
+
+
+def _adam_steps(p, g, m, v, beta1, rest1, beta2, rest2, decay, kept, step, correction, eps):
+    for i in prange(len(p)):
+        d = g[i] + decay * p[i]
+        m[i] = beta1 * m[i] + rest1 * d
+        v[i] = beta2 * v[i] + rest2 * (d * d)
+        p[i] = kept * p[i] - step * m[i] / (np.sqrt(v[i]) * correction + eps)
+
+
+_adam, _adam_in_parts = _elementwise(_adam_steps)
 
 
 class Adam(Optimizer):
@@ -183,24 +226,15 @@ class Adam(Optimizer):
     def _update(self, p: Any, g: Any, weight_decay: float, *buffers: Any) -> None:
         m, v = buffers
         beta1, beta2 = self.betas
-        if self.decoupled:
-            if weight_decay:
-                np.multiply(p, 1 - self.lr * weight_decay, out=p)
-        else:
-            g = _decayed(p, g, weight_decay)
-        work = np.multiply(g, 1 - beta1, out=np.empty_like(m), dtype=m.dtype)  # out: an array also where m is a number
-        np.multiply(m, beta1, out=m)
-        np.add(m, work, out=m)
-        np.multiply(g, g, out=work, dtype=m.dtype)
-        np.multiply(work, 1 - beta2, out=work)
-        np.multiply(v, beta2, out=v)
-        np.add(v, work, out=v)
-        np.sqrt(v, out=work)
-        np.multiply(work, 1 / math.sqrt(1 - beta2**self.steps), out=work)
-        np.add(work, self.eps, out=work)
-        np.divide(m, work, out=work)
-        np.multiply(work, self.lr / (1 - beta1**self.steps), out=work)
-        np.subtract(p, work, out=p, casting="same_kind")
+        decay, kept = (0.0, 1 - self.lr * weight_decay) if self.decoupled else (weight_decay, 1.0)
+        step, correction = self.lr / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
+        numbers = (beta1, 1 - beta1, beta2, 1 - beta2, decay, kept, step, correction, self.eps)
+        if _in_place(_adam, _adam_in_parts, (p, g, m, v), numbers):
+            return
+        g = _decayed(p, g, decay).astype(m.dtype, copy=False)
+        m[...] = beta1 * m + (1 - beta1) * g
+        v[...] = beta2 * v + (1 - beta2) * (g * g)
+        p[...] = kept * p - step * m / (np.sqrt(v) * correction + self.eps)
 
 
 class AdamW(Adam):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import numba
 import numpy as np
 import pytest
 
@@ -83,6 +84,38 @@ def test_steps_follow_the_papers_formulas(make, formula):
     single = run(make, np.float32)[0]
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, want, rtol=1e-4)
+
+
+LAYOUTS = {
+    "large": lambda x: x,
+    "Fortran order": np.asfortranarray,
+    "every second column": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("make", "formula"), CASES)
+def test_steps_of_large_parameters_in_any_layout(make, formula, layout):
+    theta = np.random.default_rng(1).uniform(-1, 1, (600, 500)).astype(np.float32)
+    w = Parameter(LAYOUTS[layout](theta.copy()))
+    opt = make([w])
+    for _ in range(STEPS):
+        opt.step([LAYOUTS[layout](gradient(w.data))])
+    np.testing.assert_allclose(w.data, formula(theta.astype(np.float64)), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [case[0] for case in CASES])
+def test_bits_do_not_depend_on_the_threads(make):
+    found, threads = [], numba.get_num_threads()
+    for count in (threads, 1):
+        numba.set_num_threads(count)
+        w = Parameter(np.linspace(-1, 1, 300_001, dtype=np.float32))
+        opt = make([w])
+        for _ in range(2):
+            opt.step([gradient(w.data)])
+        found.append(w.data)
+    numba.set_num_threads(threads)
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize(("make", "formula"), CASES)
