@@ -18,7 +18,7 @@ PACKAGE = Path(numgraph.__file__).parent
 # A module imports only from the lines above its own and from its own line; a folder is one name. Imports inside functions count too.
 ORDER = [
     ["errors"],
-    ["compiling", "devices", "threads"],
+    ["compiling", "devices", "recycling", "threads"],
     ["sorting"],
     ["edges", "transforms"],
     ["graph"],

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph import recycling
 from numgraph.dense.elementwise import unbroadcast
 from numgraph.errors import bad_type, bad_value
 from numgraph.tape import record, unwrap
@@ -34,7 +35,14 @@ def matmul(a: Any, b: Any) -> Any:
         )
     if is_sparse(a) or is_sparse(b):
         return _sparse_matmul(a, b)
-    return record("matmul", (a, b), np.matmul(unwrap(a), unwrap(b)), _matmul_vjp)
+    return record("matmul", (a, b), _product(unwrap(a), unwrap(b)), _matmul_vjp)
+
+
+def _product(a: Any, b: Any) -> Any:
+    """np.matmul, into memory that is used again where two matrices of one dtype give a large one."""
+    if type(a) is np.ndarray and type(b) is np.ndarray and a.ndim == b.ndim == 2 and a.dtype == b.dtype:
+        return np.matmul(a, b, out=recycling.empty((a.shape[0], b.shape[1]), a.dtype))
+    return a @ b
 
 
 def _matmul_vjp(g: Any, operands: Any, y: Any, needs: Any) -> tuple[Any, Any]:
@@ -46,8 +54,8 @@ def _matmul_vjp(g: Any, operands: Any, y: Any, needs: Any) -> tuple[Any, Any]:
         b, g = np.reshape(b, (-1, 1)), np.expand_dims(g, -1)
     if b.ndim == 2 and a.ndim > 2:  # one matrix for every batch: a single product
         a, g = np.reshape(a, (-1, a.shape[-1])), np.reshape(g, (math.prod(g.shape[:-1]), g.shape[-1]))
-    into_a = np.reshape(unbroadcast(g @ np.swapaxes(b, -1, -2), a.shape), shape_a) if needs[0] else None
-    into_b = np.reshape(unbroadcast(np.swapaxes(a, -1, -2) @ g, b.shape), shape_b) if needs[1] else None
+    into_a = np.reshape(unbroadcast(_product(g, np.swapaxes(b, -1, -2)), a.shape), shape_a) if needs[0] else None
+    into_b = np.reshape(unbroadcast(_product(np.swapaxes(a, -1, -2), g), b.shape), shape_b) if needs[1] else None
     return into_a, into_b
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import threads
+from numgraph import recycling, threads
 from numgraph.expr import Expr, leaves_of
 from numgraph.graph import Graph
 from numgraph.kernels import reference, shells
@@ -54,7 +54,7 @@ def _run(graph: Graph, plan: Plan, fields: Arrays) -> list[Any]:
         for number, target in kernel.targets:
             rows = rows_of(graph, target.output.to)
             for place, (shape, _) in enumerate(plan.results[number]):
-                allocate = np.zeros if target.accumulate else np.empty
+                allocate = recycling.zeros if target.accumulate else recycling.empty
                 buffers[number, place] = allocate((rows, *shape), memory_name(target.stored[place]))
         _launch(kernel, graph, fields, buffers)
     return [_finished(buffers[key], plan.results[key[0]][key[1]][1], plan.outputs[key[0]], key[1]) for key in sorted(buffers)]
