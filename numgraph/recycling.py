@@ -56,6 +56,11 @@ def owns(array: Any) -> bool:
     return array.base is None or type(array.base) is _Lease
 
 
+def release() -> None:
+    """Give all idle blocks back to the system."""
+    _idle.clear()
+
+
 def idle_bytes() -> int:
     """Bytes that wait to be used again."""
     return sum(size * len(blocks) for size, blocks in list(_idle.items()))

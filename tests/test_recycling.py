@@ -73,6 +73,13 @@ def test_idle_memory_has_a_limit(monkeypatch):
     assert recycling.idle_bytes() == 4 * ROWS
 
 
+def test_idle_memory_can_be_released():
+    recycling.empty((ROWS,), np.float32)
+    assert recycling.idle_bytes() == 4 * ROWS
+    recycling.release()
+    assert recycling.idle_bytes() == 0
+
+
 def test_small_results_are_plain_arrays():
     made = recycling.empty((5,), np.float32)
     assert made.base is None

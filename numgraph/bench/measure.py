@@ -16,6 +16,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from numgraph import recycling
 from numgraph.compiling import njit
 
 SHORTEST = 0.02
@@ -86,6 +87,7 @@ def sample(function: Callable[[], Any], calls: int = 1) -> float:
 def peak_memory(function: Callable[[], Any]) -> int | None:
     """Calls; bytes that the process's resident memory grew by at its highest meanwhile, None where the system does not tell (not Linux)."""
     gc.collect()
+    recycling.release()
     with suppress(OSError, AttributeError):  # glibc gives back what it keeps for reuse, which would hide that much growth
         ctypes.CDLL(None).malloc_trim(0)
     try:

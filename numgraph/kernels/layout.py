@@ -11,6 +11,7 @@ import numpy as np
 from numgraph.expr import Expr, is_float
 from numgraph.kernels.walk import Output
 
+CACHE_LINE = 64
 HALVES = ("float16", "bfloat16")
 LITERALS = (0, 1, -1, 2, 0.5)
 
@@ -21,7 +22,8 @@ class Layout:
     their ids. width: lanes a tile (0: scalars).
 
     packed: the length D of the lane axis where several heads [heads, D] share a tile (0: one head a tile). A value per head is then a
-    vector of width / D lanes, ``spread`` over its D features, and a sum over D folds groups of lanes.
+    vector of width / D lanes, ``spread`` over its D features, and a sum over D folds groups of lanes. light: an edge takes so few
+    instructions that the processor itself is dozens of edges ahead.
     """
 
     rows: str
@@ -31,6 +33,7 @@ class Layout:
     masked: bool
     tiled: bool
     packed: int = 0
+    light: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from numgraph.kernels.lanes import DTYPES, I8, I32, I64, LLVM, Lanes
-
-CACHE_LINE = 64
+from numgraph.kernels.layout import CACHE_LINE
 
 # --- the argument block: addresses, sizes and constants as int64 -------------------------------------------------------------------------
 

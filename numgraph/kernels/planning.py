@@ -15,10 +15,12 @@ from numgraph.expr import Expr, is_float, leaves_of, topological
 from numgraph.kernels import shells, sources
 from numgraph.kernels.axes import Axes, analyse
 from numgraph.kernels.codegen import Generator, expression_size
-from numgraph.kernels.layout import HALVES, Layout, Target, compute_name, storage_name
+from numgraph.kernels.layout import CACHE_LINE, HALVES, Layout, Target, compute_name, storage_name
 from numgraph.kernels.lowering import hoist, lowered
-from numgraph.kernels.memory import CACHE_LINE
 from numgraph.kernels.walk import Output, sides
+
+LIGHT = 4
+"""Values that an edge computes at most in a kernel that is ``light``."""
 
 
 @dataclass
@@ -132,7 +134,8 @@ def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, or
         accumulate = bool(set(target.summed) & set(outer)) or (tiled and not packed and lane in target.summed)
         stored = _stored(target.output, ids, wide or accumulate)
         final.append((number, Target(target.output, target.value, target.kept, target.summed, accumulate, stored)))
-    layout = Layout(rows, ids, ordered, width, masked, tiled, packed)
+    light = expression_size(targets, axes, lane) <= LIGHT and all(target.output.reduce in ("sum", "mean", "edge") for target in targets)
+    layout = Layout(rows, ids, ordered, width, masked, tiled, packed, light)
     source = Generator(axes, layout, [target for _, target in final], outer, lane, head).generate()
     offsets, words = [], 0
     for slot in source.slots:
