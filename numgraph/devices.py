@@ -7,6 +7,7 @@ alone (zeros, arange, eye) is taken from ``namespace_of`` an array at hand. CuPy
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,20 +24,29 @@ _NAMESPACES: dict[type, Any] = {np.ndarray: np}
 def namespace_of(*arrays: Any) -> Any:
     """The library, numpy or cupy, that makes arrays where these are: cupy if one of them exposes ``__cuda_array_interface__``."""
     for array in arrays:
-        found = _NAMESPACES.get(type(array)) or _met(type(array))
+        found = _NAMESPACES.get(type(array)) or _met(array)
         if found is not np:
             return found
     return np
 
 
-def _met(kind: type) -> Any:
-    _NAMESPACES[kind] = found = _cupy() if hasattr(kind, "__cuda_array_interface__") else np
-    return found
+def _met(array: Any) -> Any:
+    """The library of an array whose type is not known yet. A type of torch says nothing: its tensors on the host are of the same one."""
+    kind = type(array)
+    if not hasattr(kind, "__cuda_array_interface__"):
+        _NAMESPACES[kind] = np
+        return np
+    library = _cupy() if hasattr(array, "__cuda_array_interface__") else np
+    if library is not np and isinstance(array, library.ndarray):
+        _NAMESPACES[kind] = library
+    return library
 
 
 def _cupy() -> Any:
-    import cupy
-
+    try:
+        import cupy
+    except ModuleNotFoundError:
+        raise missing("cuda", "arrays on a CUDA device need CuPy, which is not installed", _INSTALL) from None
     return cupy
 
 
@@ -51,14 +61,23 @@ def adopted(array: Any) -> Any:
     return array if library is np or isinstance(array, library.ndarray) else library.asarray(array)
 
 
-def same_device(op: str, named: dict[str, Any]) -> None:
+MOVE = "bring both to one device: graph.to(device), module.to(device), cupy.asarray(array) or array.get()"
+
+
+def same_device(op: str, **arrays: Any) -> None:
     """An error if some of the arrays are on the host and others on the device; numbers, lists and None may be anywhere."""
-    places = {name: device_of(x) for name, x in named.items() if hasattr(x, "dtype") and hasattr(x, "shape")}
+    places = {name: device_of(x) for name, x in arrays.items() if hasattr(x, "shape") and not isinstance(x, np.generic)}
     if len(set(places.values())) > 1:
         raise bad_type(op, ", ".join(f"{name} is on {place}" for name, place in places.items()), MOVE)
 
 
-MOVE = "bring all to one device: graph.to(device), module.to(device), cupy.asarray(array) or array.get()"
+def computed(op: str, function: Callable[..., Any], *operands: Any) -> Any:
+    """``function(*operands)``; where it fails because host and device arrays meet in it, the error says so."""
+    try:
+        return function(*operands)
+    except TypeError:
+        same_device(op, **{f"operand {number}": x for number, x in enumerate(operands)})
+        raise
 
 
 def problem() -> str | None:
@@ -98,9 +117,27 @@ def known(op: str, device: str) -> str:
     return device
 
 
+def writeable(array: Any) -> bool:
+    """Whether the array may be written; CuPy's always may."""
+    return getattr(array.flags, "writeable", True)
+
+
+def uniform(rng: np.random.Generator, shape: tuple[int, ...], like: Any) -> Any:
+    """Random float32 numbers in [0, 1) where ``like`` is. On a device they are those of CuPy's Philox, whose seed is drawn from ``rng``."""
+    library = namespace_of(like)
+    if library is np:
+        return rng.random(shape, np.float32)
+    return library.random.Generator(library.random.Philox4x3210(int(rng.integers(2**63)))).random(shape, np.float32)
+
+
 def moved(array: Any, device: str) -> Any:
     """The array on a device; itself if it is there."""
     here = namespace_of(array)
     if device == "cpu":
         return array if here is np else array.get()
     return array if here is not np else _cupy().asarray(array)
+
+
+def host_copy(array: Any) -> np.ndarray:
+    """A copy of the array on the host."""
+    return np.array(array) if namespace_of(array) is np else array.get()

@@ -17,6 +17,7 @@ import numpy as np
 
 from numgraph import errors, expr
 from numgraph.derivatives import Key, Need, derive, factors, needed_shape
+from numgraph.devices import MOVE, adopted, device_of
 from numgraph.explaining import explain_walk
 from numgraph.graph import Graph
 from numgraph.kernels import execute
@@ -101,6 +102,8 @@ def _trace(
         for name, value in given.items():
             if not hasattr(value, "shape") or not hasattr(value, "dtype"):
                 value = np.asarray(value)
+            value = adopted(value)
+            _check_device(op, g, f"field {target}.{name}", value)
             rows = rows_of(g, target)
             if len(value.shape) == 0 or value.shape[0] != rows:
                 what = {"u": "num_src", "v": "num_dst", "e": "num_edges"}[target]
@@ -111,8 +114,15 @@ def _trace(
             leaves[target][name] = expr.field(target, name, value.shape[1:], value.dtype)
     roots, captured = trace(op, functions, leaves)
     for name, value in captured.items():
-        values["shared", name] = value
+        values["shared", name] = value = adopted(value)
+        _check_device(op, g, f"{name.replace('captured', 'captured array ')}", value)
     return roots, values
+
+
+def _check_device(op: str, g: Graph, name: str, value: Any) -> None:
+    place = device_of(unwrap(value))
+    if place != g.device:
+        raise errors.bad_type(op, f"{name} is on {place}, the graph is on {g.device}", MOVE)
 
 
 def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, told: bool = True) -> tuple[Any, ...]:

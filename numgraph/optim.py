@@ -17,6 +17,7 @@ from numba import prange
 
 from numgraph import threads
 from numgraph.compiling import njit
+from numgraph.devices import device_of, host_copy, moved, same_device, writeable
 from numgraph.errors import bad_type, bad_value, unknown
 from numgraph.tape import Parameter, unwrap
 
@@ -97,19 +98,23 @@ class Optimizer:
                 raise bad_value(
                     f"{self._op}.step", f"gradient {i} is {what}, parameter {p.name or i} has shape {p.shape}", "pass tape.gradient(...)"
                 )
+            if type(g) is not type(p.data):
+                same_device(f"{self._op}.step", **{f"gradient {i}": g, f"parameter {p.name or i}": p.data})
         self.steps += 1
         for i, (p, g) in enumerate(zip(self.parameters, grads)):
-            if not p.data.flags.writeable:
+            if not writeable(p.data):
                 p.data = p.data.copy()
+            for buffers in self._state.values():  # a module may have moved its parameters since
+                buffers[i] = moved(buffers[i], device_of(p.data))
             self._update(p.data, g, self.weight_decays[i], *[self._state[name][i] for name in self.buffers])
 
     def _update(self, p: Any, g: Any, weight_decay: float, *buffers: Any) -> None:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the state as flat names and arrays, ready for np.savez: ``steps``, ``lr``, and ``<buffer>.<parameter>``."""
+        """Copies of the state on the host as flat names and arrays, for np.savez: ``steps``, ``lr``, and ``<buffer>.<parameter>``."""
         state = {"steps": np.asarray(self.steps), "lr": np.asarray(self.lr)}
-        return state | {f"{name}.{i}": array.copy() for name in self.buffers for i, array in enumerate(self._state[name])}
+        return state | {f"{name}.{i}": host_copy(array) for name in self.buffers for i, array in enumerate(self._state[name])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``'s state; names and shapes must be this optimiser's."""
@@ -126,7 +131,7 @@ class Optimizer:
                 raise bad_value(op, f"{key!r} has shape {np.shape(state[key])}, the parameter {array.shape}", "load it into the same model")
         self.lr, self.steps = float(state["lr"]), int(state["steps"])
         for key, array in expected.items():
-            array[...] = state[key]
+            array[...] = moved(state[key], device_of(array))
 
 
 def _in_place(serial: Callable[..., None], parallel: Callable[..., None], arrays: Sequence[Any], numbers: Sequence[float]) -> bool:

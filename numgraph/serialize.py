@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.devices import device_of, moved
 from numgraph.errors import bad_type, bad_value, missing, unknown
 from numgraph.tensor import unwrap
 
@@ -27,7 +28,7 @@ def save_parameters(path: str | os.PathLike[str], parameters: Names) -> None:
     ``parameters``: a mapping from names to arrays, Tensors or Parameters, or an iterable of Parameters, saved under their names.
     """
     write = check_target(path)
-    arrays = {name: np.asarray(unwrap(value), order="C") for name, value in _named("save", parameters).items()}
+    arrays = {name: np.asarray(moved(unwrap(value), "cpu"), order="C") for name, value in _named("save", parameters).items()}
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub":
             raise bad_type("save", f"{name} has dtype {array.dtype}", "a file of parameters holds real numbers")
@@ -69,7 +70,8 @@ def fill(op: str, targets: Mapping[str, Any], arrays: Mapping[str, Any], place: 
             op, f"{source} does not fit the model: {'; '.join(sorted(problems))}", "build the model with the options it was saved with"
         )
     for name, target in targets.items():
-        unwrap(target)[...] = unwrap(arrays[name])
+        array = unwrap(target)
+        array[...] = moved(unwrap(arrays[name]), device_of(array))
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

@@ -101,9 +101,7 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
 def given_ids(op: str, name: str, values: ArrayLike, axes: int = 1) -> NDArray[Any]:
     """`values` as an array of so many axes with an integer dtype."""
     if devices.device_of(values) != "cpu":
-        raise bad_type(
-            op, f"{name} is on {devices.device_of(values)}", f"graphs are made on the host: give {name}.get(), and then graph.to(device)"
-        )
+        raise bad_type(op, f"{name} is on {devices.device_of(values)}", f"ids are checked and sorted on the host: give {name}.get()")
     try:
         ids = np.asarray(values)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numgraph import recycling
+from numgraph.devices import writeable
 from numgraph.errors import bad_type, bad_value
 from numgraph.tensor import Parameter, Tensor, check_float, is_float, unwrap
 
@@ -219,7 +220,7 @@ def _results(grads: dict[int, Any], inputs: list[Tensor], taped: bool) -> list[A
             g = np.zeros_like(x.data)
         elif isinstance(g, np.generic):
             g = np.asarray(g)
-        elif not isinstance(g, Tensor) and (not recycling.owns(g) or not g.flags.writeable or any(g is other for other in results)):
+        elif not isinstance(g, Tensor) and (not recycling.owns(g) or not writeable(g) or any(g is other for other in results)):
             g = g.copy()
         results.append(Tensor(g) if taped and not isinstance(g, Tensor) else g)
     return results

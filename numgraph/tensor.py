@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from numgraph.devices import adopted
 from numgraph.errors import bad_type, bad_value
 from numgraph.expr import is_float
 
@@ -47,8 +48,8 @@ class Tensor(NDArrayOperatorsMixin):
     __slots__ = ("__weakref__", "data")
 
     def __init__(self, data: Any) -> None:
-        if isinstance(data, np.generic) or not hasattr(data, "dtype"):
-            data = np.asarray(data)
+        if type(data) is not np.ndarray:
+            data = np.asarray(data) if isinstance(data, np.generic) or not hasattr(data, "dtype") else adopted(data)
         self.data = data
 
     __hash__ = object.__hash__

@@ -9,7 +9,8 @@ NotImplemented. Conversion to a NumPy array raises, and so does any host array b
 * CuPy's arrays are never read-only, so its ``flags`` have no ``writeable``; here there is none either, and writing into a broadcast raises.
 * Reductions give arrays of no axes, never scalars; ``float``, ``int``, ``bool``, ``item``, ``tolist`` and ``get`` copy to the host
   explicitly, and are counted. There is no ``__index__``.
-* ``ufunc.reduce`` is there for add and multiply, ``ufunc.at`` for add, subtract, maximum and minimum; additions not for int64.
+* ``ufunc.reduce`` is there for add and multiply alone. ``add.at`` takes no tuple of indices through NumPy's protocol, so here it is only a
+  function of the library, and not for int64.
 * The bits of ``cupy.random`` are others than those of NumPy's generators, here they are Philox's of NumPy.
 
 What it cannot show: types that CuPy's kernels refuse, float atomics whose order changes the last bits, streams, memory, speed.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from types import SimpleNamespace
+from types import CellType, FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ FACTS = {
     "array2string",
 }
 """Functions that give plain Python or text."""
-REDUCIBLE, SCATTERABLE = {"add", "multiply"}, {"add", "subtract", "maximum", "minimum"}
+REDUCIBLE = {"add", "multiply"}
 ADDABLE = {"int32", "uint32", "uint64", "float16", "float32", "float64"}
 SCALARS = (bool, int, float, complex, np.generic)
 
@@ -99,20 +100,16 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         name, out = ufunc.__name__, options.get("out", ())
-        if name not in UFUNCS or method not in ("__call__", "reduce", "at"):
+        if name not in UFUNCS or method not in ("__call__", "reduce"):
             return NotImplemented
         for x in (*inputs, *out):
             if not isinstance(x, DeviceArray | np.ndarray) and type(x) not in SCALARS and not isinstance(x, np.generic):
-                if method == "at" and x is inputs[1]:
-                    continue
                 return NotImplemented
         _refuse_host((*inputs, *out), name)
         if method == "__call__" and set(options) - {"out", "dtype", "casting"}:
             raise TypeError(f"Wrong arguments {options}")
-        if (method == "reduce" and name not in REDUCIBLE) or (method == "at" and name not in SCATTERABLE):
+        if method == "reduce" and name not in REDUCIBLE:
             raise NotImplementedError(f"`{name}.{method}` is not supported yet")
-        if method == "at" and name == "add" and inputs[0].dtype.name not in ADDABLE:
-            raise TypeError(f"scatter_add only supports {', '.join(sorted(ADDABLE))} as data type")
         result = getattr(ufunc, method)(*unwrapped(inputs), **{key: unwrapped(value) for key, value in options.items()})
         return out[0] if out else wrapped(result)
 
@@ -159,7 +156,7 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         _refuse_host((index, value), "setitem")
-        if not isinstance(value, DeviceArray | SCALARS):
+        if not isinstance(value, (DeviceArray, *SCALARS)):
             raise TypeError(f"setitem: Unsupported type {type(value)}")
         self._host[unwrapped(index)] = unwrapped(value)
 
@@ -222,6 +219,13 @@ def _generator(seed: int) -> Any:
     return SimpleNamespace(random=lambda size=None, dtype=np.float64: DeviceArray(np.asarray(made.random(size, dtype))))
 
 
+def _add_at(a: DeviceArray, index: Any, b: Any) -> None:
+    _refuse_host((a, index, b), "add.at")
+    if a.dtype.name not in ADDABLE:
+        raise TypeError(f"scatter_add only supports {', '.join(sorted(ADDABLE))} as data type")
+    np.add.at(a._host, unwrapped(index), unwrapped(b))
+
+
 def library() -> Any:
     """What stands for the module cupy."""
     runtime = SimpleNamespace(getDeviceCount=lambda: 1)
@@ -231,6 +235,7 @@ def library() -> Any:
         **{name: _maker(name) for name in ("zeros", "ones", "empty", "full", "arange", "eye")},
         random=SimpleNamespace(Philox4x3210=lambda seed: seed, Generator=_generator),
         cuda=SimpleNamespace(runtime=runtime),
+        add=SimpleNamespace(at=_add_at),
     )
 
 
@@ -252,3 +257,37 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(cuda, "execute", execute)
     synchronised.clear()
     return made
+
+
+class _There:
+    """numpy for code of a test that runs on the device: what makes an array from numbers makes it there, as with ``import cupy as np``."""
+
+    def __getattr__(self, name: str) -> Any:
+        return _MAKERS.get(name) or getattr(np, name)
+
+
+_MAKERS = {name: _maker(name) for name in ("zeros", "ones", "empty", "full", "arange", "eye")} | {"array": asarray, "asarray": asarray}
+
+
+def there(value: Any) -> Any:
+    """Host arrays, also inside lists, tuples and dicts, as device arrays; a function with its constants and its ``np`` on the device."""
+    if isinstance(value, np.ndarray):
+        return asarray(value)
+    if isinstance(value, list | tuple):
+        return type(value)(there(item) for item in value)
+    if isinstance(value, dict):
+        return {key: there(item) for key, item in value.items()}
+    if isinstance(value, FunctionType) and value.__module__.startswith("test_"):
+        globals_ = {name: _There() if item is np else item for name, item in value.__globals__.items()}
+        used = {name: there(globals_[name]) for name in value.__code__.co_names if isinstance(globals_.get(name), np.ndarray)}
+        closure = tuple(CellType(there(cell.cell_contents)) for cell in value.__closure__ or ())
+        return FunctionType(value.__code__, globals_ | used, value.__name__, there(value.__defaults__), closure)
+    return value
+
+
+def back(value: Any) -> Any:
+    """Device arrays, also inside lists and tuples, as host arrays; anything else must not be an array of the host."""
+    if isinstance(value, list | tuple):
+        return [back(item) for item in value]
+    assert isinstance(value, DeviceArray), f"a {type(value)} came back from the device"
+    return value._host

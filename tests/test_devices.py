@@ -107,7 +107,7 @@ def test_reorder_and_subgraph_on_the_device(device):
     np.testing.assert_array_equal(there.src.get(), want.src)
     sub = G.to("cuda").subgraph([1, 0])
     np.testing.assert_array_equal(sub.dst.get(), G.subgraph([1, 0]).dst)
-    with pytest.raises(TypeError, match=r"Graph.subgraph: nodes is on cuda; graphs are made on the host: give nodes.get\(\)"):
+    with pytest.raises(TypeError, match=r"Graph.subgraph: nodes is on cuda; ids are checked and sorted on the host: give nodes.get\(\)"):
         G.subgraph(asarray([0, 1]))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from numgraph import recycling
 from numgraph.dense.elementwise import unbroadcast
+from numgraph.devices import computed, same_device
 from numgraph.errors import bad_type, bad_value
 from numgraph.tape import record, unwrap
 from numgraph.tensor import rule
@@ -35,7 +37,7 @@ def matmul(a: Any, b: Any) -> Any:
         )
     if is_sparse(a) or is_sparse(b):
         return _sparse_matmul(a, b)
-    return record("matmul", (a, b), _product(unwrap(a), unwrap(b)), _matmul_vjp)
+    return record("matmul", (a, b), computed("matmul", _product, unwrap(a), unwrap(b)), _matmul_vjp)
 
 
 def _product(a: Any, b: Any) -> Any:
@@ -65,6 +67,7 @@ def _sparse_matmul(a: Any, b: Any) -> Any:
     dense = b if is_sparse(a) else a
     if dense.ndim > 2:
         raise bad_value("matmul", f"a sparse matrix times an array of shape {dense.shape}", "the dense operand is a vector or a matrix")
+    same_device("matmul", a=unwrap(a), b=unwrap(b))
     y = unwrap(a) @ unwrap(b)
     if is_sparse(a):
         return record("matmul", (a, b), y, lambda g, xs, y, needs: (None, _sparse_matmul(xs[0].T, g)))
@@ -100,4 +103,4 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
             grads.append(np.broadcast_to(wide, xs[i].shape))
         return grads
 
-    return record("einsum", operands, np.einsum(subscripts, *map(unwrap, operands), **options), vjp)
+    return record("einsum", operands, computed("einsum", partial(np.einsum, subscripts, **options), *map(unwrap, operands)), vjp)

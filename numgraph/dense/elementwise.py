@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from numgraph.devices import computed
 from numgraph.elementary import BY_FUNCTION, COMPOSED, TABLE, Row
 from numgraph.errors import bad_type
 from numgraph.tape import record, unwrap
@@ -63,12 +65,18 @@ def _power_base(g: Any, y: Any, x: Any, p: Any) -> Any:
     return g * 0 if p == 0 else g * (p * x ** (p - 1))
 
 
+def _power_exponent(g: Any, y: Any, x: Any, p: Any) -> Any:
+    if not isinstance(x, int | float):
+        return TABLE["power"].vjp(g, y, x, p)[1]  # type: ignore[misc]
+    return g * (y * math.log(x)) if x > 0 else g * 0
+
+
 # Derivatives by operand, for the rows whose operands are often constants: the table's function gives all of them at once.
 BY_OPERAND: dict[str, tuple[Callable[..., Any] | None, ...]] = {
     "subtract": (lambda g, y, a, b: g, lambda g, y, a, b: -g),
     "multiply": (lambda g, y, a, b: g * b, lambda g, y, a, b: g * a),
     "divide": (lambda g, y, a, b: g / b, lambda g, y, a, b: -g * (y / b)),
-    "power": (_power_base, lambda g, y, x, p: TABLE["power"].vjp(g, y, x, p)[1]),  # type: ignore[misc]
+    "power": (_power_base, _power_exponent),
     "maximum": (
         lambda g, y, a, b: where(a == b, g * 0.5, where(a > b, g, 0)),
         lambda g, y, a, b: where(a == b, g * 0.5, where(a > b, 0, g)),
@@ -111,7 +119,7 @@ def elementwise(row: Row, *operands: Any, **options: Any) -> Any:
     if row.name == "where" and len(operands) == 1:
         return np.where(*map(unwrap, operands))
     evaluate = select if row.name == "where" else row.evaluate
-    return record(row.name, operands, evaluate(*map(unwrap, operands)), _REPLAYS[row.name])
+    return record(row.name, operands, computed(row.name, evaluate, *map(unwrap, operands)), _REPLAYS[row.name])
 
 
 @rule(np.float_power)

@@ -9,6 +9,7 @@ import numpy as np
 
 from numgraph.dense.activations import softplus
 from numgraph.dense.shapes import getitem, scatter_add
+from numgraph.devices import namespace_of, same_device
 from numgraph.errors import bad_index, bad_type, bad_value
 from numgraph.rowwise import apply
 from numgraph.tape import record, unwrap
@@ -66,11 +67,11 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     )
 
 
-def _select(op: str, rows: Any, num: int) -> Any:
+def _select(op: str, rows: Any, num: int, like: Any) -> Any:
     """The chosen row ids: of a boolean mask, of ids, or all (None)."""
     if rows is None:
         return None
-    rows = np.asarray(rows) if isinstance(rows, list | tuple) else unwrap(rows)
+    rows = namespace_of(unwrap(like)).asarray(rows) if isinstance(rows, list | tuple) else unwrap(rows)
     if rows.dtype == np.bool_:
         if rows.shape != (num,):
             raise bad_value(op, f"the row mask has shape {rows.shape}, there are {num} rows", "one True or False for each row")
@@ -90,12 +91,13 @@ def cross_entropy(logits: Any, labels: Any, rows: Any = None) -> Any:
     mask [num], or row ids [n]. Only the chosen rows are computed.
     """
     op = "cross_entropy"
-    labels = np.asarray(labels) if isinstance(labels, list | tuple) else unwrap(labels)
+    labels = namespace_of(unwrap(logits)).asarray(labels) if isinstance(labels, list | tuple) else unwrap(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise bad_value(op, f"logits have shape {logits.shape}, labels {labels.shape}", "logits are [rows, classes], labels [rows]")
     if labels.dtype.kind not in "iu":
         raise bad_type(op, f"labels have dtype {labels.dtype}", "labels are integer class numbers, e.g. labels.astype(np.int64)")
-    ids = _select(op, rows, logits.shape[0])
+    same_device(op, logits=unwrap(logits), labels=labels, rows=unwrap(rows))
+    ids = _select(op, rows, logits.shape[0], logits)
     chosen = labels if ids is None else labels[ids]
     num, classes = chosen.size, logits.shape[1]
     if num == 0:
@@ -105,7 +107,7 @@ def cross_entropy(logits: Any, labels: Any, rows: Any = None) -> Any:
         row = k if ids is None else ids[k]
         raise bad_index(op, f"labels[{row}] is {chosen[k]}, logits have {classes} classes", f"labels run from 0 to {classes - 1}")
     data = unwrap(logits)
-    column, classes_row = chosen.astype(np.int32)[:, None], np.arange(classes, dtype=np.int32)
+    column, classes_row = chosen.astype(np.int32)[:, None], namespace_of(data).arange(classes, dtype=np.int32)
     losses, log_sums, tops = apply(op, _row_losses, (_widened(data if ids is None else data[ids]), column), (classes_row,))
 
     def vjp(grads: Any, xs: Any, ys: Any, needs: Any) -> tuple[Any]:
@@ -113,7 +115,7 @@ def cross_entropy(logits: Any, labels: Any, rows: Any = None) -> Any:
         x = xs[0] if ids is None else getitem(xs[0], ids)
         g, into_sums = grads
         rows = [_widened(x), column, ys[1], tops]
-        shared = [classes_row, np.zeros((), rows[0].dtype) if g is None else g / num]
+        shared = [classes_row, np.zeros_like(rows[0], shape=()) if g is None else g / num]
         d = apply(f"∇ {op}", _row_gradients, rows if into_sums is None else [*rows, into_sums], shared)
         return (d if ids is None else scatter_add(d, ids, xs[0].shape[0]),)
 
@@ -137,10 +139,11 @@ def _row_gradients(x: Any, label: Any, log_sum: Any, top: Any, *rest: Any) -> An
 
 
 def _same_shape(op: str, x: Any, target: Any) -> None:
-    if np.shape(x) != np.shape(target):
-        raise bad_value(op, f"predictions have shape {np.shape(x)}, targets {np.shape(target)}", "both have the same shape")
-    if np.size(x) == 0:
-        raise bad_value(op, f"the shape {np.shape(x)} has no elements", "a mean needs at least one")
+    same_device(op, predictions=unwrap(x), targets=unwrap(target))
+    if tuple(x.shape) != tuple(target.shape):
+        raise bad_value(op, f"predictions have shape {tuple(x.shape)}, targets {tuple(target.shape)}", "both have the same shape")
+    if x.size == 0:
+        raise bad_value(op, f"the shape {tuple(x.shape)} has no elements", "a mean needs at least one")
 
 
 def binary_cross_entropy_with_logits(logits: Any, targets: Any) -> Any:
@@ -163,5 +166,5 @@ def mse(predictions: Any, targets: Any) -> Any:
 def _as_floats(targets: Any, like: Any) -> Any:
     """Integer and boolean targets in the dtype of the predictions, so that float32 stays float32."""
     if not hasattr(targets, "dtype"):
-        targets = np.asarray(targets, like.dtype)
+        targets = namespace_of(unwrap(like)).asarray(targets, like.dtype)
     return targets.astype(like.dtype) if targets.dtype.kind in "biu" else targets

@@ -8,6 +8,7 @@ import numpy as np
 
 from numgraph.dense.algebra import is_sparse
 from numgraph.dense.elementwise import unbroadcast
+from numgraph.devices import same_device, uniform
 from numgraph.errors import bad_type, bad_value
 from numgraph.tape import record, unwrap
 
@@ -16,7 +17,8 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
     """Zero each element with probability p and scale the others by 1 / (1 − p) (Srivastava et al., JMLR 2014); x itself where not training.
 
     x: array or Tensor of any shape, or a constant SciPy sparse matrix, whose stored elements are dropped; p in [0, 1); rng: a
-    numpy.random.Generator, whose seed decides what is dropped. The record keeps a boolean mask.
+    numpy.random.Generator, whose seed decides what is dropped; on a device it draws the seed of CuPy's generator. The record keeps a
+    boolean mask.
     """
     if not 0 <= p < 1:
         raise bad_value("dropout", f"p is {p}", "p is a probability, 0 ≤ p < 1")
@@ -29,7 +31,7 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
         dropped.data = dropout(x.data, p, rng)
         return dropped
     data = unwrap(x)
-    kept = rng.random(data.shape, np.float32) >= p
+    kept = uniform(rng, data.shape, data) >= p
     y = np.multiply(data, kept)
     scale = 1 / (1 - p)
     y = np.multiply(y, scale, out=y) if y.shape else y * scale
@@ -63,6 +65,7 @@ def _normalise(op: str, x: Any, weight: Any, bias: Any, axis: Any, eps: float) -
             grads[2] = unbroadcast(g, bias.shape)
         return grads
 
+    same_device(op, x=unwrap(x), weight=unwrap(weight), bias=unwrap(bias))
     y = hat(unwrap(x))[0]
     y = y if weight is None else y * unwrap(weight)
     y = y if bias is None else y + unwrap(bias)
@@ -104,6 +107,7 @@ def batch_norm(
         _check_scale(op, x, name, value)
     if (running_mean is None) != (running_var is None) or (not training and running_mean is None):
         raise bad_value(op, "running_mean and running_var are not both given", "pass both, or neither while training")
+    same_device(op, x=unwrap(x), running_mean=unwrap(running_mean), running_var=unwrap(running_var))
     if not training:
         scale = 1 / np.sqrt(unwrap(running_var) + eps)
         y = (x - unwrap(running_mean).astype(x.dtype)) * scale.astype(x.dtype)

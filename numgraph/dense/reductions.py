@@ -95,13 +95,13 @@ def prod(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims:
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
         shape = xs[0].shape
         if 0 in shape:
-            return (np.zeros(shape, g.dtype),)
+            return (np.zeros_like(g, shape=shape),)
         reduced = _axes(axis, len(shape))
         order = (*reduced, *[i for i in range(len(shape)) if i not in reduced])
         front = np.transpose(xs[0], order)
         flat = np.reshape(front, (_count(axis, shape), *front.shape[len(reduced) :]))
         d = _others(np.reshape(g, flat.shape[1:]), flat)
-        return (np.transpose(np.reshape(d, front.shape), np.argsort(order)),)
+        return (np.transpose(np.reshape(d, front.shape), sorted(range(len(order)), key=order.__getitem__)),)
 
     return record("prod", (x,), np.prod(unwrap(x), axis=axis, dtype=dtype, keepdims=keepdims), vjp)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense.elementwise import unbroadcast
+from numgraph.devices import computed, device_of, moved, namespace_of, same_device
 from numgraph.errors import bad_index, bad_type, bad_value
 from numgraph.tape import record, unwrap
 from numgraph.tensor import is_float, rule
@@ -99,7 +100,7 @@ def concatenate(arrays: Sequence[Any], /, axis: int | None = 0, **options: Any) 
         raise bad_type("concatenate", f"{next(iter(options))}= is not possible where an argument is a Tensor", "leave it out")
     if axis is None:
         arrays, axis = [np.ravel(x) for x in arrays], 0
-    y = np.concatenate([unwrap(x) for x in arrays], axis)
+    y = computed("concatenate", lambda *pieces: np.concatenate(pieces, axis), *map(unwrap, arrays))
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> list[Any]:
         pieces = _pieces(g, [x.shape[axis] for x in xs], axis)
@@ -133,7 +134,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
         )
 
     def vjp(grads: Any, xs: Any, ys: Any, needs: Any) -> tuple[Any]:
-        return (np.concatenate([np.zeros(y.shape, y.dtype) if g is None else g for g, y in zip(grads, ys)], axis),)
+        return (np.concatenate([np.zeros_like(y) if g is None else g for g, y in zip(grads, ys)], axis),)
 
     return list(record("split", (x,), parts, vjp))
 
@@ -141,8 +142,11 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
 @rule("getitem")
 def getitem(x: Any, index: Any) -> Any:
     """x[index] for every index that NumPy knows; repeated ids add up in the gradient."""
-    index = tuple(map(unwrap, index)) if isinstance(index, tuple) else unwrap(index)
-    return record("getitem", (x,), unwrap(x)[index], lambda g, xs, y, needs: (_scatter(g, index, xs[0].shape),))
+    parts = tuple(map(unwrap, index)) if isinstance(index, tuple) else (unwrap(index),)
+    data, index = unwrap(x), parts if isinstance(index, tuple) else parts[0]
+    if namespace_of(data, *parts) is not np:
+        same_device("getitem", x=data, **{f"index {number}": part for number, part in enumerate(parts)})
+    return record("getitem", (x,), data[index], lambda g, xs, y, needs: (_scatter(g, index, xs[0].shape),))
 
 
 def _scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
@@ -152,8 +156,9 @@ def _scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _add_at(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    library = namespace_of(g)
     if isinstance(index, list):
-        index = np.asarray(index)
+        index = library.asarray(index)
     kind = getattr(getattr(index, "dtype", None), "kind", "")
     if kind in "iu" and kind and index.ndim and len(shape) > 1 and isinstance(g, np.ndarray):
         return _add_rows(g.reshape(index.size, math.prod(shape[1:])), index.reshape(-1), shape)
@@ -162,7 +167,7 @@ def _add_at(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     if all(p is None or p is Ellipsis or isinstance(p, int | slice) or getattr(p, "dtype", None) == np.bool_ for p in parts):
         y[index] = g  # no element is named twice
     else:
-        np.add.at(y, index, g)
+        library.add.at(y if y.dtype.kind != "i" else y.view(f"u{y.itemsize}"), index, g)  # signed sums have the bits of unsigned ones
     return y
 
 
@@ -182,8 +187,8 @@ def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
     if out is not None or mode != "raise":
         raise bad_type("take", "out= and mode= are not possible where an argument is a Tensor", "leave them out")
     if axis is None:
-        return np.ravel(x)[np.asarray(indices)]
-    return x[(slice(None),) * (axis % x.ndim) + (np.asarray(indices),)] if axis % x.ndim else x[np.asarray(indices)]
+        return np.ravel(x)[_as_ids(indices, x)]
+    return x[(slice(None),) * (axis % x.ndim) + (_as_ids(indices, x),)] if axis % x.ndim else x[_as_ids(indices, x)]
 
 
 @rule(np.take_along_axis)
@@ -191,14 +196,15 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     if axis is None:
         return np.ravel(arr)[indices]
     axis %= arr.ndim
-    grids = [np.arange(n).reshape([-1 if i == k else 1 for k in range(arr.ndim)]) for i, n in enumerate(arr.shape)]
+    arange = namespace_of(unwrap(arr)).arange
+    grids = [arange(n).reshape([-1 if i == k else 1 for k in range(arr.ndim)]) for i, n in enumerate(arr.shape)]
     return arr[tuple([indices if i == axis else grid for i, grid in enumerate(grids)])]
 
 
 @rule(np.repeat)
 def repeat(a: Any, repeats: Any, axis: int | None = None) -> Any:
     a, axis = (np.ravel(a), 0) if axis is None else (a, axis)
-    return np.take(a, np.repeat(np.arange(a.shape[axis]), repeats), axis=axis)
+    return np.take(a, moved(np.repeat(np.arange(a.shape[axis]), repeats), device_of(unwrap(a))), axis=axis)
 
 
 def gather(x: Any, ids: Any) -> Any:
@@ -206,7 +212,7 @@ def gather(x: Any, ids: Any) -> Any:
 
     x: [rows, …]; ids: integers [n], 0 ≤ id < rows (IndexError else). Returns [n, …]. Its derivative is ``scatter_add``.
     """
-    ids = _check_ids("gather", ids, x.shape[0])
+    ids = _check_ids("gather", ids, x.shape[0], x)
     return getitem(x, ids)
 
 
@@ -215,14 +221,21 @@ def scatter_add(values: Any, ids: Any, num_rows: int) -> Any:
 
     values: [n, …]; ids: integers [n], 0 ≤ id < num_rows (IndexError else). Returns [num_rows, …]. Its derivative is ``gather``.
     """
-    ids = _check_ids("scatter_add", ids, num_rows)
+    ids = _check_ids("scatter_add", ids, num_rows, values)
+    same_device("scatter_add", values=unwrap(values), ids=ids)
     if ids.shape != values.shape[:1]:
         raise bad_value("scatter_add", f"ids have shape {ids.shape}, values {values.shape}", "one id for each row of values")
     return _scatter(values, ids, (num_rows, *values.shape[1:]))
 
 
-def _check_ids(op: str, ids: Any, num_rows: int) -> Any:
-    ids = np.asarray(ids) if isinstance(ids, list | tuple) else unwrap(ids)
+def _as_ids(ids: Any, like: Any) -> Any:
+    """Arrays as they are; a list or a number as an array where ``like`` is."""
+    ids = unwrap(ids)
+    return ids if hasattr(ids, "dtype") else namespace_of(unwrap(like)).asarray(ids)
+
+
+def _check_ids(op: str, ids: Any, num_rows: int, like: Any) -> Any:
+    ids = _as_ids(ids, like)
     if ids.dtype.kind not in "iu":
         raise bad_type(op, f"ids have dtype {ids.dtype}", "row ids are integers")
     if ids.ndim != 1:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense import dropout
+from numgraph.devices import uniform
 from numgraph.errors import bad_value
 from numgraph.graph import Graph
 from numgraph.message import attend
 from numgraph.nn.init import Seed
 from numgraph.nn.module import Module
+from numgraph.tape import unwrap
 
 
 def check_dropout(op: str, p: float) -> float:
@@ -51,5 +53,5 @@ def attend_dropping(
     """
     if p == 0:
         return attend(g, score, lambda u: u.h, u=u, v=v)
-    keep = rng.random((g.num_edges, u["h"].shape[1], 1), np.float32) >= p
+    keep = uniform(rng, (g.num_edges, u["h"].shape[1], 1), unwrap(u["h"])) >= p
     return attend(g, score, lambda u, e: np.where(e.keep, u.h, 0), u=u, v=v, e={"keep": keep}) * (1 / (1 - p))

@@ -10,11 +10,13 @@ import numpy as np
 from numgraph import elementary
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
+from numgraph.devices import namespace_of
 from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.dropout import attend_dropping, check_dropout
 from numgraph.nn.graphs import with_self_loops
 from numgraph.nn.module import Module, check_features, check_size
+from numgraph.tape import unwrap
 
 
 class _Attention(Module):
@@ -78,7 +80,7 @@ def head_dots(x: Any, weight: Any, h: Any, *vectors: Any) -> Any:
     One product with a block-diagonal matrix that holds the vectors, of h or of x, whichever is narrower.
     """
     heads, width = vectors[0].shape
-    diagonal = np.eye(heads, dtype=weight.dtype).reshape(heads, 1, 1, heads)
+    diagonal = namespace_of(unwrap(weight)).eye(heads, dtype=weight.dtype).reshape(heads, 1, 1, heads)
     stacked = np.concatenate([a.reshape(heads, width, 1, 1) for a in vectors], axis=2)
     blocks = (stacked * diagonal).reshape(heads * width, len(vectors) * heads)
     dots = matmul(x, matmul(weight, blocks)) if x.shape[1] <= heads * width else matmul(h.reshape(-1, heads * width), blocks)

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from numgraph.devices import moved
 from numgraph.errors import bad_value, unknown
 from numgraph.graph import Graph
 from numgraph.message import update_all
@@ -31,13 +32,16 @@ def with_self_loops(g: Graph, edge_weight: Any = None) -> tuple[Graph, Any]:
     looped = once(g, "self loops", _add_missing_loops) or g
     added = looped.num_edges - g.num_edges
     if edge_weight is not None and added:
-        ones = np.ones((added, *edge_weight.shape[1:]), edge_weight.dtype)
+        ones = np.ones_like(edge_weight, shape=(added, *edge_weight.shape[1:]))
         edge_weight = np.concatenate([edge_weight, ones])
     return looped, edge_weight
 
 
 def _add_missing_loops(g: Graph) -> Graph | None:
     """None where every node has one already."""
+    if g.device != "cpu":
+        looped = once(g.to("cpu"), "self loops", _add_missing_loops)
+        return looped and looped.to(g.device)
     src, dst = g.src, g.dst
     lacking = np.ones(g.num_nodes, bool)
     lacking[src[src == dst]] = False
@@ -57,7 +61,7 @@ def check_norm(op: str, norm: str) -> str:
 
 def column(op: str, g: Graph, edge_weight: Any) -> Any:
     """Edge weights as [num_edges, 1]."""
-    weight = edge_weight if hasattr(edge_weight, "shape") else np.asarray(edge_weight)
+    weight = edge_weight if hasattr(edge_weight, "shape") else moved(np.asarray(edge_weight), g.device)
     if tuple(weight.shape) not in ((g.num_edges,), (g.num_edges, 1)):
         raise bad_value(op, f"edge_weight has shape {list(weight.shape)}", f"one weight an edge: [{g.num_edges}]")
     return weight.reshape(-1, 1)

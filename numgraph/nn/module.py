@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.devices import host_copy, known, moved
 from numgraph.errors import bad_value
 from numgraph.serialize import fill
 from numgraph.tensor import Parameter, unwrap
@@ -69,8 +70,8 @@ class Module:
             yield from child._walk(f"{prefix}{name}.")
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters and buffers by name, ready for ``save_parameters`` or np.savez."""
-        return {name: np.array(unwrap(value)) for name, value in self._state().items()}
+        """Copies of all parameters and buffers on the host, by name, ready for ``save_parameters`` or np.savez."""
+        return {name: host_copy(unwrap(value)) for name, value in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Fill parameters and buffers, in place, from what ``state_dict`` gave. Names and shapes must agree, else nothing changes."""
@@ -78,6 +79,17 @@ class Module:
 
     def _state(self) -> dict[str, Any]:
         return {name: value for name, value in self._walk("") if value is not None}
+
+    def to(self, device: str) -> Module:
+        """Moves all parameters and buffers to a device, "cpu" or "cuda", in place; returns the module. Their optimiser follows."""
+        known(f"{type(self).__name__}.to", device)
+        for module in self.modules():
+            for name, value in list(vars(module).items()):
+                if isinstance(value, Parameter):
+                    value.data = moved(value.data, device)
+                elif name in module.buffers and value is not None:
+                    setattr(module, name, moved(value, device))
+        return self
 
     def train(self, mode: bool = True) -> Module:
         """Training mode for this module and all inside it; returns the module."""

@@ -9,12 +9,14 @@ import numpy as np
 from numgraph.dense import gather, matmul
 from numgraph.dense.activations import biased
 from numgraph.dense.algebra import is_sparse
+from numgraph.devices import moved, namespace_of, same_device
 from numgraph.errors import bad_index, bad_type, bad_value
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.graphs import once
 from numgraph.nn.module import Module, check_features, check_size
+from numgraph.tape import unwrap
 
 
 class RGCNConv(Module):
@@ -53,7 +55,7 @@ class RGCNConv(Module):
         bases, width_in, width_out = self.bases.shape
         check_features("RGCNConv", x, g.num_src, width_in)
         relations = _checked(g, relations, self.num_relations)
-        coefficients = np.eye(bases, dtype=self.bases.dtype) if self.coefficients is None else self.coefficients
+        coefficients = namespace_of(self.bases.data).eye(bases, dtype=self.bases.dtype) if self.coefficients is None else self.coefficients
         c = (gather(coefficients, relations) * _shares(g, relations, self.num_relations, self.bases.dtype))[..., None]
         if width_out < width_in or is_sparse(x):  # the narrower side passes the edges
             flat = np.reshape(np.swapaxes(self.bases, 0, 1), (width_in, bases * width_out))
@@ -68,7 +70,8 @@ class RGCNConv(Module):
 
 
 def _checked(g: Graph, relations: Any, num_relations: int) -> np.ndarray:
-    ids = np.asarray(relations)
+    ids = unwrap(relations) if hasattr(relations, "dtype") else moved(np.asarray(relations), g.device)
+    same_device("RGCNConv", relations=ids, **{"the graph": g.dst})
     if ids.dtype.kind not in "iu":
         raise bad_type("RGCNConv", f"relations have dtype {ids.dtype}", "they are relation numbers, integers")
     if ids.shape != (g.num_edges,):

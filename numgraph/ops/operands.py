@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from numgraph import errors, expr
+from numgraph.devices import adopted, device_of
 from numgraph.graph import Graph
 from numgraph.kernels.walk import rows_of
+from numgraph.tape import unwrap
 
 COUNTS = {"u": "num_src", "v": "num_dst", "e": "num_edges"}
 
@@ -37,6 +39,7 @@ def as_array(op: str, name: str, value: Any) -> Any:
     """`value` itself if it is an array of any kind, else as a NumPy array; of a dtype that messages compute with."""
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         value = np.asarray(value)
+    value = adopted(value)
     expr.check_dtype(op, name, value.dtype)
     return value
 
@@ -55,9 +58,25 @@ def check_feature_shapes(op: str, operator: str, lhs: Any, rhs: Any) -> None:
         ) from None
 
 
+def host_offsets(op: str, offsets: Any, name: str = "offsets") -> Any:
+    """Offsets as NumPy array; they are read on the host, wherever the rows are."""
+    if device_of(offsets) != "cpu":
+        raise errors.bad_type(op, f"{name} is on {device_of(offsets)}", f"segments are planned on the host: give {name}.get()")
+    return np.asarray(offsets)
+
+
+def check_host(op: str, **operands: Any) -> None:
+    """Graphs and arrays of an op that has no kernels for a device."""
+    for name, x in operands.items():
+        device = x.device if isinstance(x, Graph) else device_of(unwrap(x))
+        if device != "cpu":
+            fix = f"take {name} to the host, {name}.to('cpu')" if isinstance(x, Graph) else f"take {name} to the host, {name}.get()"
+            raise errors.bad_type(op, f"{name} is on {device}, and this op runs on the host alone", fix)
+
+
 def checked_offsets(op: str, offsets: Any, rows: int, name: str = "offsets") -> Any:
     """Offsets [segments + 1] as int64: from 0, never decreasing, to `rows`."""
-    given = np.asarray(offsets)
+    given = host_offsets(op, offsets, name)
     lengths = "lengths become offsets by np.concatenate([[0], np.cumsum(lengths)])"
     if given.ndim != 1 or len(given) == 0:
         raise errors.bad_value(op, f"{name} has shape {list(given.shape)}", "give one axis [segments + 1]; [0] for no segments")

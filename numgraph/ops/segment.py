@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from numgraph import errors
+from numgraph.devices import device_of, moved, same_device
 from numgraph.graph import Graph
 from numgraph.kernels.walk import REDUCES
 from numgraph.message import update_all
-from numgraph.ops.operands import as_array, checked_offsets
+from numgraph.ops.operands import as_array, checked_offsets, host_offsets
 from numgraph.ops.sddmm import softmax_over
 from numgraph.sorting import checked_ids, given_ids, group, ids_dtype
 from numgraph.tape import record, unwrap
@@ -51,7 +52,7 @@ def _segments(op: str, offsets: Any, x: Any) -> tuple[Graph, Any]:
         raise errors.bad_value(op, "x has shape []", "give rows, [N, …]")
     rows = x.shape[0]
     starts = checked_offsets(op, offsets, rows)
-    return Graph.from_csc(starts, np.zeros(rows, np.int32), num_src=1), x
+    return Graph.from_csc(starts, np.zeros(rows, np.int32), num_src=1).to(device_of(unwrap(x))), x
 
 
 def segment_mm(a: Any, b: Any, offsets: Any) -> Any:
@@ -61,7 +62,7 @@ def segment_mm(a: Any, b: Any, offsets: Any) -> Any:
     Returns [N, out]. Gradients of every order.
     """
     a, b = _matrices("segment_mm", a, b)
-    given = np.asarray(offsets)
+    given = host_offsets("segment_mm", offsets)
     if given.shape == (b.shape[0],) and given.dtype.kind in "iu" and (not len(given) or given.min() >= 0):
         given = np.concatenate([[0], np.cumsum(given.astype(np.int64))])
     elif given.shape != (b.shape[0] + 1,):
@@ -90,6 +91,7 @@ def gather_mm(a: Any, b: Any, idx_b: Any) -> Any:
     order = sorted_rows.edge_ids
     back = np.empty_like(order)
     back[order] = np.arange(rows, dtype=order.dtype)
+    order, back = (moved(ids, device_of(unwrap(a))) for ids in (order, back))
     return _permuted(_segment_mm(_permuted(a, order, back), b, offsets), back, order)
 
 
@@ -97,6 +99,7 @@ def _matrices(op: str, a: Any, b: Any) -> tuple[Any, Any]:
     a, b = as_array(op, "a", a), as_array(op, "b", b)
     if len(a.shape) != 2 or len(b.shape) != 3 or a.shape[1] != b.shape[1]:
         raise errors.bad_value(op, f"a has shape {list(a.shape)} and b {list(b.shape)}", "they must be [N, in] and [R, in, out]")
+    same_device(op, a=unwrap(a), b=unwrap(b))
     return a, b
 
 

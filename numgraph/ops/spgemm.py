@@ -15,7 +15,7 @@ import numpy as np
 from numgraph import dense, errors, threads
 from numgraph.graph import Adjacency, Graph
 from numgraph.ops import gustavson
-from numgraph.ops.operands import check_graph, edge_weights
+from numgraph.ops.operands import check_graph, check_host, edge_weights
 from numgraph.tape import record, unwrap
 
 
@@ -30,6 +30,7 @@ def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tup
     """
     check_graph("csrmm", "A_graph", A_graph)
     check_graph("csrmm", "B_graph", B_graph)
+    check_host("csrmm", A_graph=A_graph, A_weights=A_weights, B_graph=B_graph, B_weights=B_weights)
     if A_graph.num_dst != B_graph.num_src:
         raise errors.bad_value(
             "csrmm", f"A_graph has {A_graph.num_dst} destinations and B_graph {B_graph.num_src} sources", "A's columns are B's rows"
@@ -53,6 +54,7 @@ def csrsum(graphs: Sequence[Graph], weights: Sequence[Any]) -> tuple[Graph, Any]
         raise errors.bad_value("csrsum", f"{len(graphs)} graphs and {len(weights)} arrays of weights", "give as many of each, at least one")
     for k, g in enumerate(graphs):
         check_graph("csrsum", f"graphs[{k}]", g)
+        check_host("csrsum", **{f"graphs[{k}]": g, f"weights[{k}]": weights[k]})
         if (g.num_src, g.num_dst) != (graphs[0].num_src, graphs[0].num_dst):
             raise errors.bad_value(
                 "csrsum", f"graphs[0] is {graphs[0]!r}, graphs[{k}] is {g!r}", "they must have the same numbers of nodes"
@@ -73,6 +75,7 @@ def csrmask(A_graph: Graph, A_weights: Any, B_graph: Graph) -> Any:
     """
     check_graph("csrmask", "A_graph", A_graph)
     check_graph("csrmask", "B_graph", B_graph)
+    check_host("csrmask", A_graph=A_graph, A_weights=A_weights, B_graph=B_graph)
     if (A_graph.num_src, A_graph.num_dst) != (B_graph.num_src, B_graph.num_dst):
         raise errors.bad_value("csrmask", f"A_graph is {A_graph!r}, B_graph is {B_graph!r}", "they must have the same numbers of nodes")
     weights = _summable(edge_weights("csrmask", "A_weights", A_graph, A_weights))
