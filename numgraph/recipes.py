@@ -71,5 +71,7 @@ def _groups(model: Any, chosen: Recipe) -> list[dict[str, Any]]:
 
 
 def training_features(dataset: Dataset) -> Any:
-    """Sparse where less than a tenth of the features is not zero (the citation networks), dense otherwise."""
+    """Sparse where less than a tenth of the features is not zero (the citation networks), dense otherwise and on a device."""
+    if dataset.graph.device != "cpu":
+        return dataset.features
     return dataset.sparse_features if np.count_nonzero(dataset.features) < 0.1 * dataset.features.size else dataset.features

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numgraph.errors import bad_value
+from numgraph.devices import moved
+from numgraph.errors import bad_type, bad_value
 from numgraph.graph import Graph
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+
+_ARRAYS = ("features", "labels", "train_mask", "val_mask", "test_mask")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,11 +58,22 @@ class Dataset:
         """The features as a SciPy CSR matrix, made at the first access (Cora's are 98.7 % zeros)."""
         from scipy.sparse import csr_matrix
 
+        if self.graph.device != "cpu":
+            raise bad_type(
+                "Dataset.sparse_features", f"the dataset is on {self.graph.device}", "they are SciPy's, on the host; use features"
+            )
         return csr_matrix(self.features)
+
+    def to(self, device: str) -> Dataset:
+        """The same with its graph and its arrays on a device, "cpu" or "cuda"; itself if it is there."""
+        if device == self.graph.device:
+            return self
+        graph = self.graph.to(device)
+        return replace(self, graph=graph, **{name: moved(getattr(self, name), device) for name in _ARRAYS})
 
     def __post_init__(self) -> None:
         count = self.graph.num_nodes
-        for field in ("features", "labels", "train_mask", "val_mask", "test_mask"):
+        for field in _ARRAYS:
             length = len(getattr(self, field))
             if length != count:
                 raise bad_value(f"Dataset {self.name}", f"{field} has {length} rows, the graph {count} nodes", "give one row a node")
