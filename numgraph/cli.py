@@ -19,6 +19,8 @@ _MODELS = ("gcn", "sage", "gat", "gin")
 _DATASETS = ("digits", "karate", "cora", "citeseer", "pubmed")
 _SUITES = ("kernels", "epochs", "scaling", "locality")
 _PEERS = ("scipy", "mkl", "torch", "dgl", "pyg")
+_DEVICE_PEERS = ("cusparse", "torch", "scatter", "pyg")
+_DEVICES = ("cpu", "cuda")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -132,6 +134,7 @@ def _add_train(commands: Any) -> None:
         metavar="N",
         help="stop after N epochs without a better validation loss or accuracy (default 0: never; gat 100)",
     )
+    command.add_argument("--device", choices=_DEVICES, default="cpu", help="where it is trained (default cpu)")
     command.add_argument("--json", action="store_true", help="print one JSON line last, on stdout; progress goes to stderr")
     command.add_argument("--plot", metavar="FILE.png", help="draw loss and accuracy by epoch")
     command.add_argument("--save", metavar="FILE", help="write the best parameters: .safetensors or .npz")
@@ -167,13 +170,23 @@ def _add_bench(commands: Any) -> None:
     command.add_argument(
         "--max-edges", type=_positive, default=10_000_000, metavar="N", help="largest of the scaling series (default 10^7)"
     )
-    command.add_argument("--peers", type=_names, metavar="P,…", help=f"{', '.join(_PEERS)}, or none (default all that are installed)")
+    command.add_argument(
+        "--peers",
+        type=_names,
+        metavar="P,…",
+        help=f"{', '.join(_PEERS)}; on a device {', '.join(_DEVICE_PEERS)}; or none (default all that are installed)",
+    )
     command.add_argument("--repeats", type=_positive, default=9, metavar="N", help="pairs of samples at most (default 9)")
     command.add_argument("--seconds", type=_rate, default=10.0, metavar="X", help="about the longest for one comparison (default 10)")
     command.add_argument("--threads", type=_positive, metavar="N", help="of numgraph and of the peers (default: all cores)")
     command.add_argument("--seed", type=_natural, default=0, metavar="N", help="of the graph and the operands (default 0)")
     command.add_argument("--data-dir", metavar="DIR", help="DIR/planetoid has Cora's files, for the epochs")
-    command.add_argument("--device", choices=("cpu",), default="cpu", help="cpu")
+    command.add_argument(
+        "--device",
+        choices=(*_DEVICES, "both"),
+        default="cpu",
+        help="cuda: on a GPU; both: with the host beside it (default cpu)",
+    )
     command.add_argument("--json", metavar="FILE", help="write everything that was measured")
     command.add_argument("--plot", metavar="DIR", help="draw a roofline and the ratios into DIR")
     command.set_defaults(run=_bench)
@@ -195,8 +208,8 @@ def _bench(options: argparse.Namespace) -> int:
     from numgraph.bench.report import check_targets, summary, write_json
 
     asked = {name: getattr(options, name) for name in Request.__dataclass_fields__ if hasattr(options, name)}
-    asked["suites"] = _SUITES if "all" in options.suite else options.suite
-    asked["peers"] = () if options.peers == ("none",) else options.peers or _PEERS
+    asked["suites"] = (_SUITES if options.device == "cpu" else _SUITES[:2]) if "all" in options.suite else options.suite
+    asked["peers"] = () if options.peers == ("none",) else options.peers
     with _refusing():
         check_targets(options.json, options.plot)  # before minutes of measuring, not after them
         results = bench(Request(**asked), lambda line: print(line, flush=True))
@@ -244,6 +257,7 @@ def _train(options: argparse.Namespace) -> int:
 
     chosen, dataset = _chosen(options)
     with _refusing():  # before the training, not after it
+        dataset = dataset.to(options.device)
         if options.save:
             from numgraph.serialize import check_target
 
@@ -254,6 +268,7 @@ def _train(options: argparse.Namespace) -> int:
             check_plot(options.plot)
     out = sys.stderr if options.json else sys.stdout
     model, optimizer = build(chosen, dataset, options.seed)
+    model.to(options.device)
     if not options.quiet:
         _print_start(chosen, dataset, optimizer, out)
     features = training_features(dataset)
@@ -280,6 +295,7 @@ def _train(options: argparse.Namespace) -> int:
             "dataset": dataset.name,
             "model": chosen.model,
             "seed": options.seed,
+            "device": options.device,
             "test_accuracy": test.accuracy,
             "val_accuracy": val.accuracy,
             "train_accuracy": train.accuracy,

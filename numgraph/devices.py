@@ -36,18 +36,19 @@ def _met(array: Any) -> Any:
     if not hasattr(kind, "__cuda_array_interface__"):
         _NAMESPACES[kind] = np
         return np
-    library = _cupy() if hasattr(array, "__cuda_array_interface__") else np
+    library = cupy() if hasattr(array, "__cuda_array_interface__") else np
     if library is not np and isinstance(array, library.ndarray):
         _NAMESPACES[kind] = library
     return library
 
 
-def _cupy() -> Any:
+def cupy() -> Any:
+    """The module."""
     try:
-        import cupy
+        import cupy as library
     except ModuleNotFoundError:
         raise missing("cuda", "arrays on a CUDA device need CuPy, which is not installed", _INSTALL) from None
-    return cupy
+    return library
 
 
 def device_of(*arrays: Any) -> str:
@@ -92,7 +93,7 @@ def _problem() -> tuple[str, str, bool] | None:
         if importlib.util.find_spec(module) is None:
             return f"{name} is not installed", _INSTALL, True
     try:
-        count = _cupy().cuda.runtime.getDeviceCount()
+        count = cupy().cuda.runtime.getDeviceCount()
     except ImportError as error:
         return f"CuPy cannot be imported: {_line(error)}", _INSTALL, True
     except RuntimeError as error:  # CuPy's CUDARuntimeError
@@ -135,7 +136,7 @@ def moved(array: Any, device: str) -> Any:
     here = namespace_of(array)
     if device == "cpu":
         return array if here is np else array.get()
-    return array if here is not np else _cupy().asarray(array)
+    return array if here is not np else cupy().asarray(array)
 
 
 def host_copy(array: Any) -> np.ndarray:

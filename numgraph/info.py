@@ -103,13 +103,8 @@ def _cpu() -> dict[str, str]:
 
 def _cuda() -> dict[str, Any]:
     """Names of the devices, or what is missing to see any."""
-    if importlib.util.find_spec("cupy") is None:
-        return {"devices": [], "problem": "cupy is not installed (pip install 'numgraph[cuda]')"}
-    try:
-        import cupy
+    from numgraph import devices
+    from numgraph.kernels import cuda
 
-        count = cupy.cuda.runtime.getDeviceCount()
-        names = [cupy.cuda.runtime.getDeviceProperties(index)["name"].decode() for index in range(count)]
-    except Exception as error:  # no driver, no device, a library that does not load: all of them are the answer here
-        return {"devices": [], "problem": f"{type(error).__name__}: {error}"}
-    return {"devices": names, "problem": None}
+    problem = devices.problem() or cuda.available()
+    return {"devices": [] if problem else cuda.devices(), "problem": problem}

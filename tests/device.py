@@ -251,7 +251,7 @@ def execute(graph: Any, outputs: Any, fields: Any) -> list[Any]:
 def device(monkeypatch: pytest.MonkeyPatch) -> Any:
     """While a test runs, "cuda" can be used, and its library is this file's."""
     made = library()
-    monkeypatch.setattr(devices, "_cupy", lambda: made)
+    monkeypatch.setattr(devices, "cupy", lambda: made)
     monkeypatch.setattr(devices, "_problem", lambda: None)
     monkeypatch.setattr(devices, "_NAMESPACES", {np.ndarray: np, DeviceArray: made})
     monkeypatch.setattr(cuda, "execute", execute)

@@ -255,7 +255,8 @@ def test_optimisers(device, monkeypatch, make, dtype):
     want, _ = test_optim.run(make, dtype)
     monkeypatch.setattr(test_optim, "start", lambda dtype, start=test_optim.start: there(start(dtype)))
     got, optimizer = test_optim.run(make, dtype)
-    np.testing.assert_array_equal(back(got), want)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(back(got), want, rtol={2: 2e-3, 4: 2e-6, 8: 1e-14}[got.itemsize])  # the host's steps are one kernel each
     for arrays in optimizer._state.values():
         assert {type(array) for array in arrays} <= {DeviceArray}
     state = optimizer.state_dict()
@@ -273,7 +274,7 @@ def test_the_state_of_an_optimiser_follows_its_parameters(device):
         model.to("cuda" if k == 1 else "cpu")
         optimizers[0].step(there(steps) if k == 1 else steps)
         optimizers[1].step(steps)
-    np.testing.assert_array_equal(model.weight.data, still.weight.data)
+    np.testing.assert_allclose(model.weight.data, still.weight.data, rtol=1e-6)
 
 
 @dataclasses.dataclass

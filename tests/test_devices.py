@@ -150,7 +150,7 @@ MISSING = [
 @pytest.mark.parametrize(("absent", "said", "kind", "text"), MISSING, ids=["cupy", "numba-cuda", "driver", "device", "count"])
 def test_what_is_missing_is_said(monkeypatch, absent, said, kind, text):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else object())
-    monkeypatch.setattr(devices, "_cupy", lambda: Missing(said))
+    monkeypatch.setattr(devices, "cupy", lambda: Missing(said))
     with pytest.raises(kind, match=rf"Graph.to: 'cuda' cannot be used, {text}"):
         G.to("cuda")
     problem = devices.problem()

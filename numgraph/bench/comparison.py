@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.bench import graphs
+from numgraph.bench import gpu, graphs
 from numgraph.bench.kernels import HEADS, ROWS, Row, Traffic, make_operands, numgraph_runs, output_gradient
 from numgraph.bench.peers import Operands, Peer, Runs
 from numgraph.bench.report import kernel_header, kernel_line
 from numgraph.bench.session import Disagreement, Session, against, difference
+from numgraph.devices import moved
 from numgraph.graph import Graph
 
 PASSES = ("forward", "both")
@@ -21,23 +22,29 @@ def run(session: Session) -> list[dict[str, Any]]:
     """One result a row, F and pass; see ``_result``."""
     request = session.request
     rows = session.chosen(ROWS)
-    if not rows:
-        return []
-    g = graphs.built(graphs.rmat(request.nodes_log2, request.edges, request.seed, request.edge_order))
-    held = {name: peer.prepare(g) for name, peer in session.peers.items()}
-    session.say(f"\nkernels: R-MAT, {g.num_nodes:,} nodes, {g.num_edges:,} edges in {request.edge_order} order, float32")
-    session.say(kernel_header(session.peers))
     results = []
-    for row in rows:
-        for features in _features(row, request.features):
-            for result in _measure(session, row, g, features, held):
-                session.say(kernel_line(result, session.peers))
-                results.append(result)
+    for nodes_log2, edges in _sizes(session) if rows else ():
+        g = graphs.built(graphs.rmat(nodes_log2, edges, request.seed, request.edge_order))
+        held = {name: peer.prepare(g) for name, peer in session.peers.items()}
+        session.say(f"\nkernels: R-MAT, {g.num_nodes:,} nodes, {g.num_edges:,} edges in {request.edge_order} order, float32")
+        session.say(kernel_header(session.peers))
+        for row in rows:
+            for features in _features(row, request.features, session.device):
+                for result in _measure(session, row, g, features, held):
+                    session.say(kernel_line(result, session.peers))
+                    results.append(result)
     return results
 
 
-def _features(row: Row, asked: Any) -> tuple[int, ...]:
+def _sizes(session: Session) -> tuple[tuple[int, int], ...]:
+    """log2 of nodes, and edges: those that were asked for, on a device by default those of gpu.py."""
+    return gpu.SIZES if session.device != "cpu" and session.at_goal_size() else ((session.request.nodes_log2, session.request.edges),)
+
+
+def _features(row: Row, asked: Any, device: str = "cpu") -> tuple[int, ...]:
     """A row by heads takes the multiples of 8 among the asked ones; a row whose width is the heads themselves has no other."""
+    if asked is None and row.product is not None and device != "cpu":
+        return gpu.FEATURES
     if asked is None or row.features == (HEADS,):
         return row.features
     by_head = any(HEADS in shape for _, shape in row.operands(16 * HEADS).values())
@@ -46,16 +53,22 @@ def _features(row: Row, asked: Any) -> tuple[int, ...]:
 
 def _measure(session: Session, row: Row, g: Graph, features: int, held: Mapping[str, Any]) -> list[dict[str, Any]]:
     operands = make_operands(row, g, features, session.request.seed)
-    seed = output_gradient(g, row.numgraph(g, *operands.values()))
-    ours = numgraph_runs(row, g, operands, seed)
+    there, placed = g.to(session.device), {name: moved(array, session.device) for name, array in operands.items()}
+    seed = output_gradient(g, row.numgraph(there, *placed.values()))
+    ours = numgraph_runs(row, there, placed, moved(seed, session.device))
     peers = {}
     for name, peer in session.peers.items():
         if getattr(row, peer.formulation) is not None:
-            theirs = peer.runs(row, held[name], operands, seed)
             try:
+                theirs = peer.runs(row, held[name], operands, seed)
                 peers[name] = theirs, _agree(row, peer, operands, ours, theirs)
             except Disagreement as error:
                 session.wrong(error)
+            except Exception as error:
+                if not gpu.out_of_memory(error):
+                    raise
+                session.note(f"{row.name}, F = {features}: {name} is left out, it needs more memory than the device has")
+                gpu.release()
     return [_result(session, row, g, features, kind, ours, peers) for kind in PASSES]
 
 
@@ -65,7 +78,7 @@ def _agree(row: Row, peer: Peer, operands: Operands, ours: Runs, theirs: Runs) -
     for kind in PASSES:
         mine, other = getattr(ours, kind), getattr(theirs, kind)
         if other is not None:
-            a, b = [np.asarray(result) for result in mine()], [peer.array(result) for result in other()]
+            a, b = [moved(result, "cpu") for result in mine()], [peer.array(result) for result in other()]
             gaps[kind] = difference(f"{row.name}, {kind}", peer.name, a, b)
     return gaps
 
@@ -82,7 +95,7 @@ def _result(
         if other is None:
             continue
         facts = session.pair(mine, other).facts()
-        goal = row.goal(name, kind, features) if session.at_goal_size() else None
+        goal = row.goal(name, kind, features, session.device) if session.at_goal_size() else None
         compared[name] = facts | {"difference": gaps[kind]} | against(facts["ratio"], goal)
     ms = [one["numgraph_ms"] for one in compared.values()]
     seconds = float(np.median(ms)) / 1e3 if ms else session.alone(mine)
@@ -91,6 +104,8 @@ def _result(
     return {
         "row": row.name,
         "formula": row.formula,
+        "nodes": g.num_nodes,
+        "edges": g.num_edges,
         "features": features,
         "pass": kind,
         "numgraph_ms": 1e3 * seconds,
@@ -99,5 +114,6 @@ def _result(
         "bandwidth_share": moved / seconds / session.bandwidth,
         "gathered_share": 4 * g.num_edges * traffic.gathered / seconds / session.bandwidth,
         "flops": traffic.flops * g.num_edges,
+        **({} if session.device == "cpu" else {"memory_bytes": gpu.peak_memory(mine)}),
         "peers": compared,
     }

@@ -55,7 +55,8 @@ Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 @dataclass(frozen=True)
 class Row:
     """operands: of F, name → (u, v or e, feature shape), all with gradients; numgraph, dgl, pyg: functions of the library's graph and the
-    operands in order; product: for SciPy, MKL and torch; forward, backward: of F, what a pass moves; goals: (peer, pass, F) → ratio.
+    operands in order; product: for SciPy, MKL, torch and cuSPARSE; forward, backward: of F, what a pass moves; goals: (peer, pass, F) →
+    ratio, device_goals: the same on a device.
     """
 
     name: str
@@ -69,8 +70,11 @@ class Row:
     product: Product | None = None
     features: tuple[int, ...] = (64,)
     goals: Mapping[tuple[str, str, int | None], float] = field(default_factory=dict)  # F None: at each of ``features``
+    device_goals: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (peer, pass) → ratio, at every F
 
-    def goal(self, peer: str, kind: str, features: int) -> float | None:
+    def goal(self, peer: str, kind: str, features: int, device: str = "cpu") -> float | None:
+        if device != "cpu":
+            return self.device_goals.get((peer, kind))
         everywhere = self.goals.get((peer, kind, None)) if features in self.features else None
         return self.goals.get((peer, kind, features), everywhere)
 
@@ -101,9 +105,7 @@ def _dgl_relu(graph: Any, x: Any, y: Any, w: Any) -> Any:
 
 
 def _softmax(graph: Any, scores: Any) -> Any:
-    from torch_geometric.utils import softmax
-
-    return softmax(scores, graph.dst, num_nodes=graph.num_nodes)
+    return graph.softmax(scores, graph.dst, graph.num_nodes)
 
 
 def _pyg_gat(graph: Any, h: Any, el: Any, er: Any) -> Any:
@@ -140,6 +142,7 @@ ROWS = {
             product=Product(),
             features=(16, 64, 128, 256),
             goals={("mkl", "forward", None): 1.0, ("dgl", "forward", None): 1.4, ("dgl", "both", 64): 1.5},
+            device_goals={("cusparse", "forward"): 1.0, ("torch", "forward"): 1.0},
         ),
         Row(
             "copy_u_max",
@@ -163,6 +166,7 @@ ROWS = {
             pyg=lambda g, x, w: _scatter(g, _gather(g, x) * w),
             product=Product(values="w"),
             goals={("dgl", "both", None): 6},
+            device_goals={("cusparse", "forward"): 1.0, ("torch", "forward"): 1.0},
         ),
         Row(
             "u_mul_e_sum_heads",
@@ -233,6 +237,7 @@ ROWS = {
             dgl=_dgl_gat,
             pyg=_pyg_gat,
             goals={("dgl", "both", None): 10},
+            device_goals={("pyg", "both"): 5},
         ),
         Row(
             "relu_sub_mul",
@@ -245,6 +250,7 @@ ROWS = {
             dgl=_dgl_relu,
             pyg=lambda g, x, y, w: _scatter(g, (_gather(g, x) - y.index_select(0, g.dst)).relu() * w),
             goals={("dgl", "both", None): 15},
+            device_goals={("pyg", "both"): 10},
         ),
     )
 }

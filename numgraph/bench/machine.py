@@ -10,14 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from numgraph.bench import measure
+from numgraph.bench import gpu, measure
 from numgraph.info import info
 
 
-def machine() -> dict[str, Any]:
-    """Plain data, ready for JSON. Asked after the peers were imported, it lists their threading runtimes too."""
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """Plain data, ready for JSON. Asked after the peers were imported, it lists their threading runtimes too. device: described too."""
     facts = info()
     return {
+        **({} if device == "cpu" else {"device": gpu.facts()}),
         "cpu": _model(),
         "cores": measure.cores(),
         "vectors": facts["devices"]["cpu"]["vectors"],
@@ -38,7 +39,9 @@ def describe(facts: dict[str, Any]) -> str:
     memory = f"{facts['memory_bytes'] / 2**30:.0f} GiB" if facts["memory_bytes"] else "memory unknown"
     load = f"load {facts['load_average'][0]:.1f}" if facts["load_average"] else "load unknown"
     layer = facts["threads"]["layer"]
-    return f"{facts['cpu']}, {facts['cores']} cores, {facts['vectors']}, {caches or 'caches unknown'}, {memory}\n{layer} threads, {load}"
+    device = f"{gpu.describe(facts['device'])}\n" if "device" in facts else ""
+    host = f"{facts['cpu']}, {facts['cores']} cores, {facts['vectors']}, {caches or 'caches unknown'}, {memory}"
+    return f"{device}{host}\n{layer} threads, {load}"
 
 
 def _model() -> str:

@@ -45,13 +45,18 @@ class Pair:
         }
 
 
-def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int, seconds: float) -> Pair:
+Timer = Callable[[Callable[[], Any], int], float]
+"""Seconds a call of a function that is called so many times."""
+
+
+def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int, seconds: float, timer: Timer | None = None) -> Pair:
     """`repeats` pairs of samples, fewer (3 at least, if so many are asked for) where they would take longer than `seconds`.
 
     Both have run before, so that nothing compiles here. One more call of each, not counted, says how many calls make a sample.
     """
+    timer = timer or sample
     functions = ours, theirs
-    calls = [_calls(function) for function in functions]
+    calls = [_calls(function, timer) for function in functions]
     samples: list[list[float]] = [[], []]
     start = time.perf_counter()
     for pair in range(repeats):
@@ -59,21 +64,22 @@ def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int, 
             break
         for function, count, times in zip(functions, calls, samples):
             time.sleep(PAUSE)
-            times.append(sample(function, count))
+            times.append(timer(function, count))
     return Pair(np.array(samples[0]), np.array(samples[1]))
 
 
-def median_time(function: Callable[[], Any], repeats: int = 5, seconds: float = 10.0) -> float:
+def median_time(function: Callable[[], Any], repeats: int = 5, seconds: float = 10.0, timer: Timer | None = None) -> float:
     """Median seconds of a call that has run before; fewer than `repeats` samples where they would take longer than `seconds`."""
-    count = _calls(function)
+    timer = timer or sample
+    count = _calls(function, timer)
     times: list[float] = []
     while len(times) < repeats and (not times or sum(times) * count < seconds):
-        times.append(sample(function, count))
+        times.append(timer(function, count))
     return float(np.median(times))
 
 
-def _calls(function: Callable[[], Any]) -> int:
-    return max(1, int(SHORTEST / max(sample(function), 1e-7)))
+def _calls(function: Callable[[], Any], timer: Timer) -> int:
+    return max(1, int(SHORTEST / max(timer(function, 1), 1e-7)))
 
 
 def sample(function: Callable[[], Any], calls: int = 1) -> float:

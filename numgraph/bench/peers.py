@@ -65,7 +65,7 @@ class Peer:
 # Libraries that have a product of a sparse and a dense matrix
 
 
-class _Matrices(Peer):
+class Matrices(Peer):
     """z = A x with A [num_dst, num_src], and its gradient Aᵀ g with the transpose as a second matrix by rows."""
 
     formulation = "product"
@@ -96,7 +96,7 @@ class _Matrices(Peer):
         return Runs(lambda: [self.product(a, x)], lambda: [self.product(a, x), self.product(transposed, g)])
 
 
-class SciPy(_Matrices):
+class SciPy(Matrices):
     name, distribution, install = "scipy", "scipy", "pip install scipy"
 
     def __init__(self) -> None:
@@ -134,8 +134,8 @@ class MKL(SciPy):
         return self.dot(matrix, x)
 
 
-class TorchCSR(_Matrices):
-    name, distribution, install = "torch", "torch", "pip install torch"
+class TorchCSR(Matrices):
+    name, distribution, install, device = "torch", "torch", "pip install torch", "cpu"
 
     def __init__(self) -> None:
         import torch
@@ -143,31 +143,39 @@ class TorchCSR(_Matrices):
         self.torch = torch
 
     def tensor(self, array: np.ndarray) -> Any:
-        return self.torch.from_numpy(array)
+        return self.torch.from_numpy(array).to(self.device)
+
+    def array(self, result: Any) -> np.ndarray:
+        return result.cpu().numpy()
 
     def matrix(self, rows: Any, values: np.ndarray, shape: tuple[int, int]) -> Any:
-        indptr, indices = (self.torch.from_numpy(np.array(ids)) for ids in (rows.indptr, rows.indices))
+        indptr, indices = (self.tensor(np.array(ids)) for ids in (rows.indptr, rows.indices))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that CSR is in beta
-            return self.torch.sparse_csr_tensor(indptr, indices, self.torch.from_numpy(values), shape, check_invariants=False)
+            return self.torch.sparse_csr_tensor(indptr, indices, self.tensor(values), shape, check_invariants=False)
 
 
 # Libraries of message passing on torch
 
 
-class _Tensors(Peer):
+class Tensors(Peer):
     """A row is a function of the graph and the operands as tensors; its gradients are torch's."""
+
+    device = "cpu"
 
     def __init__(self) -> None:
         import torch
 
         self.torch = torch
 
+    def tensor(self, array: np.ndarray) -> Any:
+        return self.torch.from_numpy(array).to(self.device)
+
     def runs(self, row: Row, graph: Any, operands: Operands, seed: np.ndarray) -> Runs:
         torch, function = self.torch, getattr(row, self.formulation)
-        plain = {name: torch.from_numpy(array) for name, array in operands.items()}
+        plain = {name: self.tensor(array) for name, array in operands.items()}
         watched = {name: tensor.clone().requires_grad_() for name, tensor in plain.items()}
-        g = torch.from_numpy(seed)
+        g = self.tensor(seed)
 
         def both() -> list[Any]:
             z = function(graph, *watched.values())
@@ -176,10 +184,10 @@ class _Tensors(Peer):
         return Runs(lambda: [function(graph, *plain.values())], both)
 
     def array(self, result: Any) -> np.ndarray:
-        return result.detach().numpy()
+        return result.detach().cpu().numpy()
 
 
-class DGL(_Tensors):
+class DGL(Tensors):
     name, distribution, formulation = "dgl", "dgl", "dgl"
     install = "pip install --no-deps dgl==1.1.3 && pip install scipy networkx psutil requests tqdm"
 
@@ -203,7 +211,7 @@ class DGL(_Tensors):
         return graph
 
 
-class PyG(_Tensors):
+class PyG(Tensors):
     name, distribution, formulation, install = "pyg", "torch-geometric", "pyg", "pip install torch-geometric"
 
     def __init__(self) -> None:
@@ -216,24 +224,27 @@ class PyG(_Tensors):
 
     def prepare(self, g: Graph) -> Any:
         """64-bit ids, which PyG's gather and scatter take."""
-        src, dst = (self.torch.from_numpy(np.array(ids, np.int64)) for ids in (g.src, g.dst))
-        return SimpleNamespace(
-            src=src, dst=dst, num_nodes=g.num_nodes, scatter=self.geometric.utils.scatter, edges=self.torch.stack([src, dst])
-        )
+        src, dst = (self.tensor(np.array(ids, np.int64)) for ids in (g.src, g.dst))
+        utils = self.geometric.utils
+        return SimpleNamespace(src=src, dst=dst, num_nodes=g.num_nodes, scatter=utils.scatter, softmax=_pyg_softmax(utils.softmax))
+
+
+def _pyg_softmax(softmax: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda scores, index, num_nodes: softmax(scores, index, num_nodes=num_nodes)
 
 
 PEERS: dict[str, type[Peer]] = {kind.name: kind for kind in (SciPy, MKL, TorchCSR, DGL, PyG)}
 
 
-def load(names: Iterable[str]) -> tuple[dict[str, Peer], dict[str, str]]:
-    """The peers that are here, and of the others name → how to install them."""
+def load(names: Iterable[str] | None, known: Mapping[str, type[Peer]]) -> tuple[dict[str, Peer], dict[str, str]]:
+    """The peers that are here, of these or all the known ones, and of the others name → how to install them."""
     found: dict[str, Peer] = {}
     left_out: dict[str, str] = {}
-    for name in names:
-        if name not in PEERS:
-            raise unknown("bench", "peer", name, PEERS)
+    for name in known if names is None else names:
+        if name not in known:
+            raise unknown("bench", "peer", name, known)
         try:
-            found[name] = PEERS[name]()
+            found[name] = known[name]()
         except ImportError as error:
-            left_out[name] = f"{error} ({PEERS[name].install})"
+            left_out[name] = f"{error} ({known[name].install})"
     return found, left_out

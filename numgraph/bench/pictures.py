@@ -9,7 +9,11 @@ from typing import Any
 
 from numgraph.plots import new_figure
 
-COLOURS = {"scipy": "#7a9a3a", "mkl": "#1f5fa8", "torch": "#c8501e", "dgl": "#6a4c9c", "pyg": "#b8860b"}
+COLOURS = {"scipy": "#7a9a3a", "mkl": "#1f5fa8", "torch": "#c8501e", "dgl": "#6a4c9c", "pyg": "#b8860b"} | {
+    "cusparse": "#1f5fa8",
+    "scatter": "#6a4c9c",
+    "cpu": "#555555",
+}
 _GRID = "#e4e4e4"
 
 
@@ -63,7 +67,8 @@ def ratios(results: Mapping[str, Any]) -> Any:
 def _compared(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for one in results.get("kernels", ()):
         if one["peers"]:
-            yield f"{one['row']} {one['features']}{' + backward' if one['pass'] == 'both' else ''}", one["peers"]
+            size = f", {one['edges']:,} edges" if "memory_bytes" in one else ""  # on a device there are two graphs
+            yield f"{one['row']} {one['features']}{' + backward' if one['pass'] == 'both' else ''}{size}", one["peers"]
     for one in results.get("epochs", ()):
         if one["peers"]:
             yield f"epoch: {one['row']}", one["peers"]
@@ -145,7 +150,12 @@ def _tidy(axes: Any, grid: str) -> None:
 def _caption(results: Mapping[str, Any]) -> str:
     request, machine = results["request"], results["machine"]
     graph = f"R-MAT of 2^{request['nodes_log2']} nodes and {request['edges']:,} edges, float32"
-    return f"{graph}\n{machine['cpu']}, {results['threads']} threads, {machine['vectors']}"
+    host = f"{machine['cpu']}, {results['threads']} threads, {machine['vectors']}"
+    if "device" not in machine:
+        return f"{graph}\n{host}"
+    sizes = {(one["nodes"], one["edges"]): None for one in results.get("kernels", ())}
+    graph = "; ".join(f"R-MAT of {nodes:,} nodes and {edges:,} edges" for nodes, edges in sizes) or graph
+    return f"{graph}\n{machine['device']['name']}" + (f" beside {host}" if request["device"] == "both" else "")
 
 
 PICTURES: dict[str, Callable[[Mapping[str, Any]], Any]] = {"ratios": ratios, "roofline": roofline, "scaling": scaling}

@@ -57,10 +57,22 @@ def _short(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio < 9.95 else f"{ratio:.1f}" if ratio < 99.5 else f"{ratio:.0f}"
 
 
+def side_by_side(results: Mapping[str, Any]) -> str:
+    """Host and device in one table: milliseconds of both, how many times the device is faster, the largest difference of the results."""
+    lines = [f"{'host and device':<19}{'F':>5} {'pass':<8}{'edges':>12}{'host ms':>11}{'device ms':>11}{'×':>8}  largest difference"]
+    for one in (*results.get("kernels", ()), *results.get("epochs", ())):
+        beside = one["peers"].get("cpu")
+        if beside is not None:
+            width, kind = one.get("features", ""), _PASS.get(one.get("pass"), "epoch")
+            times = f"{beside['ms']:>11.2f}{beside['numgraph_ms']:>11.3f}{_short(beside['ratio']):>8}"
+            lines.append(f"{one['row']:<19}{width:>5} {kind:<8}{one['edges']:>12,}{times}  {beside['difference']:.1e}")
+    return "\n".join(lines)
+
+
 def summary(results: Mapping[str, Any]) -> str:
     """How many of the goals that could be measured were reached, and the rows that missed theirs."""
     judged = [
-        (f"{result['row']} F={result['features']} {_PASS[result['pass']]}" if "pass" in result else result["row"], peer, one)
+        (_label(result), peer, one)
         for suite in ("kernels", "epochs")
         for result in results.get(suite, ())
         for peer, one in result["peers"].items()
@@ -70,6 +82,13 @@ def summary(results: Mapping[str, Any]) -> str:
         return "no goals were measured"
     missed = [f"  {row}: {_short(one['ratio'])} × {peer}, goal {one['goal']:g}" for row, peer, one in judged if not one["met"]]
     return "\n".join([f"goals reached: {len(judged) - len(missed)} of {len(judged)}" + (", missed:" if missed else ""), *missed])
+
+
+def _label(result: Mapping[str, Any]) -> str:
+    if "pass" not in result:
+        return result["row"]
+    edges = f" {result['edges']:,} edges" if "memory_bytes" in result else ""  # on a device there are two graphs
+    return f"{result['row']} F={result['features']} {_PASS[result['pass']]}{edges}"
 
 
 def check_targets(json_file: str | None, plot_folder: str | None) -> None:

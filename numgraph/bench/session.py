@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.bench import measure
-from numgraph.bench.peers import PEERS, Peer
+from numgraph.bench.peers import Peer
 
 TOLERANCE = 1e-4
 """Largest difference of two results, relative to the largest number in them: float32 sums over hubs, in two orders."""
@@ -24,7 +24,7 @@ class Disagreement(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """The command line's options. ``rows`` and ``features`` None: all rows, each with its own features."""
+    """The command line's options. ``rows``, ``features`` and ``peers`` None: all rows, each with its own features, all peers."""
 
     suites: Sequence[str] = ("kernels", "epochs")
     rows: Sequence[str] | None = None
@@ -32,7 +32,7 @@ class Request:
     nodes_log2: int = GOAL_SIZE[0]
     edges: int = GOAL_SIZE[1]
     edge_order: str = "random"
-    peers: Sequence[str] = tuple(PEERS)
+    peers: Sequence[str] | None = None
     repeats: int = 9
     seconds: float = 10.0
     threads: int | None = None
@@ -40,7 +40,7 @@ class Request:
     bandwidth_bytes: int = 1 << 30
     data_dir: str | None = None
     seed: int = 0
-    device: str = "cpu"
+    device: str = "cpu"  # or "cuda", or "both"
 
 
 @dataclass
@@ -50,6 +50,8 @@ class Session:
     request: Request
     peers: Mapping[str, Peer]
     bandwidth: float  # bytes a second
+    timer: measure.Timer = measure.sample
+    device: str = "cpu"  # where numgraph's side of a comparison runs
     say: Callable[[str], None] = print
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -74,10 +76,10 @@ class Session:
         return [row for name, row in table.items() if (getattr(row, "default", True) if rows is None else name in rows)]
 
     def pair(self, ours: Callable[[], Any], theirs: Callable[[], Any]) -> measure.Pair:
-        return measure.alternate(ours, theirs, self.request.repeats, self.request.seconds)
+        return measure.alternate(ours, theirs, self.request.repeats, self.request.seconds, self.timer)
 
     def alone(self, function: Callable[[], Any]) -> float:
-        return measure.median_time(function, self.request.repeats, self.request.seconds)
+        return measure.median_time(function, self.request.repeats, self.request.seconds, self.timer)
 
 
 def difference(what: str, peer: str, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:

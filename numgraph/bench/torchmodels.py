@@ -16,10 +16,9 @@ Formulation = Callable[..., Callable[[], float]]
 def _training(task: Any, layers: Sequence[Any], forward: Callable[[Any], Any], lr: float, weight_decay: float) -> Callable[[], float]:
     import torch
 
-    x, labels = torch.from_numpy(task.features), torch.from_numpy(np.asarray(task.labels))
-    rows = torch.from_numpy(np.flatnonzero(task.mask))
+    x, labels, rows = (_tensor(task, array) for array in (task.features, np.asarray(task.labels), np.flatnonzero(task.mask)))
     targets = labels[rows]
-    parameters = [parameter for layer in layers for parameter in layer.parameters()]
+    parameters = [parameter for layer in layers for parameter in layer.to(task.device).parameters()]
     optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
     def step() -> float:
@@ -30,6 +29,13 @@ def _training(task: Any, layers: Sequence[Any], forward: Callable[[Any], Any], l
         return float(loss.detach())
 
     return step
+
+
+def _tensor(task: Any, array: np.ndarray) -> Any:
+    """On the device that the task is measured on."""
+    import torch
+
+    return torch.from_numpy(array).to(task.device)
 
 
 def _set(parameter: Any, value: np.ndarray) -> None:
@@ -123,10 +129,8 @@ def _pyg_gcn(edges: Callable[[Any], tuple[Any, Any]]) -> Formulation:
 
 
 def _edge_index(task: Any) -> tuple[Any, Any]:
-    import torch
-
     ids = np.stack([np.asarray(task.graph.src, np.int64), np.asarray(task.graph.dst, np.int64)])
-    return torch.from_numpy(ids), torch.from_numpy(_norms(task))
+    return _tensor(task, ids), _tensor(task, _norms(task))
 
 
 def _adjacency(task: Any) -> tuple[Any, Any]:
@@ -134,7 +138,7 @@ def _adjacency(task: Any) -> tuple[Any, Any]:
     from numgraph.bench.peers import TorchCSR
 
     g, rows = task.graph, task.graph.in_edges
-    return TorchCSR().matrix(rows, _norms(task)[np.asarray(rows.edge_ids)], (g.num_nodes, g.num_nodes)), None
+    return TorchCSR().matrix(rows, _norms(task)[np.asarray(rows.edge_ids)], (g.num_nodes, g.num_nodes)).to(task.device), None
 
 
 def _pyg_gat(row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray], lr: float, weight_decay: float) -> Callable[[], float]:
