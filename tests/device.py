@@ -13,12 +13,14 @@ NotImplemented. Conversion to a NumPy array raises, and so does any host array b
   function of the library, and not for int64.
 * The bits of ``cupy.random`` are others than those of NumPy's generators, here they are Philox's of NumPy.
 
-What it cannot show: types that CuPy's kernels refuse, float atomics whose order changes the last bits, streams, memory, speed.
+What it cannot show: types that CuPy's kernels refuse, float atomics whose order changes the last bits, streams, memory, speed. Therefore
+the same tests run on hardware: with NUMGRAPH_TEST_DEVICE=hardware (`make test-gpu`) everything here is CuPy itself.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from types import CellType, FunctionType, SimpleNamespace
 from typing import Any
@@ -29,6 +31,9 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from numgraph import devices
 from numgraph.kernels import cpu, cuda
+
+HARDWARE = os.environ.get("NUMGRAPH_TEST_DEVICE") == "hardware"
+double_only = pytest.mark.skipif(HARDWARE, reason="it tests the double of a device, and this run is on hardware")
 
 _LINES = (Path(__file__).parent / "cupy_api.txt").read_text("utf-8").splitlines()
 UFUNCS = frozenset(_LINES[1].split()[1:])
@@ -233,6 +238,7 @@ def library() -> Any:
         ndarray=DeviceArray,
         asarray=asarray,
         **{name: _maker(name) for name in ("zeros", "ones", "empty", "full", "arange", "eye")},
+        **{name: getattr(np, name) for name in ("float16", "float32", "float64", "int32", "int64", "bool_")},
         random=SimpleNamespace(Philox4x3210=lambda seed: seed, Generator=_generator),
         cuda=SimpleNamespace(runtime=runtime),
         add=SimpleNamespace(at=_add_at),
@@ -249,7 +255,9 @@ def execute(graph: Any, outputs: Any, fields: Any) -> list[Any]:
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """While a test runs, "cuda" can be used, and its library is this file's."""
+    """While a test runs, "cuda" can be used, and its library is this file's; on hardware it is CuPy."""
+    if HARDWARE:
+        return devices.cupy()
     made = library()
     monkeypatch.setattr(devices, "cupy", lambda: made)
     monkeypatch.setattr(devices, "_problem", lambda: None)
@@ -259,11 +267,16 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Any:
     return made
 
 
+if HARDWARE:
+    _cupy = devices.cupy()
+    DeviceArray, asarray = _cupy.ndarray, _cupy.asarray  # type: ignore[misc]
+
+
 class _There:
     """numpy for code of a test that runs on the device: what makes an array from numbers makes it there, as with ``import cupy as np``."""
 
     def __getattr__(self, name: str) -> Any:
-        return _MAKERS.get(name) or getattr(np, name)
+        return (getattr(_cupy, name) if HARDWARE and name in _MAKERS else _MAKERS.get(name)) or getattr(np, name)
 
 
 _MAKERS = {name: _maker(name) for name in ("zeros", "ones", "empty", "full", "arange", "eye")} | {"array": asarray, "asarray": asarray}
@@ -290,4 +303,4 @@ def back(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [back(item) for item in value]
     assert isinstance(value, DeviceArray), f"a {type(value)} came back from the device"
-    return value._host
+    return value.get() if HARDWARE else value._host

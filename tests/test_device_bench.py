@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from device import DeviceArray, asarray, device
+from device import DeviceArray, asarray, device, double_only
 
 from numgraph import devices
 from numgraph.bench import Request, bench, gpu, gpupeers
@@ -19,6 +19,8 @@ from numgraph.cli import main
 from numgraph.kernels import cuda
 
 __all__ = ["device"]
+
+pytestmark = double_only
 
 TINY = {"nodes_log2": 5, "edges": 120, "repeats": 1, "seconds": 0.0, "bandwidth_bytes": 1 << 16}
 PROPERTIES = {
@@ -61,7 +63,6 @@ def gpu_here(device, monkeypatch):
     runtime.getDevice, runtime.getDeviceProperties = lambda: 0, lambda number: PROPERTIES
     runtime.driverGetVersion, runtime.runtimeGetVersion = lambda: 13010, lambda: 12090
     device.get_default_memory_pool = Pool
-    device.float32 = np.float32
     device.empty_like = lambda x: DeviceArray(np.empty_like(x._host))
     device.copyto = lambda target, source: np.copyto(target._host, source._host)
     device.asfortranarray = lambda x: DeviceArray(np.asfortranarray(x._host))

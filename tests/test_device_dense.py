@@ -6,7 +6,7 @@ import checks
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from device import DeviceArray, asarray, back, device, synchronised, there
+from device import DeviceArray, asarray, back, device, double_only, synchronised, there
 from test_dense import CASES
 
 import numgraph as ng
@@ -141,6 +141,7 @@ def test_numbers_and_lists_may_be_anywhere(device):
     assert isinstance(elementary.erf(x).data, DeviceArray)
 
 
+@double_only
 def test_tensors_of_the_device_are_read_explicitly(device):
     x = Tensor(asarray(X))
     synchronised.clear()

@@ -256,7 +256,7 @@ def test_optimisers(device, monkeypatch, make, dtype):
     monkeypatch.setattr(test_optim, "start", lambda dtype, start=test_optim.start: there(start(dtype)))
     got, optimizer = test_optim.run(make, dtype)
     assert got.dtype == dtype
-    np.testing.assert_allclose(back(got), want, rtol={2: 2e-3, 4: 2e-6, 8: 1e-14}[got.itemsize])  # the host's steps are one kernel each
+    np.testing.assert_allclose(back(got), want, rtol={2: 2e-3, 4: 2e-6, 8: 1e-13}[got.itemsize])  # the host's steps are one kernel each
     for arrays in optimizer._state.values():
         assert {type(array) for array in arrays} <= {DeviceArray}
     state = optimizer.state_dict()

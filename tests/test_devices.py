@@ -12,7 +12,7 @@ import weakref
 
 import numpy as np
 import pytest
-from device import FUNCTIONS, DeviceArray, asarray, device
+from device import FUNCTIONS, DeviceArray, asarray, device, double_only
 
 from numgraph import devices
 from numgraph.graph import Graph
@@ -147,6 +147,7 @@ MISSING = [
 ]
 
 
+@double_only
 @pytest.mark.parametrize(("absent", "said", "kind", "text"), MISSING, ids=["cupy", "numba-cuda", "driver", "device", "count"])
 def test_what_is_missing_is_said(monkeypatch, absent, said, kind, text):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else object())
@@ -170,6 +171,7 @@ def test_import_and_host_graphs_load_no_device_library():
 # The double itself
 
 
+@double_only
 def test_the_double_refuses_what_cupy_refuses(device):
     x = asarray(np.ones((2, 3)))
     for wrong in (
