@@ -124,10 +124,8 @@ def writeable(array: Any) -> bool:
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], like: Any) -> Any:
-    """Random float32 numbers in [0, 1) where ``like`` is. On a device they are those of CuPy's Philox, whose seed is drawn from ``rng``."""
+    """Random float32 numbers in [0, 1) on the device where ``like`` is: those of CuPy's Philox, whose seed is drawn from ``rng``."""
     library = namespace_of(like)
-    if library is np:
-        return rng.random(shape, np.float32)
     return library.random.Generator(library.random.Philox4x3210(int(rng.integers(2**63)))).random(shape, np.float32)
 
 

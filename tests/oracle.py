@@ -134,3 +134,21 @@ def matrix(g, weights):
     for k in range(g.num_edges):
         A[g.src[k], g.dst[k]] += weights[k]
     return A
+
+
+def splitmix64(seed: int, count: int) -> list[int]:
+    """The first outputs of SplitMix64, by Python's whole numbers."""
+    outputs = []
+    for i in range(1, count + 1):
+        z = (seed + i * 0x9E3779B97F4A7C15) % 2**64
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        outputs.append(z ^ (z >> 31))
+    return outputs
+
+
+def kept(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> np.ndarray:
+    """The mask of dropout: a half of 64 bits each, the low one first, kept from p · 2³² on."""
+    size = int(np.prod(shape))
+    halves = [half for z in splitmix64(rng.bit_generator.random_raw(), size // 2 + 1) for half in (z % 2**32, z >> 32)]
+    return np.array([half >= round(p * 2**32) for half in halves[:size]], bool).reshape(shape)

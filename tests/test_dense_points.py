@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
+import oracle
 import pytest
 import scipy.sparse as sp
 import scipy.special
 from checks import check_gradient, gradients
 
 from numgraph import dense, elementary
+from numgraph.dense import masks
 from numgraph.dense.elementwise import select
 from numgraph.tape import Tape, Tensor, unwrap
 
@@ -202,6 +205,47 @@ def test_dropout_keeps_the_mean_and_the_seed_decides():
     dropped = dense.dropout(A.tocsr(), 0.5, np.random.default_rng(0))
     assert sp.issparse(dropped)
     assert set(np.unique((dropped.toarray() / np.where(A.toarray() == 0, 1, A.toarray())).round(12))) == {0.0, 2.0}
+
+
+def test_the_oracle_is_splitmix64():
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    assert oracle.splitmix64(1234567, 5) == published
+
+
+@pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox])
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (0, 3), (31, 3), (2, 3, 5)])
+def test_masks_are_those_of_the_counter(shape, bits):
+    for p in (0.0, 0.3, 1 - 1e-12):
+        mask = masks.kept(np.random.Generator(bits(4)), shape, p, np.empty(0))
+        assert mask.shape == shape
+        assert mask.dtype == np.bool_
+        np.testing.assert_array_equal(mask, oracle.kept(np.random.Generator(bits(4)), shape, p))
+
+
+def test_large_masks_do_not_depend_on_the_threads():
+    rng, threads = np.random.default_rng(0), numba.get_num_threads()
+    several = masks.kept(np.random.default_rng(0), (1001, 1001), 0.6, np.empty(0))
+    try:
+        numba.set_num_threads(1)
+        np.testing.assert_array_equal(masks.kept(np.random.default_rng(0), (1001, 1001), 0.6, np.empty(0)), several)
+    finally:
+        numba.set_num_threads(threads)
+    np.testing.assert_array_equal(several.reshape(-1)[:1000], oracle.kept(rng, (1000,), 0.6))
+    for axis in (0, 1):  # every row and column has its share: 5 standard deviations of 1001 draws
+        assert np.abs(several.mean(axis) - 0.4).max() < 5 * np.sqrt(0.24 / 1001)
+    pairs = several[:, 1:] & several[:, :-1]
+    assert abs(pairs.mean() - 0.16) < 5 * np.sqrt(0.16 * 0.84 / pairs.size) * 1.5  # neighbours are independent
+
+
+def test_dropout_of_large_arrays_is_the_masks_product():
+    x = RNG.normal(size=(700, 100)).astype(np.float32)
+    mask = oracle.kept(np.random.default_rng(2), x.shape, 0.3)
+    with Tape() as tape:
+        watched = tape.watch(x)
+        y = dense.dropout(watched, 0.3, np.random.default_rng(2))
+        loss = (y * x).sum()
+    np.testing.assert_allclose(y.data, np.where(mask, x, 0) / np.float32(0.7), rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(loss, watched), np.where(mask, x, 0) / np.float32(0.7), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

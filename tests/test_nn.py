@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checks import check_float32, check_gradient
+from oracle import kept
 
 from numgraph import Graph, Parameter, Tape, nn
 from numgraph.tape import unwrap
@@ -349,7 +350,7 @@ def test_attention_dropout_drops_coefficients() -> None:
     rng = np.random.default_rng(3)
     layer = filled(nn.GATConv(3, 2, heads=2, dropout=0.4, rng=rng, dtype=np.float64), rng)
     x = rng.standard_normal((6, 3))
-    keep = (np.random.default_rng(5).random((g.num_edges + 5, 2), np.float32) >= 0.4) / 0.6
+    keep = kept(np.random.default_rng(5), (g.num_edges + 5, 2), 0.4) / 0.6
     assert 0 < np.count_nonzero(keep) < keep.size
     z = layer(g, x, rng=np.random.default_rng(5))
     np.testing.assert_allclose(z.data, gat(2, keep=keep)(g, values(layer), x), rtol=1e-10, atol=1e-12)

@@ -8,8 +8,10 @@ import numpy as np
 
 from numgraph.dense.algebra import is_sparse
 from numgraph.dense.elementwise import unbroadcast
-from numgraph.devices import same_device, uniform
+from numgraph.dense.masks import kept
+from numgraph.devices import same_device
 from numgraph.errors import bad_type, bad_value
+from numgraph.rowwise import apply
 from numgraph.tape import record, unwrap
 
 
@@ -17,8 +19,7 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
     """Zero each element with probability p and scale the others by 1 / (1 − p) (Srivastava et al., JMLR 2014); x itself where not training.
 
     x: array or Tensor of any shape, or a constant SciPy sparse matrix, whose stored elements are dropped; p in [0, 1); rng: a
-    numpy.random.Generator, whose seed decides what is dropped; on a device it draws the seed of CuPy's generator. The record keeps a
-    boolean mask.
+    numpy.random.Generator, which gives one number, the key of the mask (``masks.kept``). The record keeps the mask.
     """
     if not 0 <= p < 1:
         raise bad_value("dropout", f"p is {p}", "p is a probability, 0 ≤ p < 1")
@@ -31,11 +32,12 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
         dropped.data = dropout(x.data, p, rng)
         return dropped
     data = unwrap(x)
-    kept = uniform(rng, data.shape, data) >= p
-    y = np.multiply(data, kept)
-    scale = 1 / (1 - p)
-    y = np.multiply(y, scale, out=y) if y.shape else y * scale
-    return record("dropout", (x,), y, lambda g, *_: (g * kept * scale,))
+    mask, scale = kept(rng, data.shape, p, data), 1 / (1 - p)
+
+    def masked(x: Any) -> Any:
+        return apply("dropout", lambda x, mask: x * mask * scale, (x, mask))
+
+    return record("dropout", (x,), masked(data), lambda g, *_: (masked(g),))
 
 
 def _check_scale(op: str, x: Any, name: str, value: Any) -> None:

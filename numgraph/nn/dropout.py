@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense import dropout
-from numgraph.devices import uniform
+from numgraph.dense.masks import kept
 from numgraph.errors import bad_value
 from numgraph.graph import Graph
 from numgraph.message import attend
@@ -53,5 +53,5 @@ def attend_dropping(
     """
     if p == 0:
         return attend(g, score, lambda u: u.h, u=u, v=v)
-    keep = uniform(rng, (g.num_edges, u["h"].shape[1], 1), unwrap(u["h"])) >= p
-    return attend(g, score, lambda u, e: np.where(e.keep, u.h, 0), u=u, v=v, e={"keep": keep}) * (1 / (1 - p))
+    mask, scale = kept(rng, (g.num_edges, u["h"].shape[1], 1), p, unwrap(u["h"])), 1 / (1 - p)
+    return attend(g, score, lambda u, e: np.where(e.kept, u.h * scale, 0), u=u, v=v, e={"kept": mask})
