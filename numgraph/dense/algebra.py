@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import recycling
+from numgraph.dense.blas import product
 from numgraph.dense.elementwise import unbroadcast
 from numgraph.devices import computed, same_device
 from numgraph.errors import bad_type, bad_value
@@ -37,14 +37,7 @@ def matmul(a: Any, b: Any) -> Any:
         )
     if is_sparse(a) or is_sparse(b):
         return _sparse_matmul(a, b)
-    return record("matmul", (a, b), computed("matmul", _product, unwrap(a), unwrap(b)), _matmul_vjp)
-
-
-def _product(a: Any, b: Any) -> Any:
-    """np.matmul, into memory that is used again where two matrices of one dtype give a large one."""
-    if type(a) is np.ndarray and type(b) is np.ndarray and a.ndim == b.ndim == 2 and a.dtype == b.dtype:
-        return np.matmul(a, b, out=recycling.empty((a.shape[0], b.shape[1]), a.dtype))
-    return a @ b
+    return record("matmul", (a, b), computed("matmul", product, unwrap(a), unwrap(b)), _matmul_vjp)
 
 
 def _matmul_vjp(g: Any, operands: Any, y: Any, needs: Any) -> tuple[Any, Any]:
@@ -56,8 +49,8 @@ def _matmul_vjp(g: Any, operands: Any, y: Any, needs: Any) -> tuple[Any, Any]:
         b, g = np.reshape(b, (-1, 1)), np.expand_dims(g, -1)
     if b.ndim == 2 and a.ndim > 2:  # one matrix for every batch: a single product
         a, g = np.reshape(a, (-1, a.shape[-1])), np.reshape(g, (math.prod(g.shape[:-1]), g.shape[-1]))
-    into_a = np.reshape(unbroadcast(_product(g, np.swapaxes(b, -1, -2)), a.shape), shape_a) if needs[0] else None
-    into_b = np.reshape(unbroadcast(_product(np.swapaxes(a, -1, -2), g), b.shape), shape_b) if needs[1] else None
+    into_a = np.reshape(unbroadcast(product(g, np.swapaxes(b, -1, -2)), a.shape), shape_a) if needs[0] else None
+    into_b = np.reshape(unbroadcast(product(np.swapaxes(a, -1, -2), g), b.shape), shape_b) if needs[1] else None
     return into_a, into_b
 
 

@@ -1,0 +1,51 @@
+"""Products through the library's BLAS: the numbers of NumPy, and its number of threads as it was."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from numgraph.dense import blas
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 2), (3, 0, 2), (1, 1, 1), (7, 5, 3), (400, 300, 200)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_products(shape, dtype):
+    rng = np.random.default_rng(0)
+    rows, inner, columns = shape
+    a, b = (rng.integers(-4, 5, size).astype(dtype) for size in ((rows, inner), (inner, columns)))
+    for left in (a, np.asfortranarray(a), np.repeat(a, 2, 0)[::2]):
+        made = blas.product(left, b)
+        assert made.dtype == dtype
+        np.testing.assert_array_equal(made, np.einsum("ik,kj->ij", a, b))
+
+
+def test_the_number_of_threads_is_restored():
+    found = blas._threads()
+    if found is None:
+        pytest.skip("NumPy's BLAS is not the OpenBLAS of its wheels")
+    get, put = found
+    first = get()
+    try:
+        put(2)
+        seen = []
+
+        def work():
+            for _ in range(200):
+                blas.product(np.ones((30, 30)), np.ones((30, 30)))
+                seen.append(get())
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert get() == 2
+        assert set(seen) <= {1, 2}
+        with pytest.raises(ValueError, match="mismatch"):
+            blas.product(np.ones((3, 4)), np.ones((3, 4)))
+        assert get() == 2
+    finally:
+        put(first)
