@@ -103,6 +103,14 @@ def _problem() -> tuple[str, str, bool] | None:
     return None if count else ("the NVIDIA driver finds no device", "see what nvidia-smi and CUDA_VISIBLE_DEVICES say", False)
 
 
+def names() -> list[str]:
+    """Names of the CUDA devices, in their order; none where they cannot be used."""
+    if _problem() is not None:
+        return []
+    runtime = cupy().cuda.runtime
+    return [runtime.getDeviceProperties(number)["name"].decode() for number in range(runtime.getDeviceCount())]
+
+
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 

@@ -104,7 +104,5 @@ def _cpu() -> dict[str, str]:
 def _cuda() -> dict[str, Any]:
     """Names of the devices, or what is missing to see any."""
     from numgraph import devices
-    from numgraph.kernels import cuda
 
-    problem = devices.problem() or cuda.available()
-    return {"devices": [] if problem else cuda.devices(), "problem": problem}
+    return {"devices": devices.names(), "problem": devices.problem()}

@@ -7,21 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from numgraph import devices
-from numgraph.kernels import cuda
 
 SIZES = ((17, 2_000_000), (20, 16_000_000))
 """log2 of nodes, and edges, of the R-MAT graphs that the kernels are measured on; features of the second's nodes fit in no cache."""
 
 FEATURES = (32, 64, 128, 256)
 """Widths of the rows that are products of matrices."""
-
-
-def require() -> None:
-    """An error that says what is missing to measure on a device."""
-    devices.known("bench", "cuda")
-    problem = cuda.available()
-    if problem is not None:
-        raise devices.no_device("bench", f"'cuda' cannot be used, {problem}", "see numgraph info")
 
 
 def sample(function: Callable[[], Any], calls: int = 1) -> float:

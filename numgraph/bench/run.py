@@ -18,6 +18,7 @@ from numgraph.bench.peers import PEERS, load
 from numgraph.bench.report import side_by_side
 from numgraph.bench.scaling import run as run_scaling
 from numgraph.bench.session import Request, Session
+from numgraph.devices import known
 from numgraph.errors import bad_value, unknown
 
 SUITES: dict[str, Callable[[Session], list[dict[str, Any]]]] = {
@@ -61,7 +62,7 @@ def bench(request: Request, say: Callable[[str], None] = print) -> dict[str, Any
         if row not in KERNELS and row not in EPOCHS:
             raise unknown("bench", "row", row, (*KERNELS, *EPOCHS))
     if device != "cpu":
-        gpu.require()
+        known("bench", device)
     peers, left_out = load(request.peers, PEERS if device == "cpu" else DEVICE_PEERS)
     if request.device == "both":
         peers["cpu"] = OnHost()
