@@ -102,8 +102,7 @@ def _trace(
         for name, value in given.items():
             if not hasattr(value, "shape") or not hasattr(value, "dtype"):
                 value = np.asarray(value)
-            value = adopted(value)
-            _check_device(op, g, f"field {target}.{name}", value)
+            value = _placed(op, g, f"field {target}.", name, value)
             rows = rows_of(g, target)
             if len(value.shape) == 0 or value.shape[0] != rows:
                 what = {"u": "num_src", "v": "num_dst", "e": "num_edges"}[target]
@@ -114,15 +113,19 @@ def _trace(
             leaves[target][name] = expr.field(target, name, value.shape[1:], value.dtype)
     roots, captured = trace(op, functions, leaves)
     for name, value in captured.items():
-        values["shared", name] = value = adopted(value)
-        _check_device(op, g, f"{name.replace('captured', 'captured array ')}", value)
+        values["shared", name] = _placed(op, g, "array ", name, value)
     return roots, values
 
 
-def _check_device(op: str, g: Graph, name: str, value: Any) -> None:
+def _placed(op: str, g: Graph, kind: str, name: str, value: Any) -> Any:
+    """An array or Tensor that is where the graph is, an array of another library on the device as CuPy's."""
+    if type(unwrap(value)) is np.ndarray and g.device == "cpu":
+        return value
+    value = adopted(value)
     place = device_of(unwrap(value))
     if place != g.device:
-        raise errors.bad_type(op, f"{name} is on {place}, the graph is on {g.device}", MOVE)
+        raise errors.bad_type(op, f"{kind}{name} is on {place}, the graph is on {g.device}", MOVE)
+    return value
 
 
 def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, told: bool = True) -> tuple[Any, ...]:

@@ -136,7 +136,11 @@ WRONG = [
     ("update_all", lambda g: ng.update_all(g, U, "sum", u={"x": X}), r"update_all: field u.x is on cpu, the graph is on cuda; bring both"),
     ("host graph", lambda g: ng.update_all(G, U, "sum", u={"x": asarray(X)}), "update_all: field u.x is on cuda, the graph is on cpu"),
     ("edges", lambda g: ng.apply_edges(g, lambda v, e: v.y * e.w, v={"y": asarray(Y)}, e={"w": W}), "apply_edges: field e.w is on cpu"),
-    ("captured", lambda g: ng.update_all(g, lambda u: u.x * X[0], "sum", u={"x": asarray(X)}), "captured array 0 is on cpu"),
+    (
+        "captured",
+        lambda g: ng.update_all(g, lambda u: u.x * X[0], "sum", u={"x": asarray(X)}),
+        "update_all: array captured0 is on cpu, the graph is on cuda",
+    ),
     ("attend", lambda g: ng.attend(g, lambda u: u.x, U, u={"x": X}), "attend: field u.x is on cpu, the graph is on cuda"),
     ("gspmm", lambda g: ng.ops.gspmm(g, "mul", "sum", asarray(X), W), "update_all: field e.rhs is on cpu"),
     (
