@@ -125,9 +125,20 @@ def test_a_peer_without_memory_is_left_out(gpu_here, monkeypatch):
 
     monkeypatch.setattr("numgraph.bench.run.DEVICE_PEERS", {"cusparse": Hungry})
     results = bench(Request(suites=("kernels",), rows=("copy_u_sum",), device="cuda", features=(8,), **TINY), lambda line: None)
-    assert results["notes"][-1] == "copy_u_sum, F = 8: cusparse is left out, it needs more memory than the device has"
+    assert results["notes"][-1] == "copy_u_sum, F = 8: cusparse is left out: the device has not enough memory"
     assert [one["peers"] for one in results["kernels"]] == [{}, {}]
     assert results["errors"] == []
+
+    def full(*args):
+        raise OutOfMemoryError
+
+    monkeypatch.setattr("numgraph.bench.comparison.numgraph_runs", full)
+    results = bench(Request(suites=("kernels",), rows=("copy_u_sum",), device="cuda", features=(8,), peers=(), **TINY), lambda line: None)
+    assert results["notes"][-1] == "copy_u_sum, F = 8 is left out: the device has not enough memory"
+    assert results["kernels"] == []
+    monkeypatch.setattr("numgraph.bench.comparison.numgraph_runs", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        bench(Request(suites=("kernels",), rows=("copy_u_sum",), device="cuda", features=(8,), peers=(), **TINY), lambda line: None)
 
 
 def test_sizes_widths_and_goals_of_a_device():
@@ -140,7 +151,9 @@ def test_sizes_widths_and_goals_of_a_device():
     assert _sizes(session("cpu")) == ((17, 2_000_000),)
     assert _sizes(session("cuda", nodes_log2=10, edges=5000)) == ((10, 5000),)
     assert _features(ROWS["copy_u_sum"], None, "cuda") == (32, 64, 128, 256)
-    assert _features(ROWS["gat"], None, "cuda") == (64,)
+    assert _features(ROWS["gat"], None, "cuda") == (32, 64, 128, 256)
+    assert _features(ROWS["copy_e_sum"], None, "cuda") == (64,)
+    assert _features(ROWS["edge_softmax"], None, "cuda") == (8,)
     assert _features(ROWS["u_mul_e_sum"], (16,), "cuda") == (16,)
     assert ROWS["gat"].goal("pyg", "both", 64, "cuda") == 5
     assert ROWS["gat"].goal("pyg", "both", 64) is None

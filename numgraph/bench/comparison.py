@@ -30,7 +30,12 @@ def run(session: Session) -> list[dict[str, Any]]:
         session.say(kernel_header(session.peers))
         for row in rows:
             for features in _features(row, request.features, session.device):
-                for result in _measure(session, row, g, features, held):
+                try:
+                    made = _measure(session, row, g, features, held)
+                except Exception as error:
+                    gpu.without_memory(session.note, error, f"{row.name}, F = {features} is left out")
+                    continue
+                for result in made:
                     session.say(kernel_line(result, session.peers))
                     results.append(result)
     return results
@@ -43,10 +48,9 @@ def _sizes(session: Session) -> tuple[tuple[int, int], ...]:
 
 def _features(row: Row, asked: Any, device: str = "cpu") -> tuple[int, ...]:
     """A row by heads takes the multiples of 8 among the asked ones; a row whose width is the heads themselves has no other."""
-    if asked is None and row.product is not None and device != "cpu":
-        return gpu.FEATURES
-    if asked is None or row.features == (HEADS,):
-        return row.features
+    own = row.features if device == "cpu" else row.device_features
+    if asked is None or own == (HEADS,):
+        return own
     by_head = any(HEADS in shape for _, shape in row.operands(16 * HEADS).values())
     return tuple(f for f in asked if not by_head or f % HEADS == 0)
 
@@ -65,10 +69,7 @@ def _measure(session: Session, row: Row, g: Graph, features: int, held: Mapping[
             except Disagreement as error:
                 session.wrong(error)
             except Exception as error:
-                if not gpu.out_of_memory(error):
-                    raise
-                session.note(f"{row.name}, F = {features}: {name} is left out, it needs more memory than the device has")
-                gpu.release()
+                gpu.without_memory(session.note, error, f"{row.name}, F = {features}: {name} is left out")
     return [_result(session, row, g, features, kind, ours, peers) for kind in PASSES]
 
 

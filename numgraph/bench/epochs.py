@@ -155,6 +155,9 @@ def _measure(session: Session, row: Row, task: Task) -> dict[str, Any]:
         except Disagreement as error:
             session.wrong(error)
             continue
+        except Exception as error:
+            gpu.without_memory(session.note, error, f"{row.name}: {name} is left out")
+            continue
         if found is not None:
             formulation, theirs, gap = found
             facts = session.pair(ours, theirs).facts()

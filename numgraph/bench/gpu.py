@@ -12,7 +12,7 @@ SIZES = ((17, 2_000_000), (20, 16_000_000))
 """log2 of nodes, and edges, of the R-MAT graphs that the kernels are measured on; features of the second's nodes fit in no cache."""
 
 FEATURES = (32, 64, 128, 256)
-"""Widths of the rows that are products of matrices."""
+"""Widths of the rows that have goals on a device."""
 
 
 def sample(function: Callable[[], Any], calls: int = 1) -> float:
@@ -65,6 +65,15 @@ def peak_memory(function: Callable[[], Any]) -> int:
 def out_of_memory(error: Exception) -> bool:
     """Whether an exception, CuPy's or torch's, says that the device's memory is used up."""
     return type(error).__name__ == "OutOfMemoryError"
+
+
+def without_memory(note: Callable[[str], None], error: Exception, what: str) -> None:
+    """Go on after the device's memory was used up, with a note of it; any other error is raised again."""
+    if not out_of_memory(error):
+        raise error
+    note(f"{what}: the device has not enough memory")
+    error.__traceback__ = None  # its frames hold arrays
+    release()
 
 
 def facts() -> dict[str, Any]:

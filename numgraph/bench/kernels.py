@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from numgraph import elementary, ops
+from numgraph.bench import gpu
 from numgraph.bench.peers import Operands, Runs
 from numgraph.graph import Graph
 from numgraph.message import attend, update_all
@@ -56,7 +57,7 @@ Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 class Row:
     """operands: of F, name → (u, v or e, feature shape), all with gradients; numgraph, dgl, pyg: functions of the library's graph and the
     operands in order; product: for SciPy, MKL, torch and cuSPARSE; forward, backward: of F, what a pass moves; goals: (peer, pass, F) →
-    ratio, device_goals: the same on a device.
+    ratio. device_features, device_goals: the same on a device.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Row:
     product: Product | None = None
     features: tuple[int, ...] = (64,)
     goals: Mapping[tuple[str, str, int | None], float] = field(default_factory=dict)  # F None: at each of ``features``
+    device_features: tuple[int, ...] = (64,)
     device_goals: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (peer, pass) → ratio, at every F
 
     def goal(self, peer: str, kind: str, features: int, device: str = "cpu") -> float | None:
@@ -142,6 +144,7 @@ ROWS = {
             product=Product(),
             features=(16, 64, 128, 256),
             goals={("mkl", "forward", None): 1.0, ("dgl", "forward", None): 1.4, ("dgl", "both", 64): 1.5},
+            device_features=gpu.FEATURES,
             device_goals={("cusparse", "forward"): 1.0, ("torch", "forward"): 1.0},
         ),
         Row(
@@ -166,6 +169,7 @@ ROWS = {
             pyg=lambda g, x, w: _scatter(g, _gather(g, x) * w),
             product=Product(values="w"),
             goals={("dgl", "both", None): 6},
+            device_features=gpu.FEATURES,
             device_goals={("cusparse", "forward"): 1.0, ("torch", "forward"): 1.0},
         ),
         Row(
@@ -222,6 +226,7 @@ ROWS = {
             dgl=_dgl("edge_softmax"),
             pyg=_softmax,
             features=(HEADS,),
+            device_features=(HEADS,),
             goals={("dgl", "both", None): 4},
         ),
         Row(
@@ -237,6 +242,7 @@ ROWS = {
             dgl=_dgl_gat,
             pyg=_pyg_gat,
             goals={("dgl", "both", None): 10},
+            device_features=gpu.FEATURES,
             device_goals={("pyg", "both"): 5},
         ),
         Row(
@@ -250,6 +256,7 @@ ROWS = {
             dgl=_dgl_relu,
             pyg=lambda g, x, y, w: _scatter(g, (_gather(g, x) - y.index_select(0, g.dst)).relu() * w),
             goals={("dgl", "both", None): 15},
+            device_features=gpu.FEATURES,
             device_goals={("pyg", "both"): 10},
         ),
     )
