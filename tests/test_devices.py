@@ -16,6 +16,8 @@ from device import FUNCTIONS, DeviceArray, asarray, device, double_only
 
 from numgraph import devices
 from numgraph.graph import Graph
+from numgraph.message import update_all
+from numgraph.tape import Tensor
 
 __all__ = ["device"]
 
@@ -166,6 +168,40 @@ def test_import_and_host_graphs_load_no_device_library():
         "print([name for name in sys.modules if name.startswith(('cupy', 'numba_cuda', 'numba.cuda'))])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True).stdout.strip() == "[]"
+
+
+class Foreign:
+    """As torch's tensors: the type has the attribute, and those on the host raise at it."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, host, on_device):
+        self.host, self.on_device, self.shape = host, on_device, host.shape
+
+    @property
+    def __cuda_array_interface__(self):
+        if not self.on_device:
+            raise AttributeError("a tensor of the host")
+        return {"shape": self.shape}
+
+
+@double_only
+def test_arrays_of_other_libraries_are_seen_where_they_are(device, monkeypatch):
+    monkeypatch.setattr(device, "asarray", lambda x: DeviceArray(x.host) if isinstance(x, Foreign) else asarray(x))
+    x = np.ones((4, 2), np.float32)
+    there, here = Foreign(x, True), Foreign(x, False)
+    assert [devices.device_of(a) for a in (there, here, there, x, [1], 2.0, None)] == ["cuda", "cpu", "cuda", *["cpu"] * 4]
+    assert type(devices.adopted(there)) is DeviceArray
+    assert devices.adopted(here) is here
+    assert type(Tensor(there).data) is DeviceArray
+    z = update_all(G.to("cuda"), lambda u: u.x, "sum", u={"x": there})
+    np.testing.assert_array_equal(z.get(), update_all(G, lambda u: u.x, "sum", u={"x": x}))
+
+
+def test_a_device_array_without_cupy_says_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ModuleNotFoundError, match=r"cuda: arrays on a CUDA device need CuPy, which is not installed; pip install"):
+        devices.device_of(Foreign(np.ones(1), True))
 
 
 # The double itself

@@ -56,6 +56,8 @@ def _features(row: Row, asked: Any, device: str = "cpu") -> tuple[int, ...]:
 
 
 def _measure(session: Session, row: Row, g: Graph, features: int, held: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if session.device != "cpu":
+        gpu.release()  # what the row before needed is not kept from the peers
     operands = make_operands(row, g, features, session.request.seed)
     there, placed = g.to(session.device), {name: moved(array, session.device) for name, array in operands.items()}
     seed = output_gradient(g, row.numgraph(there, *placed.values()))
