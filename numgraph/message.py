@@ -165,22 +165,25 @@ def _gradients(
     wanted = tuple(key for key, need in zip(fields, needs, strict=True) if need)
     arrived = tuple(grad is not None for grad in grads)
     backward = _backward(outputs, arrived, tuple(fields), wanted, g.in_edges.indptr.dtype)
-    if not backward.walk:
+    if not backward.walk and not backward.same:
         return [None] * len(needs)
     arrays = _node_arrays(g, outputs, fields, grads, made)
     for number, need, key, dtype in backward.bound:
         array = arrays(number, need)
         fields[key] = array if array.dtype == dtype else array.astype(dtype)
-    results = propagate(f"∇ {name}", g, tuple(backward.walk.values()), fields, told)
-    found = {key: np.sum(value, axis=0) if key[0] == "shared" else value for key, value in zip(backward.walk, results, strict=True)}
+    found = {key: fields[same] for key, same in backward.same.items()}
+    results = propagate(f"∇ {name}", g, tuple(backward.walk.values()), fields, told) if backward.walk else ()
+    found |= {key: np.sum(value, axis=0) if key[0] == "shared" else value for key, value in zip(backward.walk, results, strict=True)}
     return [found.get(key) for key in list(fields)[: len(needs)]]
 
 
 @dataclass(frozen=True)
 class _Backward:
-    """The walk of a backward, and the node arrays that it binds to fields: (number of the output, name in NEEDS, field, dtype)."""
+    """The walk of a backward, the gradients that are another field as it is (of ``e.x + w``, ∂e.x is the gradient of the result), and the
+    node arrays that are bound to fields: (number of the output, name in NEEDS, field, dtype)."""
 
     walk: dict[Key, Output]
+    same: dict[Key, Key]
     bound: tuple[tuple[int, str, Key, Any], ...]
 
 
@@ -213,8 +216,11 @@ def _backward(
         position += len(got)
         symbols.append(binder(number, output, got) if any(got) else None)
     walk = derive(outputs, symbols, wanted)
-    read = _read(tuple(walk.values()))
-    return _Backward(walk, tuple(b for b in bound if b[2] in read))
+    roots = {key: output.expressions[0] for key, output in walk.items() if output.reduce == "edge"}
+    same = {key: root.attrs for key, root in roots.items() if root.op == "field" and root.attrs[0] == "e"}
+    walk = {key: output for key, output in walk.items() if key not in same}
+    read = _read(tuple(walk.values())) | frozenset(same.values())
+    return _Backward(walk, same, tuple(b for b in bound if b[2] in read))
 
 
 def _node_arrays(g: Graph, outputs: tuple[Output, ...], fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> Callable[..., Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from numgraph import elementary
 from numgraph.rowwise import apply
 
@@ -56,5 +58,5 @@ def biased(x: Any, bias: Any, activation: Callable[[Any], Any] | None = None) ->
     formula = _FORMULAS.get(id(activation))
     if bias is not None and formula is not None:
         return apply(f"bias, {activation.__name__}", lambda x, b: formula(x + b), (x,), (bias,))  # type: ignore[union-attr]
-    x = x if bias is None else x + bias
+    x = x if bias is None else apply("bias", np.add, (x,), (bias,))
     return x if activation is None else activation(x)
