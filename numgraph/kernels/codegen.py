@@ -59,11 +59,11 @@ class Generator(Emitter):
             name = self.converted(f"as_{stored}", f'lanes.cast("{stored}")', name)
         if accumulate:
             name = f"{self.use('add')}({self.loaded(place, width, scope)}, {name})"
-        mask = self.mask(scope, width)
-        if width and mask is not None:
-            into.append(f"{self.use('store_masked')}({place}, {name}, {mask})")
-        else:
-            into.append(f"{self.use('store')}({place}, {name})")
+        into.append(self.stored(place, name, width, self.mask(scope, width) if width else None))
+
+    def stored(self, place: str, name: str, width: int, mask: str | None) -> str:
+        """The line that stores a value of so many lanes."""
+        return f"{self.use('store')}({place}, {name})" if mask is None else f"{self.use('store_masked')}({place}, {name}, {mask})"
 
     # --- the whole text ---
 
@@ -76,15 +76,10 @@ class Generator(Emitter):
             "mask" if layout.masked else None,
             partial=layout.tiled and not layout.packed,
         )
-        bounds = ("row", "row + 1")
-        if layout.rows != "e":
-            indptr = self.id_array("indptr")
-            bounds = (f"{self.use('at')}({indptr}, row)", f"{self.use('at')}({indptr}, row + 1)")
+        lines = self.row_loop()
+        pad = "    "
         for number, target in enumerate(self.targets):
             self.target(number, target, scope)
-        lines = ["for row in range(start, stop):"]
-        pad = "    "
-        lines += [f"{pad}begin = {bounds[0]}", f"{pad}end = {bounds[1]}"]
         lines += [pad + line for line in self.blocks[0]]
         for level, axis in enumerate(self.outer, 1):
             lines.append(f"{pad}for i{axis} in range({self.size(axis)}):")
@@ -102,10 +97,26 @@ class Generator(Emitter):
                 narrow = self.define("first_heads", f"lanes.first_lanes({self.width // layout.packed})")
                 lines.append(f"{pad}head_mask = {narrow}({self.size(self.head)} - c // {layout.packed})")
         lines += [pad + line for line in [*self.blocks[self.tile_level], *self.init]]
-        edge = [*self.blocks[self.edge_level], *self.update]
-        opening = [
-            f"{position} = {self.use('at')}({self.id_array(ids)}, k)" for position, ids in FOUND_IN.items() if position in self.names
-        ]
+        lines += [pad + line for line in self.edge_loop([*self.blocks[self.edge_level], *self.update])]
+        lines += [pad + line for line in self.final]
+        return Source(self.text([*self.prologue, *lines]), self.slots)
+
+    # --- what a target does its own way ---
+
+    def row_loop(self) -> list[str]:
+        """The lines that begin the loop over rows and give each row's begin and end."""
+        begin, end = "row", "row + 1"
+        if self.layout.rows != "e":
+            begin, end = (f"{self.use('at')}({self.id_array('indptr')}, {position})" for position in (begin, end))
+        return ["for row in range(start, stop):", f"    begin = {begin}", f"    end = {end}"]
+
+    def found(self) -> list[str]:
+        """Lines that look up where the other end, or the ends, of the k-th edge are."""
+        return [f"{position} = {self.use('at')}({self.id_array(ids)}, k)" for position, ids in FOUND_IN.items() if position in self.names]
+
+    def edge_loop(self, edge: list[str]) -> list[str]:
+        """The loop over a row's edges, each doing the lines ``edge``."""
+        opening = self.found()
         if self.ahead:
             positions = [position for position in ("edge", *FOUND_IN) if any(where == position for _, where, _, _ in self.ahead)]
             found = [self.id_array(FOUND_IN.get(position, "edge_ids")) for position in positions]
@@ -115,19 +126,18 @@ class Generator(Emitter):
             for array, position, offset, size in self.ahead:
                 opening.append(f"{self.define(f'prefetch{size}', f'memory.prefetch({size})')}({array}, next_{position}, {offset})")
         if "edge" in self.names:
-            opening.append("edge = k" if layout.ordered else f"edge = {self.use('at')}({self.id_array('edge_ids')}, k)")
-        if edge:
-            lines.append(f"{pad}for k in range(begin, end):")
-            lines += [f"{pad}    {line}" for line in [*opening, *edge]]
-        lines += [pad + line for line in self.final]
+            opening.append("edge = k" if self.layout.ordered else f"edge = {self.use('at')}({self.id_array('edge_ids')}, k)")
+        return ["for k in range(begin, end):", *[f"    {line}" for line in [*opening, *edge]]] if edge else []
+
+    def text(self, lines: list[str]) -> str:
+        """The module around the lines of the body."""
         header = ["from numgraph.compiling import njit", "from numgraph.kernels import lanes, memory"]
         for module in (arithmetic, lanes, memory):
             names = [name for name in sorted(self.used) if name in vars(module)]
             header += [f"from {module.__name__} import {', '.join(names)}"] if names else []
         header += ["", *[f"{name} = {text}" for name, text in sorted(self.defined.items())], "", ""]
         header += ['@njit("void(int64[::1], int64, int64)")', "def body(args, start, stop):"]
-        text = "\n".join([*header, *["    " + line for line in [*self.prologue, *lines]]]) + "\n"
-        return Source(text, self.slots)
+        return "\n".join([*header, *["    " + line for line in lines]]) + "\n"
 
 
 def expression_size(targets: Sequence[Target], axes: Axes, lane: int | None) -> int:

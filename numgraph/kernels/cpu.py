@@ -57,10 +57,10 @@ def _run(graph: Graph, plan: Plan, fields: Arrays) -> list[Any]:
                 allocate = recycling.zeros if target.accumulate else recycling.empty
                 buffers[number, place] = allocate((rows, *shape), memory_name(target.stored[place]))
         _launch(kernel, graph, fields, buffers)
-    return [_finished(buffers[key], plan.results[key[0]][key[1]][1], plan.outputs[key[0]], key[1]) for key in sorted(buffers)]
+    return [finished(buffers[key], plan.results[key[0]][key[1]][1], plan.outputs[key[0]], key[1]) for key in sorted(buffers)]
 
 
-def _finished(array: Any, dtype: np.dtype[Any], output: Output, place: int) -> Any:
+def finished(array: Any, dtype: np.dtype[Any], output: Output, place: int) -> Any:
     """A buffer in the dtype of its result; winners stay in the dtype of the edge ids."""
     if array.dtype == dtype or (place == 1 and output.reduce in ("max", "min")):
         return array

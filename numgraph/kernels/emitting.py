@@ -208,9 +208,7 @@ class Emitter:
         array = self.array(("field", node.attrs), memory_name(storage), "x")
         place = f"{array}, {self.position(node.attrs[0])}, {self.flat(scope, axes)}"
         if self.head is not None and self.lane in axes and self.head not in axes:
-            pattern = self.define("pattern", f"lanes.pattern({self.width // self.layout.packed})")
-            load = self.define(f"load{self.layout.packed}", f"memory.load({self.layout.packed})")
-            text = f"{pattern}({load}({place}))"
+            text = self.repeated(place)
         else:
             text = self.loaded(place, width, scope)
         if width and level == self.edge_level and scope.parent is None:
@@ -237,6 +235,12 @@ class Emitter:
     def mask(self, scope: Scope, width: int) -> str | None:
         """The name of the mask for values of a width, None where every lane is in use."""
         return scope.mask if scope.mask is None or width == self.width else "head_mask"
+
+    def repeated(self, place: str) -> str:
+        """The features of one head, for every head of the tile."""
+        pattern = self.define("pattern", f"lanes.pattern({self.width // self.layout.packed})")
+        load = self.define(f"load{self.layout.packed}", f"memory.load({self.layout.packed})")
+        return f"{pattern}({load}({place}))"
 
     def loaded(self, place: str, width: int, scope: Scope) -> str:
         mask = self.mask(scope, width)

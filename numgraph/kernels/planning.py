@@ -1,10 +1,11 @@
-"""Planning a walk for the CPU: which kernels it takes, how their loops and lanes lie, and their compiled code."""
+"""Planning a walk: which kernels it takes, what they make; for the CPU also how their loops and lanes lie, and their compiled code."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,35 +45,44 @@ class Plan:
 
     outputs: tuple[Output, ...]
     hoisted: list[tuple[tuple[str, str], Expr]]
-    kernels: list[Kernel]
+    kernels: list[Any]
     results: list[list[tuple[tuple[int, ...], np.dtype[Any]]]]
     empty: bool = False
 
 
 @functools.lru_cache(maxsize=1024)
-def make_plan(outputs: tuple[Output, ...], ids: np.dtype[Any], orders: tuple[tuple[str, bool], ...], dense: bool, wide: bool) -> Plan:
+def make_plan(
+    outputs: tuple[Output, ...],
+    ids: np.dtype[Any],
+    orders: tuple[tuple[str, bool], ...],
+    dense: bool,
+    wide: bool,
+    build: Callable[..., Any] | None = None,
+) -> Plan:
     """The kernels of a walk.
 
     ids: dtype of the graph's indices. orders: for each side that is walked, whether edge ids are positions there. dense: more edges than
-    nodes. wide: rows are put together from chunks, so 16-bit floats must not be rounded before.
+    nodes. wide: rows are put together from chunks, so 16-bit floats must not be rounded before. build: what makes a
+    kernel, if not for the CPU.
     """
     if any(0 in node.shape for output in outputs for node in topological(output.expressions)):
         return Plan(outputs, [], [], [], empty=True)  # a feature axis of length 0: there are no vectors of no lanes
     low = [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs]
     walked = sides(outputs)
     hoisted: list[tuple[tuple[str, str], Expr]] = []
-    kernels: list[Kernel] = []
+    kernels: list[Any] = []
     for rows in sorted(set(walked)):
         numbers = [i for i, side in enumerate(walked) if side == rows]
         group = [low[i] for i in numbers]
         if dense:
             group, found = hoist(group, "u" if rows == "v" else "v", len(hoisted))
             hoisted += found
-        kernels += _kernels(group, numbers, rows, ids.name, dict(orders)[rows], wide)
+        kernels += [(build or _kernel)(*one, rows, ids.name, dict(orders)[rows], wide) for one in _grouped(group, numbers)]
     return Plan(outputs, hoisted, kernels, [output.results() for output in outputs])
 
 
-def _kernels(outputs: list[Output], numbers: list[int], rows: str, ids: str, ordered: bool, wide: bool) -> list[Kernel]:
+def _grouped(outputs: list[Output], numbers: list[int]) -> list[tuple[list[tuple[int, Target]], Axes]]:
+    """The outputs that one kernel each can make, and their axes."""
     roots = [expression for output in outputs for expression in output.expressions]
     together = [(output.expressions[0], output.expressions[1]) for output in outputs if output.reduce == "softmax"]
     axes = analyse(roots, together)
@@ -85,7 +95,7 @@ def _kernels(outputs: list[Output], numbers: list[int], rows: str, ids: str, ord
                 break
         else:
             groups.append([(number, target)])
-    return [_kernel(group, axes, rows, ids, ordered, wide) for group in groups]
+    return [(group, axes) for group in groups]
 
 
 def _target(output: Output, axes: Axes) -> Target:
@@ -101,12 +111,12 @@ def _target(output: Output, axes: Axes) -> Target:
     return Target(output, value, tuple(sorted(kept)), tuple(sorted(summed)))
 
 
-def _loops(targets: Sequence[Target]) -> set[int]:
+def loops_of(targets: Sequence[Target]) -> set[int]:
     return {axis for target in targets for axis in (*target.kept, *target.summed)}
 
 
 def _compatible(targets: Sequence[Target], axes: Axes) -> bool:
-    loops = _loops(targets)
+    loops = loops_of(targets)
     if len(targets) > 1 and any(axes.size[axis] == 0 for axis in loops):
         return False  # a loop without steps must not keep other outputs from their stores
     return len(loops & axes.lanes) <= 1 and all(not t.summed or {*t.kept, *t.summed} == loops for t in targets)
@@ -121,32 +131,25 @@ def register_bytes() -> int:
 
 def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, ordered: bool, wide: bool) -> Kernel:
     targets = [target for _, target in group]
-    if not ordered and _per_edge(targets, rows):
+    if not ordered and by_edge_ids(targets, rows):
         rows, ordered = "e", True
-    loops = _loops(targets)
+    loops = loops_of(targets)
     lane, head, length, width = _tile(targets, axes, loops)
     packed = axes.size[lane] if lane is not None and head is not None else 0
     tiled = length > width
     masked = length % max(width, 1) != 0
     outer = [axis for axis in sorted(loops) if axis not in (lane, head)]
-    final = []
-    for number, target in group:
-        accumulate = bool(set(target.summed) & set(outer)) or (tiled and not packed and lane in target.summed)
-        stored = _stored(target.output, ids, wide or accumulate)
-        final.append((number, Target(target.output, target.value, target.kept, target.summed, accumulate, stored)))
+    final = settled(group, {*outer, *([lane] if tiled and not packed else [])}, ids, wide)
     light = expression_size(targets, axes, lane) <= LIGHT and all(target.output.reduce in ("sum", "mean", "edge") for target in targets)
     layout = Layout(rows, ids, ordered, width, masked, tiled, packed, light)
     source = Generator(axes, layout, [target for _, target in final], outer, lane, head).generate()
-    offsets, words = [], 0
-    for slot in source.slots:
-        offsets.append(words)
-        words += {"ids": 2, "field": 3, "out": 3}.get(slot[0], 1)
+    offsets, words = block_of(source.slots)
     module = sources.load(source.text)
     features = math.prod(axes.size[axis] for axis in loops | {axis for axis in (lane,) if axis is not None})
     return Kernel(rows, shells.address_of(module.body), source.text, source.slots, offsets, words, axes.size, final, features)
 
 
-def _per_edge(targets: Sequence[Target], rows: str) -> bool:
+def by_edge_ids(targets: Sequence[Target], rows: str) -> bool:
     """Whether outputs per edge alone are better walked in the order of edge ids: edge data in sequence, and both ends out of order.
 
     Counted in bytes, an access out of order as a cache line at least, a result as a read and a write.
@@ -160,6 +163,22 @@ def _per_edge(targets: Sequence[Target], rows: str) -> bool:
     by_rows = sum(weight[where] * max(size, CACHE_LINE) for where, size in sizes if where in weight)
     by_edges = sum(weight[where] * size if where in weight else max(size, CACHE_LINE) for where, size in sizes if where in (rows, *weight))
     return by_edges <= by_rows
+
+
+def settled(group: list[tuple[int, Target]], looped: set[int | None], ids: str, wide: bool) -> list[tuple[int, Target]]:
+    """The targets with their storage, which is added to where they are summed over an axis that is looped over outside of the edges."""
+    final = []
+    for number, target in group:
+        accumulate = bool(looped.intersection(target.summed))
+        stored = _stored(target.output, ids, wide or accumulate)
+        final.append((number, Target(target.output, target.value, target.kept, target.summed, accumulate, stored)))
+    return final
+
+
+def block_of(slots: Sequence[tuple[Any, ...]]) -> tuple[list[int], int]:
+    """Where each slot stands in the argument block, in words, and the block's length."""
+    ends = list(itertools.accumulate({"ids": 2, "field": 3, "out": 3}.get(slot[0], 1) for slot in slots))
+    return [0, *ends[:-1]][: len(ends)], ends[-1] if ends else 0
 
 
 def _stored(output: Output, ids: str, wide: bool) -> tuple[str, ...]:
@@ -179,7 +198,7 @@ def _tile(targets: Sequence[Target], axes: Axes, loops: set[int]) -> tuple[int |
     size = expression_size(targets, axes, lane)
     registers = 8 if size <= 3 else 4 if size <= 16 else 2
     most = registers * register_bytes() // item
-    head = _head(targets, axes, loops, lane, most)
+    head = head_of(targets, axes, loops, lane, most)
     length = 0 if lane is None else axes.size[lane] * (1 if head is None else axes.size[head])
     longest = max([length, *[axes.size[axis] for axis in folded]])
     width = min(1 << (longest - 1).bit_length(), most) if longest else 0
@@ -188,7 +207,7 @@ def _tile(targets: Sequence[Target], axes: Axes, loops: set[int]) -> tuple[int |
     return lane, head, length, width
 
 
-def _head(targets: Sequence[Target], axes: Axes, loops: set[int], lane: int | None, most: int) -> int | None:
+def head_of(targets: Sequence[Target], axes: Axes, loops: set[int], lane: int | None, most: int) -> int | None:
     """The axis to pack with a lane axis that leaves room in a tile of ``most`` lanes: the one before it.
 
     Not where something is summed over it, or a field has another axis after it.

@@ -87,9 +87,14 @@ def _written(name: str, text: str) -> Path:
     return path
 
 
+def name_of(text: str) -> str:
+    """The name of a text's module and file."""
+    return "numgraph_kernel_" + hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
 def load(text: str) -> ModuleType:
     """The module of a generated text; its ``body`` is compiled, from the disk cache if another process did so before."""
-    name = "numgraph_kernel_" + hashlib.sha256(text.encode()).hexdigest()[:20]
+    name = name_of(text)
     module = _modules.get(name)
     if module is not None:
         return module
