@@ -131,6 +131,12 @@ def writeable(array: Any) -> bool:
     return getattr(array.flags, "writeable", True)
 
 
+def uniform(rng: np.random.Generator, shape: tuple[int, ...], like: Any) -> Any:
+    """Random float32 numbers in [0, 1) on the device where ``like`` is: those of CuPy's Philox, whose seed is drawn from ``rng``."""
+    library = namespace_of(like)
+    return library.random.Generator(library.random.Philox4x3210(int(rng.integers(2**63)))).random(shape, np.float32)
+
+
 def moved(array: Any, device: str) -> Any:
     """The array on a device; itself if it is there."""
     here = namespace_of(array)

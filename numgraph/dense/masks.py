@@ -10,7 +10,7 @@ from numba import prange
 
 from numgraph import recycling, threads
 from numgraph.compiling import njit
-from numgraph.devices import namespace_of
+from numgraph.devices import namespace_of, uniform
 
 _STEP, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -34,21 +34,13 @@ def kept(rng: np.random.Generator, shape: tuple[int, ...], p: float, like: Any) 
     """A boolean array where ``like`` is, each element True with probability 1 − p, to 2⁻³²: what dropout keeps.
 
     It takes one number from ``rng``: the counter's key, 10 times faster on one thread than ``rng.random(shape) >= p``, which draws its
-    numbers one after the other. On a device it is the same mask.
+    numbers one after the other; on a device the seed of CuPy's Philox.
     """
-    size, library = math.prod(shape), namespace_of(like)
-    key, threshold = np.uint64(rng.bit_generator.random_raw()), np.uint64(round(p * 2**32))
-    if library is not np:
-        return _pairs(library.arange(size - size // 2, dtype=np.uint64), key, threshold)[:size].reshape(shape)
+    if namespace_of(like) is not np:
+        return uniform(rng, shape, like) >= p
+    size = math.prod(shape)
     mask = recycling.empty((size + size % 2,), np.uint8)
-    threads.run(_parallel, _serial, mask.view(np.uint16), key, threshold, work=size // 8)
+    threads.run(
+        _parallel, _serial, mask.view(np.uint16), np.uint64(rng.bit_generator.random_raw()), np.uint64(round(p * 2**32)), work=size // 8
+    )
     return mask[:size].view(np.bool_).reshape(shape)
-
-
-def _pairs(i, key, threshold):
-    """What ``_fill`` stores, as array operations on the numbers of the pairs."""
-    z = key + (i + np.uint64(1)) * _STEP
-    z = (z ^ (z >> np.uint64(30))) * _FIRST
-    z = (z ^ (z >> np.uint64(27))) * _SECOND
-    z = z ^ (z >> np.uint64(31))
-    return np.stack([(z & _LOW) >= threshold, (z >> np.uint64(32)) >= threshold], axis=1).reshape(-1)

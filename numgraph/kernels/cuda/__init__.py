@@ -1,0 +1,16 @@
+"""The CUDA target: walks over graphs whose arrays are on a device. Nothing is imported from CUDA's packages before the first walk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numgraph.graph import Graph
+from numgraph.kernels.walk import Arrays, Output
+
+
+def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
+    """All arrays of all outputs, in order (see Output.results): those of cpu.execute, read and made on the graph's device."""
+    from numgraph.kernels.cuda import running
+
+    return running.execute(graph, outputs, fields)
