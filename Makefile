@@ -29,8 +29,8 @@ test: $(STAMP) ## the test suite
 test-bounds: $(STAMP) ## the kernels' tests with Numba's bounds checks (its own cache: the check is no part of Numba's cache key)
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds NUMGRAPH_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds $(BIN)/python -m pytest $(ARGS)
 
-test-gpu: $(STAMP) ## the device's tests on an NVIDIA GPU, with CuPy in place of the double that stands for it elsewhere
-	NUMGRAPH_TEST_DEVICE=hardware $(BIN)/python -m pytest tests/test_device*.py tests/test_docs.py $(ARGS)
+test-gpu: ## the tests on an NVIDIA GPU, with the packages that PYTHON has: installs nothing, works offline
+	NUMGRAPH_TEST_DEVICE=hardware $(PYTHON) -m pytest tests/test_cuda_hardware.py tests/test_device*.py tests/test_docs.py $(ARGS)
 
 lint: $(STAMP) ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ NotImplemented. Conversion to a NumPy array raises, and so does any host array b
   explicitly, and are counted. There is no ``__index__``.
 * ``ufunc.reduce`` is there for add and multiply alone. ``add.at`` takes no tuple of indices through NumPy's protocol, so here it is only a
   function of the library, and not for int64.
+* The bits of ``cupy.random`` are others than those of NumPy's generators, here they are Philox's of NumPy.
 
 What it cannot show: types that CuPy's kernels refuse, float atomics whose order changes the last bits, streams, memory, speed. Therefore
 the same tests run on hardware: with NUMGRAPH_TEST_DEVICE=hardware (`make test-gpu`) everything here is CuPy itself.
@@ -218,6 +219,11 @@ def _maker(name: str) -> Any:
     return make
 
 
+def _generator(seed: int) -> Any:
+    made = np.random.Generator(np.random.Philox(seed))
+    return SimpleNamespace(random=lambda size=None, dtype=np.float64: DeviceArray(np.asarray(made.random(size, dtype))))
+
+
 def _add_at(a: DeviceArray, index: Any, b: Any) -> None:
     _refuse_host((a, index, b), "add.at")
     if a.dtype.name not in ADDABLE:
@@ -233,6 +239,7 @@ def library() -> Any:
         asarray=asarray,
         **{name: _maker(name) for name in ("zeros", "ones", "empty", "full", "arange", "eye")},
         **{name: getattr(np, name) for name in ("float16", "float32", "float64", "int32", "int64", "bool_")},
+        random=SimpleNamespace(Philox4x3210=lambda seed: seed, Generator=_generator),
         cuda=SimpleNamespace(runtime=runtime),
         add=SimpleNamespace(at=_add_at),
     )

@@ -133,7 +133,10 @@ def imported(tmp_path_factory):
     return json.loads(run.stdout), [*home.rglob("*"), *changed]
 
 
-@pytest.mark.parametrize("library", ["scipy", "matplotlib", "tqdm", "torch", "jax", "cupy", "pooch", "safetensors", "networkx", "dgl"])
+@pytest.mark.parametrize(
+    "library",
+    ["numba_cuda", "numba.cuda", "scipy", "matplotlib", "tqdm", "torch", "jax", "cupy", "pooch", "safetensors", "networkx", "dgl"],
+)
 def test_import_loads_no_heavy_library(imported, library):
     loaded = [name for name in imported[0]["modules"] if name == library or name.startswith(library + ".")]
     assert not loaded

@@ -45,7 +45,7 @@ def test_every_import_is_declared() -> None:
         name.split("[")[0] for extra in PROJECT["optional-dependencies"].values() for name in names(extra)
     }
     known = {name.replace("-", "_") for name in declared} | {"numgraph"}
-    known |= {"llvmlite", "cupy"}  # Numba's, and what cupy-cuda12x installs
+    known |= {"llvmlite", "cupy", "cupyx", "cuda"}  # Numba's, what cupy-cuda13x installs, and cuda-bindings, which numba-cuda needs
     known |= {"sklearn", "dgl"}  # make_digits.py alone, which says so; a peer in benchmarks, which has no packages for every Python
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):

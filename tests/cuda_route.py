@@ -1,0 +1,37 @@
+"""A pytest plugin (-p cuda_route): every walk of a host graph runs on the CUDA target, on hardware or in Numba's simulator.
+
+A walk's arrays are copied to the device and its results back, so tests that know nothing of devices test the kernels there. Rows of more
+than 12 edges are cut into chunks of 6. In the simulator the device's arrays are those of device.py, on memory of the host.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import device
+import numpy as np
+import pytest
+
+from numgraph import devices, message
+from numgraph.kernels import cpu, cuda
+from numgraph.kernels.cuda import launching, tasks
+
+
+def on_device(graph, outputs, fields):
+    """cpu.execute, by the CUDA target."""
+    moved = {key: devices.moved(np.asarray(array), "cuda") for key, array in fields.items()}
+    return [devices.moved(array, "cpu") for array in cuda.execute(graph.to("cuda"), tuple(outputs), moved)]
+
+
+@pytest.fixture(autouse=True)
+def route(monkeypatch):
+    if launching.simulating():
+        sys.setswitchinterval(1e-5)  # the simulator's manager polls its threads in a loop, and each would wait 5 ms for its turn
+        made = device.library()
+        monkeypatch.setattr(devices, "cupy", lambda: made)
+        monkeypatch.setattr(devices, "_problem", lambda: None)
+        monkeypatch.setattr(devices, "_NAMESPACES", {np.ndarray: np, device.DeviceArray: made})
+        monkeypatch.setattr(launching, "host_memory", lambda array: array._host)
+    monkeypatch.setattr(message, "execute", on_device)
+    monkeypatch.setattr(cpu, "execute", on_device)
+    monkeypatch.setattr(tasks, "CHUNK", 6)

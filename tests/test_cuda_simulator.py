@@ -1,0 +1,37 @@
+"""The tests of the CPU's kernels on the CUDA target, in Numba's simulator: loops, indexing, masks, chunks of long rows, gradients.
+
+The simulator is a setting of the process, so they run in one of their own (see cuda_route.py). It has no warps and checks no types: folds
+are simulated over a board that a block's threads share, and types are proven by test_cuda_ptx.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed (pip install 'numgraph[dev]')"
+)
+
+TESTS = {"test_kernels.py": 100, "test_half.py": 10}
+"""What runs, and how many tests that is at least."""
+CHOSEN = "not lengths_share_kernels and not every_length_of_one_axis"
+"""The lengths whose kernels are the same are the CPU's; of the others there are enough without a test that takes all."""
+
+
+@pytest.mark.parametrize("tests", TESTS)
+def test_in_the_simulator(tests):
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": path}
+    command = [sys.executable, "-m", "pytest", "-p", "cuda_route", "-p", "no:cacheprovider", "-q", str(here / tests), "-k", CHOSEN]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+    assert int(re.search(r"(\d+) passed", run.stdout)[1]) >= TESTS[tests]
+    assert "skipped" not in run.stdout
