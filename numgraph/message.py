@@ -262,4 +262,6 @@ def _products(g: Any, z: Any, axes: tuple[int, ...]) -> Any:
     fields = {("e", "g"): g, ("e", "z"): z}
     product: Any = math.prod(expr.field(*key, x.shape[1:], x.dtype) for key, x in fields.items())
     over = tuple(axis - 1 for axis in axes)
-    return propagate("⟨g, z⟩", blocks(len(z)), (Output((product.sum(over, keepdims=True),), "e", "edge"),), fields, told=False)[0]
+    return propagate(
+        "⟨g, z⟩", blocks(len(z), device_of(unwrap(z))), (Output((product.sum(over, keepdims=True),), "e", "edge"),), fields, told=False
+    )[0]

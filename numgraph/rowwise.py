@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from numgraph import expr
+from numgraph.devices import device_of, moved
 from numgraph.kernels.rows import blocks, is_large
 from numgraph.kernels.walk import Output
 from numgraph.message import propagate
@@ -25,14 +26,18 @@ def apply(name: str, function: Callable[..., Any], rows: Sequence[Any], shared: 
     rows: arrays or Tensors [num, …]; shared: arrays or Tensors that broadcast against a row's feature axes, or numbers. ``function`` is
     written with NumPy functions for arrays, Tensors and message symbols alike; it counts axes from the last, and has no side effects.
 
-    Large arrays of the host in float32 or float64 go through one kernel; everything else through the function itself.
+    Large arrays in float32 or float64, all on the host or all on a device, go through one kernel; everything else through the function.
     """
-    if not is_large(unwrap(rows[0])):
+    data = unwrap(rows[0])
+    if not is_large(data):
         return function(*rows, *shared)
+    device = device_of(data)
     fields: dict[tuple[str, str], Any] = {("e", f"x{i}"): x for i, x in enumerate(rows)}
-    fields |= {("shared", f"s{i}"): x if hasattr(x, "shape") else np.asarray(x) for i, x in enumerate(shared)}
+    fields |= {("shared", f"s{i}"): x if hasattr(x, "shape") else moved(np.asarray(x), device) for i, x in enumerate(shared)}
+    if any(device_of(unwrap(x)) != device for x in fields.values()):
+        return function(*rows, *shared)  # whose error names both
     symbols = [expr.field(*key, x.shape[1:] if key[0] == "e" else x.shape, x.dtype) for key, x in fields.items()]
     made = function(*symbols)
     outputs = tuple([Output((expr.lift(root),), "e", "edge") for root in (made if isinstance(made, tuple) else (made,))])
-    results = propagate(name, blocks(len(rows[0])), outputs, fields, told=False)
+    results = propagate(name, blocks(len(data), device), outputs, fields, told=False)
     return results if isinstance(made, tuple) else results[0]

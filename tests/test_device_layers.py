@@ -10,16 +10,19 @@ import pytest
 import test_messages
 import test_nn
 import test_optim
+import test_rowwise
 from device import DeviceArray, asarray, back, device, synchronised, there
 
 import numgraph as ng
 from numgraph import nn
 from numgraph.data import load
+from numgraph.dense.activations import biased
+from numgraph.kernels import rows
 from numgraph.nn.graphs import with_self_loops
 from numgraph.optim import SGD, Adam
 from numgraph.recipes import build, recipe, training_features
 from numgraph.serialize import load_parameters, save_parameters
-from numgraph.tape import Parameter, Tape, unwrap
+from numgraph.tape import Parameter, Tape, Tensor, unwrap
 from numgraph.training import evaluate, fit
 
 __all__ = ["device"]
@@ -120,6 +123,24 @@ def test_segments(both):
     both(lambda place, a, b: ng.ops.segment_mm(a, b, offsets), a, b, order=2)
     both(lambda place, a, b: ng.ops.segment_mm(a, b, [3, 0, 5]), a, b)
     both(lambda place, a, b: ng.ops.gather_mm(a, b, [2, 0, 1, 1, 0, 2, 2, 0]), a, b, order=2)
+
+
+@pytest.mark.parametrize("name", test_rowwise.CASES)
+def test_functions_of_rows_as_kernels(both, monkeypatch, name):
+    monkeypatch.setattr(rows, "LARGE", 1)
+    both(lambda place, x: place(test_rowwise.CASES[name][0])(x), test_messages.data(5, 3), order=2)
+
+
+def test_bias_and_activation_as_kernels(both, device, monkeypatch):
+    monkeypatch.setattr(rows, "LARGE", 1)
+    for activation in (None, ng.relu, ng.elu):
+        both(lambda place, x, b, f=activation: biased(x, b, f), test_messages.data(600, 3), test_messages.data(3))
+    with Tape() as tape:
+        x = tape.watch(asarray(np.ones((600, 3))))
+        biased(x, asarray(np.ones(3)), ng.relu)
+    assert tape.explain().startswith("#0 bias, relu"), "it went through one kernel"
+    with pytest.raises(TypeError, match="add: operand 0 is on cuda, operand 1 is on cpu"):
+        biased(asarray(np.ones((600, 3))), Tensor(np.ones(3)), ng.relu)
 
 
 def test_captured_arrays_and_explanations(device):

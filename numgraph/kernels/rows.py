@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.devices import device_of
 from numgraph.graph import Graph
 
 LARGE = 1 << 16
@@ -18,12 +19,12 @@ _COMPUTED = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def is_large(x: Any) -> bool:
-    """Whether a function of rows like x [num, …] runs as a kernel: large arrays of the host in float32 or float64."""
-    return type(x) is np.ndarray and x.size >= LARGE and x.ndim > 1 and x.dtype in _COMPUTED
+    """Whether a function of rows like x [num, …] runs as a kernel: large arrays of the host or a device in float32 or float64."""
+    return (type(x) is np.ndarray or device_of(x) != "cpu") and x.size >= LARGE and x.ndim > 1 and x.dtype in _COMPUTED
 
 
 @functools.lru_cache(maxsize=16)
-def blocks(num: int) -> Graph:
+def blocks(num: int, device: str = "cpu") -> Graph:
     """The graph whose edges are the rows, and whose destinations are blocks of consecutive rows."""
     bounds = np.minimum(np.arange(-(-num // BLOCK) + 1) * BLOCK, num)
-    return Graph.from_csc(bounds, np.zeros(num, np.int32), num_src=1)
+    return Graph.from_csc(bounds, np.zeros(num, np.int32), num_src=1).to(device)
