@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import threading
 
+import numba
 import numpy as np
 import pytest
 
 from numgraph.dense import blas
 
+SHAPES = [
+    (0, 3, 2),
+    (3, 0, 2),
+    (1, 1, 1),
+    (7, 5, 3),
+    (400, 300, 200),
+    (20_003, 64, 64),
+    (64, 64, 20_003),
+    (9, 400_000, 16),
+    (400, 400, 400),
+]
+"""Also such as are cut along the rows, the columns, the inner axis, and not at all though they are large."""
 
-@pytest.mark.parametrize("shape", [(0, 3, 2), (3, 0, 2), (1, 1, 1), (7, 5, 3), (400, 300, 200)])
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
 def test_products(shape, dtype):
     rng = np.random.default_rng(0)
@@ -20,6 +34,31 @@ def test_products(shape, dtype):
         made = blas.product(left, b)
         assert made.dtype == dtype
         np.testing.assert_array_equal(made, np.einsum("ik,kj->ij", a, b))
+
+
+@pytest.mark.parametrize("shape", SHAPES[5:])
+def test_bits_do_not_depend_on_the_number_of_threads(shape):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal(shape[:2], np.float32), rng.standard_normal(shape[1:], np.float32)
+    most = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        alone = blas.product(a, b)
+    finally:
+        numba.set_num_threads(most)
+    for _ in range(3):
+        np.testing.assert_array_equal(blas.product(a, b), alone)
+
+
+def test_a_piece_that_fails_is_heard_after_the_others_have_ended():
+    done = []
+
+    def fails():
+        raise MemoryError("planted")
+
+    with pytest.raises(MemoryError, match="planted"):
+        blas._run([fails, *[lambda: done.append(1)] * 5])
+    assert not [thread for thread in threading.enumerate() if "(work)" in thread.name]
 
 
 def test_the_number_of_threads_is_restored():

@@ -1,48 +1,106 @@
-"""Matrix products by NumPy's BLAS: small ones on one thread, large ones into memory that is used again.
+"""Matrix products: in pieces, each on one thread of NumPy's BLAS, and as many at once as there are threads.
 
-OpenBLAS hands a product of 0.3 MFLOP to all its threads. On an idle machine that saves some ten microseconds; where another program or
-another library's threads hold a core, every product waits for the scheduler: 0.05 ms became 4 ms, and an epoch of a GAT on Cora 12 ms.
+OpenBLAS would take all threads by itself, but its idle ones spin for some 20 ms after a product, on the cores that the next kernel needs:
+beside them an attention of 21 ms took 50, an epoch of a GAT 460 ms and not 290. Where another program holds a core, each of its products
+also waits for the scheduler: 4 ms, where one thread takes 0.05. Pieces depend on the shapes alone, and so do the result's bits.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 
 from numgraph import recycling
 
-SMALL = 32e6
-"""Floating-point operations up to which a product is left to one thread: about 0.3 ms."""
+PIECE = 32e6
+"""Floating-point operations of a piece: about 0.3 ms, a few times what it costs to start a thread."""
+PIECES = 64
+"""Of a product, at most."""
+SHORTEST = 96
+"""Rows or columns of a piece at least: every piece copies the other operand into cache order once."""
 
 _gate = threading.Lock()
 
 
 def product(a: Any, b: Any) -> Any:
     """np.matmul of matrices."""
-    if type(a) is not np.ndarray or type(b) is not np.ndarray or not a.ndim == b.ndim == 2 or a.dtype != b.dtype:
+    if type(a) is not np.ndarray or type(b) is not np.ndarray or not a.ndim == b.ndim == 2 or a.dtype != b.dtype or a.dtype.kind != "f":
         return a @ b
-    rows, columns = a.shape[0], b.shape[1]
-    if 2.0 * rows * columns * b.shape[0] > SMALL:
-        return np.matmul(a, b, out=recycling.empty((rows, columns), a.dtype))
     threads = _threads()
-    if threads is None or not _gate.acquire(blocking=False):  # somebody else's small product: the number is theirs to set and restore
+    if threads is None:
         return a @ b
+    if not _gate.acquire(blocking=False):  # another thread's product has set the number and will restore it
+        return _in_pieces(a, b)
     get, put = threads
     try:
         before = get()
         put(1)
         try:
-            return a @ b
+            return _in_pieces(a, b)
         finally:
             put(before)
     finally:
         _gate.release()
+
+
+def _in_pieces(a: Any, b: Any) -> Any:
+    """Rows, columns or, where it is by far the longest, the inner axis in pieces; those of the inner axis are added up in their order."""
+    (rows, inner), columns = a.shape, b.shape[1]
+    count = min(PIECES, math.ceil(2.0 * rows * inner * columns / PIECE))
+    along = inner // (4 * max(rows, columns, 1))  # pieces of it at most, so that partial sums take less memory than the operands
+    out = recycling.empty((rows, columns), a.dtype)
+    if count <= 1 or inner != b.shape[0]:
+        return np.matmul(a, b, out=out)
+    if along > 1:
+        cuts = _cuts(inner, min(count, along))
+        partial = np.empty((len(cuts), rows, columns), a.dtype)
+        _run([functools.partial(np.matmul, a[:, i:j], b[i:j], out=partial[p]) for p, (i, j) in enumerate(cuts)])
+        return np.sum(partial, axis=0, out=out)
+    cuts = _cuts(max(rows, columns), max(1, min(count, max(rows, columns) // SHORTEST)))
+    if rows >= columns:
+        _run([functools.partial(np.matmul, a[i:j], b, out=out[i:j]) for i, j in cuts])
+    else:
+        _run([functools.partial(np.matmul, a, b[:, i:j], out=out[:, i:j]) for i, j in cuts])
+    return out
+
+
+def _cuts(length: int, count: int) -> list[tuple[int, int]]:
+    bounds = [length * i // count for i in range(count + 1)]
+    return list(itertools.pairwise(bounds))
+
+
+def _run(pieces: list[Callable[[], Any]]) -> None:
+    """Every piece by whichever thread is free. None runs any more when this returns or raises."""
+    left: Iterator[Callable[[], Any]] = iter(pieces)
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for piece in left:  # a list's iterator may be shared by threads
+                piece()
+        except BaseException as error:
+            failed.append(error)
+
+    helpers = [threading.Thread(target=work, daemon=True) for _ in range(min(numba.get_num_threads(), len(pieces)) - 1)]
+    try:
+        for helper in helpers:
+            helper.start()
+        work()
+    finally:
+        for helper in helpers:
+            if helper.ident is not None:
+                helper.join()
+    if failed:
+        raise failed[0]
 
 
 @functools.cache
