@@ -103,8 +103,9 @@ ROWS = {
         Row("cora_gcn", "Cora, GCN 16, dropout 0.5", _cora, "gcn", 16, dropout=0.5, goals={"pyg": 3}),
         Row("cora_gcn_dense", "the same, dense features for all", _cora_dense, "gcn", 16, dropout=0.5),
         Row("cora_gcn_plain", "Cora, GCN 16, no dropout", _cora, "gcn", 16, goals={"pyg": 3}),
-        Row("cora_gat", "Cora, GAT 8×8 + 8 heads, dropout 0.6", _cora, "gat", 8, 8, 8, dropout=0.6, goals={"dgl": 3}),
-        Row("cora_gat_plain", "the same, no dropout", _cora, "gat", 8, 8, 8, goals={"dgl": 3}),
+        Row("cora_gat", "Cora, GAT 8 heads × 16, dropout 0.6", _cora, "gat", 16, 8, 1, dropout=0.6, goals={"dgl": 3}),
+        Row("cora_gat_plain", "the same, no dropout", _cora, "gat", 16, 8, 1, goals={"dgl": 3}),
+        Row("cora_gat_heads", "Cora, GAT 8 heads × 8, 8 heads × 7 out", _cora, "gat", 8, 8, 8),
         Row("rmat_gcn", "R-MAT, GCN 128 → 128 → 40", _rmat, "gcn", 128, goals={"dgl": 2}),
         Row("rmat_gat", "R-MAT, GAT 128 → 8×16 → 40", _rmat, "gat", 16, 8, 1, goals={"dgl": 6}),
         Row(

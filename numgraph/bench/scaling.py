@@ -16,7 +16,7 @@ from numgraph.graph import Graph
 SCALED = ("copy_u_sum", "gat")
 """Rows of the kernel table, forward + backward."""
 
-FEATURES = 64
+FEATURES = 16
 DEGREE = 16  # edges a node, of every size
 SMALLEST = 100_000
 
