@@ -33,7 +33,7 @@ _gate = threading.Lock()
 
 def product(a: Any, b: Any) -> Any:
     """np.matmul of matrices."""
-    if type(a) is not np.ndarray or type(b) is not np.ndarray or not a.ndim == b.ndim == 2 or a.dtype != b.dtype or a.dtype.char not in "fd":
+    if not type(a) is type(b) is np.ndarray or not a.ndim == b.ndim == 2 or a.dtype != b.dtype or a.dtype.char not in "fd":
         return a @ b
     threads = _threads()
     if threads is None:
