@@ -6,6 +6,7 @@ A kernel's parameters are the words of the argument block, one 64-bit number eac
 from __future__ import annotations
 
 import functools
+from array import array as array_of
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,26 +58,28 @@ def launch(kernel: Kernel, operands: Sequence[Any], count: int) -> None:
     if simulating():
         _simulate(kernel, operands, count)
         return
-    block = np.zeros(kernel.words, np.int64)
+    words: list[int] = []
     copies = []
-    for number, (offset, operand) in enumerate(zip(kernel.offsets, operands, strict=True)):
-        if isinstance(operand, Operand):
+    for number, operand in enumerate(operands):
+        if isinstance(operand, int):
+            words.append(operand)
+        elif isinstance(operand, Operand):
             array, stride = operand.array, operand.stride
             if number in kernel.aligned and (array.data.ptr | stride) % (kernel.shape.vector * array.dtype.itemsize):
                 array = array.copy()
                 stride = array.nbytes // operand.rows
                 copies.append(array)
-            block[offset : offset + 3] = array.data.ptr, operand.rows, stride
-        elif isinstance(operand, int):
-            block[offset] = operand
+            words += (array.data.ptr, operand.rows, stride)
         else:
-            block[offset : offset + 2] = operand.data.ptr, len(operand)
+            words += (operand.data.ptr, len(operand))
+    block = array_of("q", words)
+    address = block.buffer_info()[0]
+    pointers = array_of("Q", range(address, address + 8 * len(words), 8))
     cupy = devices.cupy()
     function = _function(kernel.text, kernel.words, cupy.cuda.runtime.getDevice())
-    pointers = np.arange(block.ctypes.data, block.ctypes.data + block.nbytes, 8)
     blocks = -(-count * kernel.shape.threads // BLOCK)
     stream = cupy.cuda.get_current_stream().ptr
-    cupy.cuda.driver.launchKernel(function.ptr, blocks, 1, 1, BLOCK, 1, 1, 0, stream, pointers.ctypes.data, 0)
+    cupy.cuda.driver.launchKernel(function.ptr, blocks, 1, 1, BLOCK, 1, 1, 0, stream, pointers.buffer_info()[0], 0)
 
 
 @functools.cache

@@ -1,0 +1,136 @@
+"""How the CUDA target hands a kernel its arguments, with a driver that only writes down what it is asked."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import walks
+
+from numgraph import devices, message
+from numgraph.kernels.planning import make_plan
+from numgraph.kernels.walk import Output
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed (pip install 'numgraph[dev]')"
+)
+
+G = walks.graph()
+
+
+class Array(np.ndarray):
+    """A NumPy array that gives its address as CuPy's arrays do."""
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self.__array_interface__["data"][0])
+
+
+def placed(shape, dtype=np.float32, at=0):
+    """An array at an address that is ``at`` bytes past a multiple of 256."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + 512, np.uint8)
+    start = -raw.__array_interface__["data"][0] % 256 + at
+    return raw[start : start + size].view(dtype).reshape(shape).view(Array)
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    """What the driver is asked: the function, blocks, threads, stream, and a reader of so many arguments."""
+    from numgraph.kernels.cuda import launching
+
+    found = []
+
+    def launch(function, *numbers):
+        assert len(numbers) == 10
+        pointers = ctypes.cast(numbers[8], ctypes.POINTER(ctypes.POINTER(ctypes.c_int64)))
+        words = [pointers[i][0] for i in range(function[1])]
+        found.append(SimpleNamespace(text=function[0], grid=numbers[:3], block=numbers[3:6], stream=numbers[7], words=words))
+
+    driver, runtime = SimpleNamespace(launchKernel=launch), SimpleNamespace(getDevice=lambda: 3)
+    cuda = SimpleNamespace(driver=driver, runtime=runtime, get_current_stream=lambda: SimpleNamespace(ptr=77))
+    monkeypatch.setattr(devices, "cupy", lambda: SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(launching, "_function", lambda text, words, device: SimpleNamespace(ptr=(text, words)))
+    return found
+
+
+def kernel_of(function, **fields):
+    from numgraph.kernels.cuda.planning import build
+
+    roots, _ = message._trace("test", G, (function,), *[fields.get(target) for target in "uve"])
+    plan = make_plan((Output(tuple(roots), "v", "sum"),), np.dtype(np.int32), (("v", False),), False, False, build)
+    return plan.kernels[0]
+
+
+def start(kernel, x, out, count=1000):
+    """Launch a kernel of one field; the words of its argument block by slot."""
+    from numgraph.kernels.cuda.launching import launch, operand_of
+
+    ids = placed((4 * count,), np.int32)
+    by_kind = {"count": count, "ids": ids, "field": operand_of(x), "out": operand_of(out), "size": x.shape[-1], "float": 5}
+    launch(kernel, [by_kind[kind] for kind, _ in kernel.slots], count)
+    return ids
+
+
+@pytest.mark.parametrize(("width", "threads"), [(1, 1), (12, 4), (64, 16), (500, 32)])
+def test_blocks_addresses_and_numbers(launches, width, threads):
+    kernel = kernel_of(lambda u: u.x, u={"x": np.zeros((G.num_src, width), np.float32)})
+    assert kernel.shape.threads == threads
+    x, out = placed((G.num_src, width)), placed((G.num_dst, width))
+    ids = start(kernel, x, out)
+    (made,) = launches
+    assert (made.text, made.stream) == (kernel.text, 77)
+    assert made.block == (128, 1, 1)
+    assert made.grid == (-(-1000 * threads // 128), 1, 1)
+    words = dict(zip(kernel.slots, kernel.offsets, strict=True))
+    for slot, offset in words.items():
+        array = {"ids": ids, "field": x, "out": out}.get(slot[0])
+        if array is None:
+            assert made.words[offset] == {"count": 1000, "size": width}[slot[0]]
+        elif slot[0] == "ids":
+            assert made.words[offset : offset + 2] == [ids.data.ptr, 4000]
+        else:
+            assert made.words[offset : offset + 3] == [array.data.ptr, len(array), 4 * width]
+
+
+def test_rows_that_vectors_cannot_read_are_copied(launches):
+    """Vectors of four floats are read at multiples of 16 bytes alone: the start and the step from row to row."""
+    kernel = kernel_of(lambda u: u.x, u={"x": np.zeros((G.num_src, 8), np.float32)})
+    (offset,) = [offset for (kind, _), offset in zip(kernel.slots, kernel.offsets, strict=True) if kind == "field"]
+    out = placed((G.num_dst, 8))
+    whole, wide = placed((G.num_src, 12)), placed((G.num_src, 9))
+    given = {
+        "as it is": placed((G.num_src, 8)),
+        "rows apart": whole[:, :8],
+        "starts at 4": placed((G.num_src, 8), at=4),
+        "steps of 36": wide[:, :8],
+    }
+    for name, x in given.items():
+        start(kernel, x, out)
+        address, rows, stride = launches[-1].words[offset : offset + 3]
+        assert rows == G.num_src
+        assert address % 16 == stride % 16 == 0, name
+        assert (address == x.data.ptr) == (name in ("as it is", "rows apart")), name
+
+
+def test_no_tasks_no_launch(launches):
+    kernel = kernel_of(lambda u: u.x, u={"x": np.zeros((G.num_src, 8), np.float32)})
+    start(kernel, placed((G.num_src, 8)), placed((G.num_dst, 8)), count=0)
+    assert not launches
+
+
+@pytest.mark.parametrize("layout", ["Fortran", "every other feature", "backwards", "one axis", "shared"])
+def test_operands_have_contiguous_features(layout):
+    from numgraph.kernels.cuda.launching import operand_of
+
+    x = np.arange(60.0, dtype=np.float32).reshape(6, 10).view(Array)
+    given = {"Fortran": np.asfortranarray(x).view(Array), "every other feature": x[:, ::2], "backwards": x[::-1], "one axis": x[:, 3]}
+    array = given.get(layout, x)
+    made = operand_of(array, shared=layout == "shared")
+    features = array.size // made.rows
+    seen = np.lib.stride_tricks.as_strided(np.asarray(made.array), (made.rows, features), (made.stride, 4))
+    np.testing.assert_array_equal(seen, np.asarray(array).reshape(made.rows, features))
+    assert (made.array is array) == (layout in ("backwards", "one axis", "shared"))
