@@ -19,10 +19,13 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed (pip install 'numgraph[dev]')"
 )
 
-TESTS = {"test_kernels.py": 100, "test_half.py": 10}
-"""What runs, and how many tests that is at least."""
-CHOSEN = "not lengths_share_kernels and not every_length_of_one_axis"
-"""The lengths whose kernels are the same are the CPU's; of the others there are enough without a test that takes all."""
+OF_THE_CPU = "not lengths_share_kernels and not every_length_of_one_axis"  # the latter would take all the time
+TESTS = {
+    "test_kernels.py": (OF_THE_CPU, 100),
+    "test_half.py": (OF_THE_CPU, 10),
+    "test_device_layers.py": ("test_layers or test_attention or test_edge_softmax or test_segments", 30),
+}
+"""What runs, and how many tests that is at least. The last are of arrays on the device from end to end."""
 
 
 @pytest.mark.parametrize("tests", TESTS)
@@ -30,8 +33,9 @@ def test_in_the_simulator(tests):
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": path}
-    command = [sys.executable, "-m", "pytest", "-p", "cuda_route", "-p", "no:cacheprovider", "-q", str(here / tests), "-k", CHOSEN]
+    chosen, least = TESTS[tests]
+    command = [sys.executable, "-m", "pytest", "-p", "cuda_route", "-p", "no:cacheprovider", "-q", str(here / tests), "-k", chosen]
     run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-    assert int(re.search(r"(\d+) passed", run.stdout)[1]) >= TESTS[tests]
+    assert int(re.search(r"(\d+) passed", run.stdout)[1]) >= least
     assert "skipped" not in run.stdout
