@@ -36,16 +36,13 @@ def main() -> int:
             narrow = wide.astype(dtype)
             expected = ng.ops.copy_u_sum(g, narrow.astype(np.float32))
             gap = float(np.abs(ng.ops.copy_u_sum(g, narrow).astype(np.float32) - expected).max() / np.abs(expected).max())
-            pair = measure.alternate(
-                lambda x=narrow: ng.ops.copy_u_sum(g, x), lambda x=wide: ng.ops.copy_u_sum(g, x), options.repeats, 30.0
-            )
-            facts = pair.facts()
+            copy_u = functools.partial(ng.ops.copy_u_sum, g)
+            facts = measure.alternate(functools.partial(copy_u, narrow), functools.partial(copy_u, wide), options.repeats, 30.0).facts()
             one = {"storage": name, "features": features, "ms": facts["numgraph_ms"], "float32_ms": facts["ms"], "ratio": facts["ratio"]}
             results.append(one | {"ratio_quartiles": facts["ratio_quartiles"], "difference": gap})
             low, high = facts["ratio_quartiles"]
-            print(
-                f"F {features:>4} {name:<9} {one['ms']:8.1f} ms, float32 {one['float32_ms']:8.1f} ms: {one['ratio']:.2f} [{low:.2f}–{high:.2f}]"
-            )
+            times = f"{one['ms']:8.1f} ms, float32 {one['float32_ms']:8.1f} ms"
+            print(f"F {features:>4} {name:<9} {times}: {one['ratio']:.2f} [{low:.2f}–{high:.2f}]")
     options.output.write_text(json.dumps({"nodes": g.num_nodes, "edges": g.num_edges, "results": results}, indent=1) + "\n")
     return 0
 
