@@ -10,7 +10,6 @@ vector, so that a group's loads are coalesced and each is one instruction of up 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -19,24 +18,14 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
-from numgraph import elementary
-from numgraph.kernels import arithmetic
 from numgraph.kernels import lanes as vectors_of
+from numgraph.kernels.cuda.registers import FUNCTIONS, fold_of, member_of
 from numgraph.kernels.lanes import DTYPES, I1, I32, I64, LLVM, Lanes, larger, total
 
 GLOBAL = 1
 """LLVM's number of the address space of device memory."""
 LARGEST_LOAD = 16
 """Bytes that one instruction loads or stores."""
-WARP = 32
-
-LIBDEVICE = {
-    "absolute": "fabs",
-    "arctan": "atan",
-    "power": "pow",
-    **{name: name for name in ("floor", "sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf")},
-}
-"""Elementary functions by their name in libdevice; those of float32 end in f. Their errors are at most 2 ulp (CUDA's tables), pow's 4."""
 
 
 class Memory(types.Type):
@@ -53,20 +42,9 @@ class _MemoryModel(models.PrimitiveModel):
         super().__init__(manager, fe_type, ir.LiteralStructType([I64, I64]))
 
 
-def _thread(builder: Any) -> Any:
-    """threadIdx.x as i32."""
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), "llvm.nvvm.read.ptx.sreg.tid.x")
-    return builder.call(function, [])
-
-
 def _register(builder: Any, name: str) -> Any:
     function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), f"llvm.nvvm.read.ptx.sreg.{name}")
     return builder.call(function, [])
-
-
-def _member(builder: Any, threads: int) -> Any:
-    """The thread's number in its group, as i32."""
-    return builder.and_(_thread(builder), ir.Constant(I32, threads - 1))
 
 
 def _align(dtype: Any, count: int) -> int:
@@ -157,107 +135,6 @@ def at(typingctx: Any, array: Any, position: Any) -> Any:
     return types.int64(array, types.int64), codegen
 
 
-def _each(builder: Any, x: Any, function: Callable[..., Any], *others: Any) -> Any:
-    """A scalar function on a scalar, or on every element of vectors."""
-    if not isinstance(x.type, ir.VectorType):
-        return function(x, *others)
-    result = ir.Constant(x.type, ir.Undefined)
-    for i in range(x.type.count):
-        place = ir.Constant(I32, i)
-        value = function(*[builder.extract_element(operand, place) for operand in (x, *others)])
-        result = builder.insert_element(result, value, place)
-    return result
-
-
-def _libdevice(name: str) -> Any:
-    def call(builder: Any, *operands: Any) -> Any:
-        def scalar(*xs: Any) -> Any:
-            kind = ir.FunctionType(xs[0].type, [x.type for x in xs])
-            suffix = "f" if isinstance(xs[0].type, ir.FloatType) else ""
-            function = cgutils.get_or_insert_function(builder.module, kind, f"__nv_{LIBDEVICE[name]}{suffix}")
-            return builder.call(function, xs)
-
-        return _each(builder, operands[0], scalar, *operands[1:])
-
-    if name == "power":
-        return arithmetic._binary(lambda builder, a, b, real: call(builder, a, b))
-    if name == "absolute":
-        return arithmetic._unary(lambda builder, x, real: call(builder, x) if real else arithmetic._absolute(builder, x, real))
-    return arithmetic._unary(lambda builder, x, real: call(builder, x))
-
-
-def _combined(builder: Any, x: Any, combine: Callable[[Any, Any, Any], Any]) -> Any:
-    """One value from a thread's lanes, neighbours first halved: a fixed order."""
-    while isinstance(x.type, ir.VectorType):
-        half = x.type.count // 2
-        if half == 1:
-            return combine(builder, *[builder.extract_element(x, ir.Constant(I32, i)) for i in (0, 1)])
-        x = combine(builder, *[vectors_of._shuffle(builder, x, list(range(start, start + half))) for start in (0, half)])
-    return x
-
-
-@intrinsic
-def _any_lane(typingctx: Any, mask: Any) -> Any:
-    """Whether a condition holds in any of this thread's lanes."""
-
-    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        return _combined(builder, values[0], lambda builder, a, b: builder.or_(a, b))
-
-    return types.boolean(mask), codegen
-
-
-FUNCTIONS: dict[str, Any] = {
-    **{name: getattr(arithmetic, name) for name, row in elementary.TABLE.items() if row.lower is None},
-    **{name: _libdevice(name) for name in LIBDEVICE},
-    "any_lane": _any_lane,
-    # NVVM's dialect of LLVM has no fneg
-    "negative": arithmetic._unary(lambda builder, x, real: builder.fsub(vectors_of.fill(x.type, -0.0), x) if real else builder.neg(x)),
-}
-"""Arithmetic by the names that generated kernels use."""
-
-
-def _of_partner(builder: Any, x: Any, distance: int, members: Any) -> Any:
-    """The value of the thread whose number differs in the bit ``distance``. members: mask of the threads that take part."""
-    if isinstance(x.type, ir.IntType) and x.type.width == 1:
-        return builder.trunc(_of_partner(builder, builder.zext(x, I32), distance, members), I1)
-    if isinstance(x.type, ir.FloatType | ir.DoubleType):
-        bits = I32 if isinstance(x.type, ir.FloatType) else I64
-        return builder.bitcast(_of_partner(builder, builder.bitcast(x, bits), distance, members), x.type)
-    if x.type.width == 64:
-        low, high = builder.trunc(x, I32), builder.trunc(builder.lshr(x, ir.Constant(I64, 32)), I32)
-        low, high = (builder.zext(_of_partner(builder, part, distance, members), I64) for part in (low, high))
-        return builder.or_(builder.shl(high, ir.Constant(I64, 32)), low)
-    result = ir.LiteralStructType((I32, I1))
-    shuffle = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [I32] * 5), "llvm.nvvm.shfl.sync.i32")
-    butterfly, clamp = ir.Constant(I32, 3), ir.Constant(I32, WARP - 1)
-    return builder.extract_value(builder.call(shuffle, [members, butterfly, x, ir.Constant(I32, distance), clamp]), 0)
-
-
-@functools.cache
-def _fold(combine: Callable[[Any, Any, Any], Any], threads: int, group: int) -> Any:
-    """The lanes of ``group`` neighbouring threads of a group of ``threads`` as one value, the same in all of them: a butterfly."""
-
-    @intrinsic
-    def fold(typingctx: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            x = _combined(builder, values[0], combine)
-            if group == 1:
-                return x
-            members: Any = ir.Constant(I32, -1)
-            if threads < WARP:
-                first = builder.and_(_thread(builder), ir.Constant(I32, WARP - threads))
-                members = builder.shl(ir.Constant(I32, (1 << threads) - 1), first)
-            distance = 1
-            while distance < group:
-                x = combine(builder, x, _of_partner(builder, x, distance, members))
-                distance *= 2
-            return x
-
-        return getattr(value, "dtype", value)(value), codegen
-
-    return fold
-
-
 class Tile:
     """The primitives for kernels whose tiles are ``threads × vector × vectors`` lanes wide.
 
@@ -271,7 +148,7 @@ class Tile:
         self.width = threads * self.held
         self.operand, self.ids, self.number, self.at = operand, ids, number, at
         self.cast, self.widen, self.narrow, self.wrap = vectors_of.cast, vectors_of.widen, vectors_of.narrow, vectors_of.wrap
-        self.fold_sum, self.fold_max = _fold(total, threads, threads), _fold(larger, threads, threads)
+        self.fold_sum, self.fold_max = fold_of(total, threads, threads), fold_of(larger, threads, threads)
         vars(self).update(FUNCTIONS)
 
     def _lanes(self, width: int) -> int:
@@ -291,10 +168,10 @@ class Tile:
         return self.expand(self.width)
 
     def fold_sum_groups(self, group: int) -> Any:
-        return _fold(total, self.threads, group // self.vector)
+        return fold_of(total, self.threads, group // self.vector)
 
     def fold_max_groups(self, group: int) -> Any:
-        return _fold(larger, self.threads, group // self.vector)
+        return fold_of(larger, self.threads, group // self.vector)
 
     def group(self) -> Any:
         """group()(): the number of this thread's group in the grid."""
@@ -304,7 +181,7 @@ class Tile:
         """The first column, from where the tile starts, of a thread's vector j of a value of a width, as i64."""
         if width == 0:
             return ir.Constant(I64, 0)
-        lane = builder.mul(builder.add(_member(builder, self.threads), ir.Constant(I32, j * self.threads)), ir.Constant(I32, self.vector))
+        lane = builder.mul(builder.add(member_of(builder, self.threads), ir.Constant(I32, j * self.threads)), ir.Constant(I32, self.vector))
         if wrapped:
             lane = builder.and_(lane, ir.Constant(I32, self.packed - 1))
         elif width != self.width:
@@ -435,7 +312,7 @@ class Tile:
                 condition = None if mask is None else self._on(builder, mask, j)
             else:
                 count, part = 1, value
-                lane = builder.mul(_member(builder, self.threads), ir.Constant(I32, self.vector))
+                lane = builder.mul(member_of(builder, self.threads), ir.Constant(I32, self.vector))
                 lane = lane if width == 0 else builder.and_(lane, ir.Constant(I32, self.packed - 1))
                 condition = builder.icmp_signed("==", lane, ir.Constant(I32, 0))
                 condition = condition if mask is None else builder.and_(condition, mask)

@@ -133,7 +133,7 @@ def fingerprint() -> str:
     """A hash of what gives the text its meaning."""
     digest = hashlib.sha256(f"{version('numba-cuda')} {numba.__version__}".encode())
     here = Path(__file__).parent
-    for path in (here / "device.py", here / "lanes.py", here.parent / "lanes.py", here.parent / "arithmetic.py"):
+    for path in (here / "device.py", here / "registers.py", here / "lanes.py", here.parent / "lanes.py", here.parent / "arithmetic.py"):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -1,0 +1,138 @@
+"""What a thread of a generated CUDA kernel does with values in its registers: elementary functions, and folds with its neighbours."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from numgraph import elementary
+from numgraph.kernels import arithmetic
+from numgraph.kernels import lanes as vectors_of
+from numgraph.kernels.lanes import I1, I32, I64
+
+WARP = 32
+LIBDEVICE = {
+    "absolute": "fabs",
+    "arctan": "atan",
+    "power": "pow",
+    **{name: name for name in ("floor", "sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf")},
+}
+"""Elementary functions by their name in libdevice; those of float32 end in f. CUDA's programming guide has their errors, a few ulp."""
+
+
+def thread_of(builder: Any) -> Any:
+    """threadIdx.x as i32."""
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), "llvm.nvvm.read.ptx.sreg.tid.x")
+    return builder.call(function, [])
+
+
+def member_of(builder: Any, threads: int) -> Any:
+    """The thread's number in its group, as i32."""
+    return builder.and_(thread_of(builder), ir.Constant(I32, threads - 1))
+
+
+def _each(builder: Any, x: Any, function: Callable[..., Any], *others: Any) -> Any:
+    """A scalar function on a scalar, or on every element of vectors."""
+    if not isinstance(x.type, ir.VectorType):
+        return function(x, *others)
+    result = ir.Constant(x.type, ir.Undefined)
+    for i in range(x.type.count):
+        place = ir.Constant(I32, i)
+        value = function(*[builder.extract_element(operand, place) for operand in (x, *others)])
+        result = builder.insert_element(result, value, place)
+    return result
+
+
+def _libdevice(name: str) -> Any:
+    def call(builder: Any, *operands: Any) -> Any:
+        def scalar(*xs: Any) -> Any:
+            kind = ir.FunctionType(xs[0].type, [x.type for x in xs])
+            suffix = "f" if isinstance(xs[0].type, ir.FloatType) else ""
+            function = cgutils.get_or_insert_function(builder.module, kind, f"__nv_{LIBDEVICE[name]}{suffix}")
+            return builder.call(function, xs)
+
+        return _each(builder, operands[0], scalar, *operands[1:])
+
+    if name == "power":
+        return arithmetic._binary(lambda builder, a, b, real: call(builder, a, b))
+    if name == "absolute":
+        return arithmetic._unary(lambda builder, x, real: call(builder, x) if real else arithmetic._absolute(builder, x, real))
+    return arithmetic._unary(lambda builder, x, real: call(builder, x))
+
+
+def _combined(builder: Any, x: Any, combine: Callable[[Any, Any, Any], Any]) -> Any:
+    """One value from a thread's lanes, neighbours first halved: a fixed order."""
+    while isinstance(x.type, ir.VectorType):
+        half = x.type.count // 2
+        if half == 1:
+            return combine(builder, *[builder.extract_element(x, ir.Constant(I32, i)) for i in (0, 1)])
+        x = combine(builder, *[vectors_of._shuffle(builder, x, list(range(start, start + half))) for start in (0, half)])
+    return x
+
+
+@intrinsic
+def _any_lane(typingctx: Any, mask: Any) -> Any:
+    """Whether a condition holds in any of this thread's lanes."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        return _combined(builder, values[0], lambda builder, a, b: builder.or_(a, b))
+
+    return types.boolean(mask), codegen
+
+
+FUNCTIONS: dict[str, Any] = {
+    **{name: getattr(arithmetic, name) for name, row in elementary.TABLE.items() if row.lower is None},
+    **{name: _libdevice(name) for name in LIBDEVICE},
+    "any_lane": _any_lane,
+    # NVVM's dialect of LLVM has no fneg
+    "negative": arithmetic._unary(lambda builder, x, real: builder.fsub(vectors_of.fill(x.type, -0.0), x) if real else builder.neg(x)),
+}
+"""Arithmetic by the names that generated kernels use."""
+
+
+def _of_partner(builder: Any, x: Any, distance: int, members: Any) -> Any:
+    """The value of the thread whose number differs in the bit ``distance``. members: mask of the threads that take part."""
+    if isinstance(x.type, ir.IntType) and x.type.width == 1:
+        return builder.trunc(_of_partner(builder, builder.zext(x, I32), distance, members), I1)
+    if isinstance(x.type, ir.FloatType | ir.DoubleType):
+        bits = I32 if isinstance(x.type, ir.FloatType) else I64
+        return builder.bitcast(_of_partner(builder, builder.bitcast(x, bits), distance, members), x.type)
+    if x.type.width == 64:
+        low, high = builder.trunc(x, I32), builder.trunc(builder.lshr(x, ir.Constant(I64, 32)), I32)
+        low, high = (builder.zext(_of_partner(builder, part, distance, members), I64) for part in (low, high))
+        return builder.or_(builder.shl(high, ir.Constant(I64, 32)), low)
+    result = ir.LiteralStructType((I32, I1))
+    shuffle = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [I32] * 5), "llvm.nvvm.shfl.sync.i32")
+    butterfly, clamp = ir.Constant(I32, 3), ir.Constant(I32, WARP - 1)
+    return builder.extract_value(builder.call(shuffle, [members, butterfly, x, ir.Constant(I32, distance), clamp]), 0)
+
+
+@functools.cache
+def fold_of(combine: Callable[[Any, Any, Any], Any], threads: int, group: int) -> Any:
+    """The lanes of ``group`` neighbouring threads of a group of ``threads`` as one value, the same in all of them: a butterfly."""
+
+    @intrinsic
+    def fold(typingctx: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            x = _combined(builder, values[0], combine)
+            if group == 1:
+                return x
+            members: Any = ir.Constant(I32, -1)
+            if threads < WARP:
+                first = builder.and_(thread_of(builder), ir.Constant(I32, WARP - threads))
+                members = builder.shl(ir.Constant(I32, (1 << threads) - 1), first)
+            distance = 1
+            while distance < group:
+                x = combine(builder, x, _of_partner(builder, x, distance, members))
+                distance *= 2
+            return x
+
+        return getattr(value, "dtype", value)(value), codegen
+
+    return fold
