@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
+import operator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,32 +12,36 @@ import numpy as np
 
 from numgraph.dense.blas import product
 from numgraph.dense.elementwise import unbroadcast
+from numgraph.dense.sparse import is_sparse, times
 from numgraph.devices import computed, same_device
 from numgraph.errors import bad_type, bad_value
 from numgraph.tape import record, unwrap
 from numgraph.tensor import rule
 
 
-def is_sparse(x: Any) -> bool:
-    """A SciPy sparse matrix or array; does not import scipy.sparse, whoever made one has."""
-    module = sys.modules.get("scipy.sparse")
-    return module is not None and module.issparse(x)
-
-
-@rule(np.matmul)
 def matmul(a: Any, b: Any) -> Any:
     """The matrix product a @ b with NumPy's rules: [.., n, k] @ [.., k, m] → [.., n, m], leading axes broadcast; a vector is a row on
     the left and a column on the right, and its axis disappears.
 
     Either operand may be a constant SciPy sparse matrix (the other is then a vector or a matrix); it stays sparse in the gradient too.
     """
+    return _matmul(a, b, times)
+
+
+@rule(np.matmul)
+def _operator(a: Any, b: Any) -> Any:
+    """a @ b. On arrays a sparse matrix's operator is SciPy's, so its numbers are taken here too."""
+    return _matmul(a, b, operator.matmul)
+
+
+def _matmul(a: Any, b: Any, sparse_times: Callable[[Any, Any], Any]) -> Any:
     shapes = tuple(a.shape), tuple(b.shape)
     if not shapes[0] or not shapes[1] or shapes[0][-1] != shapes[1][-2 if len(shapes[1]) > 1 else 0]:
         raise bad_value(
             "matmul", f"shapes {shapes[0]} and {shapes[1]} do not fit", "the last axis of a is as long as the second to last of b"
         )
     if is_sparse(a) or is_sparse(b):
-        return _sparse_matmul(a, b)
+        return _sparse_matmul(a, b, sparse_times)
     return record("matmul", (a, b), computed("matmul", product, unwrap(a), unwrap(b)), _matmul_vjp)
 
 
@@ -54,14 +59,14 @@ def _matmul_vjp(g: Any, operands: Any, y: Any, needs: Any) -> tuple[Any, Any]:
     return into_a, into_b
 
 
-def _sparse_matmul(a: Any, b: Any) -> Any:
+def _sparse_matmul(a: Any, b: Any, sparse_times: Callable[[Any, Any], Any] = times) -> Any:
     if is_sparse(a) and is_sparse(b):
         return a @ b
     dense = b if is_sparse(a) else a
     if dense.ndim > 2:
         raise bad_value("matmul", f"a sparse matrix times an array of shape {dense.shape}", "the dense operand is a vector or a matrix")
     same_device("matmul", a=unwrap(a), b=unwrap(b))
-    y = unwrap(a) @ unwrap(b)
+    y = sparse_times(a, unwrap(b)) if is_sparse(a) else unwrap(a) @ b
     if is_sparse(a):
         return record("matmul", (a, b), y, lambda g, xs, y, needs: (None, _sparse_matmul(xs[0].T, g)))
     return record("matmul", (a, b), y, lambda g, xs, y, needs: (_sparse_matmul(g, xs[1].T), None))

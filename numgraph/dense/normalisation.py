@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.dense.algebra import is_sparse
 from numgraph.dense.elementwise import unbroadcast
 from numgraph.dense.masks import kept
+from numgraph.dense.sparse import is_sparse
 from numgraph.devices import same_device
 from numgraph.errors import bad_type, bad_value
 from numgraph.rowwise import apply
@@ -28,9 +28,9 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
     if not isinstance(rng, np.random.Generator):
         raise bad_type("dropout", f"rng is a {type(rng).__name__}", "pass numpy.random.default_rng(seed)")
     if is_sparse(x):
-        dropped = x.copy()
-        dropped.data = dropout(x.data, p, rng)
-        return dropped
+        if x.format not in ("csr", "csc"):
+            x = x.tocsr()
+        return type(x)((dropout(x.data, p, rng), x.indices, x.indptr), shape=x.shape)  # of one structure with x, whose graph is known
     data = unwrap(x)
     mask, scale = kept(rng, data.shape, p, data), 1 / (1 - p)
 

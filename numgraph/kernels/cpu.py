@@ -92,6 +92,9 @@ def _launch(kernel: Kernel, graph: Graph, fields: Arrays, buffers: Buffers) -> N
         rows, parts = walked.num_rows, walked.derived("parts", parts_of)
     operands = [_operand_of(kernel, slot, walked, fields, buffers) for slot in kernel.slots]
     _enter(kernel, operands, parts.ranges, graph.num_edges + rows)
+    if parts.hubs and kernel.for_chunks is not None:
+        kernel = kernel.for_chunks
+        operands = [_operand_of(kernel, slot, walked, fields, buffers) for slot in kernel.slots]
     for hub in parts.hubs:
         chunks = len(hub.bounds) - 1
         scratch: Buffers = {}
@@ -99,13 +102,18 @@ def _launch(kernel: Kernel, graph: Graph, fields: Arrays, buffers: Buffers) -> N
             if target.output.reduce != "edge":
                 for place in range(len(target.output.results())):
                     whole = buffers[number, place]
-                    scratch[number, place] = np.zeros((chunks, *whole.shape[1:]), whole.dtype)
+                    scratch[number, place] = np.zeros((chunks, *whole.shape[1:]), memory_name(target.stored[place]))
         _enter(kernel, _of_hub(kernel, hub, operands, scratch), each_alone(chunks), int(hub.bounds[-1] - hub.bounds[0]))
         for number, target in kernel.targets:
             made = [scratch[key] for key in sorted(scratch) if key[0] == number]
             if made:
                 for place, value in enumerate(COMBINE[target.output.reduce](made, hub.counts)):
-                    buffers[number, place][hub.row] = value
+                    buffers[number, place][hub.row] = _in_bits(value, buffers[number, place].dtype, target.output.results()[place][1])
+
+
+def _in_bits(value: Any, memory: np.dtype[Any], dtype: np.dtype[Any]) -> Any:
+    """A row of a result as its memory has it."""
+    return np.asarray(value).astype(dtype).view(memory) if memory == np.uint16 and value.dtype != memory else value
 
 
 def _operand_of(kernel: Kernel, slot: tuple[Any, ...], walked: Any, fields: Arrays, buffers: Buffers) -> Any:

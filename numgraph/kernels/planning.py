@@ -37,6 +37,7 @@ class Kernel:
     sizes: dict[int, int]
     targets: list[tuple[int, Target]]
     features: int
+    for_chunks: Kernel | None = None  # the same without rounding to 16 bits, for what is put together later
 
 
 @dataclass
@@ -129,7 +130,8 @@ def register_bytes() -> int:
     return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
 
 
-def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, ordered: bool, wide: bool) -> Kernel:
+def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, ordered: bool, chunked: bool, wide: bool = False) -> Kernel:
+    """chunked: some rows are put together from chunks. wide: 16-bit floats are not rounded to."""
     targets = [target for _, target in group]
     if not ordered and by_edge_ids(targets, rows):
         rows, ordered = "e", True
@@ -146,7 +148,10 @@ def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, or
     offsets, words = block_of(source.slots)
     module = sources.load(source.text)
     features = math.prod(axes.size[axis] for axis in loops | {axis for axis in (lane,) if axis is not None})
-    return Kernel(rows, shells.address_of(module.body), source.text, source.slots, offsets, words, axes.size, final, features)
+    made = Kernel(rows, shells.address_of(module.body), source.text, source.slots, offsets, words, axes.size, final, features)
+    if chunked and any(name in HALVES for _, target in final for name in target.stored):
+        made.for_chunks = _kernel(group, axes, rows, ids, ordered, False, wide=True)
+    return made
 
 
 def by_edge_ids(targets: Sequence[Target], rows: str) -> bool:
@@ -170,7 +175,7 @@ def settled(group: list[tuple[int, Target]], looped: set[int | None], ids: str, 
     final = []
     for number, target in group:
         accumulate = bool(looped.intersection(target.summed))
-        stored = _stored(target.output, ids, wide or accumulate)
+        stored = _stored(target.output, ids, (wide and target.output.reduce != "edge") or accumulate)
         final.append((number, Target(target.output, target.value, target.kept, target.summed, accumulate, stored)))
     return final
 

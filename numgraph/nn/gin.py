@@ -9,7 +9,7 @@ import numpy as np
 
 from numgraph import elementary
 from numgraph.dense.activations import biased
-from numgraph.dense.algebra import is_sparse
+from numgraph.dense.sparse import is_sparse
 from numgraph.errors import bad_type, bad_value
 from numgraph.graph import Graph
 from numgraph.message import update_all

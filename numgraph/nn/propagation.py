@@ -8,7 +8,7 @@ import numpy as np
 
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
-from numgraph.dense.algebra import is_sparse
+from numgraph.dense.sparse import is_sparse
 from numgraph.errors import bad_value
 from numgraph.graph import Graph
 from numgraph.nn import init

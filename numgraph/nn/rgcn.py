@@ -8,7 +8,7 @@ import numpy as np
 
 from numgraph.dense import gather, matmul
 from numgraph.dense.activations import biased
-from numgraph.dense.algebra import is_sparse
+from numgraph.dense.sparse import is_sparse
 from numgraph.devices import moved, namespace_of, same_device
 from numgraph.errors import bad_index, bad_type, bad_value
 from numgraph.graph import Graph
