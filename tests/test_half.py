@@ -104,3 +104,45 @@ def test_attention_and_max(dtype):
     close(z, expected, dtype)
     best = ng.update_all(g, lambda u: u.x, "max", u={"x": x}).astype(np.float64)
     np.testing.assert_array_equal(best, np.where(np.isinf(top), 0, top))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float16", "bfloat16"])
+@pytest.mark.parametrize("shape", [(), (5,), (40,), (4, 8)])
+@pytest.mark.parametrize("chunk", [7, 10_000], ids=["hubs", "no hubs"])
+def test_node_and_edge_gradients_of_one_walk(dtype, shape, chunk, monkeypatch):
+    """∂v is put together from chunks, ∂e is stored edge by edge, in the kernel of the other rows and in that of the chunks."""
+    monkeypatch.setattr(balance, "HUB_EDGES", chunk)
+    rng = np.random.default_rng(3)
+    src = rng.integers(0, NODES, EDGES)
+    dst = np.where(rng.random(EDGES) < 0.4, 3, rng.integers(0, NODES - 1, EDGES))
+    g = ng.Graph(src, dst, NODES)
+    y = rng.standard_normal((NODES, *shape)).astype(dtype)
+    w = rng.standard_normal((EDGES, *shape)).astype(dtype)
+    with ng.Tape() as tape:
+        ys, ws = tape.watch(y), tape.watch(w)
+        z = ng.update_all(g, lambda v, e: v.y * e.w, "sum", v={"y": ys}, e={"w": ws})
+        loss = z.astype(np.float32).sum()
+    dy, dw = tape.gradient(loss, [ys, ws])
+    wide_y, wide_w = y.astype(np.float64), w.astype(np.float64)
+    total, back = np.zeros((NODES, *shape)), np.zeros((NODES, *shape))
+    np.add.at(total, dst, wide_y[dst] * wide_w)
+    np.add.at(back, dst, wide_w)
+    close(z.data, total, dtype)
+    close(dy, back, dtype)
+    np.testing.assert_array_equal(dw, y[dst])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float16", "bfloat16"])
+@pytest.mark.parametrize("reduce", ["mean", "max", "min", "prod"])
+def test_reduces_of_hubs(dtype, reduce, monkeypatch):
+    monkeypatch.setattr(balance, "HUB_EDGES", 6)
+    rng = np.random.default_rng(4)
+    g = ng.Graph(rng.integers(0, NODES, EDGES), np.sort(rng.integers(0, NODES, EDGES)), NODES)
+    x = rng.uniform(0.8, 1.25, (NODES, 9)).astype(dtype)
+    made = ng.update_all(g, lambda u: u.x, reduce, u={"x": x})
+    wide = x.astype(np.float64)
+    combine = {"mean": np.mean, "max": np.max, "min": np.min, "prod": np.prod}[reduce]
+    expected = [
+        combine(wide[g.src[g.dst == v]], axis=0) if (g.dst == v).any() else np.full(9, float(reduce == "prod")) for v in range(NODES)
+    ]
+    close(made, np.array(expected), dtype)
