@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +64,28 @@ def evaluate(model: Module, dataset: Dataset, features: Any, *masks: np.ndarray)
     ]
 
 
+@contextmanager
+def _interrupts() -> Iterator[list[bool]]:
+    """What is no longer empty after a Ctrl-C; a second one raises KeyboardInterrupt.
+
+    An exception raised just anywhere may be lost: Python drops those in callbacks of weak references, which an epoch has many of.
+    """
+    asked: list[bool] = []
+
+    def handler(*_: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(True)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, handler) if ours else None
+    try:
+        yield asked
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
+
+
 def fit(
     model: Module,
     dataset: Dataset,
@@ -75,7 +100,7 @@ def fit(
     """Train with the loss of the training nodes, and leave the model with the state of its best epoch, in evaluation mode.
 
     The best epoch is the one of the highest validation accuracy, among equals the one of the lowest validation loss. Ctrl-C ends the
-    training as its last epoch would; ``history.stopped`` tells.
+    training after the epoch that runs, as its last epoch would, a second one at once; ``history.stopped`` tells.
 
     Parameters
     ----------
@@ -108,31 +133,35 @@ def fit(
     highest, lowest, waited = -np.inf, np.inf, 0
     start = time.perf_counter()
     try:
-        for epoch in range(1, epochs + 1):
-            model.train()
-            with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is an error below
-                with Tape() as tape:
-                    loss = cross_entropy(model(dataset.graph, features, rng=rng), dataset.labels, dataset.train_mask)
-                optimizer.step(tape.gradient(loss, parameters))
-                train, val = evaluate(model, dataset, features, dataset.train_mask, dataset.val_mask)
-            for kind, value in (("loss", loss.item()), ("validation loss", val.loss)):
-                if not np.isfinite(value):
-                    raise Diverged(f"fit: the {kind} is {value} in epoch {epoch}; lower the learning rate, {optimizer.lr:g}")
-            history.train_loss.append(loss.item())
-            history.train_accuracy.append(train.accuracy)
-            history.val_loss.append(val.loss)
-            history.val_accuracy.append(val.accuracy)
-            if (val.accuracy, -val.loss) > best_score:
-                best, best_score = model.state_dict(), (val.accuracy, -val.loss)
-                history.best_epoch = epoch
-            waited = 0 if val.accuracy > highest or val.loss < lowest else waited + 1
-            highest, lowest = max(highest, val.accuracy), min(lowest, val.loss)
-            history.seconds = time.perf_counter() - start
-            if callback is not None:
-                callback(epoch, history)
-            if patience and waited >= patience:
-                history.stopped = "patience"
-                break
+        with _interrupts() as asked:
+            for epoch in range(1, epochs + 1):
+                model.train()
+                with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is an error below
+                    with Tape() as tape:
+                        loss = cross_entropy(model(dataset.graph, features, rng=rng), dataset.labels, dataset.train_mask)
+                    optimizer.step(tape.gradient(loss, parameters))
+                    train, val = evaluate(model, dataset, features, dataset.train_mask, dataset.val_mask)
+                for kind, value in (("loss", loss.item()), ("validation loss", val.loss)):
+                    if not np.isfinite(value):
+                        raise Diverged(f"fit: the {kind} is {value} in epoch {epoch}; lower the learning rate, {optimizer.lr:g}")
+                history.train_loss.append(loss.item())
+                history.train_accuracy.append(train.accuracy)
+                history.val_loss.append(val.loss)
+                history.val_accuracy.append(val.accuracy)
+                if (val.accuracy, -val.loss) > best_score:
+                    best, best_score = model.state_dict(), (val.accuracy, -val.loss)
+                    history.best_epoch = epoch
+                waited = 0 if val.accuracy > highest or val.loss < lowest else waited + 1
+                highest, lowest = max(highest, val.accuracy), min(lowest, val.loss)
+                history.seconds = time.perf_counter() - start
+                if callback is not None:
+                    callback(epoch, history)
+                if patience and waited >= patience:
+                    history.stopped = "patience"
+                    break
+                if asked:
+                    history.stopped = "interrupted"
+                    break
     except KeyboardInterrupt:
         history.stopped = "interrupted"
     finally:
