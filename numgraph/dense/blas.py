@@ -1,6 +1,6 @@
 """Matrix products: in pieces, each on one thread of NumPy's BLAS, and as many at once as there are threads.
 
-OpenBLAS would take all threads by itself, but its idle ones spin for some 20 ms after a product, on the cores that the next kernel needs:
+OpenBLAS would take all threads by itself, but its idle ones spin for a while after a product, on the cores that the next kernel needs:
 beside them an attention of 21 ms took 50, an epoch of a GAT 460 ms and not 290. Where another program holds a core, each of its products
 also waits for the scheduler: 4 ms, where one thread takes 0.05. Pieces depend on the shapes alone, and so do the result's bits.
 """
