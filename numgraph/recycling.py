@@ -1,8 +1,8 @@
 """Memory of large results, used again.
 
-Memory that is fresh from the system costs a page fault and zeros for every page: relu of 64 MB took 4.7 and 5.1 ms into used memory, 6.9 and
-8.3 into fresh. A result's block comes back here when the last array that sees it is gone, and serves the next result of its size: a training
-loop needs fresh memory in its first epoch only.
+Memory that is fresh from the system costs a page fault and zeros for every page: relu of 64 MB took 4.7 and 5.1 ms into used memory, and
+6.9 and 8.3 into fresh. A result's block comes back here when the last array that sees it is gone, and serves the next result of its size: a
+training loop needs fresh memory in its first epoch only.
 """
 
 from __future__ import annotations
