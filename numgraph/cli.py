@@ -19,7 +19,7 @@ _MODELS = ("gcn", "sage", "gat", "gin")
 _DATASETS = ("digits", "karate", "cora", "citeseer", "pubmed")
 _SUITES = ("kernels", "epochs", "scaling", "locality")
 _PEERS = ("scipy", "mkl", "torch", "dgl", "pyg")
-_DEVICE_PEERS = ("cusparse", "torch", "scatter", "pyg")
+_DEVICE_PEERS = ("cusparse", "torch", "scatter", "pyg", "atomic")
 _DEVICES = ("cpu", "cuda")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 

@@ -7,7 +7,9 @@ alone (zeros, arange, eye) is taken from ``namespace_of`` an array at hand. CuPy
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ import numpy as np
 from numgraph.errors import bad_type, missing, no_device, unknown
 
 DEVICES = ("cpu", "cuda")
+
+ATOMICS = ContextVar("ATOMICS", default=False)
+"""Whether walks on a device may add with atomic operations (see atomics)."""
 
 _INSTALL = "pip install 'numgraph[cuda]'"
 _NAMESPACES: dict[type, Any] = {np.ndarray: np}
@@ -124,6 +129,21 @@ def known(op: str, device: str) -> str:
         what, fix, package = found
         raise (missing if package else no_device)(op, f"{device!r} cannot be used, {what}", fix)
     return device
+
+
+@contextmanager
+def atomics() -> Iterator[None]:
+    """Within it, walks on a CUDA device add the chunks of long rows with atomic operations: ``with atomics():``.
+
+    It concerns sums and means of floats, gradients among them, of graphs with rows of more than 256 edges. Chunks are added in the order in
+    which they are ready, so the last bits of these rows may differ from run to run. Everything else, and the host, computes as ever. It
+    holds for what the calling thread (or asyncio task) computes.
+    """
+    token = ATOMICS.set(True)
+    try:
+        yield
+    finally:
+        ATOMICS.reset(token)
 
 
 def writeable(array: Any) -> bool:

@@ -23,7 +23,10 @@ from numgraph.kernels.cuda import tasks
 PROBLEM = devices.problem()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(PROBLEM is not None, reason=f"no GPU: {PROBLEM}")]
 
-FILES = ("test_kernels.py", "test_half.py", "test_kernel_inputs.py", "test_messages.py", "test_ops.py", "test_policies.py")
+FILES = (
+    *("test_kernels.py", "test_half.py", "test_kernel_inputs.py", "test_messages.py", "test_ops.py", "test_policies.py"),
+    "atomic_walks.py",
+)
 CPU_ALONE = {
     "test_kernels.py": ("lengths_share_kernels",),
     "test_policies.py": (),
@@ -113,6 +116,23 @@ def test_runs_are_equal_bit_for_bit(reduce):
     first = devices.moved(run(), "cpu")
     for _ in range(3):
         np.testing.assert_array_equal(devices.moved(run(), "cpu"), first)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 33, 128])
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_atomic_additions_give_the_same_up_to_rounding(reduce, width, dtype):
+    """Rows without chunks are the same bits; a long row's sum has another order."""
+    there = {"u": {"x": normal(G, "u", width, dtype=dtype)}, "e": {"w": normal(G, "e", 1, dtype=dtype)}}
+    there = {target: {name: devices.moved(array, "cuda") for name, array in given.items()} for target, given in there.items()}
+    run = lambda: devices.moved(ng.update_all(G.to("cuda"), lambda u, e: u.x * e.w, reduce, **there), "cpu")
+    want = run()
+    with devices.atomics():
+        got = run()
+    walks.assert_same([got], [want], 1e-4 if dtype is np.float32 else 1e-11)
+    short = G.in_degrees() <= 2 * tasks.CHUNK
+    assert 0 < short.sum() < len(short)
+    np.testing.assert_array_equal(got[short], want[short])
 
 
 # --- arrays and streams of the caller ---

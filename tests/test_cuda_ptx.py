@@ -24,29 +24,29 @@ G = walks.graph()
 CAPABILITIES = {"sm_75": (7, 5), "sm_80": (8, 0), "sm_90": (9, 0)}
 
 
-def planned(outputs, ids="int32", ordered=False, wide=False):
-    from numgraph.kernels.cuda.planning import build
+def planned(outputs, ids="int32", ordered=False, wide=False, atomic=False):
+    from numgraph.kernels.cuda.planning import build, build_atomic
 
     orders = tuple((rows, ordered) for rows in sorted(set(sides(outputs))))
-    plan = make_plan(tuple(outputs), np.dtype(ids), orders, True, wide, build)
+    plan = make_plan(tuple(outputs), np.dtype(ids), orders, True, wide, build_atomic if atomic else build)
     assert not plan.empty
     return plan.kernels
 
 
-def kernel_of(functions, reduce, to="v", ids="int32", ordered=False, **fields):
+def kernel_of(functions, reduce, to="v", ids="int32", ordered=False, atomic=False, **fields):
     """The one kernel of a walk."""
     functions = functions if isinstance(functions, tuple) else (functions,)
     roots, _ = message._trace("test", G, functions, *[fields.get(target) for target in "uve"])
-    (kernel,) = planned((Output(tuple(roots), to, reduce),), ids, ordered)
+    (kernel,) = planned((Output(tuple(roots), to, reduce),), ids, ordered, wide=atomic, atomic=atomic)
     return kernel
 
 
-def kernels_of(run, fields):
+def kernels_of(run, fields, atomic=False):
     """All kernels of a walk and of its gradients, which are computed in plain NumPy meanwhile."""
     found = []
 
     def execute(g, outputs, given):
-        found.extend(planned(outputs))
+        found.extend(planned(outputs, wide=atomic, atomic=atomic))
         with np.errstate(all="ignore"):
             return reference.execute(g, outputs, given)
 
@@ -63,7 +63,7 @@ def compiled(kernel, capability=(9, 0)):
 
 
 def check(kernel, capability):
-    """What holds for every kernel: parameters, address space, nothing in local memory, and code for the device."""
+    """What holds for every kernel: parameters, address space, nothing in local memory, no unasked atomics, and code for the device."""
     from numgraph.kernels.cuda import compiling
 
     ptx = compiled(kernel, capability)
@@ -71,7 +71,9 @@ def check(kernel, capability):
     assert f".target sm_{major}{minor}" in ptx
     header = ptx[ptx.index(f".entry {compiling.ENTRY}(") : ptx.index("{", ptx.index(".entry"))]
     assert header.count(".param .u64") == kernel.words
-    assert not re.search(r"\.local|\batom\b|\bred\b|\bcall\b.*__nv", ptx)
+    assert not re.search(r"\.local|\bcall\b.*__nv", ptx)
+    added = {target.stored[0].replace("float", "global.add.f") for _, target in kernel.targets if target.atomic}
+    assert {name.partition(".")[2] for name in re.findall(r"\b(?:atom|red)\b[.\w]*", ptx)} == added
     assert not re.search(r"\b(ld|st)\.(v\d\.)?[fubs]\d+", ptx), "an access to memory whose address space is not known"
     code, log = compiling.linked(ptx, capability)
     assert code[:4] == b"\x7fELF"
@@ -92,9 +94,8 @@ def normal(target, *shape, dtype=np.float32):
 # --- every kernel ---
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("reduce", test_kernels.MESSAGES)
-def test_every_reduce_and_its_gradients(reduce, capability):
+def walk_of(reduce):
+    """A function of u, v, e that walks with that reduce, and its fields."""
     message = test_kernels.MESSAGES[reduce]
     fields = {"u": {"x": normal("u", 64)}, "v": {"y": normal("v", 64)}, "e": {"w": normal("e", 1)}}
     if reduce == "softmax":
@@ -106,7 +107,13 @@ def test_every_reduce_and_its_gradients(reduce, capability):
         run = lambda u, v, e: ng.apply_edges(G, message, u=u, v=v, e=e)
     else:
         run = lambda u, v, e: ng.update_all(G, message, reduce, u=u, v=v, e=e)
-    for kernel in kernels_of(run, fields):
+    return run, fields
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("reduce", test_kernels.MESSAGES)
+def test_every_reduce_and_its_gradients(reduce, capability):
+    for kernel in kernels_of(*walk_of(reduce)):
         check(kernel, CAPABILITIES[capability])
 
 
@@ -163,6 +170,48 @@ def test_chunks_of_long_rows_become_rows(reduce):
     for plan in plans:
         for kernel in plan.kernels:
             check(kernel, (9, 0))
+
+
+# --- chunks that add atomically, on request ---
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_chunks_add_to_their_row(capability, reduce, dtype):
+    """An addition for every lane that a thread holds; whole rows are stored as ever."""
+    lanes = {(64, "float64"): 2, (33, "float32"): 2, (33, "float64"): 2, (33, "float16"): 2, (1, dtype): 1}
+    for width in (64, 33, 1):
+        x = {"x": np.zeros((G.num_src, width), dtype)}
+        kernel = kernel_of(lambda u: u.x, reduce, u=x, atomic=True)
+        ptx = check(kernel, CAPABILITIES[capability])
+        assert len(re.findall(r"\batom\.|\bred\.", ptx)) == lanes.get((width, dtype), 4)
+        assert any(name.startswith("st.global") for name in loads(ptx))
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max", "softmax"])
+def test_gradients_add_to_rows_too(reduce):
+    kernels = kernels_of(*walk_of(reduce), atomic=True)
+    for kernel in kernels:
+        check(kernel, (9, 0))
+    assert sum(target.atomic for kernel in kernels for _, target in kernel.targets) >= 2
+
+
+def test_a_sum_beside_a_maximum():
+    roots, _ = message._trace("test", G, (lambda u: u.x, lambda u: u.x * 2), {"x": normal("u", 64)}, None, None)
+    outputs = Output((roots[0],), "v", "sum"), Output((roots[1],), "v", "max")
+    (kernel,) = planned(outputs, wide=True, atomic=True)
+    assert [target.atomic for _, target in kernel.targets] == [True, False]
+    assert len(re.findall(r"\batom\.", check(kernel, (9, 0)))) == 4
+
+
+@pytest.mark.parametrize("reduce", ["max", "min", "prod", "softmax", "logsumexp"])
+def test_other_reduces_have_the_same_kernels(reduce):
+    functions = (lambda u: u.x, lambda u: u.y) if reduce == "softmax" else lambda u: u.x
+    fields = {"x": normal("u", 12)} | ({"y": normal("u", 12)} if reduce == "softmax" else {})
+    assert kernel_of(functions, reduce, u=fields, atomic=True).text == kernel_of(functions, reduce, u=fields).text
+    whole = {"x": np.zeros((G.num_src, 12), np.int64)}
+    assert kernel_of(lambda u: u.x, "sum", u=whole, atomic=True).text == kernel_of(lambda u: u.x, "sum", u=whole).text
 
 
 # --- what the code is made of ---

@@ -23,6 +23,7 @@ OF_THE_CPU = "not lengths_share_kernels and not every_length_of_one_axis"  # the
 TESTS = {
     "test_kernels.py": (OF_THE_CPU, 100),
     "test_half.py": (OF_THE_CPU, 10),
+    "atomic_walks.py": ("", 60),
     "test_device_layers.py": ("test_layers or test_attention or test_edge_softmax or test_segments", 30),
 }
 """What runs, and how many tests that is at least. The last are of arrays on the device from end to end."""

@@ -16,6 +16,7 @@ from numgraph.bench.comparison import _features, _sizes
 from numgraph.bench.kernels import ROWS
 from numgraph.bench.report import side_by_side, summary
 from numgraph.cli import main
+from numgraph.kernels import cuda
 
 __all__ = ["device"]
 
@@ -105,6 +106,18 @@ def test_both_sets_the_host_beside_the_device(gpu_here, monkeypatch):
     json.dumps(results)
 
 
+def test_atomic_additions_beside_the_fixed_order(gpu_here, monkeypatch):
+    """The peer ``atomic`` is numgraph on the device within devices.atomics(): what it computes, and nothing else."""
+    asked, execute = [], cuda.execute
+    monkeypatch.setattr(cuda, "execute", lambda *args: asked.append(devices.ATOMICS.get()) or execute(*args))
+    monkeypatch.setattr("numgraph.bench.run.DEVICE_PEERS", {"atomic": gpupeers.Atomic})
+    rows = ("copy_u_sum", "u_mul_e_sum", "u_dot_v")
+    results = bench(Request(suites=("kernels",), rows=rows, device="cuda", features=(8,), **TINY), lambda line: None)
+    assert [set(one["peers"]) for one in results["kernels"]] == [{"atomic"}] * 4 + [set()] * 2
+    assert {one["peers"]["atomic"]["difference"] for one in results["kernels"][:4]} == {0}, "the double's kernels are the host's"
+    assert set(asked) == {True, False}
+
+
 def test_epochs_on_the_device(gpu_here):
     results = bench(Request(suites=("epochs",), rows=("rmat_gcn", "rmat_gat"), peers=(), device="both", **TINY), lambda line: None)
     assert [one["row"] for one in results["epochs"]] == ["rmat_gcn", "rmat_gat"]
@@ -172,7 +185,7 @@ def test_sizes_widths_and_goals_of_a_device():
             {"suites": ("scaling",), "device": "cuda"},
             "the suite 'scaling' is measured on the host; on a device choose from kernels, epochs",
         ),
-        ({"peers": ("dgl",), "device": "cuda"}, "unknown peer 'dgl'; choose from 'cusparse', 'torch', 'scatter', 'pyg'"),
+        ({"peers": ("dgl",), "device": "cuda"}, "unknown peer 'dgl'; choose from 'cusparse', 'torch', 'scatter', 'pyg', 'atomic'"),
     ],
 )
 def test_what_a_device_does_not_have(gpu_here, change, message):

@@ -204,6 +204,31 @@ def test_a_device_array_without_cupy_says_what_is_missing(monkeypatch):
         devices.device_of(Foreign(np.ones(1), True))
 
 
+# Atomic additions, on request
+
+
+def test_atomics_hold_within_the_block_and_the_thread():
+    assert not devices.ATOMICS.get()
+    elsewhere = []
+    with devices.atomics():
+        other = threading.Thread(target=lambda: elsewhere.append(devices.ATOMICS.get()))
+        other.start()
+        other.join()
+        with pytest.raises(ZeroDivisionError):
+            devices.atomics()(lambda: 1 / 0)()
+        assert devices.ATOMICS.get()
+    assert elsewhere == [False]
+    assert not devices.ATOMICS.get()
+
+
+def test_atomics_change_nothing_on_the_host():
+    x = np.random.default_rng(0).standard_normal((500, 3))
+    g = Graph(np.arange(500), np.zeros(500, int), num_src=500, num_dst=1)
+    want = update_all(g, lambda u: u.x, "sum", u={"x": x})
+    with devices.atomics():
+        np.testing.assert_array_equal(update_all(g, lambda u: u.x, "sum", u={"x": x}), want)
+
+
 # The double itself
 
 

@@ -1,4 +1,5 @@
-"""The other libraries on a CUDA device: cuSPARSE through CuPy and through torch, torch's scatter, PyG; and numgraph on the host.
+"""The other libraries on a CUDA device: cuSPARSE through CuPy and through torch, torch's scatter, PyG; and numgraph with atomic
+additions, or on the host.
 
 They are found, hold graphs and run rows as those of the host do (peers.py). Operands are copied to the device outside of the time.
 """
@@ -120,4 +121,21 @@ class OnHost(Peer):
         return numgraph_runs(row, graph, operands, seed)
 
 
-DEVICE_PEERS: dict[str, type[Peer]] = {kind.name: kind for kind in (CuSparse, TorchOnDevice, Scatter, PyGOnDevice)}
+class Atomic(OnHost):
+    """numgraph on the device as well, with atomic additions (devices.atomics); for the products alone."""
+
+    name, formulation = "atomic", "product"
+
+    def prepare(self, g: Graph) -> Graph:
+        return g.to("cuda")
+
+    def runs(self, row: Row, graph: Graph, operands: Operands, seed: np.ndarray) -> Runs:
+        placed = {name: devices.moved(array, "cuda") for name, array in operands.items()}
+        made = super().runs(row, graph, placed, devices.moved(seed, "cuda"))
+        return Runs(devices.atomics()(made.forward), made.both and devices.atomics()(made.both))
+
+    def array(self, result: Any) -> np.ndarray:
+        return devices.moved(result, "cpu")
+
+
+DEVICE_PEERS: dict[str, type[Peer]] = {kind.name: kind for kind in (CuSparse, TorchOnDevice, Scatter, PyGOnDevice, Atomic)}

@@ -47,8 +47,18 @@ class Generator(Emitter):
 
         REDUCERS[target.output.reduce](self, number, target, scope)
 
-    def write(self, scope: Scope, number: Any, kept: Sequence[int], value: Value, row: str, accumulate: bool, into: list[str]) -> None:
-        """Lines that store (or add to) a value at (row, kept axes)."""
+    def write(
+        self,
+        scope: Scope,
+        number: Any,
+        kept: Sequence[int],
+        value: Value,
+        row: str,
+        accumulate: bool,
+        into: list[str],
+        by: str = "store",
+    ) -> None:
+        """Lines that store (or add to) a value at (row, kept axes). by: the primitive that writes."""
         width = self.width_of(kept, scope)
         stored = self.targets[number[0]].stored[number[1]]
         place = f"{self.array(('out', number), memory_name(stored), 'out')}, {row}, {self.flat(scope, kept)}"
@@ -59,11 +69,15 @@ class Generator(Emitter):
             name = self.converted(f"as_{stored}", f'lanes.cast("{stored}")', name)
         if accumulate:
             name = f"{self.use('add')}({self.loaded(place, width, scope)}, {name})"
-        into.append(self.stored(place, name, width, self.mask(scope, width) if width else None))
+        into.append(self.stored(by, place, name, width, self.mask(scope, width) if width else None))
 
-    def stored(self, place: str, name: str, width: int, mask: str | None) -> str:
-        """The line that stores a value of so many lanes."""
-        return f"{self.use('store')}({place}, {name})" if mask is None else f"{self.use('store_masked')}({place}, {name}, {mask})"
+    def stored(self, by: str, place: str, name: str, width: int, mask: str | None) -> str:
+        """The line that writes a value of so many lanes."""
+        return f"{self.use(by)}({place}, {name})" if mask is None else f"{self.use(f'{by}_masked')}({place}, {name}, {mask})"
+
+    def degree(self, target: Target) -> str:
+        """The number of edges that a mean of the target is over."""
+        return "end - begin"
 
     # --- the whole text ---
 

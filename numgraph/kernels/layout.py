@@ -40,7 +40,8 @@ class Layout:
 class Target:
     """One output as the generator sees it: the value to reduce, the axes it is stored along, the axes it is summed over.
 
-    accumulate: its array is added to, not written once. stored: storage of each of its arrays.
+    accumulate: its array is added to, not written once. stored: storage of each of its arrays. atomic: the chunks of a long row add to the
+    row itself (on CUDA).
     """
 
     output: Output
@@ -49,6 +50,7 @@ class Target:
     summed: tuple[int, ...]
     accumulate: bool = False
     stored: tuple[str, ...] = ()
+    atomic: bool = False
 
 
 @dataclass

@@ -44,7 +44,7 @@ def _sum(generator: Generator, number: int, target: Target, scope: Scope) -> Non
     result = _fold(generator, target, scope, Value(total, value.width, value.level, value.dtype), generator.final)
     if target.output.reduce == "mean":
         caster = generator.define(f"as_{value.dtype}", f'lanes.cast("{value.dtype}")')
-        degree = f"{caster}(max(end - begin, 1))"
+        degree = f"{caster}(max({generator.degree(target)}, 1))"
         degree = generator.widened(degree, 0, result.width)
         generator.final.append(f"mean{number} = {generator.use('divide')}({result.name}, {degree})")
         result = Value(f"mean{number}", result.width, result.level, result.dtype)

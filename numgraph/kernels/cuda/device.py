@@ -10,6 +10,7 @@ vector, so that a group's loads are coalesced and each is one instruction of up 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -72,6 +73,22 @@ def _load(builder: Any, dtype: Any, pointer: Any, count: int) -> Any:
         word = builder.lshr(word, ir.Constant(I32, 16)) if i % 2 else word
         result = builder.insert_element(result, builder.trunc(word, LLVM[dtype]), ir.Constant(I32, i))
     return result
+
+
+def _store(builder: Any, dtype: Any, value: Any, pointer: Any, count: int) -> None:
+    builder.store(value, pointer, align=_align(dtype, count))
+
+
+def _atomic_add(builder: Any, dtype: Any, value: Any, pointer: Any, count: int) -> None:
+    """Every element on its own, by NVVM's intrinsic: its dialect of LLVM for devices before sm_100 has no atomicrmw of floats."""
+    kind = LLVM[dtype]
+    to = ir.PointerType(kind, addrspace=GLOBAL)
+    name = f"llvm.nvvm.atomic.load.add.f{dtype.bitwidth}.p1f{dtype.bitwidth}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [to, kind]), name)
+    first = builder.bitcast(pointer, to)
+    for i in range(count):
+        element = builder.extract_element(value, ir.Constant(I32, i)) if count > 1 else value
+        builder.call(function, [builder.gep(first, [ir.Constant(I32, i)]), element])
 
 
 def _argument(builder: Any, args: Any, slot: int) -> Any:
@@ -272,31 +289,39 @@ class Tile:
         count = self._lanes(width)
         return Lanes(dtype, count) if count else dtype
 
-    def store(self, width: int) -> Any:
+    def store(self, width: int, put: Callable[..., None] = _store) -> Any:
         """store(width)(memory, row, offset, value): memory[row, offset:] = value; one thread stores what several hold."""
 
         @intrinsic
         def write(typingctx: Any, memory: Any, row: Any, offset: Any, value: Any) -> Any:
             def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-                return self._write(context, builder, memory.dtype, values, width, None)
+                return self._write(context, builder, memory.dtype, values, width, None, put)
 
             return types.void(memory, types.int64, types.int64, value), codegen
 
         return write
 
-    def store_masked(self, width: int) -> Any:
+    def store_masked(self, width: int, put: Callable[..., None] = _store) -> Any:
         """As store, where the mask is on."""
 
         @intrinsic
         def write(typingctx: Any, memory: Any, row: Any, offset: Any, value: Any, mask: Any) -> Any:
             def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-                return self._write(context, builder, memory.dtype, values, width, values[4])
+                return self._write(context, builder, memory.dtype, values, width, values[4], put)
 
             return types.void(memory, types.int64, types.int64, value, mask), codegen
 
         return write
 
-    def _write(self, context: Any, builder: Any, dtype: Any, values: Any, width: int, mask: Any) -> Any:
+    def atomic_add(self, width: int) -> Any:
+        """atomic_add(width)(memory, row, offset, value): memory[row, offset:] += value, whatever other threads add there."""
+        return self.store(width, _atomic_add)
+
+    def atomic_add_masked(self, width: int) -> Any:
+        """As atomic_add, where the mask is on."""
+        return self.store_masked(width, _atomic_add)
+
+    def _write(self, context: Any, builder: Any, dtype: Any, values: Any, width: int, mask: Any, put: Callable[..., None]) -> Any:
         memory, row, offset, value = values[:4]
         lanewise = width == self.width
         for j in range(self.vectors if lanewise else 1):
@@ -319,10 +344,10 @@ class Tile:
             column = self._first(builder, width, j)
             pointer = _pointer(builder, dtype, memory, row, builder.add(offset, column), count)
             if condition is None:
-                builder.store(part, pointer, align=_align(dtype, count))
+                put(builder, dtype, part, pointer, count)
             else:
                 with builder.if_then(condition):
-                    builder.store(part, pointer, align=_align(dtype, count))
+                    put(builder, dtype, part, pointer, count)
         return context.get_dummy_value()
 
 

@@ -5,6 +5,8 @@
         row, begin, end, place               whose fields are read, which edges, where its results go
         …                                    as on the CPU
 
+Where chunks add atomically, a task that is a whole row (``place == row``) stores its results, and a chunk adds them to its row.
+
 In a kernel that only stores values per edge every edge is a task of its own.
 """
 
@@ -76,15 +78,40 @@ class CudaGenerator(Generator):
             self.in_vectors.add(place.partition(",")[0])
         return super().loaded(place, width, scope)
 
-    def stored(self, place: str, name: str, width: int, mask: str | None) -> str:
+    def stored(self, by: str, place: str, name: str, width: int, mask: str | None) -> str:
         if width == self.width:
             self.in_vectors.add(place.partition(",")[0])
         if mask is None:
-            return f"{self.define(f'store{width or str()}', f'memory.store({width})')}({place}, {name})"
-        return f"{self.define(f'store_masked{width}', f'memory.store_masked({width})')}({place}, {name}, {mask})"
+            return f"{self.define(f'{by}{width or str()}', f'memory.{by}({width})')}({place}, {name})"
+        return f"{self.define(f'{by}_masked{width}', f'memory.{by}_masked({width})')}({place}, {name}, {mask})"
 
-    def write(self, scope: Scope, number: Any, kept: Sequence[int], value: Value, row: str, accumulate: bool, into: list[str]) -> None:
-        super().write(scope, number, kept, value, row if row != "row" or self.per_edge else "place", accumulate, into)
+    def write(
+        self,
+        scope: Scope,
+        number: Any,
+        kept: Sequence[int],
+        value: Value,
+        row: str,
+        accumulate: bool,
+        into: list[str],
+        by: str = "store",
+    ) -> None:
+        if row != "row" or self.per_edge:
+            super().write(scope, number, kept, value, row, accumulate, into)
+        elif not self.targets[number[0]].atomic:
+            super().write(scope, number, kept, value, "place", accumulate, into)
+        else:
+            whole: list[str] = []
+            chunk: list[str] = []
+            super().write(scope, number, kept, value, "row", accumulate, whole)
+            super().write(scope, number, kept, value, "row", False, chunk, "atomic_add")
+            into += ["if place == row:", *[f"    {line}" for line in whole], "else:", *[f"    {line}" for line in chunk]]
+
+    def degree(self, target: Target) -> str:
+        if not target.atomic:
+            return super().degree(target)  # a chunk's mean is of its own edges
+        at, indptr = self.use("at"), self.id_array("indptr")
+        return f"{at}({indptr}, row + 1) - {at}({indptr}, row)"
 
     # --- loops ---
 

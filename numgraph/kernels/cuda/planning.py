@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ class Kernel:
     per_edge: bool
 
 
-def build(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, ordered: bool, wide: bool) -> Kernel:
-    """One CUDA kernel for some outputs of a walk (see planning.make_plan)."""
+def build(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, ordered: bool, wide: bool, atomic: bool = False) -> Kernel:
+    """One CUDA kernel for some outputs of a walk (see planning.make_plan). atomic: chunks of long rows add to sums and means of floats."""
     targets = [target for _, target in group]
     per_edge = all(target.output.reduce == "edge" for target in targets)
     if per_edge and (ordered or by_edge_ids(targets, rows)):
@@ -50,11 +51,22 @@ def build(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, orde
     tiled, masked = length > width, length % max(width, 1) != 0
     outer = [axis for axis in sorted(loops) if axis not in (lane, head)]
     final = settled(group, {*outer, *([lane] if tiled and not packed else [])}, ids, wide)
+    if atomic:
+        final = [(number, replace(target, atomic=_addable(target))) for number, target in final]
     layout = Layout(rows, ids, ordered, width, masked, tiled, packed)
     generator = CudaGenerator(axes, layout, [target for _, target in final], outer, lane, head, shape)
     source = generator.generate()
     offsets, words = block_of(source.slots)
     return Kernel(rows, source.text, source.slots, offsets, words, axes.size, final, shape, generator.aligned, per_edge)
+
+
+build_atomic = functools.partial(build, atomic=True)
+"""For walks within devices.atomics()."""
+
+
+def _addable(target: Target) -> bool:
+    """Whether parts of a row's result can be added to it in memory. 16-bit floats are float32 there until all is added."""
+    return target.output.reduce in ("sum", "mean") and target.stored[0] in ("float32", "float64")
 
 
 def tile_of(targets: Sequence[Target], axes: Axes, loops: set[int]) -> tuple[int | None, int | None, int, int, Shape]:

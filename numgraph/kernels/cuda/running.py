@@ -16,7 +16,7 @@ from numgraph.kernels import reference
 from numgraph.kernels.cpu import finished
 from numgraph.kernels.cuda import tasks
 from numgraph.kernels.cuda.launching import Operand, launch, operand_of
-from numgraph.kernels.cuda.planning import Kernel, build
+from numgraph.kernels.cuda.planning import Kernel, build, build_atomic
 from numgraph.kernels.layout import memory_name
 from numgraph.kernels.lowering import retarget
 from numgraph.kernels.planning import Plan, make_plan
@@ -44,7 +44,7 @@ def execute(graph: Any, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
     wide = any(len(_schedule(walked[rows]).levels) > 1 for rows in reduced)
     dense = graph.num_edges > graph.num_src + graph.num_dst
     ids = next(iter(walked.values())).indptr.dtype
-    plan = make_plan(outputs, ids, orders, dense, wide, build)
+    plan = make_plan(outputs, ids, orders, dense, wide, build_atomic if wide and devices.ATOMICS.get() else build)
     return _run(graph, plan, walked, fields) if not plan.empty else _on_host(graph, outputs, fields)
 
 
@@ -80,9 +80,9 @@ def _run(graph: Any, plan: Plan, walked: dict[str, Any], fields: Arrays) -> list
     for kernel in plan.kernels:
         for number, target in kernel.targets:
             to = target.output.to
-            rows = graph.num_edges if to == "e" else _schedule(walked[to]).rows
+            rows = rows_of(graph, to) if to == "e" or target.atomic else _schedule(walked[to]).rows
             for place, (shape, _) in enumerate(plan.results[number]):
-                allocate = library.zeros if target.accumulate else library.empty
+                allocate = library.zeros if target.accumulate or target.atomic else library.empty
                 buffers[number, place] = allocate((rows, *shape), memory_name(target.stored[place]))
         _walk(kernel, graph, walked.get(kernel.rows), fields, buffers)
     results = []
@@ -121,7 +121,7 @@ def _walk(kernel: Kernel, graph: Any, adjacency: Any, fields: Arrays, buffers: B
     _start(kernel, ids, fields, buffers, len(levels[0].tasks) // 4)
     for level in levels[1:]:
         for number, target in kernel.targets:
-            if target.output.reduce != "edge":
+            if target.output.reduce != "edge" and not target.atomic:
                 _combine(target.output.reduce, level, [buffers[key] for key in sorted(buffers) if key[0] == number])
 
 

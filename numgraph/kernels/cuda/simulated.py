@@ -195,11 +195,19 @@ class Tile:
     def store_masked(self, width: int) -> Any:
         return lambda array, row, offset, value, mask: self._write(array, row, offset, value, width, mask)
 
-    def _write(self, array: Any, row: int, offset: int, value: Any, width: int, mask: Any) -> None:
-        """The device's threads that hold a lane or a head first store it."""
+    def atomic_add(self, width: int) -> Any:
+        return lambda array, row, offset, value: self._write(array, row, offset, value, width, True, add=True)
+
+    def atomic_add_masked(self, width: int) -> Any:
+        return lambda array, row, offset, value, mask: self._write(array, row, offset, value, width, mask, add=True)
+
+    def _write(self, array: Any, row: int, offset: int, value: Any, width: int, mask: Any, add: bool = False) -> None:
+        """The device's threads that hold a lane or a head first store it, or add it: the simulator runs block after block."""
         columns = offset + self._columns(width)
         assert np.shape(value) == np.shape(columns)
         on = np.broadcast_to(mask, np.shape(columns))
         if width not in (0, self.width):
             on = on & (np.arange(self.threads) * self.vector % self.packed == 0)
-        array[row, self._checked(array, row, np.asarray(columns)[on])] = np.asarray(value)[on]
+        place = row, self._checked(array, row, np.asarray(columns)[on])
+        value = np.asarray(value)[on]
+        array[place] = PRIMITIVES["add"](array[place], value) if add else value
