@@ -52,8 +52,7 @@ class Expr(np.lib.mixins.NDArrayOperatorsMixin):
         """A Python number: it takes the dtype of what it meets."""
         return self.op == "constant" and self.attrs[0] in ("int", "float", "bool")
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return f"<message {text(self)}: {self.dtype.name}{list(self.shape)}>"
@@ -143,6 +142,7 @@ def _make(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[
     return node
 
 
+@functools.lru_cache(maxsize=4096)
 def field(target: str, name: str, shape: tuple[int, ...], dtype: Any) -> Expr:
     """A leaf: field ``name`` of u, v or e, or a ``shared`` array that every edge reads whole."""
     return _make("field", (), (target, name), tuple(shape), np.dtype(dtype), TARGET_READS[target])
@@ -255,7 +255,11 @@ _OF_BOOLS = {"add": "logical_or", "multiply": "logical_and", "maximum": "logical
 
 def apply(row: elementary.Row, operands: Sequence[Any]) -> Expr:
     """The node row(*operands), with NumPy's broadcasting on feature axes and NumPy's dtype."""
-    nodes = tuple(lift(x) for x in operands)
+    return _apply(row, tuple([lift(x) for x in operands]))
+
+
+@functools.lru_cache(maxsize=4096)
+def _apply(row: elementary.Row, nodes: tuple[Expr, ...]) -> Expr:
     if row.name in _OF_BOOLS and all(node.dtype.kind == "b" for node in nodes):
         row = elementary.TABLE[_OF_BOOLS[row.name]]
     simple = _simplify(row.name, nodes)

@@ -45,11 +45,16 @@ def update_all(
     if reduce not in REDUCES:
         raise errors.unknown("update_all", "reduce", reduce, REDUCES)
     (root,), fields = _trace("update_all", g, (message,), u, v, e)
+    return propagate(f"update_all({reduce})", g, _reduction(root, reduce), fields)[0]
+
+
+@functools.lru_cache(maxsize=1024)
+def _reduction(root: expr.Expr, reduce: str) -> tuple[Output, ...]:
     if reduce == "mean" and not expr.is_float(root.dtype):
         root = root.astype(np.float64)
     elif reduce in ("sum", "prod") and root.dtype.kind in "biu":
         root = root.astype(np.int64)
-    return propagate(f"update_all({reduce})", g, (Output((root,), "v", reduce),), fields)[0]
+    return (Output((root,), "v", reduce),)
 
 
 def apply_edges(g: Graph, message: Callable[..., Any], *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None) -> Any:
@@ -86,15 +91,14 @@ def log_sum_exp(g: Graph, score: Callable[..., Any], to: str, *, e: FieldArrays)
 
 
 def _trace(
-    op: str, g: Graph, functions: Sequence[Callable[..., Any]], u: FieldArrays, v: FieldArrays, e: FieldArrays
-) -> tuple[list[expr.Expr], Values]:
+    op: str, g: Graph, functions: tuple[Callable[..., Any], ...], u: FieldArrays, v: FieldArrays, e: FieldArrays
+) -> tuple[tuple[expr.Expr, ...], Values]:
     """Expressions of the message functions, and the arrays that they read."""
     if not isinstance(g, Graph):
         raise errors.bad_type(op, f"the first argument is a {type(g).__name__}", "pass a numgraph.Graph")
     values: Values = {}
-    leaves: dict[str, dict[str, expr.Expr]] = {}
+    leaves: list[expr.Expr] = []
     for target, given in (("u", u), ("v", v), ("e", e)):
-        leaves[target] = {}
         if given is None:
             continue
         if not isinstance(given, Mapping):
@@ -102,29 +106,30 @@ def _trace(
         for name, value in given.items():
             if not hasattr(value, "shape") or not hasattr(value, "dtype"):
                 value = np.asarray(value)
-            value = _placed(op, g, f"field {target}.", name, value)
-            rows = rows_of(g, target)
-            if len(value.shape) == 0 or value.shape[0] != rows:
+            value = _placed(op, g, target, name, value)
+            shape, rows = tuple(value.shape), rows_of(g, target)
+            if not shape or shape[0] != rows:
                 what = {"u": "num_src", "v": "num_dst", "e": "num_edges"}[target]
-                problem = f"field {target}.{name} has shape {tuple(value.shape)}, the graph's {what} is {rows}"
+                problem = f"field {target}.{name} has shape {shape}, the graph's {what} is {rows}"
                 raise errors.bad_value(op, problem, f"the first axis must be {rows}")
             expr.check_dtype(op, f"field {target}.{name}", value.dtype)
             values[target, name] = value
-            leaves[target][name] = expr.field(target, name, value.shape[1:], value.dtype)
-    roots, captured = trace(op, functions, leaves)
+            leaves.append(expr.field(target, name, shape[1:], value.dtype))
+    roots, captured = trace(op, functions, tuple(leaves))
     for name, value in captured.items():
-        values["shared", name] = _placed(op, g, "array ", name, value)
+        values["shared", name] = _placed(op, g, "shared", name, value)
     return roots, values
 
 
-def _placed(op: str, g: Graph, kind: str, name: str, value: Any) -> Any:
+def _placed(op: str, g: Graph, target: str, name: str, value: Any) -> Any:
     """An array or Tensor that is where the graph is, an array of another library on the device as CuPy's."""
     if type(unwrap(value)) is np.ndarray and g.device == "cpu":
         return value
     value = adopted(value)
     place = device_of(unwrap(value))
     if place != g.device:
-        raise errors.bad_type(op, f"{kind}{name} is on {place}, the graph is on {g.device}", MOVE)
+        what = f"array {name}" if target == "shared" else f"field {target}.{name}"
+        raise errors.bad_type(op, f"{what} is on {place}, the graph is on {g.device}", MOVE)
     return value
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dis
+import functools
+from collections.abc import Callable
+from types import CodeType, FunctionType
 from typing import Any
 
 from numgraph import errors
 from numgraph.expr import Expr, capturing, lift
+
+Traced = tuple[tuple[Expr, ...], dict[str, Any]]
 
 
 class Fields:
@@ -28,12 +33,43 @@ class Fields:
     __getitem__ = __getattr__
 
 
-def trace(op: str, functions: Sequence[Callable[..., Any]], leaves: dict[str, dict[str, Expr]]) -> tuple[list[Expr], dict[str, Any]]:
-    """Call each message function once with symbols; returns the expressions and the captured arrays by shared field name."""
-    symbols = {target: Fields(op, target, leaves[target]) for target in "uve"}
+def trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Expr, ...]) -> Traced:
+    """Call each message function once with symbols; returns the expressions and the captured arrays by shared field name.
+
+    Functions that read nothing but their arguments are not called again for the same symbols.
+    """
+    if all(map(_is_closed, functions)):
+        return _remembered(op, tuple([function.__code__ for function in functions]), leaves)
+    return _trace(op, functions, leaves)
+
+
+def _is_closed(function: Any) -> bool:
+    plain = type(function) is FunctionType and not function.__defaults__ and not function.__kwdefaults__
+    return plain and _is_closed_code(function.__code__)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_closed_code(code: CodeType) -> bool:
+    """Whether it reads no globals, no variables of functions around it and no code of its own: its names are those of attributes."""
+    if code.co_freevars or any(isinstance(constant, CodeType) for constant in code.co_consts):
+        return False
+    named = [one.opname for one in dis.get_instructions(code) if one.opcode in dis.hasname]
+    return all(name in ("LOAD_ATTR", "LOAD_METHOD") for name in named)
+
+
+@functools.lru_cache(maxsize=1024)
+def _remembered(op: str, codes: tuple[CodeType, ...], leaves: tuple[Expr, ...]) -> Traced:
+    return _trace(op, tuple([FunctionType(code, {}) for code in codes]), leaves)
+
+
+def _trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Expr, ...]) -> Traced:
+    known: dict[str, dict[str, Expr]] = {"u": {}, "v": {}, "e": {}}
+    for leaf in leaves:
+        known[leaf.attrs[0]][leaf.attrs[1]] = leaf
+    symbols = {target: Fields(op, target, known[target]) for target in known}
     with capturing() as captured:
         roots = [lift(function(**{name: symbols[name] for name in parameters(op, function)})) for function in functions]
-    return roots, captured
+    return tuple(roots), captured
 
 
 def parameters(op: str, function: Callable[..., Any]) -> tuple[str, ...]:

@@ -404,6 +404,39 @@ def test_lists_and_non_contiguous_captured_arrays():
     assert_same(ng.update_all(G, lambda u: u.x * 2, "sum", u={"x": x.tolist()}), oracle.update_all(G, lambda u: u.x * 2, "sum", u={"x": x}))
 
 
+FACTOR = 2.0
+
+
+def test_what_a_message_reads_may_change_between_calls(monkeypatch):
+    """Its closure, a global, its defaults and arrays changed in place."""
+    x, factor, array = data(5, 3), 2.0, np.full(3, 2.0)
+
+    def defaulted(u, factor=2.0):
+        return u.x * factor
+
+    messages = (lambda u: u.x * factor, lambda u: u.x * FACTOR, lambda u: u.x * array, defaulted)
+    for value in (2.0, 3.0, 5.0):
+        monkeypatch.setitem(globals(), "FACTOR", value)
+        factor, defaulted.__defaults__ = value, (value,)
+        array[:] = value
+        want = oracle.update_all(G, lambda u: u.x, "sum", u={"x": value * x})
+        for each in messages:
+            assert_same(ng.update_all(G, each, "sum", u={"x": x}), want)
+
+
+def test_messages_that_read_their_arguments_alone_are_told_apart_by_shapes_dtypes_and_constants():
+    def twice(u):
+        return u.x * [1, 2, 4] + u.x
+
+    for shape in ((5, 3), (5, 2, 3)):
+        for dtype in (np.float64, np.int64, np.float64):
+            x = (data(*shape) * 9).astype(dtype)
+            assert_same(ng.update_all(G, twice, "sum", u={"x": x}), oracle.update_all(G, lambda u: u.x * [2, 3, 5], "sum", u={"x": x}))
+    other = lambda u: u.x * 1.0  # 1 and 1.0 are equal, and different constants
+    assert ng.apply_edges(G, lambda u: u.x * 1, u={"x": np.arange(5)}).dtype == np.int64
+    assert ng.apply_edges(G, other, u={"x": np.arange(5)}).dtype == np.float64
+
+
 DTYPES = ("bool", "int8", "uint8", "int32", "int64", "float16", "float32", "float64")
 
 

@@ -6,6 +6,7 @@ Chunks depend on the graph alone, never on the number of threads, so neither do 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,7 @@ def parts_of(adjacency: Any) -> Parts:
     return Parts(np.ascontiguousarray(ranges[~np.isin(ranges[:, 0], long)]), hubs)
 
 
+@functools.lru_cache(maxsize=64)
 def parts_of_edges(count: int) -> Parts:
     """The division of a graph's edges, each a row of its own."""
     bounds = np.unique(np.linspace(0, count, PARTS + 1).astype(np.int64))

@@ -83,9 +83,14 @@ def memory_name(storage: str) -> str:
 
 
 @functools.cache
+def memory_dtype(storage: str) -> np.dtype[Any]:
+    return np.dtype(memory_name(storage))
+
+
+@functools.cache
 def memory_of(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], bool]:
     """The dtype in which kernels read arrays of a dtype, and whether that is a view of the same bits."""
-    memory = np.dtype(memory_name(storage_name(dtype)))
+    memory = memory_dtype(storage_name(dtype))
     return memory, memory.name != compute_name(dtype)
 
 

@@ -26,15 +26,13 @@ LIGHT = 4
 
 @dataclass
 class Kernel:
-    """A compiled body with the layout of its argument block."""
+    """A compiled body with its argument block: words, with the sizes and constants in place, and what stands at the offsets of arrays."""
 
     rows: str
     address: int
     text: str
-    slots: list[tuple[Any, ...]]
-    offsets: list[int]
-    words: int
-    sizes: dict[int, int]
+    words: list[int]
+    arrays: list[tuple[int, str, Any]]  # offset, and a slot: ("ids", name), ("field", key) or ("out", (target, place))
     targets: list[tuple[int, Target]]
     features: int
     for_chunks: Kernel | None = None  # the same without rounding to 16 bits, for what is put together later
@@ -62,23 +60,22 @@ def make_plan(
 ) -> Plan:
     """The kernels of a walk.
 
-    ids: dtype of the graph's indices. orders: for each side that is walked, whether edge ids are positions there. dense: more edges than
+    ids: dtype of the graph's indices. orders: for each end of ``walked``, whether edge ids are positions there. dense: more edges than
     nodes. wide: rows are put together from chunks, so 16-bit floats must not be rounded before. build: what makes a
     kernel, if not for the CPU.
     """
     if any(0 in node.shape for output in outputs for node in topological(output.expressions)):
         return Plan(outputs, [], [], [], empty=True)  # a feature axis of length 0: there are no vectors of no lanes
     low = [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs]
-    walked = sides(outputs)
     hoisted: list[tuple[tuple[str, str], Expr]] = []
     kernels: list[Any] = []
-    for rows in sorted(set(walked)):
-        numbers = [i for i, side in enumerate(walked) if side == rows]
+    for rows, ordered in orders:
+        numbers = [i for i, side in enumerate(sides(outputs)) if side == rows]
         group = [low[i] for i in numbers]
         if dense:
             group, found = hoist(group, "u" if rows == "v" else "v", len(hoisted))
             hoisted += found
-        kernels += [(build or _kernel)(*one, rows, ids.name, dict(orders)[rows], wide) for one in _grouped(group, numbers)]
+        kernels += [(build or _kernel)(*one, rows, ids.name, ordered, wide) for one in _grouped(group, numbers)]
     return Plan(outputs, hoisted, kernels, [output.results() for output in outputs])
 
 
@@ -145,10 +142,16 @@ def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, or
     light = expression_size(targets, axes, lane) <= LIGHT and all(target.output.reduce in ("sum", "mean", "edge") for target in targets)
     layout = Layout(rows, ids, ordered, width, masked, tiled, packed, light)
     source = Generator(axes, layout, [target for _, target in final], outer, lane, head).generate()
-    offsets, words = block_of(source.slots)
+    offsets, length = block_of(source.slots)
+    words, arrays = [0] * length, []
+    for offset, (kind, what) in zip(offsets, source.slots, strict=True):
+        if kind in ("ids", "field", "out"):
+            arrays.append((offset, kind, what))
+        else:
+            words[offset] = word_of(kind, what, axes.size)
     module = sources.load(source.text)
     features = math.prod(axes.size[axis] for axis in loops | {axis for axis in (lane,) if axis is not None})
-    made = Kernel(rows, shells.address_of(module.body), source.text, source.slots, offsets, words, axes.size, final, features)
+    made = Kernel(rows, shells.address_of(module.body), source.text, words, arrays, final, features)
     if chunked and any(name in HALVES for _, target in final for name in target.stored):
         made.for_chunks = _kernel(group, axes, rows, ids, ordered, False, wide=True)
     return made
@@ -184,6 +187,11 @@ def block_of(slots: Sequence[tuple[Any, ...]]) -> tuple[list[int], int]:
     """Where each slot stands in the argument block, in words, and the block's length."""
     ends = list(itertools.accumulate({"ids": 2, "field": 3, "out": 3}.get(slot[0], 1) for slot in slots))
     return [0, *ends[:-1]][: len(ends)], ends[-1] if ends else 0
+
+
+def word_of(kind: str, what: Any, sizes: dict[int, int]) -> int:
+    """What stands at the slot of a size or a constant."""
+    return sizes[what] if kind == "size" else int(np.float64(what).view(np.int64)) if kind == "float" else int(what)
 
 
 def _stored(output: Output, ids: str, wide: bool) -> tuple[str, ...]:

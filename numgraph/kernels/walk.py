@@ -6,6 +6,7 @@ either reduces them into the row's node or stores them for the edge. A message, 
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Output:
 
 def rows_of(graph: Any, target: str) -> int:
     """How many rows a field of u, v or e has."""
-    return {"u": graph.num_src, "v": graph.num_dst, "e": graph.num_edges}[target]
+    return graph.num_src if target == "u" else graph.num_dst if target == "v" else graph.num_edges
 
 
 def sides(outputs: Sequence[Output]) -> list[str]:
@@ -65,3 +66,9 @@ def sides(outputs: Sequence[Output]) -> list[str]:
     reduced = {output.to for output in outputs if output.to != "e"}
     edge_side = "u" if reduced == {"u"} else "v"
     return [edge_side if output.to == "e" else output.to for output in outputs]
+
+
+@functools.lru_cache(maxsize=1024)
+def walked(outputs: tuple[Output, ...]) -> tuple[str, ...]:
+    """The ends, "u" or "v", whose rows are walked."""
+    return tuple(sorted(set(sides(outputs))))

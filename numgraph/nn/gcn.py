@@ -24,17 +24,18 @@ def normalised_sum(g: Graph, x: Any, norm: str = "both", edge_weight: Any = None
     edges' factors are factors of nodes. Returns [num_dst, features].
     """
     scale_src, scale_dst = degree_scales(g, norm, edge_weight, x.dtype)
-    scales = {"u": scale_src, "v": scale_dst, "e": edge_weight}
-    u, v, e = ({} if scale is None else {"scale": scale} for scale in scales.values())
+    u, v, e = ({} if scale is None else {"scale": scale} for scale in (scale_src, scale_dst, edge_weight))
+    return update_all(g, _MESSAGES[norm, edge_weight is not None], "sum", u={"x": x, **u}, v=v, e=e)
 
-    def message(u: Any, v: Any, e: Any) -> Any:
-        scale: Any = 1
-        for target, fields in (("u", u), ("v", v), ("e", e)):
-            if scales[target] is not None:
-                scale = scale * fields.scale
-        return u.x * scale
 
-    return update_all(g, message, "sum", u={"x": x, **u}, v=v, e=e)
+_MESSAGES: dict[tuple[str, bool], Callable[..., Any]] = {  # by norm, and whether edges have weights
+    ("both", False): lambda u, v: u.x * (u.scale * v.scale),
+    ("both", True): lambda u, v, e: u.x * (u.scale * v.scale * e.scale),
+    ("right", False): lambda u, v: u.x * v.scale,
+    ("right", True): lambda u, v, e: u.x * (v.scale * e.scale),
+    ("none", False): lambda u: u.x,
+    ("none", True): lambda u, e: u.x * e.scale,
+}
 
 
 class GCNConv(Module):
