@@ -104,8 +104,9 @@ class Optimizer:
         for i, (p, g) in enumerate(zip(self.parameters, grads)):
             if not writeable(p.data):
                 p.data = p.data.copy()
-            for buffers in self._state.values():  # a module may have moved its parameters since
-                buffers[i] = moved(buffers[i], device_of(p.data))
+            for buffers in self._state.values():
+                if type(buffers[i]) is not type(p.data):  # a module has moved its parameters since
+                    buffers[i] = moved(buffers[i], device_of(p.data))
             self._update(p.data, g, self.weight_decays[i], *[self._state[name][i] for name in self.buffers])
 
     def _update(self, p: Any, g: Any, weight_decay: float, *buffers: Any) -> None:

@@ -30,7 +30,7 @@ class _Record(NamedTuple):
 
     def summary(self) -> tuple[Any, ...]:
         """What explain() prints, without the arrays."""
-        shapes = [tuple(getattr(x, "shape", ())) for x in self.inputs], [tuple(y.shape) for y in self.outputs]
+        shapes = [getattr(x, "shape", ()) for x in self.inputs], [y.shape for y in self.outputs]
         return self.name, *shapes, self.needs, self.explain
 
 
@@ -185,7 +185,7 @@ class Tape:
         summaries = self._replayed[::-1] + [entry.summary() for entry in self._records]
         lines = []
         for number, (name, shapes_in, shapes_out, needs, explain) in enumerate(summaries):
-            into, out = (", ".join(map(str, shapes)) for shapes in (shapes_in, shapes_out))
+            into, out = (", ".join(str(tuple(shape)) for shape in shapes) for shapes in (shapes_in, shapes_out))
             lines.append(f"#{number} {name}  {into} → {out}")
             lines += [f"     {line}" for line in (explain(needs) if explain else ())]
         return "\n".join(lines)

@@ -248,6 +248,19 @@ def test_dropout_of_large_arrays_is_the_masks_product():
     np.testing.assert_allclose(tape.gradient(loss, watched), np.where(mask, x, 0) / np.float32(0.7), rtol=1e-6)
 
 
+@pytest.mark.parametrize("ids", [[0, 2, 3], [-1, 2, 3], [1, 1, 1], [-4, -2, 3], [3, 2, 0], [-3, 1, 2], [2], []], ids=str)
+def test_the_gradient_of_rows_by_number_is_a_loop(ids):
+    """Rows named once, rows named twice by the same or by different numbers, in any order."""
+    ids, g = np.array(ids, np.int64), normal(len(ids), 3)
+    with Tape() as tape:
+        x = tape.watch(normal(4, 3))
+        loss = (x[ids] * g).sum()
+    want = np.zeros((4, 3))
+    for k, i in enumerate(ids):
+        want[i] += g[k]
+    np.testing.assert_allclose(tape.gradient(loss, x), want, rtol=1e-15)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(7,), (7, 3), (7, 2, 2), (7, 0)])
 def test_scatter_add_is_a_loop(dtype, shape):

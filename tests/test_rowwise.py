@@ -111,6 +111,13 @@ def test_several_results(always):
     check_gradient(function, [x], order=2)
 
 
+def test_constants_become_part_of_the_kernel(always):
+    x = away(50, 4)
+    for slope in (0.1, 0.3, 2, 0.1):
+        np.testing.assert_allclose(ng.leaky_relu(x, slope), np.where(x > 0, x, x * slope), rtol=1e-15)
+        np.testing.assert_allclose(ng.elu(x, slope), np.where(x > 0, x, slope * np.expm1(np.minimum(x, 0))), rtol=1e-14)
+
+
 SPECIAL = np.array([[np.nan, 1, -1], [np.inf, 1, 2], [-np.inf, 0.0, -0.0], [-np.inf, -np.inf, -np.inf], [1e30, -1e30, 1e-40]], np.float32)
 
 
@@ -147,7 +154,7 @@ def test_any_layout_of_memory(layout):
 def test_what_runs_as_a_kernel():
     assert rows.is_large(np.zeros((1 << 10, 1 << 6), np.float32))
     for x in (
-        np.zeros((1 << 9, 1 << 6), np.float32),  # small
+        np.zeros((1 << 8, 1 << 6), np.float32),  # small
         np.zeros(1 << 16, np.float32),  # rows without features
         np.zeros((1 << 10, 1 << 6), np.float16),  # NumPy rounds it after every operation
         np.zeros((1 << 10, 1 << 6), np.int64),

@@ -20,14 +20,14 @@ def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
     """x where x > 0, else negative_slope · x, elementwise."""
     if type(negative_slope) not in (int, float):
         return elementary.leaky_relu(x, negative_slope)
-    return apply("leaky_relu", lambda x: elementary.leaky_relu(x, negative_slope), (x,))
+    return apply("leaky_relu", elementary.leaky_relu, (x,), constants=(negative_slope,))
 
 
 def elu(x: Any, alpha: Any = 1.0) -> Any:
     """x where x > 0, else alpha · (eˣ − 1), elementwise (Clevert et al., ICLR 2016)."""
     if type(alpha) not in (int, float):
         return elementary.elu(x, alpha)
-    return apply("elu", lambda x: elementary.elu(x, alpha), (x,))
+    return apply("elu", elementary.elu, (x,), constants=(alpha,))
 
 
 def gelu(x: Any) -> Any:
@@ -57,6 +57,10 @@ def biased(x: Any, bias: Any, activation: Callable[[Any], Any] | None = None) ->
     """
     formula = _FORMULAS.get(id(activation))
     if bias is not None and formula is not None:
-        return apply(f"bias, {activation.__name__}", lambda x, b: formula(x + b), (x,), (bias,))  # type: ignore[union-attr]
+        return apply(f"bias, {activation.__name__}", _shifted, (x,), (bias,), (formula,))  # type: ignore[union-attr]
     x = x if bias is None else apply("bias", np.add, (x,), (bias,))
     return x if activation is None else activation(x)
+
+
+def _shifted(x: Any, bias: Any, formula: Callable[[Any], Any]) -> Any:
+    return formula(x + bias)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.dense.blas import product
 from numgraph.devices import computed
 from numgraph.elementary import BY_FUNCTION, COMPOSED, TABLE, Row
 from numgraph.errors import bad_type
@@ -20,10 +21,18 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum ``g`` over the axes along which an array of ``shape`` was broadcast; float16 is summed in float32."""
     if g.shape == shape:
         return g
+    return record("sum", (g,), _summed(unwrap(g), shape), lambda back, xs, y, needs: (np.broadcast_to(back, xs[0].shape),))
+
+
+def _summed(g: Any, shape: tuple[int, ...]) -> Any:
     extra = g.ndim - len(shape)
     axes = (*range(extra), *[extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1])
     if g.dtype == np.float16:
         return np.reshape(np.sum(g.astype(np.float32), axis=axes), shape).astype(np.float16)
+    if type(g) is np.ndarray and g.flags.c_contiguous and 0 < len(axes) < g.ndim and axes[-1] < len(axes):
+        # NumPy adds row by row: 44 µs for 2,708 rows of 16 numbers, where a product with ones takes 5.
+        rows = g.reshape(math.prod(g.shape[: len(axes)]), math.prod(shape))
+        return product(np.ones((1, len(rows)), g.dtype), rows).reshape(shape)
     return np.reshape(np.sum(g, axis=axes), shape)
 
 

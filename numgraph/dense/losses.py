@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense.activations import softplus
-from numgraph.dense.shapes import getitem, scatter_add
+from numgraph.dense.shapes import getitem, scattered
 from numgraph.devices import namespace_of, same_device
 from numgraph.errors import bad_index, bad_type, bad_value
 from numgraph.rowwise import apply
@@ -18,7 +18,7 @@ from numgraph.tape import record, unwrap
 def _along(name: str, function: Callable[..., Any], arrays: Sequence[Any], axis: int) -> Any:
     """function(*arrays, axis), as a function of rows where the axis is the last one."""
     if axis % arrays[0].ndim == arrays[0].ndim - 1:
-        return apply(name, lambda *rows: function(*rows, -1), arrays)
+        return apply(name, function, arrays, constants=(-1,))
     return function(*arrays, axis)
 
 
@@ -117,9 +117,9 @@ def cross_entropy(logits: Any, labels: Any, rows: Any = None) -> Any:
         rows = [_widened(x), column, ys[1], tops]
         shared = [classes_row, np.zeros_like(rows[0], shape=()) if g is None else g / num]
         d = apply(f"∇ {op}", _row_gradients, rows if into_sums is None else [*rows, into_sums], shared)
-        return (d if ids is None else scatter_add(d, ids, xs[0].shape[0]),)
+        return (d if ids is None else scattered(d, ids, xs[0].shape),)
 
-    return record(op, (logits,), (np.mean(losses).astype(data.dtype), log_sums), vjp)[0]
+    return record(op, (logits,), ((losses.sum() / num).astype(data.dtype), log_sums), vjp)[0]
 
 
 def _row_losses(x: Any, label: Any, classes: Any) -> tuple[Any, Any, Any]:

@@ -35,9 +35,13 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
     mask, scale = kept(rng, data.shape, p, data), 1 / (1 - p)
 
     def masked(x: Any) -> Any:
-        return apply("dropout", lambda x, mask: x * mask * scale, (x, mask))
+        return apply("dropout", _dropped, (x, mask), constants=(scale,))
 
     return record("dropout", (x,), masked(data), lambda g, *_: (masked(g),))
+
+
+def _dropped(x: Any, mask: Any, scale: float) -> Any:
+    return x * mask * scale
 
 
 def _check_scale(op: str, x: Any, name: str, value: Any) -> None:

@@ -146,10 +146,10 @@ def getitem(x: Any, index: Any) -> Any:
     data, index = unwrap(x), parts if isinstance(index, tuple) else parts[0]
     if namespace_of(data, *parts) is not np:
         same_device("getitem", x=data, **{f"index {number}": part for number, part in enumerate(parts)})
-    return record("getitem", (x,), data[index], lambda g, xs, y, needs: (_scatter(g, index, xs[0].shape),))
+    return record("getitem", (x,), data[index], lambda g, xs, y, needs: (scattered(g, index, xs[0].shape),))
 
 
-def _scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
+def scattered(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Zeros of ``shape`` with g added at ``index``: the transpose of getitem, whose transpose is getitem."""
     y = _add_at(unwrap(g), index, shape)
     return record("scatter_add", (g,), y, lambda back, *_: (back[index],))
@@ -173,10 +173,14 @@ def _add_at(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
 
 def _add_rows(g: Any, ids: Any, shape: tuple[int, ...]) -> Any:
     """y[ids[k]] += g[k] in the order of k, as a product with SciPy's CSC matrix of ones: 10 times faster than np.add.at on rows."""
-    from scipy.sparse import csc_array
-
     num = ids.size
     ids = np.where(ids < 0, ids + shape[0], ids) if ids.dtype.kind == "i" else ids
+    if (ids[1:] > ids[:-1]).all():  # no row is named twice
+        y = np.zeros((shape[0], g.shape[1]), g.dtype)
+        y[ids] = g
+        return y.reshape(shape)
+    from scipy.sparse import csc_array
+
     wide = g.astype(np.float32) if g.dtype == np.float16 else g
     rows = csc_array((np.ones(num, wide.dtype), ids, np.arange(num + 1)), shape=(shape[0], num))
     return (rows @ wide).astype(g.dtype, copy=False).reshape(shape)
@@ -225,7 +229,7 @@ def scatter_add(values: Any, ids: Any, num_rows: int) -> Any:
     same_device("scatter_add", values=unwrap(values), ids=ids)
     if ids.shape != values.shape[:1]:
         raise bad_value("scatter_add", f"ids have shape {ids.shape}, values {values.shape}", "one id for each row of values")
-    return _scatter(values, ids, (num_rows, *values.shape[1:]))
+    return scattered(values, ids, (num_rows, *values.shape[1:]))
 
 
 def _as_ids(ids: Any, like: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from numgraph import expr, kernels
 from numgraph.graph import Graph
 from numgraph.kernels.walk import Output
+from numgraph.sorting import Adjacency
 
 REMEMBERED = 4
 """Structures whose graphs are kept."""
@@ -29,13 +30,15 @@ def is_sparse(x: Any) -> bool:
     return module is not None and module.issparse(x)
 
 
-def times(a: Any, x: Any) -> Any:
-    """a @ x for a sparse a and an array x."""
-    if a.format not in ("csr", "csc") or type(x) is not np.ndarray or x.ndim != 2 or a.dtype != x.dtype or x.dtype.char not in "fd":
-        return a @ x
-    if not a.nnz or not x.size:
-        return a @ x
-    return kernels.execute(_graph(a), _outputs(x.shape[1], x.dtype), {("e", "a"): a.data[: a.nnz], ("u", "x"): x})[0]
+def times(a: Any, x: Any, transposed: bool = False) -> Any:
+    """a @ x, or aᵀ @ x, for a sparse a and an array x."""
+    walkable = a.format in ("csr", "csc") and type(x) is np.ndarray and x.ndim == 2 and a.dtype == x.dtype and x.dtype.char in "fd"
+    count = a.nnz if walkable else 0
+    if not count or not x.size:
+        return (a.T if transposed else a) @ x
+    graph = _graph(a, count)
+    graph = graph if (a.format == "csr") != transposed else graph.reverse()
+    return kernels.execute(graph, _outputs(x.shape[1], x.dtype), {("e", "a"): a.data[:count], ("u", "x"): x})[0]
 
 
 @functools.lru_cache(maxsize=256)
@@ -44,18 +47,20 @@ def _outputs(columns: int, dtype: np.dtype[Any]) -> tuple[Output, ...]:
     return (Output((message,), "v", "sum"),)
 
 
-def _graph(a: Any) -> Graph:
-    """The graph whose in-edges are a's rows, its edges in the order of a.data."""
+def _graph(a: Any, count: int) -> Graph:
+    """The graph of ``count`` elements in the order of a.data, whose in-edges are the rows of a CSR matrix, the columns of a CSC matrix."""
     rows, columns = a.shape if a.format == "csr" else a.shape[::-1]
-    key = (a.indices.__array_interface__["data"][0], a.nnz, rows, columns)
+    indices = a.indices[:count]
+    key = (indices.__array_interface__["data"][0], count, rows, columns)
     graph = _known.get(key)
-    if graph is None or not _same(graph, a):  # new, or changed in place, or other memory at the same place
-        graph = _known[key] = Graph.from_csc(a.indptr, a.indices[: a.nnz], num_src=columns)
+    if graph is None or not _same(graph.in_edges, a.indptr, indices):  # new, or changed in place, or other memory at the same place
+        graph = _known[key] = Graph.from_csc(a.indptr, indices, num_src=columns)
         while len(_known) > REMEMBERED:
             _known.popitem(last=False)
-    return graph if a.format == "csr" else graph.reverse()
+    return graph
 
 
-def _same(graph: Graph, a: Any) -> bool:
-    rows = graph.in_edges
-    return np.array_equal(rows.indices, a.indices[: a.nnz]) and np.array_equal(rows.indptr, a.indptr)
+def _same(known: Adjacency, indptr: Any, indices: Any) -> bool:
+    if len(indptr) != len(known.indptr) or len(indices) != len(known.indices):
+        return False
+    return bool((indices == known.indices).all() and (indptr == known.indptr).all())

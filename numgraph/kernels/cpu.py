@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from numgraph import recycling, threads
-from numgraph.expr import Expr, leaves_of
+from numgraph.expr import Expr
 from numgraph.graph import Graph
 from numgraph.kernels import reference, shells
 from numgraph.kernels.balance import COMBINE, Hub, each_alone, parts_of, parts_of_edges
 from numgraph.kernels.layout import memory_dtype, memory_of
-from numgraph.kernels.lowering import retarget
+from numgraph.kernels.lowering import node_walk
 from numgraph.kernels.planning import Kernel, Plan, make_plan
 from numgraph.kernels.walk import Arrays, Output, rows_of, walked
+from numgraph.sorting import Adjacency
 
 Buffers = dict[tuple[int, int], Any]
 """Result arrays by (number of the output, number of its array)."""
@@ -65,11 +66,9 @@ def finished(array: Any, dtype: np.dtype[Any], output: Output, place: int) -> An
 
 def _per_node(graph: Graph, target: str, expression: Expr, fields: Arrays) -> Any:
     """The value of an expression of one node's fields, for every node: a walk over the nodes themselves."""
-    count = rows_of(graph, target)
-    nodes = _itself(count)
-    renamed = {("e", leaf.attrs[1]): fields[leaf.attrs] for leaf in leaves_of((expression,)) if leaf.attrs[0] == target}
-    renamed |= {leaf.attrs: fields[leaf.attrs] for leaf in leaves_of((expression,)) if leaf.attrs[0] == "shared"}
-    return execute(nodes, (Output((retarget(expression, "e"),), "e", "edge"),), renamed)[0]
+    nodes = _itself(rows_of(graph, target))
+    outputs, names = node_walk(target, expression)
+    return execute(nodes, outputs, {name: fields[key] for key, name in names})[0]
 
 
 @functools.lru_cache(maxsize=8)
@@ -117,8 +116,7 @@ def _block(kernel: Kernel, adjacency: Any, fields: Arrays, buffers: Buffers) -> 
     words, kept = list(kernel.words), []
     for offset, kind, what in kernel.arrays:
         if kind == "ids":
-            array = getattr(adjacency, what)
-            words[offset : offset + 2] = _address(array), len(array)
+            words[offset : offset + 2] = _ids(adjacency, what)
         elif kind == "out":
             words[offset : offset + 3] = _rows(buffers[kernel.targets[what[0]][0], what[1]])
         else:
@@ -134,7 +132,7 @@ def _of_hub(kernel: Kernel, hub: Hub, words: list[int], scratch: Buffers) -> lis
     chunks = len(hub.bounds) - 1
     for offset, kind, what in kernel.arrays:
         if kind == "ids" and what == "indptr":
-            words[offset : offset + 2] = _address(hub.bounds), len(hub.bounds)
+            words[offset : offset + 2] = _ids_of(hub.bounds)
         elif kind == "field" and what[0] == kernel.rows:
             words[offset : offset + 3] = words[offset] + hub.row * words[offset + 2], chunks, 0
         elif kind == "out" and (key := (kernel.targets[what[0]][0], what[1])) in scratch:
@@ -150,6 +148,17 @@ def _enter(kernel: Kernel, words: list[int], ranges: Any, size: int) -> None:
 
 def _address(array: Any) -> int:
     return array.__array_interface__["data"][0]
+
+
+def _ids(walked: Any, name: str) -> tuple[int, int]:
+    """Address and length of an index array of an adjacency, or of a graph whose edges are walked."""
+    if isinstance(walked, Adjacency):
+        return walked.derived(("ids", name), lambda rows: _ids_of(getattr(rows, name)))
+    return _ids_of(getattr(walked, name))
+
+
+def _ids_of(array: Any) -> tuple[int, int]:
+    return _address(array), len(array)
 
 
 def _rows(array: Any) -> tuple[int, int, int]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from numgraph import elementary, expr
 from numgraph.expr import READS_U, READS_V, Expr, topological
 from numgraph.kernels.walk import Output
+
+Key = tuple[str, str]
 
 _CHEAP = {
     "add",
@@ -103,12 +106,16 @@ def hoist(outputs: Sequence[Output], far: str, start: int) -> tuple[list[Output]
     return made, list(found.values())
 
 
-def retarget(root: Expr, target: str) -> Expr:
-    """The expression with every node field read from another target."""
+@functools.lru_cache(maxsize=1024)
+def node_walk(target: str, expression: Expr) -> tuple[tuple[Output, ...], tuple[tuple[Key, Key], ...]]:
+    """The value of an expression of one node's fields for every node, as a walk over the nodes, each an edge of its own: its output, and
+    the graph's fields that it reads, each with its name in the walk."""
 
     def change(node: Expr, args: tuple[Expr, ...]) -> Expr | None:
-        if node.op == "field" and node.attrs[0] != "shared":
-            return expr.field(target, node.attrs[1], node.shape, node.dtype)
+        if node.op == "field" and node.attrs[0] == target:
+            return expr.field("e", node.attrs[1], node.shape, node.dtype)
         return None
 
-    return rebuilt([root], change)[0]
+    read = [leaf.attrs for leaf in expr.leaves_of((expression,))]
+    names = tuple([(key, ("e", key[1]) if key[0] == target else key) for key in read])
+    return (Output((rebuilt([expression], change)[0],), "e", "edge"),), names

@@ -10,8 +10,8 @@ import numpy as np
 from numgraph.devices import device_of
 from numgraph.graph import Graph
 
-LARGE = 1 << 16
-"""Elements from which a kernel is worth its call (60 µs, the trace included) and, once a machine, its compilation."""
+LARGE = 1 << 15
+"""Elements from which a kernel is worth its call (20 µs) and, once a machine, its compilation."""
 BLOCK = 256
 """Rows whose sums are made together, one after the other. It does not depend on the threads, so neither do the sums' bits."""
 

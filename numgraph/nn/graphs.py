@@ -76,7 +76,7 @@ def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[An
     if norm == "none":
         return None, None
     if edge_weight is None:
-        return once(g, (norm, np.dtype(dtype).name), lambda g: _constant_scales(g, norm, dtype))
+        return once(g, (norm, np.dtype(dtype)), lambda g: _constant_scales(g, norm, dtype))
     into = update_all(g, lambda e: e.w, "sum", e={"w": edge_weight})
     if norm == "right":
         return None, _inverse(into, 1)

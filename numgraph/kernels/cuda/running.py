@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from numgraph import devices, expr
-from numgraph.expr import Expr, leaves_of
+from numgraph.expr import Expr
 from numgraph.kernels import reference
 from numgraph.kernels.cpu import finished
 from numgraph.kernels.cuda import tasks
 from numgraph.kernels.cuda.launching import Operand, launch, operand_of
 from numgraph.kernels.cuda.planning import Kernel, build, build_atomic
 from numgraph.kernels.layout import memory_name
-from numgraph.kernels.lowering import retarget
+from numgraph.kernels.lowering import node_walk
 from numgraph.kernels.planning import Plan, make_plan
 from numgraph.kernels.walk import Arrays, Output, rows_of, sides
 from numgraph.sorting import expanded
@@ -96,10 +96,9 @@ def _run(graph: Any, plan: Plan, walked: dict[str, Any], fields: Arrays) -> list
 
 def _per_node(graph: Any, target: str, expression: Expr, fields: Arrays) -> Any:
     """The value of an expression of one node's fields, for every node: a walk over the nodes themselves."""
-    renamed = {("e", leaf.attrs[1]): fields[leaf.attrs] for leaf in leaves_of((expression,)) if leaf.attrs[0] == target}
-    renamed |= {leaf.attrs: fields[leaf.attrs] for leaf in leaves_of((expression,)) if leaf.attrs[0] == "shared"}
+    outputs, names = node_walk(target, expression)
+    renamed = {name: fields[key] for key, name in names}
     count = rows_of(graph, target)
-    outputs = (Output((retarget(expression, "e"),), "e", "edge"),)
     plan = make_plan(outputs, np.dtype(np.int64), (("v", True),), False, False, build)
     # Every node is an edge of its own, in order. Of indptr only the library is asked.
     nodes = SimpleNamespace(num_src=count, num_dst=count, num_edges=count, indptr=next(iter(renamed.values())))
