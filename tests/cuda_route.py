@@ -1,4 +1,4 @@
-"""A pytest plugin (-p cuda_route): every walk of a host graph runs on the CUDA target, on hardware or in Numba's simulator.
+"""A pytest plugin (-p cuda_route): every walk of a host graph runs on the CUDA target: hardware, Numba's simulator, or ptx.py's machine.
 
 A walk's arrays are copied to the device and its results back, so tests that know nothing of devices test the kernels there. Rows of more
 than 12 edges are cut into chunks of 6. In the simulator the device's arrays are those of device.py, on memory of the host.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 
 import device
+import driver
 import numpy as np
 import pytest
 
 from numgraph import devices, message
 from numgraph.kernels import cpu, cuda
-from numgraph.kernels.cuda import launching, tasks
+from numgraph.kernels.cuda import compiling, launching, tasks
 
 
 def on_device(graph, outputs, fields):
@@ -26,6 +27,9 @@ def on_device(graph, outputs, fields):
 if launching.simulating():
     sys.setswitchinterval(1e-5)  # the simulator's manager polls its threads in a loop, and each would wait 5 ms for its turn
     launching.host_memory = lambda array: array._host
+elif not device.HARDWARE:
+    compiling.linked = lambda ptx, capability: (ptx.encode(), "")  # code for the machine is the PTX itself
+if not device.HARDWARE:
     device.execute = cuda.execute  # tests of device arrays get the CUDA target, in place of the host's kernels
 
 
@@ -33,7 +37,7 @@ if launching.simulating():
 def route(request, monkeypatch):
     if request.module.__name__.startswith("test_device"):
         return
-    if launching.simulating():
+    if not device.HARDWARE:
         made = device.library()
         monkeypatch.setattr(devices, "cupy", lambda: made)
         monkeypatch.setattr(devices, "_problem", lambda: None)
@@ -41,3 +45,8 @@ def route(request, monkeypatch):
     monkeypatch.setattr(message, "execute", on_device)
     monkeypatch.setattr(cpu, "execute", on_device)
     monkeypatch.setattr(tasks, "CHUNK", 6)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not (device.HARDWARE or launching.simulating()):
+        terminalreporter.write_line(f"{driver.launched} kernels ran on the machine")

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import CellType, FunctionType, SimpleNamespace
 from typing import Any
 
+import driver
 import numpy as np
 import pytest
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -141,6 +142,7 @@ class DeviceArray(NDArrayOperatorsMixin):
     strides = property(lambda self: self._host.strides)
     base = property(lambda self: None if self._host.base is None else self)
     T = property(lambda self: wrapped(self._host.T))
+    data = property(lambda self: SimpleNamespace(ptr=driver.pointer_of(self._host)))
 
     @property
     def flags(self) -> Any:
@@ -215,7 +217,10 @@ def asarray(value: Any, dtype: Any = None) -> DeviceArray:
 def _maker(name: str) -> Any:
     def make(*args: Any, **options: Any) -> DeviceArray:
         _refuse_host((*args, *options.values()), name)
-        return DeviceArray(getattr(np, name)(*args, **options))
+        made = getattr(np, name)(*args, **options)
+        if name == "empty":
+            made.reshape(-1).view(np.uint8)[...] = 0xA5  # what no kernel writes is no plausible result
+        return DeviceArray(made)
 
     return make
 
@@ -234,14 +239,13 @@ def _add_at(a: DeviceArray, index: Any, b: Any) -> None:
 
 def library() -> Any:
     """What stands for the module cupy."""
-    runtime = SimpleNamespace(getDeviceCount=lambda: 1)
     return SimpleNamespace(
         ndarray=DeviceArray,
         asarray=asarray,
         **{name: _maker(name) for name in ("zeros", "ones", "empty", "full", "arange", "eye")},
         **{name: getattr(np, name) for name in ("float16", "float32", "float64", "int32", "int64", "bool_")},
         random=SimpleNamespace(Philox4x3210=lambda seed: seed, Generator=_generator),
-        cuda=SimpleNamespace(runtime=runtime),
+        cuda=driver.cuda(),
         add=SimpleNamespace(at=_add_at),
     )
 

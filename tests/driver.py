@@ -1,0 +1,73 @@
+"""The part of CuPy's module ``cuda`` that starts kernels, for the library of device.py: they run in ptx.py's machine.
+
+A kernel may touch the arrays whose addresses were asked for since the last launch, and nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import ptx
+
+CAPABILITY = "90"
+STREAM = 0
+launched = 0
+"""Kernels that ran."""
+_functions: list[str] = []
+
+
+class _Asked(threading.local):
+    """The memory whose addresses a thread has asked for."""
+
+    def __init__(self) -> None:
+        self.ranges: list[tuple[int, int]] = []
+
+
+_asked = _Asked()
+
+
+def pointer_of(host: np.ndarray) -> int:
+    """The address of an array, which the next launch may touch."""
+    if host.size:
+        _asked.ranges.append(np.lib.array_utils.byte_bounds(host))
+    return host.__array_interface__["data"][0]
+
+
+class Module:
+    """What cupy.cuda.Module does."""
+
+    def load(self, code: bytes) -> None:
+        self._ptx = code.decode()
+
+    def get_function(self, name: str) -> Any:
+        assert f".entry {name}(" in self._ptx
+        _functions.append(self._ptx)
+        return SimpleNamespace(ptr=len(_functions))
+
+
+def launch_kernel(function: int, *numbers: int) -> None:
+    """cupy.cuda.driver.launchKernel."""
+    global launched
+    (blocks, *_), (threads, *_) = numbers[:3], numbers[3:6]
+    assert len(numbers) == 10
+    assert numbers[1:3] == numbers[4:6] == (1, 1)
+    assert numbers[6:8] == (0, STREAM)
+    code = _functions[function - 1]
+    count = len(ptx.parsed(code).parameters)
+    pointers = ctypes.cast(numbers[8], ctypes.POINTER(ctypes.POINTER(ctypes.c_int64)))
+    ranges, _asked.ranges = _asked.ranges, []
+    ptx.launch(code, blocks, threads, [pointers[i][0] for i in range(count)], ranges)
+    launched += 1
+
+
+def cuda() -> Any:
+    """What stands for cupy.cuda."""
+    runtime = SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0)
+    device = lambda number: SimpleNamespace(compute_capability=CAPABILITY)
+    stream = lambda: SimpleNamespace(ptr=STREAM)
+    driver = SimpleNamespace(launchKernel=launch_kernel)
+    return SimpleNamespace(runtime=runtime, driver=driver, Module=Module, Device=device, get_current_stream=stream)

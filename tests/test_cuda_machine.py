@@ -1,0 +1,209 @@
+"""The CUDA target's code, run instruction by instruction: the tests of the CPU's kernels on the machine of ptx.py, which has no GPU.
+
+Where Numba's simulator proves what the generated text says, this proves what it was compiled to: types, addresses, divergence, shuffles.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import ptx
+import pytest
+import test_cuda_ptx
+from ptx_instructions import Stuck
+
+import numgraph as ng
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed (pip install 'numgraph[dev]')"
+)
+
+TESTS = {
+    "test_kernels.py": ("not lengths_share_kernels", 120),
+    "test_half.py": ("", 30),
+    "test_kernel_inputs.py": ("", 30),
+    "test_messages.py": ("not gradient and not second_order", 200),
+    "test_ops.py": ("not second_order", 300),
+    "test_policies.py": ("not python_threads and not number_of_threads", 90),
+    "test_device_layers.py": ("test_layers or test_attention or test_edge_softmax or test_segments", 30),
+    "atomic_walks.py": ("", 60),
+}
+"""What runs, and how many tests that is at least."""
+
+
+@pytest.mark.parametrize("tests", TESTS)
+def test_on_the_machine(tests, tmp_path):
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    # A cache of its own: what is kept there as code for a device is PTX.
+    env = {**os.environ, "PYTHONPATH": path, "NUMGRAPH_CACHE_DIR": str(tmp_path)}
+    chosen, least = TESTS[tests]
+    command = [sys.executable, "-m", "pytest", "-p", "cuda_route", "-p", "no:cacheprovider", "-q", str(here / tests), "-k", chosen]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+    assert int(re.search(r"(\d+) passed", run.stdout)[1]) >= least
+    assert "skipped" not in run.stdout
+    assert int(re.search(r"(\d+) kernels ran on the machine", run.stdout)[1]) >= least / 2
+
+
+# --- the elementary functions as compiled, over all of their range ---
+
+
+def launched(kernel, num_rows, fields, out):
+    """Run a kernel on a graph whose edge i goes from node i to itself."""
+    nodes = np.arange(num_rows, dtype=np.int32)
+    ids = {"tasks": np.stack([nodes, nodes, nodes + 1, nodes], axis=1).reshape(-1), "indices": nodes}
+    words, arrays = [], []
+    for kind, what in kernel.slots:
+        if kind in ("count", "size", "float"):
+            words.append(num_rows if kind == "count" else kernel.sizes[what] if kind == "size" else int(np.float64(what).view(np.int64)))
+            continue
+        array = ids[what] if kind == "ids" else fields[what] if kind == "field" else out
+        arrays.append(array)
+        words += [array.ctypes.data, len(array), *([] if kind == "ids" else [array.strides[0]])]
+    ranges = [np.lib.array_utils.byte_bounds(array) for array in arrays]
+    ptx.launch(test_cuda_ptx.compiled(kernel), -(-num_rows * kernel.shape.threads // 128), 128, words, ranges)
+
+
+FUNCTIONS = {
+    **{
+        name: (getattr(np, name), 2)
+        for name in ("floor", "sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "arctan", "abs", "sign")
+    },
+    "power": (lambda x: np.power(np.abs(x), x), 4),
+    "quotient": (lambda x: 3 / x, 1),
+    "gelu": (ng.gelu, 8),
+}
+"""A function of one array, and the error that is allowed: units in the last place of the result, or of 1 where that is larger (gelu)."""
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_elementary_functions(monkeypatch, name, dtype):
+    function, ulps = FUNCTIONS[name]
+    rng = np.random.default_rng(0)
+    with np.errstate(over="ignore"):
+        x = np.concatenate(
+            [rng.normal(size=800), rng.normal(size=200) * 1e5, rng.normal(size=100) * 1e-30, [0, -0.0, np.inf, -np.inf, np.nan]]
+        )
+    x = x.astype(dtype)[:, None]
+    ones, out = np.ones_like(x), np.full_like(x, -7)
+    monkeypatch.setattr(test_cuda_ptx, "G", ng.Graph(np.arange(len(x)), np.arange(len(x)), len(x)))
+    kernel = test_cuda_ptx.kernel_of(lambda u, v: function(u.x * v.y), "sum", u={"x": x}, v={"y": ones})
+    launched(kernel, len(x), {("u", "x"): x, ("v", "y"): ones}, out)
+    with np.errstate(all="ignore"):
+        if name == "gelu":
+            from scipy.special import ndtr
+
+            want = (x * ndtr(x.astype(np.float64))).astype(dtype)
+            unit = np.spacing(np.maximum(np.abs(want), dtype(1)))
+        else:
+            want = function(x.astype(np.longdouble if dtype == np.float64 else np.float64)).astype(dtype)
+            unit = np.spacing(np.abs(want))
+        wrong = ~((out == want) | (np.isnan(out) & np.isnan(want)) | (np.abs(out - want) <= ulps * unit))
+    assert not wrong.any(), f"{function}({x[wrong][:3]}) is {out[wrong][:3]}, not {want[wrong][:3]}"
+
+
+# --- the machine sees what is wrong ---
+
+HEAD = """.version 8.0
+.target sm_90
+.visible .entry body(
+ .param .u64 body_param_0,
+ .param .u64 body_param_1
+)
+{
+ .reg .pred %p<9>; .reg .b32 %r<9>; .reg .f32 %f<9>; .reg .b64 %rd<9>;
+ ld.param.u64 %rd1, [body_param_0];
+ ld.param.u64 %rd2, [body_param_1];
+ mov.u32 %r1, %tid.x;
+ mul.wide.u32 %rd3, %r1, 4;
+ add.s64 %rd4, %rd1, %rd3;
+ cvt.rn.f32.u32 %f1, %r1;
+"""
+
+
+def ran(body, count=32):
+    """An array of ``count`` ones after a block of 32 threads: %rd1 its start, %rd4 a thread's own place, %r1 and %f1 its number."""
+    array = np.ones(count, np.float32)
+    ptx.launch(HEAD + body + "\n ret;\n}\n", 1, 32, [array.ctypes.data, 3], [np.lib.array_utils.byte_bounds(array)])
+    return array
+
+
+def test_every_thread_writes_its_place():
+    np.testing.assert_array_equal(ran("fma.rn.f32 %f2, %f1, 0f40000000, 0f3F800000; st.global.f32 [%rd4], %f2;"), 2 * np.arange(32) + 1)
+
+
+def test_threads_part_and_meet():
+    body = """
+ and.b32 %r2, %r1, 1; setp.eq.s32 %p1, %r2, 0; @%p1 bra $EVEN;
+ neg.f32 %f1, %f1; bra.uni $MEET;
+$EVEN:
+ add.f32 %f1, %f1, %f1;
+$MEET:
+ mov.b32 %r3, %f1;
+ shfl.sync.bfly.b32 %r4|%p2, %r3, 1, 31, -1;
+ mov.b32 %f2, %r4; st.global.f32 [%rd4], %f2;"""
+    want = [-(i ^ 1) if i % 2 == 0 else 2 * (i ^ 1) for i in range(32)]
+    np.testing.assert_array_equal(ran(body), want)
+
+
+def test_loops_of_different_length():
+    body = """
+ mov.u32 %r2, 0; mov.f32 %f2, 0f00000000;
+$LOOP:
+ setp.ge.u32 %p1, %r2, %r1; @%p1 bra $END;
+ add.f32 %f2, %f2, 0f3F800000; add.s32 %r2, %r2, 1; bra.uni $LOOP;
+$END:
+ st.global.f32 [%rd4], %f2;"""
+    np.testing.assert_array_equal(ran(body), np.arange(32))
+
+
+FAULTS = {
+    "past the end": ("st.global.f32 [%rd4+4], %f1;", "is outside of all arrays"),
+    "before the start": ("ld.global.f32 %f2, [%rd4+-4];", "is outside of all arrays"),
+    "a vector over the end": ("ld.global.v2.f32 {%f2, %f3}, [%rd1+124];", "124 is|outside|no multiple of 8"),
+    "between two floats": ("ld.global.f32 %f2, [%rd1+2];", "is no multiple of 4"),
+    "a vector not at its multiple": ("ld.global.v4.f32 {%f2, %f3, %f4, %f5}, [%rd1+4];", "is no multiple of 16"),
+    "two writers": ("st.global.f32 [%rd1], %f1;", "two threads write one place"),
+    "a shuffle that some never reach": (
+        "setp.lt.u32 %p1, %r1, 16; @%p1 bra $END; mov.b32 %r3, %f1; shfl.sync.bfly.b32 %r4, %r3, 1, 31, -1;\n$END:",
+        "16 threads wait for others",
+    ),
+    "a shuffle out of the mask": ("mov.u32 %r5, 1; shl.b32 %r5, %r5, %r1; shfl.sync.bfly.b32 %r4, %r1, 1, 31, %r5;", "not in the mask"),
+    "a shuffle without oneself": ("mov.u32 %r5, 1; shfl.sync.bfly.b32 %r4, %r1, 1, 31, %r5;", "not in its own mask"),
+    "what it does not know": ("vadd.s32.s32.s32 %r2, %r1, %r1;", "not known to this machine"),
+    "memory of any kind": ("ld.f32 %f2, [%rd4];", "not known to this machine"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults(name):
+    body, text = FAULTS[name]
+    with pytest.raises(Stuck, match=text):
+        ran(body)
+
+
+@pytest.mark.parametrize("order", ["write, then read", "read, then write"])
+def test_what_another_thread_writes_is_garbage(order):
+    """Every thread but the first, which reads its own place, reads its left neighbour's."""
+    write, read = (
+        "st.global.f32 [%rd4], %f1;",
+        "max.s32 %r2, %r1, 1; mul.wide.u32 %rd5, %r2, 4; add.s64 %rd5, %rd5, %rd1; ld.global.f32 %f2, [%rd5+-4];",
+    )
+    found = ran((write + read if order == "write, then read" else read) + "add.f32 %f2, %f2, %f1; st.global.f32 [%rd4], %f2;")
+    assert found[0] == (0 if order == "write, then read" else 1)
+    np.testing.assert_array_equal(found[1:], np.arange(1, 32), err_msg="0xA5A5A5A5 is a tiny float, a number of a neighbour is not")
+
+
+def test_atomic_additions_of_several_threads():
+    found = ran("mov.f32 %f2, 0f3F800000; red.global.add.f32 [%rd1], %f2;")
+    np.testing.assert_array_equal(found, [33] + 31 * [1])
+    with pytest.raises(Stuck, match="two threads write one place"):
+        ran("red.global.add.f32 [%rd1], %f1; st.global.f32 [%rd4], %f1;")
