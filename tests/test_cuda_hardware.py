@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -38,8 +37,6 @@ CPU_ALONE = {
 def test_the_tests_of_the_host_on_the_device(name):
     """Every walk of these files runs on the device; see cuda_route.py."""
     here = Path(__file__).parent
-    if "hypothesis" in (here / name).read_text("utf-8") and importlib.util.find_spec("hypothesis") is None:
-        pytest.skip("hypothesis is not installed")
     path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
     chosen = " and ".join(f"not {test}" for test in CPU_ALONE.get(name, ()))
     command = [sys.executable, "-m", "pytest", "-p", "cuda_route", "-p", "no:cacheprovider", "-q", str(here / name), "-k", chosen]

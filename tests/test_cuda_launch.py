@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,17 +43,20 @@ def launches(monkeypatch):
     """What the driver is asked: the function, blocks, threads, stream, and a reader of so many arguments."""
     from numgraph.kernels.cuda import launching
 
-    found = []
+    found, thread = [], threading.local()
 
     def launch(function, *numbers):
         assert len(numbers) == 10
+        assert vars(thread) == {"entered": True}, "a thread has no context before its first call of the runtime"
         pointers = ctypes.cast(numbers[8], ctypes.POINTER(ctypes.POINTER(ctypes.c_int64)))
         words = [pointers[i][0] for i in range(function[1])]
         found.append(SimpleNamespace(text=function[0], grid=numbers[:3], block=numbers[3:6], stream=numbers[7], words=words))
 
-    driver, runtime = SimpleNamespace(launchKernel=launch), SimpleNamespace(getDevice=lambda: 3)
+    driver = SimpleNamespace(launchKernel=launch)
+    runtime = SimpleNamespace(getDevice=lambda: 3, memGetInfo=lambda: setattr(thread, "entered", True))
     cuda = SimpleNamespace(driver=driver, runtime=runtime, get_current_stream=lambda: SimpleNamespace(ptr=77))
     monkeypatch.setattr(devices, "cupy", lambda: SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(launching, "_THREAD", launching._Thread())
     monkeypatch.setattr(launching, "_function", lambda text, words, device: SimpleNamespace(ptr=(text, words)))
     return found
 
@@ -114,6 +118,22 @@ def test_rows_that_vectors_cannot_read_are_copied(launches):
         assert rows == G.num_src
         assert address % 16 == stride % 16 == 0, name
         assert (address == x.data.ptr) == (name in ("as it is", "rows apart")), name
+
+
+def test_every_thread_has_a_context(launches):
+    kernel = kernel_of(lambda u: u.x, u={"x": np.zeros((G.num_src, 8), np.float32)})
+    x, out = placed((G.num_src, 8)), placed((G.num_dst, 8))
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: [start(kernel, x, out), start(kernel, x, out)])
+        thread.start()
+        thread.join()
+    assert len(launches) == 4
+
+
+def test_a_field_without_rows(launches):
+    kernel = kernel_of(lambda u: u.x, u={"x": np.zeros((G.num_src, 8), np.float32)})
+    start(kernel, placed((3, 9))[:0, 1:], placed((G.num_dst, 8)))
+    assert len(launches) == 1
 
 
 def test_no_tasks_no_launch(launches):

@@ -150,8 +150,35 @@ def test_a_peer_without_memory_is_left_out(gpu_here, monkeypatch):
     assert results["notes"][-1] == "copy_u_sum, F = 8 is left out: the device has not enough memory"
     assert results["kernels"] == []
     monkeypatch.setattr("numgraph.bench.comparison.numgraph_runs", lambda *args: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        bench(Request(suites=("kernels",), rows=("copy_u_sum",), device="cuda", features=(8,), peers=(), **TINY), lambda line: None)
+    lines = []
+    rows = ("copy_u_sum", "rmat_gcn")
+    results = bench(Request(rows=rows, device="cuda", features=(8,), peers=(), **TINY), lines.append)
+    assert results["errors"] == ["copy_u_sum, F = 8 is left out: ZeroDivisionError: division by zero"]
+    assert any("Traceback" in line and "ZeroDivisionError" in line for line in lines)
+    assert [one["row"] for one in results["epochs"]] == ["rmat_gcn"], "what else is there is measured"
+
+
+def test_a_peer_that_fails_is_an_error_and_the_others_are_measured(gpu_here, monkeypatch):
+    class Fails(Sparse):
+        def prepare(self, g):
+            raise RuntimeError("no graphs")
+
+    class Breaks(Sparse):
+        def runs(self, *args):
+            raise RuntimeError("no products")
+
+    class Unimportable(Sparse):
+        def __init__(self):
+            raise AttributeError("module has no attribute")
+
+    monkeypatch.setattr("numgraph.bench.run.DEVICE_PEERS", {"fails": Fails, "breaks": Breaks, "unimportable": Unimportable})
+    results = bench(Request(suites=("kernels",), rows=("copy_u_sum",), device="both", features=(8,), **TINY), lambda line: None)
+    assert results["errors"] == [
+        "R-MAT, 120 edges: fails is left out: RuntimeError: no graphs",
+        "copy_u_sum, F = 8: breaks is left out: RuntimeError: no products",
+    ]
+    assert list(results["left_out"]) == ["unimportable"]
+    assert [list(one["peers"]) for one in results["kernels"]] == [["cpu"], ["cpu"]]
 
 
 def test_sizes_widths_and_goals_of_a_device():

@@ -8,8 +8,7 @@ import numpy as np
 import oracle
 import pytest
 from checks import check_float32, check_gradient
-from hypothesis import given, settings
-from strategies import graphs, seeds
+from strategies import given, graphs, seeds, settings
 
 import numgraph as ng
 from numgraph import ops

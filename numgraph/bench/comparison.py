@@ -25,7 +25,12 @@ def run(session: Session) -> list[dict[str, Any]]:
     results = []
     for nodes_log2, edges in _sizes(session) if rows else ():
         g = graphs.built(graphs.rmat(nodes_log2, edges, request.seed, request.edge_order))
-        held = {name: peer.prepare(g) for name, peer in session.peers.items()}
+        held = {}
+        for name, peer in session.peers.items():
+            try:
+                held[name] = peer.prepare(g)
+            except Exception as error:
+                session.failed(error, f"R-MAT, {g.num_edges:,} edges: {name} is left out")
         session.say(f"\nkernels: R-MAT, {g.num_nodes:,} nodes, {g.num_edges:,} edges in {request.edge_order} order, float32")
         session.say(kernel_header(session.peers))
         for row in rows:
@@ -33,7 +38,7 @@ def run(session: Session) -> list[dict[str, Any]]:
                 try:
                     made = _measure(session, row, g, features, held)
                 except Exception as error:
-                    gpu.without_memory(session.note, error, f"{row.name}, F = {features} is left out")
+                    session.failed(error, f"{row.name}, F = {features} is left out")
                     continue
                 for result in made:
                     session.say(kernel_line(result, session.peers))
@@ -64,14 +69,14 @@ def _measure(session: Session, row: Row, g: Graph, features: int, held: Mapping[
     ours = numgraph_runs(row, there, placed, moved(seed, session.device))
     peers = {}
     for name, peer in session.peers.items():
-        if getattr(row, peer.formulation) is not None:
+        if name in held and getattr(row, peer.formulation) is not None:
             try:
                 theirs = peer.runs(row, held[name], operands, seed)
                 peers[name] = theirs, _agree(row, peer, operands, ours, theirs)
             except Disagreement as error:
                 session.wrong(error)
             except Exception as error:
-                gpu.without_memory(session.note, error, f"{row.name}, F = {features}: {name} is left out")
+                session.failed(error, f"{row.name}, F = {features}: {name} is left out")
     return [_result(session, row, g, features, kind, ours, peers) for kind in PASSES]
 
 

@@ -136,7 +136,11 @@ def run(session: Session) -> list[dict[str, Any]]:
         except (OSError, ImportError) as error:
             session.note(f"{row.name} is left out: {error}")
             continue
-        result = _measure(session, row, replace(task, device=session.device))
+        try:
+            result = _measure(session, row, replace(task, device=session.device))
+        except Exception as error:
+            session.failed(error, f"{row.name} is left out")
+            continue
         session.say(epoch_line(result, trained))
         results.append(result)
     return results
@@ -157,7 +161,7 @@ def _measure(session: Session, row: Row, task: Task) -> dict[str, Any]:
             session.wrong(error)
             continue
         except Exception as error:
-            gpu.without_memory(session.note, error, f"{row.name}: {name} is left out")
+            session.failed(error, f"{row.name}: {name} is left out")
             continue
         if found is not None:
             formulation, theirs, gap = found

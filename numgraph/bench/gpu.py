@@ -67,15 +67,6 @@ def out_of_memory(error: Exception) -> bool:
     return type(error).__name__ == "OutOfMemoryError"
 
 
-def without_memory(note: Callable[[str], None], error: Exception, what: str) -> None:
-    """Go on after the device's memory was used up, with a note of it; any other error is raised again."""
-    if not out_of_memory(error):
-        raise error
-    note(f"{what}: the device has not enough memory")
-    error.__traceback__ = None  # its frames hold arrays
-    release()
-
-
 def facts() -> dict[str, Any]:
     """Name, memory and versions of the device, ready for JSON."""
     cupy = devices.cupy()

@@ -47,7 +47,10 @@ class Peer:
     install: str
 
     def version(self) -> str:
-        return importlib.metadata.version(self.distribution)
+        try:
+            return importlib.metadata.version(self.distribution)
+        except importlib.metadata.PackageNotFoundError:  # installed under another name
+            return "of unknown version"
 
     def prepare(self, g: Graph) -> Any:
         """The graph as the library holds it."""
@@ -245,6 +248,6 @@ def load(names: Iterable[str] | None, known: Mapping[str, type[Peer]]) -> tuple[
             raise unknown("bench", "peer", name, known)
         try:
             found[name] = known[name]()
-        except ImportError as error:
+        except Exception as error:  # a library that does not fit another one raises anything when it is imported
             left_out[name] = f"{error} ({known[name].install})"
     return found, left_out

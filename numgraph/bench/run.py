@@ -44,7 +44,8 @@ def bench(request: Request, say: Callable[[str], None] = print) -> dict[str, Any
     """Measure, telling `say` line by line; the results as plain data, ready for JSON.
 
     Keys: request, machine, bandwidth (bytes a second), product_rate (operations a second), peers (name → version),
-    left_out (name → why), notes, errors (peers whose numbers differ; they are not timed), and a list of results for each suite.
+    left_out (name → why), notes, errors (peers whose numbers differ, which are not timed, and what failed), and a list of results for each
+    suite.
 
     On a device ("cuda") numgraph and the peers compute there; "both" adds the host's kernels as the peer "cpu".
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from numgraph.bench import measure
+from numgraph.bench import gpu, measure
 from numgraph.bench.peers import Peer
 
 TOLERANCE = 1e-4
@@ -65,6 +66,17 @@ class Session:
         """Results that differ: told now, and the run ends as failed, but with what else it measured."""
         self.errors.append(str(error))
         self.say(f"ERROR: {error}")
+
+    def failed(self, error: Exception, what: str) -> None:
+        """Go on without something: with a note where the device's memory was used up, else with an error, as above."""
+        if gpu.out_of_memory(error):
+            self.note(f"{what}: the device has not enough memory")
+        else:
+            self.errors.append(f"{what}: {type(error).__name__}: {error}")
+            self.say("ERROR: " + what + "\n" + "".join(traceback.format_exception(error)))
+        error.__traceback__ = None  # its frames hold arrays
+        if self.device != "cpu":
+            gpu.release()
 
     def at_goal_size(self) -> bool:
         """Whether the R-MAT graph is the one that the goals are set for; ratios on another are told without them."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,6 +94,7 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
     terms = inputs.split(",")
     if not arrow or "." in subscripts or any(len(set(term)) < len(term) for term in (*terms, output)) or len(terms) != len(operands):
         raise bad_value("einsum", f"{subscripts!r} for {len(operands)} operands", "write every axis and the result, as in 'nhf,hf->nh'")
+    same_device("einsum", **{f"operand {number}": unwrap(x) for number, x in enumerate(operands)})  # CuPy's takes those of the host
     sizes = {letter: n for term, x in zip(terms, operands) for letter, n in zip(term, np.shape(x))}
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> list[Any]:
@@ -110,4 +110,4 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
             grads.append(np.broadcast_to(wide, xs[i].shape))
         return grads
 
-    return record("einsum", operands, computed("einsum", partial(np.einsum, subscripts, **options), *map(unwrap, operands)), vjp)
+    return record("einsum", operands, np.einsum(subscripts, *map(unwrap, operands), **options), vjp)

@@ -115,7 +115,7 @@ def cross_entropy(logits: Any, labels: Any, rows: Any = None) -> Any:
         x = xs[0] if ids is None else getitem(xs[0], ids)
         g, into_sums = grads
         rows = [_widened(x), column, ys[1], tops]
-        shared = [classes_row, np.zeros_like(rows[0], shape=()) if g is None else g / num]
+        shared = [classes_row, namespace_of(data).zeros((), rows[0].dtype) if g is None else g / num]
         d = apply(f"∇ {op}", _row_gradients, rows if into_sums is None else [*rows, into_sums], shared)
         return (d if ids is None else scattered(d, ids, xs[0].shape),)
 

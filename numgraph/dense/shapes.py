@@ -162,7 +162,7 @@ def _add_at(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     kind = getattr(getattr(index, "dtype", None), "kind", "")
     if kind in "iu" and kind and index.ndim and len(shape) > 1 and isinstance(g, np.ndarray):
         return _add_rows(g.reshape(index.size, math.prod(shape[1:])), index.reshape(-1), shape)
-    y = np.zeros_like(g, shape=shape)
+    y = library.zeros(shape, g.dtype)
     parts = index if isinstance(index, tuple) else (index,)
     if all(p is None or p is Ellipsis or isinstance(p, int | slice) or getattr(p, "dtype", None) == np.bool_ for p in parts):
         y[index] = g  # no element is named twice

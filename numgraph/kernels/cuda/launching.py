@@ -6,6 +6,7 @@ A kernel's parameters are the words of the argument block, one 64-bit number eac
 from __future__ import annotations
 
 import functools
+import threading
 from array import array as array_of
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,13 @@ def _contiguous(shape: Sequence[int], strides: Sequence[int], step: int) -> bool
     return True
 
 
+class _Thread(threading.local):
+    entered: tuple[int, ...] = ()  # devices whose context this thread has
+
+
+_THREAD = _Thread()
+
+
 def launch(kernel: Kernel, operands: Sequence[Any], count: int) -> None:
     """Run a kernel for ``count`` tasks. operands: for every slot an Operand, an index array, or a number."""
     if count == 0:
@@ -67,7 +75,7 @@ def launch(kernel: Kernel, operands: Sequence[Any], count: int) -> None:
             array, stride = operand.array, operand.stride
             if number in kernel.aligned and (array.data.ptr | stride) % (kernel.shape.vector * array.dtype.itemsize):
                 array = array.copy()
-                stride = array.nbytes // operand.rows
+                stride = array.nbytes // max(operand.rows, 1)
                 copies.append(array)
             words += (array.data.ptr, operand.rows, stride)
         else:
@@ -76,7 +84,11 @@ def launch(kernel: Kernel, operands: Sequence[Any], count: int) -> None:
     address = block.buffer_info()[0]
     pointers = array_of("Q", range(address, address + 8 * len(words), 8))
     cupy = devices.cupy()
-    function = _function(kernel.text, kernel.words, cupy.cuda.runtime.getDevice())
+    device = cupy.cuda.runtime.getDevice()
+    if device not in _THREAD.entered:
+        cupy.cuda.runtime.memGetInfo()  # a call of the runtime gives a thread the device's context; the driver's launch wants one
+        _THREAD.entered += (device,)
+    function = _function(kernel.text, kernel.words, device)
     blocks = -(-count * kernel.shape.threads // BLOCK)
     stream = cupy.cuda.get_current_stream().ptr
     cupy.cuda.driver.launchKernel(function.ptr, blocks, 1, 1, BLOCK, 1, 1, 0, stream, pointers.buffer_info()[0], 0)
