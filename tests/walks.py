@@ -81,11 +81,16 @@ def plain_numpy():
         yield
 
 
+FLOATING = "fV"
+"""Kinds of dtypes; bfloat16's is V."""
+
+
 def step(run, fields):
     """run(u, v, e) and the gradients of its weighted sum by every float field: a list of arrays."""
     with Tape() as tape:
         watched = {
-            target: {name: tape.watch(x) if x.dtype.kind == "f" else x for name, x in given.items()} for target, given in fields.items()
+            target: {name: tape.watch(x) if x.dtype.kind in FLOATING else x for name, x in given.items()}
+            for target, given in fields.items()
         }
         z = run(*[watched.get(target, {}) for target in "uve"])
         weights = np.cos(np.arange(z.size, dtype=np.float64)).reshape(z.shape).astype(z.dtype)
