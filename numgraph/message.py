@@ -253,10 +253,11 @@ def _node_array(name: str, g: Graph, output: Output, grads: Sequence[Any], made:
         share = (1 / np.maximum(degrees, 1)).astype(grads[0].dtype)
         return grads[0] * share.reshape((-1,) + (1,) * (len(grads[0].shape) - 1))
     if name == "⟨g, z⟩":
-        z, score = made[0], output.expressions[0].shape
+        into, z, score = grads[0], made[0], output.expressions[0].shape
+        into = into if into.dtype == made[1].dtype else into.astype(made[1].dtype)
         lead = len(z.shape) - 1 - len(score)
         axes = tuple(i + 1 for i in range(len(z.shape) - 1) if i < lead or (score[i - lead] == 1 and z.shape[i + 1] != 1))
-        return _products(grads[0].astype(made[1].dtype, copy=False), z, axes).reshape((z.shape[0], *score))
+        return _products(into, z, axes).reshape((z.shape[0], *score))
     return {"g": grads[0], "winner": made[-1], "logsumexp": made[-1], "g of logsumexp": grads[-1]}[name]
 
 

@@ -22,17 +22,15 @@ _forked = False
 
 
 def run(parallel: Callable[..., Any], serial: Callable[..., Any], *args: Any, work: int) -> Any:
-    """``parallel(*args)`` if `work` is large and the pool is free and usable here, else ``serial(*args)``. Never waits for the pool.
+    """``parallel(*args)`` if `work` is large and the pool is free and usable here, else ``serial(*args)``, without waiting for the pool.
 
     Raises what the kernel raises; the pool is free again afterwards. Kernels raise only under NUMBA_BOUNDSCHECK=1, and Numba's parallel
     loops lose exceptions: with that setting everything is serial.
     """
-    if work < SMALL or _forked or numba.config.BOUNDSCHECK or not _gate.acquire(blocking=False):
+    if work < SMALL or _forked or numba.config.BOUNDSCHECK or _gate.locked():
         return serial(*args)
-    try:  # get_num_threads starts the pool, so it is asked inside the gate
+    with _gate:  # a Ctrl-C between acquire() and a try would leave it locked. get_num_threads starts the pool, so it is asked inside
         return (parallel if numba.get_num_threads() > 1 else serial)(*args)
-    finally:
-        _gate.release()
 
 
 def _after_fork_in_child() -> None:

@@ -328,6 +328,7 @@ def test_attend_second_order_and_float32():
 
     arrays = [data(6, 2, 3), data(5, 2, 3), data(5, 2, 3, seed=2), data(8, 2, 1)]
     check_gradient(attention, arrays, order=2)
+    check_gradient(lambda *arrays: attention(*arrays) ** 2, arrays, order=2)  # what arrives at the attention is itself recorded
     check_float32(attention, arrays)
 
 

@@ -38,18 +38,16 @@ def product(a: Any, b: Any) -> Any:
     threads = _threads()
     if threads is None:
         return a @ b
-    if not _gate.acquire(blocking=False):  # another thread's product has set the number and will restore it
+    if _gate.locked():  # another thread's product has set the number and will restore it
         return _in_pieces(a, b)
     get, put = threads
-    try:
+    with _gate:
         before = get()
-        put(1)
         try:
+            put(1)
             return _in_pieces(a, b)
         finally:
             put(before)
-    finally:
-        _gate.release()
 
 
 def _in_pieces(a: Any, b: Any) -> Any:
