@@ -16,7 +16,7 @@ from numgraph.kernels.balance import COMBINE, Hub, each_alone, parts_of, parts_o
 from numgraph.kernels.layout import memory_dtype, memory_of
 from numgraph.kernels.lowering import node_walk
 from numgraph.kernels.planning import Kernel, Plan, make_plan
-from numgraph.kernels.walk import Arrays, Output, rows_of, walked
+from numgraph.kernels.walk import Arrays, Output, rows_of, walked_ends
 from numgraph.sorting import Adjacency
 
 Buffers = dict[tuple[int, int], Any]
@@ -32,7 +32,7 @@ _BITS = (np.dtype(np.uint8), np.dtype(np.uint16))
 def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
     """All arrays of all outputs, in order (see Output.results)."""
     outputs = tuple(outputs)
-    adjacencies = {rows: graph.in_edges if rows == "v" else graph.out_edges for rows in walked(outputs)}
+    adjacencies = {rows: graph.in_edges if rows == "v" else graph.out_edges for rows in walked_ends(outputs)}
     orders = tuple([(rows, adjacency.ordered) for rows, adjacency in adjacencies.items()])
     dense = graph.num_edges > graph.num_src + graph.num_dst
     wide = any(adjacency.derived("parts", parts_of).hubs for adjacency in adjacencies.values())

@@ -60,7 +60,7 @@ def make_plan(
 ) -> Plan:
     """The kernels of a walk.
 
-    ids: dtype of the graph's indices. orders: for each end of ``walked``, whether edge ids are positions there. dense: more edges than
+    ids: dtype of the graph's indices. orders: for each end of ``walked_ends``, whether edge ids are positions there. dense: more edges than
     nodes. wide: rows are put together from chunks, so 16-bit floats must not be rounded before. build: what makes a
     kernel, if not for the CPU.
     """

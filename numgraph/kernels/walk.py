@@ -69,6 +69,6 @@ def sides(outputs: Sequence[Output]) -> list[str]:
 
 
 @functools.lru_cache(maxsize=1024)
-def walked(outputs: tuple[Output, ...]) -> tuple[str, ...]:
+def walked_ends(outputs: tuple[Output, ...]) -> tuple[str, ...]:
     """The ends, "u" or "v", whose rows are walked."""
     return tuple(sorted(set(sides(outputs))))

@@ -20,7 +20,7 @@ from numgraph.kernels.cuda.planning import Kernel, build, build_atomic
 from numgraph.kernels.layout import memory_name
 from numgraph.kernels.lowering import node_walk
 from numgraph.kernels.planning import Plan, make_plan
-from numgraph.kernels.walk import Arrays, Output, rows_of, sides
+from numgraph.kernels.walk import Arrays, Output, rows_of, walked_ends
 from numgraph.sorting import expanded
 
 Buffers = dict[tuple[int, int], Any]
@@ -38,7 +38,7 @@ class Schedule:
 def execute(graph: Any, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
     """All arrays of all outputs, in order (see Output.results)."""
     outputs = tuple(outputs)
-    walked = {rows: graph.in_edges if rows == "v" else graph.out_edges for rows in sorted(set(sides(outputs)))}
+    walked = {rows: graph.in_edges if rows == "v" else graph.out_edges for rows in walked_ends(outputs)}
     orders = tuple((rows, adjacency.ordered) for rows, adjacency in walked.items())
     reduced = {output.to for output in outputs if output.to != "e"}
     wide = any(len(_schedule(walked[rows]).levels) > 1 for rows in reduced)
