@@ -66,7 +66,7 @@ def _sigmoid_evaluate(x: Any) -> Any:
 def _erf_evaluate(x: Any) -> Any:
     from scipy.special import erf as scipy_erf
 
-    return scipy_erf(x)
+    return scipy_erf(x.astype(np.float32) if getattr(x, "dtype", None) == np.float16 else x)  # else CuPy's gives float64
 
 
 def _maximum_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:

@@ -118,6 +118,8 @@ class DeviceArray(NDArrayOperatorsMixin):
             raise TypeError(f"Wrong arguments {options}")
         if method == "reduce" and name not in REDUCIBLE:
             raise NotImplementedError(f"`{name}.{method}` is not supported yet")
+        if name == "erf" and inputs[0].dtype == np.float16:
+            inputs = (inputs[0].astype(np.float64),)  # it has no kernel for float32 that takes these
         result = getattr(ufunc, method)(*unwrapped(inputs), **{key: unwrapped(value) for key, value in options.items()})
         return out[0] if out else wrapped(result)
 

@@ -154,6 +154,21 @@ def test_tensors_of_the_device_are_read_explicitly(device):
     assert synchronised == ["__float__", "item", "tolist"]
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_dtypes_are_those_of_the_host(device, dtype):
+    """Of values, sums and gradients."""
+    for name in ("gelu", "silu", "elu", "softplus", "softmax", "log_softmax", "logsumexp"):
+        made = []
+        for x in (np.ones((2, 3), dtype), asarray(np.ones((2, 3), dtype))):
+            with Tape() as tape:
+                tx = tape.watch(x)
+                y = getattr(dense, name)(tx)
+                loss = np.sum(y)
+            made.append((y.dtype, loss.dtype, tape.gradient(loss, tx).dtype))
+        assert made[0] == made[1], name
+        assert all(found.itemsize <= max(4, np.dtype(dtype).itemsize) for found in made[0]), name
+
+
 def test_integers_add_up_on_the_device(device):
     """CuPy adds at indices no signed 64-bit integers: their bits are added."""
     for dtype in (np.int32, np.int64):
