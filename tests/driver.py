@@ -66,7 +66,7 @@ def launch_kernel(function: int, *numbers: int) -> None:
 
 def cuda() -> Any:
     """What stands for cupy.cuda."""
-    runtime = SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0)
+    runtime = SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0, memGetInfo=lambda: (0, 0))
     device = lambda number: SimpleNamespace(compute_capability=CAPABILITY)
     stream = lambda: SimpleNamespace(ptr=STREAM)
     driver = SimpleNamespace(launchKernel=launch_kernel)

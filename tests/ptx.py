@@ -28,6 +28,10 @@ import numpy as np
 from ptx_instructions import EXECUTE, NUMPY, Stuck
 
 WARP = 32
+SECTOR = 32
+"""Bytes that memory moves at once, for all threads of a warp together."""
+Traffic = dict[str, tuple[int, int]]
+"""By the text of a load or store: bytes that warps asked for, and bytes in the sectors in which these are."""
 DONE = np.iinfo(np.int64).max
 GARBAGE = 0xA5
 
@@ -158,7 +162,8 @@ def parsed(ptx: str) -> Program:
 class Memory:
     """The bytes that a launch may touch, and for each the thread, from 1, that reads or writes it: 0 none, -1 several, -2 atomically."""
 
-    def __init__(self, ranges: list[tuple[int, int]], fixed: list[np.ndarray]) -> None:
+    def __init__(self, ranges: list[tuple[int, int]], fixed: list[np.ndarray], traffic: Traffic | None = None) -> None:
+        self.traffic = traffic
         merged: list[list[int]] = []
         for low, high in sorted(ranges):
             if merged and low < merged[-1][1]:
@@ -184,7 +189,7 @@ class Memory:
             if before is not None:
                 part[...] = before
 
-    def parts(self, addresses: Any, size: int, what: str) -> Any:
+    def parts(self, addresses: Any, size: int, threads: Any, what: str) -> Any:
         """For every array that is accessed: its number, who accesses it, and the positions of the bytes."""
         place = np.searchsorted(self.lows, addresses, "right") - 1
         wrong = (place < 0) | (addresses + size > self.highs[place]) | (addresses % size != 0)
@@ -193,13 +198,18 @@ class Memory:
             why = f"is no multiple of {size}" if address % size else "is outside of all arrays"
             near = ", ".join(f"[{low}, {high})" for low, high in zip(self.lows, self.highs, strict=True))
             raise Stuck(f"{what}: address {address} {why}: {near}")
+        if self.traffic is not None:
+            warps = threads // WARP << 47
+            asked, moved = (np.unique(warps | addresses // unit).size * unit for unit in (size, SECTOR))
+            before = self.traffic.get(what, (0, 0))
+            self.traffic[what] = before[0] + asked, before[1] + moved
         for part in np.unique(place):
             who = np.flatnonzero(place == part)
             yield part, who, (addresses[who] - self.lows[part])[:, None] + np.arange(size)
 
     def load(self, addresses: Any, size: int, threads: Any, what: str) -> Any:
         found = np.empty((len(addresses), size), np.uint8)
-        for part, who, at in self.parts(addresses, size, what):
+        for part, who, at in self.parts(addresses, size, threads, what):
             mine = (threads[who] + 1)[:, None]
             found[who] = self.bytes[part][at]
             if self.garbage is not None:
@@ -214,7 +224,7 @@ class Memory:
         return found
 
     def store(self, addresses: Any, data: Any, threads: Any, what: str) -> None:
-        for part, who, at in self.parts(addresses, data.shape[1], what):
+        for part, who, at in self.parts(addresses, data.shape[1], threads, what):
             if not self.open[part]:
                 raise Stuck(f"{what}: writes to a constant")
             mine = (threads[who] + 1)[:, None]
@@ -223,7 +233,7 @@ class Memory:
 
     def add(self, addresses: Any, values: Any, threads: Any, what: str) -> None:
         """Atomically, here in the order of threads."""
-        for part, who, at in self.parts(addresses, values.itemsize, what):
+        for part, who, at in self.parts(addresses, values.itemsize, threads, what):
             self._claim(part, at, np.int32(-2), what)
             for i, bytes_ in zip(who, at, strict=True):
                 one = self.bytes[part][bytes_].view(values.dtype) + values[i]
@@ -338,11 +348,11 @@ class Machine:
         self.at[threads] = following
 
 
-def launch(ptx: str, blocks: int, threads: int, words: list[int], ranges: list[tuple[int, int]]) -> None:
-    """Run a kernel. words: its parameters, 64 bits each. ranges: [start, end) of the memory that it may touch."""
+def launch(ptx: str, blocks: int, threads: int, words: list[int], ranges: list[tuple[int, int]], traffic: Traffic | None = None) -> None:
+    """Run a kernel. words: its parameters, 64 bits each. ranges: [start, end) of the memory that it may touch. traffic: filled."""
     assert threads % WARP == 0
     program = parsed(ptx)
-    memory = Memory(ranges, list(program.constants.values()))
+    memory = Memory(ranges, list(program.constants.values()), traffic)
     Machine(program, blocks, threads, words, memory).run()
     if memory.shared:
         memory.again()

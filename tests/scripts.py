@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
+
+import pytest
 
 SETUP = """
 import numpy as np, numgraph as ng
@@ -44,6 +49,14 @@ def same(a, b):
 """
 
 
+@pytest.fixture
+def interruptible():
+    """Processes that a test starts take SIGINT, even if the tests were started in the background, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def run(script, *, setup=SETUP, timeout=300, **environment):
     """What a script prints. It must end well, and say nothing on stderr. environment: None removes a variable."""
     env = {name: value for name, value in {**os.environ, "PYTHONWARNINGS": "error", **environment}.items() if value is not None}
@@ -52,3 +65,14 @@ def run(script, *, setup=SETUP, timeout=300, **environment):
     assert done.returncode == 0, f"ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert done.stderr == ""
     return done.stdout
+
+
+def run_on_the_device(tests, chosen, **environment):
+    """Run a file's tests with every walk on the CUDA target (see cuda_route.py): how many passed, and what pytest printed."""
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "pytest", "-p", "cuda_route", "-p", "no:cacheprovider", "-q", str(here / tests), "-k", chosen]
+    env = {**os.environ, **environment, "PYTHONPATH": path}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    return int(re.search(r"(\d+) passed", done.stdout)[1]), done.stdout

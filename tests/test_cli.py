@@ -15,12 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scripts import interruptible
 
 from numgraph import data
 from numgraph.cli import main
 from numgraph.recipes import RECIPES, build, recipe
 from numgraph.serialize import read_arrays
 from numgraph.training import evaluate
+
+__all__ = ["interruptible"]
 
 KARATE = ("train", "--dataset", "karate")
 
@@ -150,7 +153,7 @@ def test_save_and_plot(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_ctrl_c_prints_and_saves_what_there_is(tmp_path: Path, as_json: bool) -> None:
+def test_ctrl_c_prints_and_saves_what_there_is(tmp_path: Path, interruptible: None, as_json: bool) -> None:
     save = tmp_path / "best.npz"
     arguments = [*KARATE, "--epochs", "1000000", "--save", str(save), *(["--json"] if as_json else [])]
     process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

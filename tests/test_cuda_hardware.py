@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import test_kernels
 import walks
+from scripts import run_on_the_device
 from walks import normal
 
 import numgraph as ng
@@ -26,23 +21,15 @@ FILES = (
     *("test_kernels.py", "test_half.py", "test_kernel_inputs.py", "test_messages.py", "test_ops.py", "test_policies.py"),
     "atomic_walks.py",
 )
-CPU_ALONE = {
-    "test_kernels.py": ("lengths_share_kernels",),
-    "test_policies.py": (),
-}
+CPU_ALONE = {"test_kernels.py": "not lengths_share_kernels"}
 """Tests of how the CPU target works inside."""
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_tests_of_the_host_on_the_device(name):
     """Every walk of these files runs on the device; see cuda_route.py."""
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
-    chosen = " and ".join(f"not {test}" for test in CPU_ALONE.get(name, ()))
-    command = [sys.executable, "-m", "pytest", "-p", "cuda_route", "-p", "no:cacheprovider", "-q", str(here / name), "-k", chosen]
-    run = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=900, check=False)
-    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-    assert re.search(r"\d+ passed", run.stdout)
+    passed, _ = run_on_the_device(name, CPU_ALONE.get(name, ""))
+    assert passed
 
 
 # --- graphs with long rows, whose walks take several levels ---

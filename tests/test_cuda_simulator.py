@@ -7,13 +7,9 @@ are simulated over a board that a block's threads share, and types are proven by
 from __future__ import annotations
 
 import importlib.util
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from scripts import run_on_the_device
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed (pip install 'numgraph[dev]')"
@@ -31,12 +27,7 @@ TESTS = {
 
 @pytest.mark.parametrize("tests", TESTS)
 def test_in_the_simulator(tests):
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": path}
     chosen, least = TESTS[tests]
-    command = [sys.executable, "-m", "pytest", "-p", "cuda_route", "-p", "no:cacheprovider", "-q", str(here / tests), "-k", chosen]
-    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
-    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-    assert int(re.search(r"(\d+) passed", run.stdout)[1]) >= least
-    assert "skipped" not in run.stdout
+    passed, printed = run_on_the_device(tests, chosen, NUMBA_ENABLE_CUDASIM="1")
+    assert passed >= least
+    assert "skipped" not in printed

@@ -10,7 +10,9 @@ import textwrap
 import time
 
 import pytest
-from scripts import SETUP, run
+from scripts import SETUP, interruptible, run
+
+__all__ = ["interruptible"]
 
 LAYERS = ["workqueue", "omp", "tbb"]
 
@@ -162,7 +164,7 @@ def test_forks_while_other_threads_compute():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ on Windows")
-def test_ctrl_c_leaves_things_usable(tmp_path):
+def test_ctrl_c_leaves_things_usable(tmp_path, interruptible):
     """Interrupted at any moment of a step: the next step is right, on the pool again.
 
     The first step compiles before: an interrupt inside of llvmlite's own callbacks is printed and lost there.

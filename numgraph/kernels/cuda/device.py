@@ -95,38 +95,32 @@ def _argument(builder: Any, args: Any, slot: int) -> Any:
     return builder.extract_value(args, slot)
 
 
-@functools.cache
-def operand(dtype: str) -> Any:
-    """operand(dtype)(args, slot): the memory whose address, number of rows and row stride (bytes) are the arguments from slot on."""
+def _view(dtype: str, strided: bool) -> Any:
     kind = Memory(DTYPES[dtype])
 
     @intrinsic(prefer_literal=True)
     def view(typingctx: Any, args: Any, slot: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            stride = _argument(builder, values[0], slot.literal_value + 2) if strided else ir.Constant(I64, 0)
             made = ir.Constant(context.get_value_type(kind), ir.Undefined)
             made = builder.insert_value(made, _argument(builder, values[0], slot.literal_value), 0)
-            return builder.insert_value(made, _argument(builder, values[0], slot.literal_value + 2), 1)
+            return builder.insert_value(made, stride, 1)
 
         return kind(args, slot), codegen
 
     return view
+
+
+@functools.cache
+def operand(dtype: str) -> Any:
+    """operand(dtype)(args, slot): the memory whose address, number of rows and row stride (bytes) are the arguments from slot on."""
+    return _view(dtype, True)
 
 
 @functools.cache
 def ids(dtype: str) -> Any:
     """ids(dtype)(args, slot): the index array whose address and length are the arguments from slot on."""
-    kind = Memory(DTYPES[dtype])
-
-    @intrinsic(prefer_literal=True)
-    def view(typingctx: Any, args: Any, slot: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            made = ir.Constant(context.get_value_type(kind), ir.Undefined)
-            made = builder.insert_value(made, _argument(builder, values[0], slot.literal_value), 0)
-            return builder.insert_value(made, ir.Constant(I64, 0), 1)
-
-        return kind(args, slot), codegen
-
-    return view
+    return _view(dtype, False)
 
 
 @intrinsic(prefer_literal=True)
