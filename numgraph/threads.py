@@ -22,7 +22,8 @@ _forked = False
 
 
 def run(parallel: Callable[..., Any], serial: Callable[..., Any], *args: Any, work: int) -> Any:
-    """``parallel(*args)`` if `work` is large and the pool is free and usable here, else ``serial(*args)``, without waiting for the pool.
+    """``parallel(*args)`` if `work` is large and the pool is free and usable here, else ``serial(*args)``. A thread waits for the
+    pool only if another one took it at the same moment.
 
     Raises what the kernel raises; the pool is free again afterwards. Kernels raise only under NUMBA_BOUNDSCHECK=1, and Numba's parallel
     loops lose exceptions: with that setting everything is serial.

@@ -14,7 +14,7 @@ arithmetic.py only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numgraph.expr import topological
@@ -47,29 +47,28 @@ class Generator(Emitter):
 
         REDUCERS[target.output.reduce](self, number, target, scope)
 
-    def write(
-        self,
-        scope: Scope,
-        number: Any,
-        kept: Sequence[int],
-        value: Value,
-        row: str,
-        accumulate: bool,
-        into: list[str],
-        by: str = "store",
-    ) -> None:
-        """Lines that store (or add to) a value at (row, kept axes). by: the primitive that writes."""
+    def write(self, scope: Scope, number: Any, kept: Sequence[int], value: Value, row: str, accumulate: bool, into: list[str]) -> None:
+        """Lines that store (or add to) a value at (row, kept axes)."""
         width = self.width_of(kept, scope)
         stored = self.targets[number[0]].stored[number[1]]
-        place = f"{self.array(('out', number), memory_name(stored), 'out')}, {row}, {self.flat(scope, kept)}"
+        array, columns = self.array(("out", number), memory_name(stored), "out"), self.flat(scope, kept)
         name = self.widened(value.name, value.width, width)
         if stored in HALVES:
             name = self.converted(f"narrow_{stored}", f'lanes.narrow("{stored}")', name)
         elif stored != value.dtype:
             name = self.converted(f"as_{stored}", f'lanes.cast("{stored}")', name)
-        if accumulate:
-            name = f"{self.use('add')}({self.loaded(place, width, scope)}, {name})"
-        into.append(self.stored(by, place, name, width, self.mask(scope, width) if width else None))
+        mask = self.mask(scope, width) if width else None
+
+        def line(row: str, by: str = "store") -> str:
+            place = f"{array}, {row}, {columns}"
+            added = f"{self.use('add')}({self.loaded(place, width, scope)}, {name})" if accumulate and by == "store" else name
+            return self.stored(by, place, added, width, mask)
+
+        into += self.written(self.targets[number[0]], row, line)
+
+    def written(self, target: Target, row: str, line: Callable[..., str]) -> list[str]:
+        """The lines that write a result. line(row, by): the one that writes it in a row, by a primitive."""
+        return [line(row)]
 
     def stored(self, by: str, place: str, name: str, width: int, mask: str | None) -> str:
         """The line that writes a value of so many lanes."""

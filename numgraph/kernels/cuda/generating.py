@@ -15,18 +15,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numba
 
 from numgraph.expr import leaves_of
 from numgraph.kernels.axes import Axes
 from numgraph.kernels.codegen import Generator
-from numgraph.kernels.layout import Layout, Scope, Target, Value
+from numgraph.kernels.layout import Layout, Scope, Target
 
 LONG = 40
 """Edges whose values take more lines than this are handled one by one: their arithmetic hides the loads' latency."""
@@ -85,27 +84,12 @@ class CudaGenerator(Generator):
             return f"{self.define(f'{by}{width or str()}', f'memory.{by}({width})')}({place}, {name})"
         return f"{self.define(f'{by}_masked{width}', f'memory.{by}_masked({width})')}({place}, {name}, {mask})"
 
-    def write(
-        self,
-        scope: Scope,
-        number: Any,
-        kept: Sequence[int],
-        value: Value,
-        row: str,
-        accumulate: bool,
-        into: list[str],
-        by: str = "store",
-    ) -> None:
+    def written(self, target: Target, row: str, line: Callable[..., str]) -> list[str]:
         if row != "row" or self.per_edge:
-            super().write(scope, number, kept, value, row, accumulate, into)
-        elif not self.targets[number[0]].atomic:
-            super().write(scope, number, kept, value, "place", accumulate, into)
-        else:
-            whole: list[str] = []
-            chunk: list[str] = []
-            super().write(scope, number, kept, value, "row", accumulate, whole)
-            super().write(scope, number, kept, value, "row", False, chunk, "atomic_add")
-            into += ["if place == row:", *[f"    {line}" for line in whole], "else:", *[f"    {line}" for line in chunk]]
+            return [line(row)]
+        if not target.atomic:
+            return [line("place")]
+        return ["if place == row:", f"    {line('row')}", "else:", f"    {line('row', 'atomic_add')}"]
 
     def degree(self, target: Target) -> str:
         if not target.atomic:
