@@ -17,12 +17,16 @@ class Edges:
     """What a graph and its reverse share: two columns of ids, and the edges grouped by either column, each made when first asked for.
 
     Column SRC grouped gives the out-edges, column DST the in-edges. `columns` or one `ordered` adjacency is there from the start.
+    bipartite: the columns are of two sets of nodes, as they always are where their counts differ.
     """
 
     device = "cpu"
 
-    def __init__(self, counts: tuple[int, int], columns: list[Ids | None], adjacencies: list[Adjacency | None]) -> None:
+    def __init__(
+        self, counts: tuple[int, int], columns: list[Ids | None], adjacencies: list[Adjacency | None], bipartite: bool = False
+    ) -> None:
         self.counts, self.columns, self.adjacencies = counts, columns, adjacencies
+        self.bipartite = bipartite or counts[SRC] != counts[DST]
         self.num_edges = len(next(c for c in columns if c is not None))
         self._lock, self._process = threading.RLock(), os.getpid()
         self._copy: weakref.ref[DeviceEdges] | None = None
@@ -73,6 +77,7 @@ class DeviceEdges:
 
     def __init__(self, host: Edges, device: str) -> None:
         self.host, self.device, self.counts, self.num_edges = host, device, host.counts, host.num_edges
+        self.bipartite = host.bipartite
         self._copies: dict[tuple[str, int], Any] = {}
 
     def column(self, side: int) -> Ids:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numgraph import devices, transforms
+from numgraph import devices, formats, transforms
 from numgraph.edges import DST, SRC, DeviceEdges, Edges
 from numgraph.errors import bad_type, bad_value, unknown
+from numgraph.inputs import kind_of
 from numgraph.sorting import Adjacency, Ids, checked_ids, frozen, given_ids, ids_dtype, node_count, one_past
 
 
@@ -43,8 +44,8 @@ class Graph:
     ----------
     src, dst : source and destination node of each edge
     num_nodes : number of nodes, if sources and destinations are the same nodes; by default one more than the largest id
-    num_src, num_dst : numbers of sources and of destinations, if those are two sets of nodes (a bipartite graph);
-        one that is left out is one more than the largest id of its side
+    num_src, num_dst : numbers of sources and of destinations, if those are two sets of nodes (a bipartite graph, also where they are
+        as many); one that is left out is one more than the largest id of its side
 
     Raises
     ------
@@ -66,12 +67,15 @@ class Graph:
     def __init__(
         self,
         src: ArrayLike,
-        dst: ArrayLike,
+        dst: ArrayLike | None = None,
         num_nodes: int | None = None,
         *,
         num_src: int | None = None,
         num_dst: int | None = None,
     ) -> None:
+        if dst is None:
+            fix = f"give sources and destinations, Graph(src, dst); Graph has {formats.CONSTRUCTORS}"
+            raise bad_type("Graph", f"there is no dst, and src is {kind_of(src)}", fix)
         sources, destinations = given_ids("Graph", "src", src), given_ids("Graph", "dst", dst)
         if len(sources) != len(destinations):
             raise bad_value(
@@ -99,26 +103,35 @@ class Graph:
             checked_ids("Graph", "src", sources, names[0], count_src, dtype),
             checked_ids("Graph", "dst", destinations, names[1], count_dst, dtype),
         ]
-        self._edges, self._out, self._twin = Edges((count_src, count_dst), columns, [None, None]), SRC, None
+        bipartite = names[0] == "num_src"
+        self._edges, self._out, self._twin = Edges((count_src, count_dst), columns, [None, None], bipartite), SRC, None
 
     @classmethod
-    def from_csr(cls, indptr: ArrayLike, indices: ArrayLike, *, num_dst: int) -> Graph:
+    def from_csr(cls, indptr: ArrayLike, indices: ArrayLike, *, num_dst: int, num_src: int | None = None) -> Graph:
         """Graph from its out-edges: row u is a source, ``indices[indptr[u]:indptr[u + 1]]`` its destinations.
 
         indptr: [num_src + 1], indices: [num_edges]. Edge ids are the positions in `indices`.
+
+        As many destinations as rows are the same nodes, as in a square matrix; with `num_src`, the number of rows, given too, they are two
+        sets (a bipartite graph).
         """
-        return cls._from_rows("Graph.from_csr", SRC, indptr, indices, "num_dst", num_dst)
+        return cls._from_rows("Graph.from_csr", SRC, indptr, indices, num_src, num_dst)
 
     @classmethod
-    def from_csc(cls, indptr: ArrayLike, indices: ArrayLike, *, num_src: int) -> Graph:
+    def from_csc(cls, indptr: ArrayLike, indices: ArrayLike, *, num_src: int, num_dst: int | None = None) -> Graph:
         """Graph from its in-edges: row v is a destination, ``indices[indptr[v]:indptr[v + 1]]`` its sources.
 
         indptr: [num_dst + 1], indices: [num_edges]. Edge ids are the positions in `indices`.
+
+        As many sources as rows are the same nodes, as in a square matrix; with `num_dst`, the number of rows, given too, they are two sets
+        (a bipartite graph).
         """
-        return cls._from_rows("Graph.from_csc", DST, indptr, indices, "num_src", num_src)
+        return cls._from_rows("Graph.from_csc", DST, indptr, indices, num_dst, num_src)
 
     @classmethod
-    def _from_rows(cls, op: str, side: int, indptr: ArrayLike, indices: ArrayLike, count_name: str, count: int) -> Graph:
+    def _from_rows(cls, op: str, side: int, indptr: ArrayLike, indices: ArrayLike, num_rows: int | None, num_columns: int) -> Graph:
+        """num_rows: None where one count alone was given, so that equal numbers of rows and columns are the same nodes."""
+        row_count, count_name = ("num_src", "num_dst") if side == SRC else ("num_dst", "num_src")
         others = given_ids(op, "indices", indices)
         starts = given_ids(op, "indptr", indptr).astype(np.int64)
         if len(starts) == 0:
@@ -136,49 +149,45 @@ class Graph:
             i = int(descents[0])
             raise bad_value(op, f"indptr[{i + 1}] is {starts[i + 1]}, less than indptr[{i}], {starts[i]}", "row starts must not decrease")
         counts = [0, 0]
-        counts[side], counts[1 - side] = len(starts) - 1, node_count(op, count_name, count)
+        counts[side], counts[1 - side] = len(starts) - 1, node_count(op, count_name, num_columns)
+        if num_rows is not None and node_count(op, row_count, num_rows) != counts[side]:
+            raise bad_value(op, f"{row_count} is {num_rows} and there are {counts[side]} rows", f"{row_count} is the number of rows")
         dtype = ids_dtype(*counts, len(others))
         columns: list[Ids | None] = [None, None]
         columns[1 - side] = ids = checked_ids(op, "indices", others, count_name, counts[1 - side], dtype)
         adjacencies: list[Adjacency | None] = [None, None]
         adjacencies[side] = Adjacency(frozen(starts.astype(dtype)), ids, ordered=True)
-        return cls._sharing(Edges((counts[SRC], counts[DST]), columns, adjacencies), SRC)
+        return cls._sharing(Edges((counts[SRC], counts[DST]), columns, adjacencies, num_rows is not None), SRC)
 
     @classmethod
-    def from_scipy(cls, A: Any) -> Graph:
+    def from_scipy(cls, A: Any, *, num_src: int | None = None, num_dst: int | None = None) -> Graph:
         """Graph of a SciPy sparse array or matrix of any format: the entry ``A[u, v] != 0`` is the edge u → v.
 
         Duplicate entries are summed and explicit zeros are no edges, as everywhere in SciPy. Edge ids follow the rows, then the columns:
         they are the order of ``A.data`` for a CSR array after ``A.sum_duplicates()`` and ``A.eliminate_zeros()``.
-        """
-        from scipy.sparse import issparse
 
-        if not issparse(A):
-            raise bad_type("Graph.from_scipy", f"A is a {type(A).__name__}", "give a SciPy sparse array, as csr_array(A)")
-        if A.ndim != 2:
-            raise bad_value("Graph.from_scipy", f"A has shape {list(A.shape)}", "A needs two axes, [num_src, num_dst]")
-        try:  # SciPy's compiled conversions trust the index arrays
-            if A.format == "coo":
-                cls(A.row, A.col, num_src=A.shape[0], num_dst=A.shape[1])
-            elif hasattr(A, "check_format"):
-                A.check_format(full_check=True)
-        except (ValueError, IndexError) as error:
-            raise bad_value("Graph.from_scipy", f"A is damaged ({error})", "build A anew") from error
-        rows = A.tocsr()
-        if not rows.has_canonical_format or not np.all(rows.data != 0):
-            rows = rows.copy()
-            rows.sum_duplicates()
-            rows.eliminate_zeros()
-        return cls.from_csr(rows.indptr, rows.indices, num_dst=A.shape[1])
+        A square array is of one set of nodes, unless its numbers of rows and columns are given as `num_src` and `num_dst`.
+        """
+        rows = formats.scipy_rows("Graph.from_scipy", A)
+        if num_src is not None or num_dst is not None:
+            num_src, num_dst = (n if given is None else given for n, given in zip(A.shape, (num_src, num_dst), strict=True))
+            if num_dst != A.shape[1]:
+                raise bad_value("Graph.from_scipy", f"num_dst is {num_dst}, A has shape {list(A.shape)}", "A is [num_src, num_dst]")
+        return cls._from_rows("Graph.from_scipy", SRC, rows.indptr, rows.indices, num_src, A.shape[1])
 
     @classmethod
-    def from_edge_index(cls, edge_index: ArrayLike, num_nodes: int | None = None) -> Graph:
-        """Graph of an integer array [2, num_edges], sources above destinations, as PyTorch Geometric has it; also a CPU tensor."""
+    def from_edge_index(
+        cls, edge_index: ArrayLike, num_nodes: int | None = None, *, num_src: int | None = None, num_dst: int | None = None
+    ) -> Graph:
+        """Graph of an integer array [2, num_edges], sources above destinations, as PyTorch Geometric has it; also a CPU tensor.
+
+        The counts are those of ``Graph``.
+        """
         ids = given_ids("Graph.from_edge_index", "edge_index", edge_index, axes=2)
         if ids.shape[0] != 2:
-            fix = "transpose it" if ids.shape[1] == 2 else "its rows are the sources and the destinations"
+            fix = "transpose it, as edge_index.T" if ids.shape[1] == 2 else "its rows are the sources and the destinations"
             raise bad_value("Graph.from_edge_index", f"edge_index has shape {list(ids.shape)}, it must be [2, num_edges]", fix)
-        return cls(ids[0], ids[1], num_nodes)
+        return cls(ids[0], ids[1], num_nodes, num_src=num_src, num_dst=num_dst)
 
     @classmethod
     def from_networkx(cls, G: Any) -> Graph:
@@ -186,33 +195,20 @@ class Graph:
 
         Undirected edges go both ways: after all of ``G.edges`` come their reverses, in the same order, without those of self loops.
         """
-        if not all(hasattr(G, name) for name in ("nodes", "edges", "is_directed")):
-            raise bad_type("Graph.from_networkx", f"G is a {type(G).__name__}", "give a networkx graph")
-        number = {node: i for i, node in enumerate(G.nodes())}
-        ends = np.array([(number[u], number[v]) for u, v in G.edges()], np.int64).reshape(-1, 2)
-        if not G.is_directed():
-            ends = np.concatenate([ends, ends[ends[:, 0] != ends[:, 1], ::-1]])
-        return cls(ends[:, 0], ends[:, 1], len(number))
+        return cls(*formats.networkx_edges("Graph.from_networkx", G))
 
     @classmethod
     def from_dgl(cls, G: Any) -> Graph:
-        """Graph of a DGL graph on the CPU with one edge type (also a bipartite one, or a block); edge ids are kept."""
-        if not all(hasattr(G, name) for name in ("edges", "canonical_etypes", "num_nodes")):
-            raise bad_type("Graph.from_dgl", f"G is a {type(G).__name__}", "give a dgl.DGLGraph")
-        if len(G.canonical_etypes) != 1:
-            raise bad_value("Graph.from_dgl", f"G has {len(G.canonical_etypes)} edge types", "give one, G[source, edge, destination]")
-        src, dst = G.edges(order="eid")
-        source, _, destination = G.canonical_etypes[0]
-        if getattr(G, "is_block", False):  # a block's two sets of nodes may share a type name
-            return cls(src, dst, num_src=G.num_src_nodes(), num_dst=G.num_dst_nodes())
-        return cls(src, dst, num_src=G.num_nodes(source), num_dst=G.num_nodes(destination))
+        """Graph of a DGL graph on the CPU with one edge type, also a bipartite one, or a block, in any format; edge ids are kept."""
+        src, dst, counts = formats.dgl_edges("Graph.from_dgl", G)
+        return cls(src, dst, **counts)
 
     @classmethod
-    def _of(cls, src: NDArray[Any], dst: NDArray[Any], num_src: int, num_dst: int) -> Graph:
-        """Graph that keeps `src` and `dst`, known to be in range and held by nobody else."""
-        dtype = ids_dtype(num_src, num_dst, len(src))
+    def _of(cls, src: NDArray[Any], dst: NDArray[Any], num_nodes: int) -> Graph:
+        """Graph of one set of nodes that keeps `src` and `dst`, known to be in range and held by nobody else."""
+        dtype = ids_dtype(num_nodes, len(src))
         columns: list[Ids | None] = [frozen(src.astype(dtype, copy=False)), frozen(dst.astype(dtype, copy=False))]
-        return cls._sharing(Edges((num_src, num_dst), columns, [None, None]), SRC)
+        return cls._sharing(Edges((num_nodes, num_nodes), columns, [None, None]), SRC)
 
     @classmethod
     def _sharing(cls, edges: Edges | DeviceEdges, out: int) -> Graph:
@@ -265,16 +261,24 @@ class Graph:
         return self._edges.num_edges
 
     @property
+    def is_bipartite(self) -> bool:
+        """Whether sources and destinations are two sets of nodes, be they as many or not: source i and destination i are two nodes then."""
+        return self._edges.bipartite
+
+    @property
     def num_nodes(self) -> int:
-        """Number of nodes; a ValueError if there are two sets of them, of different sizes."""
+        """Number of nodes; a ValueError if there are two sets of them."""
         return self._square("num_nodes")
 
     def _square(self, name: str) -> int:
-        if self.num_src != self.num_dst:
+        if self.is_bipartite:
+            fix = "see num_src and num_dst"
+            if self.num_src == self.num_dst:
+                fix += f"; if they are the same nodes, make it as Graph(src, dst, num_nodes={self.num_src})"
             raise bad_value(
                 f"Graph.{name}",
                 f"the graph is bipartite, with {self.num_src} sources and {self.num_dst} destinations",
-                "this needs one set of nodes; see num_src and num_dst",
+                f"this needs one set of nodes; {fix}",
             )
         return self.num_src
 
@@ -302,6 +306,10 @@ class Graph:
         """The graph with every edge turned round, edge ids kept: in-edges and out-edges swap, nothing is copied or built."""
         return self._sharing(self._edges, 1 - self._out)
 
+    def is_reverse_of(self, other: Graph) -> bool:
+        """Whether one of the two is the other's ``reverse()``."""
+        return self._edges is other._edges and self._out != other._out
+
     def in_degrees(self) -> NDArray[np.int64]:
         """[num_dst] number of in-edges of each destination; on the graph's device."""
         return np.diff(self.in_edges.indptr).astype(np.int64)
@@ -314,26 +322,26 @@ class Graph:
     def add_self_loops(self) -> Graph:
         """The graph with one more edge v → v for every node v, also where there is one: ids num_edges … num_edges + num_nodes - 1."""
         loops = np.arange(self._square("add_self_loops"), dtype=self.src.dtype)
-        return self._of(np.concatenate([self.src, loops]), np.concatenate([self.dst, loops]), self.num_src, self.num_dst)
+        return self._of(np.concatenate([self.src, loops]), np.concatenate([self.dst, loops]), self.num_src)
 
     @_made_on_host
     def remove_self_loops(self) -> Graph:
         """The graph without edges v → v; the other edges keep their order."""
         self._square("remove_self_loops")
         kept = self.src != self.dst
-        return self._of(self.src[kept], self.dst[kept], self.num_src, self.num_dst)
+        return self._of(self.src[kept], self.dst[kept], self.num_src)
 
     @_made_on_host
     def coalesce(self) -> Graph:
         """The graph with parallel edges merged into one; edges are ordered by destination, then source."""
         rows = transforms.merged(self.out_edges, self.num_dst)
-        return self._sharing(Edges((self.num_src, self.num_dst), [rows.indices, None], [None, rows]), SRC)
+        return self._sharing(Edges((self.num_src, self.num_dst), [rows.indices, None], [None, rows], self.is_bipartite), SRC)
 
     @_made_on_host
     def to_bidirected(self) -> Graph:
         """The graph with the reverse of every edge, without parallel edges; edges are ordered by destination, then source."""
         num_nodes = self._square("to_bidirected")
-        both = self._of(np.concatenate([self.src, self.dst]), np.concatenate([self.dst, self.src]), num_nodes, num_nodes)
+        both = self._of(np.concatenate([self.src, self.dst]), np.concatenate([self.dst, self.src]), num_nodes)
         return both.coalesce()
 
     @_made_on_host
@@ -352,7 +360,7 @@ class Graph:
             raise bad_value("Graph.subgraph", f"nodes[{first}] and nodes[{numbers[node]}] are both {node}", "give each node once")
         src, dst = numbers[self.src], numbers[self.dst]
         inside = (src >= 0) & (dst >= 0)
-        return self._of(src[inside], dst[inside], len(kept), len(kept))
+        return self._of(src[inside], dst[inside], len(kept))
 
     @_made_on_host
     def reorder(self, method: str) -> tuple[Graph, Ids]:
@@ -369,7 +377,7 @@ class Graph:
         order = transforms.ORDERS[method](self.to_bidirected().in_edges)
         permutation = frozen(order.astype(self.src.dtype))
         numbers = transforms.numbering(permutation, num_nodes)
-        return self._of(numbers[self.src], numbers[self.dst], num_nodes, num_nodes), permutation
+        return self._of(numbers[self.src], numbers[self.dst], num_nodes), permutation
 
     def __copy__(self) -> Graph:
         return self
@@ -380,17 +388,25 @@ class Graph:
     def __reduce__(self) -> tuple[Any, ...]:
         if not isinstance(self._edges, Edges):
             return Graph.to, (self.to("cpu"), self.device)
+        counts = {"num_src": self.num_src, "num_dst": self.num_dst} if self.is_bipartite else {}
         out, into = (self._edges.adjacencies[side] for side in (self._out, 1 - self._out))
         if out is not None and out.ordered:
-            return _unpickled, ("from_csr", out.indptr, out.indices, {"num_dst": self.num_dst})
+            return _unpickled, ("from_csr", out.indptr, out.indices, {"num_dst": self.num_dst, **counts})
         if into is not None and into.ordered:
-            return _unpickled, ("from_csc", into.indptr, into.indices, {"num_src": self.num_src})
-        return _unpickled, (None, self.src, self.dst, {"num_src": self.num_src, "num_dst": self.num_dst})
+            return _unpickled, ("from_csc", into.indptr, into.indices, {"num_src": self.num_src, **counts})
+        return _unpickled, (None, self.src, self.dst, counts or {"num_nodes": self.num_src})
 
     def __repr__(self) -> str:
-        nodes = f"num_nodes={self.num_src}" if self.num_src == self.num_dst else f"num_src={self.num_src}, num_dst={self.num_dst}"
+        nodes = f"num_src={self.num_src}, num_dst={self.num_dst}" if self.is_bipartite else f"num_nodes={self.num_src}"
         return f"Graph({nodes}, num_edges={self.num_edges}{'' if self.device == 'cpu' else f', device={self.device!r}'})"
 
 
 def _unpickled(constructor: str | None, first: Ids, second: Ids, counts: dict[str, int]) -> Graph:
     return (getattr(Graph, constructor) if constructor else Graph)(first, second, **counts)
+
+
+def check_graph(op: str, name: str, g: Any) -> None:
+    """A TypeError where the argument `name` is no Graph."""
+    if not isinstance(g, Graph):
+        fix = "give a numgraph.Graph" + (" there, the arrays after it" if hasattr(g, "__array__") else f"; it has {formats.CONSTRUCTORS}")
+        raise bad_type(op, f"{name} is {kind_of(g)}", f"{fix}")

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from numgraph import devices, threads
 from numgraph.compiling import njit
 from numgraph.errors import bad_index, bad_type, bad_value
+from numgraph.inputs import as_array
 
 Ids = NDArray[np.signedinteger[Any]]
 T = TypeVar("T")
@@ -102,18 +103,29 @@ def given_ids(op: str, name: str, values: ArrayLike, axes: int = 1) -> NDArray[A
     """`values` as an array of so many axes with an integer dtype."""
     if devices.device_of(values) != "cpu":
         raise bad_type(op, f"{name} is on {devices.device_of(values)}", f"ids are checked and sorted on the host: give {name}.get()")
-    try:
-        ids = np.asarray(values)
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise bad_type(op, f"{name} cannot be read as an array of integers ({error})", f"give {name} as one array of node ids") from error
+    ids = as_array(op, name, values, "an array of integers")
     if ids.ndim != axes:
-        raise bad_value(op, f"{name} has shape {list(ids.shape)}", f"it must have {axes} {'axis' if axes == 1 else 'axes'}")
+        fix = f"give {name}[0] and {name}[1] apart, or Graph.from_edge_index" if (ids.ndim, axes) == (2, 1) and ids.shape[0] == 2 else ""
+        raise bad_value(op, f"{name} has shape {list(ids.shape)}", fix or f"it must have {axes} {'axis' if axes == 1 else 'axes'}")
     if ids.size == 0 and ids.dtype.kind == "f":  # np.asarray([]) is a float array
         return ids.astype(np.int64)
     if ids.dtype.kind not in "iu":
-        fix = "for a mask use np.flatnonzero(mask)" if ids.dtype.kind == "b" else f"cast it, as in {name}.astype(np.int64)"
-        raise bad_type(op, f"{name} is {ids.dtype}, ids must be integers", fix)
+        raise bad_type(op, f"{name} is {ids.dtype}, ids must be integers", _cast(name, ids))
     return ids
+
+
+def _cast(name: str, ids: NDArray[Any]) -> str:
+    """How ids of another dtype become integers."""
+    cast = f"cast it, as in {name}.astype(np.int64)"
+    if ids.dtype.kind == "b":
+        return "for a mask use np.flatnonzero(mask)"
+    if ids.dtype.kind == "O" and ids.size and all(isinstance(i, int) for i in ids.ravel()):
+        return f"{cast}, which needs ids below 2**63"
+    if ids.dtype.kind in "USO":
+        return f"{cast}, or number names by np.unique({name}, return_inverse=True)"
+    if ids.dtype.kind == "f" and (broken := np.flatnonzero(ids.ravel() != np.floor(ids.ravel()))).size:  # NaN is one
+        return f"{cast}, but first see {name}[{broken[0]}], which is {ids.ravel()[broken[0]]}"
+    return cast
 
 
 def node_count(op: str, name: str, value: Any) -> int:

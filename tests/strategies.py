@@ -40,8 +40,9 @@ def graphs(draw, square=False, max_nodes=6, max_edges=14):
         return Graph([], [], 0)
     n = draw(st.integers(1, max_nodes))
     m = draw(st.integers(1, max_nodes)) if kind == "bipartite" else n
+    counts = {"num_src": n, "num_dst": m} if kind == "bipartite" else {"num_nodes": n}
     if kind == "no edges":
-        return Graph([], [], num_src=n, num_dst=m)
+        return Graph([], [], **counts)
     size = draw(st.integers(0, max_edges))
     src = draw(st.lists(st.integers(0, n - 1), min_size=size, max_size=size))
     dst = draw(st.lists(st.integers(0, m - 1), min_size=size, max_size=size))
@@ -53,7 +54,7 @@ def graphs(draw, square=False, max_nodes=6, max_edges=14):
         src, dst = [0] * size, [m - 1] * size
     elif kind == "self loops":
         dst = src
-    return Graph(np.array(src, np.int64), np.array(dst, np.int64), num_src=n, num_dst=m)
+    return Graph(np.array(src, np.int64), np.array(dst, np.int64), **counts)
 
 
 seeds = st.integers(0, 2**32 - 1)

@@ -108,7 +108,7 @@ def test_nodes_of_a_bipartite_graph():
         ValueError, match=re.escape("Graph.num_nodes: the graph is bipartite, with 5 sources and 2 destinations; this needs")
     ):
         _ = Graph([0, 2], [1, 1], num_src=5).num_nodes
-    assert Graph([0], [1], num_src=2, num_dst=2).num_nodes == 2
+    assert Graph([0], [1], 2).num_nodes == 2
 
 
 unaligned = np.zeros(4 * 8 + 1, np.uint8)[1:].view(np.int64)

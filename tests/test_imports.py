@@ -19,8 +19,9 @@ PACKAGE = Path(numgraph.__file__).parent
 ORDER = [
     ["errors"],
     ["compiling", "devices", "recycling", "threads"],
+    ["inputs"],
     ["sorting"],
-    ["edges", "transforms"],
+    ["edges", "formats", "transforms"],
     ["graph"],
     ["elementary"],
     ["formulas"],

@@ -10,9 +10,10 @@ import numpy as np
 
 from numgraph.dense.blas import product
 from numgraph.dense.elementwise import unbroadcast
-from numgraph.dense.sparse import is_sparse, times
+from numgraph.dense.sparse import times
 from numgraph.devices import computed, same_device
 from numgraph.errors import bad_type, bad_value
+from numgraph.inputs import is_sparse
 from numgraph.tape import record, unwrap
 from numgraph.tensor import rule
 

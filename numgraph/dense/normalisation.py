@@ -8,9 +8,9 @@ import numpy as np
 
 from numgraph.dense.elementwise import unbroadcast
 from numgraph.dense.masks import kept
-from numgraph.dense.sparse import is_sparse
 from numgraph.devices import same_device
 from numgraph.errors import bad_type, bad_value
+from numgraph.inputs import is_sparse
 from numgraph.rowwise import apply
 from numgraph.tape import record, unwrap
 

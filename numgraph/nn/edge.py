@@ -12,7 +12,8 @@ from numgraph.dense.activations import biased
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init
-from numgraph.nn.module import Module, check_features, check_size
+from numgraph.nn.graphs import both_sides
+from numgraph.nn.module import Module, check_size
 
 
 class EdgeConv(Module):
@@ -33,9 +34,7 @@ class EdgeConv(Module):
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
     def forward(self, g: Graph, x: Any) -> Any:
-        x_src, x_dst = x if isinstance(x, tuple) else (x, x)
-        check_features("EdgeConv", x_src, g.num_src, self.theta.shape[0])
-        check_features("EdgeConv", x_dst, g.num_dst, self.theta.shape[0])
+        x_src, x_dst = both_sides("EdgeConv", g, x, self.theta.shape[0], self.theta.shape[0])
         t = matmul(x_dst, self.phi - self.theta)
         t = biased(t, self.bias)
         return update_all(g, lambda u, v: elementary.relu(u.h + v.t), "max", u={"h": matmul(x_src, self.theta)}, v={"t": t})

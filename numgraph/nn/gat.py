@@ -14,8 +14,8 @@ from numgraph.devices import namespace_of
 from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.dropout import attend_dropping, check_dropout
-from numgraph.nn.graphs import with_self_loops
-from numgraph.nn.module import Module, check_features, check_size
+from numgraph.nn.graphs import both_sides, with_self_loops
+from numgraph.nn.module import Module, check_activation, check_size
 from numgraph.tape import unwrap
 
 
@@ -40,7 +40,7 @@ class _Attention(Module):
         op = type(self).__name__
         in_src, in_dst = in_features if isinstance(in_features, tuple) else (in_features, in_features)
         check_size(op, in_src=in_src, in_dst=in_dst, out_features=out_features, heads=heads)
-        self.heads, self.concat, self.negative_slope, self.activation = heads, concat, negative_slope, activation
+        self.heads, self.concat, self.negative_slope, self.activation = heads, concat, negative_slope, check_activation(op, activation)
         self.dropout, self.add_self_loops = check_dropout(op, dropout), add_self_loops
         self.rng = np.random.default_rng(rng)
         self._parameters(in_src, in_dst, out_features, isinstance(in_features, tuple), dtype)
@@ -52,11 +52,9 @@ class _Attention(Module):
     def _inputs(self, g: Graph, x: Any, weight_dst: Any) -> tuple[Graph, Any, Any]:
         """The graph that is attended over, and both sides' features."""
         op = type(self).__name__
-        x_src, x_dst = x if isinstance(x, tuple) else (x, x)
-        check_features(op, x_src, g.num_src, self.weight.shape[0])
-        check_features(op, x_dst, g.num_dst, weight_dst.shape[0])
+        x_src, x_dst = both_sides(op, g, x, self.weight.shape[0], weight_dst.shape[0])
         if self.add_self_loops and not isinstance(x, tuple):
-            g, _ = with_self_loops(g)
+            g, _ = with_self_loops(g, None, op)
         return g, x_src, x_dst
 
     def _by_head(self, x: Any, weight: Any) -> Any:

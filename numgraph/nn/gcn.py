@@ -9,12 +9,12 @@ import numpy as np
 
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
-from numgraph.dense.sparse import is_sparse
 from numgraph.graph import Graph
+from numgraph.inputs import is_sparse
 from numgraph.message import update_all
 from numgraph.nn import init
-from numgraph.nn.graphs import check_norm, column, degree_scales, with_self_loops
-from numgraph.nn.module import Module, check_features, check_size
+from numgraph.nn.graphs import check_norm, column, degree_scales, node_features, with_self_loops
+from numgraph.nn.module import Module, check_activation, check_size
 
 
 def normalised_sum(g: Graph, x: Any, norm: str = "both", edge_weight: Any = None) -> Any:
@@ -63,17 +63,17 @@ class GCNConv(Module):
     ) -> None:
         check_size("GCNConv", in_features=in_features, out_features=out_features)
         self.norm = check_norm("GCNConv", norm)
-        self.add_self_loops, self.activation = add_self_loops, activation
+        self.add_self_loops, self.activation = add_self_loops, check_activation("GCNConv", activation)
         self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         width_in, width_out = self.weight.shape
-        check_features("GCNConv", x, g.num_src, width_in)
+        x = node_features("GCNConv", g, x, width_in, "u")
         if edge_weight is not None:
             edge_weight = column("GCNConv", g, edge_weight)
         if self.add_self_loops:
-            g, edge_weight = with_self_loops(g, edge_weight)
+            g, edge_weight = with_self_loops(g, edge_weight, "GCNConv")
         if width_out < width_in or is_sparse(x):  # the narrower side passes the edges
             z = normalised_sum(g, matmul(x, self.weight), self.norm, edge_weight)
         else:

@@ -9,13 +9,14 @@ import numpy as np
 
 from numgraph import elementary
 from numgraph.dense.activations import biased
-from numgraph.dense.sparse import is_sparse
-from numgraph.errors import bad_type, bad_value
+from numgraph.errors import bad_type
 from numgraph.graph import Graph
+from numgraph.inputs import is_sparse
 from numgraph.message import update_all
 from numgraph.nn import init
+from numgraph.nn.graphs import node_features
 from numgraph.nn.linear import Linear, Sequential
-from numgraph.nn.module import Module
+from numgraph.nn.module import Module, check_activation
 
 
 class GINConv(Module):
@@ -37,11 +38,11 @@ class GINConv(Module):
         activation: Callable[[Any], Any] | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        self.f, self.activation = f, activation
+        self.f, self.activation = _checked("GINConv", f), check_activation("GINConv", activation)
         self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
 
     def forward(self, g: Graph, x: Any) -> Any:
-        _check_rows("GINConv", g, x)
+        x = node_features("GINConv", g, x, None)
         first, rest = _split(self.f)
         if first is not None and (is_sparse(x) or first.weight.shape[1] < first.weight.shape[0]):  # the narrower side passes the edges
             h = self._combine(g, first.project(x))
@@ -54,6 +55,12 @@ class GINConv(Module):
         return x * (1 + self.eps) + update_all(g, lambda u: u.x, "sum", u={"x": x})
 
 
+def _checked(op: str, f: Any) -> Any:
+    if not callable(f) or isinstance(f, type):
+        raise bad_type(op, f"f is {f!r}", f"pass a function or Module of features, as {op}(numgraph.nn.MLP([in, hidden, out]))")
+    return f
+
+
 def _split(f: Any) -> tuple[Linear | None, Callable[[Any], Any]]:
     """f's first Linear, and what follows it."""
     if isinstance(f, Linear):
@@ -63,11 +70,6 @@ def _split(f: Any) -> tuple[Linear | None, Callable[[Any], Any]]:
     return None, f
 
 
-def _check_rows(op: str, g: Graph, x: Any) -> None:
-    if len(x.shape) != 2 or x.shape[0] != g.num_nodes:
-        raise bad_value(op, f"x has shape {list(x.shape)}", f"the graph needs [{g.num_nodes}, features]: a row a node")
-
-
 class GINEConv(Module):
     """z_v = f((1 + eps) · x_v + Σ_{e = (u → v)} relu(x_u + w_e)) (Hu et al., Strategies for Pre-training Graph Neural Networks, ICLR 2020).
 
@@ -75,10 +77,12 @@ class GINEConv(Module):
     """
 
     def __init__(self, f: Callable[[Any], Any], *, eps: float = 0.0, train_eps: bool = False, dtype: Any = np.float32) -> None:
-        self.f = f
+        self.f = _checked("GINEConv", f)
         self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
 
     def forward(self, g: Graph, x: Any, w: Any) -> Any:
-        _check_rows("GINEConv", g, x)
+        x = node_features("GINEConv", g, x, None)
+        if is_sparse(x):
+            raise bad_type("GINEConv", f"x is a SciPy sparse {type(x).__name__}", "give x.toarray()")
         z = update_all(g, lambda u, e: elementary.relu(u.x + e.w), "sum", u={"x": x}, e={"w": w})
         return self.f(x * (1 + self.eps) + z)

@@ -10,9 +10,13 @@ import numpy as np
 
 from numgraph.devices import moved
 from numgraph.errors import bad_value, unknown
-from numgraph.graph import Graph
+from numgraph.expr import check_dtype
+from numgraph.graph import Graph, check_graph
+from numgraph.inputs import as_array
+from numgraph.kernels.walk import rows_of
 from numgraph.message import update_all
-from numgraph.tape import unwrap
+from numgraph.nn.module import check_features
+from numgraph.tape import Tensor, unwrap
 
 NORMS = ("both", "right", "none")
 
@@ -27,8 +31,37 @@ def once(g: Graph, key: Any, make: Callable[[Graph], Any]) -> Any:
     return known[key]
 
 
-def with_self_loops(g: Graph, edge_weight: Any = None) -> tuple[Graph, Any]:
+def node_features(op: str, g: Graph, x: Any, features: int | None, side: str = "both", name: str = "x") -> Any:
+    """x as an array, Tensor or sparse matrix [nodes, features], a row for each source ("u"), destination ("v"), or node of the one set.
+
+    features: how many, or None for any number.
+    """
+    check_graph(op, "the first argument", g)
+    if side == "both" and g.is_bipartite:
+        problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations"
+        raise bad_value(op, problem, "this layer needs one set of nodes: Graph(src, dst, num_nodes)")
+    return check_features(op, x, rows_of(g, "v" if side == "v" else "u"), features, name)
+
+
+def both_sides(op: str, g: Graph, x: Any, in_src: int, in_dst: int) -> tuple[Any, Any]:
+    """The features of sources and destinations: a pair, or on a graph of one set of nodes also one array, which is both."""
+    check_graph(op, "the first argument", g)
+    if isinstance(x, tuple):
+        if len(x) != 2:
+            raise bad_value(op, f"x is a tuple of {len(x)}", "a pair has the features of the sources and of the destinations")
+        return node_features(op, g, x[0], in_src, "u", "x[0]"), node_features(op, g, x[1], in_dst, "v", "x[1]")
+    if g.is_bipartite:
+        problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations, and x is one array"
+        raise bad_value(op, problem, "pass a pair of features, (x_src, x_dst)")
+    x = node_features(op, g, x, in_src)
+    return x, x if in_src == in_dst else node_features(op, g, x, in_dst)
+
+
+def with_self_loops(g: Graph, edge_weight: Any = None, op: str = "self loops") -> tuple[Graph, Any]:
     """The graph with an edge v → v for every node that has none, and its edge weights: 1 for the new edges, whose ids come last."""
+    if g.is_bipartite:
+        problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations, which have no self loops"
+        raise bad_value(op, problem, f"make the layer as {op}(…, add_self_loops=False)")
     looped = once(g, "self loops", _add_missing_loops) or g
     added = looped.num_edges - g.num_edges
     if edge_weight is not None and added:
@@ -61,7 +94,9 @@ def check_norm(op: str, norm: str) -> str:
 
 def column(op: str, g: Graph, edge_weight: Any) -> Any:
     """Edge weights as [num_edges, 1]."""
-    weight = edge_weight if hasattr(edge_weight, "shape") else moved(np.asarray(edge_weight), g.device)
+    weight = edge_weight if isinstance(edge_weight, Tensor) else as_array(op, "edge_weight", edge_weight)
+    weight = weight if hasattr(edge_weight, "shape") else moved(weight, g.device)
+    check_dtype(op, "edge_weight", weight.dtype)
     if tuple(weight.shape) not in ((g.num_edges,), (g.num_edges, 1)):
         raise bad_value(op, f"edge_weight has shape {list(weight.shape)}", f"one weight an edge: [{g.num_edges}]")
     return weight.reshape(-1, 1)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense import elu, relu
-from numgraph.graph import Graph
+from numgraph.graph import Graph, check_graph
 from numgraph.nn import init
 from numgraph.nn.dropout import Dropout
 from numgraph.nn.gat import GATConv
 from numgraph.nn.gcn import GCNConv
 from numgraph.nn.gin import GINConv
 from numgraph.nn.linear import MLP
-from numgraph.nn.module import Module, check_size
+from numgraph.nn.module import Module, check_features, check_size
 from numgraph.nn.sage import SAGEConv
 
 
@@ -57,6 +57,8 @@ class _Stack(Module):
         raise NotImplementedError
 
     def forward(self, g: Graph, x: Any, *, rng: np.random.Generator | None = None) -> Any:
+        check_graph(type(self).__name__, "the first argument", g)
+        x = check_features(type(self).__name__, x, None if g.is_bipartite else g.num_src, None)
         for layer in self.layers:
             x = self._propagate(layer, g, self.dropout(x, rng=rng), rng)
         return x

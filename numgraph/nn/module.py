@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from numgraph.devices import host_copy, known, moved
-from numgraph.errors import bad_value
+from numgraph.errors import bad_type, bad_value
+from numgraph.expr import check_dtype
+from numgraph.inputs import as_array, is_sparse
 from numgraph.serialize import fill
-from numgraph.tensor import Parameter, unwrap
+from numgraph.tensor import Parameter, Tensor, unwrap
 
 
 class Module:
@@ -108,13 +110,29 @@ class Module:
         return f"{type(self).__name__}({body})"
 
 
-def check_features(op: str, x: Any, rows: int, features: int, name: str = "x") -> None:
-    """x is [rows, features], or an error that shows both shapes."""
-    shape = tuple(getattr(x, "shape", ()))
-    if shape != (rows, features):
-        raise bad_value(
-            op, f"{name} has shape {list(shape)}", f"layer and graph need [{rows}, {features}]: a row a node, a column a feature"
-        )
+def check_features(op: str, x: Any, rows: int | None, features: int | None, name: str = "x") -> Any:
+    """x, as an array if it is none (a Tensor or a sparse matrix stays), [rows, features], or an error that shows both shapes.
+
+    rows, features: None for any number.
+    """
+    if type(x) is not np.ndarray and not isinstance(x, Tensor) and not is_sparse(x):
+        x = as_array(op, name, x)
+    shape = tuple(x.shape)
+    if len(shape) != 2 or shape[0] != (shape[0] if rows is None else rows) or shape[1] != (shape[1] if features is None else features):
+        who = "the graph needs" if features is None else "layer and graph need"
+        needed = f"{who} [{'nodes' if rows is None else rows}, {'features' if features is None else features}]"
+        turned = "; x.T has it" if len(shape) == 2 and shape[::-1] == (rows, features) else ""
+        raise bad_value(op, f"{name} has shape {list(shape)}", f"{needed}: a row a node, a column a feature{turned}")
+    check_dtype(op, name, x.dtype)
+    return x
+
+
+def check_activation(op: str, activation: Any) -> Any:
+    """A function of arrays, or None."""
+    if activation is not None and (not callable(activation) or isinstance(activation, type)):
+        name = activation if isinstance(activation, str) else getattr(activation, "__name__", "relu").lower()
+        raise bad_type(op, f"activation is {activation!r}", f"pass a function, such as numgraph.{name}")
+    return activation
 
 
 def check_size(op: str, **sizes: Any) -> None:

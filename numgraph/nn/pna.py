@@ -12,9 +12,9 @@ from numgraph.errors import bad_value, unknown
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init
-from numgraph.nn.graphs import once
+from numgraph.nn.graphs import node_features, once
 from numgraph.nn.linear import Linear
-from numgraph.nn.module import Module, check_features, check_size
+from numgraph.nn.module import Module, check_size
 
 AGGREGATORS = ("mean", "max", "min", "std")
 SCALERS = ("identity", "amplification", "attenuation")
@@ -60,7 +60,7 @@ class PNAConv(Module):
         self.update = Linear(in_features * len(aggregators) * len(scalers), out_features, rng=rng, dtype=dtype)
 
     def forward(self, g: Graph, x: Any) -> Any:
-        check_features("PNAConv", x, g.num_nodes, self.theta.shape[0])
+        x = node_features("PNAConv", g, x, self.theta.shape[0])
         h = matmul(x, self.theta)
         own = np.where(g.in_degrees()[:, None] > 0, self.phi(x), 0)
         mean = update_all(g, lambda u: u.x, "mean", u={"x": h})

@@ -8,13 +8,13 @@ import numpy as np
 
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
-from numgraph.dense.sparse import is_sparse
-from numgraph.errors import bad_value
+from numgraph.errors import bad_type, bad_value
 from numgraph.graph import Graph
+from numgraph.inputs import is_sparse
 from numgraph.nn import init
 from numgraph.nn.gcn import normalised_sum
-from numgraph.nn.graphs import column, with_self_loops
-from numgraph.nn.module import Module, check_features, check_size
+from numgraph.nn.graphs import column, node_features, with_self_loops
+from numgraph.nn.module import Module, check_size
 
 
 class SGConv(Module):
@@ -42,11 +42,11 @@ class SGConv(Module):
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         width_in, width_out = self.weight.shape
-        check_features("SGConv", x, g.num_nodes, width_in)
+        x = node_features("SGConv", g, x, width_in)
         if edge_weight is not None:
             edge_weight = column("SGConv", g, edge_weight)
         if self.add_self_loops:
-            g, edge_weight = with_self_loops(g, edge_weight)
+            g, edge_weight = with_self_loops(g, edge_weight, "SGConv")
         first = width_out < width_in or is_sparse(x)
         z = matmul(x, self.weight) if first else x
         for _ in range(self.k):
@@ -64,16 +64,18 @@ class APPNP(Module):
 
     def __init__(self, *, k: int = 10, alpha: float = 0.1, add_self_loops: bool = True) -> None:
         check_size("APPNP", k=k)
-        if not 0 <= alpha <= 1:
+        if not isinstance(alpha, int | float | np.number) or not 0 <= alpha <= 1:
             raise bad_value("APPNP", f"alpha is {alpha!r}", "it is the probability of a return, 0 ≤ alpha ≤ 1")
         self.k, self.alpha, self.add_self_loops = k, float(alpha), add_self_loops
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
-        check_features("APPNP", x, g.num_nodes, x.shape[-1])
+        x = node_features("APPNP", g, x, None)
+        if is_sparse(x):
+            raise bad_type("APPNP", f"x is a SciPy sparse {type(x).__name__}, which a few steps fill", "give x.toarray()")
         if edge_weight is not None:
             edge_weight = column("APPNP", g, edge_weight)
         if self.add_self_loops:
-            g, edge_weight = with_self_loops(g, edge_weight)
+            g, edge_weight = with_self_loops(g, edge_weight, "APPNP")
         z, start = x, x * self.alpha
         for _ in range(self.k):
             z = normalised_sum(g, z, "both", edge_weight) * (1 - self.alpha) + start

@@ -8,14 +8,14 @@ import numpy as np
 
 from numgraph.dense import gather, matmul
 from numgraph.dense.activations import biased
-from numgraph.dense.sparse import is_sparse
 from numgraph.devices import moved, namespace_of, same_device
 from numgraph.errors import bad_index, bad_type, bad_value
 from numgraph.graph import Graph
+from numgraph.inputs import as_array, is_sparse
 from numgraph.message import update_all
 from numgraph.nn import init
-from numgraph.nn.graphs import once
-from numgraph.nn.module import Module, check_features, check_size
+from numgraph.nn.graphs import both_sides, node_features, once
+from numgraph.nn.module import Module, check_size
 from numgraph.tape import unwrap
 
 
@@ -26,8 +26,8 @@ class RGCNConv(Module):
     are over nodes; an edge has one coefficient a_rb / c_vr for each basis, the only array over edges: [num_edges, num_bases]. num_bases
     None takes one basis a relation with a_rb = 1 for b = r, a matrix of its own for each relation.
 
-    Shapes: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix; relations [num_edges] integers, 0 ≤ r < num_relations;
-    returns [num_nodes, out_features].
+    Shapes: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix, or on a bipartite graph a pair ([num_src, in_features],
+    [num_dst, in_features]); relations [num_edges] integers, 0 ≤ r < num_relations; returns [num_dst, out_features].
     """
 
     def __init__(
@@ -53,7 +53,10 @@ class RGCNConv(Module):
 
     def forward(self, g: Graph, x: Any, relations: Any) -> Any:
         bases, width_in, width_out = self.bases.shape
-        check_features("RGCNConv", x, g.num_src, width_in)
+        if self.weight_self is not None or isinstance(x, tuple):
+            x, x_self = both_sides("RGCNConv", g, x, width_in, width_in)
+        else:
+            x = x_self = node_features("RGCNConv", g, x, width_in, "u")
         relations = _checked(g, relations, self.num_relations)
         coefficients = namespace_of(self.bases.data).eye(bases, dtype=self.bases.dtype) if self.coefficients is None else self.coefficients
         c = (gather(coefficients, relations) * _shares(g, relations, self.num_relations, self.bases.dtype))[..., None]
@@ -65,12 +68,13 @@ class RGCNConv(Module):
             z = update_all(g, lambda u, e: u.x[None] * e.c, "sum", u={"x": x}, e={"c": c})
             z = matmul(z.reshape(-1, bases * width_in), self.bases.reshape(bases * width_in, width_out))
         if self.weight_self is not None:
-            z = z + matmul(x, self.weight_self)
+            z = z + matmul(x_self, self.weight_self)
         return biased(z, self.bias)
 
 
 def _checked(g: Graph, relations: Any, num_relations: int) -> np.ndarray:
-    ids = unwrap(relations) if hasattr(relations, "dtype") else moved(np.asarray(relations), g.device)
+    ids = as_array("RGCNConv", "relations", unwrap(relations))
+    ids = ids if hasattr(relations, "dtype") else moved(ids, g.device)
     same_device("RGCNConv", relations=ids, **{"the graph": g.dst})
     if ids.dtype.kind not in "iu":
         raise bad_type("RGCNConv", f"relations have dtype {ids.dtype}", "they are relation numbers, integers")

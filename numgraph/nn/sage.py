@@ -9,13 +9,14 @@ import numpy as np
 
 from numgraph.dense import matmul, relu
 from numgraph.dense.activations import biased
-from numgraph.dense.sparse import is_sparse
 from numgraph.errors import bad_type, unknown
 from numgraph.graph import Graph
+from numgraph.inputs import is_sparse
 from numgraph.message import update_all
 from numgraph.nn import init
+from numgraph.nn.graphs import both_sides
 from numgraph.nn.linear import Linear
-from numgraph.nn.module import Module, check_features, check_size
+from numgraph.nn.module import Module, check_activation, check_size
 
 AGGREGATORS = ("mean", "max", "pool")
 
@@ -46,17 +47,15 @@ class SAGEConv(Module):
         if aggr not in AGGREGATORS:
             raise unknown("SAGEConv", "aggr", aggr, AGGREGATORS)
         rng = np.random.default_rng(rng)
-        self.aggr, self.activation = aggr, activation
+        self.aggr, self.activation = aggr, check_activation("SAGEConv", activation)
         self.weight = init.glorot(rng, (in_src, out_features), dtype)
         self.weight_self = init.glorot(rng, (in_dst, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
         self.pool = Linear(in_src, in_src, rng=rng, dtype=dtype) if aggr == "pool" else None
 
     def forward(self, g: Graph, x: Any) -> Any:
-        x_src, x_dst = x if isinstance(x, tuple) else (x, x)
         width_in, width_out = self.weight.shape
-        check_features("SAGEConv", x_src, g.num_src, width_in)
-        check_features("SAGEConv", x_dst, g.num_dst, self.weight_self.shape[0])
+        x_src, x_dst = both_sides("SAGEConv", g, x, width_in, self.weight_self.shape[0])
         if self.aggr == "mean" and (width_out < width_in or is_sparse(x_src)):  # the narrower side passes the edges
             z = update_all(g, lambda u: u.x, "mean", u={"x": matmul(x_src, self.weight)})
         else:

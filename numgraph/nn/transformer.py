@@ -11,8 +11,9 @@ from numgraph import elementary
 from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.dropout import attend_dropping, check_dropout
+from numgraph.nn.graphs import both_sides
 from numgraph.nn.linear import Linear
-from numgraph.nn.module import Module, check_features, check_size
+from numgraph.nn.module import Module, check_size
 
 
 class TransformerConv(Module):
@@ -56,9 +57,7 @@ class TransformerConv(Module):
 
     def forward(self, g: Graph, x: Any, *, rng: np.random.Generator | None = None) -> Any:
         """``rng`` draws what is dropped, instead of the layer's own generator."""
-        x_src, x_dst = x if isinstance(x, tuple) else (x, x)
-        check_features("TransformerConv", x_src, g.num_src, self.in_features[0])
-        check_features("TransformerConv", x_dst, g.num_dst, self.in_features[1])
+        x_src, x_dst = both_sides("TransformerConv", g, x, *self.in_features)
         q, k, h = (y.reshape(y.shape[0], self.heads, -1) for y in (self.query(x_dst), self.key(x_src), self.value(x_src)))
         q = q * (1 / math.sqrt(q.shape[-1]))
         z = attend_dropping(

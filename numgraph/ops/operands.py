@@ -6,18 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import errors, expr
+from numgraph import errors, expr, inputs
 from numgraph.devices import adopted, device_of
 from numgraph.graph import Graph
 from numgraph.kernels.walk import rows_of
-from numgraph.tape import unwrap
+from numgraph.tape import Tensor, unwrap
 
 COUNTS = {"u": "num_src", "v": "num_dst", "e": "num_edges"}
-
-
-def check_graph(op: str, name: str, g: Any) -> None:
-    if not isinstance(g, Graph):
-        raise errors.bad_type(op, f"{name} is a {type(g).__name__}", "pass a numgraph.Graph")
 
 
 def rows_operand(op: str, name: str, g: Graph, target: str, value: Any) -> Any:
@@ -36,10 +31,8 @@ def rows_operand(op: str, name: str, g: Graph, target: str, value: Any) -> Any:
 
 
 def as_array(op: str, name: str, value: Any) -> Any:
-    """`value` itself if it is an array of any kind, else as a NumPy array; of a dtype that messages compute with."""
-    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-        value = np.asarray(value)
-    value = adopted(value)
+    """`value` itself if it is a Tensor, else as a NumPy (or CuPy) array; of a dtype that messages compute with."""
+    value = adopted(value) if isinstance(value, Tensor) else inputs.as_array(op, name, value)
     expr.check_dtype(op, name, value.dtype)
     return value
 

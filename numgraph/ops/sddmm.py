@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from numgraph import errors
-from numgraph.graph import Graph
+from numgraph.graph import Graph, check_graph
 from numgraph.message import apply_edges, log_sum_exp, update_all
-from numgraph.ops.operands import check_feature_shapes, check_graph, rows_operand
+from numgraph.ops.operands import check_feature_shapes, rows_operand
 from numgraph.tape import record, unwrap
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {

@@ -13,9 +13,9 @@ import numba
 import numpy as np
 
 from numgraph import dense, errors, threads
-from numgraph.graph import Adjacency, Graph
+from numgraph.graph import Adjacency, Graph, check_graph
 from numgraph.ops import gustavson
-from numgraph.ops.operands import check_graph, check_host, edge_weights
+from numgraph.ops.operands import check_host, edge_weights
 from numgraph.tape import record, unwrap
 
 
@@ -61,7 +61,7 @@ def csrsum(graphs: Sequence[Graph], weights: Sequence[Any]) -> tuple[Graph, Any]
             )
     values = [_summable(edge_weights("csrsum", f"weights[{k}]", g, w)) for k, (g, w) in enumerate(zip(graphs, weights))]
     src, dst = (np.concatenate([getattr(g, end) for g in graphs]) for end in ("src", "dst"))
-    union = _simple(Graph(src, dst, num_src=graphs[0].num_src, num_dst=graphs[0].num_dst))
+    union = _simple(_graph(src, dst, graphs))
     dtype = np.result_type(*[v.dtype for v in values])
     summands = np.concatenate([_cast(v, _computed(dtype)) for v in values])
     return union, _cast(dense.scatter_add(summands, _positions(union, src, dst), union.num_edges), dtype)
@@ -99,6 +99,13 @@ def _computed(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _cast(x: Any, dtype: np.dtype[Any]) -> Any:
     return x if x.dtype == dtype else x.astype(dtype)
+
+
+def _graph(src: Any, dst: Any, like: Sequence[Graph]) -> Graph:
+    """Edges between the nodes of graphs that have them in common: two sets of nodes if one of the graphs says so."""
+    if any(g.is_bipartite for g in like):
+        return Graph(src, dst, num_src=like[0].num_src, num_dst=like[0].num_dst)
+    return Graph(src, dst, like[0].num_nodes)
 
 
 def _simple(g: Graph) -> Graph:
@@ -143,8 +150,13 @@ def _product(A_graph: Graph, B_graph: Graph) -> _Product:
     indptr = np.cumsum(counts)
     indices = np.empty(indptr[-1], dtype)
     _over_rows(gustavson.fill_parallel, gustavson.fill, A, paths, *fixed, columns, indptr, indices)
-    graph = Graph.from_csr(indptr, indices, num_dst=columns)
+    graph = Graph.from_csr(indptr, indices, num_dst=columns, num_src=None if _ends_meet(A_graph, B_graph) else A.num_rows)
     return _Product(graph, A, A_graph.in_edges, B, graph.out_edges, columns, paths)
+
+
+def _ends_meet(A_graph: Graph, B_graph: Graph) -> bool:
+    """Whether A's sources and B's destinations are one set of nodes: as in A·A of one set, and A·Aᵀ of any two."""
+    return B_graph.is_reverse_of(A_graph) or not (A_graph.is_bipartite or B_graph.is_bipartite)
 
 
 def _over_rows(parallel: Any, serial: Any, rows: Adjacency, work: int, *args: Any) -> None:

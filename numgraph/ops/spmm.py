@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from numgraph import errors
-from numgraph.graph import Graph
+from numgraph.graph import Graph, check_graph
 from numgraph.kernels.walk import REDUCES
 from numgraph.message import update_all
-from numgraph.ops.operands import check_feature_shapes, check_graph, rows_operand
+from numgraph.ops.operands import check_feature_shapes, rows_operand
 
 _MESSAGES: dict[str, Callable[..., Any]] = {
     "add": lambda u, e: u.lhs + e.rhs,

@@ -1,0 +1,69 @@
+"""What a caller passed, as an array: whatever NumPy reads as one, or an error that says what to pass instead."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Set
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from numgraph.devices import adopted, device_of
+from numgraph.errors import bad_type
+
+_NO_ARRAYS = (str, bytes, Mapping, Set, Iterator, type, FunctionType, MethodType, ModuleType)
+"""Kinds that NumPy would make a 0-d array of objects or letters of."""
+
+
+def is_sparse(x: Any) -> bool:
+    """A SciPy sparse matrix or array; does not import scipy.sparse, whoever made one has."""
+    module = sys.modules.get("scipy.sparse")
+    return module is not None and module.issparse(x)
+
+
+def kind_of(value: Any) -> str:
+    """A value's type in words: "None", "a list", "an int", "a torch.Tensor"."""
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    kind = type(value)
+    library = kind.__module__.split(".")[0]
+    name = kind.__name__ if library in ("builtins", "numpy", "numgraph", "__main__") else f"{library}.{kind.__name__}"
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def as_array(op: str, name: str, value: Any, what: str = "an array") -> Any:
+    """`value` as a NumPy array without a subclass, or as CuPy's if it is on a device.
+
+    Lists, tables with ``__array__``, tensors of other libraries on the host and whatever else NumPy reads are taken.
+    """
+    if type(value) is np.ndarray:
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise bad_type(
+            op, f"{name} is a masked array, and its mask would be lost", f"give {name}.filled(0), or its mask as an array of its own"
+        )
+    if isinstance(value, np.ndarray):
+        return value.view(np.ndarray)
+    if is_sparse(value):
+        raise bad_type(op, f"{name} is a SciPy sparse {type(value).__name__} of shape {list(value.shape)}", f"give {name}.toarray()")
+    if value is None or isinstance(value, _NO_ARRAYS):
+        fix = f"read it first, as in np.array(list({name}))" if isinstance(value, Iterator) else "give a NumPy array"
+        raise bad_type(op, f"{name} is {kind_of(value)}, not an array", fix)
+    if device_of(value) != "cpu":
+        return adopted(value)
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # whatever another library's conversion raises
+        fix = "its rows need one length" if isinstance(value, list | tuple) else "give a NumPy array"
+        fix = f"give {name}.detach().numpy()" if hasattr(value, "detach") else fix
+        raise bad_type(op, f"{name} cannot be read as {what} ({_first_line(error)})", fix) from error
+    if array.ndim == 0 and array.dtype == object:
+        raise bad_type(op, f"{name} is {kind_of(value)}, not an array", "give a NumPy array")
+    return array
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
