@@ -408,5 +408,5 @@ def _unpickled(constructor: str | None, first: Ids, second: Ids, counts: dict[st
 def check_graph(op: str, name: str, g: Any) -> None:
     """A TypeError where the argument `name` is no Graph."""
     if not isinstance(g, Graph):
-        fix = "give a numgraph.Graph" + (" there, the arrays after it" if hasattr(g, "__array__") else f"; it has {formats.CONSTRUCTORS}")
-        raise bad_type(op, f"{name} is {kind_of(g)}", f"{fix}")
+        fix = "before the arrays" if hasattr(g, "__array__") else f"which has {formats.CONSTRUCTORS}"
+        raise bad_type(op, f"{name} is {kind_of(g)}", f"pass a numgraph.Graph, {fix}")

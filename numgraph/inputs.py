@@ -30,7 +30,7 @@ def kind_of(value: Any) -> str:
         return f"the class {value.__name__}"
     kind = type(value)
     library = kind.__module__.split(".")[0]
-    name = kind.__name__ if library in ("builtins", "numpy", "numgraph", "__main__") else f"{library}.{kind.__name__}"
+    name = kind.__name__ if library in ("builtins", "numpy", "scipy", "numgraph", "__main__") else f"{library}.{kind.__name__}"
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
