@@ -23,6 +23,8 @@ from numgraph.graph import Graph
 from numgraph.kernels import execute
 from numgraph.kernels.rows import blocks, is_large
 from numgraph.kernels.walk import REDUCES, Output, rows_of
+from numgraph.precision import wide
+from numgraph.sums import unbroadcast
 from numgraph.tape import record, unwrap
 from numgraph.tracing import trace
 
@@ -178,7 +180,9 @@ def _gradients(
         fields[key] = array if array.dtype == dtype else array.astype(dtype)
     found = {key: fields[same] for key, same in backward.same.items()}
     results = propagate(f"∇ {name}", g, tuple(backward.walk.values()), fields, told) if backward.walk else ()
-    found |= {key: np.sum(value, axis=0) if key[0] == "shared" else value for key, value in zip(backward.walk, results, strict=True)}
+    found |= {
+        key: unbroadcast(value, value.shape[1:]) if key[0] == "shared" else value for key, value in zip(backward.walk, results, strict=True)
+    }
     return [found.get(key) for key in list(fields)[: len(needs)]]
 
 
@@ -250,7 +254,7 @@ def _node_arrays(g: Graph, outputs: tuple[Output, ...], fields: Values, grads: S
 def _node_array(name: str, g: Graph, output: Output, grads: Sequence[Any], made: Sequence[Any]) -> Any:
     if name == "g/degree":
         degrees = g.in_degrees() if output.to == "v" else g.out_degrees()
-        share = (1 / np.maximum(degrees, 1)).astype(grads[0].dtype)
+        share = (1 / np.maximum(degrees, 1)).astype(wide(grads[0].dtype))
         return grads[0] * share.reshape((-1,) + (1,) * (len(grads[0].shape) - 1))
     if name == "⟨g, z⟩":
         into, z, score = grads[0], made[0], output.expressions[0].shape

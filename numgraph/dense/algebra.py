@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense.blas import product
-from numgraph.dense.elementwise import unbroadcast
 from numgraph.dense.sparse import times
 from numgraph.devices import computed, same_device
 from numgraph.errors import bad_type, bad_value
 from numgraph.inputs import is_sparse
+from numgraph.sums import unbroadcast
 from numgraph.tape import record, unwrap
 from numgraph.tensor import rule
 
@@ -64,7 +64,7 @@ def _matmul_vjp(g: Any, operands: Any, y: Any, needs: Any) -> tuple[Any, Any]:
     if len(shape_b) == 1:
         b, g = np.reshape(b, (-1, 1)), np.expand_dims(g, -1)
     if b.ndim == 2 and a.ndim > 2:  # one matrix for every batch: a single product
-        a, g = np.reshape(a, (-1, a.shape[-1])), np.reshape(g, (math.prod(g.shape[:-1]), g.shape[-1]))
+        a, g = np.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])), np.reshape(g, (math.prod(g.shape[:-1]), g.shape[-1]))
     into_a = np.reshape(unbroadcast(product(g, np.swapaxes(b, -1, -2)), a.shape), shape_a) if needs[0] else None
     into_b = np.reshape(unbroadcast(product(np.swapaxes(a, -1, -2), g), b.shape), shape_b) if needs[1] else None
     return into_a, into_b

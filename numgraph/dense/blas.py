@@ -20,6 +20,7 @@ import numba
 import numpy as np
 
 from numgraph import recycling
+from numgraph.precision import is_half
 
 PIECE = 32e6
 """Floating-point operations of a piece: about 0.3 ms, a few times what it costs to start a thread."""
@@ -32,7 +33,10 @@ _gate = threading.Lock()
 
 
 def product(a: Any, b: Any) -> Any:
-    """np.matmul of matrices."""
+    """np.matmul of matrices and stacks of them; of float16 and bfloat16 in float32."""
+    if type(a) is type(b) is np.ndarray and is_half(a.dtype) and a.dtype == b.dtype:
+        with np.errstate(over="ignore"):
+            return product(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
     if not type(a) is type(b) is np.ndarray or not a.ndim == b.ndim == 2 or a.dtype != b.dtype or a.dtype.char not in "fd":
         return a @ b
     threads = _threads()

@@ -1,4 +1,4 @@
-"""softmax, log_softmax and the losses. float16 is computed in float32 and comes back as float16."""
+"""softmax, log_softmax and the losses, computed as precision.py says."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense.activations import softplus
-from numgraph.dense.shapes import getitem, scattered
+from numgraph.dense.reductions import mean
+from numgraph.dense.shapes import as_ids, getitem, scattered
 from numgraph.devices import namespace_of, same_device
 from numgraph.errors import bad_index, bad_type, bad_value
+from numgraph.precision import floating, narrowed, widened
 from numgraph.rowwise import apply
 from numgraph.tape import record, unwrap
 
 
 def _along(name: str, function: Callable[..., Any], arrays: Sequence[Any], axis: int) -> Any:
     """function(*arrays, axis), as a function of rows where the axis is the last one."""
-    if axis % arrays[0].ndim == arrays[0].ndim - 1:
-        return apply(name, function, arrays, constants=(-1,))
-    return function(*arrays, axis)
-
-
-def _widened(x: Any) -> Any:
-    """float16 as float32."""
-    return x.astype(np.float32) if x.dtype == np.float16 else x
+    with np.errstate(invalid="ignore"):  # inf − inf is NaN
+        if axis % arrays[0].ndim == arrays[0].ndim - 1:
+            return apply(name, function, arrays, constants=(-1,))
+        return function(*arrays, axis)
 
 
 def _softmax(x: Any, axis: int) -> Any:
@@ -39,11 +37,7 @@ def _softmax_gradient(g: Any, y: Any, axis: int) -> Any:
 
 def softmax(x: Any, axis: int = -1) -> Any:
     """exp(x) / Σ exp(x) along ``axis``, without overflow. x: array or Tensor of any shape; returns the same shape and dtype."""
-    data = unwrap(x)
-    y = _along("softmax", _softmax, (_widened(data),), axis)
-    return record(
-        "softmax", (x,), y.astype(data.dtype, copy=False), lambda g, xs, y, needs: (_along("∇ softmax", _softmax_gradient, (g, y), axis),)
-    )
+    return _of_rows("softmax", _softmax, _softmax_gradient, x, axis)
 
 
 def _log_softmax(x: Any, axis: int) -> Any:
@@ -57,21 +51,24 @@ def _log_softmax_gradient(g: Any, y: Any, axis: int) -> Any:
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """x − log Σ exp(x) along ``axis``, without overflow. x: array or Tensor of any shape; returns the same shape and dtype."""
-    data = unwrap(x)
-    y = _along("log_softmax", _log_softmax, (_widened(data),), axis)
-    return record(
-        "log_softmax",
-        (x,),
-        y.astype(data.dtype, copy=False),
-        lambda g, xs, y, needs: (_along("∇ log_softmax", _log_softmax_gradient, (g, y), axis),),
-    )
+    return _of_rows("log_softmax", _log_softmax, _log_softmax_gradient, x, axis)
+
+
+def _of_rows(name: str, function: Callable[..., Any], gradient: Callable[..., Any], x: Any, axis: int) -> Any:
+    """A function along an axis whose gradient is one of the arriving gradient and the result."""
+    if not x.size:
+        return floating(x)
+    dtype, x = floating(x).dtype, widened(x)
+    y = _along(name, function, (unwrap(x),), axis)
+    y = record(name, (x,), y, lambda g, xs, y, needs: (_along(f"∇ {name}", gradient, (g, y), axis),))
+    return narrowed(y, dtype)
 
 
 def _select(op: str, rows: Any, num: int, like: Any) -> Any:
     """The chosen row ids: of a boolean mask, of ids, or all (None)."""
     if rows is None:
         return None
-    rows = namespace_of(unwrap(like)).asarray(rows) if isinstance(rows, list | tuple) else unwrap(rows)
+    rows = as_ids(rows, like)
     if rows.dtype == np.bool_:
         if rows.shape != (num,):
             raise bad_value(op, f"the row mask has shape {rows.shape}, there are {num} rows", "one True or False for each row")
@@ -81,20 +78,22 @@ def _select(op: str, rows: Any, num: int, like: Any) -> Any:
     if rows.size and (rows.min() < 0 or rows.max() >= num):
         k = int(np.argmax((rows < 0) | (rows >= num)))
         raise bad_index(op, f"rows[{k}] is {rows[k]}, there are {num} rows", f"row ids run from 0 to {num - 1}")
+    if rows.size == num > 2 and rows.max() <= 1:
+        raise bad_value(op, f"rows are {num} numbers 0 and 1, as many as there are rows", "pass a mask as booleans, rows.astype(bool)")
     return rows
 
 
 def cross_entropy(logits: Any, labels: Any, rows: Any = None) -> Any:
     """Mean of −log softmax(logits)[labels], over all rows or the chosen ones: a scalar.
 
-    logits: array or Tensor [num, classes]; labels: integers [num], 0 ≤ label < classes in the chosen rows; rows: None for all, a boolean
-    mask [num], or row ids [n]. Only the chosen rows are computed.
+    logits: array or Tensor [num, classes]; labels: integers or booleans [num], 0 ≤ label < classes in the chosen rows; rows: None for all,
+    a boolean mask [num], or row ids [n]. Only the chosen rows are computed.
     """
     op = "cross_entropy"
-    labels = namespace_of(unwrap(logits)).asarray(labels) if isinstance(labels, list | tuple) else unwrap(labels)
+    labels, dtype, logits = as_ids(labels, logits), floating(logits).dtype, widened(logits)
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise bad_value(op, f"logits have shape {logits.shape}, labels {labels.shape}", "logits are [rows, classes], labels [rows]")
-    if labels.dtype.kind not in "iu":
+    if labels.dtype.kind not in "biu":
         raise bad_type(op, f"labels have dtype {labels.dtype}", "labels are integer class numbers, e.g. labels.astype(np.int64)")
     same_device(op, logits=unwrap(logits), labels=labels, rows=unwrap(rows))
     ids = _select(op, rows, logits.shape[0], logits)
@@ -108,18 +107,20 @@ def cross_entropy(logits: Any, labels: Any, rows: Any = None) -> Any:
         raise bad_index(op, f"labels[{row}] is {chosen[k]}, logits have {classes} classes", f"labels run from 0 to {classes - 1}")
     data = unwrap(logits)
     column, classes_row = chosen.astype(np.int32)[:, None], namespace_of(data).arange(classes, dtype=np.int32)
-    losses, log_sums, tops = apply(op, _row_losses, (_widened(data if ids is None else data[ids]), column), (classes_row,))
+    with np.errstate(invalid="ignore"):  # inf − inf is NaN
+        losses, log_sums, tops = apply(op, _row_losses, (data if ids is None else data[ids], column), (classes_row,))
 
     def vjp(grads: Any, xs: Any, ys: Any, needs: Any) -> tuple[Any]:
         """softmax minus the one-hot labels in the chosen rows; the others are 0. Only gradients of gradients reach the sums."""
         x = xs[0] if ids is None else getitem(xs[0], ids)
         g, into_sums = grads
-        rows = [_widened(x), column, ys[1], tops]
-        shared = [classes_row, namespace_of(data).zeros((), rows[0].dtype) if g is None else g / num]
-        d = apply(f"∇ {op}", _row_gradients, rows if into_sums is None else [*rows, into_sums], shared)
+        rows = [x, column, ys[1], tops]
+        shared = [classes_row, namespace_of(data).zeros((), data.dtype) if g is None else g / num]
+        with np.errstate(invalid="ignore"):
+            d = apply(f"∇ {op}", _row_gradients, rows if into_sums is None else [*rows, into_sums], shared)
         return (d if ids is None else scattered(d, ids, xs[0].shape),)
 
-    return record(op, (logits,), ((losses.sum() / num).astype(data.dtype), log_sums), vjp)[0]
+    return narrowed(record(op, (logits,), ((losses.sum() / num).astype(data.dtype), log_sums), vjp)[0], dtype)
 
 
 def _row_losses(x: Any, label: Any, classes: Any) -> tuple[Any, Any, Any]:
@@ -151,20 +152,20 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any) -> Any:
 
     logits x: array or Tensor of any shape; targets t in [0, 1]: the same shape, floats or booleans.
     """
-    targets = _as_floats(targets, logits)
-    _same_shape("binary_cross_entropy_with_logits", logits, targets)
-    return np.mean(softplus(logits) - logits * targets)
+    logits, targets, dtype = _compared("binary_cross_entropy_with_logits", logits, targets)
+    return narrowed(mean(softplus(logits) - logits * targets), dtype)
 
 
 def mse(predictions: Any, targets: Any) -> Any:
     """Mean of (predictions − targets)² over all elements: a scalar. Both have the same shape."""
-    targets = _as_floats(targets, predictions)
-    _same_shape("mse", predictions, targets)
-    return np.mean(np.square(predictions - targets))
+    predictions, targets, dtype = _compared("mse", predictions, targets)
+    return narrowed(mean(np.square(predictions - targets)), dtype)
 
 
-def _as_floats(targets: Any, like: Any) -> Any:
-    """Integer and boolean targets in the dtype of the predictions, so that float32 stays float32."""
-    if not hasattr(targets, "dtype"):
-        targets = namespace_of(unwrap(like)).asarray(targets, like.dtype)
-    return targets.astype(like.dtype) if targets.dtype.kind in "biu" else targets
+def _compared(op: str, x: Any, targets: Any) -> tuple[Any, Any, Any]:
+    """Predictions and targets as they are computed with, and the result's dtype. Integers and booleans take the dtype of the other's
+    floats, so that float32 stays float32."""
+    x, targets = (y if hasattr(y, "dtype") else namespace_of(unwrap(x), unwrap(targets)).asarray(y) for y in (x, targets))
+    _same_shape(op, x, targets)
+    x, targets = floating(x, targets.dtype), floating(targets, floating(x, targets.dtype).dtype)
+    return widened(x), widened(targets), np.result_type(x.dtype, targets.dtype)

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.dense.elementwise import unbroadcast
 from numgraph.dense.masks import kept
+from numgraph.dense.reductions import mean
 from numgraph.devices import same_device
 from numgraph.errors import bad_type, bad_value
 from numgraph.inputs import is_sparse
+from numgraph.precision import floating, narrowed, widened
 from numgraph.rowwise import apply
+from numgraph.sums import unbroadcast
 from numgraph.tape import record, unwrap
 
 
@@ -31,6 +33,7 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
         if x.format not in ("csr", "csc"):
             x = x.tocsr()
         return type(x)((dropout(x.data, p, rng), x.indices, x.indptr), shape=x.shape)  # of one structure with x, whose graph is known
+    x = floating(x)
     data = unwrap(x)
     mask, scale = kept(rng, data.shape, p, data), 1 / (1 - p)
 
@@ -49,33 +52,30 @@ def _check_scale(op: str, x: Any, name: str, value: Any) -> None:
         raise bad_value(op, f"x has shape {x.shape}, {name} {tuple(value.shape)}", f"{name} has shape ({x.shape[-1]},)")
 
 
-def _normalise(op: str, x: Any, weight: Any, bias: Any, axis: Any, eps: float) -> Any:
-    """(x − mean) / √(var + eps) over ``axis``, times weight, plus bias: one record that keeps nothing but its operands."""
-
-    def hat(x: Any) -> tuple[Any, Any]:
-        centred = x - np.mean(x, axis=axis, keepdims=True)
-        scale = 1 / np.sqrt(np.mean(centred * centred, axis=axis, keepdims=True) + eps)
-        return centred * scale, scale
-
-    def vjp(g: Any, operands: Any, y: Any, needs: Any) -> list[Any]:
-        x, weight, bias = operands
-        normal, scale = hat(x)
-        grads: list[Any] = [None, None, None]
-        if needs[0]:
-            h = g if weight is None else g * weight
-            through = normal * np.mean(h * normal, axis=axis, keepdims=True)
-            grads[0] = scale * (h - np.mean(h, axis=axis, keepdims=True) - through)
-        if needs[1]:
-            grads[1] = unbroadcast(g * normal, weight.shape)
-        if needs[2]:
-            grads[2] = unbroadcast(g, bias.shape)
-        return grads
-
+def _prepared(op: str, x: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+    """x in the dtype that it is computed in, and the result's dtype."""
     same_device(op, x=unwrap(x), weight=unwrap(weight), bias=unwrap(bias))
-    y = hat(unwrap(x))[0]
-    y = y if weight is None else y * unwrap(weight)
-    y = y if bias is None else y + unwrap(bias)
-    return record(op, (x, weight, bias), y, vjp)
+    _check_scale(op, x, "weight", weight)
+    _check_scale(op, x, "bias", bias)
+    given = [p for p in (weight, bias) if p is not None]
+    x = floating(x, given[0].dtype if given else None)
+    return widened(x), np.result_type(x.dtype, *[p.dtype for p in given])
+
+
+def _row_normal(x: Any, eps: float) -> tuple[Any, Any]:
+    """(x − mean) / √(var + eps) of every row, and 1 / √(var + eps). The mean is rounded, so what is left of it is taken off too."""
+    near = x - np.mean(x, axis=-1, keepdims=True)
+    centred = near - np.mean(near, axis=-1, keepdims=True)
+    scale = 1 / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + eps)
+    return centred * scale, scale
+
+
+def _row_gradient(h: Any, normal: Any, scale: Any) -> Any:
+    return scale * (h - np.mean(h, axis=-1, keepdims=True) - normal * np.mean(h * normal, axis=-1, keepdims=True))
+
+
+def _scaled_row_gradient(g: Any, normal: Any, scale: Any, weight: Any) -> Any:
+    return _row_gradient(g * weight, normal, scale)
 
 
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -83,11 +83,51 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) 
 
     x: array or Tensor [..., features]; weight, bias: [features] or None for 1 and 0. Returns x's shape.
     """
+    op = "layer_norm"
     if x.ndim == 0 or x.shape[-1] == 0:
-        raise bad_value("layer_norm", f"x has shape {x.shape}", "the last axis holds the features, at least one")
-    _check_scale("layer_norm", x, "weight", weight)
-    _check_scale("layer_norm", x, "bias", bias)
-    return _normalise("layer_norm", x, weight, bias, -1, eps)
+        raise bad_value(op, f"x has shape {x.shape}", "the last axis holds the features, at least one")
+    x, dtype = _prepared(op, x, weight, bias)
+
+    def vjp(g: Any, operands: Any, y: Any, needs: Any) -> list[Any]:
+        x, weight, bias = operands
+        with np.errstate(invalid="ignore", over="ignore"):
+            normal, scale = apply(op, _row_normal, (x,), constants=(eps,))
+            grads: list[Any] = [None, None, None]
+            if needs[0] and weight is None:
+                grads[0] = apply(f"∇ {op}", _row_gradient, (g, normal, scale))
+            elif needs[0]:
+                grads[0] = apply(f"∇ {op}", _scaled_row_gradient, (g, normal, scale), (weight,))
+            if needs[1]:
+                grads[1] = unbroadcast(g * normal, weight.shape)
+            if needs[2]:
+                grads[2] = unbroadcast(g, bias.shape)
+        return grads
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        y = apply(op, _row_normal, (unwrap(x),), constants=(eps,))[0]
+        return narrowed(record(op, (x, weight, bias), _shifted(y, unwrap(weight), unwrap(bias)), vjp), dtype)
+
+
+def _shifted(y: Any, weight: Any, bias: Any) -> Any:
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def _moments(x: Any, axis: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """The mean of each feature in two parts, rounded and what is left of it, and the variance. Differences of far larger numbers have
+    their accuracy so. The rounded part is a constant: variance and normalised numbers do not depend on what is subtracted first."""
+    near = mean(unwrap(x), axis=axis)
+    centred = x - near
+    left = mean(centred, axis=axis)
+    return near, left, np.maximum(mean(centred * centred, axis=axis) - left * left, 0)
+
+
+def _normal(x: Any, near: Any, left: Any, scale: Any) -> Any:
+    return ((x - near) - left) * scale
+
+
+def _column_gradient(g: Any, normal: Any, total: Any, product: Any, scale: Any) -> Any:
+    return scale * (g - total - normal * product)
 
 
 def batch_norm(
@@ -109,22 +149,40 @@ def batch_norm(
     op = "batch_norm"
     if x.ndim < 2:
         raise bad_value(op, f"x has shape {x.shape}", "x is [rows, features], or has more axes before the features")
-    for name, value in (("weight", weight), ("bias", bias), ("running_mean", running_mean), ("running_var", running_var)):
+    x, dtype = _prepared(op, x, weight, bias)
+    for name, value in (("running_mean", running_mean), ("running_var", running_var)):
         _check_scale(op, x, name, value)
     if (running_mean is None) != (running_var is None) or (not training and running_mean is None):
         raise bad_value(op, "running_mean and running_var are not both given", "pass both, or neither while training")
     same_device(op, x=unwrap(x), running_mean=unwrap(running_mean), running_var=unwrap(running_var))
     if not training:
-        scale = 1 / np.sqrt(unwrap(running_var) + eps)
+        scale = 1 / np.sqrt(widened(unwrap(running_var)) + eps)
         y = (x - unwrap(running_mean).astype(x.dtype)) * scale.astype(x.dtype)
-        y = y if weight is None else y * weight
-        return y if bias is None else y + bias
+        return narrowed(_shifted(y, weight, bias), dtype)
     num = x.size // max(x.shape[-1], 1)
     if num < 2:
         raise bad_value(op, f"x of shape {x.shape} has {num} rows", "a batch's variance needs at least 2; or pass training=False")
     axis = tuple(range(x.ndim - 1))
-    if running_mean is not None:
-        data, mean, variance = unwrap(x), unwrap(running_mean), unwrap(running_var)
-        mean += momentum * (np.mean(data, axis=axis) - mean)
-        variance += momentum * (np.var(data, axis=axis) * (num / (num - 1)) - variance)
-    return _normalise(op, x, weight, bias, axis, eps)
+
+    def vjp(g: Any, operands: Any, y: Any, needs: Any) -> list[Any]:
+        x, weight, _ = operands
+        with np.errstate(invalid="ignore", over="ignore"):
+            near, left, variance = _moments(x, axis)
+            scale = 1 / np.sqrt(variance + eps)
+            normal = apply(op, _normal, (x,), (near, left, scale))
+            into_bias = unbroadcast(g, x.shape[-1:]) if needs[0] or needs[2] else None
+            into_weight = unbroadcast(g * normal, x.shape[-1:]) if needs[0] or needs[1] else None
+            into_x = None
+            if needs[0]:
+                factor = scale if weight is None else scale * weight
+                into_x = apply(f"∇ {op}", _column_gradient, (g, normal), (into_bias / num, into_weight / num, factor))
+        return [into_x, into_weight if needs[1] else None, into_bias if needs[2] else None]
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        near, left, variance = _moments(unwrap(x), axis)
+        if running_mean is not None:
+            running_mean, running_var = unwrap(running_mean), unwrap(running_var)
+            running_mean += (momentum * (near - running_mean + left)).astype(running_mean.dtype)
+            running_var += (momentum * (variance * (num / (num - 1)) - running_var)).astype(running_var.dtype)
+        y = apply(op, _normal, (unwrap(x),), (near, left, 1 / np.sqrt(variance + eps)))
+        return narrowed(record(op, (x, weight, bias), _shifted(y, unwrap(weight), unwrap(bias)), vjp), dtype)

@@ -10,6 +10,8 @@ import numpy as np
 
 from numgraph.dense.elementwise import where
 from numgraph.errors import bad_type
+from numgraph.precision import floating, is_half, narrowed, wide, widened
+from numgraph.sums import accumulated, rounded, total
 from numgraph.tape import record, unwrap
 from numgraph.tensor import rule
 
@@ -40,18 +42,22 @@ def _refuse(op: str, out: Any, options: dict[str, Any]) -> None:
 @rule(np.sum)
 def sum(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, **options: Any) -> Any:
     _refuse("sum", out, options)
-    y = np.sum(unwrap(x), axis=axis, dtype=dtype, keepdims=keepdims)
+    data = unwrap(x) if dtype is None else unwrap(x).astype(dtype)
+    y = total(data, axis, keepdims)
     return record("sum", (x,), y, lambda g, xs, y, needs: (np.broadcast_to(spread(g, axis, xs[0].shape), xs[0].shape),))
 
 
 @rule(np.mean)
 def mean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, **options: Any) -> Any:
     _refuse("mean", out, options)
-    y = np.mean(unwrap(x), axis=axis, dtype=dtype, keepdims=keepdims)
+    data = floating(unwrap(x)) if dtype is None else unwrap(x).astype(dtype)
+    count = _count(axis, data.shape)
+    y = rounded(accumulated(data, axis) / (count or np.nan), data.dtype, axis, keepdims)
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
         shape = xs[0].shape
-        return (np.broadcast_to(spread(g, axis, shape) / max(_count(axis, shape), 1), shape),)
+        each = widened(spread(g, axis, shape)) / max(_count(axis, shape), 1)  # a count may be beyond float16
+        return (np.broadcast_to(narrowed(each, g.dtype), shape),)
 
     return record("mean", (x,), y, vjp)
 
@@ -63,9 +69,12 @@ def _extremum(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
         def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
             shape = xs[0].shape
-            winners = unwrap(xs[0]) == unwrap(spread(y, axis, shape))
-            ties = np.maximum(np.sum(winners, axis=_axes(axis, len(shape)), keepdims=True), 1).astype(g.dtype)
-            return (where(winners, spread(g, axis, shape) / ties, 0),)
+            data, best = unwrap(xs[0]), unwrap(spread(y, axis, shape))
+            winners = data == best
+            if type(best) is not np.ndarray or (best != best).any():
+                winners = winners | ((data != data) & (best != best))  # NaN wins
+            ties = np.maximum(np.sum(winners, axis=_axes(axis, len(shape)), keepdims=True), 1).astype(wide(g.dtype))
+            return (where(winners, narrowed(widened(spread(g, axis, shape)) / ties, g.dtype), 0),)
 
         return record(name, (x,), function(unwrap(x), axis=axis, keepdims=keepdims), vjp)
 
@@ -98,29 +107,72 @@ def prod(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims:
             return (np.zeros_like(g, shape=shape),)
         reduced = _axes(axis, len(shape))
         order = (*reduced, *[i for i in range(len(shape)) if i not in reduced])
-        front = np.transpose(xs[0], order)
+        g, front = widened(g), np.transpose(widened(xs[0]), order)
         flat = np.reshape(front, (_count(axis, shape), *front.shape[len(reduced) :]))
         d = _others(np.reshape(g, flat.shape[1:]), flat)
         return (np.transpose(np.reshape(d, front.shape), sorted(range(len(order)), key=order.__getitem__)),)
 
-    return record("prod", (x,), np.prod(unwrap(x), axis=axis, dtype=dtype, keepdims=keepdims), vjp)
+    data = unwrap(x) if dtype is None else unwrap(x).astype(dtype)
+    return record("prod", (x,), _in_wide(np.prod, data, axis=axis, keepdims=keepdims), vjp)
+
+
+def _in_wide(function: Callable[..., Any], x: Any, **options: Any) -> Any:
+    """function(x), of float16 and bfloat16 in float32 with one rounding at the end."""
+    if not is_half(x.dtype):
+        return function(x, **options)
+    with np.errstate(over="ignore"):
+        return function(widened(x), **options).astype(x.dtype)
+
+
+def _variance(x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
+    """Σ (x − mean)² / (n − ddof), NaN or infinite without degrees of freedom. The mean that is subtracted is rounded to x's dtype; what is
+    left of it is taken off the sum."""
+    n, dtype = _count(axis, x.shape), x.dtype
+    x = widened(x)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        mean = accumulated(x, axis) / n
+        near = mean.astype(x.dtype)
+        centred = x - near
+        squares = accumulated(centred * centred, axis) - n * np.square(mean - near)
+        return rounded(np.maximum(squares, 0) / np.float64(max(n - ddof, 0)), dtype, axis, keepdims)
+
+
+def _centred(x: Any, axis: Any) -> Any:
+    """x − mean: a rounded mean is subtracted first, so that the rest is exact where the mean is far larger than the differences."""
+    near = x - mean(unwrap(x), axis=axis, keepdims=True)
+    return near - mean(near, axis=axis, keepdims=True)
 
 
 @rule(np.var)
-def var(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: int = 0, keepdims: bool = False, **options: Any) -> Any:
+def var(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, **options: Any) -> Any:
     _refuse("var", out, options)
+    data = floating(unwrap(x)) if dtype is None else unwrap(x).astype(dtype)
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
         shape = xs[0].shape
-        centred = xs[0] - np.mean(xs[0], axis=axis, keepdims=True)
-        return (spread(g, axis, shape) * (2 / (_count(axis, shape) - ddof)) * centred,)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = 2 / np.float64(max(_count(axis, shape) - ddof, 0))
+            return (widened(spread(g, axis, shape)) * float(factor) * _centred(widened(xs[0]), axis),)
 
-    return record("var", (x,), np.var(unwrap(x), axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims), vjp)
+    return record("var", (x,), _variance(data, axis, ddof, keepdims), vjp)
 
 
 @rule(np.std)
-def std(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: int = 0, keepdims: bool = False, **options: Any) -> Any:
-    return np.sqrt(var(x, axis, dtype, out, ddof, keepdims, **options))
+def std(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, **options: Any) -> Any:
+    """Of equal numbers the derivative is 0, where the square root has none."""
+    _refuse("std", out, options)
+    data = floating(unwrap(x)) if dtype is None else unwrap(x).astype(dtype)
+
+    def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
+        shape = xs[0].shape
+        y = std(widened(xs[0]), axis, ddof=ddof, keepdims=True)
+        equal = unwrap(y) == 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = 1 / np.float64(max(_count(axis, shape) - ddof, 0))
+            scaled = where(equal, 0, widened(spread(g, axis, shape)) / where(equal, 1, y))
+            return (scaled * float(factor) * _centred(widened(xs[0]), axis),)
+
+    return record("std", (x,), np.sqrt(_variance(data, axis, ddof, keepdims)), vjp)
 
 
 @rule(np.cumsum)
@@ -129,9 +181,10 @@ def cumsum(x: Any, axis: int | None = None, dtype: Any = None, out: Any = None) 
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
         along = 0 if axis is None else axis
-        return (np.reshape(np.flip(np.cumsum(np.flip(g, along), axis=along), along), xs[0].shape),)
+        return (np.reshape(np.flip(cumsum(np.flip(g, along), axis=along), along), xs[0].shape),)
 
-    return record("cumsum", (x,), np.cumsum(unwrap(x), axis=axis, dtype=dtype), vjp)
+    data = unwrap(x) if dtype is None else unwrap(x).astype(dtype)
+    return record("cumsum", (x,), _in_wide(np.cumsum, data, axis=axis), vjp)
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -153,17 +206,30 @@ rule((np.minimum, "reduce"))(_method(min_over))
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """log Σ exp(x) over ``axis``, without overflow; −inf where every entry is −inf.
 
-    x: array or Tensor of any shape; axis: int, tuple or None (all). Returns x's shape without ``axis`` (1 there with keepdims).
+    x: array or Tensor of any shape; axis: int, tuple or None (all). Returns x's shape without ``axis`` (1 there with keepdims). The
+    derivative is the softmax: 0 where the sum is −inf, and in equal parts for the entries that are inf where there are some.
     """
-    data = unwrap(x)
-    top = np.max(data, axis=axis, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0)
-    with np.errstate(divide="ignore"):
-        y = np.log(np.sum(np.exp(data - top), axis=axis, keepdims=True)) + top
-    y = y if keepdims else np.squeeze(y, axis=axis)
+    data = widened(unwrap(x))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        top = np.max(data, axis=axis, keepdims=True)
+        top = np.where(np.isfinite(top), top, 0)
+        y = (np.log(accumulated(np.exp(data - top), axis)) + top).astype(data.dtype)
+    dtype = floating(unwrap(x)).dtype
+    y = rounded(y, dtype, axis, keepdims)
     return record("logsumexp", (x,), y, lambda g, xs, y, needs: (_logsumexp_vjp(g, xs[0], y, axis),))
 
 
 def _logsumexp_vjp(g: Any, x: Any, y: Any, axis: Any) -> Any:
+    g, x = widened(spread(g, axis, x.shape)), widened(x)
+    data = unwrap(x)
+    if is_half(y.dtype):
+        y = logsumexp(x, axis, keepdims=True)
     y = spread(y, axis, x.shape)
-    return spread(g, axis, x.shape) * np.exp(x - np.where(np.isfinite(unwrap(y)), y, 0))
+    known = np.isfinite(unwrap(y))
+    with np.errstate(over="ignore", invalid="ignore"):
+        weights = np.exp(where(known, x - y, -np.inf))
+    infinite = (data == np.inf) & (unwrap(y) == np.inf)
+    if infinite.any():
+        ties = np.maximum(np.sum(infinite, axis=_axes(axis, x.ndim), keepdims=True), 1)
+        weights = where(infinite, (1 / ties).astype(data.dtype), weights)
+    return g * where(unwrap(y) != unwrap(y), np.nan, weights)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.dense.elementwise import unbroadcast
 from numgraph.devices import computed, device_of, moved, namespace_of, same_device
 from numgraph.errors import bad_index, bad_type, bad_value
+from numgraph.precision import widened
+from numgraph.sums import unbroadcast
 from numgraph.tape import record, unwrap
 from numgraph.tensor import is_float, rule
 
@@ -142,8 +143,11 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
 @rule("getitem")
 def getitem(x: Any, index: Any) -> Any:
     """x[index] for every index that NumPy knows; repeated ids add up in the gradient."""
-    parts = tuple(map(unwrap, index)) if isinstance(index, tuple) else (unwrap(index),)
-    data, index = unwrap(x), parts if isinstance(index, tuple) else parts[0]
+    data = unwrap(x)
+    parts = tuple(
+        [as_ids(part, data) if isinstance(part, list) else unwrap(part) for part in (index if isinstance(index, tuple) else (index,))]
+    )
+    index = parts if isinstance(index, tuple) else parts[0]
     if namespace_of(data, *parts) is not np:
         same_device("getitem", x=data, **{f"index {number}": part for number, part in enumerate(parts)})
     return record("getitem", (x,), data[index], lambda g, xs, y, needs: (scattered(g, index, xs[0].shape),))
@@ -156,34 +160,41 @@ def scattered(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _add_at(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
-    library = namespace_of(g)
-    if isinstance(index, list):
-        index = library.asarray(index)
-    kind = getattr(getattr(index, "dtype", None), "kind", "")
-    if kind in "iu" and kind and index.ndim and len(shape) > 1 and isinstance(g, np.ndarray):
-        return _add_rows(g.reshape(index.size, math.prod(shape[1:])), index.reshape(-1), shape)
-    y = library.zeros(shape, g.dtype)
+    """Added up in float32 at least; signed integers have the bits of unsigned ones."""
+    library, dtype = namespace_of(g), g.dtype
     parts = index if isinstance(index, tuple) else (index,)
     if all(p is None or p is Ellipsis or isinstance(p, int | slice) or getattr(p, "dtype", None) == np.bool_ for p in parts):
+        y = library.zeros(shape, dtype)
         y[index] = g  # no element is named twice
+        return y
+    g = widened(g) if is_float(dtype) else g
+    kind = getattr(getattr(index, "dtype", None), "kind", "")
+    if kind in "iu" and kind and index.ndim and len(shape) > 1 and isinstance(g, np.ndarray):
+        y = _add_rows(g.reshape(index.size, math.prod(shape[1:])), index.reshape(-1), shape)
     else:
-        library.add.at(y if y.dtype.kind != "i" else y.view(f"u{y.itemsize}"), index, g)  # signed sums have the bits of unsigned ones
-    return y
+        y = library.zeros(shape, g.dtype)
+        library.add.at(y if y.dtype.kind != "i" else y.view(f"u{y.itemsize}"), index, g)
+    return y.astype(dtype, copy=False)
+
+
+MANY = 1024
+"""Numbers in one sum from which on float32 is added in float64."""
 
 
 def _add_rows(g: Any, ids: Any, shape: tuple[int, ...]) -> Any:
     """y[ids[k]] += g[k] in the order of k, as a product with SciPy's CSC matrix of ones: 10 times faster than np.add.at on rows."""
     num = ids.size
-    ids = np.where(ids < 0, ids + shape[0], ids) if ids.dtype.kind == "i" else ids
+    ids = ids.astype(np.intp, copy=False)
+    ids = np.where(ids < 0, ids + shape[0], ids)
     if (ids[1:] > ids[:-1]).all():  # no row is named twice
         y = np.zeros((shape[0], g.shape[1]), g.dtype)
         y[ids] = g
         return y.reshape(shape)
     from scipy.sparse import csc_array
 
-    wide = g.astype(np.float32) if g.dtype == np.float16 else g
-    rows = csc_array((np.ones(num, wide.dtype), ids, np.arange(num + 1)), shape=(shape[0], num))
-    return (rows @ wide).astype(g.dtype, copy=False).reshape(shape)
+    many = num > MANY and g.dtype == np.float32 and np.bincount(ids).max() > MANY
+    rows = csc_array((np.ones(num, np.float64 if many else g.dtype), ids, np.arange(num + 1)), shape=(shape[0], num))
+    return (rows @ g).astype(g.dtype, copy=False).reshape(shape)
 
 
 @rule(np.take)
@@ -191,8 +202,8 @@ def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
     if out is not None or mode != "raise":
         raise bad_type("take", "out= and mode= are not possible where an argument is a Tensor", "leave them out")
     if axis is None:
-        return np.ravel(x)[_as_ids(indices, x)]
-    return x[(slice(None),) * (axis % x.ndim) + (_as_ids(indices, x),)] if axis % x.ndim else x[_as_ids(indices, x)]
+        return np.ravel(x)[as_ids(indices, x)]
+    return x[(slice(None),) * (axis % x.ndim) + (as_ids(indices, x),)] if axis % x.ndim else x[as_ids(indices, x)]
 
 
 @rule(np.take_along_axis)
@@ -232,14 +243,17 @@ def scatter_add(values: Any, ids: Any, num_rows: int) -> Any:
     return scattered(values, ids, (num_rows, *values.shape[1:]))
 
 
-def _as_ids(ids: Any, like: Any) -> Any:
-    """Arrays as they are; a list or a number as an array where ``like`` is."""
+def as_ids(ids: Any, like: Any) -> Any:
+    """Arrays as they are; a list or a number as an array where ``like`` is, an empty list as one of ids."""
     ids = unwrap(ids)
-    return ids if hasattr(ids, "dtype") else namespace_of(unwrap(like)).asarray(ids)
+    if hasattr(ids, "dtype"):
+        return ids
+    made = namespace_of(unwrap(like)).asarray(ids)
+    return made if made.size else made.astype(np.intp)
 
 
 def _check_ids(op: str, ids: Any, num_rows: int, like: Any) -> Any:
-    ids = _as_ids(ids, like)
+    ids = as_ids(ids, like)
     if ids.dtype.kind not in "iu":
         raise bad_type(op, f"ids have dtype {ids.dtype}", "row ids are integers")
     if ids.ndim != 1:
