@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+MINUTES ?= 9
+OUT ?= gpu-report
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-bounds test-gpu lint format bench peers docs clean
+.PHONY: help install train test test-bounds test-gpu gpu-report lint format bench peers docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: PYTHON=python3.12 (interpreter of .venv), ARGS='...' (more arguments for train, test, bench)"
+	@echo "  variables: PYTHON=python3.12 (interpreter of .venv), ARGS='...' (more arguments for train, test, bench), MINUTES, OUT"
 
 install: $(STAMP) ## .venv with the package (editable) and all that its tests need
 
@@ -31,6 +33,9 @@ test-bounds: $(STAMP) ## the kernels' tests with Numba's bounds checks (its own 
 
 test-gpu: ## the tests on an NVIDIA GPU, with the packages that PYTHON has: installs nothing, works offline
 	NUMGRAPH_TEST_DEVICE=hardware $(PYTHON) -m pytest tests/test_cuda_hardware.py tests/test_device*.py tests/test_docs.py $(ARGS)
+
+gpu-report: ## what a GPU has to show, within MINUTES, into the folder OUT; with what PYTHON has, as test-gpu
+	$(PYTHON) benchmarks/gpu_report.py --minutes $(MINUTES) --out $(OUT)
 
 lint: $(STAMP) ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

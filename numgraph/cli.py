@@ -212,10 +212,11 @@ def _bench(options: argparse.Namespace) -> int:
     asked["peers"] = () if options.peers == ("none",) else options.peers
     with _refusing():
         check_targets(options.json, options.plot)  # before minutes of measuring, not after them
-        results = bench(Request(**asked), lambda line: print(line, flush=True))
+        keep: Callable[[dict[str, Any]], None] = lambda results: write_json(results, options.json) if options.json else None
+        results = bench(Request(**asked), lambda line: print(line, flush=True), keep)
         print(f"\n{summary(results)}")
         if options.json:
-            write_json(results, options.json)
+            keep(results)
             print(f"results: {options.json}")
         if options.plot:
             from numgraph.bench.pictures import draw

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from numgraph.bench import peers as peers_module
 from numgraph.bench.comparison import _features
 from numgraph.bench.epochs import ROWS as EPOCHS
 from numgraph.bench.kernels import ROWS, Traffic, make_operands, numgraph_runs, output_gradient
-from numgraph.bench.report import summary
+from numgraph.bench.report import summary, write_json
 from numgraph.bench.session import difference
 from numgraph.cli import main
 
@@ -54,7 +56,7 @@ def test_a_peer_has_the_rows_that_it_can_compute(kernels):
 
 def test_the_results_say_where_they_come_from(kernels):
     assert set(kernels) == {
-        "request", "machine", "threads", "bandwidth", "product_rate", "peers", "left_out", "notes", "errors", "kernels"
+        "request", "machine", "threads", "bandwidth", "product_rate", "peers", "left_out", "notes", "errors", "complete", "kernels"
     }  # fmt: skip
     assert kernels["request"]["edges"] == TINY["edges"]
     assert kernels["machine"]["versions"]["numgraph"] == ng.__version__
@@ -262,6 +264,30 @@ def test_command_line_writes_json_and_pictures(tmp_path, capsys):
     assert json.loads(target.read_text("utf-8"))["request"]["rows"] == ["copy_u_sum", "gat"]
     for name in ("ratios", "roofline", "scaling"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_is_ended_has_written_the_rows_before(tmp_path, monkeypatch):
+    """One row and width at a time, whole files only; what is no file gets nothing incomplete."""
+    target = tmp_path / "results.json"
+    rows = ROWS["copy_u_sum"], replace(ROWS["u_dot_v"], numgraph=interrupted)
+    monkeypatch.setattr("numgraph.bench.comparison.ROWS", {row.name: row for row in rows})
+    command = (
+        "bench --suite kernels --rows copy_u_sum,u_dot_v --features 4,8 --nodes-log2 4 --edges 40 --repeats 1 --seconds 0 --peers none"
+    )
+    assert main([*command.split(), "--json", str(target)]) == 130
+    found = json.loads(target.read_text("utf-8"))
+    assert [(one["row"], one["features"], one["pass"]) for one in found["kernels"]] == [
+        ("copy_u_sum", features, kind) for features in (4, 8) for kind in ("forward", "both")
+    ]
+    assert not found["complete"]
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    before = found | {"complete": True}
+    write_json(before, os.devnull)
+    assert not Path(os.devnull).is_file(), "it was written to, not replaced"
+
+
+def interrupted(g, x, y):
+    raise KeyboardInterrupt
 
 
 def test_command_line_refuses_before_it_measures(tmp_path, capsys):

@@ -131,7 +131,6 @@ readonly.flags.writeable = False
         unaligned,
         memoryview(np.array([0, 2, 1, 2])),
     ],
-    ids=str,
 )
 def test_layouts_and_dtypes(src):
     check_graph(Graph(src, [2, 0, 1, 1]), [0, 2, 1, 2], [2, 0, 1, 1], 3, 3)

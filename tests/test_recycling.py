@@ -39,9 +39,7 @@ def test_the_next_result_of_a_size_takes_the_memory_of_one_that_is_gone():
     assert recycling.idle_bytes() == 0
 
 
-@pytest.mark.parametrize(
-    "view", [lambda x: x[3:], lambda x: x.T, lambda x: x.reshape(-1, 1).view(np.int32), memoryview, lambda x: x.flat], ids=str
-)
+@pytest.mark.parametrize("view", [lambda x: x[3:], lambda x: x.T, lambda x: x.reshape(-1, 1).view(np.int32), memoryview, lambda x: x.flat])
 def test_memory_that_a_view_still_sees_is_nobody_elses(view):
     made = recycling.zeros((ROWS,), np.float32)
     seen = view(made)

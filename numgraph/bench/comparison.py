@@ -22,7 +22,6 @@ def run(session: Session) -> list[dict[str, Any]]:
     """One result a row, F and pass; see ``_result``."""
     request = session.request
     rows = session.chosen(ROWS)
-    results = []
     for nodes_log2, edges in _sizes(session) if rows else ():
         g = graphs.built(graphs.rmat(nodes_log2, edges, request.seed, request.edge_order))
         held = {}
@@ -42,8 +41,8 @@ def run(session: Session) -> list[dict[str, Any]]:
                     continue
                 for result in made:
                     session.say(kernel_line(result, session.peers))
-                    results.append(result)
-    return results
+                    session.add("kernels", result)
+    return session.results.get("kernels", [])
 
 
 def _sizes(session: Session) -> tuple[tuple[int, int], ...]:

@@ -129,7 +129,6 @@ def run(session: Session) -> list[dict[str, Any]]:
     session.say("\nepochs: forward, cross entropy, backward, Adam")
     trained = [name for name in session.peers if any(peer == name for peer, _ in FORMULATIONS | _ON_HOST)]
     session.say(epoch_header(trained))
-    results = []
     for row in rows:
         try:
             task = row.task(session.request)
@@ -142,8 +141,8 @@ def run(session: Session) -> list[dict[str, Any]]:
             session.failed(error, f"{row.name} is left out")
             continue
         session.say(epoch_line(result, trained))
-        results.append(result)
-    return results
+        session.add("epochs", result)
+    return session.results.get("epochs", [])
 
 
 def _measure(session: Session, row: Row, task: Task) -> dict[str, Any]:

@@ -102,4 +102,13 @@ def check_targets(json_file: str | None, plot_folder: str | None) -> None:
 
 
 def write_json(results: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    Path(path).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    """A file is replaced at once or not at all; what is no file (/dev/stdout) gets complete results alone."""
+    text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+    target = Path(path)
+    if target.exists() and not target.is_file():  # /dev/stdout
+        if results["complete"]:
+            target.write_text(text, "utf-8")
+        return
+    temporary = target.with_name(f".{target.name}.new")
+    temporary.write_text(text, "utf-8")
+    os.replace(temporary, target)

@@ -40,12 +40,14 @@ def _roofs(request: Request, device: str) -> tuple[float, float]:
     return gpu.copy_bandwidth(request.bandwidth_bytes), gpu.product_rate()
 
 
-def bench(request: Request, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Measure, telling `say` line by line; the results as plain data, ready for JSON.
+def bench(
+    request: Request, say: Callable[[str], None] = print, keep: Callable[[dict[str, Any]], None] = lambda results: None
+) -> dict[str, Any]:
+    """Measure, telling `say` line by line; the results as plain data, ready for JSON. `keep` gets what there is after each of them.
 
     Keys: request, machine, bandwidth (bytes a second), product_rate (operations a second), peers (name → version),
-    left_out (name → why), notes, errors (peers whose numbers differ, which are not timed, and what failed), and a list of results for each
-    suite.
+    left_out (name → why), notes, errors (peers whose numbers differ, which are not timed, and what failed), complete (False for what `keep`
+    gets), and a list of results for each suite.
 
     On a device ("cuda") numgraph and the peers compute there; "both" adds the host's kernels as the peer "cpu".
 
@@ -81,18 +83,19 @@ def bench(request: Request, say: Callable[[str], None] = print) -> dict[str, Any
             say(f"left out: {name}: {reason}")
         if facts["load_average"] and facts["load_average"][0] > 0.5:
             session.note(f"load average {facts['load_average'][0]:.1f} at the start: others compute here, times mean little")
+        about = {
+            "request": {key: value for key, value in dataclasses.asdict(request).items() if key != "data_dir"},
+            "machine": facts | {"load_average_at_start": facts["load_average"]},
+            "threads": count,
+            "bandwidth": bandwidth,
+            "product_rate": product_rate,
+            "peers": versions,
+            "left_out": left_out,
+            "notes": session.notes,
+            "errors": session.errors,
+        }
+        session.keep = lambda: keep(about | {"complete": False} | session.results)
         results = {suite: SUITES[suite](session) for suite in request.suites}
     if request.device == "both":
         say(f"\n{side_by_side(results)}")
-    return {
-        "request": {key: value for key, value in dataclasses.asdict(request).items() if key != "data_dir"},
-        "machine": machine(device) | {"load_average_at_start": facts["load_average"]},
-        "threads": count,
-        "bandwidth": bandwidth,
-        "product_rate": product_rate,
-        "peers": versions,
-        "left_out": left_out,
-        "notes": session.notes,
-        "errors": session.errors,
-        **results,
-    }
+    return about | {"machine": machine(device) | {"load_average_at_start": facts["load_average"]}, "complete": True} | results

@@ -56,6 +56,13 @@ class Session:
     say: Callable[[str], None] = print
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    results: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    keep: Callable[[], None] = lambda: None
+
+    def add(self, suite: str, result: dict[str, Any]) -> None:
+        """One more result of a suite. It is kept now, for a run may be ended before its time."""
+        self.results.setdefault(suite, []).append(result)
+        self.keep()
 
     def note(self, text: str) -> None:
         """Something that the reader of the results must know: printed now, kept in the JSON."""
