@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import numgraph
+from numgraph import atomic
 from numgraph.data import load
 from numgraph.recipes import RECIPES, build, recipe, training_features
 from numgraph.training import evaluate, fit
@@ -80,7 +81,7 @@ def main() -> int:
             results.append({"dataset": name, "model": model, "settings": settings, **summary})
     versions = {"numgraph": numgraph.__version__, "numpy": np.__version__, "python": platform.python_version()}
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({"versions": versions, "results": results}, indent=1) + "\n")
+    atomic.write(options.output, (json.dumps({"versions": versions, "results": results}, indent=1) + "\n").encode())
     print(f"Mean ± standard deviation of {options.seeds} seeds.\n\n{table(results)}")
     return 0
 

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from numgraph import atomic
+
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
@@ -47,7 +49,7 @@ def main() -> int:
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     written = table(json.loads(Path(sys.argv[1]).read_text("utf-8")))
-    readme.write_text(f"{before}{BEGIN}\n{written}\n{END}{after}", "utf-8")
+    atomic.write(readme, f"{before}{BEGIN}\n{written}\n{END}{after}".encode())
     return 0
 
 

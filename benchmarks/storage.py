@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 import numgraph as ng
+from numgraph import atomic
 from numgraph.bench import graphs, measure
 
 STORAGES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -43,7 +44,8 @@ def main() -> int:
             low, high = facts["ratio_quartiles"]
             times = f"{one['ms']:8.1f} ms, float32 {one['float32_ms']:8.1f} ms"
             print(f"F {features:>4} {name:<9} {times}: {one['ratio']:.2f} [{low:.2f}–{high:.2f}]")
-    options.output.write_text(json.dumps({"nodes": g.num_nodes, "edges": g.num_edges, "results": results}, indent=1) + "\n")
+    text = json.dumps({"nodes": g.num_nodes, "edges": g.num_edges, "results": results}, indent=1) + "\n"
+    atomic.write(options.output, text.encode())
     return 0
 
 

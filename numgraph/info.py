@@ -82,8 +82,8 @@ def _likely_layer(config: Any) -> str:
 
 
 def _folders() -> dict[str, Any]:
+    from numgraph.caches import place
     from numgraph.data.fetch import download_folder
-    from numgraph.kernels.sources import place
 
     return {
         "kernels": str(place()),

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numgraph import atomic
 from numgraph.errors import missing
 
 if TYPE_CHECKING:
@@ -52,7 +53,12 @@ def plot_training(history: History, path: str | os.PathLike[str], title: str = "
         panel.legend(loc=place, frameon=False)
     if title:
         figure.suptitle(title)
-    figure.savefig(path, dpi=160)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a picture in the format of the file's extension."""
+    atomic.write(path, lambda file: figure.savefig(file, dpi=160, format=Path(path).suffix.lower().lstrip(".")))
 
 
 def new_figure(width: float, height: float) -> Any:

@@ -1,7 +1,6 @@
 """Parameters in a file: safetensors or NumPy's .npz, by the file's extension.
 
-A file is written beside its target and moved over it in one step, so a crash or a full disk leaves the old file as it was. At load
-everything is checked before the first parameter changes.
+At load everything is checked before the first parameter changes.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph import atomic
 from numgraph.devices import device_of, moved
 from numgraph.errors import bad_type, bad_value, missing, unknown
 from numgraph.tensor import unwrap
@@ -23,7 +23,9 @@ Names = Mapping[str, Any] | Iterable[Any]
 
 
 def save_parameters(path: str | os.PathLike[str], parameters: Names) -> None:
-    """Write arrays to ``path`` (.safetensors or .npz), atomically.
+    """Write arrays to ``path`` (.safetensors or .npz), in one step: a crash or a full disk leaves the old file as it was.
+
+    A file that is there keeps its permissions, a link stays a link, and another hard link to it keeps the old content.
 
     ``parameters``: a mapping from names to arrays, Tensors or Parameters, or an iterable of Parameters, saved under their names.
     """
@@ -32,16 +34,7 @@ def save_parameters(path: str | os.PathLike[str], parameters: Names) -> None:
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub":
             raise bad_type("save", f"{name} has dtype {array.dtype}", "a file of parameters holds real numbers")
-    target = Path(os.path.realpath(path))  # a link stays a link
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("xb") as file:
-            write(file, arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    atomic.write(path, lambda file: write(file, arrays))
 
 
 def load_parameters(path: str | os.PathLike[str], parameters: Names) -> None:

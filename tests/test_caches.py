@@ -98,9 +98,9 @@ def test_a_damaged_cache_is_made_anew(tmp_path):
 
 TEMPORARY = """
 from pathlib import Path
-from numgraph.kernels import sources
-folder = sources.folder()
-assert folder.is_dir() and sources.cache_root() not in folder.parents
+from numgraph import caches
+folder = caches.folder()
+assert folder.is_dir() and caches.cache_root() not in folder.parents
 print(folder)
 """
 
@@ -111,11 +111,11 @@ def unknown(uid):
 pwd.getpwuid = unknown
 """
 
-NUMBA_CANNOT_WRITE = """
-from numba.core import caching
-def refuse(self):
+NOTHING_CAN_BE_KEPT = """
+from numgraph import atomic
+def refuse(*args, **options):
     raise OSError(30, "Read-only file system")
-caching._CacheLocator.ensure_cache_path = refuse
+atomic.write = refuse
 """
 
 NO_TEMPORARY_FOLDER = """
@@ -126,7 +126,7 @@ tempfile.mkdtemp = tempfile.mkstemp = tempfile.TemporaryFile = none
 """
 
 
-@pytest.mark.parametrize("setup", ["", NUMBA_CANNOT_WRITE])
+@pytest.mark.parametrize("setup", ["", NOTHING_CAN_BE_KEPT])
 @pytest.mark.parametrize("where", ["below a file", "in a folder that takes no files", "no home"])
 def test_without_a_writable_cache(where, setup, tmp_path):
     """The kernels go to a folder of the process, which is gone afterwards."""
@@ -141,7 +141,7 @@ def test_without_a_writable_cache(where, setup, tmp_path):
 
 
 def test_nothing_at_all_is_writable():
-    run(RIGHT, setup=NUMBA_CANNOT_WRITE + NO_TEMPORARY_FOLDER, NUMGRAPH_CACHE_DIR="/proc/1/numgraph")
+    run(RIGHT, setup=NOTHING_CAN_BE_KEPT + NO_TEMPORARY_FOLDER, NUMGRAPH_CACHE_DIR="/proc/1/numgraph")
 
 
 # --- memory ---

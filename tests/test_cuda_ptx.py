@@ -299,13 +299,13 @@ def test_registers_leave_room_for_many_rows():
 
 
 def test_a_kernel_is_compiled_once_for_all_processes(tmp_path, monkeypatch):
-    from numgraph.kernels import sources
+    from numgraph import caches
     from numgraph.kernels.cuda import compiling
 
-    monkeypatch.setattr(sources, "folder", lambda: tmp_path)
+    monkeypatch.setattr(caches, "folder", lambda: tmp_path)
     kernel = kernel_of(lambda u: u.x * 3.5, "sum", u={"x": normal("u", 64)})
     code = compiling.cubin_of(kernel.text, kernel.words, (9, 0))
-    assert [path.read_bytes() for path in tmp_path.glob("*.sm_90.cubin")] == [code]
+    assert [path.read_bytes()[: len(code)] for path in tmp_path.glob("*.sm_90.cubin")] == [code]
     monkeypatch.setattr(compiling, "ptx_of", None)
     assert compiling.cubin_of(kernel.text, kernel.words, (9, 0)) == code
     assert not list(tmp_path.glob("*.tmp"))

@@ -18,8 +18,9 @@ PACKAGE = Path(numgraph.__file__).parent
 # A module imports only from the lines above its own and from its own line; a folder is one name. Imports inside functions count too.
 ORDER = [
     ["errors"],
-    ["compiling", "devices", "recycling", "threads"],
-    ["inputs"],
+    ["atomic", "devices", "interrupts", "recycling", "threads"],
+    ["caches"],
+    ["compiling", "inputs"],
     ["sorting"],
     ["edges", "formats", "transforms"],
     ["graph"],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from numgraph.plots import new_figure
+from numgraph.plots import new_figure, save_figure
 
 COLOURS = {"scipy": "#7a9a3a", "mkl": "#1f5fa8", "torch": "#c8501e", "dgl": "#6a4c9c", "pyg": "#b8860b"} | {
     "cusparse": "#1f5fa8",
@@ -24,7 +24,7 @@ def draw(results: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[Pat
         figure = picture(results)
         if figure is not None:
             paths.append(Path(folder) / f"{name}.png")
-            figure.savefig(paths[-1], dpi=160)
+            save_figure(figure, paths[-1])
     return paths
 
 

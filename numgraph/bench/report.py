@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from numgraph import atomic
 from numgraph.plots import check_plot
 
 _PASS = {"forward": "fwd", "both": "fwd+bwd"}
@@ -102,13 +103,7 @@ def check_targets(json_file: str | None, plot_folder: str | None) -> None:
 
 
 def write_json(results: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """A file is replaced at once or not at all; what is no file (/dev/stdout) gets complete results alone."""
-    text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
-    target = Path(path)
-    if target.exists() and not target.is_file():  # /dev/stdout
-        if results["complete"]:
-            target.write_text(text, "utf-8")
-        return
-    temporary = target.with_name(f".{target.name}.new")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, target)
+    """What is no file (/dev/stdout) gets complete results alone: it keeps whatever is written to it."""
+    if results["complete"] or not Path(path).exists() or Path(path).is_file():
+        atomic.write(path, (json.dumps(results, indent=1, ensure_ascii=False) + "
+").encode())

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from numgraph import atomic
+
 
 def main() -> None:
     from sklearn.datasets import load_digits
@@ -15,7 +17,7 @@ def main() -> None:
     if not np.array_equal(pixels, digits.data) or pixels.max() != 16:
         raise SystemExit("scikit-learn's digits are no longer whole numbers from 0 to 16")
     target = Path(__file__).with_name("digits.npz")
-    np.savez_compressed(target, pixels=pixels, labels=digits.target.astype(np.uint8))
+    atomic.write(target, lambda file: np.savez_compressed(file, pixels=pixels, labels=digits.target.astype(np.uint8)))
     print(f"{target}: {target.stat().st_size} bytes, {len(pixels)} images")
 
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numba
 import numpy as np
 
 from numgraph import recycling, threads
@@ -32,6 +33,8 @@ _BITS = (np.dtype(np.uint8), np.dtype(np.uint16))
 def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
     """All arrays of all outputs, in order (see Output.results)."""
     outputs = tuple(outputs)
+    if numba.config.DISABLE_JIT:  # for coverage and debuggers
+        return reference.execute(graph, outputs, fields)
     adjacencies = {rows: graph.in_edges if rows == "v" else graph.out_edges for rows in walked_ends(outputs)}
     orders = tuple([(rows, adjacency.ordered) for rows, adjacency in adjacencies.items()])
     dense = graph.num_edges > graph.num_src + graph.num_dst

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import prange, types
 from numba.extending import intrinsic
 
-from numgraph.compiling import njit
+from numgraph.compiling import njit, undisturbed
 
 _BODY = types.void(types.int64[::1], types.int64, types.int64)
 
@@ -19,7 +19,8 @@ _BODY = types.void(types.int64[::1], types.int64, types.int64)
 def address_of(body: Any) -> int:
     """Where the compiled code of a row body starts."""
     compiled = body.overloads[_BODY.args]
-    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+    with undisturbed():
+        return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
 @intrinsic

@@ -6,12 +6,13 @@ know the compiler's version of PTX, which may be newer.
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
-from pathlib import Path
 from typing import Any
 
+import numba
+
+from numgraph import caches
+from numgraph.compiling import undisturbed
 from numgraph.kernels import sources
 
 ENTRY = "numgraph_body"
@@ -31,17 +32,18 @@ def ptx_of(text: str, words: int, capability: tuple[int, int]) -> str:
 def cubin_of(text: str, words: int, capability: tuple[int, int]) -> bytes:
     """Machine code for a device, from the cache folder or compiled now; PTX, which the driver compiles, where there is no nvJitLink."""
     name = f"{sources.name_of(text)}.sm_{capability[0]}{capability[1]}.cubin"
-    path = sources.folder() / name
+    path, purpose = caches.folder() / name, f"{numba.__version__} {words} {text}".encode()
     try:
-        return path.read_bytes()
+        return caches.kept(path, purpose)
     except OSError:
         pass
-    ptx = ptx_of(text, words, capability)
-    try:
-        code, _ = linked(ptx, capability)
-    except (ImportError, OSError, RuntimeError):  # no nvJitLink here
-        return ptx.encode() + b"\0"
-    _keep(path, code)
+    with undisturbed():
+        ptx = ptx_of(text, words, capability)
+        try:
+            code, _ = linked(ptx, capability)
+        except (ImportError, OSError, RuntimeError):  # no nvJitLink here
+            return ptx.encode() + b"\0"
+    caches.keep(path, code, purpose)
     return code
 
 
@@ -62,20 +64,6 @@ def linked(ptx: str, capability: tuple[int, int]) -> tuple[bytes, str]:
     finally:
         nvjitlink.destroy(linker)
     return bytes(code), log.decode(errors="replace")
-
-
-def _keep(path: Path, code: bytes) -> None:
-    """Written at once or not at all: processes may race, and the disk may be full."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    except OSError:
-        return
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(code)
-        os.replace(temporary, path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def simulated(text: str) -> Any:
