@@ -105,5 +105,4 @@ def check_targets(json_file: str | None, plot_folder: str | None) -> None:
 def write_json(results: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """What is no file (/dev/stdout) gets complete results alone: it keeps whatever is written to it."""
     if results["complete"] or not Path(path).exists() or Path(path).is_file():
-        atomic.write(path, (json.dumps(results, indent=1, ensure_ascii=False) + "
-").encode())
+        atomic.write(path, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
