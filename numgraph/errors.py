@@ -5,6 +5,7 @@ Each function builds an exception for the caller to raise, so that the traceback
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -28,8 +29,21 @@ def bad_index(op: str, problem: str, fix: str = "") -> IndexError:
 
 
 def unknown(op: str, what: str, name: object, known: Iterable[object]) -> ValueError:
-    """A name that is not in a table: says which names are."""
-    return ValueError(_text(op, f"unknown {what} {name!r}", f"choose from {', '.join(map(repr, known))}"))
+    """A name that is not in a table: says which names are, and which one is near."""
+    known = list(known)
+    return ValueError(_text(op, f"unknown {what} {name!r}", f"choose from {', '.join(map(repr, known))}{did_you_mean(name, known)}"))
+
+
+def did_you_mean(name: object, known: Iterable[object]) -> str:
+    """A question with the name that is near to one that is unknown; nothing where none is."""
+    names = {str(one).lower(): str(one) for one in known}
+    near = difflib.get_close_matches(str(getattr(name, "__name__", name)).lower(), names, 1)
+    return f", did you mean {names[near[0]]!r}?" if near else ""
+
+
+def no_memory(op: str, problem: str, fix: str) -> MemoryError:
+    """A result that does not fit into memory."""
+    return MemoryError(_text(op, problem, fix))
 
 
 def missing(op: str, what: str, fix: str) -> ModuleNotFoundError:

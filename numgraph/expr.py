@@ -19,6 +19,7 @@ import numpy as np
 
 from numgraph import elementary, errors
 from numgraph.formulas import text
+from numgraph.inputs import as_array
 
 READS_U, READS_V, READS_E = 1, 2, 4
 TARGET_READS = {"u": READS_U, "v": READS_V, "e": READS_E, "shared": 0}
@@ -213,10 +214,10 @@ def lift(value: Any) -> Expr:
     if isinstance(value, (bool, int, float, np.generic)):
         return constant(value)
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape is None or dtype is None:
-        if isinstance(value, complex):
-            raise errors.bad_type("message", f"{value!r} is complex", "use real numbers")
-        value = np.asarray(value)
+    if isinstance(value, complex):
+        raise errors.bad_type("message", f"{value!r} is complex", "use real numbers")
+    if type(value) is not np.ndarray and not hasattr(type(value), "__elementary__"):
+        value = as_array("message", "a captured value", value)
         shape, dtype = value.shape, value.dtype
     captured = getattr(_lifting, "captured", None)
     if captured is None:

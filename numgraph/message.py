@@ -19,13 +19,14 @@ from numgraph import errors, expr
 from numgraph.derivatives import Key, Need, derive, factors, needed_shape
 from numgraph.devices import MOVE, adopted, device_of
 from numgraph.explaining import explain_walk
-from numgraph.graph import Graph
+from numgraph.graph import Graph, check_graph
+from numgraph.inputs import as_array, kind_of
 from numgraph.kernels import execute
 from numgraph.kernels.rows import blocks, is_large
 from numgraph.kernels.walk import REDUCES, Output, rows_of
 from numgraph.precision import wide
 from numgraph.sums import unbroadcast
-from numgraph.tape import record, unwrap
+from numgraph.tape import Tensor, record, unwrap
 from numgraph.tracing import trace
 
 Values = dict[tuple[str, str], Any]
@@ -96,18 +97,17 @@ def _trace(
     op: str, g: Graph, functions: tuple[Callable[..., Any], ...], u: FieldArrays, v: FieldArrays, e: FieldArrays
 ) -> tuple[tuple[expr.Expr, ...], Values]:
     """Expressions of the message functions, and the arrays that they read."""
-    if not isinstance(g, Graph):
-        raise errors.bad_type(op, f"the first argument is a {type(g).__name__}", "pass a numgraph.Graph")
+    check_graph(op, "the first argument", g)
     values: Values = {}
     leaves: list[expr.Expr] = []
     for target, given in (("u", u), ("v", v), ("e", e)):
         if given is None:
             continue
         if not isinstance(given, Mapping):
-            raise errors.bad_type(op, f"{target} is a {type(given).__name__}", f'pass the fields by name: {target}={{"x": array}}')
+            raise errors.bad_type(op, f"{target} is {kind_of(given)}", f'pass the fields by name: {target}={{"x": array}}')
         for name, value in given.items():
-            if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-                value = np.asarray(value)
+            if not isinstance(name, str):
+                raise errors.bad_type(op, f"a field of {target} has the name {name!r}", f'names are strings: {target}={{"x": array}}')
             value = _placed(op, g, target, name, value)
             shape, rows = tuple(value.shape), rows_of(g, target)
             if not shape or shape[0] != rows:
@@ -117,7 +117,7 @@ def _trace(
             expr.check_dtype(op, f"field {target}.{name}", value.dtype)
             values[target, name] = value
             leaves.append(expr.field(target, name, shape[1:], value.dtype))
-    roots, captured = trace(op, functions, tuple(leaves))
+    roots, captured = trace(op, functions, tuple(leaves), {target: rows_of(g, target) for target in ("u", "v", "e")})
     for name, value in captured.items():
         values["shared", name] = _placed(op, g, "shared", name, value)
     return roots, values
@@ -127,10 +127,10 @@ def _placed(op: str, g: Graph, target: str, name: str, value: Any) -> Any:
     """An array or Tensor that is where the graph is, an array of another library on the device as CuPy's."""
     if type(unwrap(value)) is np.ndarray and g.device == "cpu":
         return value
-    value = adopted(value)
+    what = f"array {name}" if target == "shared" else f"field {target}.{name}"
+    value = adopted(value) if isinstance(value, Tensor) else as_array(op, what, value)
     place = device_of(unwrap(value))
     if place != g.device:
-        what = f"array {name}" if target == "shared" else f"field {target}.{name}"
         raise errors.bad_type(op, f"{what} is on {place}, the graph is on {g.device}", MOVE)
     return value
 
@@ -140,7 +140,10 @@ def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, 
     read = _read(outputs)
     fields = {key: value for key, value in fields.items() if key in read}
     keys = tuple(fields)
-    results = tuple(execute(g, outputs, {key: unwrap(value) for key, value in fields.items()}))
+    try:
+        results = tuple(execute(g, outputs, {key: unwrap(value) for key, value in fields.items()}))
+    except MemoryError as error:
+        raise _too_large(name, g, outputs, fields) from error
 
     def vjp(grads: Sequence[Any], inputs: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]) -> list[Any]:
         return _gradients(name, g, outputs, dict(zip(keys, inputs, strict=True)), grads, made, needs, told)
@@ -149,6 +152,15 @@ def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, 
         return explain_walk(outputs, [key for key, need in zip(keys, needs, strict=True) if need])
 
     return record(name, list(fields.values()), results, vjp, explain if told else None)
+
+
+def _too_large(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values) -> MemoryError:
+    """What a walk was to make, and of what."""
+    made = ", ".join(f"{[rows_of(g, o.to), *shape]} of {dtype}" for o in outputs for shape, dtype in o.results())
+    of = ", ".join(f"{target}.{field} {list(value.shape)}" for (target, field), value in fields.items())
+    size = sum(rows_of(g, o.to) * math.prod(shape) * dtype.itemsize for o in outputs for shape, dtype in o.results())
+    fix = "see whether the message makes axes that were not meant: the first axis of a field is no feature axis"
+    return errors.no_memory(name, f"there is no memory for {made}, {size / 2**30:.3g} GiB, made of {of}", fix)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -4,48 +4,94 @@ from __future__ import annotations
 
 import dis
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
+import numpy as np
+
 from numgraph import errors
+from numgraph.captured import check_captured
 from numgraph.expr import Expr, capturing, lift
+from numgraph.inputs import kind_of
 
 Traced = tuple[tuple[Expr, ...], dict[str, Any]]
 
 
-class Fields:
+class Fields(np.lib.mixins.NDArrayOperatorsMixin):
     """The fields of u, v or e as a message sees them: attributes (or items) that are symbols."""
 
+    __slots__ = ("__leaves", "__op", "__target")
+    __array_priority__ = 2000  # above a symbol's, so that ``u.x + u`` is answered here
+
     def __init__(self, op: str, target: str, leaves: dict[str, Expr]):
-        self._op, self._target, self._leaves = op, target, leaves
+        for name, value in (("op", op), ("target", target), ("leaves", leaves)):
+            object.__setattr__(self, f"_Fields__{name}", value)
 
     def __getattr__(self, name: str) -> Expr:
-        leaf = self.__dict__["_leaves"].get(name)
+        if not isinstance(name, str):
+            raise errors.bad_type(
+                self.__op, f"{self.__target}[{name!r}]", f"fields have names, as {self.__target}['x'] or {self.__target}.x"
+            )
+        leaf = self.__leaves.get(name)
         if leaf is None:
             if name.startswith("__"):
                 raise AttributeError(name)
-            known = ", ".join(self._leaves) or "none was passed"
-            field_name, given = f"{self._target}.{name}", f"{self._target}={{'{name}': array}}"
-            raise AttributeError(f"{self._op}: field {field_name} is unknown; pass {given} (known: {known})")
+            known = ", ".join(self.__leaves) or "none was passed"
+            field_name, given = f"{self.__target}.{name}", f"{self.__target}={{'{name}': array}}"
+            near = errors.did_you_mean(name, self.__leaves)
+            raise AttributeError(f"{self.__op}: field {field_name} is unknown{near}; pass {given} (known: {known})")
         return leaf
 
     __getitem__ = __getattr__
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{self.__op}: a message cannot set {self.__target}.{name}; return the value, or give it a name of its own")
 
-def trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Expr, ...]) -> Traced:
+    __setitem__ = __setattr__
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.__leaves
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__leaves)
+
+    def __repr__(self) -> str:
+        return f"<fields of {self.__target}: {', '.join(self.__leaves)}>"
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise errors.bad_type(self.__op, f"{self.__target} is no array, but has the fields {', '.join(self.__leaves)}", self._fix())
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Any:
+        self.__array__()
+
+    def __array_function__(self, function: Any, types: Any, operands: Any, options: Any) -> Any:
+        self.__array__()
+
+    def _fix(self) -> str:
+        return f"name one of them, as {self.__target}.{next(iter(self.__leaves), 'x')}"
+
+    __hash__ = object.__hash__
+
+
+def trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Expr, ...], counts: dict[str, int]) -> Traced:
     """Call each message function once with symbols; returns the expressions and the captured arrays by shared field name.
 
-    Functions that read nothing but their arguments are not called again for the same symbols.
+    counts: numbers of rows of u, v and e, which tell a captured array of rows (see captured.py). Functions that read nothing but their
+    arguments are not called again for the same symbols.
     """
     if all(map(_is_closed, functions)):
         return _remembered(op, tuple([function.__code__ for function in functions]), leaves)
-    return _trace(op, functions, leaves)
+    roots, captured = _trace(op, functions, leaves)
+    if captured:
+        check_captured(op, functions, roots, captured, counts)
+    return roots, captured
 
 
 def _is_closed(function: Any) -> bool:
     plain = type(function) is FunctionType and not function.__defaults__ and not function.__kwdefaults__
-    return plain and _is_closed_code(function.__code__)
+    return plain and "__wrapped__" not in function.__dict__ and _is_closed_code(function.__code__)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -67,25 +113,92 @@ def _trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Exp
     for leaf in leaves:
         known[leaf.attrs[0]][leaf.attrs[1]] = leaf
     symbols = {target: Fields(op, target, known[target]) for target in known}
+    roles = ("the message",) if len(functions) == 1 else ("score", "value")
     with capturing() as captured:
-        roots = [lift(function(**{name: symbols[name] for name in parameters(op, function)})) for function in functions]
+        roots = [_called(op, role, function, symbols) for role, function in zip(roles, functions, strict=True)]
     return tuple(roots), captured
 
 
-def parameters(op: str, function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names among u, v, e that a message function takes."""
-    if not callable(function):
-        raise errors.bad_type(op, f"the message is a {type(function).__name__}", "pass a function of any of u, v, e, or use numgraph.ops")
-    code = getattr(function, "__code__", None)
-    if code is not None and code.co_kwonlyargcount == 0 and not code.co_flags & 0x0C:
-        names = code.co_varnames[: code.co_argcount - len(getattr(function, "__defaults__", None) or ())]
-    else:
-        import inspect
+def _called(op: str, role: str, function: Any, symbols: dict[str, Fields]) -> Expr:
+    """What a message function returns for the symbols."""
+    function, places, names = calling(op, role, function)
+    returned = function(*[symbols[name] for name in places], **{name: symbols[name] for name in names})
+    if isinstance(returned, Expr | bool | int | float | np.generic):
+        return lift(returned)
+    if not isinstance(returned, Fields) and hasattr(returned, "shape") and hasattr(returned, "dtype"):
+        return lift(returned)
+    raise errors.bad_type(op, *_no_expression(role, returned))
 
-        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        found = inspect.signature(function).parameters.values()
-        names = tuple(p.name for p in found if p.default is p.empty and p.kind not in kinds)
+
+def _no_expression(role: str, returned: Any) -> tuple[str, str]:
+    """What is wrong with something that a message returned, and what to do."""
+    problem = f"{role} returned {kind_of(returned)}"
+    if returned is None:
+        return problem, "end it with return and one expression of the fields"
+    if isinstance(returned, Fields):
+        return f"{role} returned all fields, {returned!r}", returned._fix()
+    if isinstance(returned, tuple | list | dict):
+        return f"{problem} of {len(returned)}", "return one expression; for several results call the function once for each"
+    if inspect.isawaitable(returned) or inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+        if hasattr(returned, "close"):
+            returned.close()  # else Python warns that it was never awaited
+        return problem, "a message is a plain function, without async, await and yield"
+    if callable(returned):
+        return problem, "return what it gives: call it"
+    return f"{problem}, {returned!r}", "return one expression of the fields"
+
+
+TARGETS = ("u", "v", "e")
+Calling = tuple[Any, tuple[str, ...], tuple[str, ...]]
+
+
+def calling(op: str, role: str, function: Any) -> Calling:
+    """What to call, and which of u, v, e it takes by position and which by name. Parameters with a default keep it."""
+    if type(function) is FunctionType:
+        code = function.__code__
+        if code.co_kwonlyargcount == code.co_posonlyargcount == 0 and not code.co_flags & 0x0C and "__wrapped__" not in function.__dict__:
+            names = code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())]
+            return function, (), _checked(op, role, names)
+    if not callable(function) or isinstance(function, type):
+        raise errors.bad_type(op, f"{role} is {kind_of(function)}", _no_function(function))
+    function = getattr(function, "py_func", function)  # of Numba's compiled functions: symbols have no type that it knows
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+        own = {p.kind for p in inspect.signature(function, follow_wrapped=False).parameters.values()}
+    except (TypeError, ValueError):  # NumPy's and some built-in functions have none
+        raise errors.bad_type(
+            op, f"{role} is {_named(function)}, whose parameters have no names", f"write lambda u: {_named(function)}(u.x), or the like"
+        ) from None
+    places, names = [], []
+    for p in parameters:
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            by_place = p.kind is p.POSITIONAL_ONLY or (p.VAR_POSITIONAL in own and p.kind is p.POSITIONAL_OR_KEYWORD)
+            (places if by_place else names).append(p.name)
+    if not places and not names and any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        fix = "name the ones of u, v, e that it takes; a decorator keeps them with functools.wraps"
+        raise errors.bad_type(op, f"{role} is {_named(function)}, which takes {' and '.join(map(str, parameters))}", fix)
+    return function, _checked(op, role, tuple(places)), _checked(op, role, tuple(names))
+
+
+def _checked(op: str, role: str, names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        if name not in ("u", "v", "e"):
-            raise errors.bad_type(op, f"the message takes a parameter {name!r}", "its parameters are any of u, v, e, by name")
+        if name not in TARGETS:
+            fix = "its parameters are any of u, v, e, by name"
+            if name in ("edges", "nodes", "edge", "node", "src", "dst", "x_i", "x_j"):
+                fix += ": sources are u, destinations v, edges e, and their fields attributes, as in lambda u, e: u.x * e.w"
+            elif name in ("self", "cls"):
+                fix += ": pass the method of an object, as layer.message"
+            raise errors.bad_type(op, f"{role} takes a parameter {name!r}", fix)
     return names
+
+
+def _named(function: Any) -> str:
+    name = getattr(function, "__name__", None) or repr(function)
+    return f"np.{name}" if isinstance(function, np.ufunc) else name
+
+
+def _no_function(function: Any) -> str:
+    if isinstance(function, type):
+        return "pass an object of it, or a function of any of u, v, e"
+    example = "as lambda u, e: u.x * e.w"
+    return f"pass a function of any of u, v, e, {example}, or use numgraph.ops"

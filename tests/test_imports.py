@@ -31,7 +31,7 @@ ORDER = [
     ["tape"],
     ["sums"],
     ["kernels"],
-    ["derivatives", "tracing"],
+    ["captured", "derivatives", "tracing"],
     ["explaining"],
     ["message"],
     ["rowwise"],
