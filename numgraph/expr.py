@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from numgraph import elementary, errors
+from numgraph.advice import instead
 from numgraph.formulas import text
-from numgraph.inputs import as_array
+from numgraph.inputs import as_array, named
 
 READS_U, READS_V, READS_E = 1, 2, 4
 TARGET_READS = {"u": READS_U, "v": READS_V, "e": READS_E, "shared": 0}
@@ -49,6 +51,10 @@ class Expr(np.lib.mixins.NDArrayOperatorsMixin):
         return len(self.shape)
 
     @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
     def weak(self) -> bool:
         """A Python number: it takes the dtype of what it meets."""
         return self.op == "constant" and self.attrs[0] in ("int", "float", "bool")
@@ -69,9 +75,16 @@ class Expr(np.lib.mixins.NDArrayOperatorsMixin):
         raise errors.bad_type("message", f"{text(self)} is a symbol and cannot be iterated", "write it with whole feature axes")
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        raise errors.bad_type(
-            "message", f"{text(self)} is a symbol, not an array", "use NumPy functions that numgraph knows: " + ", ".join(elementary.TABLE)
-        )
+        problem = f"{text(self)} is a symbol, which has no value before the message is compiled"
+        raise errors.bad_type("message", problem, "use NumPy's functions of it, such as np.exp and .sum(-1), not float, math or np.asarray")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(f"message: {text(self)} is a symbol and has no .{name}{instead(name)}")
+
+    def __len__(self) -> int:
+        raise errors.bad_type("message", f"{text(self)} is a symbol and has no length", "its feature axes are in .shape")
 
     __float__ = __int__ = __complex__ = __index__ = __array__
 
@@ -417,15 +430,20 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
 def _apply_function(function: Any, operands: Sequence[Any], options: dict[str, Any]) -> Any:
     row = elementary.BY_FUNCTION.get(function)
     if row is not None and not options:
+        if row.name == "where" and len(operands) != 3:
+            raise errors.bad_type("message", "np.where without values cannot be part of a message", "give all three: np.where(c, a, b)")
         return apply(row, operands)
     build = _FUNCTIONS.get(function)
     if build is None:
-        raise errors.bad_type(
-            "message",
-            f"np.{getattr(function, '__name__', function)} cannot be part of a message",
-            "known are arithmetic, comparisons, sum/max/mean over feature axes and: " + ", ".join(elementary.TABLE),
-        )
-    return build(*operands, **options)
+        name = getattr(function, "__name__", str(function))
+        raise errors.bad_type("message", f"{named(function)} cannot be part of a message{instead(name)}")
+    try:
+        return build(*operands, **options)
+    except TypeError as error:
+        if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+            raise
+        given = ", ".join([f"{len(operands)} operands", *[f"{option}=" for option in options]])
+        raise errors.bad_type("message", f"{named(function)} with {given} cannot be part of a message", "leave the options out") from None
 
 
 # --- reading ---------------------------------------------------------------------------------------------------

@@ -34,6 +34,17 @@ def kind_of(value: Any) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
+def named(function: Any) -> str:
+    """A function's name as one writes it: np.sum, np.linalg.norm, operator.add; of an object its type."""
+    name = getattr(function, "__name__", None)
+    if name is None:
+        return kind_of(function)
+    module = "numpy" if isinstance(function, np.ufunc) else getattr(function, "__module__", None) or "builtins"
+    if module.split(".")[0] == "numpy":
+        return f"np{module[5:]}.{name}"
+    return f"operator.{name}" if module == "_operator" else name
+
+
 def as_array(op: str, name: str, value: Any, what: str = "an array") -> Any:
     """`value` as a NumPy array without a subclass, or as CuPy's if it is on a device.
 
@@ -63,6 +74,22 @@ def as_array(op: str, name: str, value: Any, what: str = "an array") -> Any:
     if array.ndim == 0 and array.dtype == object:
         raise bad_type(op, f"{name} is {kind_of(value)}, not an array", "give a NumPy array")
     return array
+
+
+def given(op: str, name: str, value: Any) -> Any:
+    """`value` itself if it is an array, a Tensor or a symbol of a message, else as an array."""
+    return value if type(value) is np.ndarray or hasattr(type(value), "__elementary__") else as_array(op, name, value)
+
+
+def listed(op: str, name: str, value: Any) -> list[Any]:
+    """The entries of a list of parameters or the like; a model is none, nor is an array."""
+    if callable(getattr(value, "parameters", None)) and not isinstance(value, type):
+        raise bad_type(op, f"{name} is {kind_of(value)}", "pass its parameters, model.parameters()")
+    if isinstance(value, MethodType):
+        raise bad_type(op, f"{name} is the method {value.__name__}", f"call it, as in model.{value.__name__}()")
+    if value is None or isinstance(value, str | np.ndarray | type | Mapping) or not hasattr(value, "__iter__"):
+        raise bad_type(op, f"{name} is {kind_of(value)}", "pass a list of Parameters, as model.parameters() gives it")
+    return list(value)
 
 
 def _first_line(error: Exception) -> str:

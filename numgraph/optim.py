@@ -19,6 +19,7 @@ from numgraph import threads
 from numgraph.compiling import njit
 from numgraph.devices import device_of, host_copy, moved, same_device, writeable
 from numgraph.errors import bad_type, bad_value, unknown
+from numgraph.inputs import as_array, kind_of, listed
 from numgraph.tape import Parameter, unwrap
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
@@ -46,7 +47,7 @@ class Optimizer:
         self.steps = 0
         self.parameters: list[Parameter] = []
         self.weight_decays: list[float] = []
-        for group in self._groups(list(parameters), weight_decay):
+        for group in self._groups(listed(self._op, "parameters", parameters), weight_decay):
             self.parameters += group["params"]
             self.weight_decays += [_checked(self._op, "weight_decay", group["weight_decay"])] * len(group["params"])
         self._check_parameters()
@@ -64,7 +65,12 @@ class Optimizer:
             for key in group:
                 if key not in ("params", "weight_decay"):
                     raise unknown(self._op, f"key of group {i}:", key, ("params", "weight_decay"))
-            groups.append({"params": list(group["params"]), "weight_decay": group.get("weight_decay", weight_decay)})
+            groups.append(
+                {
+                    "params": listed(self._op, f"params of group {i}", group["params"]),
+                    "weight_decay": group.get("weight_decay", weight_decay),
+                }
+            )
         return groups
 
     def _check_parameters(self) -> None:
@@ -89,7 +95,7 @@ class Optimizer:
 
     def step(self, grads: Sequence[Any]) -> None:
         """Move every parameter by its gradient. grads: one array a parameter, in the order of ``parameters``, same shapes."""
-        grads = [unwrap(g) for g in grads]
+        grads = self._gradients(grads)
         if len(grads) != len(self.parameters):
             raise bad_value(f"{self._op}.step", f"{len(grads)} gradients for {len(self.parameters)} parameters", "one for each, in order")
         for i, (p, g) in enumerate(zip(self.parameters, grads)):
@@ -108,6 +114,13 @@ class Optimizer:
                 if type(buffers[i]) is not type(p.data):  # a module has moved its parameters since
                     buffers[i] = moved(buffers[i], device_of(p.data))
             self._update(p.data, g, self.weight_decays[i], *[self._state[name][i] for name in self.buffers])
+
+    def _gradients(self, grads: Any) -> list[Any]:
+        op = f"{self._op}.step"
+        if isinstance(grads, Mapping | str) or not hasattr(grads, "__iter__"):
+            raise bad_type(op, f"grads is {kind_of(grads)}", "pass the list tape.gradient(loss, optimizer.parameters)")
+        found = [unwrap(g) for g in grads]
+        return [g if g is None or hasattr(g, "dtype") else as_array(op, f"gradient {i}", g) for i, g in enumerate(found)]
 
     def _update(self, p: Any, g: Any, weight_decay: float, *buffers: Any) -> None:
         raise NotImplementedError

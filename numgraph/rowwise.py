@@ -15,10 +15,14 @@ import numpy as np
 
 from numgraph import expr
 from numgraph.devices import device_of, moved
+from numgraph.inputs import given
 from numgraph.kernels.rows import blocks, is_large
 from numgraph.kernels.walk import Output
 from numgraph.message import propagate
 from numgraph.tape import unwrap
+
+_KNOWN = (np.generic, int, float, expr.Expr)
+"""What a function of rows takes besides arrays."""
 
 
 def apply(
@@ -35,6 +39,9 @@ def apply(
     Large arrays in float32 or float64, all on the host or all on a device, go through one kernel; everything else through the function.
     """
     data = unwrap(rows[0])
+    if type(data) is not np.ndarray and not isinstance(data, _KNOWN):  # lists, tables, sparse matrices, tensors of other libraries
+        rows = [given(name, "x", x) for x in rows]
+        data = unwrap(rows[0])
     if not is_large(data):
         return function(*rows, *shared, *constants)
     device = device_of(data)

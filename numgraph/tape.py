@@ -14,6 +14,7 @@ import numpy as np
 from numgraph import recycling
 from numgraph.devices import writeable
 from numgraph.errors import bad_type, bad_value
+from numgraph.inputs import listed
 from numgraph.tensor import Parameter, Tensor, check_float, is_float, unwrap
 
 __all__ = ["Parameter", "Tape", "Tensor", "record", "unwrap"]
@@ -126,7 +127,7 @@ class Tape:
             return self.gradient(loss, [inputs])[0]
         if isinstance(inputs, dict):
             return dict(zip(inputs, self.gradient(loss, list(inputs.values())), strict=True))
-        inputs = list(inputs)
+        inputs = listed("gradient", "inputs", inputs)
         self._check_unused("gradient")
         self._check_gradient(loss, inputs)
         active, others = _THREAD.tapes, self._others()

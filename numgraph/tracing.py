@@ -14,7 +14,7 @@ import numpy as np
 from numgraph import errors
 from numgraph.captured import check_captured
 from numgraph.expr import Expr, capturing, lift
-from numgraph.inputs import kind_of
+from numgraph.inputs import kind_of, named
 
 Traced = tuple[tuple[Expr, ...], dict[str, Any]]
 
@@ -23,7 +23,9 @@ class Fields(np.lib.mixins.NDArrayOperatorsMixin):
     """The fields of u, v or e as a message sees them: attributes (or items) that are symbols."""
 
     __slots__ = ("__leaves", "__op", "__target")
-    __array_priority__ = 2000  # above a symbol's, so that ``u.x + u`` is answered here
+    __op: str
+    __target: str
+    __leaves: dict[str, Expr]
 
     def __init__(self, op: str, target: str, leaves: dict[str, Expr]):
         for name, value in (("op", op), ("target", target), ("leaves", leaves)):
@@ -31,9 +33,8 @@ class Fields(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __getattr__(self, name: str) -> Expr:
         if not isinstance(name, str):
-            raise errors.bad_type(
-                self.__op, f"{self.__target}[{name!r}]", f"fields have names, as {self.__target}['x'] or {self.__target}.x"
-            )
+            target = self.__target
+            raise errors.bad_type(self.__op, f"{target}[{name!r}]", f"fields have names, as {target}['x'] or {target}.x")
         leaf = self.__leaves.get(name)
         if leaf is None:
             if name.startswith("__"):
@@ -158,47 +159,52 @@ def calling(op: str, role: str, function: Any) -> Calling:
         code = function.__code__
         if code.co_kwonlyargcount == code.co_posonlyargcount == 0 and not code.co_flags & 0x0C and "__wrapped__" not in function.__dict__:
             names = code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())]
-            return function, (), _checked(op, role, names)
+            return function, (), _checked(op, role, function, names)
     if not callable(function) or isinstance(function, type):
-        raise errors.bad_type(op, f"{role} is {kind_of(function)}", _no_function(function))
+        fix = "pass an object of it, or" if isinstance(function, type) else "pass"
+        raise errors.bad_type(op, f"{role} is {kind_of(function)}", f"{fix} a function of any of u, v, e, as lambda u, e: u.x * e.w")
     function = getattr(function, "py_func", function)  # of Numba's compiled functions: symbols have no type that it knows
     try:
-        parameters = list(inspect.signature(function).parameters.values())
-        own = {p.kind for p in inspect.signature(function, follow_wrapped=False).parameters.values()}
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # NumPy's and some built-in functions have none
-        raise errors.bad_type(
-            op, f"{role} is {_named(function)}, whose parameters have no names", f"write lambda u: {_named(function)}(u.x), or the like"
-        ) from None
-    places, names = [], []
+        fix = f"write lambda u: {named(function)}(u.x), or the like"
+        raise errors.bad_type(op, f"{role} is {named(function)}, whose parameters have no names", fix) from None
+    starred = [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    by_place = _passes_places(function)
+    places: list[str] = []
+    names_of: list[str] = []
     for p in parameters:
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
-            by_place = p.kind is p.POSITIONAL_ONLY or (p.VAR_POSITIONAL in own and p.kind is p.POSITIONAL_OR_KEYWORD)
-            (places if by_place else names).append(p.name)
-    if not places and not names and any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        if p.default is p.empty and p not in starred:
+            (places if p.kind is p.POSITIONAL_ONLY or (by_place and p.kind is p.POSITIONAL_OR_KEYWORD) else names_of).append(p.name)
+    if starred and not places and not names_of:
         fix = "name the ones of u, v, e that it takes; a decorator keeps them with functools.wraps"
-        raise errors.bad_type(op, f"{role} is {_named(function)}, which takes {' and '.join(map(str, parameters))}", fix)
-    return function, _checked(op, role, tuple(places)), _checked(op, role, tuple(names))
+        stars = " and ".join(("*" if p.kind is p.VAR_POSITIONAL else "**") + p.name for p in starred)
+        raise errors.bad_type(op, f"{role} is {named(function)}, which takes {stars}", fix)
+    return function, _checked(op, role, function, tuple(places)), _checked(op, role, function, tuple(names_of))
 
 
-def _checked(op: str, role: str, names: tuple[str, ...]) -> tuple[str, ...]:
+def _passes_places(function: Any) -> bool:
+    """Whether a decorated function passes on arguments by position: its wrapper takes ``*args``."""
+    try:
+        own = inspect.signature(function, follow_wrapped=False).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(p.kind is p.VAR_POSITIONAL for p in own)
+
+
+_FOREIGN = ("edges", "nodes", "edge", "node", "src", "dst", "x_i", "x_j")
+"""What messages of other libraries take."""
+
+
+def _checked(op: str, role: str, function: Any, names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if name not in TARGETS:
             fix = "its parameters are any of u, v, e, by name"
-            if name in ("edges", "nodes", "edge", "node", "src", "dst", "x_i", "x_j"):
+            if name in _FOREIGN:
                 fix += ": sources are u, destinations v, edges e, and their fields attributes, as in lambda u, e: u.x * e.w"
             elif name in ("self", "cls"):
                 fix += ": pass the method of an object, as layer.message"
+            elif type(function) is not FunctionType:
+                fix += f": as in lambda u, e: {named(function)}(u.x, e.w)"
             raise errors.bad_type(op, f"{role} takes a parameter {name!r}", fix)
     return names
-
-
-def _named(function: Any) -> str:
-    name = getattr(function, "__name__", None) or repr(function)
-    return f"np.{name}" if isinstance(function, np.ufunc) else name
-
-
-def _no_function(function: Any) -> str:
-    if isinstance(function, type):
-        return "pass an object of it, or a function of any of u, v, e"
-    example = "as lambda u, e: u.x * e.w"
-    return f"pass a function of any of u, v, e, {example}, or use numgraph.ops"

@@ -25,7 +25,7 @@ ORDER = [
     ["edges", "formats", "transforms"],
     ["graph"],
     ["elementary"],
-    ["formulas"],
+    ["advice", "formulas"],
     ["expr"],
     ["precision", "tensor"],
     ["tape"],

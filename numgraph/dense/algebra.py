@@ -12,7 +12,7 @@ from numgraph.dense.blas import product
 from numgraph.dense.sparse import times
 from numgraph.devices import computed, same_device
 from numgraph.errors import bad_type, bad_value
-from numgraph.inputs import is_sparse
+from numgraph.inputs import given, is_sparse
 from numgraph.sums import unbroadcast
 from numgraph.tape import record, unwrap
 from numgraph.tensor import rule
@@ -38,6 +38,8 @@ def _scipy_times(a: Any, x: Any, transposed: bool) -> Any:
 
 
 def _matmul(a: Any, b: Any, sparse_times: Callable[[Any, Any, bool], Any]) -> Any:
+    if type(a) is not np.ndarray or type(b) is not np.ndarray:
+        a, b = (x if is_sparse(x) else given("matmul", name, x) for name, x in (("a", a), ("b", b)))
     shapes = tuple(a.shape), tuple(b.shape)
     if not shapes[0] or not shapes[1] or shapes[0][-1] != shapes[1][-2 if len(shapes[1]) > 1 else 0]:
         raise bad_value(

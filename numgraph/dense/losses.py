@@ -10,8 +10,9 @@ import numpy as np
 from numgraph.dense.activations import softplus
 from numgraph.dense.reductions import mean
 from numgraph.dense.shapes import as_ids, getitem, scattered
-from numgraph.devices import namespace_of, same_device
+from numgraph.devices import device_of, moved, namespace_of, same_device
 from numgraph.errors import bad_index, bad_type, bad_value
+from numgraph.inputs import given
 from numgraph.precision import floating, narrowed, widened
 from numgraph.rowwise import apply
 from numgraph.tape import record, unwrap
@@ -56,6 +57,9 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 
 def _of_rows(name: str, function: Callable[..., Any], gradient: Callable[..., Any], x: Any, axis: int) -> Any:
     """A function along an axis whose gradient is one of the arriving gradient and the result."""
+    x = given(name, "x", x)
+    if x.ndim == 0:
+        raise bad_value(name, "x has shape []", "it needs an axis; the softmax over a node's in-edges is attend's, or ops.edge_softmax")
     if not x.size:
         return floating(x)
     dtype, x = floating(x).dtype, widened(x)
@@ -68,7 +72,7 @@ def _select(op: str, rows: Any, num: int, like: Any) -> Any:
     """The chosen row ids: of a boolean mask, of ids, or all (None)."""
     if rows is None:
         return None
-    rows = as_ids(rows, like)
+    rows = as_ids(rows, like, op, "rows")
     if rows.dtype == np.bool_:
         if rows.shape != (num,):
             raise bad_value(op, f"the row mask has shape {rows.shape}, there are {num} rows", "one True or False for each row")
@@ -90,7 +94,8 @@ def cross_entropy(logits: Any, labels: Any, rows: Any = None) -> Any:
     a boolean mask [num], or row ids [n]. Only the chosen rows are computed.
     """
     op = "cross_entropy"
-    labels, dtype, logits = as_ids(labels, logits), floating(logits).dtype, widened(logits)
+    logits = given(op, "logits", logits)
+    labels, dtype, logits = as_ids(labels, logits, op, "labels"), floating(logits).dtype, widened(logits)
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise bad_value(op, f"logits have shape {logits.shape}, labels {labels.shape}", "logits are [rows, classes], labels [rows]")
     if labels.dtype.kind not in "biu":
@@ -165,7 +170,9 @@ def mse(predictions: Any, targets: Any) -> Any:
 def _compared(op: str, x: Any, targets: Any) -> tuple[Any, Any, Any]:
     """Predictions and targets as they are computed with, and the result's dtype. Integers and booleans take the dtype of the other's
     floats, so that float32 stays float32."""
-    x, targets = (y if hasattr(y, "dtype") else namespace_of(unwrap(x), unwrap(targets)).asarray(y) for y in (x, targets))
+    place = device_of(unwrap(x), unwrap(targets))
+    pairs = (("predictions", x), ("targets", targets))
+    x, targets = (given(op, name, y) if hasattr(y, "dtype") else moved(given(op, name, y), place) for name, y in pairs)
     _same_shape(op, x, targets)
     x, targets = floating(x, targets.dtype), floating(targets, floating(x, targets.dtype).dtype)
     return widened(x), widened(targets), np.result_type(x.dtype, targets.dtype)

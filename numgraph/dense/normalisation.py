@@ -10,7 +10,8 @@ from numgraph.dense.masks import kept
 from numgraph.dense.reductions import mean
 from numgraph.devices import same_device
 from numgraph.errors import bad_type, bad_value
-from numgraph.inputs import is_sparse
+from numgraph.expr import Expr
+from numgraph.inputs import given, is_sparse, kind_of
 from numgraph.precision import floating, narrowed, widened
 from numgraph.rowwise import apply
 from numgraph.sums import unbroadcast
@@ -23,8 +24,8 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
     x: array or Tensor of any shape, or a constant SciPy sparse matrix, whose stored elements are dropped; p in [0, 1); rng: a
     numpy.random.Generator, which gives one number, the key of the mask (``masks.kept``). The record keeps the mask.
     """
-    if not 0 <= p < 1:
-        raise bad_value("dropout", f"p is {p}", "p is a probability, 0 ≤ p < 1")
+    if not isinstance(p, int | float | np.number) or not 0 <= p < 1:
+        raise bad_value("dropout", f"p is {p!r}", "p is a probability, 0 ≤ p < 1")
     if not training or p == 0:
         return x
     if not isinstance(rng, np.random.Generator):
@@ -33,7 +34,9 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
         if x.format not in ("csr", "csc"):
             x = x.tocsr()
         return type(x)((dropout(x.data, p, rng), x.indices, x.indptr), shape=x.shape)  # of one structure with x, whose graph is known
-    x = floating(x)
+    if isinstance(x, Expr):
+        raise bad_type("dropout", f"x is a symbol, {x!r}, and every edge would drop the same features", "drop the field before the call")
+    x = floating(given("dropout", "x", x))
     data = unwrap(x)
     mask, scale = kept(rng, data.shape, p, data), 1 / (1 - p)
 
@@ -57,9 +60,13 @@ def _prepared(op: str, x: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
     same_device(op, x=unwrap(x), weight=unwrap(weight), bias=unwrap(bias))
     _check_scale(op, x, "weight", weight)
     _check_scale(op, x, "bias", bias)
-    given = [p for p in (weight, bias) if p is not None]
-    x = floating(x, given[0].dtype if given else None)
-    return widened(x), np.result_type(x.dtype, *[p.dtype for p in given])
+    scales = [p for p in (weight, bias) if p is not None]
+    x = floating(x, scales[0].dtype if scales else None)
+    return widened(x), np.result_type(x.dtype, *[p.dtype for p in scales])
+
+
+def _arrays(op: str, **values: Any) -> list[Any]:
+    return [value if value is None else given(op, name, value) for name, value in values.items()]
 
 
 def _row_normal(x: Any, eps: float) -> tuple[Any, Any]:
@@ -84,6 +91,7 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) 
     x: array or Tensor [..., features]; weight, bias: [features] or None for 1 and 0. Returns x's shape.
     """
     op = "layer_norm"
+    x, weight, bias = given(op, "x", x), *_arrays(op, weight=weight, bias=bias)
     if x.ndim == 0 or x.shape[-1] == 0:
         raise bad_value(op, f"x has shape {x.shape}", "the last axis holds the features, at least one")
     x, dtype = _prepared(op, x, weight, bias)
@@ -147,6 +155,10 @@ def batch_norm(
     mean and unbiased variance. Otherwise the running ones are used. Returns x's shape.
     """
     op = "batch_norm"
+    x, weight, bias = given(op, "x", x), *_arrays(op, weight=weight, bias=bias)
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if running is not None and not hasattr(running, "dtype"):
+            raise bad_type(op, f"{name} is {kind_of(running)}", "give an array [features], which is changed in place")
     if x.ndim < 2:
         raise bad_value(op, f"x has shape {x.shape}", "x is [rows, features], or has more axes before the features")
     x, dtype = _prepared(op, x, weight, bias)

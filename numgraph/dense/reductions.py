@@ -10,6 +10,7 @@ import numpy as np
 
 from numgraph.dense.elementwise import where
 from numgraph.errors import bad_type
+from numgraph.inputs import given
 from numgraph.precision import floating, is_half, narrowed, wide, widened
 from numgraph.sums import accumulated, rounded, total
 from numgraph.tape import record, unwrap
@@ -209,6 +210,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     x: array or Tensor of any shape; axis: int, tuple or None (all). Returns x's shape without ``axis`` (1 there with keepdims). The
     derivative is the softmax: 0 where the sum is −inf, and in equal parts for the entries that are inf where there are some.
     """
+    x = given("logsumexp", "x", x)
     data = widened(unwrap(x))
     with np.errstate(divide="ignore", invalid="ignore"):
         top = np.max(data, axis=axis, keepdims=True)

@@ -11,7 +11,9 @@ import numpy as np
 
 from numgraph.devices import computed, device_of, moved, namespace_of, same_device
 from numgraph.errors import bad_index, bad_type, bad_value
+from numgraph.inputs import as_array, given
 from numgraph.precision import widened
+from numgraph.sorting import node_count
 from numgraph.sums import unbroadcast
 from numgraph.tape import record, unwrap
 from numgraph.tensor import is_float, rule
@@ -227,6 +229,9 @@ def gather(x: Any, ids: Any) -> Any:
 
     x: [rows, …]; ids: integers [n], 0 ≤ id < rows (IndexError else). Returns [n, …]. Its derivative is ``scatter_add``.
     """
+    x = given("gather", "x", x)
+    if x.ndim == 0:
+        raise bad_value("gather", "x has shape []", "give rows, [rows, …]")
     ids = _check_ids("gather", ids, x.shape[0], x)
     return getitem(x, ids)
 
@@ -236,6 +241,7 @@ def scatter_add(values: Any, ids: Any, num_rows: int) -> Any:
 
     values: [n, …]; ids: integers [n], 0 ≤ id < num_rows (IndexError else). Returns [num_rows, …]. Its derivative is ``gather``.
     """
+    values, num_rows = given("scatter_add", "values", values), node_count("scatter_add", "num_rows", num_rows)
     ids = _check_ids("scatter_add", ids, num_rows, values)
     same_device("scatter_add", values=unwrap(values), ids=ids)
     if ids.shape != values.shape[:1]:
@@ -243,17 +249,19 @@ def scatter_add(values: Any, ids: Any, num_rows: int) -> Any:
     return scattered(values, ids, (num_rows, *values.shape[1:]))
 
 
-def as_ids(ids: Any, like: Any) -> Any:
-    """Arrays as they are; a list or a number as an array where ``like`` is, an empty list as one of ids."""
+def as_ids(ids: Any, like: Any, op: str = "getitem", name: str = "ids") -> Any:
+    """Arrays as they are; a list, a number or a table as an array where ``like`` is, an empty list as one of ids."""
     ids = unwrap(ids)
-    if hasattr(ids, "dtype"):
+    if type(ids) is np.ndarray:
         return ids
-    made = namespace_of(unwrap(like)).asarray(ids)
-    return made if made.size else made.astype(np.intp)
+    array = as_array(op, name, ids)
+    if hasattr(ids, "dtype"):
+        return array
+    return moved(array if array.size else array.astype(np.intp), device_of(unwrap(like)))
 
 
 def _check_ids(op: str, ids: Any, num_rows: int, like: Any) -> Any:
-    ids = as_ids(ids, like)
+    ids = as_ids(ids, like, op)
     if ids.dtype.kind not in "iu":
         raise bad_type(op, f"ids have dtype {ids.dtype}", "row ids are integers")
     if ids.ndim != 1:

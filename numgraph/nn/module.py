@@ -10,9 +10,9 @@ import numpy as np
 from numgraph.devices import host_copy, known, moved
 from numgraph.errors import bad_type, bad_value
 from numgraph.expr import check_dtype
-from numgraph.inputs import as_array, is_sparse
+from numgraph.inputs import given, is_sparse
 from numgraph.serialize import fill
-from numgraph.tensor import Parameter, Tensor, unwrap
+from numgraph.tensor import Parameter, unwrap
 
 
 class Module:
@@ -115,8 +115,7 @@ def check_features(op: str, x: Any, rows: int | None, features: int | None, name
 
     rows, features: None for any number.
     """
-    if type(x) is not np.ndarray and not isinstance(x, Tensor) and not is_sparse(x):
-        x = as_array(op, name, x)
+    x = x if is_sparse(x) else given(op, name, x)
     shape = tuple(x.shape)
     if len(shape) != 2 or shape[0] != (shape[0] if rows is None else rows) or shape[1] != (shape[1] if features is None else features):
         who = "the graph needs" if features is None else "layer and graph need"
