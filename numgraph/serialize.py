@@ -6,6 +6,7 @@ At load everything is checked before the first parameter changes.
 from __future__ import annotations
 
 import io
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,9 @@ from numgraph import atomic
 from numgraph.devices import device_of, moved
 from numgraph.errors import bad_type, bad_value, missing, unknown
 from numgraph.tensor import unwrap
+
+MOST_DEFLATED = 1040
+"""How many bytes one byte of a deflated file can stand for: 1,032, and the headers count as well."""
 
 Names = Mapping[str, Any] | Iterable[Any]
 
@@ -58,6 +62,8 @@ def fill(op: str, targets: Mapping[str, Any], arrays: Mapping[str, Any], place: 
             problems.append(f"{name} has shape {found.shape} in {place}, {wanted.shape} in the model")
         elif not np.can_cast(found.dtype, wanted.dtype, "same_kind"):
             problems.append(f"{name} has dtype {found.dtype} in {place}, {wanted.dtype} in the model")
+        elif not _fits(found, wanted.dtype):
+            problems.append(f"{name} has numbers in {place} that are too large for the model's {wanted.dtype}")
     if problems:
         raise bad_value(
             op, f"{source} does not fit the model: {'; '.join(sorted(problems))}", "build the model with the options it was saved with"
@@ -67,6 +73,15 @@ def fill(op: str, targets: Mapping[str, Any], arrays: Mapping[str, Any], place: 
         array[...] = moved(unwrap(arrays[name]), device_of(array))
 
 
+def _fits(array: Any, dtype: Any) -> bool:
+    """Whether the numbers of an array of the host are still there, rounded, in a dtype of the same kind."""
+    if not isinstance(array, np.ndarray) or array.dtype == dtype:
+        return True
+    with np.errstate(all="ignore"):
+        made = array.astype(dtype)
+        return bool((np.isfinite(made) | ~np.isfinite(array)).all() if dtype.kind == "f" else (made == array).all())
+
+
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays of a file by name."""
     read = _reader(path)
@@ -74,7 +89,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         return read(raw)
     except Exception as error:  # whatever a damaged file makes a reader do ends here
-        problem = f"{path} ({len(raw)} bytes) is damaged: {type(error).__name__}: {error}"
+        problem = f"{path} ({len(raw)} bytes) is damaged: {type(error).__name__}: {error!s:.200}"
         raise bad_value("load", problem, "save it again, or take another copy") from error
 
 
@@ -128,8 +143,34 @@ def _write_npz(file: Any, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _read_npz(raw: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    """The arrays, each only if the file has what its header claims: np.load would make room for any claim first."""
+    arrays: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > MOST_DEFLATED * len(raw):
+            raise ValueError("it claims more than a file of its size can hold")
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name in arrays or name == member.filename:
+                raise ValueError(f"{member.filename!r:.100} is {'there twice' if name in arrays else 'no array'}")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{member.filename!r:.100} is compressed by a method that NumPy does not use")
+            with archive.open(member) as file:
+                content = file.read()
+            arrays[name] = _array(content)
+    return arrays
+
+
+def _array(content: bytes) -> np.ndarray:
+    """The array of a .npy file."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise ValueError(f"{len(content) - file.tell()} bytes for an array of shape {shape} and dtype {dtype}")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _named(op: str, parameters: Names) -> dict[str, Any]:

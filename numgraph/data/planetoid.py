@@ -21,7 +21,7 @@ import numpy as np
 
 from numgraph.data.fetch import find_files
 from numgraph.data.record import Dataset, mask_of, undirected
-from numgraph.data.unpickle import read_pickle
+from numgraph.data.unpickle import DENSER, read_pickle
 from numgraph.errors import bad_value
 from numgraph.graph import Graph
 
@@ -43,14 +43,19 @@ def load_planetoid(name: str, data_dir: str | os.PathLike[str] | None = None, *,
 
     train_count, known = len(y), len(allx)
     num_nodes = int(test.max()) + 1
-    features = np.zeros((num_nodes, allx.shape[1]), np.float32)
-    features[:known], features[test] = allx, tx
+    with np.errstate(all="ignore"):  # what is not finite then is an error below
+        features = np.zeros((num_nodes, allx.shape[1]), np.float32)
+        features[:known], features[test] = allx, tx
+        if row_normalize:
+            sums = features.sum(1, keepdims=True, dtype=np.float64)
+            np.divide(features, sums, out=features, where=sums != 0, casting="same_kind")
+    bad = np.flatnonzero(~np.isfinite(features).all(1))
+    if bad.size:
+        path = paths["allx" if bad[0] < known else "tx"]
+        raise bad_value(op, f"{path} has features of node {bad[0]} that are too large for float32", "get it anew")
     classes = np.zeros((num_nodes, ally.shape[1]))
     classes[:known], classes[test] = ally, ty
     labels = np.where(classes.any(1), classes.argmax(1), -1)
-    if row_normalize:
-        sums = features.sum(1, keepdims=True)
-        np.divide(features, sums, out=features, where=sums != 0)
 
     return Dataset(
         name=name,
@@ -68,7 +73,7 @@ def _read_index(path: Path, op: str) -> np.ndarray:
     try:
         test = np.array([int(line) for line in path.read_text("ascii").split()], np.int64)
     except (ValueError, OverflowError) as error:
-        raise bad_value(op, f"{path} is damaged: {error}", "it has one node id a line; get it anew") from error
+        raise bad_value(op, f"{path} is damaged: {error!s:.200}", "it has one node id a line; get it anew") from error
     if not test.size:
         raise bad_value(op, f"{path} is empty", "it has one node id a line; get it anew")
     return test
@@ -76,7 +81,7 @@ def _read_index(path: Path, op: str) -> np.ndarray:
 
 def _matrix(path: Path, op: str) -> np.ndarray:
     value = read_pickle(path, op)
-    if not isinstance(value, np.ndarray) or value.ndim != 2:
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or not value.shape[1]:
         found = f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
         raise bad_value(op, f"{path} holds {found}", "it should hold a matrix; get it anew")
     bad = np.argwhere(~np.isfinite(value))
@@ -106,13 +111,20 @@ def _check(paths: dict[str, Path], op: str, arrays: dict[str, np.ndarray], test:
             raise bad_value(op, f"{paths[part]} is not the beginning of {paths[whole].name}", fix)
     for part in ("y", "ally", "ty"):
         classes = arrays[part]
-        bad = np.flatnonzero(((classes != 0) & (classes != 1)).any(1) | (classes.sum(1) > 1))
+        marked = (classes != 0).sum(1)
+        split = len(y) + 500 if part == "ally" else len(classes)
+        bad = np.flatnonzero(((classes != 0) & (classes != 1)).any(1) | (marked > 1) | ((marked == 0) & (np.arange(len(classes)) < split)))
         if bad.size:
-            raise bad_value(op, f"{paths[part]} row {bad[0]} is {classes[bad[0]].tolist()}", "a row marks one class with a 1; get it anew")
+            row = np.array2string(classes[bad[0]], separator=", ", threshold=20)
+            raise bad_value(op, f"{paths[part]} row {bad[0]} is {row}", "a row marks one class with a 1; get it anew")
     if test.min() < len(allx) or len(np.unique(test)) != len(test):
         raise bad_value(op, f"{paths['test.index']} repeats an id or has one below {len(allx)}", fix)
     if test.max() >= len(allx) + 10 * len(test) + 1000:  # before an array of that many rows is made
         raise bad_value(op, f"{paths['test.index']} has the id {test.max()}, for {len(allx)} + {len(test)} nodes", fix)
+    size = sum(path.stat().st_size for path in paths.values())
+    if (test.max() + 1) * (4 * allx.shape[1] + 8 * ally.shape[1]) > 2 * DENSER * size:
+        problem = f"{paths['allx']} and its companions describe {test.max() + 1} nodes of {allx.shape[1]} features in {size} bytes"
+        raise bad_value(op, problem, "that is out of all proportion; get them anew")
 
 
 def _graph(neighbors: object, num_nodes: int, path: Path, op: str) -> Graph:
@@ -122,6 +134,8 @@ def _graph(neighbors: object, num_nodes: int, path: Path, op: str) -> Graph:
     for pair in ends:
         for node in pair:
             if type(node) is not int or not 0 <= node < num_nodes:
-                raise bad_value(op, f"{path} has the edge {pair}", f"node ids are whole numbers from 0 to {num_nodes - 1}; get it anew")
+                raise bad_value(
+                    op, f"{path} has the edge {pair!r:.100}", f"node ids are whole numbers from 0 to {num_nodes - 1}; get it anew"
+                )
     src, dst = np.array(ends, np.int64).reshape(-1, 2).T
     return undirected(src, dst, num_nodes)
