@@ -32,7 +32,7 @@ PYTHON = sys.executable
 RESERVE = 3.0
 """Seconds of the whole that are kept for the end."""
 
-DEVICE_TESTS = ("tests/test_cuda_hardware.py", "tests/test_device_layers.py", "tests/test_device_dense.py", "tests/test_docs.py")
+DEVICE_TESTS = ("test_cuda_hardware.py", "test_device_layers.py", "test_device_dense.py", "test_docs.py")
 HOST_TESTS = (
     *("test_kernels.py", "test_half.py", "test_kernel_inputs.py", "test_messages.py", "test_ops.py", "test_policies.py"),
     "atomic_walks.py",
@@ -40,7 +40,7 @@ HOST_TESTS = (
 """Files of the host whose every walk runs on the device, by the plugin tests/cuda_route.py."""
 
 ROWS = "copy_u_sum,u_mul_e_sum,gat,relu_sub_mul"
-LARGE = ("--nodes-log2", "20", "--edges", "16000000", "--features", "64,128", "--peers", "cusparse,torch,pyg")
+LARGE = ("--nodes-log2", "20", "--edges", "16000000", "--peers", "cusparse,torch,pyg")
 TOOLS = {"memcheck": 0.1, "initcheck": 0.05, "synccheck": 0.04, "racecheck": 0.04}
 """Tools of compute-sanitizer, and their shares of the time."""
 
@@ -49,42 +49,33 @@ TOOLS = {"memcheck": 0.1, "initcheck": 0.05, "synccheck": 0.04, "racecheck": 0.0
 
 
 def planned() -> list[Stage]:
-    """Everything, in order. What ends early leaves its time to those after it."""
+    """Everything, in order, with the share of the time that each may take. What ends early leaves its time to those after it."""
     return [
         Stage("facts", "The device and what is installed", partial(_probe, "facts"), 0.1),
-        Stage(
-            "tests", "Tests on the device", partial(_tests, DEVICE_TESTS, "not the_host_on_the_device", ()), 0.24, _HARDWARE, _PYTEST, tally
-        ),
-        Stage(
-            "kernels", "Kernels beside cuSPARSE, torch and PyG, 2 million edges", partial(_bench, "cuda", ("--features", "64,128")), 0.15
-        ),
-        Stage("kernels-large", "The same, 16 million edges", partial(_bench, "cuda", LARGE), 0.2),
-        Stage("host", "The host beside the device", partial(_bench, "both", ("--features", "64", "--peers", "none")), 0.1),
+        _tested("tests", "Tests on the device", 0.24, DEVICE_TESTS, "not the_host_on_the_device"),
+        _timed("kernels", "Kernels beside cuSPARSE, torch and PyG, 2 million edges", 0.15, "cuda", "--features", "64,128"),
+        _timed("kernels-large", "The same, 16 million edges", 0.2, "cuda", "--features", "64", *LARGE),
+        _timed("host", "The host beside the device", 0.1, "both", "--features", "64", "--peers", "none"),
         *(
             Stage(tool, f"compute-sanitizer {tool}", partial(_sanitizer, tool), share, missing="compute-sanitizer is not found")
             for tool, share in TOOLS.items()
         ),
-        Stage(
-            "more-tests",
-            "The host's tests of kernels on the device",
-            partial(_tests, _paths(HOST_TESTS), _DEVICE_ALONE, _ROUTE),
-            1.0,
-            _HARDWARE,
-            _PYTEST,
-            tally,
-        ),
+        _timed("kernels-wide", "16 million edges, 128 features", 0.2, "cuda", "--features", "128", *LARGE),
+        _tested("more-tests", "The host's tests of kernels on the device", 1.0, HOST_TESTS, _OF_KERNELS, "-p", "cuda_route"),
     ]
 
 
-_HARDWARE = {"NUMGRAPH_TEST_DEVICE": "hardware"}
-_PYTEST = "pytest is not installed"
+_OF_KERNELS = "not lengths_share_kernels"  # which is of the host's alone
 _API_ERRORS = ("--report-api-errors", "no")  # what libraries try when they are loaded
-_ROUTE = ("-p", "cuda_route")
-_DEVICE_ALONE = "not lengths_share_kernels"
 
 
-def _paths(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"tests/{name}" for name in names)
+def _tested(name: str, title: str, share: float, files: Sequence[str], chosen: str, *options: str) -> Stage:
+    command = partial(_tests, [f"tests/{file}" for file in files], chosen, options)
+    return Stage(name, title, command, share, {"NUMGRAPH_TEST_DEVICE": "hardware"}, "pytest is not installed", tally)
+
+
+def _timed(name: str, title: str, share: float, device: str, *options: str) -> Stage:
+    return Stage(name, title, partial(_bench, device, options), share)
 
 
 def _probe(what: str, results: Path) -> list[str]:
@@ -96,7 +87,7 @@ def _tests(files: Sequence[str], chosen: str, options: Sequence[str], results: P
         return None
     workers = ("-n", str(min(16, _cores())), "--dist", "worksteal") if importlib.util.find_spec("xdist") else ()
     command = [PYTHON, "-m", "pytest", "-v", "--color=no", "--tb=short", "-p", "no:cacheprovider", *options, *workers, *files]
-    return [*command, "-k", chosen] if chosen else command
+    return [*command, "-k", chosen]
 
 
 def _cores() -> int:

@@ -355,14 +355,14 @@ def test_the_files_of_tests_are_there(name, tmp_path):
 
 def test_every_file_that_the_device_runs_is_among_the_stages():
     assert gpu_report.HOST_TESTS == test_cuda_hardware.FILES
-    assert {gpu_report._DEVICE_ALONE} == set(test_cuda_hardware.CPU_ALONE.values())
+    assert {gpu_report._OF_KERNELS} == set(test_cuda_hardware.CPU_ALONE.values())
     of_a_device = {path.name for path in Path(__file__).parent.glob("test_device_*.py")}
     of_its_doubles = {"test_device_simulator.py", "test_device_bench.py"}
-    assert of_a_device - of_its_doubles <= {Path(file).name for file in gpu_report.DEVICE_TESTS}
+    assert of_a_device - of_its_doubles <= set(gpu_report.DEVICE_TESTS)
 
 
 @double_only
-@pytest.mark.parametrize("name", ["kernels", "kernels-large", "host"])
+@pytest.mark.parametrize("name", ["kernels", "kernels-wide", "host"])
 def test_the_measurements_on_the_double(name, tmp_path, gpu_here, monkeypatch, capsys):
     """The very commands, but for a small graph: everything around CuPy's, torch's and PyG's own functions."""
     monkeypatch.setattr("numgraph.bench.run.DEVICE_PEERS", gpupeers.DEVICE_PEERS | {"cusparse": Sparse})
@@ -376,7 +376,7 @@ def test_the_measurements_on_the_double(name, tmp_path, gpu_here, monkeypatch, c
     assert {one["row"] for one in found["kernels"]} == set(gpu_report.ROWS.split(","))
     assert {one["features"] for one in found["kernels"]} == {8, 16}
     beside = {peer for one in found["kernels"] for peer in one["peers"]}
-    assert beside == {"kernels": {"cusparse", "atomic"}, "kernels-large": {"cusparse"}, "host": {"cpu"}}[name]
+    assert beside == {"kernels": {"cusparse", "atomic"}, "kernels-wide": {"cusparse"}, "host": {"cpu"}}[name]
     assert "relu_sub_mul" in capsys.readouterr().out
 
 
