@@ -19,6 +19,8 @@ SHAPES = [
     (20_003, 64, 64),
     (64, 64, 20_003),
     (9, 400_000, 16),
+    (3, 100_003, 1),
+    (1, 100_003, 5),
     (400, 400, 400),
 ]
 """Also such as are cut along the rows, the columns, the inner axis, and not at all though they are large."""

@@ -325,7 +325,11 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         r"SAGEConv: x has shape \[3, 4\]; layer and graph need \[3, 5\]",
     ),
-    "edge features": (lambda: nn.GINEConv(relu)(G, X, np.zeros((2, 3), np.float32)), ValueError, r"u.x \[4\], e.w \[3\]"),
+    "edge features": (
+        lambda: nn.GINEConv(relu)(G, X, np.zeros((2, 3), np.float32)),
+        ValueError,
+        r"w has shape \[2, 3\]; graph and x need",
+    ),
     "weights": (lambda: nn.GCNConv(4, 2)(G, X, np.ones(3)), ValueError, r"edge_weight has shape \[3\]; one weight an edge: \[2\]"),
     "loops": (lambda: nn.GCNConv(4, 2)(TWO, X), ValueError, "the graph is bipartite, with 3 sources and 2 destinations"),
     "norm": (lambda: nn.GCNConv(4, 2, norm="left"), ValueError, "unknown norm 'left'; choose from 'both', 'right', 'none'"),

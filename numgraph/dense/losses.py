@@ -158,13 +158,15 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any) -> Any:
     logits x: array or Tensor of any shape; targets t in [0, 1]: the same shape, floats or booleans.
     """
     logits, targets, dtype = _compared("binary_cross_entropy_with_logits", logits, targets)
-    return narrowed(mean(softplus(logits) - logits * targets), dtype)
+    with np.errstate(invalid="ignore"):  # inf − inf is NaN
+        return narrowed(mean(softplus(logits) - logits * targets), dtype)
 
 
 def mse(predictions: Any, targets: Any) -> Any:
     """Mean of (predictions − targets)² over all elements: a scalar. Both have the same shape."""
     predictions, targets, dtype = _compared("mse", predictions, targets)
-    return narrowed(mean(np.square(predictions - targets)), dtype)
+    with np.errstate(invalid="ignore"):  # inf − inf is NaN
+        return narrowed(mean(np.square(predictions - targets)), dtype)
 
 
 def _compared(op: str, x: Any, targets: Any) -> tuple[Any, Any, Any]:

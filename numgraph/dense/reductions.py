@@ -134,7 +134,8 @@ def _variance(x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
         mean = accumulated(x, axis) / n
         near = mean.astype(x.dtype)
         centred = x - near
-        squares = accumulated(centred * centred, axis) - n * np.square(mean - near)
+        left = mean - near if mean.dtype == np.float64 else accumulated(centred, axis) / n
+        squares = accumulated(centred * centred, axis) - n * np.square(left)
         return rounded(np.maximum(squares, 0) / np.float64(max(n - ddof, 0)), dtype, axis, keepdims)
 
 

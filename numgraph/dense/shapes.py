@@ -171,10 +171,11 @@ def _add_at(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
         return y
     g = widened(g) if is_float(dtype) else g
     kind = getattr(getattr(index, "dtype", None), "kind", "")
-    if kind in "iu" and kind and index.ndim and len(shape) > 1 and isinstance(g, np.ndarray):
+    if kind in "iu" and kind and index.ndim and isinstance(g, np.ndarray) and (len(shape) > 1 or is_float(dtype)):
         y = _add_rows(g.reshape(index.size, math.prod(shape[1:])), index.reshape(-1), shape)
     else:
-        y = library.zeros(shape, g.dtype)
+        many = isinstance(g, np.ndarray) and g.dtype == np.float32 and g.size > MANY
+        y = library.zeros(shape, np.float64 if many else g.dtype)
         library.add.at(y if y.dtype.kind != "i" else y.view(f"u{y.itemsize}"), index, g)
     return y.astype(dtype, copy=False)
 
@@ -192,6 +193,8 @@ def _add_rows(g: Any, ids: Any, shape: tuple[int, ...]) -> Any:
         y = np.zeros((shape[0], g.shape[1]), g.dtype)
         y[ids] = g
         return y.reshape(shape)
+    if len(shape) == 1:
+        return np.bincount(ids, g[:, 0], shape[0]).astype(g.dtype, copy=False)
     from scipy.sparse import csc_array
 
     many = num > MANY and g.dtype == np.float32 and np.bincount(ids).max() > MANY

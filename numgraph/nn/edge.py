@@ -34,7 +34,7 @@ class EdgeConv(Module):
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
     def forward(self, g: Graph, x: Any) -> Any:
-        x_src, x_dst = both_sides("EdgeConv", g, x, self.theta.shape[0], self.theta.shape[0])
+        x_src, x_dst = both_sides("EdgeConv", g, x, self.theta.shape[0], self.theta.shape[0], self.theta.dtype)
         t = matmul(x_dst, self.phi - self.theta)
         t = biased(t, self.bias)
         return update_all(g, lambda u, v: elementary.relu(u.h + v.t), "max", u={"h": matmul(x_src, self.theta)}, v={"t": t})

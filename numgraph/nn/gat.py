@@ -10,6 +10,7 @@ import numpy as np
 from numgraph import elementary
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
+from numgraph.dense.reductions import mean
 from numgraph.devices import namespace_of
 from numgraph.graph import Graph
 from numgraph.nn import init
@@ -52,17 +53,17 @@ class _Attention(Module):
     def _inputs(self, g: Graph, x: Any, weight_dst: Any) -> tuple[Graph, Any, Any]:
         """The graph that is attended over, and both sides' features."""
         op = type(self).__name__
-        x_src, x_dst = both_sides(op, g, x, self.weight.shape[0], weight_dst.shape[0])
+        x_src, x_dst = both_sides(op, g, x, self.weight.shape[0], weight_dst.shape[0], self.weight.dtype)
         if self.add_self_loops and not isinstance(x, tuple):
             g, _ = with_self_loops(g, None, op)
         return g, x_src, x_dst
 
     def _by_head(self, x: Any, weight: Any) -> Any:
-        return matmul(x, weight).reshape(-1, self.heads, weight.shape[1] // self.heads)
+        return matmul(x, weight).reshape(x.shape[0], self.heads, weight.shape[1] // self.heads)
 
     def _output(self, z: Any) -> Any:
         """[num_dst, heads, out] → [num_dst, heads · out], or the mean over the heads."""
-        z = z.reshape(z.shape[0], -1) if self.concat or self.heads == 1 else z.mean(1)
+        z = joined(z) if self.concat or self.heads == 1 else mean(z, axis=1)
         return biased(z, self.bias, self.activation)
 
     def _attend(self, g: Graph, score: Any, rng: np.random.Generator | None, u: dict[str, Any], v: dict[str, Any]) -> Any:
@@ -70,6 +71,11 @@ class _Attention(Module):
 
     weight: Any
     bias: Any
+
+
+def joined(h: Any) -> Any:
+    """[nodes, heads, features] → [nodes, heads · features]."""
+    return h.reshape(h.shape[0], h.shape[1] * h.shape[2])
 
 
 def head_dots(x: Any, weight: Any, h: Any, *vectors: Any) -> Any:
@@ -81,8 +87,8 @@ def head_dots(x: Any, weight: Any, h: Any, *vectors: Any) -> Any:
     diagonal = namespace_of(unwrap(weight)).eye(heads, dtype=weight.dtype).reshape(heads, 1, 1, heads)
     stacked = np.concatenate([a.reshape(heads, width, 1, 1) for a in vectors], axis=2)
     blocks = (stacked * diagonal).reshape(heads * width, len(vectors) * heads)
-    dots = matmul(x, matmul(weight, blocks)) if x.shape[1] <= heads * width else matmul(h.reshape(-1, heads * width), blocks)
-    return np.split(dots.reshape(-1, len(vectors) * heads, 1), len(vectors), axis=1)
+    dots = matmul(x, matmul(weight, blocks)) if x.shape[1] <= heads * width else matmul(joined(h), blocks)
+    return np.split(dots.reshape(*dots.shape, 1), len(vectors), axis=1)
 
 
 class GATConv(_Attention):

@@ -15,6 +15,7 @@ from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.graphs import check_norm, column, degree_scales, node_features, with_self_loops
 from numgraph.nn.module import Module, check_activation, check_size
+from numgraph.precision import narrowed
 
 
 def normalised_sum(g: Graph, x: Any, norm: str = "both", edge_weight: Any = None) -> Any:
@@ -25,7 +26,8 @@ def normalised_sum(g: Graph, x: Any, norm: str = "both", edge_weight: Any = None
     """
     scale_src, scale_dst = degree_scales(g, norm, edge_weight, x.dtype)
     u, v, e = ({} if scale is None else {"scale": scale} for scale in (scale_src, scale_dst, edge_weight))
-    return update_all(g, _MESSAGES[norm, edge_weight is not None], "sum", u={"x": x, **u}, v=v, e=e)
+    z = update_all(g, _MESSAGES[norm, edge_weight is not None], "sum", u={"x": x, **u}, v=v, e=e)
+    return narrowed(z, x.dtype if edge_weight is None else np.result_type(x.dtype, edge_weight.dtype))
 
 
 _MESSAGES: dict[tuple[str, bool], Callable[..., Any]] = {  # by norm, and whether edges have weights
@@ -69,9 +71,9 @@ class GCNConv(Module):
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         width_in, width_out = self.weight.shape
-        x = node_features("GCNConv", g, x, width_in, "u")
+        x = node_features("GCNConv", g, x, width_in, self.weight.dtype, "u")
         if edge_weight is not None:
-            edge_weight = column("GCNConv", g, edge_weight)
+            edge_weight = column("GCNConv", g, edge_weight, self.weight.dtype)
         if self.add_self_loops:
             g, edge_weight = with_self_loops(g, edge_weight, "GCNConv")
         if width_out < width_in or is_sparse(x):  # the narrower side passes the edges

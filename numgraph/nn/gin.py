@@ -14,7 +14,7 @@ from numgraph.graph import Graph
 from numgraph.inputs import is_sparse
 from numgraph.message import update_all
 from numgraph.nn import init
-from numgraph.nn.graphs import node_features
+from numgraph.nn.graphs import edge_features, node_features
 from numgraph.nn.linear import Linear, Sequential
 from numgraph.nn.module import Module, check_activation
 
@@ -42,7 +42,7 @@ class GINConv(Module):
         self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
 
     def forward(self, g: Graph, x: Any) -> Any:
-        x = node_features("GINConv", g, x, None)
+        x = node_features("GINConv", g, x, None, _dtype_of(self.f))
         first, rest = _split(self.f)
         if first is not None and (is_sparse(x) or first.weight.shape[1] < first.weight.shape[0]):  # the narrower side passes the edges
             h = self._combine(g, first.project(x))
@@ -59,6 +59,12 @@ def _checked(op: str, f: Any) -> Any:
     if not callable(f) or isinstance(f, type):
         raise bad_type(op, f"f is {f!r}", f"pass a function or Module of features, as {op}(numgraph.nn.MLP([in, hidden, out]))")
     return f
+
+
+def _dtype_of(f: Any) -> Any:
+    """The dtype of f's parameters, None if it has none."""
+    first = next(f.named_parameters(), None) if isinstance(f, Module) else None
+    return None if first is None else first[1].dtype
 
 
 def _split(f: Any) -> tuple[Linear | None, Callable[[Any], Any]]:
@@ -81,8 +87,9 @@ class GINEConv(Module):
         self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
 
     def forward(self, g: Graph, x: Any, w: Any) -> Any:
-        x = node_features("GINEConv", g, x, None)
+        x = node_features("GINEConv", g, x, None, _dtype_of(self.f))
         if is_sparse(x):
             raise bad_type("GINEConv", f"x is a SciPy sparse {type(x).__name__}", "give x.toarray()")
+        w = edge_features("GINEConv", g, w, x.shape[1], x.dtype)
         z = update_all(g, lambda u, e: elementary.relu(u.x + e.w), "sum", u={"x": x}, e={"w": w})
         return self.f(x * (1 + self.eps) + z)

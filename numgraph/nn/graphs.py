@@ -16,6 +16,7 @@ from numgraph.inputs import as_array
 from numgraph.kernels.walk import rows_of
 from numgraph.message import update_all
 from numgraph.nn.module import check_features
+from numgraph.precision import floating, wide, widened
 from numgraph.tape import Tensor, unwrap
 
 NORMS = ("both", "right", "none")
@@ -31,30 +32,31 @@ def once(g: Graph, key: Any, make: Callable[[Graph], Any]) -> Any:
     return known[key]
 
 
-def node_features(op: str, g: Graph, x: Any, features: int | None, side: str = "both", name: str = "x") -> Any:
+def node_features(op: str, g: Graph, x: Any, features: int | None, like: Any, side: str = "both", name: str = "x") -> Any:
     """x as an array, Tensor or sparse matrix [nodes, features], a row for each source ("u"), destination ("v"), or node of the one set.
 
-    features: how many, or None for any number.
+    features: how many, or None for any number. like: dtype of the parameters, which integers and booleans take (precision.floating), or
+    None where there are none.
     """
     check_graph(op, "the first argument", g)
     if side == "both" and g.is_bipartite:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations"
         raise bad_value(op, problem, "this layer needs one set of nodes: Graph(src, dst, num_nodes)")
-    return check_features(op, x, rows_of(g, "v" if side == "v" else "u"), features, name)
+    return floating(check_features(op, x, rows_of(g, "v" if side == "v" else "u"), features, name), like)
 
 
-def both_sides(op: str, g: Graph, x: Any, in_src: int, in_dst: int) -> tuple[Any, Any]:
+def both_sides(op: str, g: Graph, x: Any, in_src: int, in_dst: int, like: Any) -> tuple[Any, Any]:
     """The features of sources and destinations: a pair, or on a graph of one set of nodes also one array, which is both."""
     check_graph(op, "the first argument", g)
     if isinstance(x, tuple):
         if len(x) != 2:
             raise bad_value(op, f"x is a tuple of {len(x)}", "a pair has the features of the sources and of the destinations")
-        return node_features(op, g, x[0], in_src, "u", "x[0]"), node_features(op, g, x[1], in_dst, "v", "x[1]")
+        return node_features(op, g, x[0], in_src, like, "u", "x[0]"), node_features(op, g, x[1], in_dst, like, "v", "x[1]")
     if g.is_bipartite:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations, and x is one array"
         raise bad_value(op, problem, "pass a pair of features, (x_src, x_dst)")
-    x = node_features(op, g, x, in_src)
-    return x, x if in_src == in_dst else node_features(op, g, x, in_dst)
+    x = node_features(op, g, x, in_src, like)
+    return x, x if in_src == in_dst else node_features(op, g, x, in_dst, like)
 
 
 def with_self_loops(g: Graph, edge_weight: Any = None, op: str = "self loops") -> tuple[Graph, Any]:
@@ -92,26 +94,38 @@ def check_norm(op: str, norm: str) -> str:
     return norm
 
 
-def column(op: str, g: Graph, edge_weight: Any) -> Any:
-    """Edge weights as [num_edges, 1]."""
+def column(op: str, g: Graph, edge_weight: Any, like: Any) -> Any:
+    """Edge weights as [num_edges, 1], integers and booleans in ``like``, the dtype of what they scale."""
     weight = edge_weight if isinstance(edge_weight, Tensor) else as_array(op, "edge_weight", edge_weight)
     weight = weight if hasattr(edge_weight, "shape") else moved(weight, g.device)
     check_dtype(op, "edge_weight", weight.dtype)
     if tuple(weight.shape) not in ((g.num_edges,), (g.num_edges, 1)):
         raise bad_value(op, f"edge_weight has shape {list(weight.shape)}", f"one weight an edge: [{g.num_edges}]")
-    return weight.reshape(-1, 1)
+    return floating(weight, like).reshape(g.num_edges, 1)
+
+
+def edge_features(op: str, g: Graph, w: Any, features: int, like: Any, name: str = "w") -> Any:
+    """w as an array or Tensor [num_edges, features], or [num_edges, 1] where each edge has one number for all features."""
+    w = w if isinstance(w, Tensor) else as_array(op, name, w)
+    check_dtype(op, name, w.dtype)
+    if tuple(w.shape) not in ((g.num_edges,), (g.num_edges, 1), (g.num_edges, features)):
+        raise bad_value(op, f"{name} has shape {list(w.shape)}", f"graph and x need [{g.num_edges}, {features}] or [{g.num_edges}, 1]")
+    w = floating(w, like)
+    return w if w.ndim == 2 else w.reshape(g.num_edges, 1)
 
 
 def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[Any, Any]:
     """Factors of the sources [num_src, 1] and of the destinations [num_dst, 1]; None is 1. A node without edges gets 0.
 
     both: out-degree^-½ and in-degree^-½; right: 1 and in-degree^-1; none: 1 and 1. With weights [num_edges, 1] a degree is the sum of
-    the weights, and has their gradient.
+    the weights, and has their gradient. Scales of half precision are float32: a degree may be beyond float16.
     """
     if norm == "none":
         return None, None
+    dtype = wide(dtype)
     if edge_weight is None:
         return once(g, (norm, np.dtype(dtype)), lambda g: _constant_scales(g, norm, dtype))
+    edge_weight = widened(edge_weight)
     into = update_all(g, lambda e: e.w, "sum", e={"w": edge_weight})
     if norm == "right":
         return None, _inverse(into, 1)

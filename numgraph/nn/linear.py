@@ -12,6 +12,7 @@ from numgraph.dense.activations import biased
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
 from numgraph.nn.norm import BatchNorm
+from numgraph.precision import floating
 
 
 class Linear(Module):
@@ -32,7 +33,7 @@ class Linear(Module):
 
     def project(self, x: Any) -> Any:
         """x W, without the bias."""
-        return matmul(x, self.weight)
+        return matmul(floating(x, self.weight.dtype), self.weight)
 
 
 class Sequential(Module):

@@ -18,6 +18,7 @@ from numgraph.nn.gin import GINConv
 from numgraph.nn.linear import MLP
 from numgraph.nn.module import Module, check_features, check_size
 from numgraph.nn.sage import SAGEConv
+from numgraph.precision import floating
 
 
 class _Stack(Module):
@@ -46,7 +47,7 @@ class _Stack(Module):
     ) -> None:
         check_size(type(self).__name__, in_features=in_features, hidden=hidden, out_features=out_features, layers=layers)
         rng = np.random.default_rng(rng)
-        self.dropout = Dropout(dropout, rng=rng)
+        self.dropout, self.dtype = Dropout(dropout, rng=rng), np.dtype(dtype)
         self.layers: list[Any] = []
         for width_in, width_out in pairwise([in_features, *[hidden] * (layers - 1), out_features]):
             activation = self.activation if len(self.layers) < layers - 1 else None
@@ -58,7 +59,7 @@ class _Stack(Module):
 
     def forward(self, g: Graph, x: Any, *, rng: np.random.Generator | None = None) -> Any:
         check_graph(type(self).__name__, "the first argument", g)
-        x = check_features(type(self).__name__, x, None if g.is_bipartite else g.num_src, None)
+        x = floating(check_features(type(self).__name__, x, None if g.is_bipartite else g.num_src, None), self.dtype)
         for layer in self.layers:
             x = self._propagate(layer, g, self.dropout(x, rng=rng), rng)
         return x

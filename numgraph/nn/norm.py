@@ -9,6 +9,7 @@ import numpy as np
 from numgraph.dense import batch_norm, layer_norm
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
+from numgraph.precision import wide
 
 
 class LayerNorm(Module):
@@ -27,6 +28,7 @@ class BatchNorm(Module):
     """(x − mean) / √(var + eps) · weight + bias for each feature over all rows (Ioffe and Szegedy, ICML 2015). x: [rows, features].
 
     While training, mean and variance are the batch's, and the running ones move towards them by ``momentum``; else the running ones.
+    Those are float32 where dtype is float16 or bfloat16.
     """
 
     buffers = ("running_mean", "running_var")
@@ -35,7 +37,7 @@ class BatchNorm(Module):
         check_size("BatchNorm", features=features)
         self.momentum, self.eps = momentum, eps
         self.weight, self.bias = init.ones((features,), dtype), init.zeros((features,), dtype)
-        self.running_mean, self.running_var = np.zeros(features, dtype), np.ones(features, dtype)
+        self.running_mean, self.running_var = np.zeros(features, wide(np.dtype(dtype))), np.ones(features, wide(np.dtype(dtype)))
 
     def forward(self, x: Any) -> Any:
         return batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.training, self.momentum, self.eps)

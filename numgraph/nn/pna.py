@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.dense import matmul, relu
+from numgraph.dense import matmul
 from numgraph.errors import bad_value, unknown
 from numgraph.graph import Graph
 from numgraph.message import update_all
@@ -15,6 +15,7 @@ from numgraph.nn import init
 from numgraph.nn.graphs import node_features, once
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import Module, check_size
+from numgraph.precision import narrowed, widened
 
 AGGREGATORS = ("mean", "max", "min", "std")
 SCALERS = ("identity", "amplification", "attenuation")
@@ -24,7 +25,7 @@ _EPS = 1e-5
 class PNAConv(Module):
     """z_v = [x_v, scalers ⊗ aggregators of m_uv = x_u Θ + x_v Φ + b] W (Corso et al., Principal Neighbourhood Aggregation, NeurIPS 2020).
 
-    aggregators: "mean", "max", "min", and "std" = √(relu(mean(m²) − mean(m)²) + 1e-5). scalers of v with d in-edges: "identity" 1,
+    aggregators: "mean", "max", "min", and "std" = √(mean((m − mean(m))²) + 1e-5). scalers of v with d in-edges: "identity" 1,
     "amplification" log(d + 1) / δ, "attenuation" δ / log(d + 1) (d at least 1). δ is the mean of log(d + 1) over the training graphs'
     nodes (``mean_log_degree``); None takes it from the graph of each call. x_v Φ + b is the same on all in-edges of v, so it is added to
     the aggregates, and nothing but x_u Θ passes the edges. Without in-edges mean, max and min are 0.
@@ -60,20 +61,21 @@ class PNAConv(Module):
         self.update = Linear(in_features * len(aggregators) * len(scalers), out_features, rng=rng, dtype=dtype)
 
     def forward(self, g: Graph, x: Any) -> Any:
-        x = node_features("PNAConv", g, x, self.theta.shape[0])
-        h = matmul(x, self.theta)
+        x = node_features("PNAConv", g, x, self.theta.shape[0], self.theta.dtype)
+        h = widened(matmul(x, self.theta))  # squares and scales of half precision are float32
         own = np.where(g.in_degrees()[:, None] > 0, self.phi(x), 0)
         mean = update_all(g, lambda u: u.x, "mean", u={"x": h})
         parts = []
         for name in self.aggregators:
             if name == "std":
-                square = update_all(g, lambda u: u.x, "mean", u={"x": h * h})
-                parts.append(np.sqrt(relu(square - mean * mean) + _EPS))
+                variance = update_all(g, lambda u, v: np.square(u.x - v.mean), "mean", u={"x": h}, v={"mean": mean})
+                parts.append(np.sqrt(variance + _EPS))
             else:
                 parts.append((mean if name == "mean" else update_all(g, lambda u: u.x, name, u={"x": h})) + own)
         aggregated = np.concatenate(parts, 1)
         scaled = [aggregated if scale is None else aggregated * scale for scale in self._scales(g, aggregated.dtype)]
-        return matmul(x, self.self_update) + self.update(np.concatenate(scaled, 1))
+        own = matmul(x, self.self_update)
+        return narrowed(own + self.update(np.concatenate(scaled, 1)), own.dtype)
 
     def _scales(self, g: Graph, dtype: Any) -> list[Any]:
         logs = np.log(np.maximum(g.in_degrees(), 1) + 1.0)[:, None]

@@ -15,6 +15,7 @@ from numgraph.nn import init
 from numgraph.nn.gcn import normalised_sum
 from numgraph.nn.graphs import column, node_features, with_self_loops
 from numgraph.nn.module import Module, check_size
+from numgraph.precision import narrowed, widened
 
 
 class SGConv(Module):
@@ -42,9 +43,9 @@ class SGConv(Module):
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         width_in, width_out = self.weight.shape
-        x = node_features("SGConv", g, x, width_in)
+        x = node_features("SGConv", g, x, width_in, self.weight.dtype)
         if edge_weight is not None:
-            edge_weight = column("SGConv", g, edge_weight)
+            edge_weight = column("SGConv", g, edge_weight, self.weight.dtype)
         if self.add_self_loops:
             g, edge_weight = with_self_loops(g, edge_weight, "SGConv")
         first = width_out < width_in or is_sparse(x)
@@ -69,14 +70,15 @@ class APPNP(Module):
         self.k, self.alpha, self.add_self_loops = k, float(alpha), add_self_loops
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
-        x = node_features("APPNP", g, x, None)
+        x = node_features("APPNP", g, x, None, None)
         if is_sparse(x):
             raise bad_type("APPNP", f"x is a SciPy sparse {type(x).__name__}, which a few steps fill", "give x.toarray()")
         if edge_weight is not None:
-            edge_weight = column("APPNP", g, edge_weight)
+            edge_weight = column("APPNP", g, edge_weight, x.dtype)
         if self.add_self_loops:
             g, edge_weight = with_self_loops(g, edge_weight, "APPNP")
+        dtype, x = x.dtype, widened(x)
         z, start = x, x * self.alpha
         for _ in range(self.k):
             z = normalised_sum(g, z, "both", edge_weight) * (1 - self.alpha) + start
-        return z
+        return narrowed(z, dtype)

@@ -16,6 +16,7 @@ from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.graphs import both_sides, node_features, once
 from numgraph.nn.module import Module, check_size
+from numgraph.precision import narrowed, wide
 from numgraph.tape import unwrap
 
 
@@ -54,19 +55,20 @@ class RGCNConv(Module):
     def forward(self, g: Graph, x: Any, relations: Any) -> Any:
         bases, width_in, width_out = self.bases.shape
         if self.weight_self is not None or isinstance(x, tuple):
-            x, x_self = both_sides("RGCNConv", g, x, width_in, width_in)
+            x, x_self = both_sides("RGCNConv", g, x, width_in, width_in, self.bases.dtype)
         else:
-            x = x_self = node_features("RGCNConv", g, x, width_in, "u")
+            x = x_self = node_features("RGCNConv", g, x, width_in, self.bases.dtype, "u")
         relations = _checked(g, relations, self.num_relations)
         coefficients = namespace_of(self.bases.data).eye(bases, dtype=self.bases.dtype) if self.coefficients is None else self.coefficients
-        c = (gather(coefficients, relations) * _shares(g, relations, self.num_relations, self.bases.dtype))[..., None]
+        c = (gather(coefficients, relations) * _shares(g, relations, self.num_relations, wide(self.bases.dtype)))[..., None]
+        dtype = np.result_type(x.dtype, self.bases.dtype)
         if width_out < width_in or is_sparse(x):  # the narrower side passes the edges
             flat = np.reshape(np.swapaxes(self.bases, 0, 1), (width_in, bases * width_out))
             h = matmul(x, flat).reshape(-1, bases, width_out)
-            z = update_all(g, lambda u, e: (u.h * e.c).sum(0), "sum", u={"h": h}, e={"c": c})
+            z = narrowed(update_all(g, lambda u, e: (u.h * e.c).sum(0), "sum", u={"h": h}, e={"c": c}), dtype)
         else:
-            z = update_all(g, lambda u, e: u.x[None] * e.c, "sum", u={"x": x}, e={"c": c})
-            z = matmul(z.reshape(-1, bases * width_in), self.bases.reshape(bases * width_in, width_out))
+            z = narrowed(update_all(g, lambda u, e: u.x[None] * e.c, "sum", u={"x": x}, e={"c": c}), dtype)
+            z = matmul(z.reshape(z.shape[0], bases * width_in), self.bases.reshape(bases * width_in, width_out))
         if self.weight_self is not None:
             z = z + matmul(x_self, self.weight_self)
         return biased(z, self.bias)
@@ -76,14 +78,14 @@ def _checked(g: Graph, relations: Any, num_relations: int) -> np.ndarray:
     ids = as_array("RGCNConv", "relations", unwrap(relations))
     ids = ids if hasattr(relations, "dtype") else moved(ids, g.device)
     same_device("RGCNConv", relations=ids, **{"the graph": g.dst})
-    if ids.dtype.kind not in "iu":
+    if ids.dtype.kind not in "iu" and (ids.size or hasattr(relations, "dtype")):
         raise bad_type("RGCNConv", f"relations have dtype {ids.dtype}", "they are relation numbers, integers")
     if ids.shape != (g.num_edges,):
         raise bad_value("RGCNConv", f"relations have shape {list(ids.shape)}", f"one relation an edge: [{g.num_edges}]")
     if ids.size and (ids.min() < 0 or ids.max() >= num_relations):
         edge = int(np.argmax((ids < 0) | (ids >= num_relations)))
         raise bad_index("RGCNConv", f"relations[{edge}] is {ids[edge]}", f"relations run from 0 to {num_relations - 1}")
-    return ids
+    return ids if ids.size else ids.astype(np.int64)  # an empty list is one of floats
 
 
 def _shares(g: Graph, relations: np.ndarray, num_relations: int, dtype: Any) -> np.ndarray:
@@ -91,7 +93,7 @@ def _shares(g: Graph, relations: np.ndarray, num_relations: int, dtype: Any) -> 
     known: dict[str, Any] = once(g, "shares of relations", lambda g: {})
     found = known.get("last")
     if found is None or not np.array_equal(found[0], relations):
-        pairs = g.dst.astype(np.int64) * num_relations + relations
+        pairs = g.dst.astype(np.int64) * num_relations + relations.astype(np.int64)
         _, pair, counts = np.unique(pairs, return_inverse=True, return_counts=True)
         found = known["last"] = (relations.copy(), 1 / counts[pair])
     return found[1].astype(dtype)[:, None]

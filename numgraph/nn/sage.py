@@ -55,7 +55,7 @@ class SAGEConv(Module):
 
     def forward(self, g: Graph, x: Any) -> Any:
         width_in, width_out = self.weight.shape
-        x_src, x_dst = both_sides("SAGEConv", g, x, width_in, self.weight_self.shape[0])
+        x_src, x_dst = both_sides("SAGEConv", g, x, width_in, self.weight_self.shape[0], self.weight.dtype)
         if self.aggr == "mean" and (width_out < width_in or is_sparse(x_src)):  # the narrower side passes the edges
             z = update_all(g, lambda u: u.x, "mean", u={"x": matmul(x_src, self.weight)})
         else:

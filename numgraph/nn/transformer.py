@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from numgraph import elementary
+from numgraph.dense.reductions import mean
 from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.dropout import attend_dropping, check_dropout
+from numgraph.nn.gat import joined
 from numgraph.nn.graphs import both_sides
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import Module, check_size
@@ -57,8 +59,9 @@ class TransformerConv(Module):
 
     def forward(self, g: Graph, x: Any, *, rng: np.random.Generator | None = None) -> Any:
         """``rng`` draws what is dropped, instead of the layer's own generator."""
-        x_src, x_dst = both_sides("TransformerConv", g, x, *self.in_features)
-        q, k, h = (y.reshape(y.shape[0], self.heads, -1) for y in (self.query(x_dst), self.key(x_src), self.value(x_src)))
+        x_src, x_dst = both_sides("TransformerConv", g, x, *self.in_features, self.key.weight.dtype)
+        width = self.key.weight.shape[1] // self.heads
+        q, k, h = (y.reshape(y.shape[0], self.heads, width) for y in (self.query(x_dst), self.key(x_src), self.value(x_src)))
         q = q * (1 / math.sqrt(q.shape[-1]))
         z = attend_dropping(
             g,
@@ -68,7 +71,7 @@ class TransformerConv(Module):
             u={"h": h, "k": k},
             v={"q": q},
         )
-        z = z.reshape(z.shape[0], -1) if self.concat else z.mean(1)
+        z = joined(z) if self.concat else mean(z, axis=1)
         if self.skip is None:
             return z
         r = self.skip(x_dst)
