@@ -13,6 +13,7 @@ from numgraph.dense.sparse import times
 from numgraph.devices import computed, same_device
 from numgraph.errors import bad_type, bad_value
 from numgraph.inputs import given, is_sparse
+from numgraph.precision import is_half
 from numgraph.sums import unbroadcast
 from numgraph.tape import record, unwrap
 from numgraph.tensor import rule
@@ -108,9 +109,18 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
                 continue
             others = [(t, x) for k, (t, x) in enumerate(zip(terms, xs)) if k != i]
             known = "".join(letter for letter in term if letter in output or any(letter in t for t, _ in others))
-            d = np.einsum(f"{','.join([output, *[t for t, _ in others]])}->{known}", g, *[x for _, x in others], **options)
+            subscripts = f"{','.join([output, *[t for t, _ in others]])}->{known}"
+            d = np.einsum(subscripts, _wide(g), *[_wide(x) for _, x in others], **options)
             wide = np.reshape(d, [sizes[letter] if letter in known else 1 for letter in term])
             grads.append(np.broadcast_to(wide, xs[i].shape))
         return grads
 
-    return record("einsum", operands, np.einsum(subscripts, *map(unwrap, operands), **options), vjp)
+    y = np.einsum(subscripts, *[_wide(unwrap(x)) for x in operands], **options)
+    if y.dtype == np.float32 and all(is_half(x.dtype) for x in operands):
+        y = y.astype(np.result_type(*[x.dtype for x in operands]))
+    return record("einsum", operands, y, vjp)
+
+
+def _wide(x: Any) -> Any:
+    """float16 and bfloat16 as float32."""
+    return x.astype(np.float32) if hasattr(x, "dtype") and is_half(x.dtype) else x

@@ -176,5 +176,6 @@ def _compared(op: str, x: Any, targets: Any) -> tuple[Any, Any, Any]:
     pairs = (("predictions", x), ("targets", targets))
     x, targets = (given(op, name, y) if hasattr(y, "dtype") else moved(given(op, name, y), place) for name, y in pairs)
     _same_shape(op, x, targets)
-    x, targets = floating(x, targets.dtype), floating(targets, floating(x, targets.dtype).dtype)
-    return widened(x), widened(targets), np.result_type(x.dtype, targets.dtype)
+    floats = [y.dtype for y in (x, targets) if y.dtype.kind not in "biu"]
+    like = floats[0] if floats else None
+    return widened(x, like), widened(targets, like), np.result_type(*floats or [np.float64])

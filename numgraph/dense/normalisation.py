@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -171,7 +172,7 @@ def batch_norm(
         scale = 1 / np.sqrt(widened(unwrap(running_var)) + eps)
         y = (x - unwrap(running_mean).astype(x.dtype)) * scale.astype(x.dtype)
         return narrowed(_shifted(y, weight, bias), dtype)
-    num = x.size // max(x.shape[-1], 1)
+    num = math.prod(x.shape[:-1])
     if num < 2:
         raise bad_value(op, f"x of shape {x.shape} has {num} rows", "a batch's variance needs at least 2; or pass training=False")
     axis = tuple(range(x.ndim - 1))

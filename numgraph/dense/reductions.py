@@ -125,10 +125,10 @@ def _in_wide(function: Callable[..., Any], x: Any, **options: Any) -> Any:
         return function(widened(x), **options).astype(x.dtype)
 
 
-def _variance(x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
-    """Σ (x − mean)² / (n − ddof), NaN or infinite without degrees of freedom. The mean that is subtracted is rounded to x's dtype; what is
-    left of it is taken off the sum."""
-    n, dtype = _count(axis, x.shape), x.dtype
+def _variance(x: Any, axis: Any, ddof: float) -> Any:
+    """Σ (x − mean)² / (n − ddof), axes kept and not yet rounded; NaN or infinite without degrees of freedom. The mean that is subtracted is
+    rounded to x's dtype; what is left of it is taken off the sum."""
+    n = _count(axis, x.shape)
     x = widened(x)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         mean = accumulated(x, axis) / n
@@ -136,7 +136,7 @@ def _variance(x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
         centred = x - near
         left = mean - near if mean.dtype == np.float64 else accumulated(centred, axis) / n
         squares = accumulated(centred * centred, axis) - n * np.square(left)
-        return rounded(np.maximum(squares, 0) / np.float64(max(n - ddof, 0)), dtype, axis, keepdims)
+        return np.maximum(squares, 0) / np.float64(max(n - ddof, 0))
 
 
 def _centred(x: Any, axis: Any) -> Any:
@@ -156,7 +156,7 @@ def var(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: floa
             factor = 2 / np.float64(max(_count(axis, shape) - ddof, 0))
             return (widened(spread(g, axis, shape)) * float(factor) * _centred(widened(xs[0]), axis),)
 
-    return record("var", (x,), _variance(data, axis, ddof, keepdims), vjp)
+    return record("var", (x,), rounded(_variance(data, axis, ddof), data.dtype, axis, keepdims), vjp)
 
 
 @rule(np.std)
@@ -174,7 +174,7 @@ def std(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: floa
             scaled = where(equal, 0, widened(spread(g, axis, shape)) / where(equal, 1, y))
             return (scaled * float(factor) * _centred(widened(xs[0]), axis),)
 
-    return record("std", (x,), np.sqrt(_variance(data, axis, ddof, keepdims)), vjp)
+    return record("std", (x,), rounded(np.sqrt(_variance(data, axis, ddof)), data.dtype, axis, keepdims), vjp)
 
 
 @rule(np.cumsum)
