@@ -54,3 +54,8 @@ def missing(op: str, what: str, fix: str) -> ModuleNotFoundError:
 def no_device(op: str, what: str, fix: str) -> OSError:
     """A device that is not here, or that the system gives no access to."""
     return OSError(_text(op, what, fix))
+
+
+def unsound(op: str, problem: str) -> RuntimeError:
+    """What must never happen: a kernel or an array that would make a walk leave its memory. Nothing has been run."""
+    return RuntimeError(_text(op, problem, "nothing was computed; this is a fault of numgraph: please report the message with its shapes"))

@@ -1,8 +1,12 @@
 """Loop axes: which feature axes of a walk's expressions are one loop, which of them runs in SIMD lanes, which can be one longer axis.
 
-Every axis longer than one of every node belongs to a class; elementwise nodes join the axes that they align. Classes are numbered outer
-first; one that no node has another inside of is contiguous in memory and can run in lanes. Neighbouring classes that always appear
-together are collapsed.
+Every result gets a loop for each of its feature axes, and its expressions are evaluated at these loops' indices: views rename them,
+broadcast axes have none, a reduction over features brings its own. An expression that is read at two different indices becomes two nodes.
+That alone makes a kernel right; which loops share a name is a choice. Loops are named so that as many loads as possible are shared: by the
+classes of axes that elementwise nodes align, and by length and position where nothing aligns them.
+
+Loops are numbered outer first; one that no node has another inside of is contiguous in memory and can run in lanes. Neighbours that always
+appear together are collapsed.
 """
 
 from __future__ import annotations
@@ -12,16 +16,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numgraph import errors
-from numgraph.expr import Expr, text, topological
+import numpy as np
+
+from numgraph.expr import Expr, topological
+from numgraph.kernels.walk import Output
+
+Loop = tuple[Any, int]
+"""A loop's name: the class of axes that it is for, and its number among the loops for that class."""
 
 
 @dataclass
 class Axes:
-    """of[id(node)]: the node's loop axes, outer first; reduced: those that a sum or max runs over; size: lengths; lanes: those in lanes."""
+    """of[id(node)]: the node's loops as its axes are stored; reduced: those that a sum or max runs over; results: those of each output's
+    value; size: lengths; lanes: those that can run in lanes."""
 
     of: dict[int, tuple[int, ...]]
     reduced: dict[int, tuple[int, ...]]
+    results: list[tuple[int, ...]]
     size: dict[int, int]
     lanes: frozenset[int]
 
@@ -49,74 +60,156 @@ def _aligned(node: Expr, arg: Expr) -> list[tuple[int, int]]:
     return [(axis, axis + node.ndim - arg.ndim) for axis in range(arg.ndim)]
 
 
-def analyse(roots: Sequence[Expr], together: Sequence[tuple[Expr, Expr]] = ()) -> Axes:
-    """The loop axes of all expressions of a walk. together: pairs of roots that one output combines (a score and its value)."""
-    nodes = topological(roots)
-    union = _Union()
-    for node in nodes:
-        for axis in range(node.ndim):
-            union.find((id(node), axis))
-        for arg in node.args:
-            for source, axis in _aligned(node, arg):
-                if arg.shape[source] != 1 and node.shape[axis] == arg.shape[source]:
-                    union.join((id(arg), source), (id(node), axis))
-    for a, b in together:
-        for i in range(1, min(a.ndim, b.ndim) + 1):
-            if a.shape[-i] == b.shape[-i] != 1:
-                union.join((id(a), a.ndim - i), (id(b), b.ndim - i))
+class _Classes:
+    """Which axes of which nodes should be one loop."""
 
-    size: dict[Any, int] = {}
-    position: dict[Any, int] = {}
-    members: dict[Any, set[int]] = {}
-    for node in nodes:
+    def __init__(self, roots: Sequence[Expr], together: Sequence[tuple[Expr, Expr]]) -> None:
+        nodes = topological(roots)
+        union = self.union = _Union()
+        for node in nodes:
+            for axis in range(node.ndim):
+                union.find((id(node), axis))
+            for arg in node.args:
+                for source, axis in _aligned(node, arg):
+                    if arg.shape[source] != 1 and node.shape[axis] == arg.shape[source]:
+                        union.join((id(arg), source), (id(node), axis))
+        for a, b in together:
+            for i in range(1, min(a.ndim, b.ndim) + 1):
+                if a.shape[-i] == b.shape[-i] != 1:
+                    union.join((id(a), a.ndim - i), (id(b), b.ndim - i))
+        size: dict[Any, int] = {}
+        self.position: dict[Any, int] = {}
+        members: dict[Any, set[int]] = {}
+        for node in nodes:
+            for axis, length in enumerate(node.shape):
+                if length != 1:
+                    root = union.find((id(node), axis))
+                    size[root] = length
+                    self.position[root] = max(self.position.get(root, 0), node.ndim - 1 - axis)
+                    members.setdefault(root, set()).add(id(node))
+        # Axes of equal length and position that meet in no node share a loop, so that a reduction's terms and its users share their loads.
+        for a in list(size):
+            for b in list(size):
+                ra, rb = union.find(a), union.find(b)
+                if ra != rb and size[ra] == size[rb] and self.position[ra] == self.position[rb] and not members[ra] & members[rb]:
+                    union.join(ra, rb)
+                    kept = union.find(ra)
+                    members[kept] = members[ra] | members[rb]
+
+    def of(self, node: Expr, axis: int) -> Any:
+        return self.union.find((id(node), axis))
+
+    def free(self, node: Expr, axis: int, taken: Sequence[Loop | None]) -> Loop:
+        """A loop for an axis, none of those taken."""
+        found = self.of(node, axis)
+        return next((found, i) for i in itertools.count() if (found, i) not in taken)
+
+
+class _Evaluation:
+    """Expressions at loops: nodes with one loop (or None, where the length is one) for each axis."""
+
+    def __init__(self, classes: _Classes) -> None:
+        self.classes = classes
+        self.made: dict[tuple[int, tuple[Loop | None, ...]], Expr] = {}
+        self.used: set[int] = set()
+        self.of: dict[int, tuple[Loop | None, ...]] = {}
+        self.reduced: dict[int, tuple[Loop | None, ...]] = {}
+        self.size: dict[Loop, int] = {}
+
+    def loops(self, node: Expr, taken: Sequence[Loop | None] = ()) -> list[Loop | None]:
+        """Loops for the axes of a node."""
+        found: list[Loop | None] = []
         for axis, length in enumerate(node.shape):
-            if length != 1:
-                root = union.find((id(node), axis))
-                size[root] = length
-                position[root] = max(position.get(root, 0), node.ndim - 1 - axis)
-                members.setdefault(root, set()).add(id(node))
-    # Axes of equal length and position that meet in no node share a loop, so that a reduction's terms and its users share their loads.
-    for a in list(size):
-        for b in list(size):
-            ra, rb = union.find(a), union.find(b)
-            if ra != rb and size[ra] == size[rb] and position[ra] == position[rb] and not members[ra] & members[rb]:
-                union.join(ra, rb)
-                kept = union.find(ra)
-                members[kept] = members[ra] | members[rb]
+            found.append(None if length == 1 else self.classes.free(node, axis, [*taken, *found]))
+        return found
 
-    chains = [[union.find((id(node), axis)) for axis, length in enumerate(node.shape) if length != 1] for node in nodes]
-    for a, b in together:  # the order of the axes of what they make together
-        longest, other = (a, b) if a.ndim >= b.ndim else (b, a)
-        lead = longest.ndim - other.ndim
-        pairs = [(longest, axis) if longest.shape[axis] != 1 else (other, axis - lead) for axis in range(longest.ndim)]
-        chains.append([union.find((id(node), axis)) for node, axis in pairs if axis >= 0 and node.shape[axis] != 1])
-    number = {c: i for i, c in enumerate(_ordered({union.find(c): position[c] for c in size}, chains))}
-    shape: dict[int, tuple[int | None, ...]] = {}
-    for node in nodes:
-        shape[id(node)] = tuple(None if n == 1 else number[union.find((id(node), i))] for i, n in enumerate(node.shape))
-        present = [c for c in shape[id(node)] if c is not None]
-        if len(set(present)) != len(present) or present != sorted(present):
-            raise errors.bad_value(
-                "message", f"{text(node)} {list(node.shape)} uses one feature axis in two places", "keep reduced axes with keepdims=True"
-            )
-    reduced = {
-        id(node): tuple(c for c in (shape[id(node.args[0])][axis] for axis in node.attrs) if c is not None)
-        for node in nodes
-        if node.op in ("sum", "max")
-    }
-    of = {key: tuple(c for c in value if c is not None) for key, value in shape.items()}
-    outside = {number[c] for chain in chains for c in chain[:-1]}
+    def at(self, node: Expr, loops: tuple[Loop | None, ...]) -> Expr:
+        """The node at these loops: itself, or another one like it where it is read at other loops too."""
+        key = (id(node), loops)
+        known = self.made.get(key)
+        if known is not None:
+            return known
+        args, reduced = [], []
+        for arg in node.args:
+            inner: list[Loop | None] = [None] * arg.ndim
+            for source, axis in _aligned(node, arg):
+                if arg.shape[source] != 1:
+                    inner[source] = loops[axis]
+            if node.op in ("sum", "max"):
+                for axis in node.attrs:
+                    if arg.shape[axis] != 1:
+                        inner[axis] = self.classes.free(arg, axis, inner)
+                        self.size[inner[axis]] = arg.shape[axis]
+                        reduced.append(inner[axis])
+            args.append(self.at(arg, tuple(inner)))
+        new = node
+        if id(node) in self.used or any(a is not b for a, b in zip(args, node.args, strict=True)):
+            new = object.__new__(Expr)
+            new.op, new.args, new.attrs = node.op, tuple(args), node.attrs
+            new.shape, new.dtype, new.reads = node.shape, node.dtype, node.reads
+        self.used.add(id(node))
+        self.made[key] = new
+        self.of[id(new)] = loops
+        if node.op in ("sum", "max"):
+            self.reduced[id(new)] = tuple(reduced)
+        for axis, loop in enumerate(loops):
+            if loop is not None:
+                self.size[loop] = node.shape[axis]
+        return new
+
+
+def analyse(outputs: Sequence[Output]) -> tuple[list[Output], Axes]:
+    """The outputs of a walk with a node for every expression at every index that it is read at, and the loops of these nodes."""
+    roots = [expression for output in outputs for expression in output.expressions]
+    together = [(output.expressions[0], output.expressions[1]) for output in outputs if output.reduce == "softmax"]
+    classes = _Classes(roots, together)
+    evaluation = _Evaluation(classes)
+    indexed, results = [], []
+    for output in outputs:
+        loops = _result_loops(evaluation, output.expressions)
+        results.append(tuple(loops))
+        made = []
+        for root in output.expressions:
+            lead = len(loops) - root.ndim
+            made.append(evaluation.at(root, tuple([loops[axis + lead] if length != 1 else None for axis, length in enumerate(root.shape)])))
+        indexed.append(Output(tuple(made), output.to, output.reduce))
+    return indexed, _numbered(evaluation, results)
+
+
+def _result_loops(evaluation: _Evaluation, expressions: Sequence[Expr]) -> list[Loop | None]:
+    """Loops for the axes of what an output's expressions make together."""
+    shape = np.broadcast_shapes(*[root.shape for root in expressions])
+    loops: list[Loop | None] = []
+    for place, length in enumerate(shape):
+        loop = None
+        for root in sorted(expressions, key=lambda root: -root.ndim):
+            axis = place - len(shape) + root.ndim
+            if loop is None and length != 1 and axis >= 0 and root.shape[axis] != 1:
+                loop = evaluation.classes.free(root, axis, loops)
+        loops.append(loop)
+    return loops
+
+
+def _numbered(evaluation: _Evaluation, results: Sequence[Sequence[Loop | None]]) -> Axes:
+    """Loops as numbers, outer first."""
+    of = {key: tuple([loop for loop in loops if loop is not None]) for key, loops in evaluation.of.items()}
+    stored = [tuple([loop for loop in loops if loop is not None]) for loops in results]
+    chains = [*of.values(), *stored]
+    position = {loop: (evaluation.classes.position[loop[0]], -loop[1]) for loop in evaluation.size}
+    number = {loop: i for i, loop in enumerate(_ordered(position, chains))}
+    outside = {number[loop] for chain in chains for loop in chain[:-1]}
     axes = Axes(
-        of=of,
-        reduced=reduced,
-        size={i: size[c] for c, i in number.items()},
-        lanes=frozenset(i for c, i in number.items() if i not in outside and size[c] > 0),
+        of={key: tuple([number[loop] for loop in loops]) for key, loops in of.items()},
+        reduced={key: tuple([number[loop] for loop in loops if loop is not None]) for key, loops in evaluation.reduced.items()},
+        results=[tuple([number[loop] for loop in loops]) for loops in stored],
+        size={number[loop]: length for loop, length in evaluation.size.items()},
+        lanes=frozenset(i for loop, i in number.items() if i not in outside and evaluation.size[loop] > 0),
     )
     return _collapse(axes)
 
 
-def _ordered(position: dict[Any, int], chains: Sequence[Sequence[Any]]) -> list[Any]:
-    """The classes outer first, as every chain (a node's axes) has them; by position where the chains leave it open."""
+def _ordered(position: dict[Any, Any], chains: Sequence[Sequence[Any]]) -> list[Any]:
+    """The loops outer first, as every chain (a node's axes) has them; by position where the chains leave it open or contradict."""
     outside: dict[Any, set[Any]] = {c: set() for c in position}
     for chain in chains:
         for a, b in itertools.pairwise(chain):
@@ -130,19 +223,21 @@ def _ordered(position: dict[Any, int], chains: Sequence[Sequence[Any]]) -> list[
 
 
 def _collapse(axes: Axes) -> Axes:
-    """Join neighbours (a, b) where every node and every reduction has both or neither, a right before b in every node."""
+    """Join neighbours (a, b) where every node, reduction and result has both or neither, a right before b in each."""
     merged = True
     while merged:
         merged = False
         for a in sorted(axes.size):
-            followers = {_next(value, a) for value in [*axes.of.values(), *axes.reduced.values()] if a in value}
+            values = [*axes.of.values(), *axes.reduced.values(), *axes.results]
+            followers = {_next(value, a) for value in values if a in value}
             if len(followers) != 1 or None in followers:
                 continue
             (b,) = followers
             assert b is not None
-            if all((a in value) == (b in value) for value in [*axes.of.values(), *axes.reduced.values()]):
+            if all((a in value) == (b in value) for value in values):
                 axes.of = {key: tuple(c for c in value if c != a) for key, value in axes.of.items()}
                 axes.reduced = {key: tuple(c for c in value if c != a) for key, value in axes.reduced.items()}
+                axes.results = [tuple(c for c in value if c != a) for value in axes.results]
                 axes.size[b] *= axes.size.pop(a)
                 axes.lanes = axes.lanes - {a}
                 merged = True

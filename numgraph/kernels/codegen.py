@@ -72,7 +72,9 @@ class Generator(Emitter):
 
     def stored(self, by: str, place: str, name: str, width: int, mask: str | None) -> str:
         """The line that writes a value of so many lanes."""
-        return f"{self.use(by)}({place}, {name})" if mask is None else f"{self.use(f'{by}_masked')}({place}, {name}, {mask})"
+        if mask is None:
+            return f"{self.define(f'{by}{width or str()}', f'memory.{by}({width})')}({place}, {name})"
+        return f"{self.define(f'{by}_masked{width}', f'memory.{by}_masked({width})')}({place}, {name}, {mask})"
 
     def degree(self, target: Target) -> str:
         """The number of edges that a mean of the target is over."""

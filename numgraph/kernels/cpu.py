@@ -17,7 +17,7 @@ from numgraph.kernels.balance import COMBINE, Hub, each_alone, parts_of, parts_o
 from numgraph.kernels.layout import memory_dtype, memory_of
 from numgraph.kernels.lowering import node_walk
 from numgraph.kernels.planning import Kernel, Plan, make_plan
-from numgraph.kernels.walk import Arrays, Output, rows_of, walked_ends
+from numgraph.kernels.walk import Arrays, Output, check_fields, rows_of, walked_ends
 from numgraph.sorting import Adjacency
 
 Buffers = dict[tuple[int, int], Any]
@@ -43,6 +43,7 @@ def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any
 
 
 def _run(graph: Graph, plan: Plan, fields: Arrays) -> list[Any]:
+    check_fields(graph, plan.reads, fields)
     if plan.empty:
         return reference.execute(graph, plan.outputs, fields)
     if plan.hoisted:

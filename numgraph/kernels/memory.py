@@ -178,28 +178,42 @@ def prefetch(size: int) -> Any:
     return ask
 
 
-@intrinsic
-def store(typingctx: Any, array: Any, row: Any, offset: Any, value: Any) -> Any:
-    """array[row, offset:] = value (lanes or a scalar)."""
+@functools.cache
+def store(width: int) -> Any:
+    """store(width)(array, row, offset, value): array[row, offset:] = value, so many lanes or, width 0, a scalar."""
 
-    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        width = sig.args[3].width if isinstance(sig.args[3], Lanes) else 0
-        pointer, _ = _pointer(context, builder, sig.args[0], values, width)
-        builder.store(values[3], pointer, align=_align(sig.args[0]))
-        return context.get_dummy_value()
+    @intrinsic
+    def write(typingctx: Any, array: Any, row: Any, offset: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            pointer, _ = _pointer(context, builder, sig.args[0], values, width)
+            builder.store(values[3], pointer, align=_align(sig.args[0]))
+            return context.get_dummy_value()
 
-    return types.void(array, types.int64, types.int64, value), codegen
+        return types.void(array, types.int64, types.int64, _of_width(value, width)), codegen
+
+    return write
 
 
-@intrinsic
-def store_masked(typingctx: Any, array: Any, row: Any, offset: Any, value: Any, mask: Any) -> Any:
+@functools.cache
+def store_masked(width: int) -> Any:
     """As store, where the mask is on."""
 
-    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        pointer, vector = _pointer(context, builder, sig.args[0], values, sig.args[3].width)
-        kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, values[4].type])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{_mangled(vector)}")
-        builder.call(function, [values[3], pointer, ir.Constant(I32, _align(sig.args[0])), values[4]])
-        return context.get_dummy_value()
+    @intrinsic
+    def write(typingctx: Any, array: Any, row: Any, offset: Any, value: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            pointer, vector = _pointer(context, builder, sig.args[0], values, width)
+            kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, values[4].type])
+            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{_mangled(vector)}")
+            builder.call(function, [values[3], pointer, ir.Constant(I32, _align(sig.args[0])), values[4]])
+            return context.get_dummy_value()
 
-    return types.void(array, types.int64, types.int64, value, mask), codegen
+        return types.void(array, types.int64, types.int64, _of_width(value, width), mask), codegen
+
+    return write
+
+
+def _of_width(value: Any, width: int) -> Any:
+    """The type of a value that is stored, which must have as many lanes as the store was checked for."""
+    if getattr(value, "width", 0) != width:
+        raise TypeError(f"{value} stored as {width} lanes")
+    return value

@@ -18,6 +18,7 @@ from numgraph.kernels.axes import Axes, analyse
 from numgraph.kernels.codegen import Generator, expression_size
 from numgraph.kernels.layout import CACHE_LINE, HALVES, Layout, Target, compute_name, storage_name
 from numgraph.kernels.lowering import hoist, lowered
+from numgraph.kernels.verify import verify
 from numgraph.kernels.walk import Output, sides
 
 LIGHT = 4
@@ -40,9 +41,10 @@ class Kernel:
 
 @dataclass
 class Plan:
-    """The kernels of a walk, the values computed per node before them, and the arrays that they make."""
+    """The kernels of a walk, the fields that it reads, the values computed per node before the kernels, and the arrays that they make."""
 
     outputs: tuple[Output, ...]
+    reads: tuple[Expr, ...]
     hoisted: list[tuple[tuple[str, str], Expr]]
     kernels: list[Any]
     results: list[list[tuple[tuple[int, ...], np.dtype[Any]]]]
@@ -64,8 +66,9 @@ def make_plan(
     nodes. wide: rows are put together from chunks, so 16-bit floats must not be rounded before. build: what makes a
     kernel, if not for the CPU.
     """
+    reads = tuple(leaves_of(expression for output in outputs for expression in output.expressions))
     if any(0 in node.shape for output in outputs for node in topological(output.expressions)):
-        return Plan(outputs, [], [], [], empty=True)  # a feature axis of length 0: there are no vectors of no lanes
+        return Plan(outputs, reads, [], [], [], empty=True)  # a feature axis of length 0: there are no vectors of no lanes
     low = [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs]
     hoisted: list[tuple[tuple[str, str], Expr]] = []
     kernels: list[Any] = []
@@ -76,17 +79,15 @@ def make_plan(
             group, found = hoist(group, "u" if rows == "v" else "v", len(hoisted))
             hoisted += found
         kernels += [(build or _kernel)(*one, rows, ids.name, ordered, wide) for one in _grouped(group, numbers)]
-    return Plan(outputs, hoisted, kernels, [output.results() for output in outputs])
+    return Plan(outputs, reads, hoisted, kernels, [output.results() for output in outputs])
 
 
 def _grouped(outputs: list[Output], numbers: list[int]) -> list[tuple[list[tuple[int, Target]], Axes]]:
     """The outputs that one kernel each can make, and their axes."""
-    roots = [expression for output in outputs for expression in output.expressions]
-    together = [(output.expressions[0], output.expressions[1]) for output in outputs if output.reduce == "softmax"]
-    axes = analyse(roots, together)
+    indexed, axes = analyse(outputs)
     groups: list[list[tuple[int, Target]]] = []
-    for number, output in zip(numbers, outputs, strict=True):
-        target = _target(output, axes)
+    for number, output, kept in zip(numbers, indexed, axes.results, strict=True):
+        target = _target(output, kept, axes)
         for group in groups:
             if _compatible([*[t for _, t in group], target], axes):
                 group.append((number, target))
@@ -96,17 +97,13 @@ def _grouped(outputs: list[Output], numbers: list[int]) -> list[tuple[list[tuple
     return [(group, axes) for group in groups]
 
 
-def _target(output: Output, axes: Axes) -> Target:
+def _target(output: Output, kept: tuple[int, ...], axes: Axes) -> Target:
     """A sum over feature axes at the root need not be done edge by edge: it becomes axes that the output is summed over."""
     value = output.expressions[-1]
-    kept = set(axes.of[id(value)])
-    if output.reduce == "softmax":
-        kept |= set(axes.of[id(output.expressions[0])])
     if output.reduce in ("sum", "mean", "edge"):
         while value.op in ("axes", "sum") or (value.op == "cast" and is_float(value.dtype) and is_float(value.args[0].dtype)):
             value = value.args[0]
-    summed = set(axes.of[id(value)]) - kept
-    return Target(output, value, tuple(sorted(kept)), tuple(sorted(summed)))
+    return Target(output, value, kept, tuple(sorted(set(axes.of[id(value)]) - set(kept))))
 
 
 def loops_of(targets: Sequence[Target]) -> set[int]:
@@ -143,6 +140,7 @@ def _kernel(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, or
     layout = Layout(rows, ids, ordered, width, masked, tiled, packed, light)
     source = Generator(axes, layout, [target for _, target in final], outer, lane, head).generate()
     offsets, length = block_of(source.slots)
+    verify(source.text, source.slots, offsets, axes.size, targets, rows)
     words, arrays = [0] * length, []
     for offset, (kind, what) in zip(offsets, source.slots, strict=True):
         if kind in ("ids", "field", "out"):
@@ -223,7 +221,8 @@ def _tile(targets: Sequence[Target], axes: Axes, loops: set[int]) -> tuple[int |
 def head_of(targets: Sequence[Target], axes: Axes, loops: set[int], lane: int | None, most: int) -> int | None:
     """The axis to pack with a lane axis that leaves room in a tile of ``most`` lanes: the one before it.
 
-    Not where something is summed over it, or a field has another axis after it.
+    Not where something is summed over it or has another axis after it, nor where a result has the lane axis without it, and so no place
+    for every head; nor where a reduction over the lane axis gives one value for all heads.
     """
     if lane is None or axes.size[lane] >= most or axes.size[lane] & (axes.size[lane] - 1) or axes.size[lane] < 2:
         return None
@@ -231,4 +230,10 @@ def head_of(targets: Sequence[Target], axes: Axes, loops: set[int], lane: int | 
     if not heads or any(heads[-1] in reduced for reduced in [*axes.reduced.values(), *[target.summed for target in targets]]):
         return None
     head = heads[-1]
-    return head if all(used[used.index(head) + 1 :] in ((), (lane,)) for used in axes.of.values() if head in used) else None
+    stored = [target.kept for target in targets]
+    stored += [axes.of[id(target.output.expressions[0])] for target in targets if target.output.reduce == "softmax"]
+    computed = topological([root for target in targets for root in (*target.output.expressions[:-1], target.value)])
+    folded = [axes.of[id(node)] for node in computed if lane in axes.reduced.get(id(node), ())]
+    if any(head not in used for used in [*folded, *[used for used in stored if lane in used]]):
+        return None
+    return head if all(used[used.index(head) + 1 :] in ((), (lane,)) for used in [*axes.of.values(), *stored] if head in used) else None

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph import errors
 from numgraph.expr import Expr
 
 Arrays = dict[tuple[str, str], Any]
@@ -59,6 +60,17 @@ class Output:
 def rows_of(graph: Any, target: str) -> int:
     """How many rows a field of u, v or e has."""
     return graph.num_src if target == "u" else graph.num_dst if target == "v" else graph.num_edges
+
+
+def check_fields(graph: Any, leaves: Sequence[Expr], fields: Arrays) -> None:
+    """Raise RuntimeError where an array is not what a walk was planned for: kernels know its rows, its features and its dtype."""
+    for leaf in leaves:
+        target = leaf.attrs[0]
+        array = fields[leaf.attrs]
+        shape = leaf.shape if target == "shared" else (rows_of(graph, target), *leaf.shape)
+        if array.shape != shape or (array.dtype != leaf.dtype and array.dtype.newbyteorder("=") != leaf.dtype.newbyteorder("=")):
+            given, planned = f"{list(array.shape)} {array.dtype}", f"{list(shape)} {leaf.dtype}"
+            raise errors.unsound("walk", f"field {'.'.join(leaf.attrs)} is {given}, the walk is planned for {planned}")
 
 
 def sides(outputs: Sequence[Output]) -> list[str]:

@@ -80,9 +80,7 @@ class CudaGenerator(Generator):
     def stored(self, by: str, place: str, name: str, width: int, mask: str | None) -> str:
         if width == self.width:
             self.in_vectors.add(place.partition(",")[0])
-        if mask is None:
-            return f"{self.define(f'{by}{width or str()}', f'memory.{by}({width})')}({place}, {name})"
-        return f"{self.define(f'{by}_masked{width}', f'memory.{by}_masked({width})')}({place}, {name}, {mask})"
+        return super().stored(by, place, name, width, mask)
 
     def written(self, target: Target, row: str, line: Callable[..., str]) -> list[str]:
         if row != "row" or self.per_edge:

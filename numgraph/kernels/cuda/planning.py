@@ -14,6 +14,7 @@ from numgraph.kernels.codegen import expression_size
 from numgraph.kernels.cuda.generating import CudaGenerator, Shape
 from numgraph.kernels.layout import Layout, Target, compute_name
 from numgraph.kernels.planning import block_of, by_edge_ids, head_of, loops_of, settled
+from numgraph.kernels.verify import verify
 
 WARP = 32
 LARGEST_LOAD = 16
@@ -57,6 +58,7 @@ def build(group: list[tuple[int, Target]], axes: Axes, rows: str, ids: str, orde
     generator = CudaGenerator(axes, layout, [target for _, target in final], outer, lane, head, shape)
     source = generator.generate()
     offsets, words = block_of(source.slots)
+    verify(source.text, source.slots, offsets, axes.size, targets, rows)
     return Kernel(rows, source.text, source.slots, offsets, words, axes.size, final, shape, generator.aligned, per_edge)
 
 

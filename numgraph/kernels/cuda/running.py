@@ -20,7 +20,7 @@ from numgraph.kernels.cuda.planning import Kernel, build, build_atomic
 from numgraph.kernels.layout import memory_name
 from numgraph.kernels.lowering import node_walk
 from numgraph.kernels.planning import Plan, make_plan
-from numgraph.kernels.walk import Arrays, Output, rows_of, walked_ends
+from numgraph.kernels.walk import Arrays, Output, check_fields, rows_of, walked_ends
 from numgraph.sorting import expanded
 
 Buffers = dict[tuple[int, int], Any]
@@ -72,6 +72,7 @@ def _owners(adjacency: Any) -> Any:
 
 
 def _run(graph: Any, plan: Plan, walked: dict[str, Any], fields: Arrays) -> list[Any]:
+    check_fields(graph, plan.reads, fields)
     library = devices.namespace_of(next(iter(walked.values())).indptr, *fields.values())
     fields = dict(fields)
     for key, expression in plan.hoisted:

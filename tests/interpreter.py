@@ -1,0 +1,167 @@
+"""Runs the text of kernels in Python: lanes are NumPy arrays, every access is checked against its array. Nothing is compiled."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from numgraph import elementary
+from numgraph.kernels import cpu, planning
+from numgraph.kernels.balance import parts_of, parts_of_edges
+from numgraph.sorting import Adjacency
+
+
+class Memory:
+    """An array's rows of features; ``touched`` counts the accesses of all."""
+
+    touched = 0
+
+    def __init__(self, array: Any, shared: bool = False) -> None:
+        self.rows = array.reshape(1, -1) if shared else array.reshape(len(array), -1)
+
+    def place(self, row: int, column: int, lanes: int) -> Any:
+        Memory.touched += 1
+        rows, columns = self.rows.shape
+        if lanes and not (0 <= row < rows and column >= 0 and column + lanes <= columns):
+            raise IndexError(f"row {row} of {rows}, columns {column} to {column + lanes - 1} of {columns}")
+        return self.rows[row, column : column + lanes]
+
+
+class Arguments:
+    """The argument block: words, and arrays where their addresses would stand."""
+
+    def __init__(self, words: list[int], arrays: dict[int, Any]) -> None:
+        self.words, self.arrays = words, arrays
+
+    def __getitem__(self, slot: int) -> int:
+        return self.words[slot]
+
+
+def _load(width: int) -> Any:
+    def load(memory: Memory, row: int, column: int) -> Any:
+        found = memory.place(row, column, max(width, 1)).copy()
+        return found if width else found[0]
+
+    return load
+
+
+def _on(mask: Any) -> int:
+    count = int(mask.sum())
+    assert mask[:count].all()
+    return count
+
+
+def _load_masked(width: int) -> Any:
+    def load(memory: Memory, row: int, column: int, mask: Any) -> Any:
+        made = np.zeros(width, memory.rows.dtype)
+        made[: _on(mask)] = memory.place(row, column, _on(mask))
+        return made
+
+    return load
+
+
+def _store(width: int) -> Any:
+    def store(memory: Memory, row: int, column: int, value: Any) -> None:
+        assert np.shape(value) == ((width,) if width else ())
+        memory.place(row, column, max(width, 1))[:] = value
+
+    return store
+
+
+def _store_masked(width: int) -> Any:
+    def store(memory: Memory, row: int, column: int, value: Any, mask: Any) -> None:
+        assert value.shape == mask.shape == (width,)
+        memory.place(row, column, _on(mask))[:] = value[: _on(mask)]
+
+    return store
+
+
+def _at(array: Any, position: int) -> int:
+    assert 0 <= position < len(array)
+    return int(array[position])
+
+
+def _alike(function: Any) -> Any:
+    """Values that meet have equally many lanes, as compiled ones must."""
+
+    def checked(*values: Any) -> Any:
+        assert len({np.shape(value) for value in values}) == 1, [np.shape(value) for value in values]
+        return function(*values)[()] if np.ndim(values[0]) == 0 else function(*values)
+
+    return checked
+
+
+MEMORY = SimpleNamespace(
+    operand=lambda dtype: lambda args, slot: args.arrays[slot],
+    ids=lambda dtype: lambda args, slot: args.arrays[slot],
+    load=_load,
+    load_masked=_load_masked,
+    store=_store,
+    store_masked=_store_masked,
+    prefetch=lambda size: lambda memory, row, column: None,
+)
+LANES = SimpleNamespace(
+    cast=lambda dtype: lambda x: np.asarray(x).astype(dtype)[()],
+    constant=lambda dtype, value, width: lambda: np.full(width, value, dtype) if width else np.dtype(dtype).type(value),
+    expand=lambda width: lambda x: np.full(width, x),
+    spread=lambda times: lambda x: np.repeat(x, times),
+    pattern=lambda times: lambda x: np.tile(x, times),
+    first_lanes=lambda width: lambda count: np.arange(width) < count,
+    fold_sum_groups=lambda size: lambda x: x.reshape(-1, size).sum(1),
+    fold_max_groups=lambda size: lambda x: x.reshape(-1, size).max(1),
+)
+NAMES = {
+    **{name: _alike(row.evaluate) for name, row in elementary.TABLE.items()},
+    "fold_sum": lambda x: x.sum(),
+    "fold_max": lambda x: x.max(),
+    "any_lane": lambda x: bool(np.any(x)),
+    "at": _at,
+    "number": lambda args, slot: float(np.array(args[slot]).view(np.float64)),
+    "lanes": LANES,
+    "memory": MEMORY,
+    "njit": lambda signature: lambda function: function,
+}
+
+
+@functools.lru_cache(maxsize=256)
+def body_of(text: str) -> Any:
+    """The function in a kernel's text, with the primitives of this file."""
+    lines = [line for line in text.splitlines() if not line.startswith(("from ", "import "))]
+    names = dict(NAMES)
+    exec("\n".join(lines), names)
+    return names["body"]
+
+
+def _launch(kernel: Any, graph: Any, fields: Any, buffers: Any) -> None:
+    walked: Any = graph if kernel.rows == "e" else graph.in_edges if kernel.rows == "v" else graph.out_edges
+    parts = walked.derived("parts", parts_of) if isinstance(walked, Adjacency) else parts_of_edges(graph.num_edges)
+    arrays: dict[int, Any] = {}
+    for offset, kind, what in kernel.arrays:
+        if kind == "ids":
+            arrays[offset] = getattr(walked, what)
+        elif kind == "field":
+            arrays[offset] = Memory(np.ascontiguousarray(fields[what]), shared=what[0] == "shared")
+        else:
+            arrays[offset] = Memory(buffers[kernel.targets[what[0]][0], what[1]])
+    with np.errstate(all="ignore"):
+        for start, stop in parts.ranges:
+            body_of(kernel.text)(Arguments(kernel.words, arrays), int(start), int(stop))
+
+
+@contextlib.contextmanager
+def interpreting() -> Iterator[None]:
+    """Walks are interpreted. Their plans are not those of compiled walks."""
+    make_plan = functools.lru_cache(maxsize=64)(planning.make_plan.__wrapped__)
+    with (
+        mock.patch.object(cpu, "make_plan", make_plan),
+        mock.patch.object(cpu, "_launch", _launch),
+        mock.patch.object(planning.sources, "load", lambda text: SimpleNamespace(body=None)),
+        mock.patch.object(planning.shells, "address_of", lambda body: 0),
+    ):
+        yield
