@@ -161,7 +161,7 @@ def interpreting() -> Iterator[None]:
     with (
         mock.patch.object(cpu, "make_plan", make_plan),
         mock.patch.object(cpu, "_launch", _launch),
-        mock.patch.object(planning.sources, "load", lambda text: SimpleNamespace(body=None)),
-        mock.patch.object(planning.shells, "address_of", lambda body: 0),
+        mock.patch.object(planning.sources, "load", return_value=SimpleNamespace(body=None)),
+        mock.patch.object(planning.shells, "address_of", return_value=0),
     ):
         yield
