@@ -91,8 +91,10 @@ def _alike(function: Any) -> Any:
     """Values that meet have equally many lanes, as compiled ones must."""
 
     def checked(*values: Any) -> Any:
-        assert len({np.shape(value) for value in values}) == 1, [np.shape(value) for value in values]
-        return function(*values)[()] if np.ndim(values[0]) == 0 else function(*values)
+        shape = values[0].shape
+        for value in values:
+            assert value.shape == shape
+        return function(*values)[()]
 
     return checked
 

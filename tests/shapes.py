@@ -92,12 +92,13 @@ def random_case(seed: int) -> Case:
         return int(rng.choice(LENGTHS))
 
     shape = tuple([length() for _ in range(int(rng.choice(4, p=(0.05, 0.15, 0.4, 0.4))))])
-    if shape and rng.random() < 0.3:  # one axis longer than a tile, or of half a tile and a bit
-        place = int(rng.integers(0, len(shape)))
-        shape = (*shape[:place], int(rng.choice(LONG)), *shape[place + 1 :])
     square = len(shape) > 1 and rng.random() < 0.3
     if square:
-        shape = (*shape[:-2], shape[-2], shape[-2])
+        side = int(rng.choice(LENGTHS[:-1]))
+        shape = (*shape[:-2], side, side)
+    elif shape and rng.random() < 0.3:  # one axis longer than a tile, or of half a tile and a bit; the interpreter's time bounds the others
+        place = int(rng.integers(0, len(shape)))
+        shape = tuple([int(rng.choice(LONG)) if i == place else min(n, 3) for i, n in enumerate(shape)])
     reduce = REDUCES[seed % len(REDUCES)]
     case = Case("", reduce, lambda: None, None, {"u": {}, "v": {}, "e": {}})
     rows = {"u": 5, "v": 4, "e": 8}

@@ -16,7 +16,7 @@ from tests import shapes
 from tests.interpreter import Memory, interpreting
 
 INTERPRETED = int(os.environ.get("NUMGRAPH_TEST_SHAPES", "2000"))
-COMPILED = 84
+COMPILED = 42
 GROUP = 100
 
 
