@@ -133,7 +133,8 @@ class Tape:
         active, others = _THREAD.tapes, self._others()
         _THREAD.tapes = others
         try:
-            return self._replay(loss, inputs, bool(others))
+            with np.errstate(all="ignore"):  # a derivative may be infinite where its function is not, as that of √x at 0
+                return self._replay(loss, inputs, bool(others))
         finally:
             if self.persistent:
                 _THREAD.tapes = active

@@ -91,6 +91,11 @@ POINTS = [
     ("x ** 2", lambda x: x**2, [0.0, -1], [0, 1], [0, -2]),
     ("x ** [0 1 2]", lambda x: x ** np.array([0.0, 1, 2]), [0.0, 0, 0], [1, 0, 0], [0, 1, 0]),
     ("0 ** x", lambda x: 0.0**x, [2.0, 0], [0, 1], [0, 0]),
+    ("sqrt", np.sqrt, [0.0, 4], [0, 2], [INF, 0.25]),
+    ("x ** 0.5", lambda x: x**0.5, [0.0, 4], [0, 2], [INF, 0.25]),
+    ("x ** p", lambda x: x ** np.array([0.5, 0.5]), [0.0, 4], [0, 2], [INF, 0.25]),
+    ("expm1 and log1p", lambda x: np.log1p(np.expm1(x)), [0.0], [0], [1]),
+    ("logaddexp", lambda x: np.logaddexp(x, 0), [-800.0, 0], [0, np.log(2)], [0, 0.5]),
     ("softplus", ng.softplus, [800.0, -800], [800, 0], [1, 0]),
     ("relu", ng.relu, [0.0, -1, INF], [0, 0, INF], [0, 0, 0]),
 ]

@@ -121,8 +121,7 @@ def cross_entropy(logits: Any, labels: Any, rows: Any = None) -> Any:
         g, into_sums = grads
         rows = [x, column, ys[1], tops]
         shared = [classes_row, namespace_of(data).zeros((), data.dtype) if g is None else g / num]
-        with np.errstate(invalid="ignore"):
-            d = apply(f"∇ {op}", _row_gradients, rows if into_sums is None else [*rows, into_sums], shared)
+        d = apply(f"∇ {op}", _row_gradients, rows if into_sums is None else [*rows, into_sums], shared)
         return (d if ids is None else scattered(d, ids, xs[0].shape),)
 
     return narrowed(record(op, (logits,), ((losses.sum() / num).astype(data.dtype), log_sums), vjp)[0], dtype)

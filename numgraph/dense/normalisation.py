@@ -99,17 +99,16 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) 
 
     def vjp(g: Any, operands: Any, y: Any, needs: Any) -> list[Any]:
         x, weight, bias = operands
-        with np.errstate(invalid="ignore", over="ignore"):
-            normal, scale = apply(op, _row_normal, (x,), constants=(eps,))
-            grads: list[Any] = [None, None, None]
-            if needs[0] and weight is None:
-                grads[0] = apply(f"∇ {op}", _row_gradient, (g, normal, scale))
-            elif needs[0]:
-                grads[0] = apply(f"∇ {op}", _scaled_row_gradient, (g, normal, scale), (weight,))
-            if needs[1]:
-                grads[1] = unbroadcast(g * normal, weight.shape)
-            if needs[2]:
-                grads[2] = unbroadcast(g, bias.shape)
+        normal, scale = apply(op, _row_normal, (x,), constants=(eps,))
+        grads: list[Any] = [None, None, None]
+        if needs[0] and weight is None:
+            grads[0] = apply(f"∇ {op}", _row_gradient, (g, normal, scale))
+        elif needs[0]:
+            grads[0] = apply(f"∇ {op}", _scaled_row_gradient, (g, normal, scale), (weight,))
+        if needs[1]:
+            grads[1] = unbroadcast(g * normal, weight.shape)
+        if needs[2]:
+            grads[2] = unbroadcast(g, bias.shape)
         return grads
 
     with np.errstate(invalid="ignore", over="ignore"):
@@ -179,16 +178,15 @@ def batch_norm(
 
     def vjp(g: Any, operands: Any, y: Any, needs: Any) -> list[Any]:
         x, weight, _ = operands
-        with np.errstate(invalid="ignore", over="ignore"):
-            near, left, variance = _moments(x, axis)
-            scale = 1 / np.sqrt(variance + eps)
-            normal = apply(op, _normal, (x,), (near, left, scale))
-            into_bias = unbroadcast(g, x.shape[-1:]) if needs[0] or needs[2] else None
-            into_weight = unbroadcast(g * normal, x.shape[-1:]) if needs[0] or needs[1] else None
-            into_x = None
-            if needs[0]:
-                factor = scale if weight is None else scale * weight
-                into_x = apply(f"∇ {op}", _column_gradient, (g, normal), (into_bias / num, into_weight / num, factor))
+        near, left, variance = _moments(x, axis)
+        scale = 1 / np.sqrt(variance + eps)
+        normal = apply(op, _normal, (x,), (near, left, scale))
+        into_bias = unbroadcast(g, x.shape[-1:]) if needs[0] or needs[2] else None
+        into_weight = unbroadcast(g * normal, x.shape[-1:]) if needs[0] or needs[1] else None
+        into_x = None
+        if needs[0]:
+            factor = scale if weight is None else scale * weight
+            into_x = apply(f"∇ {op}", _column_gradient, (g, normal), (into_bias / num, into_weight / num, factor))
         return [into_x, into_weight if needs[1] else None, into_bias if needs[2] else None]
 
     with np.errstate(invalid="ignore", over="ignore"):

@@ -152,9 +152,8 @@ def var(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: floa
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
         shape = xs[0].shape
-        with np.errstate(divide="ignore", invalid="ignore"):
-            factor = 2 / np.float64(max(_count(axis, shape) - ddof, 0))
-            return (widened(spread(g, axis, shape)) * float(factor) * _centred(widened(xs[0]), axis),)
+        factor = 2 / np.float64(max(_count(axis, shape) - ddof, 0))
+        return (widened(spread(g, axis, shape)) * float(factor) * _centred(widened(xs[0]), axis),)
 
     return record("var", (x,), rounded(_variance(data, axis, ddof), data.dtype, axis, keepdims), vjp)
 
@@ -169,10 +168,9 @@ def std(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: floa
         shape = xs[0].shape
         y = std(widened(xs[0]), axis, ddof=ddof, keepdims=True)
         equal = unwrap(y) == 0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            factor = 1 / np.float64(max(_count(axis, shape) - ddof, 0))
-            scaled = where(equal, 0, widened(spread(g, axis, shape)) / where(equal, 1, y))
-            return (scaled * float(factor) * _centred(widened(xs[0]), axis),)
+        factor = 1 / np.float64(max(_count(axis, shape) - ddof, 0))
+        scaled = where(equal, 0, widened(spread(g, axis, shape)) / where(equal, 1, y))
+        return (scaled * float(factor) * _centred(widened(xs[0]), axis),)
 
     return record("std", (x,), rounded(np.sqrt(_variance(data, axis, ddof)), data.dtype, axis, keepdims), vjp)
 
@@ -223,16 +221,11 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 def _logsumexp_vjp(g: Any, x: Any, y: Any, axis: Any) -> Any:
-    g, x = widened(spread(g, axis, x.shape)), widened(x)
-    data = unwrap(x)
-    if is_half(y.dtype):
-        y = logsumexp(x, axis, keepdims=True)
-    y = spread(y, axis, x.shape)
-    known = np.isfinite(unwrap(y))
-    with np.errstate(over="ignore", invalid="ignore"):
-        weights = np.exp(where(known, x - y, -np.inf))
-    infinite = (data == np.inf) & (unwrap(y) == np.inf)
+    x = widened(x)
+    y = logsumexp(x, axis, keepdims=True) if is_half(y.dtype) else spread(y, axis, x.shape)
+    weights = np.exp(where(~np.isinf(unwrap(y)), x - y, -np.inf))
+    infinite = (unwrap(x) == np.inf) & (unwrap(y) == np.inf)
     if infinite.any():
         ties = np.maximum(np.sum(infinite, axis=_axes(axis, x.ndim), keepdims=True), 1)
-        weights = where(infinite, (1 / ties).astype(data.dtype), weights)
-    return g * where(unwrap(y) != unwrap(y), np.nan, weights)
+        weights = where(infinite, (1 / ties).astype(x.dtype), weights)
+    return widened(spread(g, axis, x.shape)) * weights
