@@ -6,6 +6,7 @@ threads and processes may write to one path: the last one wins.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 PathLike = str | os.PathLike[str]
 
 
-def write(path: PathLike, content: bytes | Callable[[Any], None], mode: int = 0o666, durable: bool = True) -> None:
+def write(path: PathLike, content: bytes | Callable[[Any], None], mode: int | None = None, durable: bool = True) -> None:
     """Replace a file, or make it.
 
     A link stays a link: the file it leads to is replaced. A file that is there keeps its permissions and, where the system allows it, its
@@ -26,7 +27,7 @@ def write(path: PathLike, content: bytes | Callable[[Any], None], mode: int = 0o
     content
         The bytes, or a function that writes them to a binary file.
     mode
-        Permissions of a new file, less the umask.
+        Permissions, less the umask: then whatever is there, a link too, is replaced, and nothing of it is kept.
     durable
         Wait until the disk has it, so that a crash of the machine leaves the old file or the new one.
 
@@ -35,19 +36,18 @@ def write(path: PathLike, content: bytes | Callable[[Any], None], mode: int = 0o
     OSError
         The system's; nothing is left behind.
     """
-    target = Path(os.path.realpath(path))
-    try:
-        before = target.stat()
-    except FileNotFoundError:
-        before = None
-    if before is not None and not stat.S_ISREG(before.st_mode) and not stat.S_ISDIR(before.st_mode):
-        with target.open("wb") as file:
-            _fill(file, content)
-        return
+    target, before = Path(path), None
+    if mode is None:
+        target = Path(os.path.realpath(path))
+        with contextlib.suppress(FileNotFoundError):
+            before = target.stat()
+        if before is not None and not stat.S_ISREG(before.st_mode) and not stat.S_ISDIR(before.st_mode):
+            with target.open("wb") as file:
+                _fill(file, content)
+            return
+        mode = 0o666 if before is None else 0o600
     beside = target.with_name(f".numgraph-{os.urandom(8).hex()}.tmp")
-    descriptor = os.open(
-        beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), 0o600 if before else mode
-    )
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             _fill(file, content)

@@ -14,11 +14,13 @@ from typing import Any
 
 import numba
 
+from numgraph.interrupts import deferred
+
 SMALL = 32768
 """Work (array elements touched) below which entering the pool, about 7 µs, costs more than it saves."""
 
 _gate = threading.Lock()
-_forked = False
+_forked = _started = False
 
 
 def run(parallel: Callable[..., Any], serial: Callable[..., Any], *args: Any, work: int) -> Any:
@@ -31,7 +33,17 @@ def run(parallel: Callable[..., Any], serial: Callable[..., Any], *args: Any, wo
     if work < SMALL or _forked or numba.config.BOUNDSCHECK or _gate.locked():
         return serial(*args)
     with _gate:  # a Ctrl-C between acquire() and a try would leave it locked. get_num_threads starts the pool, so it is asked inside
+        if not _started:
+            _start()
         return (parallel if numba.get_num_threads() > 1 else serial)(*args)
+
+
+def _start() -> None:
+    """Start the pool; an exception of a signal's handler in the middle would leave its locks taken."""
+    global _started
+    with deferred():
+        numba.get_num_threads()
+        _started = True
 
 
 def _after_fork_in_child() -> None:
