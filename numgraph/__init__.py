@@ -25,6 +25,7 @@ from numgraph.dense import (
 from numgraph.elementary import erf, sigmoid
 from numgraph.graph import Adjacency, Graph
 from numgraph.message import apply_edges, attend, update_all
+from numgraph.serialize import load, save
 from numgraph.tape import Parameter, Tape, Tensor
 
 __version__ = "0.1.0"
@@ -50,6 +51,7 @@ __all__ = [
     "gelu",
     "layer_norm",
     "leaky_relu",
+    "load",
     "log_softmax",
     "logsumexp",
     "matmul",
@@ -58,6 +60,7 @@ __all__ = [
     "ops",
     "optim",
     "relu",
+    "save",
     "scatter_add",
     "sigmoid",
     "silu",

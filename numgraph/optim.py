@@ -114,6 +114,7 @@ class Optimizer:
                 if type(buffers[i]) is not type(p.data):  # a module has moved its parameters since
                     buffers[i] = moved(buffers[i], device_of(p.data))
             self._update(p.data, g, self.weight_decays[i], *[self._state[name][i] for name in self.buffers])
+            p.changed()
 
     def _gradients(self, grads: Any) -> list[Any]:
         op = f"{self._op}.step"

@@ -1,4 +1,4 @@
-"""Parameters in a file: safetensors or NumPy's .npz, by the file's extension.
+"""Parameters, and all that a training goes on from, in a file: safetensors or NumPy's .npz, by the file's extension.
 
 At load everything is checked before the first parameter changes.
 """
@@ -6,6 +6,7 @@ At load everything is checked before the first parameter changes.
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import zipfile
@@ -18,7 +19,7 @@ import numpy as np
 from numgraph import atomic
 from numgraph.devices import device_of, moved
 from numgraph.errors import bad_type, bad_value, missing, unknown
-from numgraph.tensor import unwrap
+from numgraph.tensor import Parameter, unwrap
 
 MOST_DEFLATED = 1040
 """How many bytes one byte of a deflated file can stand for: 1,032, and the headers count as well."""
@@ -52,6 +53,78 @@ def load_parameters(path: str | os.PathLike[str], parameters: Names) -> None:
     fill("load", _named("load", parameters), read_arrays(path), "the file", str(path))
 
 
+def save(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: np.random.Generator | None = None) -> None:
+    """Write all that a training goes on from to ``path`` (.safetensors or .npz), in one step; nothing in it is pickled.
+
+    That is: the model's parameters and buffers, the states of its random generators, and if given the optimiser's state and that of a
+    generator beside the model.
+    """
+    parts: dict[str, dict[str, Any]] = {"model": model.state_dict(), "random": model.random_state(), "optimizer": {}, "rng": {}}
+    if optimizer is not None:
+        parts["optimizer"] = optimizer.state_dict()
+    if rng is not None:
+        parts["rng"] = {"state": rng.bit_generator.state}
+    for part in ("random", "rng"):
+        parts[part] = {name: _as_bytes(state) for name, state in parts[part].items()}
+    save_parameters(path, {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()})
+
+
+def load(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: np.random.Generator | None = None) -> None:
+    """Restore, in place, what ``save`` wrote: a training that goes on from there gives the same bits as one that was never interrupted.
+
+    What the file has for an optimiser or a generator that is not given is left out, as for predictions.
+
+    Raises
+    ------
+    ValueError
+        A damaged file, or one of another model or optimiser, or without what is asked for; nothing has changed then.
+    """
+    parts: dict[str, dict[str, Any]] = {"model": {}, "random": {}, "optimizer": {}, "rng": {}}
+    for key, array in read_arrays(path).items():
+        part, _, name = key.partition("/")
+        if part not in parts:
+            raise bad_value(
+                "load", f"{path} has an entry {key!r}, which save does not write", "load_parameters reads what save_parameters wrote"
+            )
+        parts[part][name] = array
+    for name, given in (("optimizer", optimizer), ("rng", rng)):
+        if given is not None and not parts[name]:
+            raise bad_value("load", f"{path} was saved without {name}=", f"load it without {name}, or save it with one")
+    before = model.state_dict(), model.random_state(), optimizer and optimizer.state_dict()
+    try:
+        model.load_state_dict(parts["model"])
+        model.load_random_state({name: _from_bytes(path, array) for name, array in parts["random"].items()})
+        if optimizer is not None:
+            optimizer.load_state_dict(parts["optimizer"])
+        if rng is not None:
+            rng.bit_generator.state = _from_bytes(path, parts["rng"]["state"])
+    except BaseException:
+        model.load_state_dict(before[0])
+        model.load_random_state(before[1])
+        if optimizer is not None:
+            optimizer.load_state_dict(before[2])
+        raise
+
+
+def _as_bytes(state: Any) -> np.ndarray:
+    """The state of a random generator as the bytes of its JSON."""
+    return np.frombuffer(json.dumps(state, default=_as_list).encode(), np.uint8)
+
+
+def _as_list(array: Any) -> Any:
+    """An array of a state, with its dtype."""
+    return {"dtype": array.dtype.str, "values": array.tolist()}
+
+
+def _from_bytes(path: Any, raw: np.ndarray) -> Any:
+    try:
+        return json.loads(
+            raw.tobytes(), object_hook=lambda entry: np.array(entry["values"], entry["dtype"]) if "values" in entry else entry
+        )
+    except ValueError as error:
+        raise bad_value("load", f"{path} is damaged: the state of a random generator: {error}", "save it again") from error
+
+
 def fill(op: str, targets: Mapping[str, Any], arrays: Mapping[str, Any], place: str, source: str) -> None:
     """Copy arrays, by name, into the targets' arrays; names, shapes and kinds of dtype are all checked first."""
     problems = [f"{name} is not in {place}" for name in targets if name not in arrays]
@@ -71,6 +144,8 @@ def fill(op: str, targets: Mapping[str, Any], arrays: Mapping[str, Any], place: 
     for name, target in targets.items():
         array = unwrap(target)
         array[...] = moved(unwrap(arrays[name]), device_of(array))
+        if isinstance(target, Parameter):
+            target.changed()
 
 
 def _fits(array: Any, dtype: Any) -> bool:

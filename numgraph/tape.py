@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from numgraph import recycling
 from numgraph.devices import writeable
 from numgraph.errors import bad_type, bad_value
-from numgraph.inputs import listed
-from numgraph.tensor import Parameter, Tensor, check_float, is_float, unwrap
+from numgraph.fingerprint import EXACT, fingerprint, sparse_fingerprint
+from numgraph.inputs import is_sparse, listed
+from numgraph.tensor import TAPES, Parameter, Tensor, check_float, is_float, unwrap
 
 __all__ = ["Parameter", "Tape", "Tensor", "record", "unwrap"]
 
@@ -28,6 +29,7 @@ class _Record(NamedTuple):
     many: bool  # outputs came as a tuple
     needs: tuple[bool, ...]
     explain: Callable[[Sequence[bool]], list[str]] | None
+    held: tuple[Any, ...]
 
     def summary(self) -> tuple[Any, ...]:
         """What explain() prints, without the arrays."""
@@ -35,11 +37,32 @@ class _Record(NamedTuple):
         return self.name, *shapes, self.needs, self.explain
 
 
-class _Thread(threading.local):
-    tapes: tuple[Tape, ...] = ()  # the tapes that record what this thread computes, outermost first
+_Leaf = tuple[Any, Any, int]
+"""What a record read that no record made, an array of the caller who may change it before the replay: the array, its fingerprint, and a
+Parameter's version."""
 
 
-_THREAD = _Thread()
+def _leaf(x: Any) -> _Leaf | None:
+    """None for what cannot change, and for arrays on a device, whose bits are not looked at."""
+    array = x.data if isinstance(x, Tensor) else x
+    found = _print(array)
+    return None if found is None else (array, found, x.version if isinstance(x, Parameter) else 0)
+
+
+def _print(array: Any) -> Any:
+    if isinstance(array, np.ndarray):
+        return fingerprint(array)
+    return sparse_fingerprint(array) if is_sparse(array) else None
+
+
+def _is_changed(x: Any, leaf: _Leaf) -> bool:
+    before, found, version = leaf
+    array = x.data if isinstance(x, Tensor) else x
+    if array is not before and (array.shape != before.shape or array.dtype != before.dtype):
+        return True
+    if isinstance(x, Parameter) and x.version != version and array.nbytes > EXACT:
+        return True
+    return bool(_print(array) != found)
 
 
 def record(
@@ -48,33 +71,33 @@ def record(
     outputs: Any,
     vjp: Callable[..., Sequence[Any]] | None,
     explain: Callable[[Sequence[bool]], list[str]] | None = None,
+    held: tuple[Any, ...] = (),
 ) -> Any:
     """Put an operation on the active tapes: the one door.
 
-    ``outputs`` (an array or a tuple of arrays) was computed from the unwrapped ``inputs``. Without a Tensor among the inputs it is
-    returned as it is. Otherwise its floating-point arrays are boxed as Tensors, and each active tape that tracks an input gets a record.
+    ``outputs`` (an array or a tuple of arrays) was computed from the unwrapped ``inputs``. They are returned as they are without a Tensor
+    among the inputs, and without an active tape if those are Parameters. Otherwise the floating-point arrays are boxed as Tensors, and each
+    active tape that tracks an input gets a record.
 
     ``vjp(grads, inputs, outputs, needs)`` returns one gradient (or None) per input. ``grads`` is the output's gradient (for a tuple of
     outputs a tuple, None for those that got none); ``inputs`` and ``outputs`` are plain arrays, or Tensors while another tape records, so
     that what vjp computes is recorded there; ``needs`` says whose gradient is wanted. A vjp must not change the arrays it is given.
     ``vjp=None``: the derivative is zero everywhere.
 
-    ``explain(needs)`` returns the lines of ``Tape.explain`` on the replay; it must not hold arrays.
+    ``explain(needs)`` returns the lines of ``Tape.explain`` on the replay; it must not hold arrays. ``held``: arrays of the caller that vjp
+    reads beside the inputs, such as row ids.
     """
+    tapes = TAPES.get()
     for x in inputs:
-        if isinstance(x, Tensor):
+        if isinstance(x, Tensor) and (tapes or not isinstance(x, Parameter)):
             break
     else:
         return outputs
     many = isinstance(outputs, tuple)
     boxed = tuple([Tensor(y) if is_float(y.dtype) else y for y in (outputs if many else (outputs,))])
-    if vjp is not None:
-        for tape in _THREAD.tapes:
-            tracked = tape._tracked
-            needs = tuple([id(x) in tracked or isinstance(x, Parameter) for x in inputs])
-            if True in needs:
-                tape._records.append(_Record(name, tuple(inputs), boxed, vjp, many, needs, explain))
-                tracked.update([id(y) for y in boxed if isinstance(y, Tensor)])
+    for tape in tapes:
+        if tape._recording:
+            tape._take(name, inputs, boxed, vjp, many, explain, held)
     return boxed if many else boxed[0]
 
 
@@ -86,35 +109,74 @@ class Tape:
         self.persistent = persistent
         self._records: list[_Record] = []
         self._replayed: list[tuple[Any, ...]] = []  # summaries, last record first
-        self._tracked: set[int] = set()  # ids of Tensors that _records and _watched keep alive
-        self._watched: list[Tensor] = []
+        self._tracked: dict[int, int] = {}  # by ids of Tensors that _records and _watched keep alive: how many records there were then
+        self._watched: dict[int, Tensor] = {}
+        self._leaves: dict[int, _Leaf | None] = {}  # by ids of what _records read and made; None: a result, or what cannot change
+        self._flat: dict[int, Tensor] = {}  # results whose derivatives are zero everywhere, by id
+        self._passed: WeakValueDictionary[int, Tensor] = WeakValueDictionary()  # what was used here without being tracked, by id
         self._used = False
+        self._recording = False
 
     def __enter__(self) -> Tape:
         self._check_unused("Tape")
-        if any(tape is self for tape in _THREAD.tapes):
+        if self._recording:
             raise bad_value("Tape", "it is recording already", "a nested tape is another Tape()")
-        _THREAD.tapes += (self,)
+        TAPES.set((*[tape for tape in TAPES.get() if tape._recording], self))
+        self._recording = True
         return self
 
     def __exit__(self, *error: object) -> None:
-        _THREAD.tapes = self._others()
+        self._recording = False
+        TAPES.set(self._others())
+
+    def __reduce__(self) -> NoReturn:
+        raise bad_type("Tape", "it cannot be copied or pickled", "it belongs to the arrays that it recorded; copy or save the gradients")
 
     def _others(self) -> tuple[Tape, ...]:
-        return tuple([tape for tape in _THREAD.tapes if tape is not self])
+        return tuple([tape for tape in TAPES.get() if tape is not self])
 
     def _check_unused(self, op: str) -> None:
         if self._used:
             raise bad_value(op, "this tape was replayed and has freed its records", "make it with Tape(persistent=True), or make a new one")
+
+    def records(self, x: Tensor) -> bool:
+        """Whether what is computed from x now is recorded."""
+        return self._recording and (id(x) in self._tracked or isinstance(x, Parameter))
+
+    def _take(
+        self, name: str, inputs: Sequence[Any], boxed: tuple[Any, ...], vjp: Any, many: bool, explain: Any, held: tuple[Any, ...]
+    ) -> None:
+        """Record an operation, if it has an input that is tracked."""
+        tracked, leaves = self._tracked, self._leaves
+        needs = tuple([id(x) in tracked or isinstance(x, Parameter) for x in inputs])
+        if True not in needs or vjp is None:
+            results = [y for y in boxed if isinstance(y, Tensor)]
+            if True in needs or any(id(x) in self._flat for x in inputs):
+                self._flat.update([(id(y), y) for y in results])
+            else:
+                self._passed.update([(id(x), x) for x in inputs if isinstance(x, Tensor)])
+            return
+        self._records.append(_Record(name, tuple(inputs), boxed, vjp, many, needs, explain, held))
+        made = len(self._records)
+        for x in (*inputs, *held) if held else inputs:
+            if id(x) not in leaves:
+                leaves[id(x)] = _leaf(x)
+        for y in boxed:
+            if isinstance(y, Tensor):
+                tracked[id(y)] = made
+                leaves[id(y)] = None
 
     def watch(self, array: Any) -> Tensor:
         """A Tensor of ``array`` that this tape tracks; a Tensor is marked and returned itself. Floating-point arrays only."""
         self._check_unused("watch")
         x = array if isinstance(array, Tensor) else Tensor(array)
         check_float("watch", x)
-        if id(x) not in self._tracked:
-            self._tracked.add(id(x))
-            self._watched.append(x)
+        if id(x) not in self._tracked and not isinstance(x, Parameter):
+            if id(x) in self._leaves or self._passed.get(id(x)) is x:
+                problem = f"the Tensor of shape {x.shape} was used on this tape before: the gradient of that use would be lost"
+                raise bad_value("watch", problem, "watch it before its first use")
+            self._tracked[id(x)] = len(self._records)
+            self._watched[id(x)] = x
         return x
 
     def gradient(self, loss: Any, inputs: Any) -> Any:
@@ -130,32 +192,42 @@ class Tape:
         inputs = listed("gradient", "inputs", inputs)
         self._check_unused("gradient")
         self._check_gradient(loss, inputs)
-        active, others = _THREAD.tapes, self._others()
-        _THREAD.tapes = others
+        active, others = TAPES.get(), self._others()
+        TAPES.set(others)
         try:
             with np.errstate(all="ignore"):  # a derivative may be infinite where its function is not, as that of √x at 0
                 return self._replay(loss, inputs, bool(others))
         finally:
             if self.persistent:
-                _THREAD.tapes = active
+                TAPES.set(active)
             else:
-                self._used = True
-                self._records, self._watched, self._tracked = [], [], set()
+                self._used, self._recording = True, False
+                self._records, self._watched, self._tracked, self._leaves, self._flat = [], {}, {}, {}, {}
 
     def _check_gradient(self, loss: Any, inputs: list[Any]) -> None:
+        fix = "compute it inside the `with` of this tape, from Parameters or from what tape.watch(array) returned"
         if not isinstance(loss, Tensor):
-            raise bad_type(
-                "gradient", f"loss is a {type(loss).__name__}, no Tensor: nothing watched led to it", "compute it from tape.watch(array)"
-            )
+            raise bad_type("gradient", f"loss is a {type(loss).__name__}, no Tensor: nothing that a tape tracks led to it", fix)
         if loss.shape != ():
             raise bad_value("gradient", f"loss has shape {loss.shape}, a scalar is needed", "reduce it with .sum() or .mean()")
         for i, x in enumerate(inputs):
             if not isinstance(x, Parameter) and not (isinstance(x, Tensor) and id(x) in self._tracked):
                 what = f"a Tensor of shape {x.shape} that this tape does not track" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-                raise bad_value("gradient", f"inputs[{i}] is {what}", "pass what tape.watch(array) returned")
+                raise bad_value("gradient", f"inputs[{i}] is {what}", "pass what tape.watch(array) returned, or a Parameter")
+        made = self._tracked.get(id(loss))
+        if made is None and id(loss) not in self._flat and not isinstance(loss, Parameter):
+            what = f"recorded {len(self._records)} operations, and none of them made it" if self._records else "recorded nothing"
+            raise bad_value("gradient", f"the loss was not computed under this tape, which {what}", fix)
+        if made is None or id(loss) in self._watched:
+            return
+        for i, x in enumerate(inputs):
+            if id(x) in self._watched and self._tracked[id(x)] >= made:
+                problem = f"inputs[{i}], a Tensor of shape {x.shape}, was watched after the loss was computed"
+                raise bad_value("gradient", problem, "watch it before, and compute the loss from what tape.watch returned")
 
     def _replay(self, loss: Tensor, inputs: list[Tensor], taped: bool) -> list[Any]:
         records = self._records
+        leaves = dict(self._leaves) if self.persistent else self._leaves
         kept = {id(x) for x in inputs}
         reached = set(kept)  # only what depends on an input is worth a gradient
         for entry in records:
@@ -172,6 +244,7 @@ class Tape:
             needs = tuple([need and id(x) in reached for need, x in zip(entry.needs, entry.inputs, strict=True)])
             if True not in needs or all(g is None for g in got):
                 continue
+            _check_unchanged(entry, leaves)
             operands, results = entry.inputs, entry.outputs
             if not taped:
                 operands, results = tuple(map(unwrap, operands)), tuple(map(unwrap, results))
@@ -191,6 +264,20 @@ class Tape:
             lines.append(f"#{number} {name}  {into} → {out}")
             lines += [f"     {line}" for line in (explain(needs) if explain else ())]
         return "\n".join(lines)
+
+
+def _check_unchanged(entry: _Record, leaves: dict[int, _Leaf | None]) -> None:
+    """What the record read is what it was. Each array is looked at once: it leaves ``leaves``."""
+    for place, x in enumerate((*entry.inputs, *entry.held)):
+        leaf = leaves.pop(id(x), None)
+        if leaf is not None and _is_changed(x, leaf):
+            what = "row ids" if place >= len(entry.inputs) else f"input {place}"
+            name = f"parameter {x.name!r}" if isinstance(x, Parameter) and x.name else f"the {type(unwrap(x)).__name__}"
+            raise bad_value(
+                "gradient",
+                f"{name} of shape {tuple(leaf[0].shape)}, {what} of {entry.name}, was changed after the tape recorded it",
+                "compute the gradient before the optimiser's step (or whatever changes it), or record again",
+            )
 
 
 def _add(grads: dict[int, Any], owned: set[int], x: Any, g: Any, taped: bool, name: str) -> None:
@@ -224,5 +311,9 @@ def _results(grads: dict[int, Any], inputs: list[Tensor], taped: bool) -> list[A
             g = np.asarray(g)
         elif not isinstance(g, Tensor) and (not recycling.owns(g) or not writeable(g) or any(g is other for other in results)):
             g = g.copy()
-        results.append(Tensor(g) if taped and not isinstance(g, Tensor) else g)
+        if taped and not isinstance(g, Tensor):
+            g = Tensor(g)
+            for tape in TAPES.get():  # it does not depend on what the other tapes track
+                tape._flat[id(g)] = g
+        results.append(g)
     return results

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from numgraph.devices import adopted
+from numgraph.detaching import is_conversion
+from numgraph.devices import moved
 from numgraph.errors import bad_type, bad_value
 from numgraph.expr import is_float
+from numgraph.inputs import as_array, is_sparse
 
 _RULES: dict[Any, Callable[..., Any]] = {}
+
+TAPES: ContextVar[tuple[Any, ...]] = ContextVar("TAPES", default=())
+"""The tapes that were entered in this thread or asyncio task, outermost first."""
 
 
 def rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -39,20 +45,28 @@ def _no_rule(function: Any) -> TypeError:
     return bad_type(name, "has no derivative rule, and an argument is a Tensor", f"pass tensor.data (detached), or build it from {known}")
 
 
-class Tensor(NDArrayOperatorsMixin):
-    """An array that tapes can track. ``data`` is the array; NumPy operators and functions work on it and are recorded.
+_PLAIN = frozenset((np.ndarray, float, int, bool))
 
-    Comparisons compare elementwise and give plain boolean arrays; Tensors hash by identity. ``np.asarray(tensor)`` is the detached array.
+
+class Tensor(NDArrayOperatorsMixin):
+    """An array that tapes can track. ``data`` is the array; NumPy operators, functions and methods work on it and are recorded.
+
+    Comparisons compare elementwise and give plain boolean arrays; Tensors hash by identity. ``data``, ``numpy()``, ``item()``, ``tolist()``
+    and ``float(tensor)`` are detached: no gradient flows through them. What would detach a Tensor without saying so while a tape records
+    it (``np.array([tensor])``, ``out[0] = tensor``, ``math.exp(tensor)``) is an error; elsewhere ``np.asarray(tensor)`` is its array.
     """
 
     __slots__ = ("__weakref__", "data")
 
+    data: Any
+
     def __init__(self, data: Any) -> None:
-        if type(data) is not np.ndarray:
-            data = np.asarray(data) if isinstance(data, np.generic) or not hasattr(data, "dtype") else adopted(data)
-        self.data = data
+        _set_data(self, data if type(data) is np.ndarray else as_array(type(self).__name__, "data", data))
 
     __hash__ = object.__hash__
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise bad_type("Tensor", f"tensor.{name} = … would change what a tape recorded", "make another one, Tensor(array)")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,29 +85,82 @@ class Tensor(NDArrayOperatorsMixin):
         return self.data.size
 
     @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+    @property
+    def itemsize(self) -> int:
+        return self.data.itemsize
+
+    @property
     def T(self) -> Any:
         return np.transpose(self)
 
+    @property
+    def mT(self) -> Any:
+        return np.matrix_transpose(self)
+
     def __len__(self) -> int:
         return len(self.data)
+
+    def __contains__(self, item: Any) -> bool:
+        return unwrap(item) in self.data
 
     def __bool__(self) -> bool:
         return bool(self.data)
 
     def __float__(self) -> float:
-        return float(self.data)
+        return float(self._number(sys._getframe(1)))
 
     def __int__(self) -> int:
-        return int(self.data)
+        return int(self._number(sys._getframe(1)))
 
-    def item(self) -> Any:
-        return self.data.item()
+    def __complex__(self) -> complex:
+        return complex(self._number(sys._getframe(1)))
+
+    def _number(self, caller: Any) -> Any:
+        if self._is_recorded() and not is_conversion(caller):
+            self._refuse("number", "np.exp and its like (not math.exp), np.stack or np.where")
+        return self.data
+
+    def _is_recorded(self) -> bool:
+        return any(tape.records(self) for tape in TAPES.get())
+
+    def _refuse(self, what: str, instead: str) -> NoReturn:
+        raise bad_type(
+            type(self).__name__,
+            f"one of shape {self.shape} would become a plain {what} while a tape records it, and its gradient would be lost",
+            f"use {instead}; tensor.data or tensor.item() detaches it",
+        )
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.data.item(), digits) if not self.ndim else np.round(self.data, digits or 0)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.data, spec) if spec else str(self)
+
+    def item(self, *index: Any) -> Any:
+        return self.data.item(*index)
 
     def tolist(self) -> Any:
         return self.data.tolist()
 
+    def numpy(self) -> np.ndarray:
+        """The detached array, on the host."""
+        return moved(self.data, "cpu")
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({np.array2string(self.data, separator=', ')}, dtype={self.dtype})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.data,)
+
+    def __copy__(self) -> Any:
+        """A copy is recorded, as np.copy."""
+        return np.copy(self) if is_float(self.dtype) else type(self)(self.data.copy())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return memo.setdefault(id(self), self.__copy__())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if sys._getframe(1).f_code.co_name == "_matmul_dispatch":
@@ -101,12 +168,23 @@ class Tensor(NDArrayOperatorsMixin):
             boxed = np.empty((), object)
             boxed[()] = self
             return boxed
+        if self._is_recorded():
+            self._refuse("array", "np.stack for a list of Tensors, np.where for an assignment, sparse @ tensor for a product")
         return np.array(self.data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         for x in inputs:
-            if not isinstance(x, Tensor) and hasattr(type(x), "__elementary__"):
+            kind = type(x)
+            if kind in _PLAIN or isinstance(x, Tensor):
+                continue
+            if hasattr(kind, "__elementary__"):
                 return NotImplemented  # a message symbol, which takes Tensors as constants
+            if isinstance(x, np.ndarray) and not isinstance(x, np.memmap):
+                raise bad_type(_name(ufunc), f"a Tensor meets a {kind.__name__}", "convert it, np.asarray(array) or array.filled(value)")
+            if ufunc is not np.matmul and is_sparse(x):
+                return _RULES["sparse"](_name(ufunc), *inputs)
+            if isinstance(x, list | tuple):
+                inputs = tuple([np.asarray(y) if y is x else y for y in inputs])
         key = ufunc if method == "__call__" else (ufunc, method)
         implementation = _RULES.get(key)
         if implementation is None:
@@ -134,6 +212,8 @@ class Tensor(NDArrayOperatorsMixin):
         raise bad_type("Tensor", "x[...] = value would change what the tape recorded", "build a new one, e.g. with np.where")
 
     def __iter__(self) -> Iterator[Any]:
+        if not self.ndim:
+            raise bad_type("Tensor", "one of shape () has no entries to go over", "tensor.item() is its number")
         return (self[i] for i in range(len(self)))
 
     # ``x += y`` rebinds x to a new Tensor: the recorded one stays as it was.
@@ -141,11 +221,16 @@ class Tensor(NDArrayOperatorsMixin):
     __isub__ = NDArrayOperatorsMixin.__sub__
     __imul__ = NDArrayOperatorsMixin.__mul__
     __itruediv__ = NDArrayOperatorsMixin.__truediv__
+    __ifloordiv__ = NDArrayOperatorsMixin.__floordiv__
+    __imod__ = NDArrayOperatorsMixin.__mod__
     __ipow__ = NDArrayOperatorsMixin.__pow__
     __imatmul__ = NDArrayOperatorsMixin.__matmul__
 
     def astype(self, dtype: Any) -> Any:
         return _RULES["astype"](self, dtype)
+
+    def copy(self) -> Any:
+        return np.copy(self)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
         return np.sum(self, axis=axis, keepdims=keepdims)
@@ -162,28 +247,124 @@ class Tensor(NDArrayOperatorsMixin):
     def prod(self, axis: Any = None, keepdims: bool = False) -> Any:
         return np.prod(self, axis=axis, keepdims=keepdims)
 
+    def var(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
+        return np.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def std(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
+        return np.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def cumsum(self, axis: int | None = None) -> Any:
+        return np.cumsum(self, axis=axis)
+
+    def clip(self, min: Any = None, max: Any = None) -> Any:
+        return np.clip(self, min, max)
+
+    def dot(self, other: Any) -> Any:
+        return np.dot(self, other)
+
     def reshape(self, *shape: Any) -> Any:
         return np.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def ravel(self) -> Any:
+        return np.ravel(self)
+
+    def flatten(self) -> Any:
+        return np.ravel(self)
+
+    def squeeze(self, axis: Any = None) -> Any:
+        return np.squeeze(self, axis)
 
     def transpose(self, *axes: Any) -> Any:
         return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
 
-    def argmax(self, axis: Any = None) -> Any:
-        return self.data.argmax(axis)
+    def swapaxes(self, axis1: int, axis2: int) -> Any:
+        return np.swapaxes(self, axis1, axis2)
 
-    def argmin(self, axis: Any = None) -> Any:
-        return self.data.argmin(axis)
+    def take(self, indices: Any, axis: int | None = None) -> Any:
+        return np.take(self, indices, axis)
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Any:
+        return np.repeat(self, repeats, axis)
+
+    def argmax(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return self.data.argmax(axis, keepdims=keepdims)
+
+    def argmin(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return self.data.argmin(axis, keepdims=keepdims)
+
+    def argsort(self, axis: int | None = -1, kind: Any = None) -> Any:
+        return self.data.argsort(axis, kind)
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return self.data.any(axis, keepdims=keepdims)
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return self.data.all(axis, keepdims=keepdims)
+
+    def nonzero(self) -> Any:
+        return self.data.nonzero()
+
+    def searchsorted(self, v: Any, side: Any = "left") -> Any:
+        return self.data.searchsorted(unwrap(v), side)
+
+    def round(self, decimals: int = 0) -> Any:
+        return np.round(self, decimals)
+
+    def __getattr__(self, name: str) -> Any:
+        """Only what is not there comes here."""
+        if hasattr(np.ndarray, name) and not name.startswith("__") and name != "data":
+            raise AttributeError(f"Tensor: .{name} has no derivative rule; tensor.data.{name} is the detached array's")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+_set_data = Tensor.__dict__["data"].__set__
+
+
+def _not_in_place(self: Any, other: Any) -> NoReturn:
+    raise bad_type(
+        "Parameter",
+        "p += x (and -=, *=, …) would bind the name to another array and leave the parameter as it is",
+        "p.data += x changes the parameter, y = p + x computes with it",
+    )
 
 
 class Parameter(Tensor):
-    """A Tensor that every active tape tracks without ``watch``. Optimisers update ``data`` in place."""
+    """A Tensor that every active tape tracks without ``watch``. Optimisers update ``data`` in place.
 
-    __slots__ = ("name",)
+    Where no tape is active, what is computed from Parameters and arrays is a plain array.
+    """
+
+    __slots__ = ("name", "version")
+
+    name: str | None
+    version: int
 
     def __init__(self, data: Any, name: str | None = None) -> None:
         super().__init__(data)
         check_float("Parameter", self)
         self.name = name
+        self.version = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "data":
+            self.version += 1
+            value = as_array("Parameter", "data", unwrap(value))
+        object.__setattr__(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.data, self.name)
+
+    def __copy__(self) -> Parameter:
+        return type(self)(self.data, self.name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        return memo.setdefault(id(self), type(self)(self.data.copy(), self.name))
+
+    def changed(self) -> None:
+        """Told after ``data`` was written: a tape that recorded it before refuses to replay, however large the array is."""
+        self.version += 1
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = _not_in_place
 
 
 def unwrap(x: Any) -> Any:

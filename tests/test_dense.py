@@ -58,6 +58,8 @@ ELEMENTWISE = [
     case(np.float_power, positive(2, 3), normal(2, 3)),
     *[case(lambda x, p=p: x**p, positive(2, 3), covers=(np.power,)) for p in (0, 1, 2, 3, -1, 0.5, 2.0)],
     case(lambda x: 2.0**x, normal(2, 3), covers=(np.power,)),
+    *[case(f, normal(2, 5)) for f in (np.sort, np.median, np.ptp)],
+    case(np.outer, normal(2), normal(3)),
     case(lambda x: 1 - x, normal(2, 3), covers=(np.subtract,)),
     case(lambda x: 1 / x, away(2, 3), covers=(np.divide,)),
     case(lambda x, y: np.where(np.array([True, False, True]), x, y), normal(2, 3), normal(2, 3), covers=(np.where,)),
@@ -268,7 +270,7 @@ def test_every_rule_is_in_the_tables():
     detached = set(_DETACHED)
     comparisons = {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.isnan, np.isinf, np.isfinite}
     logic = {np.logical_and, np.logical_or, np.logical_not, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_not, np.bitwise_xor}
-    aside = {"elementary", "astype", getattr(np, "astype", "astype")}  # tested below
+    aside = {"elementary", "astype", "sparse", getattr(np, "astype", "astype")}  # tested below
     covered = {f for case in CASES for f in case.covers}
     assert not set(_RULES) - covered - detached - comparisons - logic - aside
 

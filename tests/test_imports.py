@@ -18,9 +18,10 @@ PACKAGE = Path(numgraph.__file__).parent
 # A module imports only from the lines above its own and from its own line; a folder is one name. Imports inside functions count too.
 ORDER = [
     ["errors"],
-    ["atomic", "devices", "interrupts", "recycling", "threads"],
+    ["atomic", "detaching", "devices", "interrupts", "recycling", "threads"],
     ["caches"],
     ["compiling", "inputs"],
+    ["fingerprint"],
     ["sorting"],
     ["edges", "formats", "transforms"],
     ["graph"],

@@ -84,11 +84,30 @@ def _sparse_right(x: Any, a: Any) -> Any:
     return record("matmul", (x, a), unwrap(x) @ a, lambda g, xs, y, needs: (_sparse_right(g, xs[1].T), None))
 
 
+@rule("sparse")
+def _sparse_operator(op: str, *operands: Any) -> Any:
+    """What an operator other than @ does between a sparse array and a Tensor: ``*`` of SciPy's matrices is the product."""
+    from scipy.sparse import spmatrix
+
+    sparse = next(x for x in operands if is_sparse(x))
+    if op == "np.multiply" and isinstance(sparse, spmatrix) and all(x.ndim for x in operands):
+        return _operator(*operands)
+    problem = f"a SciPy sparse {sparse.format} array meets a Tensor"
+    raise bad_type(op, problem, "A @ tensor is the matrix product; anything elementwise takes A.toarray()")
+
+
 @rule(np.dot)
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     if out is not None or np.ndim(b) > 2:
         raise bad_type("dot", f"shapes {np.shape(a)} and {np.shape(b)}, out={out}", "use np.matmul for more than two axes")
     return a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else matmul(a, b)
+
+
+@rule(np.outer)
+def outer(a: Any, b: Any, out: Any = None) -> Any:
+    if out is not None:
+        raise bad_type("outer", "out= is not possible where an argument is a Tensor", "use the returned value")
+    return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
 
 
 @rule(np.einsum)

@@ -124,7 +124,8 @@ def cross_entropy(logits: Any, labels: Any, rows: Any = None) -> Any:
         d = apply(f"∇ {op}", _row_gradients, rows if into_sums is None else [*rows, into_sums], shared)
         return (d if ids is None else scattered(d, ids, xs[0].shape),)
 
-    return narrowed(record(op, (logits,), ((losses.sum() / num).astype(data.dtype), log_sums), vjp)[0], dtype)
+    held = (ids,) if ids is unwrap(rows) else ()  # ids of the caller; those of a mask were made here
+    return narrowed(record(op, (logits,), ((losses.sum() / num).astype(data.dtype), log_sums), vjp, held=held)[0], dtype)
 
 
 def _row_losses(x: Any, label: Any, classes: Any) -> tuple[Any, Any, Any]:

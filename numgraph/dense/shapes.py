@@ -152,13 +152,14 @@ def getitem(x: Any, index: Any) -> Any:
     index = parts if isinstance(index, tuple) else parts[0]
     if namespace_of(data, *parts) is not np:
         same_device("getitem", x=data, **{f"index {number}": part for number, part in enumerate(parts)})
-    return record("getitem", (x,), data[index], lambda g, xs, y, needs: (scattered(g, index, xs[0].shape),))
+    return record("getitem", (x,), data[index], lambda g, xs, y, needs: (scattered(g, index, xs[0].shape),), held=parts)
 
 
 def scattered(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Zeros of ``shape`` with g added at ``index``: the transpose of getitem, whose transpose is getitem."""
     y = _add_at(unwrap(g), index, shape)
-    return record("scatter_add", (g,), y, lambda back, *_: (back[index],))
+    held = index if isinstance(index, tuple) else (index,)
+    return record("scatter_add", (g,), y, lambda back, *_: (back[index],), held=held)
 
 
 def _add_at(g: Any, index: Any, shape: tuple[int, ...]) -> Any:

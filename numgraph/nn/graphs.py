@@ -135,8 +135,15 @@ def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[An
 def _constant_scales(g: Graph, norm: str, dtype: Any) -> tuple[Any, Any]:
     into = g.in_degrees().astype(np.float64)[:, None]
     if norm == "right":
-        return None, _inverse(into, 1).astype(dtype)
-    return _inverse(g.out_degrees().astype(np.float64)[:, None], 0.5).astype(dtype), _inverse(into, 0.5).astype(dtype)
+        return None, _frozen(_inverse(into, 1).astype(dtype))
+    return _frozen(_inverse(g.out_degrees().astype(np.float64)[:, None], 0.5).astype(dtype)), _frozen(_inverse(into, 0.5).astype(dtype))
+
+
+def _frozen(scales: Any) -> Any:
+    """Read-only, so that tapes need not look whether they have changed."""
+    if isinstance(scales, np.ndarray):
+        scales.flags.writeable = False
+    return scales
 
 
 def _inverse(degree: Any, power: float) -> Any:
