@@ -1,8 +1,12 @@
-"""Module: what layers and models share. Parameters and inner modules are plain attributes, found in the order in which they were set."""
+"""Module: what layers and models share. Parameters and inner modules are found in attributes, in the order in which these were set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections import deque
+from collections.abc import Iterator, Mapping, Set, ValuesView
+from dataclasses import is_dataclass
+from types import FunctionType, GeneratorType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,14 +16,18 @@ from numgraph.errors import bad_type, bad_value
 from numgraph.expr import check_dtype
 from numgraph.inputs import given, is_sparse
 from numgraph.serialize import fill
-from numgraph.tensor import Parameter, unwrap
+from numgraph.tensor import Parameter, Tensor, unwrap
 
 
 class Module:
-    """A function with parameters. A subclass sets Parameters and Modules (also lists of Modules) as attributes and defines ``forward``.
+    """A function with parameters. A subclass sets Parameters and Modules as attributes and defines ``forward``.
 
-    Names follow the attributes: ``layers.0.weight``. ``training`` is True at first, as dropout and batch normalisation want it for a
-    training step; ``eval()`` makes the module a deterministic function, ``train()`` takes that back.
+    They may also be in lists, tuples, dicts and data classes, in any depth, and be added later. Names follow the attributes, the positions
+    and the keys: ``layers.0.weight``. What is there twice counts once, under its first name. Where Parameters would not be found (in a set,
+    a generator, an object that is no Module, or set on the class), asking for them is an error.
+
+    ``training`` is True at first, as dropout and batch normalisation want it for a training step; ``eval()`` makes the module a
+    deterministic function, ``train()`` takes that back.
     """
 
     training: bool = True
@@ -34,25 +42,15 @@ class Module:
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside, by name."""
-        for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
-            elif isinstance(value, list | tuple):
-                yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Module))
+        return ((name, value) for name, value in self._held() if isinstance(value, Module))
 
     def modules(self) -> Iterator[Module]:
-        """This module and all inside it."""
-        yield self
-        for _, child in self.children():
-            yield from child.modules()
+        """This module and all inside it, each once."""
+        return (module for _, module in self._named_modules("", set()))
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Every parameter once, with its name: own ones first, then those of the modules inside."""
-        seen: set[int] = set()
-        for name, value in self._walk(""):
-            if isinstance(value, Parameter) and id(value) not in seen:
-                seen.add(id(value))
-                yield name, value
+        return ((name, value) for name, value in self._walk() if isinstance(value, Parameter))
 
     def parameters(self) -> list[Parameter]:
         """Every parameter once, for an optimiser. Each one's ``name`` becomes its name in the outermost module that was asked."""
@@ -63,13 +61,68 @@ class Module:
             found.append(parameter)
         return found
 
-    def _walk(self, prefix: str) -> Iterator[tuple[str, Any]]:
-        """Parameters, and arrays of buffers."""
-        for name, value in vars(self).items():
-            if isinstance(value, Parameter) or name in self.buffers:
-                yield prefix + name, value
-        for name, child in self.children():
-            yield from child._walk(f"{prefix}{name}.")
+    def _attributes(self) -> Iterator[tuple[str, Any]]:
+        kind: Any = type(self)
+        slots, misplaced = _of_class(kind)
+        own = vars(self)
+        for name in misplaced:
+            if name not in own:
+                problem = f"{name} is a Parameter or Module of the class, which all its objects share"
+                raise bad_type(type(self).__name__, problem, f"set self.{name} in __init__")
+        yield from own.items()
+        yield from ((name, getattr(self, name)) for name in slots if hasattr(self, name))
+
+    def _held(self) -> Iterator[tuple[str, Any]]:
+        """What attributes are, and what their containers hold, by name; buffers as they are."""
+        for name, value in self._attributes():
+            if name in self.buffers:
+                yield name, value
+            else:
+                yield from _contents(type(self).__name__, name, value, ())
+
+    def _named_modules(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, Module]]:
+        if id(self) not in seen:
+            seen.add(id(self))
+            yield prefix, self
+            for name, child in self.children():
+                yield from child._named_modules(f"{prefix}{name}.", seen)
+
+    def _walk(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """Parameters, and arrays of buffers, each once."""
+        seen: set[int] = set()
+        names: set[str] = set()
+        for path, module in self._named_modules(prefix, set()):
+            for name, value in module._held():
+                if not (isinstance(value, Parameter) or name in module.buffers) or (value is not None and id(value) in seen):
+                    continue
+                if path + name in names:
+                    problem = f"two parameters have the name {path + name!r}"
+                    raise bad_value(type(self).__name__, problem, "give keys that differ as text, without dots")
+                seen.add(id(value))
+                names.add(path + name)
+                yield path + name, value
+
+    def _generators(self) -> dict[str, np.random.Generator]:
+        """The random generators of this module and all inside it, each once, by name."""
+        found: dict[int, tuple[str, np.random.Generator]] = {}
+        for prefix, module in self._named_modules("", set()):
+            for name, value in module._held():
+                if isinstance(value, np.random.Generator):
+                    found.setdefault(id(value), (prefix + name, value))
+        return dict(found.values())
+
+    def random_state(self) -> dict[str, Any]:
+        """The states of all random generators inside, such as dropout's, by name; what ``state_dict`` is for parameters."""
+        return {name: generator.bit_generator.state for name, generator in self._generators().items()}
+
+    def load_random_state(self, state: Mapping[str, Any]) -> None:
+        """Set the random generators, in place, to what ``random_state`` gave. Names must agree, else nothing changes."""
+        generators = self._generators()
+        if generators.keys() != state.keys():
+            problem = f"the state has the generators {sorted(state)}, the model {sorted(generators)}"
+            raise bad_value("load_random_state", problem, "build the model with the options it was saved with")
+        for name, generator in generators.items():
+            generator.bit_generator.state = state[name]
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and buffers on the host, by name, ready for ``save_parameters`` or np.savez."""
@@ -80,13 +133,13 @@ class Module:
         fill("load_state_dict", self._state(), state, "the state", "the state")
 
     def _state(self) -> dict[str, Any]:
-        return {name: value for name, value in self._walk("") if value is not None}
+        return {name: value for name, value in self._walk() if value is not None}
 
     def to(self, device: str) -> Module:
         """Moves all parameters and buffers to a device, "cpu" or "cuda", in place; returns the module. Their optimiser follows."""
         known(f"{type(self).__name__}.to", device)
         for module in self.modules():
-            for name, value in list(vars(module).items()):
+            for name, value in list(module._held()):
                 if isinstance(value, Parameter):
                     value.data = moved(value.data, device)
                 elif name in module.buffers and value is not None:
@@ -104,10 +157,66 @@ class Module:
         return self.train(False)
 
     def __repr__(self) -> str:
-        shapes = [f"{name}: {list(value.shape)}" for name, value in vars(self).items() if isinstance(value, Parameter)]
+        shapes = [f"{name}: {list(value.shape)}" for name, value in self._held() if isinstance(value, Parameter)]
         inner = [f"{name}: {child!r}".replace("\n", "\n  ") for name, child in self.children()]
         body = ", ".join(shapes) if not inner else "\n  " + "\n  ".join(shapes + inner) + "\n"
         return f"{type(self).__name__}({body})"
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_class(kind: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of a class's slots, and of its own attributes that should be its objects'."""
+    slots: list[str] = []
+    misplaced: list[str] = []
+    for base in kind.__mro__:
+        given = vars(base).get("__slots__", ())
+        slots += [given] if isinstance(given, str) else list(given)
+        misplaced += [name for name, value in vars(base).items() if isinstance(value, Parameter | Module)]
+    return tuple([name for name in slots if name not in ("__dict__", "__weakref__")]), tuple(misplaced)
+
+
+_SINGLE = frozenset((int, float, bool, str, type(None), FunctionType, np.random.Generator))
+_HIDING = (Set, ValuesView, GeneratorType, map, filter, zip)
+"""What parameters may not be in: it has no order and no names, or is empty once it was looked at."""
+
+
+def _contents(op: str, name: str, value: Any, around: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+    """What a value holds, by name: itself, or the contents of a container; around: ids of the containers that it is in."""
+    items: Any
+    if type(value) in _SINGLE or isinstance(value, Module | Tensor):
+        yield name, value
+        return
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        items = zip(value._fields, value)
+    elif isinstance(value, list | tuple | deque):
+        items = enumerate(value)
+    elif (is_dataclass(value) or isinstance(value, SimpleNamespace)) and not isinstance(value, type):
+        items = [(key, getattr(value, key)) for key in (vars(value) if hasattr(value, "__dict__") else value.__dataclass_fields__)]
+    else:
+        _check_found(op, name, value)
+        yield name, value
+        return
+    if id(value) not in around:
+        for key, item in items:
+            yield from _contents(op, f"{name}.{key}", item, (*around, id(value)))
+
+
+def _check_found(op: str, name: str, value: Any) -> None:
+    """An error if a value that is no container hides Parameters or Modules."""
+    if isinstance(value, _HIDING):
+        lazy = not isinstance(value, Set | ValuesView)
+        if lazy or any(isinstance(item, Parameter | Module) for item in value):
+            raise bad_type(
+                op, f"{name} is a {type(value).__name__}, whose parameters cannot be found and named", "make it a list or a dict"
+            )
+    elif isinstance(value, np.ndarray):
+        if value.dtype == object and any(isinstance(item, Parameter | Module) for item in value.flat):
+            raise bad_type(op, f"{name} is an array of objects, whose parameters cannot be named", "make it a list")
+    elif not isinstance(value, type) and any(isinstance(item, Parameter | Module) for item in getattr(value, "__dict__", {}).values()):
+        problem = f"{name} is a {type(value).__name__} that holds Parameters or Modules and is no Module: they would not be found"
+        raise bad_type(op, problem, f"derive {type(value).__name__} from numgraph.nn.Module, or use a dict")
 
 
 def check_features(op: str, x: Any, rows: int | None, features: int | None, name: str = "x") -> Any:
