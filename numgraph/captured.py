@@ -10,6 +10,7 @@ that the message itself makes by ``u.x[..., None]``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,14 +25,22 @@ def check_captured(
     op: str, functions: Sequence[Callable[..., Any]], roots: Sequence[Expr], captured: dict[str, Any], counts: dict[str, int]
 ) -> None:
     """A ValueError where a captured array is used as a feature though it has a row for each edge or node."""
+    found = _rows(tuple(roots), tuple(counts.values()))
+    if found is not None:
+        raise _refusal(op, functions, *found, captured, counts)
+
+
+@functools.lru_cache(maxsize=1024)
+def _rows(roots: tuple[Expr, ...], counts: tuple[int, ...]) -> tuple[Expr, int, list[Expr]] | None:
+    """The first captured array of rows, how many it has, and what it meets."""
     for leaf, met in _uses(roots):
         axis = next((i for i, n in enumerate(leaf.shape) if n > 1), None)
-        if axis is None or leaf.shape[axis] not in counts.values():
+        if axis is None or leaf.shape[axis] not in counts:
             continue
         place = leaf.ndim - axis  # counted from the last axis, as broadcasting does
-        if any(_has(node, place) for node in met):
-            continue
-        raise _refusal(op, functions, leaf, leaf.shape[axis], met, captured, counts)
+        if not any(_has(node, place) for node in met):
+            return leaf, leaf.shape[axis], met
+    return None
 
 
 def _uses(roots: Sequence[Expr]) -> Iterator[tuple[Expr, list[Expr]]]:

@@ -117,7 +117,7 @@ def _trace(
             expr.check_dtype(op, f"field {target}.{name}", value.dtype)
             values[target, name] = value
             leaves.append(expr.field(target, name, shape[1:], value.dtype))
-    roots, captured = trace(op, functions, tuple(leaves), {target: rows_of(g, target) for target in ("u", "v", "e")})
+    roots, captured = trace(op, functions, tuple(leaves), functools.partial(rows_of, g))
     for name, value in captured.items():
         values["shared", name] = _placed(op, g, "shared", name, value)
     return roots, values

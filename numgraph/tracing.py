@@ -28,8 +28,10 @@ class Fields(np.lib.mixins.NDArrayOperatorsMixin):
     __leaves: dict[str, Expr]
 
     def __init__(self, op: str, target: str, leaves: dict[str, Expr]):
-        for name, value in (("op", op), ("target", target), ("leaves", leaves)):
-            object.__setattr__(self, f"_Fields__{name}", value)
+        put = super().__setattr__
+        put("_Fields__op", op)
+        put("_Fields__target", target)
+        put("_Fields__leaves", leaves)
 
     def __getattr__(self, name: str) -> Expr:
         if not isinstance(name, str):
@@ -76,17 +78,17 @@ class Fields(np.lib.mixins.NDArrayOperatorsMixin):
     __hash__ = object.__hash__
 
 
-def trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Expr, ...], counts: dict[str, int]) -> Traced:
+def trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Expr, ...], rows: Callable[[str], int]) -> Traced:
     """Call each message function once with symbols; returns the expressions and the captured arrays by shared field name.
 
-    counts: numbers of rows of u, v and e, which tell a captured array of rows (see captured.py). Functions that read nothing but their
-    arguments are not called again for the same symbols.
+    rows: gives the number of rows of u, v or e, which tell a captured array of rows (see captured.py). Functions that read nothing but
+    their arguments are not called again for the same symbols.
     """
     if all(map(_is_closed, functions)):
         return _remembered(op, tuple([function.__code__ for function in functions]), leaves)
     roots, captured = _trace(op, functions, leaves)
     if captured:
-        check_captured(op, functions, roots, captured, counts)
+        check_captured(op, functions, roots, captured, {target: rows(target) for target in TARGETS})
     return roots, captured
 
 
@@ -124,7 +126,7 @@ def _called(op: str, role: str, function: Any, symbols: dict[str, Fields]) -> Ex
     """What a message function returns for the symbols."""
     function, places, names = calling(op, role, function)
     returned = function(*[symbols[name] for name in places], **{name: symbols[name] for name in names})
-    if isinstance(returned, Expr | bool | int | float | np.generic):
+    if isinstance(returned, _NODES):
         return lift(returned)
     if not isinstance(returned, Fields) and hasattr(returned, "shape") and hasattr(returned, "dtype"):
         return lift(returned)
@@ -150,6 +152,8 @@ def _no_expression(role: str, returned: Any) -> tuple[str, str]:
 
 
 TARGETS = ("u", "v", "e")
+_NODES = (Expr, bool, int, float, np.generic)
+"""What a message may return besides arrays."""
 Calling = tuple[Any, tuple[str, ...], tuple[str, ...]]
 
 

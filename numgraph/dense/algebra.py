@@ -12,7 +12,7 @@ from numgraph.dense.blas import product
 from numgraph.dense.sparse import times
 from numgraph.devices import computed, same_device
 from numgraph.errors import bad_type, bad_value
-from numgraph.inputs import given, is_sparse
+from numgraph.inputs import as_array, given, is_sparse
 from numgraph.precision import is_half
 from numgraph.sums import unbroadcast
 from numgraph.tape import record, unwrap
@@ -34,13 +34,18 @@ def _operator(a: Any, b: Any) -> Any:
     return _matmul(a, b, _scipy_times)
 
 
+def _operand(name: str, x: Any) -> Any:
+    if type(x) is np.ndarray or hasattr(type(x), "__elementary__"):
+        return x
+    return x if is_sparse(x) else as_array("matmul", name, x)
+
+
 def _scipy_times(a: Any, x: Any, transposed: bool) -> Any:
     return (a.T if transposed else a) @ x
 
 
 def _matmul(a: Any, b: Any, sparse_times: Callable[[Any, Any, bool], Any]) -> Any:
-    if type(a) is not np.ndarray or type(b) is not np.ndarray:
-        a, b = (x if is_sparse(x) else given("matmul", name, x) for name, x in (("a", a), ("b", b)))
+    a, b = _operand("a", a), _operand("b", b)
     shapes = tuple(a.shape), tuple(b.shape)
     if not shapes[0] or not shapes[1] or shapes[0][-1] != shapes[1][-2 if len(shapes[1]) > 1 else 0]:
         raise bad_value(
