@@ -23,6 +23,7 @@ from numgraph.dense import (
     softplus,
 )
 from numgraph.elementary import erf, sigmoid
+from numgraph.errors import no_attribute
 from numgraph.graph import Adjacency, Graph
 from numgraph.message import apply_edges, attend, update_all
 from numgraph.serialize import load, save
@@ -68,3 +69,13 @@ __all__ = [
     "softplus",
     "update_all",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Where a name is that is not here."""
+    if not name.startswith("_"):
+        for place in (nn, optim, ops):
+            if name in place.__all__:
+                raise AttributeError(f"numgraph has no {name!r}; it is {place.__name__}.{name}")
+        raise no_attribute("numgraph", name, __all__)
+    raise AttributeError(f"module 'numgraph' has no attribute {name!r}")

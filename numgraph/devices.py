@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.errors import bad_type, missing, no_device, unknown
+from numgraph.errors import bad_type, bad_value, check_name, missing, no_device
 
 DEVICES = ("cpu", "cuda")
 
@@ -78,12 +78,15 @@ def same_device(op: str, **arrays: Any) -> None:
 
 
 def computed(op: str, function: Callable[..., Any], *operands: Any) -> Any:
-    """``function(*operands)``; where it fails because host and device arrays meet in it, the error says so."""
+    """``function(*operands)``; where it fails, the error says what the operands are, also where host and device arrays meet in it."""
     try:
         return function(*operands)
-    except TypeError:
+    except (TypeError, ValueError) as error:
         same_device(op, **{f"operand {number}": x for number, x in enumerate(operands)})
-        raise
+        told = ", ".join(f"{x.dtype}{list(x.shape)}" if hasattr(x, "dtype") else f"{type(x).__name__} {x!r:.40}" for x in operands)
+        if isinstance(error, ValueError):
+            raise bad_value(op, f"the shapes of {told} do not fit", "axes align from the last; length-1 axes broadcast") from error
+        raise bad_type(op, f"it is not defined for {told}", "give numbers: bool, integer or floating arrays") from error
 
 
 def problem() -> str | None:
@@ -122,8 +125,7 @@ def _line(error: Exception) -> str:
 
 def known(op: str, device: str) -> str:
     """The device, which is one of DEVICES and can be used here, or an error."""
-    if device not in DEVICES:
-        raise unknown(op, "device", device, DEVICES)
+    check_name(op, "device", device, DEVICES)
     found = _problem() if device == "cuda" else None
     if found is not None:
         what, fix, package = found

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.inputs import given
+
 _SQRT_HALF = math.sqrt(0.5)
 _TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
 _LOG_2 = math.log(2.0)
@@ -38,6 +40,8 @@ class Row:
             special = getattr(type(operand), "__elementary__", None)
             if special is not None:
                 return special(self, operands)
+        if not self.functions:  # NumPy's own read what they are given
+            operands = tuple([given(self.name, "x", x) for x in operands])
         return self.evaluate(*operands)
 
     def __repr__(self) -> str:

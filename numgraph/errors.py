@@ -6,7 +6,8 @@ Each function builds an exception for the caller to raise, so that the traceback
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Any
 
 
 def _text(op: str, problem: str, fix: str) -> str:
@@ -31,13 +32,27 @@ def bad_index(op: str, problem: str, fix: str = "") -> IndexError:
 def unknown(op: str, what: str, name: object, known: Iterable[object]) -> ValueError:
     """A name that is not in a table: says which names are, and which one is near."""
     known = list(known)
-    return ValueError(_text(op, f"unknown {what} {name!r}", f"choose from {', '.join(map(repr, known))}{did_you_mean(name, known)}"))
+    named = getattr(name, "__name__", f"of type {type(name).__name__}")
+    given = repr(name) if isinstance(name, str | int | float | None) else f"{named}, which is no string"
+    return ValueError(_text(op, f"unknown {what} {given}", f"choose from {', '.join(map(repr, known))}{did_you_mean(name, known)}"))
+
+
+def check_name(op: str, what: str, name: Any, known: Collection[object]) -> None:
+    """An error if `name` is none of the known ones; of another type than a string as well."""
+    if not isinstance(name, str) or name not in known:
+        raise unknown(op, what, name, known)
+
+
+_SYNONYMS = {"add": "sum", "avg": "mean", "average": "mean", "amax": "max", "amin": "min", "src": "u", "dst": "v", "edge": "e"}
+_SYNONYMS |= {"in": "dst", "out": "src", "v": "dst", "u": "src", "sym": "both", "left": "both", "gpu": "cuda", "multiply": "mul"}
+"""What other libraries call things, or what functions are called."""
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
     """A question with the name that is near to one that is unknown; nothing where none is."""
     names = {str(one).lower(): str(one) for one in known}
-    near = difflib.get_close_matches(str(getattr(name, "__name__", name)).lower(), names, 1)
+    asked = str(getattr(name, "__name__", name)).lower()
+    near = [_SYNONYMS[asked]] if _SYNONYMS.get(asked) in names else difflib.get_close_matches(asked, names, 1)
     return f", did you mean {names[near[0]]!r}?" if near else ""
 
 
@@ -59,3 +74,51 @@ def no_device(op: str, what: str, fix: str) -> OSError:
 def unsound(op: str, problem: str) -> RuntimeError:
     """What must never happen: a kernel or an array that would make a walk leave its memory. Nothing has been run."""
     return RuntimeError(_text(op, problem, "nothing was computed; this is a fault of numgraph: please report the message with its shapes"))
+
+
+FOREIGN = {
+    "ndata": "fields are passed to the call: update_all(g, message, reduce, u={'x': x})",
+    "edata": "fields are passed to the call: update_all(g, message, reduce, e={'w': w})",
+    "srcdata": "fields are passed to the call, as u={'x': x}",
+    "dstdata": "fields are passed to the call, as v={'x': x}",
+    "x": "features are passed to the call, as u={'x': x}; a Dataset has them as .features",
+    "y": "labels are arrays of their own; a Dataset has them as .labels",
+    "edge_attr": "features of edges are passed to the call, as e={'w': w}",
+    "edge_index": "its rows are .src and .dst",
+    "update_all": "write numgraph.update_all(g, message, reduce, u={'x': x})",
+    "apply_edges": "write numgraph.apply_edges(g, message, u={'x': x})",
+    "attend": "write numgraph.attend(g, score, value, u={'x': x})",
+    "edges": "their ends are .src and .dst",
+    "nodes": "there are .num_nodes of them, numbered from 0",
+    "number_of_nodes": "it is the property .num_nodes",
+    "number_of_edges": "it is the property .num_edges",
+    "adj": "rows of out-edges are .out_edges, of in-edges .in_edges",
+    "adjacency_matrix": "rows of out-edges are .out_edges, of in-edges .in_edges",
+    "cuda": "write .to('cuda')",
+    "cpu": "write .to('cpu')",
+    "local_scope": "a graph keeps no fields, so nothing is left behind",
+    "fn": "a message is a function: lambda u, e: u.x * e.w",
+    "function": "a message is a function: lambda u, e: u.x * e.w",
+    "fit": "write numgraph.training.fit(model, dataset, optimizer)",
+    "zero_grad": "there is nothing to clear: tape.gradient(loss, parameters) returns new gradients",
+    "backward": "write tape.gradient(loss, parameters)",
+    "grad": "tape.gradient(loss, inputs) returns the gradients",
+    "requires_grad": "write tape.watch(array)",
+    "requires_grad_": "write tape.watch(array)",
+    "detach": "the array without the tape is .data",
+    "numpy": "the array is .data",
+    "view": "write .reshape(shape)",
+    "dim": "it is the property .ndim",
+    "t": "it is the property .T",
+    "unsqueeze": "write x[..., None] or np.expand_dims",
+    "float": "write .astype(np.float32)",
+    "double": "write .astype(np.float64)",
+    "train_idx": "its masks are .train_mask, .val_mask and .test_mask",
+}
+"""Names that other libraries' objects have, and what is written here instead."""
+
+
+def no_attribute(owner: str, name: str, known: Iterable[str] = ()) -> AttributeError:
+    """A name that an object or module does not have: what to write instead, or the name that is near."""
+    fix = f"; {FOREIGN[name]}" if name in FOREIGN else did_you_mean(name, known)
+    return AttributeError(f"{owner} has no {name!r}{fix}")

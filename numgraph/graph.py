@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numgraph import devices, formats, transforms
 from numgraph.edges import DST, SRC, DeviceEdges, Edges
-from numgraph.errors import bad_type, bad_value, unknown
+from numgraph.errors import bad_type, bad_value, check_name, no_attribute
 from numgraph.inputs import kind_of
 from numgraph.sorting import Adjacency, Ids, checked_ids, frozen, given_ids, ids_dtype, node_count, one_past
 
@@ -372,8 +372,7 @@ class Graph:
             parallel edges and multiplicities play no part in either
         """
         num_nodes = self._square("reorder")
-        if method not in transforms.ORDERS:
-            raise unknown("Graph.reorder", "method", method, transforms.ORDERS)
+        check_name("Graph.reorder", "method", method, transforms.ORDERS)
         order = transforms.ORDERS[method](self.to_bidirected().in_edges)
         permutation = frozen(order.astype(self.src.dtype))
         numbers = transforms.numbering(permutation, num_nodes)
@@ -395,6 +394,11 @@ class Graph:
         if into is not None and into.ordered:
             return _unpickled, ("from_csc", into.indptr, into.indices, {"num_src": self.num_src, **counts})
         return _unpickled, (None, self.src, self.dst, counts or {"num_nodes": self.num_src})
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise no_attribute("a Graph", name, [one for one in dir(Graph) if one[0] != "_"])
 
     def __repr__(self) -> str:
         nodes = f"num_src={self.num_src}, num_dst={self.num_dst}" if self.is_bipartite else f"num_nodes={self.num_src}"

@@ -52,16 +52,16 @@ def as_array(op: str, name: str, value: Any, what: str = "an array") -> Any:
     """
     if type(value) is np.ndarray:
         return value
-    if isinstance(value, np.ma.MaskedArray):
-        raise bad_type(
-            op, f"{name} is a masked array, and its mask would be lost", f"give {name}.filled(0), or its mask as an array of its own"
-        )
+    called = name.rsplit(".", 1)[-1]  # field u.x was given as x
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        fix = f"give {called}.filled(0), or its mask as an array of its own"
+        raise bad_type(op, f"{name} is a masked array, and its mask would be lost", fix)
     if isinstance(value, np.ndarray):
         return value.view(np.ndarray)
     if is_sparse(value):
-        raise bad_type(op, f"{name} is a SciPy sparse {type(value).__name__} of shape {list(value.shape)}", f"give {name}.toarray()")
+        raise bad_type(op, f"{name} is a SciPy sparse {type(value).__name__} of shape {list(value.shape)}", f"give {called}.toarray()")
     if value is None or isinstance(value, _NO_ARRAYS):
-        fix = f"read it first, as in np.array(list({name}))" if isinstance(value, Iterator) else "give a NumPy array"
+        fix = f"read it first, as in np.array(list({called}))" if isinstance(value, Iterator) else "give a NumPy array"
         raise bad_type(op, f"{name} is {kind_of(value)}, not an array", fix)
     if device_of(value) != "cpu":
         return adopted(value)
@@ -69,16 +69,23 @@ def as_array(op: str, name: str, value: Any, what: str = "an array") -> Any:
         array = np.asarray(value)
     except Exception as error:  # whatever another library's conversion raises
         fix = "its rows need one length" if isinstance(value, list | tuple) else "give a NumPy array"
-        fix = f"give {name}.detach().numpy()" if hasattr(value, "detach") else fix
+        fix = f"give {called}.detach().numpy()" if hasattr(value, "detach") else fix
         raise bad_type(op, f"{name} cannot be read as {what} ({_first_line(error)})", fix) from error
     if array.ndim == 0 and array.dtype == object:
         raise bad_type(op, f"{name} is {kind_of(value)}, not an array", "give a NumPy array")
     return array
 
 
-def given(op: str, name: str, value: Any) -> Any:
-    """`value` itself if it is an array, a Tensor or a symbol of a message, else as an array."""
-    return value if type(value) is np.ndarray or hasattr(type(value), "__elementary__") else as_array(op, name, value)
+def given(op: str, name: str, value: Any, real: bool = True) -> Any:
+    """`value` itself if it is an array, a Tensor or a symbol of a message, else as an array; of numbers, real ones or any."""
+    if type(value) is not np.ndarray:
+        if hasattr(type(value), "__elementary__"):
+            return value
+        value = as_array(op, name, value)
+    if value.dtype.kind in ("OSUMmc" if real else "OSUMm") or (value.dtype.kind == "V" and value.dtype.names is not None):
+        fix = "use real numbers" if value.dtype.kind == "c" else f"give numbers, as np.asarray({name}, np.float32)"
+        raise bad_type(op, f"{name} has dtype {value.dtype}", fix)
+    return value
 
 
 def listed(op: str, name: str, value: Any) -> list[Any]:

@@ -45,8 +45,7 @@ def update_all(
 
     Returns [num_dst, …] with the message's feature shape and dtype. No array over edges × features is made, forward or backward.
     """
-    if reduce not in REDUCES:
-        raise errors.unknown("update_all", "reduce", reduce, REDUCES)
+    errors.check_name("update_all", "reduce", reduce, REDUCES)
     (root,), fields = _trace("update_all", g, (message,), u, v, e)
     return propagate(f"update_all({reduce})", g, _reduction(root, reduce), fields)[0]
 

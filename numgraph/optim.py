@@ -18,7 +18,7 @@ from numba import prange
 from numgraph import threads
 from numgraph.compiling import njit
 from numgraph.devices import device_of, host_copy, moved, same_device, writeable
-from numgraph.errors import bad_type, bad_value, unknown
+from numgraph.errors import bad_type, bad_value, no_attribute, unknown
 from numgraph.inputs import as_array, kind_of, listed
 from numgraph.tape import Parameter, unwrap
 
@@ -28,7 +28,7 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 def _checked(op: str, name: str, value: Any, below: float = math.inf) -> float:
     if not isinstance(value, int | float | np.number) or not 0 <= value < below:
         raise bad_value(
-            op, f"{name} is {value!r}", f"{name} is a number, 0 ≤ {name}" + (f" < {below:g}" if below < math.inf else ", finite")
+            op, f"{name} is {repr(value)[:60]}", f"{name} is a number, 0 ≤ {name}" + (f" < {below:g}" if below < math.inf else ", finite")
         )
     return float(value)
 
@@ -54,6 +54,11 @@ class Optimizer:
         self._state: dict[str, list[Any]] = {
             name: [np.zeros_like(p.data, dtype=np.result_type(p.dtype, np.float32)) for p in self.parameters] for name in self.buffers
         }
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise no_attribute(kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"])
 
     def _groups(self, parameters: list[Any], weight_decay: float) -> list[dict[str, Any]]:
         if not any(isinstance(group, Mapping) for group in parameters):
@@ -118,7 +123,7 @@ class Optimizer:
 
     def _gradients(self, grads: Any) -> list[Any]:
         op = f"{self._op}.step"
-        if isinstance(grads, Mapping | str) or not hasattr(grads, "__iter__"):
+        if isinstance(grads, Mapping | str) or not hasattr(grads, "__iter__") or getattr(grads, "ndim", 1) == 0:
             raise bad_type(op, f"grads is {kind_of(grads)}", "pass the list tape.gradient(loss, optimizer.parameters)")
         found = [unwrap(g) for g in grads]
         return [g if g is None or hasattr(g, "dtype") else as_array(op, f"gradient {i}", g) for i, g in enumerate(found)]
@@ -134,6 +139,8 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``'s state; names and shapes must be this optimiser's."""
         op = f"{self._op}.load_state_dict"
+        if not isinstance(state, Mapping):
+            raise bad_type(op, f"state is {kind_of(state)}", "pass what state_dict() of the same optimiser gave")
         expected = {f"{name}.{i}": array for name in self.buffers for i, array in enumerate(self._state[name])}
         for key in ("steps", "lr", *expected):
             if key not in state:
@@ -239,6 +246,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         op = type(self).__name__
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise bad_type(op, f"betas is {betas!r}", "give two numbers, (0.9, 0.999)")
         self.betas = _checked(op, "betas[0]", betas[0], 1.0), _checked(op, "betas[1]", betas[1], 1.0)
         self.eps = _checked(op, "eps", eps)
         super().__init__(parameters, lr, weight_decay)
@@ -272,3 +281,9 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay)
+
+
+def __getattr__(name: str) -> object:
+    if name.startswith("_"):
+        raise AttributeError(f"module 'numgraph.optim' has no attribute {name!r}")
+    raise no_attribute("numgraph.optim", name, __all__)

@@ -21,6 +21,7 @@ from numgraph.kernels.walk import Output
 from numgraph.message import propagate
 from numgraph.tape import unwrap
 
+_COMPUTED = "fbiuV"
 _KNOWN = (np.generic, int, float, expr.Expr)
 """What a function of rows takes besides arrays."""
 
@@ -39,7 +40,7 @@ def apply(
     Large arrays in float32 or float64, all on the host or all on a device, go through one kernel; everything else through the function.
     """
     data = unwrap(rows[0])
-    if type(data) is not np.ndarray and not isinstance(data, _KNOWN):  # lists, tables, sparse matrices, tensors of other libraries
+    if data.dtype.kind not in _COMPUTED if type(data) is np.ndarray else not isinstance(data, _KNOWN):  # lists, tables, names, …
         rows = [given(name, "x", x) for x in rows]
         data = unwrap(rows[0])
     if not is_large(data):

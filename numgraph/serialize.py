@@ -19,6 +19,7 @@ import numpy as np
 from numgraph import atomic
 from numgraph.devices import device_of, moved
 from numgraph.errors import bad_type, bad_value, missing, unknown
+from numgraph.inputs import as_array, kind_of, listed
 from numgraph.tensor import Parameter, unwrap
 
 MOST_DEFLATED = 1040
@@ -35,7 +36,8 @@ def save_parameters(path: str | os.PathLike[str], parameters: Names) -> None:
     ``parameters``: a mapping from names to arrays, Tensors or Parameters, or an iterable of Parameters, saved under their names.
     """
     write = check_target(path)
-    arrays = {name: np.asarray(moved(unwrap(value), "cpu"), order="C") for name, value in _named("save", parameters).items()}
+    given = {name: as_array("save", name, unwrap(value)) for name, value in _named("save", parameters).items()}
+    arrays = {name: np.asarray(moved(array, "cpu"), order="C") for name, array in given.items()}
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub":
             raise bad_type("save", f"{name} has dtype {array.dtype}", "a file of parameters holds real numbers")
@@ -160,6 +162,8 @@ def _fits(array: Any, dtype: Any) -> bool:
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays of a file by name."""
     read = _reader(path)
+    if not Path(path).exists():
+        raise FileNotFoundError(f"load: there is no file {path}; save_parameters writes one")
     raw = Path(path).read_bytes()
     try:
         return read(raw)
@@ -195,6 +199,8 @@ def _reader(path: str | os.PathLike[str]) -> Callable[[bytes], dict[str, np.ndar
 
 
 def _suffix(op: str, path: str | os.PathLike[str]) -> str:
+    if not isinstance(path, str | os.PathLike):
+        raise bad_type(op, f"path is {kind_of(path)}", "the name of the file comes first, then the parameters")
     suffix = Path(path).suffix.lower()
     if suffix not in (".npz", ".safetensors"):
         raise unknown(op, "file extension", suffix, (".safetensors", ".npz"))
@@ -250,9 +256,12 @@ def _array(content: bytes) -> np.ndarray:
 
 def _named(op: str, parameters: Names) -> dict[str, Any]:
     if isinstance(parameters, Mapping):
+        for name in parameters:
+            if not isinstance(name, str):
+                raise bad_type(op, f"the name {name!r} is {kind_of(name)}", "names are strings")
         return dict(parameters)
     named: dict[str, Any] = {}
-    for place, parameter in enumerate(parameters):
+    for place, parameter in enumerate(listed(op, "parameters", parameters)):
         name = getattr(parameter, "name", None)
         if not name or name in named:
             problem = f"parameter {place} has {'no name' if not name else f'the name {name!r} of an earlier one'}"

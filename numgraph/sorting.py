@@ -130,7 +130,7 @@ def _cast(name: str, ids: NDArray[Any]) -> str:
 
 def node_count(op: str, name: str, value: Any) -> int:
     """`value` as a number of nodes."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__") or np.ndim(value) > 0:
         raise bad_type(op, f"{name} is {value!r}, of type {type(value).__name__}", "give a whole number")
     count = int(value.__index__())
     if not 0 <= count < 2**63 - 1:

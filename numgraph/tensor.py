@@ -12,9 +12,9 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from numgraph.detaching import is_conversion
 from numgraph.devices import moved
-from numgraph.errors import bad_type, bad_value
+from numgraph.errors import FOREIGN, bad_type, bad_value, did_you_mean, no_attribute
 from numgraph.expr import is_float
-from numgraph.inputs import as_array, is_sparse
+from numgraph.inputs import as_array, is_sparse, named
 
 _RULES: dict[Any, Callable[..., Any]] = {}
 
@@ -40,9 +40,11 @@ def _name(function: Any) -> str:
 
 
 def _no_rule(function: Any) -> TypeError:
-    known = ", ".join(sorted({f.__name__ for f in _RULES if hasattr(f, "__name__")}))
-    name = f"np.{function[0].__name__}.{function[1]}" if isinstance(function, tuple) else _name(function)
-    return bad_type(name, "has no derivative rule, and an argument is a Tensor", f"pass tensor.data (detached), or build it from {known}")
+    name = f"np.{function[0].__name__}.{function[1]}" if isinstance(function, tuple) else named(function)
+    known = {f.__name__: f for f in _RULES if hasattr(f, "__name__")}
+    near = did_you_mean(name.split(".")[-1], known)
+    fix = "build it from functions that have one, or pass tensor.data for the numbers alone, without a gradient"
+    return bad_type(name, f"has no derivative rule, and an argument is a Tensor{near}", fix)
 
 
 _PLAIN = frozenset((np.ndarray, float, int, bool))
@@ -99,6 +101,11 @@ class Tensor(NDArrayOperatorsMixin):
     @property
     def mT(self) -> Any:
         return np.matrix_transpose(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in FOREIGN:
+            raise no_attribute("a Tensor", name)
+        raise AttributeError(f"a Tensor has no {name!r}")
 
     def __len__(self) -> int:
         return len(self.data)

@@ -14,6 +14,8 @@ import numpy as np
 
 from numgraph.data.record import Dataset
 from numgraph.dense import cross_entropy
+from numgraph.errors import bad_type, bad_value
+from numgraph.inputs import kind_of
 from numgraph.nn.module import Module
 from numgraph.tape import Tape
 from numgraph.tensor import unwrap
@@ -124,6 +126,15 @@ def fit(
     Diverged
         A loss that is no finite number; the model then has its best state.
     """
+    if not callable(model) or isinstance(model, type):
+        raise bad_type("fit", f"model is {kind_of(model)}", "give a module, then a dataset and an optimizer")
+    if not isinstance(dataset, Dataset):
+        raise bad_type("fit", f"dataset is {kind_of(dataset)}", "give a numgraph.data.Dataset, as numgraph.data.load returns it")
+    if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
+        raise bad_type("fit", f"optimizer is {kind_of(optimizer)}", "give an object, as numgraph.optim.Adam(model.parameters())")
+    for name, number in (("epochs", epochs), ("patience", patience)):
+        if not isinstance(number, int | np.integer) or number < 0:
+            raise bad_value("fit", f"{name} is {number!r}", f"{name} is a whole number, at least 0")
     features = dataset.features if features is None else features
     rng = np.random.default_rng(seed)
     parameters = list(optimizer.parameters)

@@ -10,7 +10,7 @@ from numgraph.data.digits import load_digits
 from numgraph.data.karate import load_karate
 from numgraph.data.planetoid import load_planetoid
 from numgraph.data.record import Dataset
-from numgraph.errors import bad_type, unknown
+from numgraph.errors import bad_type, check_name
 
 __all__ = ["NAMES", "Dataset", "load"]
 
@@ -41,8 +41,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, **options: A
     ValueError
         An unknown name, a bad option, or a damaged file, by its path.
     """
-    if name not in NAMES:
-        raise unknown("load", "dataset", name, NAMES)
+    check_name("load", "dataset", name, NAMES)
     loader: Any = _EMBEDDED.get(name, load_planetoid)
     known = [option for option, kind in inspect.signature(loader).parameters.items() if kind.kind is kind.KEYWORD_ONLY]
     for option in options:

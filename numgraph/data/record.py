@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from numgraph.devices import moved
-from numgraph.errors import bad_type, bad_value
-from numgraph.graph import Graph
+from numgraph.errors import bad_type, bad_value, no_attribute
+from numgraph.graph import Graph, check_graph
+from numgraph.inputs import given
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -71,9 +72,23 @@ class Dataset:
         graph = self.graph.to(device)
         return replace(self, graph=graph, **{name: moved(getattr(self, name), device) for name in _ARRAYS})
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise no_attribute("a Dataset", name, [one for one in (*_ARRAYS, *dir(Dataset)) if one[0] != "_"])
+
     def __post_init__(self) -> None:
+        op = f"Dataset {self.name}"
+        check_graph(op, "graph", self.graph)
         count = self.graph.num_nodes
         for field in _ARRAYS:
+            array = given(op, field, getattr(self, field))
+            object.__setattr__(self, field, array)
+            if field == "labels" and array.dtype.kind not in "iu":
+                raise bad_type(op, f"labels have dtype {array.dtype}", "labels are class numbers, as labels.astype(np.int64)")
+            if field.endswith("mask") and array.dtype != np.bool_:
+                fix = "give one True or False for each node, as mask.astype(bool) or by np.isin(np.arange(num_nodes), ids)"
+                raise bad_type(op, f"{field} has dtype {array.dtype} and shape {list(array.shape)}", fix)
             length = len(getattr(self, field))
             if length != count:
                 raise bad_value(f"Dataset {self.name}", f"{field} has {length} rows, the graph {count} nodes", "give one row a node")

@@ -12,7 +12,7 @@ from numgraph.dense.blas import product
 from numgraph.dense.sparse import times
 from numgraph.devices import computed, same_device
 from numgraph.errors import bad_type, bad_value
-from numgraph.inputs import as_array, given, is_sparse
+from numgraph.inputs import given, is_sparse, kind_of
 from numgraph.precision import is_half
 from numgraph.sums import unbroadcast
 from numgraph.tape import record, unwrap
@@ -35,9 +35,7 @@ def _operator(a: Any, b: Any) -> Any:
 
 
 def _operand(name: str, x: Any) -> Any:
-    if type(x) is np.ndarray or hasattr(type(x), "__elementary__"):
-        return x
-    return x if is_sparse(x) else as_array("matmul", name, x)
+    return x if type(x) is not np.ndarray and is_sparse(x) else given("matmul", name, x, real=False)
 
 
 def _scipy_times(a: Any, x: Any, transposed: bool) -> Any:
@@ -118,11 +116,19 @@ def outer(a: Any, b: Any, out: Any = None) -> Any:
 @rule(np.einsum)
 def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
     """np.einsum in its explicit form, ``"nhf,hf->nh"``: no ellipsis, no letter twice in one operand."""
+    if not isinstance(subscripts, str):
+        raise bad_type("einsum", f"the first argument is {kind_of(subscripts)}", "the subscripts come first, einsum('nhf,hf->nh', x, y)")
+    operands = tuple([given("einsum", f"operand {number}", x) for number, x in enumerate(operands)])
     inputs, arrow, output = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if not arrow or "." in subscripts or any(len(set(term)) < len(term) for term in (*terms, output)) or len(terms) != len(operands):
         raise bad_value("einsum", f"{subscripts!r} for {len(operands)} operands", "write every axis and the result, as in 'nhf,hf->nh'")
     same_device("einsum", **{f"operand {number}": unwrap(x) for number, x in enumerate(operands)})  # CuPy's takes those of the host
+    sizes: dict[str, int] = {}
+    for number, (term, x) in enumerate(zip(terms, operands)):
+        shape = np.shape(x)
+        if len(shape) != len(term) or any(sizes.setdefault(letter, n) not in (n, 1) and n != 1 for letter, n in zip(term, shape)):
+            raise bad_value("einsum", f"operand {number} has shape {list(shape)} for {term!r} of {subscripts!r}", "a letter has one length")
     sizes = {letter: n for term, x in zip(terms, operands) for letter, n in zip(term, np.shape(x))}
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> list[Any]:

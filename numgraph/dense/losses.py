@@ -60,6 +60,10 @@ def _of_rows(name: str, function: Callable[..., Any], gradient: Callable[..., An
     x = given(name, "x", x)
     if x.ndim == 0:
         raise bad_value(name, "x has shape []", "it needs an axis; the softmax over a node's in-edges is attend's, or ops.edge_softmax")
+    if not isinstance(axis, int | np.integer) or not -x.ndim <= axis < x.ndim:
+        raise bad_value(
+            name, f"axis is {axis!r} and x has shape {list(x.shape)}", f"an axis is a whole number from {-x.ndim} to {x.ndim - 1}"
+        )
     if not x.size:
         return floating(x)
     dtype, x = floating(x).dtype, widened(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numgraph.errors import no_attribute
 from numgraph.nn.dropout import Dropout
 from numgraph.nn.edge import EdgeConv
 from numgraph.nn.gat import GATConv, GATv2Conv
@@ -43,3 +44,9 @@ __all__ = [
     "TransformerConv",
     "mean_log_degree",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name.startswith("_"):
+        raise AttributeError(f"module 'numgraph.nn' has no attribute {name!r}")
+    raise no_attribute("numgraph.nn", name, __all__)

@@ -16,7 +16,7 @@ from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.dropout import attend_dropping, check_dropout
 from numgraph.nn.graphs import both_sides, with_self_loops
-from numgraph.nn.module import Module, check_activation, check_size
+from numgraph.nn.module import Module, check_activation, check_size, pair_of
 from numgraph.tape import unwrap
 
 
@@ -39,7 +39,7 @@ class _Attention(Module):
         dtype: Any = np.float32,
     ) -> None:
         op = type(self).__name__
-        in_src, in_dst = in_features if isinstance(in_features, tuple) else (in_features, in_features)
+        in_src, in_dst = pair_of(op, in_features)
         check_size(op, in_src=in_src, in_dst=in_dst, out_features=out_features, heads=heads)
         self.heads, self.concat, self.negative_slope, self.activation = heads, concat, negative_slope, check_activation(op, activation)
         self.dropout, self.add_self_loops = check_dropout(op, dropout), add_self_loops

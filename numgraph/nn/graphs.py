@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from numgraph.devices import moved
-from numgraph.errors import bad_value, unknown
+from numgraph.errors import bad_value, check_name
 from numgraph.expr import check_dtype
 from numgraph.graph import Graph, check_graph
 from numgraph.inputs import as_array
@@ -89,8 +89,7 @@ def _add_missing_loops(g: Graph) -> Graph | None:
 
 
 def check_norm(op: str, norm: str) -> str:
-    if norm not in NORMS:
-        raise unknown(op, "norm", norm, NORMS)
+    check_name(op, "norm", norm, NORMS)
     return norm
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from numgraph.dense import matmul, relu
 from numgraph.dense.activations import biased
+from numgraph.errors import bad_type
+from numgraph.inputs import kind_of
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
 from numgraph.nn.norm import BatchNorm
@@ -40,6 +42,10 @@ class Sequential(Module):
     """The steps one after the other; a step is a Module or a function of one array, such as ``numgraph.relu``."""
 
     def __init__(self, *steps: Callable[[Any], Any]) -> None:
+        for i, step in enumerate(steps):
+            if not callable(step) or isinstance(step, type):
+                fix = "pass them one by one, Sequential(*steps)" if isinstance(step, list | tuple) else "a step is a Module or a function"
+                raise bad_type(type(self).__name__, f"step {i} is {kind_of(step)}", fix)
         self.steps = list(steps)
 
     def forward(self, x: Any) -> Any:
@@ -56,6 +62,8 @@ class MLP(Sequential):
     """Linear layers of the given widths with relu between them, ``MLP([in, hidden, out])``; with ``norm`` a BatchNorm before each relu."""
 
     def __init__(self, widths: Sequence[int], *, norm: bool = False, rng: init.Seed = None, dtype: Any = np.float32) -> None:
+        if not hasattr(widths, "__len__") or isinstance(widths, str):
+            raise bad_type("MLP", f"widths is {widths!r}", "give the widths of all layers, [in, hidden, out]")
         rng = np.random.default_rng(rng)
         steps: list[Callable[[Any], Any]] = []
         for i in range(len(widths) - 1):

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from numgraph.devices import host_copy, known, moved
-from numgraph.errors import bad_type, bad_value
+from numgraph.errors import bad_type, bad_value, no_attribute
 from numgraph.expr import check_dtype
-from numgraph.inputs import given, is_sparse
+from numgraph.inputs import given, is_sparse, kind_of
 from numgraph.serialize import fill
 from numgraph.tensor import Parameter, Tensor, unwrap
 
@@ -33,6 +33,11 @@ class Module:
     training: bool = True
     buffers: tuple[str, ...] = ()
     """Names of attributes that are arrays of the state, but not trained."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise no_attribute(kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"])
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self.forward(*args, **options)
@@ -130,6 +135,8 @@ class Module:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Fill parameters and buffers, in place, from what ``state_dict`` gave. Names and shapes must agree, else nothing changes."""
+        if not isinstance(state, Mapping):
+            raise bad_type("load_state_dict", f"the state is {kind_of(state)}", "pass what state_dict() gave, names and arrays")
         fill("load_state_dict", self._state(), state, "the state", "the state")
 
     def _state(self) -> dict[str, Any]:
@@ -247,4 +254,14 @@ def check_size(op: str, **sizes: Any) -> None:
     """Each of the named numbers is a whole one, at least 1."""
     for name, value in sizes.items():
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise bad_value(op, f"{name} is {value!r}", f"{name} is a whole number, at least 1")
+            fix = f"; a layer is made first, layer = {op}(…), and then called, layer(g, x)" if hasattr(value, "num_edges") else ""
+            raise bad_value(op, f"{name} is {value!r}", f"{name} is a whole number, at least 1{fix}")
+
+
+def pair_of(op: str, in_features: Any) -> tuple[Any, Any]:
+    """The widths of sources and destinations: a pair, or one number for both."""
+    if not isinstance(in_features, tuple):
+        return in_features, in_features
+    if len(in_features) != 2:
+        raise bad_value(op, f"in_features is {in_features}", "a pair has the widths of the sources and of the destinations")
+    return in_features

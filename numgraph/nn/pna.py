@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense import matmul
-from numgraph.errors import bad_value, unknown
-from numgraph.graph import Graph
+from numgraph.errors import bad_type, bad_value, check_name
+from numgraph.graph import Graph, check_graph
 from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.graphs import node_features, once
@@ -46,12 +46,13 @@ class PNAConv(Module):
     ) -> None:
         check_size("PNAConv", in_features=in_features, out_features=out_features)
         for what, names, known in (("aggregator", aggregators, AGGREGATORS), ("scaler", scalers, SCALERS)):
-            if not names:
+            if not names or isinstance(names, str):
+                if names:
+                    raise bad_type("PNAConv", f"{what}s is the string {names!r}", f"pass a list, [{names!r}]")
                 raise bad_value("PNAConv", f"there is no {what}", f"choose from {', '.join(known)}")
             for name in names:
-                if name not in known:
-                    raise unknown("PNAConv", what, name, known)
-        if delta is not None and not delta > 0:
+                check_name("PNAConv", what, name, known)
+        if delta is not None and not (isinstance(delta, int | float | np.number) and delta > 0):
             raise bad_value("PNAConv", f"delta is {delta!r}", "it is a mean of log(d + 1), above 0: see mean_log_degree")
         rng = np.random.default_rng(rng)
         self.aggregators, self.scalers, self.delta = tuple(aggregators), tuple(scalers), delta
@@ -87,4 +88,5 @@ class PNAConv(Module):
 
 def mean_log_degree(g: Graph) -> float:
     """δ of a graph: the mean of log(in-degree + 1) over its nodes, 1 where there are no edges."""
+    check_graph("mean_log_degree", "g", g)
     return once(g, "mean log degree", lambda g: float(np.log(g.in_degrees() + 1.0).mean()) if g.num_edges else 1.0)

@@ -9,14 +9,14 @@ import numpy as np
 
 from numgraph.dense import matmul, relu
 from numgraph.dense.activations import biased
-from numgraph.errors import bad_type, unknown
+from numgraph.errors import bad_type, check_name
 from numgraph.graph import Graph
 from numgraph.inputs import is_sparse
 from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.graphs import both_sides
 from numgraph.nn.linear import Linear
-from numgraph.nn.module import Module, check_activation, check_size
+from numgraph.nn.module import Module, check_activation, check_size, pair_of
 
 AGGREGATORS = ("mean", "max", "pool")
 
@@ -42,10 +42,9 @@ class SAGEConv(Module):
         rng: init.Seed = None,
         dtype: Any = np.float32,
     ) -> None:
-        in_src, in_dst = in_features if isinstance(in_features, tuple) else (in_features, in_features)
+        in_src, in_dst = pair_of("SAGEConv", in_features)
         check_size("SAGEConv", in_src=in_src, in_dst=in_dst, out_features=out_features)
-        if aggr not in AGGREGATORS:
-            raise unknown("SAGEConv", "aggr", aggr, AGGREGATORS)
+        check_name("SAGEConv", "aggr", aggr, AGGREGATORS)
         rng = np.random.default_rng(rng)
         self.aggr, self.activation = aggr, check_activation("SAGEConv", activation)
         self.weight = init.glorot(rng, (in_src, out_features), dtype)

@@ -15,7 +15,7 @@ from numgraph.nn.dropout import attend_dropping, check_dropout
 from numgraph.nn.gat import joined
 from numgraph.nn.graphs import both_sides
 from numgraph.nn.linear import Linear
-from numgraph.nn.module import Module, check_size
+from numgraph.nn.module import Module, check_size, pair_of
 
 
 class TransformerConv(Module):
@@ -45,7 +45,7 @@ class TransformerConv(Module):
         rng: init.Seed = None,
         dtype: Any = np.float32,
     ) -> None:
-        in_src, in_dst = in_features if isinstance(in_features, tuple) else (in_features, in_features)
+        in_src, in_dst = pair_of("TransformerConv", in_features)
         check_size("TransformerConv", in_src=in_src, in_dst=in_dst, out_features=out_features, heads=heads)
         self.in_features, self.heads, self.concat = (in_src, in_dst), heads, concat
         self.dropout, self.rng = check_dropout("TransformerConv", dropout), np.random.default_rng(rng)

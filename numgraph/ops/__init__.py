@@ -1,5 +1,6 @@
 """DGL's table of operations (dgl.ops and SpGEMM), each a message of one line where it is one; arrays or tape Tensors in and out."""
 
+from numgraph.errors import no_attribute
 from numgraph.ops.sddmm import (
     copy_e,
     copy_u,
@@ -136,3 +137,9 @@ __all__ = [
     "v_sub_e",
     "v_sub_u",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name.startswith("_"):
+        raise AttributeError(f"module 'numgraph.ops' has no attribute {name!r}")
+    raise no_attribute("numgraph.ops", name, __all__)

@@ -45,18 +45,17 @@ def gsddmm(g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str = "u", rhs_tar
     return _sddmm("gsddmm", g, op, lhs, rhs, lhs_target, rhs_target)
 
 
-def _sddmm(name: str, g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str, rhs_target: str) -> Any:
+def _sddmm(name: str, g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str, rhs_target: str, x: str = "lhs", y: str = "rhs") -> Any:
+    """x, y: what the caller calls its operands."""
     check_graph(name, "g", g)
-    if op not in _OPERATORS:
-        raise errors.unknown(name, "op", op, _OPERATORS)
+    errors.check_name(name, "op", op, _OPERATORS)
     for what, target in (("lhs_target", lhs_target), ("rhs_target", rhs_target)):
-        if target not in _TARGETS:
-            raise errors.unknown(name, what, target, _TARGETS)
+        errors.check_name(name, what, target, _TARGETS)
     fields: dict[str, dict[str, Any]] = {"u": {}, "v": {}, "e": {}}
     if op != "copy_rhs":
-        fields[lhs_target]["lhs"] = lhs = rows_operand(name, "lhs", g, lhs_target, lhs)
+        fields[lhs_target]["lhs"] = lhs = rows_operand(name, x, g, lhs_target, lhs)
     if op != "copy_lhs":
-        fields[rhs_target]["rhs"] = rhs = rows_operand(name, "rhs", g, rhs_target, rhs)
+        fields[rhs_target]["rhs"] = rhs = rows_operand(name, y, g, rhs_target, rhs)
     if not op.startswith("copy"):
         check_feature_shapes(name, op, lhs, rhs)
     combine = _OPERATORS[op]
@@ -78,8 +77,7 @@ def edge_softmax(g: Graph, scores: Any, norm_by: str = "dst") -> Any:
     A score of −inf gives 0; where all scores of a node are −inf there is no softmax, and the result is NaN.
     """
     check_graph("edge_softmax", "g", g)
-    if norm_by not in ("dst", "src"):
-        raise errors.unknown("edge_softmax", "norm_by", norm_by, ("dst", "src"))
+    errors.check_name("edge_softmax", "norm_by", norm_by, ("dst", "src"))
     return softmax_over(g, rows_operand("edge_softmax", "scores", g, "e", scores), norm_by)
 
 
@@ -114,7 +112,7 @@ def _binary(lhs_target: str, op: str, rhs_target: str) -> Callable[[Graph, Any, 
     name = f"{lhs_target}_{op}_{rhs_target}"
 
     def sddmm(g: Graph, x: Any, y: Any) -> Any:
-        return _sddmm(name, g, op, x, y, lhs_target, rhs_target)
+        return _sddmm(name, g, op, x, y, lhs_target, rhs_target, "x", "y")
 
     sddmm.__name__ = sddmm.__qualname__ = name
     formula = _FORMULA[op].format(lhs_target, rhs_target)
@@ -125,17 +123,17 @@ def _binary(lhs_target: str, op: str, rhs_target: str) -> Callable[[Graph, Any, 
 
 def copy_u(g: Graph, x: Any) -> Any:
     """m_e = x_u for every edge e = (u → v). x: [num_src, …]; returns [num_edges, …]."""
-    return _sddmm("copy_u", g, "copy_lhs", x, None, "u", "v")
+    return _sddmm("copy_u", g, "copy_lhs", x, None, "u", "v", "x")
 
 
 def copy_v(g: Graph, x: Any) -> Any:
     """m_e = x_v for every edge e = (u → v). x: [num_dst, …]; returns [num_edges, …]."""
-    return _sddmm("copy_v", g, "copy_rhs", None, x, "u", "v")
+    return _sddmm("copy_v", g, "copy_rhs", None, x, "u", "v", y="x")
 
 
 def copy_e(g: Graph, x: Any) -> Any:
     """m_e = x_e for every edge e. x: [num_edges, …]; returns [num_edges, …]."""
-    return _sddmm("copy_e", g, "copy_lhs", x, None, "e", "v")
+    return _sddmm("copy_e", g, "copy_lhs", x, None, "e", "v", "x")
 
 
 u_add_v = _binary("u", "add", "v")

@@ -30,8 +30,7 @@ def segment_reduce(offsets: Any, x: Any, reduce: str = "sum") -> Any:
     >>> ng.ops.segment_reduce([0, 1, 1, 3], np.array([5.0, 2.0, 4.0]), "mean")
     array([5., 0., 3.])
     """
-    if reduce not in REDUCES:
-        raise errors.unknown("segment_reduce", "reduce", reduce, REDUCES)
+    errors.check_name("segment_reduce", "reduce", reduce, REDUCES)
     g, x = _segments("segment_reduce", offsets, x)
     return update_all(g, lambda e: e.x, reduce, e={"x": x})
 

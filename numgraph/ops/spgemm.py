@@ -14,6 +14,7 @@ import numpy as np
 
 from numgraph import dense, errors, threads
 from numgraph.graph import Adjacency, Graph, check_graph
+from numgraph.inputs import kind_of
 from numgraph.ops import gustavson
 from numgraph.ops.operands import check_host, edge_weights
 from numgraph.tape import record, unwrap
@@ -49,6 +50,9 @@ def csrsum(graphs: Sequence[Graph], weights: Sequence[Any]) -> tuple[Graph, Any]
     graphs: at least one, all with the same numbers of sources and destinations. weights: for each graph [its num_edges].
     Returns the graph C and its weights [num_edges of C]. Gradients of every order.
     """
+    for name, value in (("graphs", graphs), ("weights", weights)):
+        if not isinstance(value, list | tuple):
+            raise errors.bad_type("csrsum", f"{name} is {kind_of(value)}", "give a list of graphs and a list of their weights")
     graphs, weights = list(graphs), list(weights)
     if not graphs or len(graphs) != len(weights):
         raise errors.bad_value("csrsum", f"{len(graphs)} graphs and {len(weights)} arrays of weights", "give as many of each, at least one")
