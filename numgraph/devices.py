@@ -82,6 +82,8 @@ def computed(op: str, function: Callable[..., Any], *operands: Any) -> Any:
     try:
         return function(*operands)
     except (TypeError, ValueError) as error:
+        if any(hasattr(type(x), "__elementary__") for x in operands):  # a message's symbol, which says itself what is wrong
+            raise
         same_device(op, **{f"operand {number}": x for number, x in enumerate(operands)})
         told = ", ".join(f"{x.dtype}{list(x.shape)}" if hasattr(x, "dtype") else f"{type(x).__name__} {x!r:.40}" for x in operands)
         if isinstance(error, ValueError):

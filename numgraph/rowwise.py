@@ -21,7 +21,7 @@ from numgraph.kernels.walk import Output
 from numgraph.message import propagate
 from numgraph.tape import unwrap
 
-_COMPUTED = "fbiuV"
+_COMPUTED = "fbiu"
 _KNOWN = (np.generic, int, float, expr.Expr)
 """What a function of rows takes besides arrays."""
 

@@ -57,7 +57,7 @@ def test_errors_say_what_and_how():
         x[0] = 1
     with pytest.raises(TypeError, match=r"out= is not possible"):
         np.add(x, 1, out=np.ones(3))
-    with pytest.raises(TypeError, match=r"np.sinc: has no derivative rule.*tensor.data.*tanh"):
+    with pytest.raises(TypeError, match=r"np.sinc: has no derivative rule.*did you mean 'sin'\?;.*tensor\.data"):
         np.sinc(x)
     with pytest.raises(TypeError, match=r"np.arcsinh: has no derivative rule"):
         np.arcsinh(x)

@@ -9,8 +9,8 @@ import numpy as np
 
 from numgraph.dense import matmul, relu
 from numgraph.dense.activations import biased
-from numgraph.errors import bad_type
-from numgraph.inputs import kind_of
+from numgraph.errors import bad_type, bad_value
+from numgraph.inputs import given, is_sparse, kind_of
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
 from numgraph.nn.norm import BatchNorm
@@ -35,6 +35,10 @@ class Linear(Module):
 
     def project(self, x: Any) -> Any:
         """x W, without the bias."""
+        x = x if is_sparse(x) else given("Linear", "x", x)
+        if x.shape[-1:] != self.weight.shape[:1]:
+            width = self.weight.shape[0]
+            raise bad_value("Linear", f"x has shape {list(x.shape)} and in_features is {width}", f"x is [..., {width}]")
         return matmul(floating(x, self.weight.dtype), self.weight)
 
 
