@@ -12,7 +12,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from numgraph.detaching import is_conversion
 from numgraph.devices import moved
-from numgraph.errors import FOREIGN, bad_type, bad_value, did_you_mean, no_attribute
+from numgraph.errors import bad_type, bad_value, did_you_mean, no_attribute
 from numgraph.expr import is_float
 from numgraph.inputs import as_array, is_sparse, named
 
@@ -101,11 +101,6 @@ class Tensor(NDArrayOperatorsMixin):
     @property
     def mT(self) -> Any:
         return np.matrix_transpose(self)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in FOREIGN:
-            raise no_attribute("a Tensor", name)
-        raise AttributeError(f"a Tensor has no {name!r}")
 
     def __len__(self) -> int:
         return len(self.data)
@@ -321,7 +316,7 @@ class Tensor(NDArrayOperatorsMixin):
         """Only what is not there comes here."""
         if hasattr(np.ndarray, name) and not name.startswith("__") and name != "data":
             raise AttributeError(f"Tensor: .{name} has no derivative rule; tensor.data.{name} is the detached array's")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise no_attribute(f"a {type(self).__name__}", name)
 
 
 _set_data = Tensor.__dict__["data"].__set__
