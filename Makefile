@@ -6,13 +6,15 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 MINUTES ?= 9
 OUT ?= gpu-report
+WORKERS ?= auto
+SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-bounds test-gpu gpu-report lint format bench peers docs clean
+.PHONY: help install train test quick test-bounds test-gpu gpu-report lint format bench peers docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: PYTHON=python3.12 (interpreter of .venv), ARGS='...' (more arguments for train, test, bench), MINUTES, OUT"
+	@echo "  variables: PYTHON=python3.12 (interpreter of .venv), ARGS='...' (more arguments for train, test, bench), WORKERS, MINUTES, OUT"
 
 install: $(STAMP) ## .venv with the package (editable) and all that its tests need
 
@@ -25,11 +27,14 @@ $(STAMP): pyproject.toml
 train: $(STAMP) ## train a GCN on the digits (ARGS='--dataset karate --model gat')
 	$(BIN)/numgraph train $(ARGS)
 
-test: $(STAMP) ## the test suite
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## the test suite, on WORKERS processes (WORKERS=0: in this one)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+
+quick: $(STAMP) ## what to run at every change: the suite without its slow tests
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
 test-bounds: $(STAMP) ## the kernels' tests with Numba's bounds checks (its own cache: the check is no part of Numba's cache key)
-	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds NUMGRAPH_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds $(BIN)/python -m pytest $(ARGS)
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds NUMGRAPH_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-gpu: ## the tests on an NVIDIA GPU, with the packages that PYTHON has: installs nothing, works offline
 	NUMGRAPH_TEST_DEVICE=hardware $(PYTHON) -m pytest tests/test_cuda_hardware.py tests/test_device*.py tests/test_docs.py $(ARGS)

@@ -14,7 +14,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,24 +57,25 @@ def driver(load: Callable[[str], Any] = ctypes.CDLL) -> dict[str, Any]:
     }
 
 
-def facts() -> dict[str, Any]:
-    row_stack = str(Path(__file__).parent / "numpy_names")
-    names = [row_stack, *filter(None, [os.environ.get("PYTHONPATH")])]
-    asked = {"cupy": _ask("cupy"), "numba_cuda": _ask("numba_cuda"), "torch": _ask("torch")}
-    with_names = _ask("numba_cuda", PYTHONPATH=os.pathsep.join(names))
-    found = {name: _answer(process) for name, process in asked.items()}
-    again = _answer(with_names)
-    if "problem" in found["numba_cuda"]:
-        found["numba_cuda"]["with_row_stack"] = "does" if again.get("works") else f"does not: {again.get('problem')}"
-    return {
+def facts() -> Iterator[dict[str, Any]]:
+    """What is known so far, again and again."""
+    found: dict[str, Any] = {
         "driver": driver(),
-        "nvidia_smi": nvidia_smi(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
-        **found,
     }
+    yield found
+    row_stack = str(Path(__file__).parent / "numpy_names")
+    names = os.pathsep.join([row_stack, *filter(None, [os.environ.get("PYTHONPATH")])])
+    asked = {"numba_cuda": _ask("numba_cuda"), "with_row_stack": _ask("numba_cuda", PYTHONPATH=names)}
+    asked |= {name: _ask(name) for name in ("cupy", "torch")}
+    found["nvidia_smi"] = nvidia_smi()
+    yield found
+    for name, process in asked.items():
+        found[name] = _answer(process)
+        yield found
 
 
 def nvidia_smi() -> dict[str, str]:
@@ -203,9 +204,14 @@ def _walks(g: Any, arrays: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def main(what: str, results: str | None = None) -> None:
+    answers = {function.__name__: function for function in (driver, facts, cupy, numba_cuda, torch, walks)}[what]()
+    for answer in answers if isinstance(answers, Iterator) else [answers]:
+        if results:
+            Path(results + ".new").write_text(json.dumps(answer, indent=1), "utf-8")
+            os.replace(results + ".new", results)
+    print(json.dumps(answer, indent=1))
+
+
 if __name__ == "__main__":
-    chosen = {function.__name__: function for function in (driver, facts, cupy, numba_cuda, torch, walks)}[sys.argv[1]]
-    answer = json.dumps(chosen(), indent=1)
-    print(answer)
-    if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(answer, "utf-8")
+    main(*sys.argv[1:])

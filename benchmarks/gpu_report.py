@@ -112,13 +112,17 @@ def sanitizer() -> str | None:
 
 
 def tally(text: str) -> str:
-    """How many tests passed, failed and were skipped until it ended, and pytest's last section."""
+    """How many tests passed, failed and were skipped until it ended, and pytest's last section, or what failed where it has none."""
     word = r"(PASSED|FAILED|ERROR|SKIPPED|XFAIL)"
-    found = re.findall(rf"^\[gw\d+\] \[ *\d+%\] {word} |\s{word} .*\[ *\d+%\]$", text, re.MULTILINE)
-    ended = [beside_others or alone for beside_others, alone in found]
-    counts = ", ".join(f"{ended.count(word)} {word.lower()}" for word in dict.fromkeys(sorted(ended)))
+    beside_others = re.findall(rf"^\[gw\d+\] \[ *\d+%\] {word} (.*)$", text, re.MULTILINE)
+    alone = [(ended, test) for test, ended in re.findall(rf"^(\S.*?) {word} .*\[ *\d+%\]$", text, re.MULTILINE)]
+    words = [ended for ended, _ in beside_others or alone]
+    counts = ", ".join(f"{words.count(word)} {word.lower()}" for word in sorted(set(words))) or "no test ended"
     _, section, summary = text.rpartition(" short test summary info ")
-    return f"{counts or 'no test ended'}\n{summary.partition(chr(10))[2] if section else _last(text)}"
+    if section:
+        return f"{counts}\n{summary.partition(chr(10))[2]}"
+    failed = [f"{ended} {test}" for ended, test in beside_others or alone if ended in ("FAILED", "ERROR")]
+    return "\n".join([counts, *failed[:50], _last(text, 5)])
 
 
 def _last(text: str, lines: int = 15) -> str:
@@ -194,15 +198,15 @@ def _environment(given: Any, names: dict[str, str]) -> dict[str, str]:
 
 def _numpy_names(results: Any, facts: dict[str, Any]) -> dict[str, str]:
     """The folder to import numpy.row_stack from where numba-cuda needs it, and a word of that in the report."""
-    compiler = results.get("numba_cuda", {}) if isinstance(results, dict) else {}
+    compiler, then = ((results or {}).get(name, {}) for name in ("numba_cuda", "with_row_stack"))
     if compiler.get("works"):
         return {}
     folder = str(ROOT / "benchmarks" / "numpy_names")
     if "problem" in compiler:
-        then = compiler.get("with_row_stack", "was not tried")
+        does = "does" if then.get("works") else f"does not ({then.get('problem', 'no answer')})"
         facts["numba_cuda"] = (
             f"numba-cuda does not compile here by itself ({compiler['problem']}). In this report's processes numpy.row_stack, which "
-            f"NumPy 2.5 has no longer, is set to numpy.vstack; then it {then}."
+            f"NumPy 2.5 has no longer, is set to numpy.vstack; then it {does}."
         )
     else:
         facts["numba_cuda"] = "Whether numba-cuda compiles here is not known; numpy.row_stack is set to numpy.vstack where NumPy lacks it."

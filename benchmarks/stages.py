@@ -27,7 +27,7 @@ RESULTS = 1 << 18
 DIGEST = 20_000
 """Characters of a stage's digest that are kept, the last ones."""
 
-GRACE = 5.0
+GRACE = 8.0
 """Seconds at most between the interrupt at a command's limit, at which a test run prints its failures, and its end. Within the limit."""
 
 

@@ -323,17 +323,19 @@ def test_facts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("compiler", "said", "folder"),
+    ("results", "said", "folder"),
     [
-        ({"works": True}, "", False),
-        ({"problem": "no row_stack", "with_row_stack": "does"}, "no row_stack). In this report's processes numpy.row_stack", True),
-        ({"problem": "no compiler", "with_row_stack": "does not: no compiler"}, "then it does not: no compiler", True),
+        ({"numba_cuda": {"works": True}}, "", False),
+        ({"numba_cuda": {"problem": "no row_stack"}, "with_row_stack": {"works": True}}, "then it does.", True),
+        ({"numba_cuda": {"problem": "no row_stack"}, "with_row_stack": {"works": True}}, "by itself (no row_stack). In this", True),
+        ({"numba_cuda": {"problem": "none"}, "with_row_stack": {"problem": "no compiler"}}, "then it does not (no compiler).", True),
+        ({}, "is not known", True),
         (None, "is not known", True),
     ],
 )
-def test_numba_cuda_with_a_numpy_that_it_cannot_be_imported_with(compiler, said, folder):
+def test_numba_cuda_with_a_numpy_that_it_cannot_be_imported_with(results, said, folder):
     facts = {}
-    names = gpu_report._numpy_names(compiler and {"numba_cuda": compiler}, facts)
+    names = gpu_report._numpy_names(results, facts)
     assert said in facts.get("numba_cuda", "")
     path = gpu_report._environment({}, names)["PYTHONPATH"].split(os.pathsep)
     assert (str(ROOT / "benchmarks" / "numpy_names") in path) == folder
@@ -422,8 +424,8 @@ def test_a_tally_of_tests(tmp_path):
     assert first == "1 failed, 1 passed, 1 skipped"
     assert any(line.startswith("FAILED") and "test_b" in line for line in rest)
     stopped, _, _ = done.stdout.partition("= FAILURES =")
-    assert gpu_report.tally(stopped).startswith("1 failed, 1 passed, 1 skipped\n")
-    assert gpu_report.tally(ALONE).startswith("1 failed, 2 passed, 1 skipped\n")
+    assert gpu_report.tally(stopped).splitlines()[:2] == [first, "FAILED test_three.py::test_b "]
+    assert gpu_report.tally(ALONE).startswith("1 failed, 2 passed, 1 skipped\nFAILED tests/test_a.py::test_two\n")
     assert gpu_report.tally("").startswith("no test ended")
 
 
