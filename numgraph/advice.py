@@ -39,4 +39,6 @@ def instead(name: str) -> str:
     if name in INSTEAD:
         return f"; {INSTEAD[name]}"
     near = did_you_mean(name, (*elementary.TABLE, "sum", "max", "min", "mean", "clip"))
-    return f"{near}; compute it before the call and pass it as a field, or write it with arithmetic and NumPy's elementary functions"
+    return (
+        f"; known are arithmetic, comparisons and NumPy's elementary functions{near}; or compute it before the call and pass it as a field"
+    )

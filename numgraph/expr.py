@@ -75,8 +75,8 @@ class Expr(np.lib.mixins.NDArrayOperatorsMixin):
         raise errors.bad_type("message", f"{text(self)} is a symbol and cannot be iterated", "write it with whole feature axes")
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        problem = f"{text(self)} is a symbol, which has no value before the message is compiled"
-        raise errors.bad_type("message", problem, "use NumPy's functions of it, such as np.exp and .sum(-1), not float, math or np.asarray")
+        fix = "use NumPy functions that numgraph knows, such as np.exp and .sum(-1), not float, math or np.asarray"
+        raise errors.bad_type("message", f"{text(self)} is a symbol, not an array", fix)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

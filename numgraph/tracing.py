@@ -166,7 +166,7 @@ def calling(op: str, role: str, function: Any) -> Calling:
             return function, (), _checked(op, role, function, names)
     if not callable(function) or isinstance(function, type):
         fix = "pass an object of it, or" if isinstance(function, type) else "pass"
-        raise errors.bad_type(op, f"{role} is {kind_of(function)}", f"{fix} a function of any of u, v, e, as lambda u, e: u.x * e.w")
+        raise errors.bad_type(op, f"{role} is {kind_of(function)}", f"{fix} a function of any of u, v, e, or use numgraph.ops")
     function = getattr(function, "py_func", function)  # of Numba's compiled functions: symbols have no type that it knows
     try:
         parameters = inspect.signature(function).parameters.values()

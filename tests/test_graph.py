@@ -358,6 +358,42 @@ def dgl_graph(src, dst, types, sizes, is_block=False):
     )
 
 
+class RestrictedGraph:
+    """A DGL graph that has its rows alone, as DGL 1.1.3 gives them; their reader had another name before."""
+
+    canonical_etypes = (("_N", "_E", "_N"),)
+    is_block = False
+
+    def __init__(self, src, dst, there, reader="adj_tensors", numbered=True):
+        self.ends, self.there, self.numbered = {"csr": (src, dst), "csc": (dst, src)}, there, numbered
+        setattr(self, reader, self._rows)
+
+    def formats(self):
+        return {"created": self.there[:1], "not created": self.there[1:]}
+
+    def edges(self, form="uv", order="eid"):
+        raise RuntimeError("Check failed: the edges of these formats have no order")
+
+    def num_nodes(self, kind):
+        return 4
+
+    def _rows(self, kind):
+        assert kind in self.there
+        rows, others = (np.array(ids, int) for ids in self.ends[kind])
+        order = np.argsort(rows, kind="stable")
+        indptr = np.searchsorted(rows[order], np.arange(5))
+        return TensorLike(indptr.tolist()), TensorLike(others[order].tolist()), TensorLike(order.tolist() if self.numbered else [])
+
+
+@pytest.mark.parametrize("reader", ["adj_tensors", "adj_sparse"])
+@pytest.mark.parametrize("there", [["csr"], ["csc"], ["csr", "csc"], ["csc", "csr"]])
+def test_from_dgl_of_rows_alone(there, reader):
+    for src, dst, numbered in [([2, 0, 1, 0, 2, 2], [0, 1, 2, 2, 0, 0], True), ([0, 0, 1, 3], [1, 2, 2, 3], False), ([], [], True)]:
+        graph = Graph.from_dgl(RestrictedGraph(src, dst, there, reader, numbered))
+        check_graph(graph, src, dst, 4, 4)
+        assert not graph.is_bipartite
+
+
 def test_from_dgl():
     src, dst = [0, 2, 2], [1, 0, 1]
     check_graph(Graph.from_dgl(dgl_graph(src, dst, [("_N", "_E", "_N")], (4, 4))), src, dst, 4, 4)

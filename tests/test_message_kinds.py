@@ -236,8 +236,8 @@ REFUSED = {
     "a branch": (lambda u: max(u.x, 0), "a Python branch .*np.where"),
     "a loop": (lambda u: list(u.x), "u.x is a symbol and cannot be iterated"),
     "a length": (lambda u: len(u.x), r"u.x is a symbol and has no length; its feature axes are in \.shape"),
-    "float": (lambda u: float(u.x), "u.x is a symbol, which has no value before"),
-    "asarray": (lambda u: np.asarray(u.x), "u.x is a symbol, which has no value before"),
+    "float": (lambda u: float(u.x), "u.x is a symbol, not an array; use NumPy functions"),
+    "asarray": (lambda u: np.asarray(u.x), "u.x is a symbol, not an array; use NumPy functions"),
     "matmul": (lambda u: u.x @ X.T, r"np\.matmul cannot be part of a message; multiply the nodes' features .*x @ weight"),
     "a Linear": (lambda u: ng.nn.Linear(2, 2, rng=0)(u.x), "multiply the nodes' features"),
     "norm": (lambda u: np.linalg.norm(u.x), r"np\.linalg\.norm cannot be part of a message; write np\.sqrt\(np\.square"),
@@ -246,7 +246,7 @@ REFUSED = {
     "std": (lambda u: np.std(u.x), r"np\.std cannot be part of a message; write np\.sqrt"),
     "where without values": (lambda u: np.where(u.x > 0), r"give all three: np\.where\(c, a, b\)"),
     "dropout": (lambda u: ng.dropout(u.x, 0.5, np.random.default_rng(0)), "dropout: x is a symbol, .*drop the field before the call"),
-    "a misspelt function": (lambda u: np.trapezoid(u.x), "np.trapezoid cannot be part of a message; compute it before the call"),
+    "a misspelt function": (lambda u: np.trapezoid(u.x), "np.trapezoid cannot be part of a message; known are arithmetic"),
 }
 
 
@@ -266,7 +266,7 @@ MISSING = {
     "T": (lambda u: u.x.T, r"u\.x is a symbol and has no \.T; transpose the field before the call"),
     "reshape": (lambda u: u.x.reshape(-1), r"u\.x is a symbol and has no \.reshape; reshape the field before the call"),
     "std": (lambda u: u.x.std(), r"has no \.std; write np\.sqrt"),
-    "a misspelt method": (lambda u: u.x.summ(), r"has no \.summ, did you mean 'sum'\?"),
+    "a misspelt method": (lambda u: u.x.summ(), r"has no \.summ; .*did you mean 'sum'\?"),
 }
 
 
