@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scripts import run
 
@@ -213,3 +215,28 @@ def test_kernels_under_bounds_checks(tmp_path):
         NUMBA_CACHE_DIR=str(tmp_path / "numba"),
     )
     assert out == "done\n"
+
+
+# --- without a compiler ---
+
+UNCOMPILED = """
+rng = np.random.default_rng(0)
+g = ng.Graph(rng.integers(0, 20, 80), rng.integers(0, 20, 80), 20)
+x = rng.standard_normal((20, 6))
+found = [ng.update_all(g, lambda u, v: np.exp(u.x) * v.x, r, u={"x": x}, v={"x": x}) for r in ("sum", "mean", "max", "min", "prod")]
+found.append(ng.ops.edge_softmax(g, rng.standard_normal((80, 2))))
+for model in (ng.nn.GAT(6, 4, 3, rng=0), ng.nn.GCN(6, 4, 3, rng=0)):
+    optimiser = ng.optim.Adam(model.parameters(), lr=0.01)
+    with ng.Tape() as tape:
+        loss = ng.dense.cross_entropy(model(g, x), np.arange(20) % 3)
+    gradients = tape.gradient(loss, optimiser.parameters)
+    optimiser.step(gradients)
+    found += [*gradients, *(p.data for p in optimiser.parameters)]
+print([float(np.abs(array).sum()) for array in found])
+"""
+
+
+def test_without_a_compiler_the_results_are_the_same():
+    setup = "import numpy as np, numgraph as ng\n"
+    slow, fast = (np.array(json.loads(run(UNCOMPILED, setup=setup, NUMBA_DISABLE_JIT=off))) for off in ("1", "0"))
+    np.testing.assert_allclose(slow, fast, rtol=1e-5)
