@@ -81,6 +81,11 @@ SHARED = {
     "gather": lambda x, b: ng.gather(b[None], np.zeros(len(x), int)) * x,
     "matmul": lambda x, b: x @ b,
     "matrix": lambda x, b: x @ (b[:, None] * b),
+    "einsum": lambda x, b: np.einsum("nf,f->n", x, b),
+    "einsum of columns": lambda x, b: np.einsum("nf,f->f", x, b) / len(x),
+    "vector times matrix": lambda x, b: (x[:, 0] @ (x * b)) / len(x),
+    "dot": lambda x, b: (x[:, 0] @ (x * b)[:, 1]) / len(x),
+    "cumsum": lambda x, b: np.cumsum(x * b, axis=0)[-1] / len(x),
     "bias and relu": lambda x, b: biased(x, b, ng.relu),
     "bias and elu": lambda x, b: biased(x, b, ng.elu),
     "bias and gelu": lambda x, b: biased(x, b, ng.gelu),
@@ -97,7 +102,7 @@ def test_gradients_of_what_every_row_shares(name):
         loss = np.mean(SHARED[name](EQUAL, t))
     few = EQUAL[:12].astype(np.float64)
     (want,) = differences(lambda b: np.mean(SHARED[name](few, b)), [b])
-    rtol = 2e-5 if name in ("matmul", "matrix") else 2e-6  # of BLAS's own order
+    rtol = 2e-5 if name in ("matmul", "matrix", "vector times matrix", "dot", "einsum") else 2e-6  # of BLAS's own order
     np.testing.assert_allclose(tape.gradient(loss, t), want, rtol=rtol, atol=1e-7)
 
 

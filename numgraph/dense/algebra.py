@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import string
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -139,18 +140,48 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
                 continue
             others = [(t, x) for k, (t, x) in enumerate(zip(terms, xs)) if k != i]
             known = "".join(letter for letter in term if letter in output or any(letter in t for t, _ in others))
-            subscripts = f"{','.join([output, *[t for t, _ in others]])}->{known}"
-            d = np.einsum(subscripts, _wide(g), *[_wide(x) for _, x in others], **options)
+            back = f"{','.join([output, *[t for t, _ in others]])}->{known}"
+            d = einsum(back, g, *[x for _, x in others], **options)
             wide = np.reshape(d, [sizes[letter] if letter in known else 1 for letter in term])
             grads.append(np.broadcast_to(wide, xs[i].shape))
         return grads
 
-    y = np.einsum(subscripts, *[_wide(unwrap(x)) for x in operands], **options)
-    if y.dtype == np.float32 and all(is_half(x.dtype) for x in operands):
-        y = y.astype(np.result_type(*[x.dtype for x in operands]))
-    return record("einsum", operands, y, vjp)
+    return record("einsum", operands, _einsum(subscripts, map(unwrap, operands), **options), vjp)
 
 
-def _wide(x: Any) -> Any:
-    """float16 and bfloat16 as float32."""
-    return x.astype(np.float32) if hasattr(x, "dtype") and is_half(x.dtype) else x
+def _einsum(subscripts: str, given: Iterable[Any], **options: Any) -> Any:
+    """np.einsum of arrays, which adds one term after another: of float16 and bfloat16 in float32, of float32 in blocks of many terms."""
+    given = [x if hasattr(x, "dtype") else np.asarray(x) for x in given]
+    arrays = [x.astype(np.float32) if is_half(x.dtype) else x for x in given]
+    if options or not all(type(x) is np.ndarray and x.dtype == np.float32 for x in arrays):
+        return np.einsum(subscripts, *arrays, **options)
+    inputs, _, output = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    sizes = {letter: n for term, x in zip(terms, arrays) for letter, n in zip(term, x.shape)}
+    longest = max((letter for letter in sizes if letter not in output), key=sizes.__getitem__, default="")
+    if sizes.get(longest, 0) <= 2 * BLOCK:
+        return np.einsum(subscripts, *arrays).astype(np.result_type(*[x.dtype for x in given]), copy=False)
+    whole = sizes[longest] - sizes[longest] % BLOCK
+    y: Any = 0
+    if math.prod([sizes[letter] for letter in output]) * whole > max(x.size for x in arrays):  # much is made of each block
+        for start in range(0, whole, BLOCK):
+            y = y + np.einsum(subscripts, *_cut(terms, arrays, longest, slice(start, start + BLOCK))).astype(np.float64)
+    else:
+        number = next(letter for letter in string.ascii_letters if letter not in sizes)
+        split = ",".join([term.replace(longest, number + longest) for term in terms])
+        blocks = [
+            x.reshape(*x.shape[: term.index(longest)], -1, BLOCK, *x.shape[term.index(longest) + 1 :]) if longest in term else x
+            for term, x in zip(terms, _cut(terms, arrays, longest, slice(whole)))
+        ]
+        y = np.sum(np.einsum(f"{split}->{number}{output}", *blocks), axis=0, dtype=np.float64)
+    y = y + np.einsum(subscripts, *_cut(terms, arrays, longest, slice(whole, None)))
+    return y.astype(np.result_type(*[x.dtype for x in given]))
+
+
+def _cut(terms: list[str], arrays: list[Any], letter: str, part: slice) -> list[Any]:
+    """The part of every array that has the letter, along its axis."""
+    return [x[(slice(None),) * term.index(letter) + (part,)] if letter in term else x for term, x in zip(terms, arrays)]
+
+
+BLOCK = 512
+"""Terms along an axis that np.einsum adds in float32."""

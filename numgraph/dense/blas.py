@@ -30,7 +30,9 @@ SHORTEST = 96
 """Rows or columns of a piece at least: every piece copies the other operand into cache order once."""
 
 STRETCH = 1024
-"""Numbers of the inner axis that a product with a vector adds in float32."""
+"""Numbers of the inner axis that a product with a vector adds in float32 ..."""
+LONG = 16 * STRETCH
+"""... where the axis is at least so long."""
 
 _gate = threading.Lock()
 
@@ -40,6 +42,9 @@ def product(a: Any, b: Any) -> Any:
     if type(a) is type(b) is np.ndarray and is_half(a.dtype) and a.dtype == b.dtype:
         with np.errstate(over="ignore"):
             return product(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
+    if type(a) is type(b) is np.ndarray and a.dtype == np.float32 and 1 in (a.ndim, b.ndim) and a.ndim + b.ndim < 4 and len(b) >= LONG:
+        made = product(a if a.ndim == 2 else a[None], b if b.ndim == 2 else b[:, None])  # vectors as matrices
+        return made.reshape(a.shape[:-1] + b.shape[1:])[()]
     if not type(a) is type(b) is np.ndarray or not a.ndim == b.ndim == 2 or a.dtype != b.dtype or a.dtype.char not in "fd":
         return a @ b
     a, b = (np.ascontiguousarray(x) if 0 in x.strides else x for x in (a, b))  # BLAS takes no broadcast, and NumPy's own loop is slow
@@ -63,7 +68,7 @@ def _in_pieces(a: Any, b: Any) -> Any:
     (rows, inner), columns = a.shape, b.shape[1]
     count = min(PIECES, math.ceil(2.0 * rows * inner * columns / PIECE))
     along = inner // (4 * max(rows, columns, 1))  # pieces of it at most, so that partial sums take less memory than the operands
-    if min(rows, columns) == 1 and inner >= 16 * STRETCH and inner == b.shape[0] and a.dtype == np.float32:
+    if min(rows, columns) == 1 and inner >= LONG and inner == b.shape[0] and a.dtype == np.float32:
         return _in_stretches(a, b, count)
     out = recycling.empty((rows, columns), a.dtype)
     if count <= 1 or inner != b.shape[0]:

@@ -184,7 +184,9 @@ def cumsum(x: Any, axis: int | None = None, dtype: Any = None, out: Any = None) 
         return (np.reshape(np.flip(cumsum(np.flip(g, along), axis=along), along), xs[0].shape),)
 
     data = unwrap(x) if dtype is None else unwrap(x).astype(dtype)
-    return record("cumsum", (x,), _in_wide(np.cumsum, data, axis=axis), vjp)
+    many = type(data) is np.ndarray and data.dtype == np.float32  # each number is the sum of all before it
+    y = np.cumsum(data, axis=axis, dtype=np.float64).astype(np.float32) if many else _in_wide(np.cumsum, data, axis=axis)
+    return record("cumsum", (x,), y, vjp)
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
