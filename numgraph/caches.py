@@ -77,12 +77,13 @@ def private(path: Path) -> bool:
     except OSError:
         return False
     if problem:
-        warnings.warn(
-            f"numgraph: compiled code is not kept in {path}, for {problem}: code put there by others would run as this user; {fix}, "
-            f"or set NUMGRAPH_CACHE_DIR and NUMBA_CACHE_DIR to folders of your own",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        with contextlib.suppress(RuntimeWarning):  # where warnings are errors: the results are right without a cache
+            warnings.warn(
+                f"numgraph: compiled code is not kept in {path}, for {problem}: code put there by others would run as this user; {fix}, "
+                f"or set NUMGRAPH_CACHE_DIR and NUMBA_CACHE_DIR to folders of your own",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     return usable and not problem
 
 
