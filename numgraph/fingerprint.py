@@ -5,8 +5,10 @@ The tape takes one of every array that a record reads and that is the caller's, 
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+import numba
 import numpy as np
 
 from numgraph.compiling import njit
@@ -14,8 +16,8 @@ from numgraph.compiling import njit
 EXACT = 1 << 20
 """Bytes up to which every bit counts. Of a larger array ``SAMPLED`` lines of 64 bytes do, spread over all of it, its first and last too."""
 SAMPLED = 1024
-COPIED = 1024
-"""Bytes up to which the fingerprint is a copy."""
+COPIED = sys.maxsize if numba.config.DISABLE_JIT else 1024
+"""Bytes up to which the fingerprint is a copy; any number where kernels are interpreted, for debuggers."""
 
 _STEP, _LOW = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -54,7 +56,7 @@ def sparse_fingerprint(array: Any) -> Any:
         array = array.tocoo()
         return array.row.tobytes(), array.col.tobytes(), array.data.tobytes()
     places = [getattr(array, name) for name in _PLACES[array.format]]
-    found = [(id(x), x.tobytes() if x.nbytes < 1 << 14 else _sampled(x.view(np.uint8), 64)) for x in places]
+    found = [(id(x), x.tobytes() if x.nbytes <= max(COPIED, 1 << 14) else _sampled(x.view(np.uint8), 64)) for x in places]
     return found, fingerprint(array.data)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -344,6 +347,12 @@ def test_large_arrays_are_sampled_from_end_to_end():
         b = a.copy()
         b[change] = 1
         assert fingerprint(b) != before
+
+
+def test_without_compiled_code_fingerprints_are_copies():
+    code = "import numpy as np\nfrom numgraph.fingerprint import fingerprint\na = np.ones(5000)\nassert fingerprint(a) == a.tobytes()"
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True)
+    assert run.returncode == 0, run.stderr
 
 
 # Asyncio tasks, threads, generators.
