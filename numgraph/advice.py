@@ -20,7 +20,6 @@ INSTEAD = {
     "all": "write (condition).min(-1)",
     "concatenate": "call once for each part and join the results, or join the fields before the call",
     "stack": "call once for each part and join the results, or join the fields before the call",
-    "fmod": "write a % b, whose sign is that of b",
     "arcsin": "write np.arctan(x / np.sqrt(1 - x * x))",
     "reshape": "reshape the field before the call; [..., None] adds axes",
     "T": "transpose the field before the call",

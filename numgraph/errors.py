@@ -24,6 +24,11 @@ def bad_type(op: str, problem: str, fix: str = "") -> TypeError:
     return TypeError(_text(op, problem, fix))
 
 
+def out_of_range(op: str, problem: str, fix: str = "") -> OverflowError:
+    """A number that a dtype cannot hold."""
+    return OverflowError(_text(op, problem, fix))
+
+
 def bad_index(op: str, problem: str, fix: str = "") -> IndexError:
     """An id outside its range."""
     return IndexError(_text(op, problem, fix))

@@ -20,8 +20,11 @@ import numpy as np
 
 from numgraph import elementary, errors
 from numgraph.advice import instead
+from numgraph.dtypes import COMPARISONS, check_dtype, comparison_beyond, is_float, result_dtype
 from numgraph.formulas import text
 from numgraph.inputs import as_array, named
+from numgraph.operators import Operators
+from numgraph.rewrites import simplified
 
 READS_U, READS_V, READS_E = 1, 2, 4
 TARGET_READS = {"u": READS_U, "v": READS_V, "e": READS_E, "shared": 0}
@@ -30,7 +33,7 @@ _interned: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValu
 _intern_lock = threading.Lock()
 
 
-class Expr(np.lib.mixins.NDArrayOperatorsMixin):
+class Expr(Operators):
     """One node of a message: ``op`` names an elementary row or one of field, edge_id, constant, cast, axes, broadcast, sum, max.
 
     shape, dtype: of the value for one edge. reads: which of u, v, e (bits) the value depends on.
@@ -58,6 +61,14 @@ class Expr(np.lib.mixins.NDArrayOperatorsMixin):
     def weak(self) -> bool:
         """A Python number: it takes the dtype of what it meets."""
         return self.op == "constant" and self.attrs[0] in ("int", "float", "bool")
+
+    @property
+    def number(self) -> Any:
+        """The Python number of a constant, of a dtype or not; None for anything else."""
+        node = self
+        while node.op == "cast":
+            (node,) = node.args
+        return constant_value(node) if node.op == "constant" else None
 
     __hash__ = object.__hash__
 
@@ -134,13 +145,14 @@ class Expr(np.lib.mixins.NDArrayOperatorsMixin):
         return reduce_axes("max", self, axis, keepdims)
 
     def min(self, axis: Any = None, *, keepdims: bool = False) -> Expr:
-        """Minimum over feature axes."""
-        return -reduce_axes("max", -self, axis, keepdims)
+        """Minimum over feature axes: the maximum in the reversed order, which for integers ~ gives without overflow."""
+        reverse: Any = np.bitwise_not if self.dtype.kind in "biu" else np.negative
+        return reverse(reduce_axes("max", reverse(self), axis, keepdims))
 
     def mean(self, axis: Any = None, *, keepdims: bool = False) -> Expr:
-        """Mean over feature axes."""
-        total = reduce_axes("sum", self, axis, keepdims)
-        return total * (max(int(np.prod(total.shape)), 1) / max(int(np.prod(self.shape)), 1))
+        """Mean over feature axes; of integers in float64."""
+        total = reduce_axes("sum", cast(self, np.dtype(np.float64)) if self.dtype.kind in "biu" else self, axis, keepdims)
+        return total / max(math.prod(self.shape) // max(math.prod(total.shape), 1), 1)
 
 
 def _make(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[int, ...], dtype: np.dtype[Any], reads: int) -> Expr:
@@ -158,8 +170,8 @@ def _make(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[
 
 @functools.lru_cache(maxsize=4096)
 def field(target: str, name: str, shape: tuple[int, ...], dtype: Any) -> Expr:
-    """A leaf: field ``name`` of u, v or e, or a ``shared`` array that every edge reads whole."""
-    return _make("field", (), (target, name), tuple(shape), np.dtype(dtype), TARGET_READS[target])
+    """A leaf: field ``name`` of u, v or e, or a ``shared`` array that every edge reads whole; in this machine's byte order."""
+    return _make("field", (), (target, name), tuple(shape), np.dtype(dtype).newbyteorder("="), TARGET_READS[target])
 
 
 def edge_id() -> Expr:
@@ -184,23 +196,6 @@ def constant_value(node: Expr) -> Any:
 
 def _number(node: Expr) -> Any:
     return int(node.attrs[1]) if node.dtype.kind in "iu" else float(node.attrs[1])
-
-
-@functools.cache
-def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether values of a dtype have derivatives: float16, float32, float64, and bfloat16 (a NumPy void kind)."""
-    return dtype.kind == "f" or dtype.name == "bfloat16"
-
-
-@functools.cache
-def _has_arithmetic(dtype: np.dtype[Any]) -> bool:
-    return dtype.name == "bfloat16" or (dtype.kind in "biuf" and dtype.itemsize <= 8 and dtype.name != "uint64")
-
-
-def check_dtype(op: str, name: str, dtype: np.dtype[Any]) -> None:
-    """Refuse what has no message arithmetic: object, complex, strings, dates, long double."""
-    if not _has_arithmetic(dtype):
-        raise errors.bad_type(op, f"{name} has dtype {dtype}", "use bool, an integer, float16, float32 or float64 dtype (uint64 as int64)")
 
 
 # --- building nodes ---------------------------------------------------------------------------------------------------------------------
@@ -244,26 +239,22 @@ def lift(value: Any) -> Expr:
     return field("shared", name, shape, dtype)
 
 
-_dtypes: dict[tuple[Any, ...], np.dtype[Any]] = {}
+def _sample(node: Expr) -> Any:
+    """What dtypes.result_dtype is told of an operand: a dtype, or that of a number and the number."""
+    if node.op != "constant":
+        return node.dtype
+    if node.dtype.kind not in "iu":
+        return ("float", 1.0) if node.weak and node.dtype.kind == "f" else node.dtype
+    return node.attrs[0], constant_value(node)
 
 
-def _result_dtype(row: elementary.Row, operands: Sequence[Expr]) -> np.dtype[Any]:
-    key = (row.name, *[x.attrs[0] if x.weak else x.dtype for x in operands])
-    known = _dtypes.get(key)
-    if known is None:
-        samples = [{"bool": True, "int": 1, "float": 1.0}[x.attrs[0]] if x.weak else np.ones(1, x.dtype) for x in operands]
-        with np.errstate(all="ignore"):
-            try:
-                known = np.asarray(row.evaluate(*samples)).dtype
-            except TypeError as error:
-                dtypes = ", ".join(str(x.dtype) for x in operands)
-                raise errors.bad_type("message", f"{row.name} of {dtypes} is not defined ({error})", "cast a field") from None
-        check_dtype("message", f"the result of {row.name}", known)
-        _dtypes[key] = known
-    return known
-
-
-_OF_BOOLS = {"add": "logical_or", "multiply": "logical_and", "maximum": "logical_or", "minimum": "logical_and"}
+_OF_BOOLS = {
+    "add": "logical_or",
+    "multiply": "logical_and",
+    "maximum": "logical_or",
+    "minimum": "logical_and",
+    **{f"bitwise_{name}": f"logical_{name}" for name in ("and", "or", "xor", "not")},
+}
 """What NumPy's arithmetic means where every operand is bool."""
 
 
@@ -276,14 +267,29 @@ def apply(row: elementary.Row, operands: Sequence[Any]) -> Expr:
 def _apply(row: elementary.Row, nodes: tuple[Expr, ...]) -> Expr:
     if row.name in _OF_BOOLS and all(node.dtype.kind == "b" for node in nodes):
         row = elementary.TABLE[_OF_BOOLS[row.name]]
-    simple = _simplify(row.name, nodes)
+    simple = simplified(row.name, nodes)
     if simple is not None:
-        return simple
+        return lift(simple)
     shape = broadcast_shapes(row.name, nodes)
+    if row.name in COMPARISONS:
+        strong, weak = nodes if not nodes[0].weak else nodes[::-1]
+        answer = comparison_beyond(row.name, strong.dtype, weak.number if weak.weak else None, nodes[0].weak)
+        if answer is not None:
+            return broadcast_to(cast(constant(answer), np.dtype(bool)), shape)
+        nodes = _rounded(nodes)
     reads = 0
     for node in nodes:
         reads |= node.reads
-    return _make(row.name, nodes, (), shape, _result_dtype(row, nodes), reads)
+    return _make(row.name, nodes, (), shape, result_dtype(row, tuple(map(_sample, nodes))), reads)
+
+
+def _rounded(nodes: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """A Python number that is compared with 16-bit floats is one of them, though they compute in float32."""
+    halves = [node.dtype for node in nodes if node.dtype.itemsize == 2 and is_float(node.dtype)]
+    if not halves:
+        return nodes
+    with np.errstate(all="ignore"):
+        return tuple([constant(float(np.array(constant_value(node)).astype(halves[0]))) if node.weak else node for node in nodes])
 
 
 def broadcast_shapes(name: str, nodes: Sequence[Expr]) -> tuple[int, ...]:
@@ -300,42 +306,11 @@ def broadcast_shapes(name: str, nodes: Sequence[Expr]) -> tuple[int, ...]:
         ) from None
 
 
-def _simplify(name: str, nodes: tuple[Expr, ...]) -> Expr | None:
-    """What needs no arithmetic: neutral elements, small constant powers, numbers only. Only rewrites that NaN and infinity survive."""
-    if all(node.weak for node in nodes):
-        with np.errstate(all="ignore"):
-            return constant(np.asarray(elementary.TABLE[name].evaluate(*[constant_value(node) for node in nodes])).item())
-    if len(nodes) != 2:
-        return None
-    a, b = nodes
-    value = constant_value(b) if b.weak else None
-    first = constant_value(a) if a.weak else None
-    floating = is_float((a if b.weak else b).dtype)
-    if not floating:
-        return None
-    if (name == "multiply" and value == 1) or (name == "divide" and value == 1) or (name in ("add", "subtract") and value == 0):
-        return a
-    if (name == "multiply" and first == 1) or (name == "add" and first == 0):
-        return b
-    if name == "multiply" and a.op == "where" and value is not None and np.isfinite(value) and any(map(_is_zero, a.args[1:])):
-        return np.where(a.args[0], *[branch if _is_zero(branch) else branch * b for branch in a.args[1:]])  # type: ignore[return-value]
-    if name == "add" and a.op == b.op == "where" and a.args[0] is b.args[0]:
-        for first_half, second_half in ((a, b), (b, a)):
-            if _is_zero(first_half.args[2]) and _is_zero(second_half.args[1]):
-                return np.where(a.args[0], first_half.args[1], second_half.args[2])  # type: ignore[return-value]
-    if name == "power" and value in (1, 2, 3, -1, 0.5):
-        return {1: lambda: a, 2: lambda: np.square(a), 3: lambda: a * a * a, -1: lambda: 1 / a, 0.5: lambda: np.sqrt(a)}[value]()
-    return None
-
-
-def _is_zero(node: Expr) -> bool:
-    return node.weak and constant_value(node) == 0
-
-
 def cast(node: Expr, dtype: np.dtype[Any]) -> Expr:
     if node.dtype == dtype and not node.weak:
         return node
     check_dtype("message", "astype", dtype)
+    dtype = dtype.newbyteorder("=")
     return _make("cast", (node,), (), node.shape, dtype, node.reads)
 
 

@@ -13,6 +13,11 @@ _INFIX = {  # binding strength and sign; a − (b − c) and a / (b / c) keep th
     "logical_or": (1, "|"),
     "logical_xor": (1, "^"),
     "logical_and": (2, "&"),
+    "bitwise_or": (1, "|"),
+    "bitwise_xor": (1, "^"),
+    "bitwise_and": (2, "&"),
+    "left_shift": (3, "<<"),
+    "right_shift": (3, ">>"),
     "equal": (3, "="),
     "not_equal": (3, "≠"),
     "less": (3, "<"),
@@ -23,6 +28,8 @@ _INFIX = {  # binding strength and sign; a − (b − c) and a / (b / c) keep th
     "subtract": (4, "−"),
     "multiply": (5, "·"),
     "divide": (5, "/"),
+    "floor_divide": (5, "//"),
+    "remainder": (5, "%"),
     "power": (7, "**"),
 }
 _OPPOSITE = {"equal": "≠", "not_equal": "=", "less": "≥", "less_equal": ">", "greater": "≤", "greater_equal": "<"}
@@ -91,12 +98,14 @@ def _written(node: Any, done: Mapping[int, tuple[int, str]]) -> tuple[int, str]:
         return 8, f"{operand(args[0], _ATOM)}²"
     if op in _INFIX:
         strength, sign = _INFIX[op]
-        grouped = op in ("add", "multiply", "logical_or", "logical_and")
+        grouped = op in ("add", "multiply", "logical_or", "logical_and", "bitwise_or", "bitwise_and")
         return strength, f"{operand(args[0], strength)} {sign} {operand(args[1], strength if grouped else strength + 1)}"
     if op == "negative":
         return _SIGN, f"−{operand(args[0], _SIGN)}"
     if op == "absolute":
         return _ATOM, f"|{done[id(args[0])][1]}|"
+    if op == "bitwise_not":
+        return _SIGN, f"~{operand(args[0], _SIGN)}"
     if op == "logical_not":
         return _SIGN, f"not {operand(args[0], _SIGN)}"
     if op in ("sum", "max"):

@@ -43,7 +43,8 @@ def update_all(
     in-edge order takes the whole gradient; NaN reaches the result.
     u, v, e: fields by name, arrays or Tensors [num_src, …], [num_dst, …], [num_edges, …]. Feature axes broadcast as in NumPy.
 
-    Returns [num_dst, …] with the message's feature shape and dtype. No array over edges × features is made, forward or backward.
+    Returns [num_dst, …] with the message's feature shape and dtype; sums and products of integers are int64, their means float64. No array
+    over edges × features is made, forward or backward.
     """
     errors.check_name("update_all", "reduce", reduce, REDUCES)
     (root,), fields = _trace("update_all", g, (message,), u, v, e)
@@ -119,7 +120,24 @@ def _trace(
     roots, captured = trace(op, functions, tuple(leaves), functools.partial(rows_of, g))
     for name, value in captured.items():
         values["shared", name] = _placed(op, g, "shared", name, value)
+    for exponent in _signed_exponents(roots):
+        _check_exponent(op, g, exponent, values)
     return roots, values
+
+
+@functools.lru_cache(maxsize=1024)
+def _signed_exponents(roots: tuple[expr.Expr, ...]) -> tuple[expr.Expr, ...]:
+    """The exponents of integers' powers that may be negative."""
+    powers = [node for node in expr.topological(roots) if node.op == "power" and node.dtype.kind == "i"]
+    return tuple(dict.fromkeys(node.args[1] for node in powers if node.args[1].dtype.kind == "i" and node.args[1].number is None))
+
+
+def _check_exponent(op: str, g: Graph, exponent: Any, values: Values) -> None:
+    """NumPy's error, which a kernel cannot raise, by a walk of its own."""
+    fields = {leaf.attrs: unwrap(values[leaf.attrs]) for leaf in expr.leaves_of((exponent,))}
+    if execute(g, (Output((exponent < 0,), "v", "max"),), fields)[0].any():
+        problem = f"the exponent {expr.text(exponent)} of an integer is negative on an edge"
+        raise errors.bad_value(op, problem, "cast the base to a float")
 
 
 def _placed(op: str, g: Graph, target: str, name: str, value: Any) -> Any:

@@ -8,13 +8,13 @@ from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from numgraph.detaching import is_conversion
 from numgraph.devices import moved
 from numgraph.errors import bad_type, bad_value, did_you_mean, no_attribute
 from numgraph.expr import is_float
 from numgraph.inputs import as_array, is_sparse, named
+from numgraph.operators import Operators
 
 _RULES: dict[Any, Callable[..., Any]] = {}
 
@@ -50,7 +50,7 @@ def _no_rule(function: Any) -> TypeError:
 _PLAIN = frozenset((np.ndarray, float, int, bool))
 
 
-class Tensor(NDArrayOperatorsMixin):
+class Tensor(Operators):
     """An array that tapes can track. ``data`` is the array; NumPy operators, functions and methods work on it and are recorded.
 
     Comparisons compare elementwise and give plain boolean arrays; Tensors hash by identity. ``data``, ``numpy()``, ``item()``, ``tolist()``
@@ -217,16 +217,6 @@ class Tensor(NDArrayOperatorsMixin):
         if not self.ndim:
             raise bad_type("Tensor", "one of shape () has no entries to go over", "tensor.item() is its number")
         return (self[i] for i in range(len(self)))
-
-    # ``x += y`` rebinds x to a new Tensor: the recorded one stays as it was.
-    __iadd__ = NDArrayOperatorsMixin.__add__
-    __isub__ = NDArrayOperatorsMixin.__sub__
-    __imul__ = NDArrayOperatorsMixin.__mul__
-    __itruediv__ = NDArrayOperatorsMixin.__truediv__
-    __ifloordiv__ = NDArrayOperatorsMixin.__floordiv__
-    __imod__ = NDArrayOperatorsMixin.__mod__
-    __ipow__ = NDArrayOperatorsMixin.__pow__
-    __imatmul__ = NDArrayOperatorsMixin.__matmul__
 
     def astype(self, dtype: Any) -> Any:
         return _RULES["astype"](self, dtype)

@@ -129,7 +129,7 @@ def test_every_float_and_its_gradients(reduce, capability, dtype):
         check(kernel, CAPABILITIES[capability])
 
 
-@pytest.mark.parametrize("dtype", ["int64", "int16", "uint8", "bool"])
+@pytest.mark.parametrize("dtype", ["int64", "uint32", "int16", "uint8", "bool"])
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_every_other_dtype(dtype, capability):
     x, y = np.zeros((G.num_src, 12), dtype), np.zeros((G.num_dst, 12), dtype)
@@ -153,7 +153,22 @@ def test_attention_and_its_gradients(name):
         check(kernel, (9, 0))
 
 
-FUNCTIONS = ("floor", "sqrt", "exp", "expm1", "log", "log1p", "tanh", "arctan", "abs", "sign")
+@pytest.mark.parametrize("dtype", ["int64", "int16", "uint8"])
+def test_whole_numbers(dtype):
+    """Bits, shifts, quotients, rests and powers of integers."""
+
+    def message(u, v):
+        total = (u.x & v.y) + (u.x | 1) + (u.x ^ v.y) + ~u.x + (u.x << v.y) + (u.x >> v.y)
+        return total + u.x // v.y + u.x % v.y + np.fmod(u.x, v.y) + u.x**v.y + u.x**5
+
+    x, y = np.zeros((G.num_src, 12), dtype), np.zeros((G.num_dst, 12), dtype)
+    kernel = kernel_of(message, "max", u={"x": x}, v={"y": y})
+    assert all(f" {name}(" in kernel.text for name in ("bitwise_and", "left_shift", "floor_divide", "remainder", "fmod", "power"))
+    check(kernel, (9, 0))
+
+
+FUNCTIONS = ("floor", "sqrt", "exp", "expm1", "exp2", "log", "log1p", "log2", "log10", "tanh", "arctan", "abs", "sign")
+QUOTIENTS = ("floor_divide", "remainder", "fmod", "arctan2")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -163,10 +178,12 @@ def test_every_elementary_function(dtype):
         total = np.power(np.maximum(u.x, v.y), np.minimum(u.x, v.y)) - u.x / v.y
         for name in FUNCTIONS:
             total = total + getattr(np, name)(x)
+        for name in QUOTIENTS:
+            total = total + getattr(np, name)(u.x, v.y)
         return ng.gelu(np.where((u.x < v.y) | ~(x != 0), total, x))
 
     kernel = kernel_of(message, "sum", u={"x": normal("u", 3, dtype=dtype)}, v={"y": normal("v", 3, dtype=dtype)})
-    assert all(f" {'absolute' if name == 'abs' else name}(" in kernel.text for name in (*FUNCTIONS, "erf", "power"))
+    assert all(f" {'absolute' if name == 'abs' else name}(" in kernel.text for name in (*FUNCTIONS, *QUOTIENTS, "erf", "power"))
     check(kernel, (9, 0))
 
 

@@ -68,6 +68,10 @@ ELEMENTWISE = [
     case(lambda x: np.maximum(x, 0) * x, away(2, 3), covers=(np.maximum,)),
     case(lambda x: np.sign(x) * x * x + np.floor(x) * x + np.ceil(x), away(2, 3), covers=(np.sign, np.floor, np.ceil)),
     case(lambda x: x * (x // 0.7) + x % 0.7, positive(2, 3), covers=(np.floor_divide, np.remainder)),
+    case(lambda x, y: np.remainder(x, y) * x, away(2, 3), away(2, 3)[::-1] + 0.02),
+    case(lambda x, y: np.fmod(x, y) * x, away(2, 3), away(2, 3)[::-1] + 0.02, covers=(np.fmod,)),
+    case(lambda x: list(np.divmod(x, 0.7)), away(2, 3), covers=(np.divmod,)),
+    case(np.arctan2, away(2, 3), away(2, 3)[::-1] + 0.02),
 ]
 
 BROADCASTS = [
@@ -247,7 +251,7 @@ def test_value_is_that_of_plain_arrays(case):
         assert type(g) is Tensor
         assert g.dtype == w.dtype
         assert g.shape == np.shape(w)
-        if any(f in elementary.COMPOSED for f in case.covers):  # np.hypot and the like are combinations there
+        if any(f in elementary.COMPOSED for f in case.covers):  # combinations there
             np.testing.assert_allclose(g, w, rtol=1e-14)
         else:
             np.testing.assert_array_equal(g, w)
@@ -270,6 +274,7 @@ def test_every_rule_is_in_the_tables():
     detached = set(_DETACHED)
     comparisons = {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.isnan, np.isinf, np.isfinite}
     logic = {np.logical_and, np.logical_or, np.logical_not, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_not, np.bitwise_xor}
+    logic |= {np.left_shift, np.right_shift}
     aside = {"elementary", "astype", "sparse", getattr(np, "astype", "astype")}  # tested below
     covered = {f for case in CASES for f in case.covers}
     assert not set(_RULES) - covered - detached - comparisons - logic - aside

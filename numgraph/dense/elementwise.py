@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.devices import computed
+from numgraph.dtypes import check_fits
 from numgraph.elementary import BY_FUNCTION, COMPOSED, TABLE, Row
 from numgraph.errors import bad_type
 from numgraph.sums import unbroadcast
@@ -30,6 +31,9 @@ def select(condition: Any, a: Any, b: Any) -> Any:
         or floats[0].itemsize not in _BITS
         or condition.size + floats[0].size < 2048
     ):
+        for number, other in ((a, b), (b, a)):
+            if type(number) is int and hasattr(other, "dtype"):
+                check_fits("where", f"{number} beside {other.dtype}", number, other.dtype)
         return np.where(condition, a, b)
     dtype, bits = floats[0].dtype, _BITS[floats[0].itemsize]
     a, b = ((x if type(x) is np.ndarray else np.asarray(x, dtype)).view(bits) for x in (a, b))
@@ -111,15 +115,8 @@ def elementwise(row: Row, *operands: Any, **options: Any) -> Any:
     return record(row.name, operands, computed(row.name, evaluate, *map(unwrap, operands)), _REPLAYS[row.name])
 
 
-@rule(np.float_power)
-def float_power(x: Any, p: Any) -> Any:
-    """np.power in float64 at least."""
-    return np.power(x * np.float64(1), p)
-
-
 for _function, _row in BY_FUNCTION.items():
-    if _function is not np.float_power:
-        rule(_function)(partial(elementwise, _row))
+    rule(_function)(partial(elementwise, _row))
 for _function, _composed in COMPOSED.items():
     rule(_function)(_composed)
 

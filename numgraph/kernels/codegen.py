@@ -55,8 +55,8 @@ class Generator(Emitter):
         name = self.widened(value.name, value.width, width)
         if stored in HALVES:
             name = self.converted(f"narrow_{stored}", f'lanes.narrow("{stored}")', name)
-        elif stored != value.dtype:
-            name = self.converted(f"as_{stored}", f'lanes.cast("{stored}")', name)
+        elif (memory := memory_name(stored)) != value.dtype:
+            name = self.converted(f"as_{memory}", f'lanes.cast("{memory}")', name)
         mask = self.mask(scope, width) if width else None
 
         def line(row: str, by: str = "store") -> str:

@@ -26,8 +26,6 @@ Buffers = dict[tuple[int, int], Any]
 LANE_SPEED = 32
 """Features that a kernel in lanes handles while threads.SMALL counts one element. Below a million features a thread takes about 0.2 ms; a
 second one saves less than the pool costs where other processes keep the cores busy (10 ms a call, measured at a load of 3 a core)."""
-_BITS = (np.dtype(np.uint8), np.dtype(np.uint16))
-"""Memory of bool and of the 16-bit floats."""
 
 
 def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
@@ -65,7 +63,7 @@ def finished(array: Any, dtype: np.dtype[Any], output: Output, place: int) -> An
     """A buffer in the dtype of its result; winners stay in the dtype of the edge ids."""
     if array.dtype == dtype or (place == 1 and output.reduce in ("max", "min")):
         return array
-    return array.view(dtype) if array.dtype in _BITS else array.astype(dtype)
+    return array.view(dtype) if array.dtype == memory_of(dtype) else array.astype(dtype)
 
 
 def _per_node(graph: Graph, target: str, expression: Expr, fields: Arrays) -> Any:
@@ -175,9 +173,9 @@ def _operand(array: Any, shared: bool) -> Any:
     array = np.asarray(array)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    memory, viewed = memory_of(array.dtype)
+    memory = memory_of(array.dtype)
     if array.dtype != memory:
-        array = array.view(memory) if viewed else array.astype(memory)
+        array = array.view(memory)
     flags = array.flags
     if array.size == 0 or (flags.aligned and (flags.c_contiguous or (not shared and array[0].flags.c_contiguous))):
         return array

@@ -20,10 +20,10 @@ from numgraph.kernels.layout import (
     compute_name,
     identity_of,
     memory_name,
-    storage_name,
 )
 
-_OVERFLOWING = ("add", "subtract", "multiply", "negative", "absolute", "power")
+_COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+_OVERFLOWING = ("add", "subtract", "multiply", "negative", "absolute", "power", "floor_divide", "bitwise_not", "left_shift")
 
 
 class Emitter:
@@ -143,10 +143,10 @@ class Emitter:
 
     def constant(self, scope: Scope, node: Expr, dtype: str) -> Value:
         number = constant_value(node)
-        key = ("constant", number, type(number), dtype)
+        key = ("constant", repr(number), dtype)  # −0.0 equals 0
         if key not in self.names:
             name = self.names[key] = f"k{len(self.names)}"
-            if number in LITERALS or dtype == "bool":
+            if (number in LITERALS and repr(number) != "-0.0") or dtype == "bool":
                 literal = {"bool": bool}.get(dtype, float if dtype.startswith("float") else int)(number)
                 maker = self.define(f"literal{len(self.names)}", f'lanes.constant("{dtype}", {literal!r}, 0)')
                 self.prologue.append(f"{name} = {maker}()")
@@ -204,7 +204,7 @@ class Emitter:
         level = max([self.reads(node), *[self.outer.index(a) + 1 for a in axes if scope.index.get(a) == f"i{a}"]], default=0)
         if width:
             level = max(level, self.tile_level)
-        storage = storage_name(node.dtype)
+        storage, computed = node.dtype.name, compute_name(node.dtype)
         array = self.array(("field", node.attrs), memory_name(storage), "x")
         place = f"{array}, {self.position(node.attrs[0])}, {self.flat(scope, axes)}"
         if self.head is not None and self.lane in axes and self.head not in axes:
@@ -215,9 +215,9 @@ class Emitter:
             self.ask_ahead(array, self.position(node.attrs[0]), self.flat(scope, axes), width, storage)
         if storage in HALVES:
             text = self.converted(f"widen_{storage}", f'lanes.widen("{storage}")', text)
-        elif storage == "uint8":
-            text = self.converted("as_bool", 'lanes.cast("bool")', text)
-        return self.assign(scope, text, level, width, compute_name(node.dtype))
+        elif storage == "bool" or storage != computed:
+            text = self.converted(f"as_{computed}", f'lanes.cast("{computed}")', text)
+        return self.assign(scope, text, level, width, computed)
 
     def ask_ahead(self, array: str, position: str, offset: str, width: int, storage: str) -> None:
         """A row that is reached through an index is asked for some edges before; rows in order the processor finds itself.
@@ -275,10 +275,8 @@ class Emitter:
             return self.as_dtype(scope, node.args[0], result)
         if name == "where":
             dtypes = ["bool", result, result]
-        elif name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"):
+        elif name in _COMPARISONS:
             dtypes = [self.common(node.args)] * 2
-        elif name == "power" and not result.startswith("float"):
-            dtypes = ["float64"] * 2
         else:
             dtypes = [result] * len(node.args)
         values = [self.as_dtype(scope, arg, dtype) for arg, dtype in zip(node.args, dtypes, strict=True)]
@@ -286,9 +284,6 @@ class Emitter:
         values = [self.in_lanes(scope, value, width) for value in values]
         level = max(value.level for value in values)
         made = self.assign(scope, f"{self.use(name)}({', '.join(value.name for value in values)})", level, width, result)
-        if name == "power" and not result.startswith("float"):
-            caster = self.define(f"as_{result}", f'lanes.cast("{result}")')
-            made = self.assign(scope, f"{caster}({made.name})", level, width, result)
         return self.wrapped(scope, made, node.dtype) if name in _OVERFLOWING else made
 
     def wrapped(self, scope: Scope, value: Value, dtype: np.dtype[Any]) -> Value:

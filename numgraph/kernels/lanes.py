@@ -20,19 +20,25 @@ I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 LLVM = {
     types.float32: ir.FloatType(),
     types.float64: ir.DoubleType(),
+    types.int8: I8,
+    types.int16: I16,
     types.int32: I32,
     types.int64: I64,
     types.uint8: I8,
     types.uint16: I16,
+    types.uint32: I32,
     types.boolean: I1,
 }
 DTYPES = {
     "float32": types.float32,
     "float64": types.float64,
+    "int8": types.int8,
+    "int16": types.int16,
     "int32": types.int32,
     "int64": types.int64,
     "uint8": types.uint8,
     "uint16": types.uint16,
+    "uint32": types.uint32,
     "bool": types.boolean,
 }
 CONTRACT = ("contract",)
@@ -172,15 +178,16 @@ def cast(dtype: str) -> Any:
             if target == types.boolean:
                 zero = fill(x.type, 0)
                 return builder.fcmp_unordered("!=", x, zero) if floating(source) else builder.icmp_signed("!=", x, zero)
-            if source == types.boolean or source == types.uint8:
-                return builder.uitofp(x, result) if floating(target) else (builder.zext(x, result) if target != source else x)
             if floating(source):
                 if not floating(target):
                     return builder.fptosi(x, result)
                 return builder.fpext(x, result) if target == types.float64 else builder.fptrunc(x, result)
+            signed = source != types.boolean and source.signed
             if floating(target):
-                return builder.sitofp(x, result)
-            return builder.sext(x, result) if target.bitwidth > source.bitwidth else builder.trunc(x, result)
+                return builder.sitofp(x, result) if signed else builder.uitofp(x, result)
+            if LLVM[target].width > LLVM[source].width:
+                return builder.sext(x, result) if signed else builder.zext(x, result)
+            return x if LLVM[target].width == LLVM[source].width else builder.trunc(x, result)
 
         return like(value, target)(value), codegen
 
@@ -234,7 +241,7 @@ def narrow(storage: str) -> Any:
 
 @functools.cache
 def wrap(bits: int, signed: bool) -> Any:
-    """wrap(bits, signed)(value): an int64 as it comes back from storage of so many bits: NumPy's small integers overflow."""
+    """wrap(bits, signed)(value): an integer as it comes back from storage of so many bits: NumPy's small integers overflow."""
 
     @intrinsic
     def wrapped(typingctx: Any, value: Any) -> Any:

@@ -63,35 +63,27 @@ class Source:
 
 @functools.cache
 def compute_name(dtype: np.dtype[Any]) -> str:
-    """The dtype that values are computed in: float16 in float32, small integers in int64."""
+    """The dtype that values are computed in: float16 in float32, integers in the signed one that holds all their values."""
     if is_float(dtype):
         return "float64" if dtype.itemsize == 8 else "float32"
-    return {"bool": "bool", "int32": "int32"}.get(dtype.name, "int64")
+    return "bool" if dtype.kind == "b" else "int64" if dtype.itemsize == 8 or dtype.name == "uint32" else "int32"
+
+
+def memory_name(stored: str) -> str:
+    """The dtype of memory that holds values of a dtype: bool is uint8, and the 16-bit floats the bits that lanes.widen and lanes.narrow
+    convert. Everything else is itself."""
+    return "uint16" if stored in HALVES else "uint8" if stored == "bool" else stored
 
 
 @functools.cache
-def storage_name(dtype: np.dtype[Any]) -> str:
-    """The dtype of arrays that kernels read and write: bool as uint8, float16 and bfloat16 as themselves."""
-    if dtype.name in HALVES:
-        return dtype.name
-    return "uint8" if dtype.kind == "b" else compute_name(dtype)
-
-
-def memory_name(storage: str) -> str:
-    """The dtype of a storage's memory: the 16-bit floats are the bits that lanes.widen and lanes.narrow convert."""
-    return "uint16" if storage in HALVES else storage
+def memory_dtype(stored: str) -> np.dtype[Any]:
+    return np.dtype(memory_name(stored))
 
 
 @functools.cache
-def memory_dtype(storage: str) -> np.dtype[Any]:
-    return np.dtype(memory_name(storage))
-
-
-@functools.cache
-def memory_of(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], bool]:
-    """The dtype in which kernels read arrays of a dtype, and whether that is a view of the same bits."""
-    memory = memory_dtype(storage_name(dtype))
-    return memory, memory.name != compute_name(dtype)
+def memory_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which kernels see arrays of a dtype: a view of the same bits."""
+    return memory_dtype(dtype.name)
 
 
 @dataclass

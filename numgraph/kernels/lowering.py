@@ -12,32 +12,10 @@ from numgraph.kernels.walk import Output
 Key = tuple[str, str]
 
 _CHEAP = {
-    "add",
-    "subtract",
-    "multiply",
-    "negative",
-    "absolute",
-    "maximum",
-    "minimum",
-    "where",
-    "sign",
-    "cast",
-    "axes",
-    "broadcast",
-    "field",
-}
-_CHEAP |= {
-    "field",
-    "equal",
-    "not_equal",
-    "less",
-    "less_equal",
-    "greater",
-    "greater_equal",
-    "logical_and",
-    "logical_or",
-    "logical_not",
-    "constant",
+    *("add", "subtract", "multiply", "negative", "absolute", "maximum", "minimum", "where", "sign"),
+    *("cast", "axes", "broadcast", "field", "constant"),
+    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or", "logical_not"),
+    *("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "left_shift", "right_shift"),
 }
 
 
@@ -67,8 +45,10 @@ def lowered(roots: Sequence[Expr]) -> list[Expr]:
         row = elementary.TABLE.get(node.op)
         if row is None or row.lower is None:
             return None
-        made = row.lower(*[arg if arg.weak else expr.cast(arg, node.dtype) if expr.is_float(node.dtype) else arg for arg in args])
-        return expr.broadcast_to(expr.cast(lowered([made])[0], node.dtype), node.shape)
+        made = row.lower(*[expr.cast(arg, node.dtype) for arg in args])
+        if made is None:
+            return None
+        return expr.broadcast_to(expr.cast(lowered([expr.lift(made)])[0], node.dtype), node.shape)
 
     return rebuilt(roots, change)
 

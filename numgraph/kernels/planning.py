@@ -16,7 +16,7 @@ from numgraph.expr import Expr, is_float, leaves_of, topological
 from numgraph.kernels import shells, sources
 from numgraph.kernels.axes import Axes, analyse
 from numgraph.kernels.codegen import Generator, expression_size
-from numgraph.kernels.layout import CACHE_LINE, HALVES, Layout, Target, compute_name, storage_name
+from numgraph.kernels.layout import CACHE_LINE, HALVES, Layout, Target, compute_name
 from numgraph.kernels.lowering import hoist, lowered
 from numgraph.kernels.verify import verify
 from numgraph.kernels.walk import Output, sides
@@ -194,7 +194,7 @@ def word_of(kind: str, what: Any, sizes: dict[int, int]) -> int:
 
 def _stored(output: Output, ids: str, wide: bool) -> tuple[str, ...]:
     """The storage of an output's arrays: winners are edge ids; where parts are added up later, 16-bit floats are not rounded before."""
-    names = [compute_name(dtype) if wide and dtype.name in HALVES else storage_name(dtype) for _, dtype in output.results()]
+    names = [compute_name(dtype) if wide and dtype.name in HALVES else dtype.name for _, dtype in output.results()]
     return (names[0], ids) if output.reduce in ("max", "min") else tuple(names)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from numgraph.kernels.vectorvalues import Value, call_intrinsic, float_bits, libm, mend
 
-__all__ = ["FUNCTIONS", "call_intrinsic", "power"]
+__all__ = ["FUNCTIONS", "arctan2", "call_intrinsic", "floor_divide", "fmod", "power", "remainder"]
 
 MANTISSA = {32: 23, 64: 52}
 BIAS = {32: 127, 64: 1023}
@@ -27,8 +27,13 @@ SMALLEST_NORMAL = {32: 2.0**-126, 64: 2.0**-1022}
 # Adding this number rounds to an integer, which then stands in the sum's low bits.
 ROUNDER = {32: 1.5 * 2.0**23, 64: 1.5 * 2.0**52}
 INV_LN2 = 1.4426950408889634
+LN_2 = 0.6931471805599453
 # ln 2 = high + low, high short enough for n · high to be exact.
 LN2 = {32: (0.693145751953125, 1.428606765330187e-06), 64: (0.6931471805601177, -1.7239444525614835e-13)}
+# 1/ln 2 and 1/ln 10 as high + low, and log₁₀ 2 with high short enough for n · high to be exact.
+LOG2_E = {32: (1.4426950216293335, 1.925963033500011e-08), 64: (1.4426950408889634, 2.0355273740931033e-17)}
+LOG10_E = {32: (0.4342944920063019, -1.0103049952192578e-08), 64: (0.4342944819032518, 1.098319650216765e-17)}
+LOG10_2 = {32: (0.301025390625, 4.605039066518657e-06), 64: (0.3010299956640665, -8.532344317057107e-14)}
 INFINITY = float("inf")
 
 # (eʳ − 1 − r)/r² on |r| ≤ ln 2, relative to eʳ: 2^-26.0 and 2^-56.1.
@@ -143,6 +148,18 @@ def _exp(x: Value) -> Value:
     return p * scale * scale
 
 
+def _exp2(x: Value) -> Value:
+    """2ˣ = eʳ · 2ᵐ · 2ⁿ⁻ᵐ, r = (x − n) ln 2, |r| ≤ ln 2 / 2: exact at integers, and rounded once where subnormal."""
+    w = x.width
+    x = x.clamp(-151.0, 129.0) if w == 32 else x.clamp(-1077.0, 1025.0)
+    n = (x + ROUNDER[w]) - ROUNDER[w]
+    r = (x - n) * LN_2
+    half = n.fma(0.5, ROUNDER[w] + BIAS[w])
+    other = n - (half - (ROUNDER[w] + BIAS[w])) + (ROUNDER[w] + BIAS[w])
+    p = (r * r).fma(r.polynomial(EXP[w]), r) + 1.0
+    return p * (half.bits() << MANTISSA[w]).floats() * (other.bits() << MANTISSA[w]).floats()
+
+
 def _expm1(x: Value) -> Value:
     """eˣ − 1 = 2(2ⁿ⁻¹ (eʳ − 1) + (2ⁿ⁻¹ − ½)), r = x − n ln 2, |r| ≤ ln 2 / 2."""
     w = x.width
@@ -210,15 +227,35 @@ def _log_near_one(f: Value, n: Value) -> Value:
     return n.fma(high, f + tail)
 
 
-def _log(x: Value) -> Value:
-    """ln x = n ln 2 + ln m, x = 2ⁿ m, √½ ≤ m < √2."""
-    w = x.width
-    tiny = x < SMALLEST_NORMAL[w]
-    n, m, _ = _split(tiny.where(x * 2.0**54, x), tiny.where(x.constant(54.0), x.constant(0.0)))
-    y = _log_near_one(m - 1.0, n)
-    y = (x < INFINITY).where(y, x)
-    y = (x < 0.0).where(float("nan"), y)
-    return x.equals(0.0).where(-INFINITY, y)
+def _logarithm(near_one: Callable[[Value, Value], Value]) -> Callable[[Value], Value]:
+    """The logarithm of x = 2ⁿ m, √½ ≤ m < √2, from near_one(m − 1, n)."""
+
+    def function(x: Value) -> Value:
+        w = x.width
+        tiny = x < SMALLEST_NORMAL[w]
+        n, m, _ = _split(tiny.where(x * 2.0**54, x), tiny.where(x.constant(54.0), x.constant(0.0)))
+        y = near_one(m - 1.0, n)
+        y = (x < INFINITY).where(y, x)
+        y = (x < 0.0).where(float("nan"), y)
+        return x.equals(0.0).where(-INFINITY, y)
+
+    return function
+
+
+def _log2_near_one(f: Value, n: Value) -> Value:
+    """n + log₂(1 + f): exact at powers of 2."""
+    high, low = LOG2_E[f.width]
+    y = _log_near_one(f, n.constant(0.0))
+    return n + y.fma(high, y * low)
+
+
+def _log10_near_one(f: Value, n: Value) -> Value:
+    """n log₁₀ 2 + log₁₀(1 + f): the error of all but the last sum is less than half a unit of that in its last place, so that
+    powers of 10 come out exactly."""
+    high, low = LOG10_E[f.width]
+    y = _log_near_one(f, n.constant(0.0))
+    two, rest = LOG10_2[f.width]
+    return n.fma(two, y.fma(high, n.fma(rest, y * low)))
 
 
 def _log1p(x: Value) -> Value:
@@ -299,9 +336,54 @@ def power(builder: Any, x: Any, p: Any) -> Any:
     base, exponent = Value(builder, x), Value(builder, p)
     if base.width == 64:
         return libm("pow", base, exponent).value
-    y = _exp(exponent.doubled() * _log(base.doubled())).halved()
+    y = _exp(exponent.doubled() * _logarithm(_log_near_one)(base.doubled())).halved()
     plain = (base > 0.0) & (base < INFINITY) & (exponent.intrinsic("fabs") < INFINITY)
     return mend(y, ~plain, lambda: libm("pow", base, exponent)).value
+
+
+def fmod(builder: Any, x: Any, p: Any) -> Any:
+    """x − q p, q = x/p rounded towards zero: exact. Of |x|, |p| < ∞ with q that a float holds by one multiply-add, which is exact and at
+    most one |p| too small, for x/p may be rounded up to the next integer; all others by the C library's fmod."""
+    a, b = Value(builder, x), Value(builder, p)
+    top, bottom = a.intrinsic("fabs"), b.intrinsic("fabs")
+    q = (top / bottom).intrinsic("floor")
+    rest = (q.constant(0.0) - q).intrinsic("fma", bottom, top)
+    rest = (rest < 0.0).where(rest + bottom, rest).intrinsic("copysign", a)
+    plain = (q < 2.0 ** MANTISSA[a.width]) & (bottom < INFINITY)
+    return mend(rest, ~plain, lambda: libm("fmod", a, b)).value
+
+
+def arctan2(builder: Any, y: Any, x: Any) -> Any:
+    """The angle of the point (x, y), by the C library."""
+    return libm("atan2", Value(builder, y), Value(builder, x)).value
+
+
+Fmod = Callable[[Any, Any, Any], Any]
+
+
+def _rest(builder: Any, x: Any, p: Any, fmod: Fmod) -> tuple[Value, Value, Value, Value]:
+    """x, p, fmod(x, p), and the mask of where that has another sign than p."""
+    a, b, rest = Value(builder, x), Value(builder, p), Value(builder, fmod(builder, x, p))
+    apart = ((b < 0.0) & (rest > 0.0)) | ((b > 0.0) & (rest < 0.0))
+    return a, b, rest, apart
+
+
+def remainder(builder: Any, x: Any, p: Any, fmod: Fmod) -> Any:
+    """fmod, brought to the sign of p, which a zero has too."""
+    _, b, rest, apart = _rest(builder, x, p, fmod)
+    zero = (b < 0.0).where(-0.0, b.constant(0.0))
+    return rest.equals(0.0).where(zero, apart.where(rest + b, rest)).value
+
+
+def floor_divide(builder: Any, x: Any, p: Any, fmod: Fmod, floor: Callable[[Any, Any], Any]) -> Any:
+    """⌊x/p⌋ from the exact rest: (x − fmod)/p is an integer but for its rounding. A zero has the sign of x/p, and x/0 is a division."""
+    a, b, rest, apart = _rest(builder, x, p, fmod)
+    plain = a / b
+    quotient = (a - rest) / b
+    quotient = apart.where(quotient - 1.0, quotient)
+    down = Value(builder, floor(builder, quotient.value))
+    down = (quotient - down > 0.5).where(down + 1.0, down)
+    return b.equals(0.0).where(plain, quotient.equals(0.0).where(plain * 0.0, down)).value
 
 
 def _on_values(function: Callable[[Value], Value]) -> Callable[[Any, Any], Any]:
@@ -313,8 +395,11 @@ FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "sqrt": _on_values(lambda x: x.intrinsic("sqrt")),
     "exp": _on_values(_exp),
     "expm1": _on_values(_expm1),
-    "log": _on_values(_log),
+    "exp2": _on_values(_exp2),
+    "log": _on_values(_logarithm(_log_near_one)),
     "log1p": _on_values(_log1p),
+    "log2": _on_values(_logarithm(_log2_near_one)),
+    "log10": _on_values(_logarithm(_log10_near_one)),
     "sin": _on_values(_sin_cos("sin", 0)),
     "cos": _on_values(_sin_cos("cos", 1)),
     "tanh": _on_values(_tanh),

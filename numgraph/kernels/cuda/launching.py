@@ -34,9 +34,9 @@ class Operand:
 
 def operand_of(array: Any, shared: bool = False) -> Operand:
     """A field or a result as kernels read and write it; a copy only where the input needs one."""
-    memory, viewed = memory_of(array.dtype)
+    memory = memory_of(array.dtype)
     if array.dtype != memory:
-        array = array.view(memory) if viewed else array.astype(memory)
+        array = array.view(memory)
     features = array.shape if shared else array.shape[1:]
     if not array.flags.c_contiguous and not _contiguous(features, array.strides[array.ndim - len(features) :], array.dtype.itemsize):
         array = array.copy()

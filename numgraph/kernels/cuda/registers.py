@@ -20,8 +20,10 @@ WARP = 32
 LIBDEVICE = {
     "absolute": "fabs",
     "arctan": "atan",
+    "arctan2": "atan2",
     "power": "pow",
-    **{name: name for name in ("floor", "sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf")},
+    **{name: name for name in ("floor", "sqrt", "fmod", "sin", "cos", "tanh", "erf")},
+    **{name: name for name in ("exp", "expm1", "exp2", "log", "log1p", "log2", "log10")},
 }
 """Elementary functions by their name in libdevice; those of float32 end in f. CUDA's programming guide has their errors, a few ulp."""
 
@@ -49,7 +51,9 @@ def _each(builder: Any, x: Any, function: Callable[..., Any], *others: Any) -> A
     return result
 
 
-def _libdevice(name: str) -> Any:
+def _called(name: str) -> Callable[..., Any]:
+    """(builder, *operands): the function of libdevice on scalars or vectors of floats."""
+
     def call(builder: Any, *operands: Any) -> Any:
         def scalar(*xs: Any) -> Any:
             kind = ir.FunctionType(xs[0].type, [x.type for x in xs])
@@ -59,11 +63,15 @@ def _libdevice(name: str) -> Any:
 
         return _each(builder, operands[0], scalar, *operands[1:])
 
-    if name == "power":
-        return arithmetic._binary(lambda builder, a, b, real: call(builder, a, b))
-    if name == "absolute":
-        return arithmetic._unary(lambda builder, x, real: call(builder, x) if real else arithmetic._absolute(builder, x, real))
-    return arithmetic._unary(lambda builder, x, real: call(builder, x))
+    return call
+
+
+def _libdevice(name: str) -> Any:
+    """The primitive that is a function of libdevice on floats, and that of the host on integers."""
+    call, of_integers = _called(name), arithmetic.OF_INTEGERS.get(name)
+    if name in ("power", "fmod", "arctan2"):
+        return arithmetic._binary(lambda builder, a, b, real: call(builder, a, b) if real else of_integers(builder, a, b))  # type: ignore[misc]
+    return arithmetic._unary(lambda builder, x, real: call(builder, x) if real else of_integers(builder, x))  # type: ignore[misc]
 
 
 def _combined(builder: Any, x: Any, combine: Callable[[Any, Any, Any], Any]) -> Any:
@@ -87,8 +95,10 @@ def _any_lane(typingctx: Any, mask: Any) -> Any:
 
 
 FUNCTIONS: dict[str, Any] = {
-    **{name: getattr(arithmetic, name) for name, row in elementary.TABLE.items() if row.lower is None},
+    **{name: getattr(arithmetic, name) for name in elementary.TABLE if hasattr(arithmetic, name)},
     **{name: _libdevice(name) for name in LIBDEVICE},
+    "remainder": arithmetic.remainder_by(_called("fmod")),
+    "floor_divide": arithmetic.floor_divide_by(_called("fmod"), _called("floor")),
     "any_lane": _any_lane,
     # NVVM's dialect of LLVM has no fneg
     "negative": arithmetic._unary(lambda builder, x, real: builder.fsub(vectors_of.fill(x.type, -0.0), x) if real else builder.neg(x)),

@@ -122,7 +122,7 @@ def _walk(kernel: Kernel, graph: Any, adjacency: Any, fields: Arrays, buffers: B
     for level in levels[1:]:
         for number, target in kernel.targets:
             if target.output.reduce != "edge" and not target.atomic:
-                _combine(target.output.reduce, level, [buffers[key] for key in sorted(buffers) if key[0] == number])
+                _combine(target.output, level, [buffers[key] for key in sorted(buffers) if key[0] == number])
 
 
 def _start(kernel: Kernel, ids: Callable[[str], Any], fields: Arrays, buffers: Buffers, count: int) -> None:
@@ -145,10 +145,11 @@ def _start(kernel: Kernel, ids: Callable[[str], Any], fields: Arrays, buffers: B
 # --- long rows ---
 
 
-def _combine(reduce: str, level: tasks.Level, made: list[Any]) -> None:
+def _combine(output: Output, level: tasks.Level, made: list[Any]) -> None:
     """The results of a level's chunks become those of its rows: a walk whose edges are chunks. made: the arrays of one output."""
+    reduce = output.reduce
     edges = [array[level.first : level.first + level.num_edges] for array in made]
-    edges = [array.view(np.bool_) if array.dtype == np.uint8 else array for array in edges]
+    edges = [array.view(np.bool_) if dtype.kind == "b" else array for array, (_, dtype) in zip(edges, output.results(), strict=True)]
     shapes = tuple((array.shape[1:], array.dtype) for array in edges)
     fields: Arrays = {("e", f"x{i}"): array for i, array in enumerate(edges)}
     if reduce == "mean":

@@ -45,7 +45,7 @@ def _primitive(name: str) -> Callable[..., Any]:
     return _quiet(computed)
 
 
-PRIMITIVES = {name: _primitive(name) for name, row in elementary.TABLE.items() if row.lower is None}
+PRIMITIVES = {name: _primitive(name) for name in elementary.TABLE}
 
 
 class Tile:
