@@ -83,8 +83,8 @@ MESSAGES = {
 }
 OPS = {
     "arguments swapped": (lambda: ops.copy_u_sum(X, G), TypeError, "copy_u_sum: g is a ndarray", "numgraph.Graph"),
-    "an operand": (lambda: ops.u_mul_e_sum(G, X, X), ValueError, "u_mul_e_sum: w has shape [3, 2]", "num_edges is 5"),
-    "no operand": (lambda: ops.copy_u_sum(G, None), TypeError, "copy_u_sum: x is None", "[num_src, …]"),
+    "an operand": (lambda: ops.u_mul_e_sum(G, X, X), ValueError, "u_mul_e_sum: rhs has shape [3, 2]", "num_edges is 5"),
+    "no operand": (lambda: ops.copy_u_sum(G, None), TypeError, "copy_u_sum: lhs is None", "[num_src, …]"),
     "a misspelt op": (lambda: ops.gspmm(G, "mull", "sum", X, W), ValueError, "unknown op 'mull'", "did you mean 'mul'?"),
     "a function": (lambda: ops.gspmm(G, np.multiply, "sum", X, W), ValueError, "unknown op multiply", "did you mean 'mul'?"),
     "a list": (lambda: ops.gspmm(G, ["mul"], "sum", X, W), ValueError, "unknown op of type list"),

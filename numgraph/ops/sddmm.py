@@ -45,17 +45,16 @@ def gsddmm(g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str = "u", rhs_tar
     return _sddmm("gsddmm", g, op, lhs, rhs, lhs_target, rhs_target)
 
 
-def _sddmm(name: str, g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str, rhs_target: str, x: str = "lhs", y: str = "rhs") -> Any:
-    """x, y: what the caller calls its operands."""
+def _sddmm(name: str, g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str, rhs_target: str) -> Any:
     check_graph(name, "g", g)
     errors.check_name(name, "op", op, _OPERATORS)
     for what, target in (("lhs_target", lhs_target), ("rhs_target", rhs_target)):
         errors.check_name(name, what, target, _TARGETS)
     fields: dict[str, dict[str, Any]] = {"u": {}, "v": {}, "e": {}}
     if op != "copy_rhs":
-        fields[lhs_target]["lhs"] = lhs = rows_operand(name, x, g, lhs_target, lhs)
+        fields[lhs_target]["lhs"] = lhs = rows_operand(name, "lhs", g, lhs_target, lhs)
     if op != "copy_lhs":
-        fields[rhs_target]["rhs"] = rhs = rows_operand(name, y, g, rhs_target, rhs)
+        fields[rhs_target]["rhs"] = rhs = rows_operand(name, "rhs", g, rhs_target, rhs)
     if not op.startswith("copy"):
         check_feature_shapes(name, op, lhs, rhs)
     combine = _OPERATORS[op]
@@ -112,7 +111,7 @@ def _binary(lhs_target: str, op: str, rhs_target: str) -> Callable[[Graph, Any, 
     name = f"{lhs_target}_{op}_{rhs_target}"
 
     def sddmm(g: Graph, x: Any, y: Any) -> Any:
-        return _sddmm(name, g, op, x, y, lhs_target, rhs_target, "x", "y")
+        return _sddmm(name, g, op, x, y, lhs_target, rhs_target)
 
     sddmm.__name__ = sddmm.__qualname__ = name
     formula = _FORMULA[op].format(lhs_target, rhs_target)
@@ -123,17 +122,17 @@ def _binary(lhs_target: str, op: str, rhs_target: str) -> Callable[[Graph, Any, 
 
 def copy_u(g: Graph, x: Any) -> Any:
     """m_e = x_u for every edge e = (u → v). x: [num_src, …]; returns [num_edges, …]."""
-    return _sddmm("copy_u", g, "copy_lhs", x, None, "u", "v", "x")
+    return _sddmm("copy_u", g, "copy_lhs", x, None, "u", "v")
 
 
 def copy_v(g: Graph, x: Any) -> Any:
     """m_e = x_v for every edge e = (u → v). x: [num_dst, …]; returns [num_edges, …]."""
-    return _sddmm("copy_v", g, "copy_rhs", None, x, "u", "v", y="x")
+    return _sddmm("copy_v", g, "copy_rhs", None, x, "u", "v")
 
 
 def copy_e(g: Graph, x: Any) -> Any:
     """m_e = x_e for every edge e. x: [num_edges, …]; returns [num_edges, …]."""
-    return _sddmm("copy_e", g, "copy_lhs", x, None, "e", "v", "x")
+    return _sddmm("copy_e", g, "copy_lhs", x, None, "e", "v")
 
 
 u_add_v = _binary("u", "add", "v")

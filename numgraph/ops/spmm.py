@@ -40,13 +40,12 @@ def gspmm(g: Graph, op: str, reduce: str, lhs: Any, rhs: Any) -> Any:
     return _spmm("gspmm", g, op, reduce, lhs, rhs)
 
 
-def _spmm(name: str, g: Graph, op: str, reduce: str, lhs: Any, rhs: Any, x: str = "lhs", w: str = "rhs") -> Any:
-    """x, w: what the caller calls its operands."""
+def _spmm(name: str, g: Graph, op: str, reduce: str, lhs: Any, rhs: Any) -> Any:
     check_graph(name, "g", g)
     errors.check_name(name, "op", op, _MESSAGES)
     errors.check_name(name, "reduce", reduce, REDUCES)
-    u = {} if op == "copy_rhs" else {"lhs": rows_operand(name, x, g, "u", lhs)}
-    e = {} if op == "copy_lhs" else {"rhs": rows_operand(name, w, g, "e", rhs)}
+    u = {} if op == "copy_rhs" else {"lhs": rows_operand(name, "lhs", g, "u", lhs)}
+    e = {} if op == "copy_lhs" else {"rhs": rows_operand(name, "rhs", g, "e", rhs)}
     if u and e:
         check_feature_shapes(name, op, u["lhs"], e["rhs"])
     return update_all(g, _MESSAGES[op], reduce, u=u, e=e)
@@ -66,10 +65,10 @@ def _copy(target: str, reduce: str) -> Callable[[Graph, Any], Any]:
     name = f"copy_{target}_{reduce}"
 
     def of_sources(g: Graph, x: Any) -> Any:
-        return _spmm(name, g, "copy_lhs", reduce, x, None, "x")
+        return _spmm(name, g, "copy_lhs", reduce, x, None)
 
     def of_edges(g: Graph, x: Any) -> Any:
-        return _spmm(name, g, "copy_rhs", reduce, None, x, w="x")
+        return _spmm(name, g, "copy_rhs", reduce, None, x)
 
     rows = "num_src" if target == "u" else "num_edges"
     doc = (
@@ -82,7 +81,7 @@ def _binary(op: str, reduce: str) -> Callable[[Graph, Any, Any], Any]:
     name = f"u_{op}_e_{reduce}"
 
     def spmm(g: Graph, x: Any, w: Any) -> Any:
-        return _spmm(name, g, op, reduce, x, w, "x", "w")
+        return _spmm(name, g, op, reduce, x, w)
 
     formula = f"z_v = {_REDUCED[reduce]} (x_u {_SIGN[op]} w_e) over the in-edges e = (u → v) of v."
     return _named(spmm, name, f"{formula} x: [num_src, …], w: [num_edges, …]; returns [num_dst, …], 0 without in-edges.")
