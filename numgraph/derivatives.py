@@ -1,7 +1,7 @@
 """The derivative of a walk, as expressions only: what message.py runs in the backward and explaining.py prints.
 
 The derivative of a reduce is a message again. It reads arrays at the nodes that the forward made or the backward is given (the gradient,
-the winning edges, logsumexp, …), each known here by its name; whoever calls supplies their symbols.
+the winning edges, shift and scale of a softmax, …), each known here by its name; whoever calls supplies their symbols.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def _operand_gradients(node: Expr, g: Expr) -> Sequence[Any]:
 def needed_shape(output: Output, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Feature shape and dtype of an array of NEEDS, without the array."""
     results = output.results()
-    if name in ("logsumexp", "⟨g, z⟩", "g of logsumexp"):
-        return output.expressions[0].shape, results[-1][1]
+    if name in ("shift", "scale", "⟨g, z⟩", "g of scale"):
+        return results[-1]
     return results[-1] if name == "winner" else results[0]
 
 
@@ -108,8 +108,9 @@ NEEDS: Mapping[str, str] = {
     "g": "the gradient of z",
     "g/degree": "the gradient of z over the number of edges at the node",
     "winner": "the id of the winning edge",
-    "logsumexp": "log Σ exp(score)",
-    "g of logsumexp": "the gradient of logsumexp, where something reads it",
+    "shift": "what is subtracted from the scores: near their maximum, and a constant, as no weight depends on it",
+    "scale": "1 / Σ exp(score − shift)",
+    "g of scale": "the gradient of scale, where something reads it",
     "⟨g, z⟩": "the products of gradient and result, summed over what one score weights",
     "rest": "the product of the factors that are not 0",
     "zeros": "the product of the factors that are 0, and of nothing else",
@@ -160,23 +161,24 @@ def _seed_prod(output: Output, need: Need) -> list[Any]:
 
 
 def _seed_softmax(output: Output, need: Need) -> list[Expr | None]:
-    """With α = exp(s − logsumexp): ∂L/∂φ = α·g, and ∂L/∂s = α·(⟨g, φ⟩ − ⟨g, z⟩ + ∂L/∂logsumexp)."""
-    score, value = output.expressions
-    alpha: Any = np.exp(score - need("logsumexp"))
-    g, g_logsumexp = need("g"), need("g of logsumexp")
+    """Of softmax and of logsumexp, which has no value φ. With α = exp(s − shift) · scale: ∂L/∂φ = α·g, and
+    ∂L/∂s = α·(⟨g, φ⟩ − ⟨g, z⟩ − scale · ∂L/∂scale).
+
+    The shift is a constant of every order of derivative: what α, z and shift − log(scale) are does not depend on it.
+    """
+    score, *values = output.expressions
+    scale, g_scale = need("scale"), need("g of scale")
+    alpha: Any = np.exp(score - need("shift")) * scale
     inner: Any = 0
-    seed_value = None
-    if g is not None:
-        inner = expr.unbroadcast(expr.broadcast_to(g * value, g.shape), score.shape) - need("⟨g, z⟩")
-        seed_value = alpha * g
-    if g_logsumexp is not None:
-        inner = inner + g_logsumexp
-    return [alpha * inner, seed_value]
-
-
-def _seed_logsumexp(output: Output, need: Need) -> list[Expr]:
-    (score,) = output.expressions
-    return [np.exp(score - need("logsumexp")) * need("g")]
+    seeds: list[Expr | None] = []
+    for value in values:
+        g = need("g")
+        seeds.append(None if g is None else alpha * g)
+        if g is not None:
+            inner = expr.unbroadcast(expr.broadcast_to(g * value, g.shape), score.shape) - need("⟨g, z⟩")
+    if g_scale is not None:
+        inner = inner - g_scale * scale
+    return [alpha * inner, *seeds]
 
 
 SEEDS: dict[str, Callable[[Output, Need], Sequence[Expr | None]]] = {
@@ -187,5 +189,5 @@ SEEDS: dict[str, Callable[[Output, Need], Sequence[Expr | None]]] = {
     "min": _seed_extreme,
     "prod": _seed_prod,
     "softmax": _seed_softmax,
-    "logsumexp": _seed_logsumexp,
+    "logsumexp": _seed_softmax,
 }

@@ -24,14 +24,18 @@ _INDENT = " " * 7
 _EDGES = {"v": "the in-edges of v (CSC)", "u": "the out-edges of u (CSR)"}
 _SIGNS = {"sum": "Σ", "mean": "mean", "max": "max", "min": "min", "prod": "Π", "edge": "", "logsumexp": "log Σ exp"}
 _WINNER = "win_{to} is the winning edge of each node and feature, kept from the forward: it alone passes the gradient on"
+_WEIGHTS = (
+    "α = exp(s − shift_{to}) · scale_{to}; these two, about the largest s and 1 / Σ exp(s − shift_{to}), one each per node and head, are "
+    "all that the forward kept: α is recomputed per edge"
+)
 _KEPT = {
     "mean": "g_{to}/deg_{to}: every edge passes on the same share of the gradient, 1/degree",
     "max": _WINNER,
     "min": _WINNER,
     "prod": "the derivative by a factor is the product of the others; rest_{to}: product of the factors ≠ 0, zeros_{to}: of those that "
     "are 0, num_zeros_{to}: their number, sum_zeros_{to}: their sum",
-    "softmax": "lse_{to} = log Σ exp(s), one number per node and head, is all that the forward kept: α is recomputed per edge",
-    "logsumexp": "exp(s − z_{to}) is the softmax of s: recomputed edge by edge from z_{to}",
+    "softmax": _WEIGHTS,
+    "logsumexp": _WEIGHTS,
 }
 
 
@@ -75,12 +79,11 @@ class _Symbols:
         self.result, self.letter = f"z{number}_{to}", f"{letter}{number}_{to}"
 
     def need(self, name: str) -> Any:
-        if name == "g of logsumexp":
+        if name == "g of scale":
             return None  # only gradients of gradients have it
         if name not in self.made:
             to, g = self.output.to, self.letter
-            lse = self.result if self.output.reduce == "logsumexp" else f"lse_{to}"
-            written = {"g": g, "g/degree": f"{g}/deg_{to}", "winner": f"win_{to}", "logsumexp": lse, "⟨g, z⟩": f"⟨{g}, {self.result}⟩"}
+            written = {"g": g, "g/degree": f"{g}/deg_{to}", "winner": f"win_{to}", "⟨g, z⟩": f"⟨{g}, {self.result}⟩"}
             symbol = expr.field(to, f"{name} of {self.result}′", *needed_shape(self.output, name))
             self.made[name] = symbol, written.get(name, f"{name}_{to}")
         return self.made[name][0]
@@ -104,9 +107,9 @@ def _name_softmax(outputs: Sequence[Output], symbols: Sequence[_Symbols], backwa
             definitions.append(f"s = {written}")
             names[id(score)] = "s"
         definitions.append(f"α = softmax of {names.get(id(score), written)} over {_EDGES[output.to][:-6]}")
-        lse = symbol.made.get("logsumexp")
-        exponentials = [node for node in expr.topological(backward) if node.op == "exp"]
-        names |= {id(node): "α" for node in exponentials if lse and any(arg is lse[0] for arg in bare(node.args[0]).args)}
+        scale = symbol.made.get("scale")
+        products = [node for node in expr.topological(backward) if node.op == "multiply"]
+        names |= {id(node): "α" for node in products if scale and any(arg is scale[0] for arg in node.args)}
     return definitions
 
 

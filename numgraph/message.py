@@ -79,6 +79,7 @@ def attend(
 
     score, value: message functions as in update_all; s has the softmax's shape and broadcasts against φ: s [heads, 1] and φ [heads, D].
     Returns [num_dst, …] with the broadcast feature shape; rows without in-edges give 0. The softmax is recomputed in the backward.
+    A score of −inf weighs nothing; a row of nothing else, or with a score of +inf or NaN, has no softmax and gives NaN.
     """
     (s, phi), fields = _trace("attend", g, (score, value), u, v, e)
     dtype = np.result_type(s.dtype, phi.dtype)
@@ -87,10 +88,15 @@ def attend(
     return propagate("attend", g, (Output((s.astype(dtype), phi.astype(dtype)), "v", "softmax"),), fields)[0]
 
 
-def log_sum_exp(g: Graph, score: Callable[..., Any], to: str, *, e: FieldArrays) -> Any:
-    """log Σ exp(s_e) over the in-edges of every v (to="v") or the out-edges of every u (to="u"); −inf for rows without edges."""
+def log_sum_exp(g: Graph, score: Callable[..., Any], *, e: FieldArrays) -> tuple[Any, Any]:
+    """Shift and scale of every v with log Σ exp(s_e) = shift − log(scale) over its in-edges, and softmax(s)_e = exp(s_e − shift) · scale.
+
+    The shift is a constant: neither of what is computed so from both depends on it.
+    """
     (s,), fields = _trace("edge_softmax", g, (score,), None, None, e)
-    return propagate("logsumexp", g, (Output((s if expr.is_float(s.dtype) else s.astype(np.float64),), to, "logsumexp"),), fields)[0]
+    output = Output((s if expr.is_float(s.dtype) else s.astype(np.float64),), "v", "logsumexp")
+    shift, scale = propagate("logsumexp", g, (output,), fields)
+    return unwrap(shift), scale
 
 
 def _trace(
@@ -237,7 +243,7 @@ def _backward(
 
     def binder(number: int, output: Output, got: tuple[bool, ...]) -> Need:
         def bind(name: str) -> Any:
-            if (name in ("g", "g/degree", "⟨g, z⟩") and not got[0]) or (name == "g of logsumexp" and not got[-1]):
+            if (name in ("g", "g/degree", "⟨g, z⟩") and not got[0]) or (name == "g of scale" and not got[-1]):
                 return None
             key = output.to, f"{name}′"
             while key in taken:
@@ -291,7 +297,9 @@ def _node_array(name: str, g: Graph, output: Output, grads: Sequence[Any], made:
         lead = len(z.shape) - 1 - len(score)
         axes = tuple(i + 1 for i in range(len(z.shape) - 1) if i < lead or (score[i - lead] == 1 and z.shape[i + 1] != 1))
         return _products(into, z, axes).reshape((z.shape[0], *score))
-    return {"g": grads[0], "winner": made[-1], "logsumexp": made[-1], "g of logsumexp": grads[-1]}[name]
+    if name == "shift":
+        return unwrap(made[-2])
+    return {"g": grads[0], "winner": made[-1], "scale": made[-1], "g of scale": grads[-1]}[name]
 
 
 def _products(g: Any, z: Any, axes: tuple[int, ...]) -> Any:

@@ -34,6 +34,7 @@ TESTS = {
     "test_policies.py": ("not python_threads and not number_of_threads", 90),
     "test_device_layers.py": ("test_layers or test_attention or test_edge_softmax or test_segments", 30),
     "atomic_walks.py": ("", 60),
+    "test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
 }
 """What runs, and how many tests that is at least."""
 

@@ -200,7 +200,8 @@ def test_chunks_of_long_rows_become_rows(reduce):
     from numgraph.kernels.cuda import running
 
     float32, ids = np.dtype(np.float32), np.dtype(np.int32)
-    shapes = {"max": (((4, 8), float32), ((4, 8), ids)), "softmax": (((4, 8), float32), ((4, 1), float32))}
+    number = (4, 1), float32
+    shapes = {"max": (((4, 8), float32), ((4, 8), ids)), "softmax": (((4, 8), float32), number, number), "logsumexp": (number, number)}
     plans = [running._combination(reduce, shapes.get(reduce, (((4, 8), float32),)), ids)]
     plans += [running._winners(shapes["max"], ids)] if reduce == "max" else []
     for plan in plans:

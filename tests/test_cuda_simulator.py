@@ -20,6 +20,7 @@ TESTS = {
     "test_kernels.py": (OF_THE_CPU, 100),
     "test_half.py": (OF_THE_CPU, 10),
     "atomic_walks.py": ("", 60),
+    "test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
     "test_device_layers.py": ("test_layers or test_attention or test_edge_softmax or test_segments", 30),
 }
 """What runs, and how many tests that is at least. The last are of arrays on the device from end to end."""

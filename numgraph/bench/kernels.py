@@ -237,8 +237,8 @@ ROWS = {
                 g, lambda u, v: elementary.leaky_relu(u.el + v.er, 0.2), lambda u: u.h, u={"h": h, "el": el}, v={"er": er}
             ),
             lambda f: Traffic(gathered=f + HEADS, rows=f + 3 * HEADS, flops=2 * f + 6 * HEADS),  # rows: z, er, maximum and sum
-            # in-edges gather h and el for ∂er; out-edges gather g, er, ⟨g, z⟩ and the softmax's log sum for ∂h and ∂el
-            lambda f: Traffic(gathered=2 * f + 4 * HEADS, rows=4 * f + 6 * HEADS, walks=2, flops=6 * f + 16 * HEADS),
+            # in-edges gather h and el for ∂er; out-edges gather g, er, ⟨g, z⟩ and the softmax's shift and scale for ∂h and ∂el
+            lambda f: Traffic(gathered=2 * f + 5 * HEADS, rows=4 * f + 7 * HEADS, walks=2, flops=6 * f + 18 * HEADS),
             dgl=_dgl_gat,
             pyg=_pyg_gat,
             goals={("dgl", "both", None): 10},

@@ -161,7 +161,7 @@ class _Evaluation:
 def analyse(outputs: Sequence[Output]) -> tuple[list[Output], Axes]:
     """The outputs of a walk with a node for every expression at every index that it is read at, and the loops of these nodes."""
     roots = [expression for output in outputs for expression in output.expressions]
-    together = [(output.expressions[0], output.expressions[1]) for output in outputs if output.reduce == "softmax"]
+    together = [(output.expressions[0], other) for output in outputs if output.reduce == "softmax" for other in output.expressions[1:]]
     classes = _Classes(roots, together)
     evaluation = _Evaluation(classes)
     indexed, results = [], []

@@ -88,12 +88,16 @@ def _extreme(choose: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
 
 
 def _softmax(made: list[Any], counts: Any) -> tuple[Any, ...]:
-    z, lse = made
-    total = np.logaddexp.reduce(lse, axis=0)
-    shape = lse.shape[:1] + (1,) * (z.ndim - lse.ndim) + lse.shape[1:]
-    weight, masked = np.exp(lse - total).reshape(shape), np.isneginf(lse).reshape(shape)  # z of a masked chunk is 0 / 0
-    masked = masked & ~np.isneginf(total).reshape(shape[1:])
-    return np.sum(np.where(masked, 0, weight * z), axis=0), total
+    """Of softmax and of logsumexp, which has no z. A chunk of scores of −inf has 1 / scale = 0, and its z is 0 / 0."""
+    *values, shift, scale = made
+    top, masked = np.max(shift, axis=0), np.isneginf(shift)
+    weight = np.where(masked, 0, np.exp(shift - top)) / scale
+    total = np.sum(weight, axis=0)
+    for z in values:
+        shape = shift.shape[:1] + (1,) * (z.ndim - shift.ndim) + shift.shape[1:]
+        z = np.sum(np.where(masked.reshape(shape), 0, weight.reshape(shape) * z), axis=0) / total.reshape(shape[1:])
+        return z, top, 1 / total
+    return top, 1 / total
 
 
 def _silent(combine: Callable[[list[Any], Any], tuple[Any, ...]]) -> Callable[[list[Any], Any], tuple[Any, ...]]:
@@ -113,5 +117,5 @@ COMBINE: dict[str, Callable[[list[Any], Any], tuple[Any, ...]]] = {
     "max": _extreme(np.argmax),
     "min": _extreme(np.argmin),
     "softmax": _silent(_softmax),
-    "logsumexp": _silent(lambda made, counts: (np.logaddexp.reduce(made[0], axis=0),)),
+    "logsumexp": _silent(_softmax),
 }

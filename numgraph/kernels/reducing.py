@@ -86,16 +86,18 @@ SLACK = 8
 
 
 def _softmax(generator: Generator, number: int, target: Target, scope: Scope) -> None:
-    """One online pass over shift m, total l = Σ exp(s − m) and weighted sum z.
+    """One online pass over shift m, total l = Σ exp(s − m) and weighted sum z. What is kept is z / l, m and 1 / l.
 
     A score that exceeds m by more than SLACK becomes the new m, and l and z are rescaled by exp(m − s). That happens once or a few times a
     row, so it is a branch; the exponentials of a row's edges then do not wait for each other, as they would for a running maximum.
+    There s − m is taken anew and not set to 0, because it is NaN for a score of +inf.
     """
-    score_node = target.output.expressions[0]
+    score_node, *mass_nodes = target.output.expressions[: -1 if target.output.reduce == "softmax" else None]
     use = generator.use
     dtype = compute_name(score_node.dtype)
     score_axes = generator.axes.of[id(score_node)]
     score = _fit(generator, scope, generator.as_dtype(scope, score_node, dtype), score_axes)
+    masses = [_fit(generator, scope, generator.as_dtype(scope, node, dtype), score_axes) for node in mass_nodes]
     value = _message(generator, target, scope) if target.output.reduce == "softmax" else None
     width = score.width
     top, total, part, step, up, scale, z = (f"{name}{number}" for name in ("top", "total", "part", "step", "up", "scale", "z"))
@@ -107,8 +109,8 @@ def _softmax(generator: Generator, number: int, target: Target, scope: Scope) ->
         f"{up} = {use('greater')}({step}, {generator.literal(dtype, SLACK, width)}())",
         f"if {use('any_lane')}({up}):",
         f"    {scale} = {use('where')}({up}, {use('exp')}({use('negative')}({step})), {one})",
-        f"    {step} = {use('where')}({up}, {zero}, {step})",
         f"    {top} = {use('where')}({up}, {score.name}, {top})",
+        f"    {step} = {use('subtract')}({score.name}, {top})",
         f"    {total} = {use('multiply')}({total}, {scale})",
     ]
     if value is not None:
@@ -116,6 +118,7 @@ def _softmax(generator: Generator, number: int, target: Target, scope: Scope) ->
         generator.update.append(f"    {z} = {use('multiply')}({z}, {generator.widened(scale, width, value.width)})")
     generator.update += [
         f"{part} = {use('where')}({use('equal')}({score.name}, {low}), {zero}, {use('exp')}({step}))",
+        *[f"{part} = {use('multiply')}({part}, {mass.name})" for mass in masses],
         f"{total} = {use('add')}({total}, {part})",
     ]
     if value is not None:
@@ -124,10 +127,9 @@ def _softmax(generator: Generator, number: int, target: Target, scope: Scope) ->
         generator.final.append(f"{z} = {use('divide')}({z}, {generator.widened(total, width, value.width)})")
         generator.final += ["if begin == end:", f"    {z} = {generator.literal(value.dtype, 0, value.width)}()"]
         generator.write(scope, (number, 0), target.kept, Value(z, value.width, 0, value.dtype), "row", False, generator.final)
-    lse = f"logsumexp{number}"
-    generator.final.append(f"{lse} = {use('add')}({top}, {use('log')}({total}))")
-    place = (number, 1 if value is not None else 0)
-    generator.write(scope, place, score_axes, Value(lse, width, 0, dtype), "row", False, generator.final)
+    generator.final.append(f"{total} = {use('divide')}({one}, {total})")
+    for place, name in enumerate((top, total), 1 if value is not None else 0):
+        generator.write(scope, (number, place), score_axes, Value(name, width, 0, dtype), "row", False, generator.final)
 
 
 REDUCERS: dict[str, Callable[..., Any]] = {

@@ -101,18 +101,17 @@ def _reduce(reduce: str, values: list[Any], index: Any, rows: int) -> tuple[Any,
     score = values[0]
     top = np.full((rows, *score.shape[1:]), -np.inf, score.dtype)
     np.maximum.at(top, index, score)
-    weight = np.where(score == -np.inf, 0, np.exp(score - np.where(np.isinf(top), 0, top)[index])).astype(score.dtype)
+    weight = np.where(score == -np.inf, 0, np.exp(score - top[index])).astype(score.dtype)
     total = np.zeros_like(top)
     np.add.at(total, index, weight)
-    logsumexp = np.where(np.isinf(top), 0, top) + np.log(total)
     if reduce == "logsumexp":
-        return (logsumexp,)
+        return top, 1 / total
     rank = max(message.ndim, score.ndim)
     weight, message, divisor = (a.reshape(a.shape[:1] + (1,) * (rank - a.ndim) + a.shape[1:]) for a in (weight, message, total))
     z = np.zeros((rows, *np.broadcast_shapes(weight.shape[1:], message.shape[1:])), message.dtype)
     np.add.at(z, index, weight * message)
     empty = np.bincount(index, minlength=rows) == 0
-    return np.where(empty.reshape((rows,) + (1,) * (rank - 1)), 0, z / divisor), logsumexp
+    return np.where(empty.reshape((rows,) + (1,) * (rank - 1)), 0, z / divisor), top, 1 / total
 
 
 def _extreme(reduce: str, message: Any, index: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:

@@ -73,7 +73,7 @@ def edge_softmax(g: Graph, scores: Any, norm_by: str = "dst") -> Any:
     """α_e = exp(s_e) / Σ exp(s_k) over the in-edges k of e's destination (norm_by="dst"), or the out-edges of its source ("src").
 
     scores: [num_edges, …], each feature for itself. Returns the same shape; float16 is computed in float32. Gradients of every order.
-    A score of −inf gives 0; where all scores of a node are −inf there is no softmax, and the result is NaN.
+    A score of −inf gives 0; where all scores of a node are −inf, or one is +inf or NaN, there is no softmax, and the result is NaN.
     """
     check_graph("edge_softmax", "g", g)
     errors.check_name("edge_softmax", "norm_by", norm_by, ("dst", "src"))
@@ -91,8 +91,9 @@ def softmax_over(g: Graph, scores: Any, norm_by: str) -> Any:
     wide = np.dtype(np.float64) if stored.kind in "biu" else np.dtype(np.float32) if stored.itemsize == 2 else stored
     result = wide if stored.kind in "biu" else stored
     e = {"s": unwrap(scores)}
-    total = log_sum_exp(g, lambda e: e.s.astype(wide), "v", e=e)
-    alpha = apply_edges(g, lambda v, e: np.exp(e.s.astype(wide) - v.total).astype(result), v={"total": total}, e=e)
+    shift, scale = log_sum_exp(g, lambda e: e.s.astype(wide), e=e)
+    v = {"shift": shift, "scale": scale}
+    alpha = apply_edges(g, lambda v, e: (np.exp(e.s.astype(wide) - v.shift) * v.scale).astype(result), v=v, e=e)
 
     def vjp(grad: Any, inputs: Any, made: Any, needs: Any) -> list[Any]:
         c = update_all(g, lambda e: e.a.astype(wide) * e.g, "sum", e={"a": made, "g": grad})

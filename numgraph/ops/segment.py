@@ -39,6 +39,7 @@ def segment_softmax(offsets: Any, x: Any) -> Any:
     """exp(x_i) / Σ exp(x_k) over the rows k of i's segment, each feature for itself.
 
     offsets: integers [segments + 1], from 0 to N. x: [N, …]. Returns [N, …]. Gradients of every order.
+    What is not finite is treated as in edge_softmax.
     """
     g, x = _segments("segment_softmax", offsets, x)
     return softmax_over(g, x, "dst")

@@ -74,6 +74,18 @@ def _libdevice(name: str) -> Any:
     return arithmetic._unary(lambda builder, x, real: call(builder, x) if real else of_integers(builder, x))  # type: ignore[misc]
 
 
+def _subtract(builder: Any, a: Any, b: Any, real: bool) -> Any:
+    """NVVM's compiler would put a product and a difference together, of which arithmetic.py has them apart."""
+    if not real:
+        return builder.sub(a, b)
+
+    def scalar(x: Any, y: Any) -> Any:
+        name = f"__nv_{'f' if isinstance(x.type, ir.FloatType) else 'd'}sub_rn"
+        return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(x.type, [x.type, y.type]), name), [x, y])
+
+    return _each(builder, a, scalar, b)
+
+
 def _combined(builder: Any, x: Any, combine: Callable[[Any, Any, Any], Any]) -> Any:
     """One value from a thread's lanes, neighbours first halved: a fixed order."""
     while isinstance(x.type, ir.VectorType):
@@ -100,6 +112,7 @@ FUNCTIONS: dict[str, Any] = {
     "remainder": arithmetic.remainder_by(_called("fmod")),
     "floor_divide": arithmetic.floor_divide_by(_called("fmod"), _called("floor")),
     "any_lane": _any_lane,
+    "subtract": arithmetic._binary(_subtract),
     # NVVM's dialect of LLVM has no fneg
     "negative": arithmetic._unary(lambda builder, x, real: builder.fsub(vectors_of.fill(x.type, -0.0), x) if real else builder.neg(x)),
 }

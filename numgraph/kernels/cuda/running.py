@@ -176,10 +176,10 @@ Shapes = tuple[tuple[tuple[int, ...], Any], ...]
 def _combination(reduce: str, shapes: Shapes, ids: Any) -> Plan:
     """The walk over chunks, of an output whose arrays have these feature shapes and dtypes."""
     x: list[Any] = [expr.field("e", f"x{i}", *one) for i, one in enumerate(shapes)]
-    if reduce == "softmax":
-        z, lse = x
-        value: Any = np.where(lse == -np.inf, 0, z)  # z of a masked chunk is 0 / 0
-        output = Output((lse, value), "v", "softmax")
+    if reduce in ("softmax", "logsumexp"):
+        *values, shift, scale = x
+        values = [np.where(shift == -np.inf, 0, z) for z in values]  # z of a masked chunk is 0 / 0
+        output = Output((shift, 1 / scale, *values), "v", reduce)
     elif reduce == "mean":
         share: Any = expr.field("e", "share", (), shapes[0][1])
         output = Output((x[0] * share,), "v", "sum")
