@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Hashable
 from typing import Any
 
 from numgraph import devices
@@ -30,6 +31,7 @@ class Edges:
         self.num_edges = len(next(c for c in columns if c is not None))
         self._lock, self._process = threading.RLock(), os.getpid()
         self._copy: weakref.ref[DeviceEdges] | None = None
+        self.remembered: dict[Hashable, Any] = {}
 
     @property
     def host(self) -> Edges:

@@ -13,9 +13,12 @@ import numpy as np
 
 from numgraph.compiling import njit
 
-EXACT = 1 << 20
-"""Bytes up to which every bit counts. Of a larger array ``SAMPLED`` lines of 64 bytes do, spread over all of it, its first and last too."""
-SAMPLED = 1024
+EXACT = 1 << 15
+"""Bytes up to which every bit counts. Of a larger array ``SAMPLED`` lines of 64 bytes do, spread over all of it, its first and last too: at
+every step of a training its parameters and constants are read once more, and bits that are not in the cache take a step's time."""
+SAMPLED = 256
+OF_SPARSE = 32
+"""Lines of each array of a sparse one: its graph is found again by all of its places anyway."""
 COPIED = sys.maxsize if numba.config.DISABLE_JIT else 1024
 """Bytes up to which the fingerprint is a copy; any number where kernels are interpreted, for debuggers."""
 
@@ -23,7 +26,7 @@ _STEP, _LOW = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 
-def fingerprint(array: np.ndarray) -> Any:
+def fingerprint(array: np.ndarray, samples: int = SAMPLED) -> Any:
     """A value that is equal for equal bits (NaN included), and for others with a probability of about 2⁻³²; None for a read-only array of
     its own memory, which nobody can write."""
     size = array.nbytes
@@ -35,7 +38,7 @@ def fingerprint(array: np.ndarray) -> Any:
     if size > EXACT and not (flags.c_contiguous or flags.f_contiguous):
         array = array[:: -(-size // EXACT)]
     lines = array.ravel("K").view(np.uint8)
-    return _mixed(lines) if len(lines) <= EXACT else _sampled(lines, SAMPLED)
+    return _mixed(lines) if len(lines) <= EXACT else _sampled(lines, samples)
 
 
 _PLACES = {
@@ -48,7 +51,7 @@ _PLACES = {
 
 
 def sparse_fingerprint(array: Any) -> Any:
-    """The same of a SciPy sparse array: of its elements as above; of where they are as of a large array, and which arrays say so.
+    """The same of a SciPy sparse array: of its elements, of where they are, and which arrays say so.
 
     lil and dok arrays are converted at every use.
     """
@@ -56,8 +59,7 @@ def sparse_fingerprint(array: Any) -> Any:
         array = array.tocoo()
         return array.row.tobytes(), array.col.tobytes(), array.data.tobytes()
     places = [getattr(array, name) for name in _PLACES[array.format]]
-    found = [(id(x), x.tobytes() if x.nbytes <= max(COPIED, 1 << 14) else _sampled(x.view(np.uint8), 64)) for x in places]
-    return found, fingerprint(array.data)
+    return [(id(x), fingerprint(x, OF_SPARSE)) for x in places], fingerprint(array.data, OF_SPARSE)
 
 
 @njit()
@@ -77,6 +79,7 @@ def _mixed(data):
 @njit()
 def _sampled(data, samples):
     lines = len(data) // 64
+    samples = min(samples, lines)
     words = data[: 64 * lines].view(np.uint64)
     step = lines // samples
     total = _mixed(data[64 * (lines - 1) :])

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,12 @@ from numgraph.edges import DST, SRC, DeviceEdges, Edges
 from numgraph.errors import bad_type, bad_value, check_name, no_attribute
 from numgraph.inputs import kind_of
 from numgraph.sorting import Adjacency, Ids, checked_ids, frozen, given_ids, ids_dtype, node_count, one_past
+
+
+REMEMBERED = 256
+"""What a graph remembers by ``remembered``, at most."""
+
+T = TypeVar("T")
 
 
 def _made_on_host(transform: Callable[..., Any]) -> Callable[..., Any]:
@@ -301,6 +307,16 @@ class Graph:
     def in_edges(self) -> Adjacency:
         """CSC: rows are destinations, `indices` are sources. Built on the first access."""
         return self._edges.adjacency(1 - self._out)
+
+    def remembered(self, key: Hashable, make: Callable[[Graph, Any], T]) -> T:
+        """What ``make(self, key)`` returned the first time that `key` was asked for: the place for plans of walks. The last few are kept."""
+        known, place = self._edges.host.remembered, (key, self._out)
+        found = known.get(place)
+        if found is None:
+            if len(known) >= REMEMBERED:
+                known.clear()
+            found = known[place] = make(self, key)
+        return found
 
     def reverse(self) -> Graph:
         """The graph with every edge turned round, edge ids kept: in-edges and out-edges swap, nothing is copied or built."""

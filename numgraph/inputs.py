@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator, Mapping, Set
 from types import FunctionType, MethodType, ModuleType
@@ -18,8 +19,13 @@ _NO_ARRAYS = (str, bytes, Mapping, Set, Iterator, type, FunctionType, MethodType
 
 def is_sparse(x: Any) -> bool:
     """A SciPy sparse matrix or array; does not import scipy.sparse, whoever made one has."""
+    return _is_sparse_kind(type(x))
+
+
+@functools.lru_cache(maxsize=256)
+def _is_sparse_kind(kind: type) -> bool:
     module = sys.modules.get("scipy.sparse")
-    return module is not None and module.issparse(x)
+    return module is not None and issubclass(kind, module.sparray | module.spmatrix)
 
 
 def kind_of(value: Any) -> str:

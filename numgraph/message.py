@@ -109,7 +109,7 @@ def _trace(
     for target, given in (("u", u), ("v", v), ("e", e)):
         if given is None:
             continue
-        if not isinstance(given, Mapping):
+        if type(given) is not dict and not isinstance(given, Mapping):
             raise errors.bad_type(op, f"{target} is {kind_of(given)}", f'pass the fields by name: {target}={{"x": array}}')
         for name, value in given.items():
             if not isinstance(name, str):

@@ -123,7 +123,9 @@ class Optimizer:
 
     def _gradients(self, grads: Any) -> list[Any]:
         op = f"{self._op}.step"
-        if isinstance(grads, Mapping | str) or not hasattr(grads, "__iter__") or getattr(grads, "ndim", 1) == 0:
+        if type(grads) is not list and (
+            isinstance(grads, Mapping | str) or not hasattr(grads, "__iter__") or getattr(grads, "ndim", 1) == 0
+        ):
             raise bad_type(op, f"grads is {kind_of(grads)}", "pass the list tape.gradient(loss, optimizer.parameters)")
         found = [unwrap(g) for g in grads]
         return [g if g is None or hasattr(g, "dtype") else as_array(op, f"gradient {i}", g) for i, g in enumerate(found)]

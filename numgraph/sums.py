@@ -131,4 +131,8 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
 def _summed(g: Any, shape: tuple[int, ...]) -> Any:
     extra = g.ndim - len(shape)
     axes = (*range(extra), *[extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1])
+    if type(g) is np.ndarray and g.dtype in _COMPUTED and g.flags.c_contiguous and axes and axes[-1] == len(axes) - 1:
+        inner = math.prod(g.shape[len(axes) :])
+        if inner > 1 and g.size > FEW * inner:  # rows, as a bias is added to
+            return _over_rows(g, 1, inner).reshape(shape).astype(g.dtype)
     return rounded(accumulated(g, axes), g.dtype, axes, True).reshape(shape)

@@ -37,16 +37,16 @@ class _Record(NamedTuple):
         return self.name, *shapes, self.needs, self.explain
 
 
-_Leaf = tuple[Any, Any, int]
-"""What a record read that no record made, an array of the caller who may change it before the replay: the array, its fingerprint, and a
-Parameter's version."""
+_Leaf = tuple[Any, Any, Any, int]
+"""What a record read that no record made, an array of the caller who may change it before the replay: itself or its Tensor, the array, its
+fingerprint, and a Parameter's version."""
 
 
 def _leaf(x: Any) -> _Leaf | None:
     """None for what cannot change, and for arrays on a device, whose bits are not looked at."""
     array = x.data if isinstance(x, Tensor) else x
     found = _print(array)
-    return None if found is None else (array, found, x.version if isinstance(x, Parameter) else 0)
+    return None if found is None else (x, array, found, x.version if isinstance(x, Parameter) else 0)
 
 
 def _print(array: Any) -> Any:
@@ -55,8 +55,8 @@ def _print(array: Any) -> Any:
     return sparse_fingerprint(array) if is_sparse(array) else None
 
 
-def _is_changed(x: Any, leaf: _Leaf) -> bool:
-    before, found, version = leaf
+def _is_changed(leaf: _Leaf) -> bool:
+    x, before, found, version = leaf
     array = x.data if isinstance(x, Tensor) else x
     if array is not before and (array.shape != before.shape or array.dtype != before.dtype):
         return True
@@ -227,7 +227,7 @@ class Tape:
 
     def _replay(self, loss: Tensor, inputs: list[Tensor], taped: bool) -> list[Any]:
         records = self._records
-        leaves = dict(self._leaves) if self.persistent else self._leaves
+        changed = {key for key, leaf in self._leaves.items() if leaf is not None and _is_changed(leaf)}
         kept = {id(x) for x in inputs}
         reached = set(kept)  # only what depends on an input is worth a gradient
         for entry in records:
@@ -244,7 +244,8 @@ class Tape:
             needs = tuple([need and id(x) in reached for need, x in zip(entry.needs, entry.inputs, strict=True)])
             if True not in needs or all(g is None for g in got):
                 continue
-            _check_unchanged(entry, leaves)
+            if changed:
+                _check_unchanged(entry, changed)
             operands, results = entry.inputs, entry.outputs
             if not taped:
                 operands, results = tuple(map(unwrap, operands)), tuple(map(unwrap, results))
@@ -266,16 +267,15 @@ class Tape:
         return "\n".join(lines)
 
 
-def _check_unchanged(entry: _Record, leaves: dict[int, _Leaf | None]) -> None:
-    """What the record read is what it was. Each array is looked at once: it leaves ``leaves``."""
+def _check_unchanged(entry: _Record, changed: set[int]) -> None:
+    """What a record read that is needed is what it was."""
     for place, x in enumerate((*entry.inputs, *entry.held)):
-        leaf = leaves.pop(id(x), None)
-        if leaf is not None and _is_changed(x, leaf):
+        if id(x) in changed:
             what = "row ids" if place >= len(entry.inputs) else f"input {place}"
             name = f"parameter {x.name!r}" if isinstance(x, Parameter) and x.name else f"the {type(unwrap(x)).__name__}"
             raise bad_value(
                 "gradient",
-                f"{name} of shape {tuple(leaf[0].shape)}, {what} of {entry.name}, was changed after the tape recorded it",
+                f"{name} of shape {tuple(x.shape)}, {what} of {entry.name}, was changed after the tape recorded it",
                 "compute the gradient before the optimiser's step (or whatever changes it), or record again",
             )
 

@@ -11,10 +11,8 @@ from unittest import mock
 
 import numpy as np
 
-from numgraph import elementary
+from numgraph import Graph, elementary
 from numgraph.kernels import cpu, planning
-from numgraph.kernels.balance import parts_of, parts_of_edges
-from numgraph.sorting import Adjacency
 
 
 class Memory:
@@ -140,9 +138,9 @@ def body_of(text: str) -> Any:
     return names["body"]
 
 
-def _launch(kernel: Any, graph: Any, fields: Any, buffers: Any) -> None:
+def _launch(launch: Any, graph: Any, fields: Any, buffers: Any) -> None:
+    kernel = launch.kernel
     walked: Any = graph if kernel.rows == "e" else graph.in_edges if kernel.rows == "v" else graph.out_edges
-    parts = walked.derived("parts", parts_of) if isinstance(walked, Adjacency) else parts_of_edges(graph.num_edges)
     arrays: dict[int, Any] = {}
     for offset, kind, what in kernel.arrays:
         if kind == "ids":
@@ -152,7 +150,7 @@ def _launch(kernel: Any, graph: Any, fields: Any, buffers: Any) -> None:
         else:
             arrays[offset] = Memory(buffers[kernel.targets[what[0]][0], what[1]])
     with np.errstate(all="ignore"):
-        for start, stop in parts.ranges:
+        for start, stop in launch.parts.ranges:
             body_of(kernel.text)(Arguments(kernel.words, arrays), int(start), int(stop))
 
 
@@ -162,6 +160,7 @@ def interpreting() -> Iterator[None]:
     make_plan = functools.lru_cache(maxsize=64)(planning.make_plan.__wrapped__)
     with (
         mock.patch.object(cpu, "make_plan", make_plan),
+        mock.patch.object(Graph, "remembered", lambda self, key, make: make(self, key)),
         mock.patch.object(cpu, "_launch", _launch),
         mock.patch.object(planning.sources, "load", return_value=SimpleNamespace(body=None)),
         mock.patch.object(planning.shells, "address_of", return_value=0),

@@ -199,8 +199,8 @@ def test_kernels_under_bounds_checks(tmp_path):
         from numgraph.kernels import cpu
         import pytest
         launch = cpu._launch
-        def short(kernel, adjacency, fields, buffers):
-            launch(kernel, adjacency, fields, {key: array[:-1] for key, array in buffers.items()})
+        def short(made, graph, fields, buffers):
+            launch(made, graph, fields, {key: array[:-1] for key, array in buffers.items()})
         for small in (0, 1 << 62):
             threads.SMALL = small
             cpu._launch = short

@@ -171,6 +171,6 @@ def test_no_kernel_is_compiled_when_the_proof_fails():
 )
 def test_arrays_are_what_a_walk_was_planned_for(array, problem):
     leaf = field("u", 5)
-    check_fields(G, (leaf,), {("u", "x"): np.ones((3, 5), np.float32)})
+    check_fields(G, ((leaf.attrs, leaf.shape, leaf.dtype),), {("u", "x"): np.ones((3, 5), np.float32)})
     with pytest.raises(RuntimeError, match=f"field u.x is {problem}, the walk is planned for .3, 5. float32"):
         cpu.execute(G, (Output((leaf,), "v", "sum"),), {("u", "x"): array})

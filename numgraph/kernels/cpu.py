@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numba
@@ -13,19 +14,44 @@ from numgraph import recycling, threads
 from numgraph.expr import Expr
 from numgraph.graph import Graph
 from numgraph.kernels import reference, shells
-from numgraph.kernels.balance import COMBINE, Hub, each_alone, parts_of, parts_of_edges
+from numgraph.kernels.balance import COMBINE, Hub, Parts, each_alone, parts_of, parts_of_edges
 from numgraph.kernels.layout import memory_dtype, memory_of
 from numgraph.kernels.lowering import node_walk
 from numgraph.kernels.planning import Kernel, Plan, make_plan
 from numgraph.kernels.walk import Arrays, Output, check_fields, rows_of, walked_ends
-from numgraph.sorting import Adjacency
 
-Buffers = dict[tuple[int, int], Any]
-"""Result arrays by (number of the output, number of its array)."""
+Key = tuple[str, str]
+Place = tuple[int, int]
+"""A result: the number of the output, and of its array."""
+Buffers = dict[Place, Any]
 
 LANE_SPEED = 32
 """Features that a kernel in lanes handles while threads.SMALL counts one element. Below a million features a thread takes about 0.2 ms; a
 second one saves less than the pool costs where other processes keep the cores busy (10 ms a call, measured at a load of 3 a core)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Launch:
+    """A kernel on the rows of one graph: its argument block's words with the index arrays in place, what else stands there, who computes what.
+
+    fields: offset, key, and whether it is shared; outs: offset and buffer. work: to judge whether threads are worth it.
+    """
+
+    kernel: Kernel
+    words: list[int]
+    fields: list[tuple[int, Key, bool]]
+    outs: list[tuple[int, Place]]
+    parts: Parts
+    work: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """A plan on one graph: its launches, the buffers that they need (shape, dtype, whether they are added to), and which are results."""
+
+    plan: Plan
+    launches: list[Launch]
+    buffers: list[tuple[Place, tuple[int, ...], np.dtype[Any], bool]]
 
 
 def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
@@ -33,14 +59,39 @@ def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any
     outputs = tuple(outputs)
     if numba.config.DISABLE_JIT:  # for coverage and debuggers
         return reference.execute(graph, outputs, fields)
+    return _run(graph, graph.remembered(outputs, _route), fields)
+
+
+def _route(graph: Graph, outputs: tuple[Output, ...]) -> Route:
     adjacencies = {rows: graph.in_edges if rows == "v" else graph.out_edges for rows in walked_ends(outputs)}
     orders = tuple([(rows, adjacency.ordered) for rows, adjacency in adjacencies.items()])
     dense = graph.num_edges > graph.num_src + graph.num_dst
     wide = any(adjacency.derived("parts", parts_of).hubs for adjacency in adjacencies.values())
-    return _run(graph, make_plan(outputs, next(iter(adjacencies.values())).indptr.dtype, orders, dense, wide), fields)
+    plan = make_plan(outputs, next(iter(adjacencies.values())).indptr.dtype, orders, dense, wide)
+    buffers = []
+    for kernel in plan.kernels:
+        for number, target in kernel.targets:
+            rows = rows_of(graph, target.output.to)
+            for place, stored in enumerate(target.stored):
+                shape = (rows, *plan.results[number][place][0])
+                buffers.append(((number, place), shape, memory_dtype(stored), target.accumulate))
+    return Route(plan, [_launch_of(kernel, graph) for kernel in plan.kernels], buffers)
 
 
-def _run(graph: Graph, plan: Plan, fields: Arrays) -> list[Any]:
+def _launch_of(kernel: Kernel, graph: Graph) -> Launch:
+    walked: Any = graph if kernel.rows == "e" else graph.in_edges if kernel.rows == "v" else graph.out_edges
+    rows, parts = (0, parts_of_edges(graph.num_edges)) if walked is graph else (walked.num_rows, walked.derived("parts", parts_of))
+    words = list(kernel.words)
+    for offset, kind, what in kernel.arrays:
+        if kind == "ids":
+            words[offset : offset + 2] = _ids_of(getattr(walked, what))
+    fields = [(offset, what, what[0] == "shared") for offset, kind, what in kernel.arrays if kind == "field"]
+    outs = [(offset, (kernel.targets[what[0]][0], what[1])) for offset, kind, what in kernel.arrays if kind == "out"]
+    return Launch(kernel, words, fields, outs, parts, _work(kernel, graph.num_edges + rows))
+
+
+def _run(graph: Graph, route: Route, fields: Arrays) -> list[Any]:
+    plan = route.plan
     check_fields(graph, plan.reads, fields)
     if plan.empty:
         return reference.execute(graph, plan.outputs, fields)
@@ -49,13 +100,10 @@ def _run(graph: Graph, plan: Plan, fields: Arrays) -> list[Any]:
         for key, expression in plan.hoisted:
             fields[key] = _per_node(graph, key[0], expression, fields)
     buffers: Buffers = {}
-    for kernel in plan.kernels:
-        for number, target in kernel.targets:
-            rows = rows_of(graph, target.output.to)
-            allocate = recycling.zeros if target.accumulate else recycling.empty
-            for place, stored in enumerate(target.stored):
-                buffers[number, place] = allocate((rows, *plan.results[number][place][0]), memory_dtype(stored))
-        _launch(kernel, graph, fields, buffers)
+    for place, shape, dtype, added in route.buffers:
+        buffers[place] = recycling.zeros(shape, dtype) if added else recycling.empty(shape, dtype)
+    for launch in route.launches:
+        _launch(launch, graph, fields, buffers)
     return [finished(buffers[key], plan.results[key[0]][key[1]][1], plan.outputs[key[0]], key[1]) for key in sorted(buffers)]
 
 
@@ -79,27 +127,29 @@ def _itself(count: int) -> Graph:
     return Graph.from_csc(np.arange(count + 1), np.arange(count), num_src=count)
 
 
-def _launch(kernel: Kernel, graph: Graph, fields: Arrays, buffers: Buffers) -> None:
+def _launch(launch: Launch, graph: Graph, fields: Arrays, buffers: Buffers) -> None:
     """One kernel over all rows: the parts by threads, then the hubs one after another, each in chunks by threads."""
-    adjacency: Any = graph
-    if kernel.rows == "e":
-        rows, parts = 0, parts_of_edges(graph.num_edges)
-    else:
-        adjacency = graph.in_edges if kernel.rows == "v" else graph.out_edges
-        rows, parts = adjacency.num_rows, adjacency.derived("parts", parts_of)
-    words, kept = _block(kernel, adjacency, fields, buffers)
-    _enter(kernel, words, parts.ranges, graph.num_edges + rows)
-    if parts.hubs and kernel.for_chunks is not None:
+    words, kept = _block(launch, fields, buffers)
+    _enter(launch.kernel, words, launch.parts.ranges, launch.work)
+    if launch.parts.hubs:
+        _launch_hubs(launch, graph, fields, buffers, words)
+    del kept
+
+
+def _launch_hubs(launch: Launch, graph: Graph, fields: Arrays, buffers: Buffers, words: list[int]) -> None:
+    kernel, kept = launch.kernel, None
+    if kernel.for_chunks is not None:
         kernel = kernel.for_chunks
-        words, kept = _block(kernel, adjacency, fields, buffers)
-    for hub in parts.hubs:
+        words, kept = _block(_launch_of(kernel, graph), fields, buffers)
+    for hub in launch.parts.hubs:
         chunks = len(hub.bounds) - 1
         scratch: Buffers = {}
         for number, target in kernel.targets:
             if target.output.reduce != "edge":
                 for place, stored in enumerate(target.stored):
                     scratch[number, place] = np.zeros((chunks, *buffers[number, place].shape[1:]), memory_dtype(stored))
-        _enter(kernel, _of_hub(kernel, hub, words, scratch), each_alone(chunks), int(hub.bounds[-1] - hub.bounds[0]))
+        size = int(hub.bounds[-1] - hub.bounds[0])
+        _enter(kernel, _of_hub(kernel, hub, words, scratch), each_alone(chunks), _work(kernel, size))
         for number, target in kernel.targets:
             made = [scratch[key] for key in sorted(scratch) if key[0] == number]
             if made:
@@ -113,18 +163,15 @@ def _in_bits(value: Any, memory: np.dtype[Any], dtype: np.dtype[Any]) -> Any:
     return np.asarray(value).astype(dtype).view(memory) if memory == np.uint16 and value.dtype != memory else value
 
 
-def _block(kernel: Kernel, adjacency: Any, fields: Arrays, buffers: Buffers) -> tuple[list[int], list[Any]]:
+def _block(launch: Launch, fields: Arrays, buffers: Buffers) -> tuple[list[int], list[Any]]:
     """The words of the argument block, and the arrays that they point to."""
-    words, kept = list(kernel.words), []
-    for offset, kind, what in kernel.arrays:
-        if kind == "ids":
-            words[offset : offset + 2] = _ids(adjacency, what)
-        elif kind == "out":
-            words[offset : offset + 3] = _rows(buffers[kernel.targets[what[0]][0], what[1]])
-        else:
-            array = _operand(fields[what], shared := what[0] == "shared")
-            kept.append(array)
-            words[offset : offset + 3] = (_address(array), 1, 0) if shared else _rows(array)
+    words, kept = launch.words.copy(), []
+    for offset, place in launch.outs:
+        words[offset : offset + 3] = _rows(buffers[place])
+    for offset, key, shared in launch.fields:
+        array = _operand(fields[key], shared)
+        kept.append(array)
+        words[offset : offset + 3] = (_address(array), 1, 0) if shared else _rows(array)
     return words, kept
 
 
@@ -142,21 +189,18 @@ def _of_hub(kernel: Kernel, hub: Hub, words: list[int], scratch: Buffers) -> lis
     return words
 
 
-def _enter(kernel: Kernel, words: list[int], ranges: Any, size: int) -> None:
-    """Run the body over ranges of rows. size: edges and rows, to judge the work."""
-    work = size * max(kernel.features, 1) // LANE_SPEED
+def _work(kernel: Kernel, size: int) -> int:
+    """What tells whether threads are worth it. size: edges and rows."""
+    return size * max(kernel.features, 1) // LANE_SPEED
+
+
+def _enter(kernel: Kernel, words: list[int], ranges: Any, work: int) -> None:
+    """Run the body over ranges of rows."""
     threads.run(shells.parallel, shells.serial, kernel.address, np.array(words, np.int64), ranges, work=work)
 
 
 def _address(array: Any) -> int:
     return array.__array_interface__["data"][0]
-
-
-def _ids(walked: Any, name: str) -> tuple[int, int]:
-    """Address and length of an index array of an adjacency, or of a graph whose edges are walked."""
-    if isinstance(walked, Adjacency):
-        return walked.derived(("ids", name), lambda rows: _ids_of(getattr(rows, name)))
-    return _ids_of(getattr(walked, name))
 
 
 def _ids_of(array: Any) -> tuple[int, int]:

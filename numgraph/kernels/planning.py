@@ -19,7 +19,7 @@ from numgraph.kernels.codegen import Generator, expression_size
 from numgraph.kernels.layout import CACHE_LINE, HALVES, Layout, Target, compute_name
 from numgraph.kernels.lowering import hoist, lowered
 from numgraph.kernels.verify import verify
-from numgraph.kernels.walk import Output, sides
+from numgraph.kernels.walk import Output, Reads, sides
 
 LIGHT = 4
 """Values that an edge computes at most in a kernel that is ``light``, none of them by a polynomial. Attention's gradients took 15 % longer
@@ -45,7 +45,7 @@ class Plan:
     """The kernels of a walk, the fields that it reads, the values computed per node before the kernels, and the arrays that they make."""
 
     outputs: tuple[Output, ...]
-    reads: tuple[Expr, ...]
+    reads: Reads
     hoisted: list[tuple[tuple[str, str], Expr]]
     kernels: list[Any]
     results: list[list[tuple[tuple[int, ...], np.dtype[Any]]]]
@@ -67,7 +67,8 @@ def make_plan(
     nodes. wide: rows are put together from chunks, so 16-bit floats must not be rounded before. build: what makes a
     kernel, if not for the CPU.
     """
-    reads = tuple(leaves_of(expression for output in outputs for expression in output.expressions))
+    leaves = leaves_of(expression for output in outputs for expression in output.expressions)
+    reads = tuple([(leaf.attrs, leaf.shape, leaf.dtype) for leaf in leaves])
     if any(0 in node.shape for output in outputs for node in topological(output.expressions)):
         return Plan(outputs, reads, [], [], [], empty=True)  # a feature axis of length 0: there are no vectors of no lanes
     low = [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs]

@@ -66,15 +66,19 @@ def rows_of(graph: Any, target: str) -> int:
     return graph.num_src if target == "u" else graph.num_dst if target == "v" else graph.num_edges
 
 
-def check_fields(graph: Any, leaves: Sequence[Expr], fields: Arrays) -> None:
+Reads = tuple[tuple[tuple[str, str], tuple[int, ...], np.dtype[Any]], ...]
+"""The fields that a walk reads: target and name, feature shape, dtype."""
+
+
+def check_fields(graph: Any, reads: Reads, fields: Arrays) -> None:
     """Raise RuntimeError where an array is not what a walk was planned for: kernels know its rows, its features and its dtype."""
-    for leaf in leaves:
-        target = leaf.attrs[0]
-        array = fields[leaf.attrs]
-        shape = leaf.shape if target == "shared" else (rows_of(graph, target), *leaf.shape)
-        if array.shape != shape or (array.dtype != leaf.dtype and array.dtype.newbyteorder("=") != leaf.dtype.newbyteorder("=")):
-            given, planned = f"{list(array.shape)} {array.dtype}", f"{list(shape)} {leaf.dtype}"
-            raise errors.unsound("walk", f"field {'.'.join(leaf.attrs)} is {given}, the walk is planned for {planned}")
+    for key, shape, dtype in reads:
+        array, target = fields[key], key[0]
+        if target != "shared":
+            shape = (graph.num_src if target == "u" else graph.num_dst if target == "v" else graph.num_edges, *shape)
+        if array.shape != shape or (array.dtype != dtype and array.dtype.newbyteorder("=") != dtype.newbyteorder("=")):
+            given = f"{list(array.shape)} {array.dtype}"
+            raise errors.unsound("walk", f"field {'.'.join(key)} is {given}, the walk is planned for {list(shape)} {dtype}")
 
 
 def sides(outputs: Sequence[Output]) -> list[str]:
