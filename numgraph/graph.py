@@ -19,7 +19,6 @@ from numgraph.errors import bad_type, bad_value, check_name, no_attribute
 from numgraph.inputs import kind_of
 from numgraph.sorting import Adjacency, Ids, checked_ids, frozen, given_ids, ids_dtype, node_count, one_past
 
-
 REMEMBERED = 256
 """What a graph remembers by ``remembered``, at most."""
 
@@ -309,7 +308,7 @@ class Graph:
         return self._edges.adjacency(1 - self._out)
 
     def remembered(self, key: Hashable, make: Callable[[Graph, Any], T]) -> T:
-        """What ``make(self, key)`` returned the first time that `key` was asked for: the place for plans of walks. The last few are kept."""
+        """What ``make(self, key)`` returned the first time that `key` was asked for: the place for routes of walks."""
         known, place = self._edges.host.remembered, (key, self._out)
         found = known.get(place)
         if found is None:

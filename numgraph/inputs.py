@@ -19,7 +19,8 @@ _NO_ARRAYS = (str, bytes, Mapping, Set, Iterator, type, FunctionType, MethodType
 
 def is_sparse(x: Any) -> bool:
     """A SciPy sparse matrix or array; does not import scipy.sparse, whoever made one has."""
-    return _is_sparse_kind(type(x))
+    kind: Any = type(x)
+    return _is_sparse_kind(kind)
 
 
 @functools.lru_cache(maxsize=256)

@@ -32,7 +32,7 @@ second one saves less than the pool costs where other processes keep the cores b
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Launch:
-    """A kernel on the rows of one graph: its argument block's words with the index arrays in place, what else stands there, who computes what.
+    """A kernel on the rows of one graph: the words of its argument block with the index arrays in place, and what else stands there.
 
     fields: offset, key, and whether it is shared; outs: offset and buffer. work: to judge whether threads are worth it.
     """
