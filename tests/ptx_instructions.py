@@ -101,6 +101,14 @@ def _mul(a: Any, b: Any, modifiers: list[str]) -> Any:
     return (a.astype(f"{a.dtype.kind}8") * b) >> 32
 
 
+def _div(a: Any, b: Any) -> Any:
+    """That of integers is rounded towards zero."""
+    if a.dtype.kind == "f":
+        return np.true_divide(a, b)
+    assert (b != 0).all(), "an integer is divided by zero"
+    return a // b + ((a % b != 0) & ((a < 0) != (b < 0)))
+
+
 def _shift(machine: Any, instruction: Any, threads: Any) -> None:
     """shl and shr: the distance is a u32, and all bits go where it is long."""
     into, source, distance = instruction.operands
@@ -207,7 +215,8 @@ def _mul_wide(machine: Any, instruction: Any, threads: Any) -> None:
         _plain(_mul)(machine, instruction, threads)
         return
     into, *sources = instruction.operands
-    a, b = (machine.read(source, instruction.kind, threads).astype(f"{instruction.kind[0].replace('s', 'i')}8") for source in sources)
+    wide = f"{instruction.kind[0].replace('s', 'i')}{int(instruction.kind[1:]) // 4}"  # twice the bits
+    a, b = (machine.read(source, instruction.kind, threads).astype(wide) for source in sources)
     machine.write(into, a * b, threads)
 
 
@@ -369,7 +378,10 @@ EXECUTE: dict[str, Callable[..., None]] = {
         name: _plain(function)
         for name, function in {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": _not}.items()
     },
-    **{name: _plain(function) for name, function in {"div": np.true_divide, "rcp": _reciprocal, "ex2": np.exp2, "lg2": np.log2}.items()},
+    **{
+        name: _plain(function)
+        for name, function in {"div": _div, "rem": np.fmod, "rcp": _reciprocal, "ex2": np.exp2, "lg2": np.log2}.items()
+    },
     **{name: _plain(function) for name, function in {"max": np.fmax, "min": np.fmin, "copysign": _copysign}.items()},
     "add": _or_with_carry(_add),
     "sub": _or_with_carry(np.subtract),

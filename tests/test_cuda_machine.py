@@ -29,6 +29,7 @@ TESTS = {
     "test_kernels.py": ("not lengths_share_kernels", 120),
     "test_half.py": ("", 30),
     "test_kernel_inputs.py": ("", 30),
+    "test_integers.py": ("two_fields or halves or negative", 20),
     "test_messages.py": ("not gradient and not second_order", 200),
     "test_ops.py": ("not second_order and not gradients", 150),
     "test_policies.py": ("not python_threads and not number_of_threads", 90),
@@ -78,7 +79,23 @@ def launched(kernel, num_rows, fields, out):
 FUNCTIONS = {
     **{
         name: (getattr(np, name), 2)
-        for name in ("floor", "sqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "arctan", "abs", "sign")
+        for name in (
+            "floor",
+            "sqrt",
+            "exp",
+            "expm1",
+            "exp2",
+            "log",
+            "log1p",
+            "log2",
+            "log10",
+            "sin",
+            "cos",
+            "tanh",
+            "arctan",
+            "abs",
+            "sign",
+        )
     },
     "power": (lambda x: np.power(np.abs(x), x), 4),
     "quotient": (lambda x: 3 / x, 1),

@@ -34,6 +34,8 @@ class Operand:
 
 def operand_of(array: Any, shared: bool = False) -> Operand:
     """A field or a result as kernels read and write it; a copy only where the input needs one."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     memory = memory_of(array.dtype)
     if array.dtype != memory:
         array = array.view(memory)
