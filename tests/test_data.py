@@ -374,6 +374,16 @@ def test_persistent_ids_are_refused(tmp_path: Path) -> None:
         read_pickle(path, "load")
 
 
+@pytest.mark.parametrize(
+    "content", [b"1\n", b"<html>404</html>", b"PK\x03\x04", b"\x1f\x8b\x08", b"\x89PNG", b"null", b"", b"\x93NUMPY\x01"]
+)
+def test_another_kind_of_file_is_damage(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "pickle"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"load: {path} \({len(content)} bytes\) is damaged: .*delete it and get it anew"):
+        read_pickle(path, "load")
+
+
 # Where files come from
 
 

@@ -156,7 +156,7 @@ class _Machine:
         for opcode, value, _ in pickletools.genops(raw):
             step = _STEPS.get(opcode.name)
             if step is None:
-                raise Forbidden(f"the opcode {opcode.name}")
+                raise (Forbidden if opcode.name in _CALLING else ValueError)(f"the opcode {opcode.name}")
             step(self, value)
         (result,) = self.stack
         return result
@@ -241,6 +241,8 @@ def _holds_more(item: Any) -> bool:
     return isinstance(item, (list, dict)) or (type(item) is tuple and any(type(inner) not in _SCALARS for inner in item))
 
 
+_CALLING = ("INST", "OBJ", "NEWOBJ_EX", "PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4")
+"""Opcodes beside those below that run or look up something of the reader's. Any other is a sign of damage, or of another kind of file."""
 _NUMBER = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
 _TEXT = ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
 _BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
