@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+import copy
+import functools
+import itertools
+import pickle
+import sys
+from collections import OrderedDict, UserDict, UserList, deque
 from dataclasses import dataclass, field
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -74,6 +79,8 @@ FOUND = {
     "lists of lists": (lambda: [[Layer()], [[parameter()]]], ["value.1.0.0", "value.0.0.w"]),
     "a dict of lists of dicts": (lambda: {"a": [{"b": (Layer(),)}]}, ["value.a.0.b.0.w"]),
     "a deque": (lambda: deque([parameter()]), ["value.0"]),
+    "a list of another library": (lambda: UserList([parameter(), Layer()]), ["value.0", "value.1.w"]),
+    "a dict of another library": (lambda: UserDict(a=parameter()), ["value.a"]),
     "a named tuple": (lambda: Pair(parameter(), Layer()), ["value.left", "value.right.w"]),
     "a data class": (lambda: Record(parameter(), Layer()), ["value.weight", "value.layer.w"]),
     "a data class with slots": (lambda: Slotted(parameter(), Layer()), ["value.weight", "value.layer.w"]),
@@ -146,6 +153,22 @@ class Helper:
         self.weight = parameter()
 
 
+class Around:
+    """No module: what it is given is an attribute, or in a slot."""
+
+    __slots__ = ("__dict__", "slot")
+
+    def __init__(self, attribute=None, slot=None):
+        self.attribute, self.slot = attribute, slot
+
+    def method(self):
+        return None
+
+
+def use(layer, x):
+    return layer(x)
+
+
 class OnTheClass(ng.nn.Module):
     weight = parameter()
 
@@ -161,6 +184,19 @@ HIDDEN = {
     "an object that is no module": Helper,
     "an object in a list": lambda: [Helper()],
     "an attribute of the class": OnTheClass,
+    "an iterator": lambda: iter([Layer()]),
+    "a reversed list": lambda: reversed([parameter()]),
+    "a chain": lambda: itertools.chain([parameter()]),
+    "an enumeration": lambda: enumerate([Layer()]),
+    "the items of a dict": lambda: {"a": parameter()}.items(),
+    "the keys of a dict": lambda: {Layer(): 1}.keys(),
+    "an object with a slot": lambda: Around(slot=Layer()),
+    "a list in an object": lambda: Around([Layer()]),
+    "a dict in an object in an object": lambda: Around(Around({"a": parameter()})),
+    "a function with a module bound to it": lambda: functools.partial(use, Layer()),
+    "a function with parameters bound by name": lambda: functools.partial(use, layer={"w": parameter()}),
+    "a method of a module": lambda: Layer().forward,
+    "a method of an object": lambda: Around(parameter()).method,
 }
 
 
@@ -168,8 +204,40 @@ HIDDEN = {
 def test_where_parameters_would_not_be_found_is_an_error(kind):
     model = Holder(HIDDEN[kind]())
     for call in (model.parameters, model.state_dict, model.eval, lambda: model.to("cpu"), lambda: list(model.modules())):
-        with pytest.raises(TypeError, match=r"list or a dict|make it a list|derive Helper from|in __init__"):
+        with pytest.raises(TypeError, match=r"list or a dict|make it a list|derive \w+ from|in __init__|attributes of their own"):
             call()
+
+
+def test_what_is_found_elsewhere_too_is_not_hidden():
+    model = Holder([Layer(), Layer()])
+    first, last = model.value
+    model.others = [functools.partial(use, first), first.forward, model.forward, {first, last}, Around([first], model), enumerate([last])]
+    first.outer = [model.forward, Around(model)]  # back to what it is a part of
+    assert [name for name, _ in model.named_parameters()] == ["value.0.w", "value.1.w"]
+    assert [name for name, _ in first.named_parameters()] == ["w"]
+    assert len(list(model.eval().modules())) == 5
+
+
+def test_what_is_no_parameter_is_left_alone():
+    deep = Around()
+    deep.attribute = deep
+    for value in (sys.stdout, itertools.count(), iter([1]), np.arange(3), ng.Graph([0], [1]), Around, itertools, deep, {1, 2}, use):
+        model = Holder([value, parameter()])
+        assert [name for name, _ in model.named_parameters()] == ["value.1"]
+    counter = itertools.count()
+    Holder(counter).parameters()
+    assert next(counter) == 0
+
+
+def test_cycles_are_shown_copied_and_pickled():
+    parent, child = Holder(None), Holder(None)
+    parent.value, child.value = [child, child], parent
+    parent.weight = parameter()
+    assert repr(parent).count("Holder(") == 3
+    for made in (copy.deepcopy(parent), pickle.loads(pickle.dumps(parent))):
+        assert made.value[0] is made.value[1]
+        assert made.value[0].value is made
+        assert made.parameters()[0] is not parent.weight
 
 
 def test_names_that_clash_are_an_error():

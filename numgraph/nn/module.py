@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections import deque
-from collections.abc import Iterator, Mapping, Set, ValuesView
+import gc
+import reprlib
+from collections import UserList, deque
+from collections.abc import Iterator, Mapping, MappingView, Set
 from dataclasses import is_dataclass
-from types import FunctionType, GeneratorType, SimpleNamespace
+from types import FunctionType, GeneratorType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,8 @@ class Module:
 
     They may also be in lists, tuples, dicts and data classes, in any depth, and be added later. Names follow the attributes, the positions
     and the keys: ``layers.0.weight``. What is there twice counts once, under its first name. Where Parameters would not be found (in a set,
-    a generator, an object that is no Module, or set on the class), asking for them is an error.
+    an iterator, an object that is no Module, bound to a partial or a method, or set on the class) and are nowhere else either, asking for
+    them is an error.
 
     ``training`` is True at first, as dropout and batch normalisation want it for a training step; ``eval()`` makes the module a
     deterministic function, ``train()`` takes that back.
@@ -51,7 +54,7 @@ class Module:
 
     def modules(self) -> Iterator[Module]:
         """This module and all inside it, each once."""
-        return (module for _, module in self._named_modules("", set()))
+        return (module for _, module in self._named_modules(""))
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Every parameter once, with its name: own ones first, then those of the modules inside."""
@@ -83,20 +86,36 @@ class Module:
             if name in self.buffers:
                 yield name, value
             else:
-                yield from _contents(type(self).__name__, name, value, ())
+                yield from _contents(name, value, ())
 
-    def _named_modules(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, Module]]:
-        if id(self) not in seen:
-            seen.add(id(self))
-            yield prefix, self
-            for name, child in self.children():
-                yield from child._named_modules(f"{prefix}{name}.", seen)
+    def _named_modules(self, prefix: str) -> list[tuple[str, Module]]:
+        """This module and all inside it, each once, and what the names of its parameters begin with."""
+        modules: list[tuple[str, Module]] = []
+        others: list[tuple[str, str, Any]] = []
+        seen: set[int] = set()
+        self._collect(prefix, modules, others, seen)
+        for op, name, value in others:
+            _check_found(op, name, value, seen, self)
+        return modules
+
+    def _collect(self, prefix: str, modules: list[tuple[str, Module]], others: list[tuple[str, str, Any]], seen: set[int]) -> None:
+        """seen: ids of all modules and parameters that are found; others: what may hide more of them."""
+        seen.add(id(self))
+        modules.append((prefix, self))
+        for name, value in self._held():
+            if isinstance(value, Parameter):
+                seen.add(id(value))
+            elif isinstance(value, Module):
+                if id(value) not in seen:
+                    value._collect(f"{prefix}{name}.", modules, others, seen)
+            elif type(value) not in _SINGLE:
+                others.append((type(self).__name__, name, value))
 
     def _walk(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Parameters, and arrays of buffers, each once."""
         seen: set[int] = set()
         names: set[str] = set()
-        for path, module in self._named_modules(prefix, set()):
+        for path, module in self._named_modules(prefix):
             for name, value in module._held():
                 if not (isinstance(value, Parameter) or name in module.buffers) or (value is not None and id(value) in seen):
                     continue
@@ -110,7 +129,7 @@ class Module:
     def _generators(self) -> dict[str, np.random.Generator]:
         """The random generators of this module and all inside it, each once, by name."""
         found: dict[int, tuple[str, np.random.Generator]] = {}
-        for prefix, module in self._named_modules("", set()):
+        for prefix, module in self._named_modules(""):
             for name, value in module._held():
                 if isinstance(value, np.random.Generator):
                     found.setdefault(id(value), (prefix + name, value))
@@ -163,6 +182,7 @@ class Module:
         """The mode without dropout and with running statistics; returns the module."""
         return self.train(False)
 
+    @reprlib.recursive_repr()
     def __repr__(self) -> str:
         shapes = [f"{name}: {list(value.shape)}" for name, value in self._held() if isinstance(value, Parameter)]
         inner = [f"{name}: {child!r}".replace("\n", "\n  ") for name, child in self.children()]
@@ -183,11 +203,9 @@ def _of_class(kind: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 _SINGLE = frozenset((int, float, bool, str, type(None), FunctionType, np.random.Generator))
-_HIDING = (Set, ValuesView, GeneratorType, map, filter, zip)
-"""What parameters may not be in: it has no order and no names, or is empty once it was looked at."""
 
 
-def _contents(op: str, name: str, value: Any, around: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+def _contents(name: str, value: Any, around: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
     """What a value holds, by name: itself, or the contents of a container; around: ids of the containers that it is in."""
     items: Any
     if type(value) in _SINGLE or isinstance(value, Module | Tensor):
@@ -197,33 +215,82 @@ def _contents(op: str, name: str, value: Any, around: tuple[int, ...]) -> Iterat
         items = value.items()
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
         items = zip(value._fields, value)
-    elif isinstance(value, list | tuple | deque):
+    elif isinstance(value, list | tuple | deque | UserList):
         items = enumerate(value)
     elif (is_dataclass(value) or isinstance(value, SimpleNamespace)) and not isinstance(value, type):
         items = [(key, getattr(value, key)) for key in (vars(value) if hasattr(value, "__dict__") else value.__dataclass_fields__)]
     else:
-        _check_found(op, name, value)
         yield name, value
         return
     if id(value) not in around:
         for key, item in items:
-            yield from _contents(op, f"{name}.{key}", item, (*around, id(value)))
+            yield from _contents(f"{name}.{key}", item, (*around, id(value)))
 
 
-def _check_found(op: str, name: str, value: Any) -> None:
-    """An error if a value that is no container hides Parameters or Modules."""
-    if isinstance(value, _HIDING):
-        lazy = not isinstance(value, Set | ValuesView)
-        if lazy or any(isinstance(item, Parameter | Module) for item in value):
-            raise bad_type(
-                op, f"{name} is a {type(value).__name__}, whose parameters cannot be found and named", "make it a list or a dict"
-            )
-    elif isinstance(value, np.ndarray):
-        if value.dtype == object and any(isinstance(item, Parameter | Module) for item in value.flat):
-            raise bad_type(op, f"{name} is an array of objects, whose parameters cannot be named", "make it a list")
-    elif not isinstance(value, type) and any(isinstance(item, Parameter | Module) for item in getattr(value, "__dict__", {}).values()):
-        problem = f"{name} is a {type(value).__name__} that holds Parameters or Modules and is no Module: they would not be found"
-        raise bad_type(op, problem, f"derive {type(value).__name__} from numgraph.nn.Module, or use a dict")
+_LAZY = (GeneratorType, map, filter, zip)
+_HIDING = (Set, MappingView, Iterator)
+"""What parameters may not be in: it has no order and no names, or is empty once it was looked at."""
+_BOUND = (functools.partial, MethodType)
+_LISTS: Any = (list, tuple, deque, UserList, Set, MappingView)
+_DEEP, _MANY = 4, 1000
+"""How far, and at how many objects, is looked for what is hidden."""
+
+
+def _check_found(op: str, name: str, value: Any, found: set[int], root: Module) -> None:
+    """An error if a value that is no container hides Parameters or Modules which are not found elsewhere."""
+    if isinstance(value, _LAZY) or any(id(item) not in found and not _is_around(item, root) for item in _hidden(value)):
+        if isinstance(value, _HIDING):
+            problem, fix = f"{name} is {kind_of(value)}, whose parameters cannot be found and named", "make it a list or a dict"
+        elif isinstance(value, np.ndarray):
+            problem, fix = f"{name} is an array of objects, whose parameters cannot be named", "make it a list"
+        elif isinstance(value, _BOUND):
+            problem = f"{name} is {kind_of(value)} bound to Parameters or Modules that are found nowhere else"
+            fix = "set them as attributes of their own, too"
+        else:
+            problem = f"{name} is {kind_of(value)} that holds Parameters or Modules and is no Module: they would not be found"
+            fix = f"derive {type(value).__name__} from numgraph.nn.Module, or use a dict"
+        raise bad_type(op, problem, fix)
+
+
+def _is_around(item: Any, root: Module) -> bool:
+    """Whether it is a module that the asked one is a part of."""
+    modules: list[tuple[str, Module]] = []
+    if isinstance(item, Module):
+        item._collect("", modules, [], set())
+    return any(module is root for _, module in modules)
+
+
+def _hidden(value: Any) -> Iterator[Parameter | Module]:
+    """Parameters and Modules in what a value holds, if it is no Module itself."""
+    todo: list[tuple[Any, int]] = [(value, 0)]
+    seen: set[int] = set()
+    for item, depth in todo:  # which grows meanwhile
+        if isinstance(item, Parameter | Module):
+            yield item
+        elif depth < _DEEP and len(seen) < _MANY and id(item) not in seen:
+            seen.add(id(item))
+            todo += [(inner, depth + 1) for inner in _within(item) if type(inner) not in _SINGLE]
+
+
+def _within(item: Any) -> Any:
+    """What an object holds, of a kind that may be Parameters or lead to some."""
+    if isinstance(item, np.ndarray):
+        return item.flat if item.dtype == object else ()
+    if isinstance(item, type | ModuleType | str | bytes | FunctionType | Tensor):
+        return ()
+    if isinstance(item, Mapping):
+        return [*item.keys(), *item.values()]
+    if isinstance(item, _LISTS):
+        return list(item)
+    if isinstance(item, functools.partial):
+        return item.func, *item.args, *item.keywords.values()
+    if isinstance(item, MethodType):
+        return (item.__self__,)
+    if isinstance(item, Iterator) and type(item).__module__ in ("builtins", "itertools"):
+        return gc.get_referents(item)  # its next items would be gone
+    kind: Any = type(item)
+    slots, _ = _of_class(kind)
+    return [*getattr(item, "__dict__", {}).values(), *[getattr(item, name) for name in slots if hasattr(item, name)]]
 
 
 def check_features(op: str, x: Any, rows: int | None, features: int | None, name: str = "x") -> Any:
