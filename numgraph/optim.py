@@ -20,6 +20,7 @@ from numgraph.compiling import njit
 from numgraph.devices import device_of, host_copy, moved, same_device, writeable
 from numgraph.errors import bad_type, bad_value, no_attribute, unknown
 from numgraph.inputs import as_array, kind_of, listed
+from numgraph.serialize import fill
 from numgraph.tape import Parameter, unwrap
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
@@ -150,12 +151,12 @@ class Optimizer:
         for key in state:
             if key not in ("steps", "lr", *expected):
                 raise unknown(op, "entry", key, ("steps", "lr", *expected))
-        for key, array in expected.items():
-            if np.shape(state[key]) != array.shape:
-                raise bad_value(op, f"{key!r} has shape {np.shape(state[key])}, the parameter {array.shape}", "load it into the same model")
-        self.lr, self.steps = float(state["lr"]), int(state["steps"])
-        for key, array in expected.items():
-            array[...] = moved(state[key], device_of(array))
+        numbers = {key: np.asarray(state[key]) for key in ("lr", "steps")}
+        for key, number in numbers.items():
+            if number.shape or number.dtype.kind not in "iuf" or not 0 <= number < math.inf or (key == "steps" and number % 1):
+                raise bad_value(op, f"{key!r} is {repr(state[key])[:60]}", "pass what state_dict() of the same optimiser gave")
+        fill(op, expected, {key: state[key] for key in expected}, "the state", "the state")
+        self.lr, self.steps = float(numbers["lr"]), int(numbers["steps"])
 
 
 def _in_place(serial: Callable[..., None], parallel: Callable[..., None], arrays: Sequence[Any], numbers: Sequence[float]) -> bool:

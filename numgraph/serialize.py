@@ -61,6 +61,7 @@ def save(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: n
     That is: the model's parameters and buffers, the states of its random generators, and if given the optimiser's state and that of a
     generator beside the model.
     """
+    _check_kinds("save", model, optimizer, rng)
     parts: dict[str, dict[str, Any]] = {"model": model.state_dict(), "random": model.random_state(), "optimizer": {}, "rng": {}}
     if optimizer is not None:
         parts["optimizer"] = optimizer.state_dict()
@@ -81,6 +82,7 @@ def load(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: n
     ValueError
         A damaged file, or one of another model or optimiser, or without what is asked for; nothing has changed then.
     """
+    _check_kinds("load", model, optimizer, rng)
     parts: dict[str, dict[str, Any]] = {"model": {}, "random": {}, "optimizer": {}, "rng": {}}
     for key, array in read_arrays(path).items():
         part, _, name = key.partition("/")
@@ -99,13 +101,48 @@ def load(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: n
         if optimizer is not None:
             optimizer.load_state_dict(parts["optimizer"])
         if rng is not None:
-            rng.bit_generator.state = _from_bytes(path, parts["rng"]["state"])
+            state = _from_bytes(path, parts["rng"].get("state", np.zeros(0, np.uint8)))
+            set_generators("load", {"rng": rng}, {"rng": state}, str(path))
     except BaseException:
         model.load_state_dict(before[0])
         model.load_random_state(before[1])
         if optimizer is not None:
             optimizer.load_state_dict(before[2])
         raise
+
+
+def _check_kinds(op: str, model: Any, optimizer: Any, rng: Any) -> None:
+    """What is passed is a model, and an optimiser or None, and a generator or None."""
+    for name, value, method, fix in (
+        ("the model", model, "load_random_state", f"write {op}(path, model, optimizer, rng)"),
+        ("optimizer", optimizer, "load_state_dict", "pass one of numgraph.optim, or leave it out"),
+    ):
+        if not (hasattr(type(value), method) or (value is None and name == "optimizer")):
+            raise bad_type(op, f"{name} is {kind_of(value)}", fix)
+    if not isinstance(rng, np.random.Generator | None):
+        raise bad_type(op, f"rng is {kind_of(rng)}", "pass a generator, as np.random.default_rng(0), or leave it out")
+
+
+def set_generators(op: str, generators: Mapping[str, np.random.Generator], states: Mapping[str, Any], source: str) -> None:
+    """Set random generators, in place, to states by name; where one does not fit, nothing changes."""
+    if not isinstance(states, Mapping):
+        raise bad_type(op, f"the state is {kind_of(states)}", "pass what random_state() gave, names and states")
+    if generators.keys() != states.keys():
+        problem = f"{source} has the generators {sorted(map(str, states))}, the model {sorted(generators)}"
+        raise bad_value(op, problem, "build the model with the options it was saved with")
+    before = {name: generator.bit_generator.state for name, generator in generators.items()}
+    try:
+        for name, generator in generators.items():
+            generator.bit_generator.state = states[name]
+    except Exception as error:  # whatever a generator says to a state that is not its own
+        for name, generator in generators.items():
+            generator.bit_generator.state = before[name]
+        has, kind = states[name], type(generators[name].bit_generator).__name__
+        saved = has.get("bit_generator") if isinstance(has, Mapping) else None
+        if isinstance(saved, str) and saved != kind:
+            problem, fix = f"the generator {name!r} is a {saved} in {source}", f"make it np.random.Generator(np.random.{saved}())"
+            raise bad_value(op, f"{problem}, here a {kind}", fix) from error
+        raise bad_value(op, f"{source} has no state of the generator {name!r}: {error!s:.200}", "save it again") from error
 
 
 def _as_bytes(state: Any) -> np.ndarray:
@@ -129,10 +166,11 @@ def _from_bytes(path: Any, raw: np.ndarray) -> Any:
 
 def fill(op: str, targets: Mapping[str, Any], arrays: Mapping[str, Any], place: str, source: str) -> None:
     """Copy arrays, by name, into the targets' arrays; names, shapes and kinds of dtype are all checked first."""
+    arrays = {name: as_array(op, str(name), unwrap(array)) for name, array in arrays.items()}
     problems = [f"{name} is not in {place}" for name in targets if name not in arrays]
     problems += [f"{name} is in {place}, but not in the model" for name in arrays if name not in targets]
     for name in targets.keys() & arrays.keys():
-        found, wanted = unwrap(arrays[name]), unwrap(targets[name])
+        found, wanted = arrays[name], unwrap(targets[name])
         if found.shape != wanted.shape:
             problems.append(f"{name} has shape {found.shape} in {place}, {wanted.shape} in the model")
         elif not np.can_cast(found.dtype, wanted.dtype, "same_kind"):
@@ -145,7 +183,7 @@ def fill(op: str, targets: Mapping[str, Any], arrays: Mapping[str, Any], place: 
         )
     for name, target in targets.items():
         array = unwrap(target)
-        array[...] = moved(unwrap(arrays[name]), device_of(array))
+        array[...] = moved(arrays[name], device_of(array))
         if isinstance(target, Parameter):
             target.changed()
 

@@ -230,5 +230,5 @@ def test_errors_say_what_and_how():
         opt.load_state_dict({k: v for k, v in state.items() if k != "m.0"})
     with pytest.raises(ValueError, match=r"unknown entry 'm\.1'"):
         opt.load_state_dict({**state, "m.1": 1})
-    with pytest.raises(ValueError, match=r"'v.0' has shape \(2,\), the parameter \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"v.0 has shape \(2,\) in the state, \(3, 2\) in the model"):
         opt.load_state_dict({**state, "v.0": np.ones(2)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_a_file_that_does_not_fit_changes_nothing(tmp_path):
     cases = [
         (lambda: ng.load(tmp_path / "plain.npz", model, optimizer), "saved without optimizer="),
         (lambda: ng.load(tmp_path / "sgd.npz", model, optimizer), "m.0"),
-        (lambda: ng.load(tmp_path / "twister.npz", model, rng=rng), "PCG64"),
+        (lambda: ng.load(tmp_path / "twister.npz", model, rng=rng), r"'rng' is a MT19937 in .*here a PCG64; make it .*MT19937\(\)"),
         (lambda: ng.load(tmp_path / "plain.npz", ng.nn.Linear(2, 2)), "does not fit the model"),
     ]
     for call, words in cases:
@@ -149,6 +150,67 @@ def test_a_file_that_does_not_fit_changes_nothing(tmp_path):
     ng.nn.Module.load_random_state(model, model.random_state())
     with pytest.raises(ValueError, match="generators"):
         model.load_random_state({})
+
+
+NO_NUMBERS = [np.array([1, 2]), "a", None, np.nan, -1, 1j, np.array(["x"]), np.inf]
+NO_STATE = [None, "a", 1j, np.zeros(3), [[1.0], [2.0, 3.0]], np.full((34, 4), "a"), np.full((34, 4), 1j), np.full((34, 4), None)]
+
+
+def states(of_optimizer, of_random):
+    """What is changed in a state, by which method it is loaded, and the name that must be said."""
+    for value in NO_NUMBERS:
+        yield from (("optimizer", {"m.0": of_optimizer["m.0"] + 1, key: value}, key) for key in ("lr", "steps"))
+    yield "optimizer", {"steps": 2.5}, "steps"
+    for value in NO_STATE:
+        yield "optimizer", {"lr": 0.5, "v.1": value}, "v.1"
+        yield "model", {"layers.0.weight": value}, "layers.0.weight"
+    last = list(of_random)[-1]
+    for value in (None, 3, {}, {"bit_generator": "PCG64"}, {"bit_generator": "MT19937", "state": {}}, {**of_random[last], "state": 3}):
+        yield "random", {last: value}, last
+
+
+def test_states_that_are_none_are_named_and_change_nothing():
+    model = ng.nn.GAT(34, 4, 2, rng=0)
+    optimizer = ng.optim.Adam(model.parameters())
+    train(model, optimizer, 1)
+    gives = {"optimizer": optimizer.state_dict, "model": model.state_dict, "random": model.random_state}
+    takes = {"optimizer": optimizer.load_state_dict, "model": model.load_state_dict, "random": model.load_random_state}
+    before = pickle.dumps([give() for give in gives.values()])
+    for place, change, name in states(optimizer.state_dict(), model.random_state()):
+        with pytest.raises((ValueError, TypeError), match=rf"^(Adam\.)?load_\w+: .*{re.escape(name)}"):
+            takes[place]({**gives[place](), **change})
+        assert pickle.dumps([give() for give in gives.values()]) == before
+    for place in takes:
+        with pytest.raises(TypeError, match="state is None"):
+            takes[place](None)
+
+
+def test_a_state_may_be_lists():
+    model = ng.nn.Linear(3, 2, rng=0)
+    other = ng.nn.Linear(3, 2, rng=1)
+    other.load_state_dict({name: array.tolist() for name, array in model.state_dict().items()})
+    assert np.array_equal(other.weight.data, model.weight.data)
+
+
+@pytest.mark.parametrize("call", [ng.save, ng.load])
+def test_what_is_saved_and_loaded_is_a_model(call, tmp_path):
+    path = tmp_path / "a.npz"
+    model = ng.nn.Linear(3, 2, rng=0)
+    ng.save(path, model)
+    before = path.read_bytes()
+    for arguments, words in (
+        ((None,), "the model is None"),
+        ((model.state_dict(),), "the model is a dict"),
+        ((model.parameters(),), "the model is a list"),
+        ((ng.nn.Linear,), "the model is the class Linear"),
+        ((model, "adam"), "optimizer is a str"),
+        ((model, np.random.default_rng(0)), "optimizer is a Generator"),
+        ((model, None, 3), "rng is an int"),
+        ((model, None, np.random.RandomState(0)), "rng is a RandomState"),
+    ):
+        with pytest.raises(TypeError, match=f"{call.__name__}: {words}"):
+            call(path, *arguments)
+    assert path.read_bytes() == before
 
 
 # Pickles and copies of everything public.

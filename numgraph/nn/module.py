@@ -17,7 +17,7 @@ from numgraph.devices import host_copy, known, moved
 from numgraph.errors import bad_type, bad_value, no_attribute
 from numgraph.expr import check_dtype
 from numgraph.inputs import given, is_sparse, kind_of
-from numgraph.serialize import fill
+from numgraph.serialize import fill, set_generators
 from numgraph.tensor import Parameter, Tensor, unwrap
 
 
@@ -140,13 +140,8 @@ class Module:
         return {name: generator.bit_generator.state for name, generator in self._generators().items()}
 
     def load_random_state(self, state: Mapping[str, Any]) -> None:
-        """Set the random generators, in place, to what ``random_state`` gave. Names must agree, else nothing changes."""
-        generators = self._generators()
-        if generators.keys() != state.keys():
-            problem = f"the state has the generators {sorted(state)}, the model {sorted(generators)}"
-            raise bad_value("load_random_state", problem, "build the model with the options it was saved with")
-        for name, generator in generators.items():
-            generator.bit_generator.state = state[name]
+        """Set the random generators, in place, to what ``random_state`` gave. Names and kinds must agree, else nothing changes."""
+        set_generators("load_random_state", self._generators(), state, "the state")
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and buffers on the host, by name, ready for ``save_parameters`` or np.savez."""
