@@ -7,11 +7,14 @@ threads and processes may write to one path: the last one wins.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from numgraph.interrupts import deferred
 
 PathLike = str | os.PathLike[str]
 
@@ -21,6 +24,7 @@ def write(path: PathLike, content: bytes | Callable[[Any], None], mode: int | No
 
     A link stays a link: the file it leads to is replaced. A file that is there keeps its permissions and, where the system allows it, its
     owner and group; another hard link to it keeps the old content. What is no regular file (a pipe, /dev/stdout) is written to directly.
+    Signals that Python code handles (Ctrl-C) wait for the end, but not for a pipe's reader.
 
     Parameters
     ----------
@@ -34,7 +38,7 @@ def write(path: PathLike, content: bytes | Callable[[Any], None], mode: int | No
     Raises
     ------
     OSError
-        The system's; nothing is left behind.
+        The system's, with the name of the file; nothing is left behind.
     """
     target, before = Path(path), None
     if mode is None:
@@ -42,10 +46,23 @@ def write(path: PathLike, content: bytes | Callable[[Any], None], mode: int | No
         with contextlib.suppress(FileNotFoundError):
             before = target.stat()
         if before is not None and not stat.S_ISREG(before.st_mode) and not stat.S_ISDIR(before.st_mode):
+            whole = io.BytesIO()
+            with deferred():
+                _fill(whole, content)
             with target.open("wb") as file:
-                _fill(file, content)
+                file.write(whole.getbuffer())
             return
         mode = 0o666 if before is None else 0o600
+    try:
+        with deferred():
+            _replace(target, content, mode, before, durable)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error  # not the name of the file beside
+
+
+def _replace(target: Path, content: bytes | Callable[[Any], None], mode: int, before: os.stat_result | None, durable: bool) -> None:
     beside = target.with_name(f".numgraph-{os.urandom(8).hex()}.tmp")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), mode)
     try:
