@@ -37,7 +37,7 @@ def test_compiled(first):
 
 def test_the_cases_differ():
     texts = {shapes.random_case(seed).text.partition(":")[2] for seed in range(INTERPRETED)}
-    assert len(texts) > 0.97 * INTERPRETED
+    assert len(texts) > 0.95 * INTERPRETED
 
 
 # Shapes that a kernel once got wrong, or could: (message, score, shapes of u's fields x, y and s).
