@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import sys
@@ -30,6 +31,9 @@ class _Refused(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 1 cannot be done, 2 a bad option, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # formulas have letters that an ASCII terminal has not
+            stream.reconfigure(errors="replace")
     options = _parser().parse_args(argv)
     try:
         return options.run(options)

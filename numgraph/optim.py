@@ -110,6 +110,10 @@ class Optimizer:
                 raise bad_value(
                     f"{self._op}.step", f"gradient {i} is {what}, parameter {p.name or i} has shape {p.shape}", "pass tape.gradient(...)"
                 )
+            for name, buffers in self._state.items():
+                if buffers[i].shape != p.shape:
+                    problem = f"parameter {p.name or i} has shape {p.shape}, its {name} here has {tuple(buffers[i].shape)}"
+                    raise bad_value(f"{self._op}.step", problem, "it was given other data: make a new optimiser for it")
             if type(g) is not type(p.data):
                 same_device(f"{self._op}.step", **{f"gradient {i}": g, f"parameter {p.name or i}": p.data})
         self.steps += 1

@@ -75,7 +75,8 @@ def save(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: n
 def load(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: np.random.Generator | None = None) -> None:
     """Restore, in place, what ``save`` wrote: a training that goes on from there gives the same bits as one that was never interrupted.
 
-    What the file has for an optimiser or a generator that is not given is left out, as for predictions.
+    What the file has for an optimiser or a generator that is not given is left out, as for predictions. A file of parameters alone, as
+    ``numgraph train --save`` writes it, fills the model.
 
     Raises
     ------
@@ -84,20 +85,23 @@ def load(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: n
     """
     _check_kinds("load", model, optimizer, rng)
     parts: dict[str, dict[str, Any]] = {"model": {}, "random": {}, "optimizer": {}, "rng": {}}
-    for key, array in read_arrays(path).items():
+    arrays = read_arrays(path)
+    whole = any(key.partition("/")[0] in parts for key in arrays)
+    for key, array in arrays.items() if whole else ():
         part, _, name = key.partition("/")
         if part not in parts:
-            raise bad_value(
-                "load", f"{path} has an entry {key!r}, which save does not write", "load_parameters reads what save_parameters wrote"
-            )
+            raise bad_value("load", f"{path} has an entry {key!r}, which save does not write", "pass a file that numgraph.save wrote")
         parts[part][name] = array
+    if not whole:  # parameters alone, as the command line saves them
+        parts["model"], parts["random"] = arrays, {}
     for name, given in (("optimizer", optimizer), ("rng", rng)):
         if given is not None and not parts[name]:
             raise bad_value("load", f"{path} was saved without {name}=", f"load it without {name}, or save it with one")
     before = model.state_dict(), model.random_state(), optimizer and optimizer.state_dict()
     try:
         model.load_state_dict(parts["model"])
-        model.load_random_state({name: _from_bytes(path, array) for name, array in parts["random"].items()})
+        if whole:
+            model.load_random_state({name: _from_bytes(path, array) for name, array in parts["random"].items()})
         if optimizer is not None:
             optimizer.load_state_dict(parts["optimizer"])
         if rng is not None:
@@ -201,7 +205,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays of a file by name."""
     read = _reader(path)
     if not Path(path).exists():
-        raise FileNotFoundError(f"load: there is no file {path}; save_parameters writes one")
+        raise FileNotFoundError(f"load: there is no file {path}; numgraph.save writes one")
     raw = Path(path).read_bytes()
     try:
         return read(raw)

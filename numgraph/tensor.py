@@ -339,8 +339,10 @@ class Parameter(Tensor):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "data":
-            self.version += 1
             value = as_array("Parameter", "data", unwrap(value))
+            if not is_float(value.dtype):
+                raise bad_type("Parameter", f"data of dtype {value.dtype} has no gradient", "convert it with .astype(np.float32)")
+            self.version += 1
         object.__setattr__(self, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:

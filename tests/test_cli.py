@@ -307,3 +307,10 @@ def test_help_tells_the_recipes_defaults(capsys: pytest.CaptureFixture[str]) -> 
         assert described
         for name in ("gcn", "gat"):
             assert f"{getattr(RECIPES[name], field):g}" in described[1] or getattr(RECIPES[name], field) == 0
+
+
+@pytest.mark.parametrize("arguments", [("explain",), ("bench", "--help")])
+def test_formulas_on_a_terminal_without_their_letters(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert "?" in done.stdout or arguments != ("explain",)

@@ -236,7 +236,7 @@ def test_two_sets_of_nodes(name, counts):
         y = layer(g, (x_src, x_dst), *beside(g, np.float32))
         assert y.shape[0] == g.num_dst
         if counts[1] > 1 and counts[2] == 0 and "GATConv" not in name and "GATv2" not in name and "EdgeConv" not in name:
-            assert not np.allclose(y.data[0], y.data[1])  # each destination's own term
+            assert not np.allclose(y[0], y[1])  # each destination's own term
     with pytest.raises(ValueError, match=r"bipartite|pair|shape"):
         layer(g, x_src, *beside(g, np.float32))
 
@@ -262,3 +262,19 @@ def test_edge_features_that_do_not_fit():
     for shape in ((NODES - 1,), (1,), (1, ODD.num_edges), (ODD.num_edges, 2), ()):
         with pytest.raises(ValueError, match="edge_weight has shape"):
             nn.APPNP()(ODD, x, np.ones(shape, np.float32))
+
+
+NARROWER = [(np.float16, np.float32), (np.float16, np.float64), (np.float32, np.float64)]
+
+
+@pytest.mark.parametrize(("features_dtype", "dtype"), NARROWER, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("name", [name for name in LAYERS if not name.startswith("APPNP") and name != "GINConv function"])
+def test_features_narrower_than_the_parameters_are_computed_in_their_dtype(name, features_dtype, dtype):
+    """The result for the same numbers in the parameters' dtype, also where a sum of rows is beyond float16."""
+    make, beside = LAYERS[name]
+    layer = make(dtype)
+    g = star(300)
+    x = np.random.default_rng(0).uniform(100, 1000, (g.num_nodes, WIDTH)).astype(features_dtype)
+    got, want = (np.asarray(layer(g, numbers, *beside(g, dtype))) for numbers in (x, x.astype(dtype)))
+    assert got.dtype == want.dtype == dtype
+    np.testing.assert_allclose(got, want, rtol=1e-6 if dtype is np.float32 else 1e-14, atol=0)

@@ -232,3 +232,25 @@ def test_errors_say_what_and_how():
         opt.load_state_dict({**state, "m.1": 1})
     with pytest.raises(ValueError, match=r"v.0 has shape \(2,\) in the state, \(3, 2\) in the model"):
         opt.load_state_dict({**state, "v.0": np.ones(2)})
+
+
+@pytest.mark.parametrize("shapes", [((3,), (5,)), ((3,), (500_000,)), ((300_000,), (3,)), ((2, 3), (3, 2))])
+@pytest.mark.parametrize("make", [Adam, AdamW, lambda p: SGD(p, momentum=0.9)], ids=["Adam", "AdamW", "momentum"])
+def test_a_parameter_of_another_size_is_an_error(make, shapes):
+    """The optimiser's own arrays have the size that the parameter had: nothing may be written beyond them."""
+    before, after = shapes
+    p = Parameter(np.ones(before), "w")
+    optimizer = make([p])
+    optimizer.step([np.ones(before)])
+    p.data = np.ones(after)
+    with pytest.raises(ValueError, match=r"parameter w has shape .*, its \w+ here has"):
+        optimizer.step([np.ones(after)])
+    assert np.all(p.data == 1)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool])
+def test_a_parameter_takes_floats_only(dtype):
+    p = Parameter(np.ones(3))
+    with pytest.raises(TypeError, match="has no gradient"):
+        p.data = np.ones(3, dtype)
+    assert p.dtype == np.float64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import random
 import re
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import numgraph as ng
 from numgraph.data import load as load_data
+from numgraph.serialize import save_parameters
 
 KARATE = load_data("karate")
 EPOCHS = 3
@@ -265,3 +267,25 @@ def test_a_deepcopy_of_a_model_shares_nothing():
     for name, value in twin._walk():
         assert not np.shares_memory(np.asarray(value), np.asarray(own[name])), name
     assert not set(map(id, model._generators().values())) & set(map(id, twin._generators().values()))
+
+
+def test_a_file_of_parameters_alone_fills_a_model(tmp_path):
+    """As `numgraph train --save` writes it."""
+    model, other = MODELS["gcn"](), MODELS["gcn"]()
+    save_parameters(tmp_path / "m.npz", model.state_dict())
+    for p in other.parameters():
+        p.data[...] = 7
+    ng.load(tmp_path / "m.npz", other)
+    for name, array in other.state_dict().items():
+        np.testing.assert_array_equal(array, model.state_dict()[name])
+    with pytest.raises(ValueError, match="was saved without optimizer="):
+        ng.load(tmp_path / "m.npz", other, OPTIMIZERS["adam"](other.parameters()))
+
+
+@pytest.mark.parametrize("generator", [np.random.RandomState(0), random.Random(0)], ids=["RandomState", "Random"])
+def test_generators_whose_state_is_not_kept_are_errors(generator, tmp_path):
+    model = MODELS["gcn"]()
+    model.noise = generator
+    with pytest.raises(TypeError, match=r"noise is .*, whose state is not kept; make it np.random.default_rng"):
+        ng.save(tmp_path / "m.npz", model)
+    assert not (tmp_path / "m.npz").exists()

@@ -35,14 +35,18 @@ def once(g: Graph, key: Any, make: Callable[[Graph], Any]) -> Any:
 def node_features(op: str, g: Graph, x: Any, features: int | None, like: Any, side: str = "both", name: str = "x") -> Any:
     """x as an array, Tensor or sparse matrix [nodes, features], a row for each source ("u"), destination ("v"), or node of the one set.
 
-    features: how many, or None for any number. like: dtype of the parameters, which integers and booleans take (precision.floating), or
-    None where there are none.
+    features: how many, or None for any number. like: dtype of the parameters, or None where there are none. Integers and booleans take it
+    (precision.floating), and floats of fewer bits are widened to it.
     """
     check_graph(op, "the first argument", g)
     if side == "both" and g.is_bipartite:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations"
         raise bad_value(op, problem, "this layer needs one set of nodes: Graph(src, dst, num_nodes)")
-    return floating(check_features(op, x, rows_of(g, "v" if side == "v" else "u"), features, name), like)
+    x = floating(check_features(op, x, rows_of(g, "v" if side == "v" else "u"), features, name), like)
+    if like is None or x.dtype == like:
+        return x
+    computed = np.result_type(x.dtype, like)  # also what is summed before it meets the parameters
+    return x if x.dtype == computed else x.astype(computed)
 
 
 def both_sides(op: str, g: Graph, x: Any, in_src: int, in_dst: int, like: Any) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import random
 import reprlib
 from collections import UserList, deque
 from collections.abc import Iterator, Mapping, MappingView, Set
@@ -28,6 +29,9 @@ class Module:
     and the keys: ``layers.0.weight``. What is there twice counts once, under its first name. Where Parameters would not be found (in a set,
     an iterator, an object that is no Module, bound to a partial or a method, or set on the class) and are nowhere else either, asking for
     them is an error.
+
+    Arrays that are part of the state but not trained, such as running statistics, are named by the class: ``buffers = ("count",)``. Random
+    numbers come from ``np.random.Generator`` attributes, whose states ``numgraph.save`` keeps.
 
     ``training`` is True at first, as dropout and batch normalisation want it for a training step; ``eval()`` makes the module a
     deterministic function, ``train()`` takes that back.
@@ -133,6 +137,9 @@ class Module:
             for name, value in module._held():
                 if isinstance(value, np.random.Generator):
                     found.setdefault(id(value), (prefix + name, value))
+                elif isinstance(value, np.random.RandomState | random.Random):
+                    problem = f"{prefix}{name} is {kind_of(value)}, whose state is not kept"
+                    raise bad_type(type(self).__name__, problem, "make it np.random.default_rng(seed)")
         return dict(found.values())
 
     def random_state(self) -> dict[str, Any]:
@@ -144,7 +151,7 @@ class Module:
         set_generators("load_random_state", self._generators(), state, "the state")
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters and buffers on the host, by name, ready for ``save_parameters`` or np.savez."""
+        """Copies of all parameters and buffers on the host, by name, ready for np.savez; ``numgraph.save`` writes them with more."""
         return {name: host_copy(unwrap(value)) for name, value in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
