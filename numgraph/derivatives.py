@@ -14,6 +14,7 @@ import numpy as np
 from numgraph import elementary, expr
 from numgraph.expr import Expr
 from numgraph.kernels.walk import Output
+from numgraph.precision import wide
 
 Key = tuple[str, str]
 Need = Callable[[str], Any]
@@ -38,8 +39,11 @@ def derive(outputs: Sequence[Output], needs: Sequence[Need | None], wanted: Sequ
 
 
 def _summed_at(key: Key, gradient: Expr) -> Output:
-    """Where the gradient of a field is summed: at the field's own node or edge; a shared field's in every v, and then over v."""
+    """Where the gradient of a field is summed: at the field's own node or edge; a shared field's in every v, and then over v, whose sums
+    are not rounded to half precision before."""
     target = key[0]
+    if target == "shared":
+        gradient = expr.cast(gradient, wide(gradient.dtype))
     return Output((gradient,), "e", "edge") if target == "e" else Output((gradient,), "u" if target == "u" else "v", "sum")
 
 
@@ -97,11 +101,12 @@ def _operand_gradients(node: Expr, g: Expr) -> Sequence[Any]:
 
 
 def needed_shape(output: Output, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Feature shape and dtype of an array of NEEDS, without the array."""
+    """Feature shape and dtype of an array of NEEDS, without the array. What is made for the derivative is not rounded to half precision."""
     results = output.results()
-    if name in ("shift", "scale", "⟨g, z⟩", "g of scale"):
+    if name in ("shift", "scale", "⟨g, z⟩", "g of scale", "winner"):
         return results[-1]
-    return results[-1] if name == "winner" else results[0]
+    shape, dtype = results[0]
+    return shape, dtype if name == "g" else wide(dtype)
 
 
 NEEDS: Mapping[str, str] = {
@@ -122,6 +127,7 @@ NEEDS: Mapping[str, str] = {
 
 def factors(phi: Expr, to: str) -> tuple[Output, ...]:
     """The walk that makes rest, zeros, num_zeros and sum_zeros of a product of φ."""
+    phi = expr.cast(phi, wide(phi.dtype))  # float16 holds fewer products than quotients
     zero: Any = phi == 0
     apart: tuple[Any, ...] = np.where(zero, 1, phi), np.where(zero, phi, 1), np.where(zero, phi, 0)
     return (

@@ -24,7 +24,7 @@ from numgraph.inputs import as_array, kind_of
 from numgraph.kernels import execute
 from numgraph.kernels.rows import blocks, is_large
 from numgraph.kernels.walk import REDUCES, Output, rows_of
-from numgraph.precision import wide
+from numgraph.precision import narrowed, wide
 from numgraph.sums import unbroadcast
 from numgraph.tape import Tensor, record, unwrap
 from numgraph.tracing import trace
@@ -215,9 +215,8 @@ def _gradients(
         fields[key] = array if array.dtype == dtype else array.astype(dtype)
     found = {key: fields[same] for key, same in backward.same.items()}
     results = propagate(f"∇ {name}", g, tuple(backward.walk.values()), fields, told) if backward.walk else ()
-    found |= {
-        key: unbroadcast(value, value.shape[1:]) if key[0] == "shared" else value for key, value in zip(backward.walk, results, strict=True)
-    }
+    for key, value in zip(backward.walk, results, strict=True):
+        found[key] = narrowed(unbroadcast(value, value.shape[1:]), fields[key].dtype) if key[0] == "shared" else value
     return [found.get(key) for key in list(fields)[: len(needs)]]
 
 

@@ -150,3 +150,59 @@ def test_reduces_of_hubs(dtype, reduce, monkeypatch):
         combine(wide[g.src[g.dst == v]], axis=0) if (g.dst == v).any() else np.full(9, float(reduce == "prod")) for v in range(NODES)
     ]
     close(made, np.array(expected), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("reduce", ["sum", "mean", "prod", "attend"])
+def test_what_is_computed_once_a_node_is_not_rounded(dtype, reduce):
+    """exp(x) is beyond float16, the message is not; in bfloat16 the roundings of the factors would add up."""
+    rng = np.random.default_rng(5)
+    g = graph()  # more edges than nodes
+    x = rng.uniform(11.5, 12, (NODES, 5)).astype(dtype)
+    w = (np.exp(-11.75) * rng.uniform(0.8, 1.25, (EDGES, 5))).astype(dtype)
+    fields = {"u": {"x": x}, "e": {"w": w}}
+    if reduce == "attend":
+        made = ng.attend(g, lambda u: u.x * 0, lambda u, e: np.exp(u.x) * e.w, **fields)
+    else:
+        made = ng.update_all(g, lambda u, e: np.exp(u.x) * e.w, reduce, **fields)
+    messages = np.exp(x.astype(np.float64))[g.src] * w.astype(np.float64)
+    combine, empty = {"sum": np.sum, "prod": np.prod}.get(reduce, np.mean), float(reduce == "prod")
+    rows = [messages[g.dst == v] for v in range(NODES)]
+    close(made, np.array([combine(row, axis=0) if len(row) else np.full(5, empty) for row in rows]), dtype)
+
+
+@pytest.mark.parametrize("factors", [[1e-4, 1e-4], [300, 300], [0.05] * 5, [1e-4, 1e-4, 300, 300], [0, 1e-4, 1e-4], [0.3] * 20])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradient_of_products(dtype, factors):
+    """The product of the others, also where the product of all is beyond the dtype."""
+    x = np.array(factors, dtype)
+    g = ng.Graph(np.arange(len(x)), np.zeros(len(x), int), len(x))
+    with ng.Tape() as tape:
+        xs = tape.watch(x)
+        loss = ng.update_all(g, lambda u: u.x, "prod", u={"x": xs})[0]
+    got = tape.gradient(loss, xs).astype(np.float64)
+    want = [np.prod(np.delete(x.astype(np.float64), i)) for i in range(len(x))]
+    np.testing.assert_allclose(got, want, rtol=2.0**-7 if dtype is bfloat16 else 2.0**-10, atol=2.0**-25)  # half of the least float16
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradient_of_a_mean_over_many(dtype):
+    """1 / 3,000,000 is no float16; what a message multiplies it with makes it one."""
+    count = 3_000_000
+    g = ng.Graph(np.zeros(count, int), np.zeros(count, int), 1)
+    with ng.Tape() as tape:
+        xs = tape.watch(np.ones((1,), dtype))
+        loss = ng.update_all(g, lambda u: u.x * 3.0, "mean", u={"x": xs})[0]
+    close(tape.gradient(loss, xs), np.array([3.0]), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradient_of_a_captured_array_is_rounded_once(dtype):
+    """The nodes' parts, near 1000 and −1000, are not rounded before they are added: what remains is less than their last bits."""
+    x = np.where(np.arange(100) % 2, 1000.0, -1000.0).astype(dtype)
+    y = np.where(np.arange(100) % 2, 1.25, 1.25 + 2**-7).astype(dtype)
+    g = ng.Graph(np.arange(100), np.arange(100), 100)
+    with ng.Tape() as tape:
+        w = tape.watch(np.ones(1, dtype))
+        loss = np.sum(ng.update_all(g, lambda u: np.sin(u.y) * u.x * w, "sum", u={"x": x, "y": y}).astype(np.float32))
+    close(tape.gradient(loss, w), np.array([np.sum(np.sin(y.astype(np.float64)) * x.astype(np.float64))]), dtype)

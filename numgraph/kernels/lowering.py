@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from numgraph import elementary, expr
 from numgraph.expr import READS_U, READS_V, Expr, topological
 from numgraph.kernels.walk import Output
+from numgraph.precision import wide
 
 Key = tuple[str, str]
 
@@ -74,8 +75,9 @@ def hoist(outputs: Sequence[Output], far: str, start: int) -> tuple[list[Output]
         if id(node) not in tops and all(user.reads == only and user.op not in ("broadcast",) for user in users.get(id(node), [])):
             return None
         key = (far, f"\0per_node{start + len(found)}")  # no field of a caller has this name
-        found[id(node)] = (key, node)
-        return expr.field(far, key[1], node.shape, node.dtype)
+        value = expr.cast(node, wide(node.dtype))  # as it is computed: no edge may see it rounded to half precision
+        found[id(node)] = (key, value)
+        return expr.field(far, key[1], node.shape, value.dtype)
 
     new = rebuilt(roots, change)
     made, place = [], 0
