@@ -184,6 +184,23 @@ def test_degrees_beyond_float16(dtype):
             assert np.abs(z[0]).max() > 0.01
 
 
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("APPNP", "APPNP weights", "GINConv function")])
+def test_features_of_half_precision_in_wider_layers(name, dtype):
+    """A float32 layer rounds nothing to its features' dtype on the way: sums of 3000 neighbours are beyond float16.
+
+    Layers without parameters have no dtype of their own.
+    """
+    make, beside = LAYERS[name]
+    layer, g = make(np.float32), star(3000)
+    x = np.random.default_rng(0).uniform(50, 60, (g.num_nodes, WIDTH)).astype(dtype)
+    others = beside(g, dtype)
+    got = ng.tape.unwrap(layer(g, x, *others))
+    want = ng.tape.unwrap(layer(g, x.astype(np.float64), *(a.astype(np.float64) if a.dtype == dtype else a for a in others)))
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
+
+
 # Graphs of every size.
 
 SIZES = {

@@ -14,9 +14,11 @@ from numgraph.graph import Graph
 from numgraph.inputs import is_sparse
 from numgraph.message import update_all
 from numgraph.nn import init
+from numgraph.nn.gcn import normalised_sum
 from numgraph.nn.graphs import edge_features, node_features
 from numgraph.nn.linear import Linear, Sequential
 from numgraph.nn.module import Module, check_activation
+from numgraph.precision import is_half
 
 
 class GINConv(Module):
@@ -52,7 +54,8 @@ class GINConv(Module):
         return biased(self.f(self._combine(g, x)), None, self.activation)
 
     def _combine(self, g: Graph, x: Any) -> Any:
-        return x * (1 + self.eps) + update_all(g, lambda u: u.x, "sum", u={"x": x})
+        z = normalised_sum(g, x, "none", meets=_dtype_of(self.f))
+        return (x if x.dtype == z.dtype else x.astype(z.dtype)) * (1 + self.eps) + z
 
 
 def _checked(op: str, f: Any) -> Any:
@@ -91,5 +94,8 @@ class GINEConv(Module):
         if is_sparse(x):
             raise bad_type("GINEConv", f"x is a SciPy sparse {type(x).__name__}", "give x.toarray()")
         w = edge_features("GINEConv", g, w, x.shape[1], x.dtype)
+        meets = _dtype_of(self.f)
+        if is_half(x.dtype) and meets is not None and not is_half(meets):  # its sums are not to be rounded, nor beyond float16
+            x = x.astype(meets)
         z = update_all(g, lambda u, e: elementary.relu(u.x + e.w), "sum", u={"x": x}, e={"w": w})
         return self.f(x * (1 + self.eps) + z)
