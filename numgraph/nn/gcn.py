@@ -15,25 +15,19 @@ from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.graphs import check_norm, column, degree_scales, node_features, with_self_loops
 from numgraph.nn.module import Module, check_activation, check_size
-from numgraph.precision import is_half, narrowed
+from numgraph.precision import narrowed
 
 
-def normalised_sum(g: Graph, x: Any, norm: str = "both", edge_weight: Any = None, meets: Any = None) -> Any:
+def normalised_sum(g: Graph, x: Any, norm: str = "both", edge_weight: Any = None) -> Any:
     """z_v = Σ_{e = (u → v)} w_e x_u / √(d_u d_v) for norm "both", / d_v for "right", neither for "none".
 
     x: [num_src, features]; edge_weight: None for 1, or [num_edges, 1]. d_u is u's out-degree, d_v v's in-degree (sums of weights), so the
-    edges' factors are factors of nodes. meets: the dtype of what z meets next, which half precision is not rounded for if it is wider.
-    Returns [num_dst, features].
+    edges' factors are factors of nodes. Returns [num_dst, features].
     """
-    half = is_half(x.dtype)
-    message = _MESSAGES["none, wide" if half and norm == "none" else norm, edge_weight is not None]
     scale_src, scale_dst = degree_scales(g, norm, edge_weight, x.dtype)
     u, v, e = ({} if scale is None else {"scale": scale} for scale in (scale_src, scale_dst, edge_weight))
-    z = update_all(g, message, "sum", u={"x": x, **u}, v=v, e=e)
-    if not half:
-        return z
-    others = (x.dtype if edge_weight is None else edge_weight.dtype, x.dtype if meets is None else meets)
-    return narrowed(z, np.result_type(x.dtype, *others))
+    z = update_all(g, _MESSAGES[norm, edge_weight is not None], "sum", u={"x": x, **u}, v=v, e=e)
+    return narrowed(z, x.dtype if edge_weight is None else np.result_type(x.dtype, edge_weight.dtype))
 
 
 _MESSAGES: dict[tuple[str, bool], Callable[..., Any]] = {  # by norm, and whether edges have weights
@@ -43,8 +37,6 @@ _MESSAGES: dict[tuple[str, bool], Callable[..., Any]] = {  # by norm, and whethe
     ("right", True): lambda u, v, e: u.x * (v.scale * e.scale),
     ("none", False): lambda u: u.x,
     ("none", True): lambda u, e: u.x * e.scale,
-    ("none, wide", False): lambda u: u.x.astype(np.float32),
-    ("none, wide", True): lambda u, e: u.x.astype(np.float32) * e.scale,
 }
 
 
@@ -87,5 +79,5 @@ class GCNConv(Module):
         if width_out < width_in or is_sparse(x):  # the narrower side passes the edges
             z = normalised_sum(g, matmul(x, self.weight), self.norm, edge_weight)
         else:
-            z = matmul(normalised_sum(g, x, self.norm, edge_weight, self.weight.dtype), self.weight)
+            z = matmul(normalised_sum(g, x, self.norm, edge_weight), self.weight)
         return biased(z, self.bias, self.activation)

@@ -14,11 +14,9 @@ from numgraph.graph import Graph
 from numgraph.inputs import is_sparse
 from numgraph.message import update_all
 from numgraph.nn import init
-from numgraph.nn.gcn import normalised_sum
 from numgraph.nn.graphs import edge_features, node_features
 from numgraph.nn.linear import Linear, Sequential
 from numgraph.nn.module import Module, check_activation
-from numgraph.precision import is_half
 
 
 class GINConv(Module):
@@ -44,19 +42,17 @@ class GINConv(Module):
         self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
 
     def forward(self, g: Graph, x: Any) -> Any:
-        dtype = _dtype_of(self.f)
-        x = node_features("GINConv", g, x, None, dtype)
+        x = node_features("GINConv", g, x, None, _dtype_of(self.f))
         first, rest = _split(self.f)
         if first is not None and (is_sparse(x) or first.weight.shape[1] < first.weight.shape[0]):  # the narrower side passes the edges
-            h = self._combine(g, first.project(x), dtype)
+            h = self._combine(g, first.project(x))
             return biased(rest(biased(h, first.bias)), None, self.activation)
         if is_sparse(x):
             raise bad_type("GINConv", "x is sparse and f does not start with a Linear", "pass x.toarray(), or an MLP")
-        return biased(self.f(self._combine(g, x, dtype)), None, self.activation)
+        return biased(self.f(self._combine(g, x)), None, self.activation)
 
-    def _combine(self, g: Graph, x: Any, meets: Any) -> Any:
-        z = normalised_sum(g, x, "none", meets=meets)
-        return (x if x.dtype == z.dtype else x.astype(z.dtype)) * (1 + self.eps) + z
+    def _combine(self, g: Graph, x: Any) -> Any:
+        return x * (1 + self.eps) + update_all(g, lambda u: u.x, "sum", u={"x": x})
 
 
 def _checked(op: str, f: Any) -> Any:
@@ -91,12 +87,9 @@ class GINEConv(Module):
         self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
 
     def forward(self, g: Graph, x: Any, w: Any) -> Any:
-        meets = _dtype_of(self.f)
-        x = node_features("GINEConv", g, x, None, meets)
+        x = node_features("GINEConv", g, x, None, _dtype_of(self.f))
         if is_sparse(x):
             raise bad_type("GINEConv", f"x is a SciPy sparse {type(x).__name__}", "give x.toarray()")
         w = edge_features("GINEConv", g, w, x.shape[1], x.dtype)
-        if is_half(x.dtype) and meets is not None and not is_half(meets):  # its sums are not to be rounded, nor beyond float16
-            x = x.astype(meets)
         z = update_all(g, lambda u, e: elementary.relu(u.x + e.w), "sum", u={"x": x}, e={"w": w})
         return self.f(x * (1 + self.eps) + z)

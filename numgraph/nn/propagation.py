@@ -51,7 +51,7 @@ class SGConv(Module):
         first = width_out < width_in or is_sparse(x)
         z = matmul(x, self.weight) if first else x
         for _ in range(self.k):
-            z = normalised_sum(g, z, "both", edge_weight, self.weight.dtype)
+            z = normalised_sum(g, z, "both", edge_weight)
         z = z if first else matmul(z, self.weight)
         return biased(z, self.bias)
 

@@ -17,7 +17,6 @@ from numgraph.nn import init
 from numgraph.nn.graphs import both_sides
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import Module, check_activation, check_size, pair_of
-from numgraph.precision import is_half
 
 AGGREGATORS = ("mean", "max", "pool")
 
@@ -62,10 +61,6 @@ class SAGEConv(Module):
             if self.aggr == "max" and is_sparse(x_src):
                 raise bad_type("SAGEConv", "x is sparse and aggr is 'max'", "pass x.toarray(), or choose aggr mean or pool")
             h = relu(self.pool(x_src)) if self.pool is not None else x_src
-            if self.aggr == "mean" and is_half(h.dtype) and not is_half(self.weight.dtype):
-                z = update_all(g, lambda u: u.x.astype(np.float32), "mean", u={"x": h})  # not rounded before the product
-            else:
-                z = update_all(g, lambda u: u.x, "mean" if self.aggr == "mean" else "max", u={"x": h})
-            z = matmul(z, self.weight)
+            z = matmul(update_all(g, lambda u: u.x, "mean" if self.aggr == "mean" else "max", u={"x": h}), self.weight)
         z = z + matmul(x_dst, self.weight_self)
         return biased(z, self.bias, self.activation)
