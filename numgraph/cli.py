@@ -36,15 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     options = _parser().parse_args(argv)
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
     except _Refused as error:
         print(f"numgraph {options.command}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"numgraph {options.command}: interrupted", file=sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe has left; Python would complain once more when it closes stdout
+    except MemoryError as error:
+        print(f"numgraph {options.command}: error: there is not enough memory ({error})", file=sys.stderr)
+        return 1
+    except OSError as error:  # stdout cannot be written; Python would complain once more when it closes it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # whose reader has left
+            print(f"numgraph {options.command}: error: {error}", file=sys.stderr)
         return 1
 
 
@@ -80,6 +87,12 @@ def _number(kind: type, low: float, high: float, *, open_high: bool = False) -> 
     return parse
 
 
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -108,7 +121,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model_options(command: argparse.ArgumentParser, dataset: str) -> None:
     command.add_argument("--dataset", choices=_DATASETS, default=dataset, help=f"default {dataset}; digits and karate are embedded")
     command.add_argument(
-        "--data-dir", metavar="DIR", help="DIR/planetoid has the citation networks' files; default NUMGRAPH_DATA_DIR or a download"
+        "--data-dir",
+        type=_path,
+        metavar="DIR",
+        help="DIR/planetoid has the citation networks' files; default NUMGRAPH_DATA_DIR or a download",
     )
     command.add_argument("--model", choices=_MODELS, default="gcn", help="default gcn")
     command.add_argument(
@@ -140,8 +156,8 @@ def _add_train(commands: Any) -> None:
     )
     command.add_argument("--device", choices=_DEVICES, default="cpu", help="where it is trained (default cpu)")
     command.add_argument("--json", action="store_true", help="print one JSON line last, on stdout; progress goes to stderr")
-    command.add_argument("--plot", metavar="FILE.png", help="draw loss and accuracy by epoch")
-    command.add_argument("--save", metavar="FILE", help="write the best parameters: .safetensors or .npz")
+    command.add_argument("--plot", type=_path, metavar="FILE.png", help="draw loss and accuracy by epoch")
+    command.add_argument("--save", type=_path, metavar="FILE", help="write the best parameters: .safetensors or .npz")
     command.add_argument("--quiet", action="store_true", help="print the result alone")
     command.set_defaults(run=_train)
 
@@ -184,15 +200,15 @@ def _add_bench(commands: Any) -> None:
     command.add_argument("--seconds", type=_rate, default=10.0, metavar="X", help="about the longest for one comparison (default 10)")
     command.add_argument("--threads", type=_positive, metavar="N", help="of numgraph and of the peers (default: all cores)")
     command.add_argument("--seed", type=_natural, default=0, metavar="N", help="of the graph and the operands (default 0)")
-    command.add_argument("--data-dir", metavar="DIR", help="DIR/planetoid has Cora's files, for the epochs")
+    command.add_argument("--data-dir", type=_path, metavar="DIR", help="DIR/planetoid has Cora's files, for the epochs")
     command.add_argument(
         "--device",
         choices=(*_DEVICES, "both"),
         default="cpu",
         help="cuda: on a GPU; both: with the host beside it (default cpu)",
     )
-    command.add_argument("--json", metavar="FILE", help="write everything that was measured")
-    command.add_argument("--plot", metavar="DIR", help="draw a roofline and the ratios into DIR")
+    command.add_argument("--json", type=_path, metavar="FILE", help="write everything that was measured")
+    command.add_argument("--plot", type=_path, metavar="DIR", help="draw a roofline and the ratios into DIR")
     command.set_defaults(run=_bench)
 
 

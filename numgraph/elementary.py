@@ -263,7 +263,8 @@ def silu(x: Any) -> Any:
 
 def softplus(x: Any) -> Any:
     """log(1 + eˣ) elementwise, without overflow."""
-    return np.logaddexp(x, 0)
+    with np.errstate(invalid="ignore"):  # NaN stays NaN, without a word
+        return np.logaddexp(x, 0)
 
 
 def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:

@@ -6,12 +6,31 @@ Each function builds an exception for the caller to raise, so that the traceback
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
+_LONGEST = 1200
+"""Characters of a problem; of longer ones the end says too little."""
+_MOST = 40
+"""Names that are listed."""
+
 
 def _text(op: str, problem: str, fix: str) -> str:
-    return f"{op}: {problem}; {fix}" if fix else f"{op}: {problem}"
+    """One line, whatever is in the values."""
+    if len(problem) > _LONGEST:
+        problem = f"{problem[:_LONGEST]} … ({len(problem) - _LONGEST} more characters)"
+    return re.sub(r"\s*\n\s*", " ", f"{op}: {problem}; {fix}" if fix else f"{op}: {problem}")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: as one writes it if that is short, else by its type and shape, or its beginning."""
+    text = repr(value)
+    if len(text) <= 80 and "\n" not in text:
+        return text
+    shape = getattr(value, "shape", None)
+    what = f" of shape {list(shape)}" if isinstance(shape, tuple) else f" that begins with {text[:60]}"
+    return f"{'an' if type(value).__name__[0].lower() in 'aeiou' else 'a'} {type(value).__name__}{what}"
 
 
 def bad_value(op: str, problem: str, fix: str = "") -> ValueError:
@@ -38,8 +57,9 @@ def unknown(op: str, what: str, name: object, known: Iterable[object]) -> ValueE
     """A name that is not in a table: says which names are, and which one is near."""
     known = list(known)
     named = getattr(name, "__name__", f"of type {type(name).__name__}")
-    given = repr(name) if isinstance(name, str | int | float | None) else f"{named}, which is no string"
-    return ValueError(_text(op, f"unknown {what} {given}", f"choose from {', '.join(map(repr, known))}{did_you_mean(name, known)}"))
+    given = shown(name) if isinstance(name, str | int | float | None) else f"{named}, which is no string"
+    listed = ", ".join(map(repr, known[:_MOST])) + (f", … ({len(known) - _MOST} more)" if len(known) > _MOST else "")
+    return ValueError(_text(op, f"unknown {what} {given}", f"choose from {listed}{did_you_mean(name, known)}"))
 
 
 def check_name(op: str, what: str, name: Any, known: Collection[object]) -> None:

@@ -128,7 +128,9 @@ class Expr(Operators):
                 source += 1
                 slices -= 1
             else:
-                raise errors.bad_type("message", f"{text(self)} indexed by {index!r}", "only None, ... and : are known; slice the field")
+                raise errors.bad_type(
+                    "message", f"{text(self)} indexed by {errors.shown(index)}", "only None, ... and : are known; slice the field"
+                )
         axes += range(source, self.ndim)
         return view_axes(self, tuple(axes))
 
@@ -338,7 +340,7 @@ def reduce_axes(op: str, node: Expr, axis: Any, keepdims: bool) -> Expr:
     items = axis if isinstance(axis, tuple) else (axis,)
     for item in items:
         if not isinstance(item, (int, np.integer)) or not -node.ndim <= item < node.ndim:
-            problem = f"{op} over axis {item!r} of {text(node)}, which has {node.ndim} feature axes"
+            problem = f"{op} over axis {errors.shown(item)} of {text(node)}, which has {node.ndim} feature axes"
             raise errors.bad_value("message", problem, "count from -1")
     axes = tuple(sorted({int(item) % node.ndim for item in items}))
     if op == "max" and any(node.shape[i] == 0 for i in axes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Iterator, Mapping, Set
 from types import FunctionType, MethodType, ModuleType
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.devices import adopted, device_of
-from numgraph.errors import bad_type
+from numgraph.errors import bad_type, bad_value, shown
 
 _NO_ARRAYS = (str, bytes, Mapping, Set, Iterator, type, FunctionType, MethodType, ModuleType)
 """Kinds that NumPy would make a 0-d array of objects or letters of."""
@@ -93,6 +94,14 @@ def given(op: str, name: str, value: Any, real: bool = True) -> Any:
         fix = "use real numbers" if value.dtype.kind == "c" else f"give numbers, as np.asarray({name}, np.float32)"
         raise bad_type(op, f"{name} has dtype {value.dtype}", fix)
     return value
+
+
+def number(op: str, name: str, value: Any, below: float = math.inf) -> float:
+    """An option that is a real number, at least 0 and finite, or below a bound."""
+    if not isinstance(value, int | float | np.number | np.ndarray) or np.ndim(value) or np.iscomplexobj(value) or not 0 <= value < below:
+        fix = f"{name} is a number, 0 ≤ {name}" + (f" < {below:g}" if below < math.inf else ", finite")
+        raise bad_value(op, f"{name} is {shown(value)}", fix)
+    return float(value)
 
 
 def listed(op: str, name: str, value: Any) -> list[Any]:

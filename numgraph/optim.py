@@ -18,20 +18,12 @@ from numba import prange
 from numgraph import threads
 from numgraph.compiling import njit
 from numgraph.devices import device_of, host_copy, moved, same_device, writeable
-from numgraph.errors import bad_type, bad_value, no_attribute, unknown
-from numgraph.inputs import as_array, kind_of, listed
+from numgraph.errors import bad_type, bad_value, no_attribute, shown, unknown
+from numgraph.inputs import as_array, kind_of, listed, number
 from numgraph.serialize import fill
 from numgraph.tape import Parameter, unwrap
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
-
-
-def _checked(op: str, name: str, value: Any, below: float = math.inf) -> float:
-    if not isinstance(value, int | float | np.number) or not 0 <= value < below:
-        raise bad_value(
-            op, f"{name} is {repr(value)[:60]}", f"{name} is a number, 0 ≤ {name}" + (f" < {below:g}" if below < math.inf else ", finite")
-        )
-    return float(value)
 
 
 class Optimizer:
@@ -50,7 +42,7 @@ class Optimizer:
         self.weight_decays: list[float] = []
         for group in self._groups(listed(self._op, "parameters", parameters), weight_decay):
             self.parameters += group["params"]
-            self.weight_decays += [_checked(self._op, "weight_decay", group["weight_decay"])] * len(group["params"])
+            self.weight_decays += [number(self._op, "weight_decay", group["weight_decay"])] * len(group["params"])
         self._check_parameters()
         self._state: dict[str, list[Any]] = {
             name: [np.zeros_like(p.data, dtype=np.result_type(p.dtype, np.float32)) for p in self.parameters] for name in self.buffers
@@ -97,7 +89,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._lr = _checked(self._op, "lr", value)
+        self._lr = number(self._op, "lr", value)
 
     def step(self, grads: Sequence[Any]) -> None:
         """Move every parameter by its gradient. grads: one array a parameter, in the order of ``parameters``, same shapes."""
@@ -156,9 +148,9 @@ class Optimizer:
             if key not in ("steps", "lr", *expected):
                 raise unknown(op, "entry", key, ("steps", "lr", *expected))
         numbers = {key: np.asarray(state[key]) for key in ("lr", "steps")}
-        for key, number in numbers.items():
-            if number.shape or number.dtype.kind not in "iuf" or not 0 <= number < math.inf or (key == "steps" and number % 1):
-                raise bad_value(op, f"{key!r} is {repr(state[key])[:60]}", "pass what state_dict() of the same optimiser gave")
+        for key, found in numbers.items():
+            if found.shape or found.dtype.kind not in "iuf" or not 0 <= found < math.inf or (key == "steps" and found % 1):
+                raise bad_value(op, f"{key!r} is {shown(state[key])}", "pass what state_dict() of the same optimiser gave")
         fill(op, expected, {key: state[key] for key in expected}, "the state", "the state")
         self.lr, self.steps = float(numbers["lr"]), int(numbers["steps"])
 
@@ -203,7 +195,7 @@ class SGD(Optimizer):
     def __init__(
         self, parameters: Iterable[Any], lr: float = 1e-2, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
     ) -> None:
-        self.momentum = _checked("SGD", "momentum", momentum, 1.0)
+        self.momentum = number("SGD", "momentum", momentum, 1.0)
         self.nesterov = nesterov
         if nesterov and not momentum:
             raise bad_value("SGD", "nesterov without momentum", "pass momentum=0.9")
@@ -254,9 +246,9 @@ class Adam(Optimizer):
     ) -> None:
         op = type(self).__name__
         if not isinstance(betas, tuple | list) or len(betas) != 2:
-            raise bad_type(op, f"betas is {betas!r}", "give two numbers, (0.9, 0.999)")
-        self.betas = _checked(op, "betas[0]", betas[0], 1.0), _checked(op, "betas[1]", betas[1], 1.0)
-        self.eps = _checked(op, "eps", eps)
+            raise bad_type(op, f"betas is {shown(betas)}", "give two numbers, (0.9, 0.999)")
+        self.betas = number(op, "betas[0]", betas[0], 1.0), number(op, "betas[1]", betas[1], 1.0)
+        self.eps = number(op, "eps", eps)
         super().__init__(parameters, lr, weight_decay)
 
     def _update(self, p: Any, g: Any, weight_decay: float, *buffers: Any) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numgraph import devices, threads
 from numgraph.compiling import njit
-from numgraph.errors import bad_index, bad_type, bad_value
+from numgraph.errors import bad_index, bad_type, bad_value, shown
 from numgraph.inputs import as_array
 
 Ids = NDArray[np.signedinteger[Any]]
@@ -131,7 +131,7 @@ def _cast(name: str, ids: NDArray[Any]) -> str:
 def node_count(op: str, name: str, value: Any) -> int:
     """`value` as a number of nodes."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__") or np.ndim(value) > 0:
-        raise bad_type(op, f"{name} is {value!r}, of type {type(value).__name__}", "give a whole number")
+        raise bad_type(op, f"{name} is {shown(value)}, of type {type(value).__name__}", "give a whole number")
     count = int(value.__index__())
     if not 0 <= count < 2**63 - 1:
         raise bad_value(op, f"{name} is {count}", "a number of nodes is between 0 and 2**63 - 2")

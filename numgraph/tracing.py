@@ -139,7 +139,7 @@ def _no_expression(role: str, returned: Any) -> tuple[str, str]:
     if returned is None:
         return problem, "end it with return and one expression of the fields"
     if isinstance(returned, Fields):
-        return f"{role} returned all fields, {returned!r}", returned._fix()
+        return f"{role} returned all fields, {errors.shown(returned)}", returned._fix()
     if isinstance(returned, tuple | list | dict):
         return f"{problem} of {len(returned)}", "return one expression; for several results call the function once for each"
     if inspect.isawaitable(returned) or inspect.isgenerator(returned) or inspect.isasyncgen(returned):
@@ -148,7 +148,7 @@ def _no_expression(role: str, returned: Any) -> tuple[str, str]:
         return problem, "a message is a plain function, without async, await and yield"
     if callable(returned):
         return problem, "return what it gives: call it"
-    return f"{problem}, {returned!r}", "return one expression of the fields"
+    return f"{problem}, {errors.shown(returned)}", "return one expression of the fields"
 
 
 TARGETS = ("u", "v", "e")

@@ -14,7 +14,7 @@ import numpy as np
 
 from numgraph.data.record import Dataset
 from numgraph.dense import cross_entropy
-from numgraph.errors import bad_type, bad_value
+from numgraph.errors import bad_type, bad_value, shown
 from numgraph.inputs import kind_of
 from numgraph.nn.module import Module
 from numgraph.tape import Tape
@@ -134,7 +134,7 @@ def fit(
         raise bad_type("fit", f"optimizer is {kind_of(optimizer)}", "give an object, as numgraph.optim.Adam(model.parameters())")
     for name, number in (("epochs", epochs), ("patience", patience)):
         if not isinstance(number, int | np.integer) or number < 0:
-            raise bad_value("fit", f"{name} is {number!r}", f"{name} is a whole number, at least 0")
+            raise bad_value("fit", f"{name} is {shown(number)}", f"{name} is a whole number, at least 0")
     features = dataset.features if features is None else features
     rng = np.random.default_rng(seed)
     parameters = list(optimizer.parameters)

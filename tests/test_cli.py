@@ -235,6 +235,30 @@ def test_errors_are_one_line(arguments: tuple[str, ...], status: int, message: s
     assert re.fullmatch(rf"numgraph( train)?: error: .*{message}.*\n", err)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [("info",), ("explain",), (*KARATE, "--epochs", "2", "--json")])
+def test_a_full_disk_is_one_line(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        ended = subprocess.run(command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert re.search(rf"(^|\n)numgraph {arguments[0]}: error: .*No space left on device\n$", ended.stderr)
+    assert "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+
+
+def test_too_little_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*KARATE, "--hidden", "1000000000", "--quiet"]) == 1
+    assert re.fullmatch("numgraph train: error: there is not enough memory .*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("option", ["--save", "--plot", "--data-dir"])
+def test_an_empty_name_is_none(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main([*KARATE, option, ""])
+    assert leaving.value.code == 2
+    assert f"argument {option}: the name is empty" in capsys.readouterr().err
+
+
 def test_damaged_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "planetoid"
     folder.mkdir()

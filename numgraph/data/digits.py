@@ -11,7 +11,7 @@ from importlib.resources import files
 import numpy as np
 
 from numgraph.data.record import Dataset, mask_of, undirected
-from numgraph.errors import bad_value
+from numgraph.errors import bad_value, shown
 
 
 def load_digits(*, neighbors: int = 8, labels_per_class: int = 10, val_per_class: int = 30, seed: int = 0) -> Dataset:
@@ -52,4 +52,4 @@ def load_digits(*, neighbors: int = 8, labels_per_class: int = 10, val_per_class
 
 def _whole(name: str, value: object, low: int, high: int) -> None:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not low <= value <= high:
-        raise bad_value("load digits", f"{name} is {value!r}", f"give a whole number from {low} to {high}")
+        raise bad_value("load digits", f"{name} is {shown(value)}", f"give a whole number from {low} to {high}")

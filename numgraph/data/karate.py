@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from numgraph.data.record import Dataset, mask_of, undirected
-from numgraph.errors import bad_value
+from numgraph.errors import bad_value, shown
 
 # Friends with a larger id, member by member.
 _FRIENDS: dict[int, tuple[int, ...]] = {
@@ -52,7 +52,7 @@ def load_karate(*, communities: int = 2) -> Dataset:
     friends; every fourth of the others validates.
     """
     if communities not in (2, 4):
-        raise bad_value("load karate", f"communities is {communities!r}", "choose 2 or 4")
+        raise bad_value("load karate", f"communities is {shown(communities)}", "choose 2 or 4")
     pairs = np.array([(member, friend) for member, friends in _FRIENDS.items() for friend in friends])
     graph = undirected(pairs[:, 0], pairs[:, 1], 34)
     labels = np.array([int(digit) for digit in (_FACTIONS if communities == 2 else _COMMUNITIES)])

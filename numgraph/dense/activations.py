@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from numgraph import elementary
+from numgraph.inputs import given
 from numgraph.rowwise import apply
 
 
@@ -19,14 +20,16 @@ def relu(x: Any) -> Any:
 def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
     """x where x > 0, else negative_slope · x, elementwise."""
     if type(negative_slope) not in (int, float):
-        return elementary.leaky_relu(x, negative_slope)
+        return elementary.leaky_relu(
+            x if isinstance(x, int | float) else given("leaky_relu", "x", x), given("leaky_relu", "negative_slope", negative_slope)
+        )
     return apply("leaky_relu", elementary.leaky_relu, (x,), constants=(negative_slope,))
 
 
 def elu(x: Any, alpha: Any = 1.0) -> Any:
     """x where x > 0, else alpha · (eˣ − 1), elementwise (Clevert et al., ICLR 2016)."""
     if type(alpha) not in (int, float):
-        return elementary.elu(x, alpha)
+        return elementary.elu(x if isinstance(x, int | float) else given("elu", "x", x), given("elu", "alpha", alpha))
     return apply("elu", elementary.elu, (x,), constants=(alpha,))
 
 

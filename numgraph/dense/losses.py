@@ -11,7 +11,7 @@ from numgraph.dense.activations import softplus
 from numgraph.dense.reductions import mean
 from numgraph.dense.shapes import as_ids, getitem, scattered
 from numgraph.devices import device_of, moved, namespace_of, same_device
-from numgraph.errors import bad_index, bad_type, bad_value
+from numgraph.errors import bad_index, bad_type, bad_value, shown
 from numgraph.inputs import given
 from numgraph.precision import floating, narrowed, widened
 from numgraph.rowwise import apply
@@ -62,7 +62,7 @@ def _of_rows(name: str, function: Callable[..., Any], gradient: Callable[..., An
         raise bad_value(name, "x has shape []", "it needs an axis; the softmax over a node's in-edges is attend's, or ops.edge_softmax")
     if not isinstance(axis, int | np.integer) or not -x.ndim <= axis < x.ndim:
         raise bad_value(
-            name, f"axis is {axis!r} and x has shape {list(x.shape)}", f"an axis is a whole number from {-x.ndim} to {x.ndim - 1}"
+            name, f"axis is {shown(axis)} and x has shape {list(x.shape)}", f"an axis is a whole number from {-x.ndim} to {x.ndim - 1}"
         )
     if not x.size:
         return floating(x)

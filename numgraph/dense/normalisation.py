@@ -10,9 +10,9 @@ import numpy as np
 from numgraph.dense.masks import kept
 from numgraph.dense.reductions import mean
 from numgraph.devices import same_device
-from numgraph.errors import bad_type, bad_value
+from numgraph.errors import bad_type, bad_value, shown
 from numgraph.expr import Expr
-from numgraph.inputs import given, is_sparse, kind_of
+from numgraph.inputs import given, is_sparse, kind_of, number
 from numgraph.precision import floating, narrowed, widened
 from numgraph.rowwise import apply
 from numgraph.sums import unbroadcast
@@ -26,7 +26,7 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
     numpy.random.Generator, which gives one number, the key of the mask (``masks.kept``). The record keeps the mask.
     """
     if not isinstance(p, int | float | np.number) or not 0 <= p < 1:
-        raise bad_value("dropout", f"p is {p!r}", "p is a probability, 0 ≤ p < 1")
+        raise bad_value("dropout", f"p is {shown(p)}", "p is a probability, 0 ≤ p < 1")
     if not training or p == 0:
         return x
     if not isinstance(rng, np.random.Generator):
@@ -92,7 +92,7 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) 
     x: array or Tensor [..., features]; weight, bias: [features] or None for 1 and 0. Returns x's shape.
     """
     op = "layer_norm"
-    x, weight, bias = given(op, "x", x), *_arrays(op, weight=weight, bias=bias)
+    x, weight, bias, eps = given(op, "x", x), *_arrays(op, weight=weight, bias=bias), number(op, "eps", eps)
     if x.ndim == 0 or x.shape[-1] == 0:
         raise bad_value(op, f"x has shape {x.shape}", "the last axis holds the features, at least one")
     x, dtype = _prepared(op, x, weight, bias)
@@ -155,7 +155,8 @@ def batch_norm(
     mean and unbiased variance. Otherwise the running ones are used. Returns x's shape.
     """
     op = "batch_norm"
-    x, weight, bias = given(op, "x", x), *_arrays(op, weight=weight, bias=bias)
+    x, weight, bias, eps = given(op, "x", x), *_arrays(op, weight=weight, bias=bias), number(op, "eps", eps)
+    momentum = number(op, "momentum", momentum)
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         if running is not None and not hasattr(running, "dtype"):
             raise bad_type(op, f"{name} is {kind_of(running)}", "give an array [features], which is changed in place")

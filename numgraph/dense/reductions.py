@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense.elementwise import where
-from numgraph.errors import bad_type
+from numgraph.errors import bad_type, bad_value, shown
 from numgraph.inputs import given
 from numgraph.precision import floating, is_half, narrowed, wide, widened
 from numgraph.sums import accumulated, rounded, total
@@ -205,6 +205,16 @@ rule((np.maximum, "reduce"))(_method(max_over))
 rule((np.minimum, "reduce"))(_method(min_over))
 
 
+def _check_axis(op: str, axis: Any, ndim: int) -> None:
+    axes = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
+    for one in axes:
+        if not isinstance(one, int | np.integer) or isinstance(one, bool) or not -ndim <= one < ndim:
+            fix = f"an axis is a whole number from {-ndim} to {ndim - 1}, or a tuple of some" if ndim else "it has no axes; leave it out"
+            raise bad_value(op, f"axis is {shown(axis)} and x has {ndim} axes", fix)
+    if len({int(one) % ndim for one in axes}) < len(axes):
+        raise bad_value(op, f"axis is {shown(axis)}", "name each axis once")
+
+
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """log Σ exp(x) over ``axis``, without overflow; −inf where every entry is −inf.
 
@@ -212,9 +222,10 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     derivative is the softmax: 0 where the sum is −inf, and in equal parts for the entries that are inf where there are some.
     """
     x = given("logsumexp", "x", x)
+    _check_axis("logsumexp", axis, x.ndim)
     data = widened(unwrap(x))
     with np.errstate(divide="ignore", invalid="ignore"):
-        top = np.max(data, axis=axis, keepdims=True)
+        top = (np.max if data.size else np.sum)(data, axis=axis, keepdims=True)
         top = np.where(np.isfinite(top), top, 0)
         y = (np.log(accumulated(np.exp(data - top), axis)) + top).astype(data.dtype)
     dtype = floating(unwrap(x)).dtype

@@ -9,7 +9,7 @@ import numpy as np
 
 from numgraph.dense import dropout
 from numgraph.dense.masks import kept
-from numgraph.errors import bad_value
+from numgraph.errors import bad_value, shown
 from numgraph.graph import Graph
 from numgraph.message import attend
 from numgraph.nn.init import Seed
@@ -19,7 +19,7 @@ from numgraph.tape import unwrap
 
 def check_dropout(op: str, p: float) -> float:
     if not isinstance(p, int | float | np.number) or not 0 <= p < 1:
-        raise bad_value(op, f"dropout is {p!r}", "it is a probability, 0 ≤ dropout < 1")
+        raise bad_value(op, f"dropout is {shown(p)}", "it is a probability, 0 ≤ dropout < 1")
     return float(p)
 
 

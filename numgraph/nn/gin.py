@@ -9,7 +9,7 @@ import numpy as np
 
 from numgraph import elementary
 from numgraph.dense.activations import biased
-from numgraph.errors import bad_type
+from numgraph.errors import bad_type, shown
 from numgraph.graph import Graph
 from numgraph.inputs import is_sparse
 from numgraph.message import update_all
@@ -57,7 +57,7 @@ class GINConv(Module):
 
 def _checked(op: str, f: Any) -> Any:
     if not callable(f) or isinstance(f, type):
-        raise bad_type(op, f"f is {f!r}", f"pass a function or Module of features, as {op}(numgraph.nn.MLP([in, hidden, out]))")
+        raise bad_type(op, f"f is {shown(f)}", f"pass a function or Module of features, as {op}(numgraph.nn.MLP([in, hidden, out]))")
     return f
 
 

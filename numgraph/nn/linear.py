@@ -9,7 +9,7 @@ import numpy as np
 
 from numgraph.dense import matmul, relu
 from numgraph.dense.activations import biased
-from numgraph.errors import bad_type, bad_value
+from numgraph.errors import bad_type, bad_value, shown
 from numgraph.inputs import given, is_sparse, kind_of
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
@@ -67,7 +67,7 @@ class MLP(Sequential):
 
     def __init__(self, widths: Sequence[int], *, norm: bool = False, rng: init.Seed = None, dtype: Any = np.float32) -> None:
         if not hasattr(widths, "__len__") or isinstance(widths, str):
-            raise bad_type("MLP", f"widths is {widths!r}", "give the widths of all layers, [in, hidden, out]")
+            raise bad_type("MLP", f"widths is {shown(widths)}", "give the widths of all layers, [in, hidden, out]")
         rng = np.random.default_rng(rng)
         steps: list[Callable[[Any], Any]] = []
         for i in range(len(widths) - 1):

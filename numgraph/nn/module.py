@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.devices import host_copy, known, moved
-from numgraph.errors import bad_type, bad_value, no_attribute
+from numgraph.errors import bad_type, bad_value, no_attribute, shown
 from numgraph.expr import check_dtype
 from numgraph.inputs import given, is_sparse, kind_of
 from numgraph.serialize import fill, set_generators
@@ -315,7 +315,7 @@ def check_activation(op: str, activation: Any) -> Any:
     """A function of arrays, or None."""
     if activation is not None and (not callable(activation) or isinstance(activation, type)):
         name = activation if isinstance(activation, str) else getattr(activation, "__name__", "relu").lower()
-        raise bad_type(op, f"activation is {activation!r}", f"pass a function, such as numgraph.{name}")
+        raise bad_type(op, f"activation is {shown(activation)}", f"pass a function, such as numgraph.{name}")
     return activation
 
 
@@ -324,7 +324,7 @@ def check_size(op: str, **sizes: Any) -> None:
     for name, value in sizes.items():
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
             fix = f"; a layer is made first, layer = {op}(…), and then called, layer(g, x)" if hasattr(value, "num_edges") else ""
-            raise bad_value(op, f"{name} is {value!r}", f"{name} is a whole number, at least 1{fix}")
+            raise bad_value(op, f"{name} is {shown(value)}", f"{name} is a whole number, at least 1{fix}")
 
 
 def pair_of(op: str, in_features: Any) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense import matmul
-from numgraph.errors import bad_type, bad_value, check_name
+from numgraph.errors import bad_type, bad_value, check_name, shown
 from numgraph.graph import Graph, check_graph
 from numgraph.message import update_all
 from numgraph.nn import init
@@ -48,12 +48,12 @@ class PNAConv(Module):
         for what, names, known in (("aggregator", aggregators, AGGREGATORS), ("scaler", scalers, SCALERS)):
             if not names or isinstance(names, str):
                 if names:
-                    raise bad_type("PNAConv", f"{what}s is the string {names!r}", f"pass a list, [{names!r}]")
+                    raise bad_type("PNAConv", f"{what}s is the string {shown(names)}", f"pass a list, [{shown(names)}]")
                 raise bad_value("PNAConv", f"there is no {what}", f"choose from {', '.join(known)}")
             for name in names:
                 check_name("PNAConv", what, name, known)
         if delta is not None and not (isinstance(delta, int | float | np.number) and delta > 0):
-            raise bad_value("PNAConv", f"delta is {delta!r}", "it is a mean of log(d + 1), above 0: see mean_log_degree")
+            raise bad_value("PNAConv", f"delta is {shown(delta)}", "it is a mean of log(d + 1), above 0: see mean_log_degree")
         rng = np.random.default_rng(rng)
         self.aggregators, self.scalers, self.delta = tuple(aggregators), tuple(scalers), delta
         self.theta = init.glorot(rng, (in_features, in_features), dtype, (2 * in_features, in_features))

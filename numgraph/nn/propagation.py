@@ -8,7 +8,7 @@ import numpy as np
 
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
-from numgraph.errors import bad_type, bad_value
+from numgraph.errors import bad_type, bad_value, shown
 from numgraph.graph import Graph
 from numgraph.inputs import is_sparse
 from numgraph.nn import init
@@ -66,7 +66,7 @@ class APPNP(Module):
     def __init__(self, *, k: int = 10, alpha: float = 0.1, add_self_loops: bool = True) -> None:
         check_size("APPNP", k=k)
         if not isinstance(alpha, int | float | np.number) or not 0 <= alpha <= 1:
-            raise bad_value("APPNP", f"alpha is {alpha!r}", "it is the probability of a return, 0 ≤ alpha ≤ 1")
+            raise bad_value("APPNP", f"alpha is {shown(alpha)}", "it is the probability of a return, 0 ≤ alpha ≤ 1")
         self.k, self.alpha, self.add_self_loops = k, float(alpha), add_self_loops
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
