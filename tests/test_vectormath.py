@@ -62,20 +62,21 @@ def _primitive(build, operands):
 @functools.cache
 def compiled(name):
     """f(y, x): y[k] = name(x), computed WIDTHS[k] lanes at a time; one function, for compiling is most of this file's time."""
-    function, store = _primitive(vectormath.FUNCTIONS[name], 1), memory.store
+    function = _primitive(vectormath.FUNCTIONS[name], 1)
     load_scalar, load_1, load_4, load_16, load_64 = [memory.load(width) for width in WIDTHS]
+    store_scalar, store_1, store_4, store_16, store_64 = [memory.store(width) for width in WIDTHS]
 
     @numba.njit
     def run(y, x):
         for i in range(x.shape[1]):
-            store(y, 0, i, function(load_scalar(x, 0, i)))
-            store(y, 1, i, function(load_1(x, 0, i)))
+            store_scalar(y, 0, i, function(load_scalar(x, 0, i)))
+            store_1(y, 1, i, function(load_1(x, 0, i)))
         for i in range(0, x.shape[1], 4):
-            store(y, 2, i, function(load_4(x, 0, i)))
+            store_4(y, 2, i, function(load_4(x, 0, i)))
         for i in range(0, x.shape[1], 16):
-            store(y, 3, i, function(load_16(x, 0, i)))
+            store_16(y, 3, i, function(load_16(x, 0, i)))
         for i in range(0, x.shape[1], 64):
-            store(y, 4, i, function(load_64(x, 0, i)))
+            store_64(y, 4, i, function(load_64(x, 0, i)))
 
     return run
 
