@@ -15,11 +15,26 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before Numba and OpenMP are loaded
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 SLOW = frozenset(
-    """
-    test_bench test_cache_damage test_caches test_cli test_cuda_machine test_cuda_ptx test_cuda_simulator test_device_bench
-    test_device_simulator test_docs test_fork_compile test_gpu_report test_hostile_files test_interrupts test_packaging test_process
-    test_random_shapes test_verify
-    """.split()
+    [
+        "test_bench",
+        "test_cache_damage",
+        "test_caches",
+        "test_cli",
+        "test_cuda_machine",
+        "test_cuda_ptx",
+        "test_cuda_simulator",
+        "test_device_bench",
+        "test_device_simulator",
+        "test_docs",
+        "test_fork_compile",
+        "test_gpu_report",
+        "test_hostile_files",
+        "test_interrupts",
+        "test_packaging",
+        "test_process",
+        "test_random_shapes",
+        "test_verify",
+    ]
 )
 """Files of tests that start processes, or compile for devices: `make quick` leaves them out."""
 
