@@ -215,7 +215,7 @@ def test_the_smallest_arguments_come_back(name, dtype):
 @functools.cache
 def compiled_power(width):
     function = _primitive(vectormath.power, 2)
-    load, store, step = memory.load(width), memory.store, max(width, 1)
+    load, store, step = memory.load(width), memory.store(width), max(width, 1)
 
     @numba.njit
     def run(y, x, p):
