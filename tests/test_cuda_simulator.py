@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed (pip install 'numgraph[dev]')"
 )
 
-OF_THE_CPU = "not lengths_share_kernels and not every_length_of_one_axis"  # the latter would take all the time
+OF_THE_CPU = "not lengths_share_kernels and not every_length_of_one_axis and not over_many"  # the latter two would take all the time
 TESTS = {
     "test_kernels.py": (OF_THE_CPU, 100),
     "test_half.py": (OF_THE_CPU, 10),
