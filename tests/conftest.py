@@ -1,45 +1,54 @@
-"""What differs where tests run side by side (pytest -n): a worker computes with its share of the cores, but with two threads at least, for
-there are tests of threads; and threads that wait for work leave the cores to others.
+"""What differs where tests run side by side (pytest -n), and which tests are slow.
+
+A worker computes with its share of the cores, but with two threads at least, for there are tests of threads; threads that wait for work
+leave the cores to others. Each worker begins with its share of the longest tests, so that none of them is left for the end.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # before Numba and OpenMP are loaded
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) if "PYTEST_XDIST_WORKER" in os.environ else 0
+if WORKERS:  # before Numba and OpenMP are loaded
     _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, _cores // _workers)))
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, _cores // WORKERS)))
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-SLOW = frozenset(
+LONGEST = frozenset(["test_cuda_machine", "test_cuda_simulator", "test_device_simulator"])
+"""Files of tests that run whole files of tests in processes of their own."""
+
+SLOW = LONGEST | frozenset(
     [
-        "test_bench",
-        "test_cache_damage",
-        "test_caches",
-        "test_cli",
-        "test_cuda_machine",
-        "test_cuda_ptx",
-        "test_cuda_simulator",
-        "test_device_bench",
-        "test_device_simulator",
-        "test_docs",
-        "test_fork_compile",
-        "test_gpu_report",
-        "test_hostile_files",
-        "test_interrupts",
-        "test_packaging",
-        "test_process",
-        "test_random_shapes",
-        "test_verify",
+        *("test_bench", "test_cache_damage", "test_caches", "test_cli", "test_cuda_ptx", "test_device_bench", "test_docs"),
+        *("test_fork_compile", "test_gpu_report", "test_hostile_files", "test_interrupts", "test_packaging", "test_process"),
+        *("test_atomic_files", "test_blas", "test_many_rows", "test_random_shapes", "test_recycling", "test_softmax_accuracy"),
+        *("test_vectormath", "test_verify"),
     ]
 )
-"""Files of tests that start processes, or compile for devices: `make quick` leaves them out."""
+"""Files of tests that start processes, compile what no cache keeps, or take many numbers: `make quick` leaves them out."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
+    yield  # those that -m and -k leave out are taken away
+    if WORKERS > 1:
+        items[:] = shared(items)
+
+
+def shared(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The tests in an order whose first part is the first worker's and so on, as xdist's worksteal hands them out: the longest go round."""
+    long = [item for item in items if item.path.stem in LONGEST]
+    short = [item for item in items if item.path.stem not in LONGEST]
+    ordered: list[pytest.Item] = []
+    for worker in range(WORKERS):
+        ordered += long[worker::WORKERS]
+        until = len(items) * (worker + 1) // WORKERS - len(ordered)
+        ordered += short[: max(0, until)]
+        short = short[max(0, until) :]
+    return ordered + short
