@@ -20,6 +20,7 @@ import numpy as np
 
 from numgraph import elementary, errors
 from numgraph.advice import instead
+from numgraph.arrays import NATIVE, Library, library_of
 from numgraph.dtypes import COMPARISONS, check_dtype, comparison_beyond, is_float, result_dtype
 from numgraph.formulas import text
 from numgraph.inputs import as_array, named
@@ -206,11 +207,14 @@ _lifting = threading.local()
 
 
 @contextlib.contextmanager
-def capturing() -> Iterator[dict[str, Any]]:
-    """While a message function is called: arrays from outside that meet a symbol become shared fields, collected here by name."""
+def capturing(library: Library = NATIVE) -> Iterator[dict[str, Any]]:
+    """While a message function is called: arrays from outside that meet a symbol become shared fields, collected here by name.
+
+    library: whose arrays the fields are; what NumPy's arrays become among them, if it says so.
+    """
     outer = getattr(_lifting, "captured", None)
     captured: dict[str, Any] = {}
-    _lifting.captured = captured
+    _lifting.captured = captured, {}, library
     try:
         yield captured
     finally:
@@ -223,22 +227,24 @@ def lift(value: Any) -> Expr:
         return value
     if isinstance(value, (bool, int, float, np.generic)):
         return constant(value)
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if isinstance(value, complex):
         raise errors.bad_type("message", f"{value!r} is complex", "use real numbers")
-    if type(value) is not np.ndarray and not hasattr(type(value), "__elementary__"):
+    owner = library_of(value)
+    if type(value) is not np.ndarray and not hasattr(type(value), "__elementary__") and not owner.has_autodiff:
         value = as_array("message", "a captured value", value)
-        shape, dtype = value.shape, value.dtype
-    captured = getattr(_lifting, "captured", None)
-    if captured is None:
+    if getattr(_lifting, "captured", None) is None:
         raise errors.bad_type("message", "an array met a symbol outside of a message", "call update_all, apply_edges or attend")
-    check_dtype("message", "a captured array", np.dtype(dtype))
-    for name, known in captured.items():
-        if known is value:
-            return field("shared", name, shape, dtype)
-    name = f"captured{len(captured)}"
-    captured[name] = value
-    return field("shared", name, shape, dtype)
+    captured, known, library = _lifting.captured
+    found = known.get(id(value))
+    if found is None:
+        taker = owner if owner.has_autodiff else library
+        array = taker.taken("message", "a captured array", value) if taker.has_autodiff else value
+        dtype = library_of(array).dtype(array)
+        check_dtype("message", "a captured array", np.dtype(dtype))
+        name = f"captured{len(captured)}"
+        captured[name] = array
+        found = known[id(value)] = value, field("shared", name, tuple(array.shape), dtype)
+    return found[1]
 
 
 def _sample(node: Expr) -> Any:

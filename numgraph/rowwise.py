@@ -18,7 +18,7 @@ from numgraph.devices import device_of, moved
 from numgraph.inputs import given
 from numgraph.kernels.rows import blocks, is_large
 from numgraph.kernels.walk import Output
-from numgraph.message import propagate
+from numgraph.propagate import propagate
 from numgraph.tape import unwrap
 
 _COMPUTED = "fbiu"

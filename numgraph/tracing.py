@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from numgraph import errors
+from numgraph.arrays import NATIVE, Library
 from numgraph.captured import check_captured
 from numgraph.expr import Expr, capturing, lift
 from numgraph.inputs import kind_of, named
@@ -78,15 +79,21 @@ class Fields(np.lib.mixins.NDArrayOperatorsMixin):
     __hash__ = object.__hash__
 
 
-def trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Expr, ...], rows: Callable[[str], int]) -> Traced:
+def trace(
+    op: str,
+    functions: tuple[Callable[..., Any], ...],
+    leaves: tuple[Expr, ...],
+    rows: Callable[[str], int],
+    library: Library = NATIVE,
+) -> Traced:
     """Call each message function once with symbols; returns the expressions and the captured arrays by shared field name.
 
-    rows: gives the number of rows of u, v or e, which tell a captured array of rows (see captured.py). Functions that read nothing but
-    their arguments are not called again for the same symbols.
+    rows: gives the number of rows of u, v or e, which tell a captured array of rows (see captured.py). library: whose arrays the fields
+    are. Functions that read nothing but their arguments are not called again for the same symbols.
     """
     if all(map(_is_closed, functions)):
         return _remembered(op, tuple([function.__code__ for function in functions]), leaves)
-    roots, captured = _trace(op, functions, leaves)
+    roots, captured = _trace(op, functions, leaves, library)
     if captured:
         check_captured(op, functions, roots, captured, {target: rows(target) for target in TARGETS})
     return roots, captured
@@ -111,13 +118,13 @@ def _remembered(op: str, codes: tuple[CodeType, ...], leaves: tuple[Expr, ...]) 
     return _trace(op, tuple([FunctionType(code, {}) for code in codes]), leaves)
 
 
-def _trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Expr, ...]) -> Traced:
+def _trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Expr, ...], library: Library = NATIVE) -> Traced:
     known: dict[str, dict[str, Expr]] = {"u": {}, "v": {}, "e": {}}
     for leaf in leaves:
         known[leaf.attrs[0]][leaf.attrs[1]] = leaf
     symbols = {target: Fields(op, target, known[target]) for target in known}
     roles = ("the message",) if len(functions) == 1 else ("score", "value")
-    with capturing() as captured:
+    with capturing(library) as captured:
         roots = [_called(op, role, function, symbols) for role, function in zip(roles, functions, strict=True)]
     return tuple(roots), captured
 

@@ -8,7 +8,7 @@ import pytest
 import numgraph as ng
 from numgraph import expr
 from numgraph.kernels.walk import Output
-from numgraph.message import propagate
+from numgraph.propagate import propagate
 
 RTOL = {np.float16: 2e-3, np.float32: 2e-6, np.float64: 2e-15}
 

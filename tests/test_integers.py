@@ -13,7 +13,7 @@ import pytest
 import numgraph as ng
 from numgraph import expr
 from numgraph.kernels.walk import Output
-from numgraph.message import propagate
+from numgraph.propagate import propagate
 
 WIDTH = 5  # features of a row: a tile in lanes with some out of use
 

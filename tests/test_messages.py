@@ -12,7 +12,7 @@ from checks import check_float32, check_gradient
 from strategies import given, graphs, seeds, settings
 
 import numgraph as ng
-from numgraph import elementary, message
+from numgraph import elementary, propagate
 
 # Bipartite; edge ids are not in row order; 1 → 2 is there twice; v = 3 and u = 4 have no edge.
 G = ng.Graph([1, 0, 3, 1, 2, 1, 0, 3], [2, 0, 1, 2, 0, 4, 4, 1], num_src=5, num_dst=6)
@@ -293,11 +293,11 @@ def test_a_planted_wrong_derivative_is_caught(monkeypatch):
     wrong = dataclasses.replace(elementary.TABLE["tanh"], vjp=lambda g, y, x: (g * (1 - y),))
     monkeypatch.setitem(elementary.TABLE, "tanh", wrong)
     monkeypatch.setitem(elementary.BY_FUNCTION, np.tanh, wrong)
-    message._backward.cache_clear()  # a walk's derivative is derived once
+    propagate._backward.cache_clear()  # a walk's derivative is derived once
     with pytest.raises(AssertionError, match="central difference"):
         check_gradient(lambda x: ng.update_all(G, lambda u: np.tanh(u.x), "sum", u={"x": x}), [data(5, 3)])
     monkeypatch.undo()
-    message._backward.cache_clear()
+    propagate._backward.cache_clear()
     check_gradient(lambda x: ng.update_all(G, lambda u: np.tanh(u.x), "sum", u={"x": x}), [data(5, 3)])
 
 

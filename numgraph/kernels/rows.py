@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,12 @@ _COMPUTED = (np.dtype(np.float32), np.dtype(np.float64))
 
 def is_large(x: Any) -> bool:
     """Whether a function of rows like x [num, …] runs as a kernel: large arrays of the host or a device in float32 or float64."""
-    return (type(x) is np.ndarray or device_of(x) != "cpu") and x.size >= LARGE and x.ndim > 1 and x.dtype in _COMPUTED
+    return (type(x) is np.ndarray or device_of(x) != "cpu") and pays(x.shape, x.dtype)
+
+
+def pays(shape: tuple[int, ...], dtype: Any) -> bool:
+    """Whether a kernel over rows of arrays of a shape and dtype is worth its call."""
+    return len(shape) > 1 and math.prod(shape) >= LARGE and dtype in _COMPUTED
 
 
 @functools.lru_cache(maxsize=16)

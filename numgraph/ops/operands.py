@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from numgraph import errors, expr, inputs
+from numgraph.arrays import library_of
 from numgraph.devices import adopted, device_of
 from numgraph.graph import Graph
 from numgraph.kernels.walk import rows_of
@@ -31,9 +32,13 @@ def rows_operand(op: str, name: str, g: Graph, target: str, value: Any) -> Any:
 
 
 def as_array(op: str, name: str, value: Any) -> Any:
-    """`value` itself if it is a Tensor, else as a NumPy (or CuPy) array; of a dtype that messages compute with."""
-    value = adopted(value) if isinstance(value, Tensor) else inputs.as_array(op, name, value)
-    expr.check_dtype(op, name, value.dtype)
+    """`value` itself if it is a Tensor or a framework's array, else as a NumPy (or CuPy) array; of a dtype that messages compute with."""
+    library = library_of(value)
+    if library.has_autodiff:
+        value = library.taken(op, name, value)
+    else:
+        value = adopted(value) if isinstance(value, Tensor) else inputs.as_array(op, name, value)
+    expr.check_dtype(op, name, library.dtype(value))
     return value
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from numgraph import errors
+from numgraph.arrays import library_of
 from numgraph.graph import Graph, check_graph
 from numgraph.message import apply_edges, log_sum_exp, update_all
 from numgraph.ops.operands import check_feature_shapes, rows_operand
@@ -87,13 +88,16 @@ def softmax_over(g: Graph, scores: Any, norm_by: str) -> Any:
     """
     if norm_by == "src":
         g = g.reverse()
-    stored = scores.dtype
+    library = library_of(scores)
+    stored = library.dtype(scores)
     wide = np.dtype(np.float64) if stored.kind in "biu" else np.dtype(np.float32) if stored.itemsize == 2 else stored
     result = wide if stored.kind in "biu" else stored
     e = {"s": unwrap(scores)}
     shift, scale = log_sum_exp(g, lambda e: e.s.astype(wide), e=e)
     v = {"shift": shift, "scale": scale}
     alpha = apply_edges(g, lambda v, e: (np.exp(e.s.astype(wide) - v.shift) * v.scale).astype(result), v=v, e=e)
+    if library.has_autodiff:
+        return alpha
 
     def vjp(grad: Any, inputs: Any, made: Any, needs: Any) -> list[Any]:
         c = update_all(g, lambda e: e.a.astype(wide) * e.g, "sum", e={"a": made, "g": grad})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from numgraph import errors
+from numgraph.arrays import foreign, library_of
 from numgraph.devices import device_of, moved, same_device
 from numgraph.graph import Graph
 from numgraph.kernels.walk import REDUCES
@@ -91,6 +93,9 @@ def gather_mm(a: Any, b: Any, idx_b: Any) -> Any:
     order = sorted_rows.edge_ids
     back = np.empty_like(order)
     back[order] = np.arange(rows, dtype=order.dtype)
+    library = foreign((a,))
+    if library is not None:
+        return library.take(_segment_mm(library.take(a, order), b, offsets), back)
     order, back = (moved(ids, device_of(unwrap(a))) for ids in (order, back))
     return _permuted(_segment_mm(_permuted(a, order, back), b, offsets), back, order)
 
@@ -105,6 +110,10 @@ def _matrices(op: str, a: Any, b: Any) -> tuple[Any, Any]:
 
 def _segment_mm(a: Any, b: Any, offsets: Sequence[int]) -> Any:
     """Row products; with ``_segment_outer`` it is closed under differentiation: each one's gradients are the two of them again."""
+    library = foreign((a, b))
+    if library is not None:
+        a, b = (x if library_of(x) is library else library.constant(x) for x in (a, b))
+        return library.concatenated([a[start:end] @ b[r] for r, (start, end) in enumerate(pairwise(offsets))])
     rows, matrices = unwrap(a), unwrap(b)
     y = np.empty_like(rows, shape=(rows.shape[0], matrices.shape[2]), dtype=np.result_type(rows.dtype, matrices.dtype))
     for r in range(matrices.shape[0]):
