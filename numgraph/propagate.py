@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from numgraph import errors, expr
 from numgraph.arrays import NATIVE, Library, foreign
+from numgraph.batching import batched
 from numgraph.derivatives import Key, Need, derive, factors, needed_shape
 from numgraph.devices import device_of
 from numgraph.explaining import explain_walk
@@ -90,6 +91,10 @@ class Walk(NamedTuple):
         """The positions of the fields, and of the results, that the gradients of the wanted fields read: all that needs to be kept."""
         return _reads(self.outputs, self.keys, wanted, arrived, self.graph.in_edges.indptr.dtype)
 
+    def batched(self, size: int, which: Collection[Key]) -> Walk:
+        """The walk for a batch: the fields in ``which`` have one more feature axis of that size, the first, and so has every result."""
+        return self._replace(outputs=_batched_outputs(self.outputs, size, frozenset(which)))
+
     def _too_large(self, arrays: Sequence[Any]) -> MemoryError:
         """What a walk was to make, and of what."""
         results = self.results()
@@ -133,6 +138,9 @@ def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, 
         return explain_walk(outputs, [key for key, need in zip(keys, needs, strict=True) if need])
 
     return record(name, values, walk.run([unwrap(x) for x in values]), vjp, explain if told else None)
+
+
+_batched_outputs = functools.lru_cache(maxsize=1024)(batched)
 
 
 @functools.lru_cache(maxsize=1024)

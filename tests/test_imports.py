@@ -35,7 +35,7 @@ ORDER = [
     ["sums"],
     ["kernels"],
     ["captured", "derivatives", "tracing"],
-    ["explaining"],
+    ["batching", "explaining"],
     ["propagate"],
     ["message"],
     ["rowwise"],
