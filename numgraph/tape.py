@@ -12,10 +12,10 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from numgraph import recycling
-from numgraph.devices import writeable
+from numgraph.devices import same_device, writeable
 from numgraph.errors import bad_type, bad_value
 from numgraph.fingerprint import EXACT, fingerprint, sparse_fingerprint
-from numgraph.inputs import is_sparse, listed
+from numgraph.inputs import as_array, is_sparse, listed
 from numgraph.tensor import TAPES, Parameter, Tensor, check_float, is_float, unwrap
 
 __all__ = ["Parameter", "Tape", "Tensor", "record", "unwrap"]
@@ -179,24 +179,40 @@ class Tape:
             self._watched[id(x)] = x
         return x
 
-    def gradient(self, loss: Any, inputs: Any) -> Any:
+    def gradient(self, loss: Any, inputs: Any, seed: Any = None) -> Any:
         """∂loss/∂inputs, for a list of Tensors a list, for one Tensor one array, for a dict a dict.
 
-        ``loss`` is a scalar Tensor. Each gradient has its input's shape and dtype, zeros where the loss does not depend on it. While
-        another tape records, the gradients are Tensors, recorded there.
+        Each gradient has its input's shape and dtype, zeros where the loss does not depend on it. While another tape records, the gradients
+        are Tensors, recorded there.
+
+        Parameters
+        ----------
+        loss : a scalar Tensor; of any shape where `seed` is given
+        inputs : what ``watch`` returned, Parameters or results on the way, as a list, a dict or one Tensor
+        seed : array or Tensor of loss's shape, or a number: gives Σ seed · ∂loss/∂inputs, the product of vector and Jacobian. Tensors of
+            other tapes keep their derivative there
+
+        Examples
+        --------
+        >>> import numpy as np, numgraph as ng
+        >>> with ng.Tape() as tape:
+        ...     x = tape.watch(np.array([1.0, 2.0, 3.0]))
+        ...     y = x**2
+        >>> tape.gradient(y, x, seed=np.array([1.0, 0.0, 10.0]))
+        array([ 2.,  0., 60.])
         """
         if isinstance(inputs, Tensor):
-            return self.gradient(loss, [inputs])[0]
+            return self.gradient(loss, [inputs], seed)[0]
         if isinstance(inputs, dict):
-            return dict(zip(inputs, self.gradient(loss, list(inputs.values())), strict=True))
+            return dict(zip(inputs, self.gradient(loss, list(inputs.values()), seed), strict=True))
         inputs = listed("gradient", "inputs", inputs)
         self._check_unused("gradient")
-        self._check_gradient(loss, inputs)
+        self._check_gradient(loss, inputs, seed is not None)
         active, others = TAPES.get(), self._others()
         TAPES.set(others)
         try:
             with np.errstate(all="ignore"):  # a derivative may be infinite where its function is not, as that of √x at 0
-                return self._replay(loss, inputs, bool(others))
+                return self._replay(loss, _seed(loss, seed, bool(others)), inputs, bool(others))
         finally:
             if self.persistent:
                 TAPES.set(active)
@@ -204,12 +220,13 @@ class Tape:
                 self._used, self._recording = True, False
                 self._records, self._watched, self._tracked, self._leaves, self._flat = [], {}, {}, {}, {}
 
-    def _check_gradient(self, loss: Any, inputs: list[Any]) -> None:
+    def _check_gradient(self, loss: Any, inputs: list[Any], seeded: bool) -> None:
         fix = "compute it inside the `with` of this tape, from Parameters or from what tape.watch(array) returned"
         if not isinstance(loss, Tensor):
             raise bad_type("gradient", f"loss is a {type(loss).__name__}, no Tensor: nothing that a tape tracks led to it", fix)
-        if loss.shape != ():
-            raise bad_value("gradient", f"loss has shape {loss.shape}, a scalar is needed", "reduce it with .sum() or .mean()")
+        if loss.shape != () and not seeded:
+            fix = "reduce it with .sum() or .mean(), or give seed=, the gradient that arrives at it"
+            raise bad_value("gradient", f"loss has shape {loss.shape}, a scalar is needed", fix)
         for i, x in enumerate(inputs):
             if not isinstance(x, Parameter) and not (isinstance(x, Tensor) and id(x) in self._tracked):
                 what = f"a Tensor of shape {x.shape} that this tape does not track" if isinstance(x, Tensor) else f"a {type(x).__name__}"
@@ -225,7 +242,7 @@ class Tape:
                 problem = f"inputs[{i}], a Tensor of shape {x.shape}, was watched after the loss was computed"
                 raise bad_value("gradient", problem, "watch it before, and compute the loss from what tape.watch returned")
 
-    def _replay(self, loss: Tensor, inputs: list[Tensor], taped: bool) -> list[Any]:
+    def _replay(self, loss: Tensor, seed: Any, inputs: list[Tensor], taped: bool) -> list[Any]:
         records = self._records
         changed = {key for key, leaf in self._leaves.items() if leaf is not None and _is_changed(leaf)}
         kept = {id(x) for x in inputs}
@@ -233,7 +250,7 @@ class Tape:
         for entry in records:
             if not reached.isdisjoint(map(id, entry.inputs)):
                 reached.update(map(id, entry.outputs))
-        grads: dict[int, Any] = {id(loss): np.ones_like(loss.data)}
+        grads: dict[int, Any] = {id(loss): seed}
         owned: set[int] = set()  # ids of Tensors whose gradient is a sum made here: nobody else holds it
         for i in range(len(records) - 1, -1, -1):
             entry = records[i]
@@ -265,6 +282,24 @@ class Tape:
             lines.append(f"#{number} {name}  {into} → {out}")
             lines += [f"     {line}" for line in (explain(needs) if explain else ())]
         return "\n".join(lines)
+
+
+def _seed(loss: Tensor, seed: Any, taped: bool) -> Any:
+    """The gradient that arrives at the loss. An array of the caller enters as a view, so that no result is taken for the tape's own."""
+    if seed is None:
+        return np.ones_like(loss.data)
+    if isinstance(seed, int | float):
+        return np.full_like(loss.data, seed)
+    if not isinstance(seed, Tensor):
+        seed = as_array("gradient", "seed", seed)
+    if seed.shape != loss.shape:
+        raise bad_value("gradient", f"seed has shape {seed.shape}, the loss {loss.shape}", "give a number for each of the loss's")
+    if seed.dtype.kind not in "biu" and not is_float(seed.dtype):
+        raise bad_type("gradient", f"seed has dtype {seed.dtype}", "give real numbers")
+    same_device("gradient", loss=loss.data, seed=unwrap(seed))
+    if seed.dtype != loss.dtype:
+        seed = seed.astype(loss.dtype)
+    return seed if taped and isinstance(seed, Tensor) else unwrap(seed).view()
 
 
 def _check_unchanged(entry: _Record, changed: set[int]) -> None:

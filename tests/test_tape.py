@@ -400,3 +400,72 @@ def test_explain_before_and_after():
     assert tape.explain() == want
     tape.gradient(loss, x)
     assert tape.explain() == want
+
+
+# --- seeds: products of a vector and a Jacobian ---------------------------------------------------------------------------------------
+
+
+def squares_and_sums(x, w):
+    return np.tanh(x) @ w
+
+
+@pytest.mark.parametrize("kind", ["array", "float32", "strided", "list", "tensor", "number", "integers"])
+def test_a_seed_gives_the_product_with_the_jacobian(kind):
+    rng = np.random.default_rng(0)
+    x, w, full = rng.normal(size=(4, 3)), rng.normal(size=(3, 2)), rng.normal(size=(4, 4))
+    seed = {
+        "array": full[:, :2].copy(),
+        "float32": full[:, :2].astype(np.float32),
+        "strided": full[:, ::2],
+        "list": full[:, :2].tolist(),
+        "tensor": Tensor(full[:, :2].copy()),
+        "number": 2.5,
+        "integers": np.arange(8).reshape(4, 2),
+    }[kind]
+    with Tape() as tape:
+        tx, tw = tape.watch(x), tape.watch(w)
+        y = squares_and_sums(tx, tw)
+    dx, dw = tape.gradient(y, [tx, tw], seed=seed)
+    g = np.broadcast_to(np.asarray(seed.data if isinstance(seed, Tensor) else seed, np.float64), (4, 2))
+    np.testing.assert_allclose(dx, (g @ w.T) * (1 - np.tanh(x) ** 2), rtol=1e-12)
+    np.testing.assert_allclose(dw, np.tanh(x).T @ g, rtol=1e-12)
+
+
+def test_a_seed_and_results_share_no_memory():
+    seed = np.ones((3, 2))
+    with Tape(persistent=True) as tape:
+        x = tape.watch(np.zeros((3, 2)))
+        y = x + 1
+    for z in (x, y):
+        d = tape.gradient(z, x, seed=seed)
+        d *= 7
+        assert (seed == 1).all()
+
+
+def test_an_outer_tape_differentiates_by_the_seed():
+    """The product with the Jacobian is linear in the seed: its derivative is the product with the transposed Jacobian."""
+    x, g, h = np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0]), np.array([1.0, -1.0, 2.0])
+    with Tape() as outer:
+        seed = outer.watch(g)
+        with Tape() as inner:
+            tx = inner.watch(x)
+            y = tx**3
+        dx = inner.gradient(y, tx, seed=seed)
+        loss = (dx * h).sum()
+    np.testing.assert_allclose(outer.gradient(loss, seed), 3 * x**2 * h)
+
+
+@pytest.mark.parametrize(
+    ("seed", "error", "says"),
+    [
+        (np.ones((2, 3)), ValueError, r"seed has shape \(2, 3\), the loss \(3,\)"),
+        (np.ones(3, complex), TypeError, "seed has dtype complex128"),
+        ("ones", TypeError, "seed is a str"),
+    ],
+)
+def test_wrong_seeds(seed, error, says):
+    with Tape() as tape:
+        x = tape.watch(np.ones(3))
+        y = x * 2
+    with pytest.raises(error, match=says):
+        tape.gradient(y, x, seed=seed)
