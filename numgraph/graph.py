@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numgraph import devices, formats, transforms
+from numgraph.convert import FromLibraries
 from numgraph.edges import DST, SRC, DeviceEdges, Edges
 from numgraph.errors import bad_type, bad_value, check_name, no_attribute
+from numgraph.export import ToLibraries
 from numgraph.inputs import kind_of
 from numgraph.sorting import Adjacency, Ids, checked_ids, frozen, given_ids, ids_dtype, node_count, one_past
 
@@ -40,7 +42,7 @@ def _made_on_host(transform: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-class Graph:
+class Graph(FromLibraries, ToLibraries):
     """Directed graph with edges ``src[e] → dst[e]``; the edge ids are the positions e in the input.
 
     Shapes and dtypes: `src` and `dst` are [num_edges] of any integer dtype, in any memory layout; they are copied.
@@ -79,7 +81,7 @@ class Graph:
         num_dst: int | None = None,
     ) -> None:
         if dst is None:
-            fix = f"give sources and destinations, Graph(src, dst); Graph has {formats.CONSTRUCTORS}"
+            fix = f"give sources and destinations, Graph(src, dst); {formats.constructor_for(src)}"
             raise bad_type("Graph", f"there is no dst, and src is {kind_of(src)}", fix)
         sources, destinations = given_ids("Graph", "src", src), given_ids("Graph", "dst", dst)
         if len(sources) != len(destinations):
@@ -163,50 +165,6 @@ class Graph:
         adjacencies: list[Adjacency | None] = [None, None]
         adjacencies[side] = Adjacency(frozen(starts.astype(dtype)), ids, ordered=True)
         return cls._sharing(Edges((counts[SRC], counts[DST]), columns, adjacencies, num_rows is not None), SRC)
-
-    @classmethod
-    def from_scipy(cls, A: Any, *, num_src: int | None = None, num_dst: int | None = None) -> Graph:
-        """Graph of a SciPy sparse array or matrix of any format: the entry ``A[u, v] != 0`` is the edge u → v.
-
-        Duplicate entries are summed and explicit zeros are no edges, as everywhere in SciPy. Edge ids follow the rows, then the columns:
-        they are the order of ``A.data`` for a CSR array after ``A.sum_duplicates()`` and ``A.eliminate_zeros()``.
-
-        A square array is of one set of nodes, unless its numbers of rows and columns are given as `num_src` and `num_dst`.
-        """
-        rows = formats.scipy_rows("Graph.from_scipy", A)
-        if num_src is not None or num_dst is not None:
-            num_src, num_dst = (n if given is None else given for n, given in zip(A.shape, (num_src, num_dst), strict=True))
-            if num_dst != A.shape[1]:
-                raise bad_value("Graph.from_scipy", f"num_dst is {num_dst}, A has shape {list(A.shape)}", "A is [num_src, num_dst]")
-        return cls._from_rows("Graph.from_scipy", SRC, rows.indptr, rows.indices, num_src, A.shape[1])
-
-    @classmethod
-    def from_edge_index(
-        cls, edge_index: ArrayLike, num_nodes: int | None = None, *, num_src: int | None = None, num_dst: int | None = None
-    ) -> Graph:
-        """Graph of an integer array [2, num_edges], sources above destinations, as PyTorch Geometric has it; also a CPU tensor.
-
-        The counts are those of ``Graph``.
-        """
-        ids = given_ids("Graph.from_edge_index", "edge_index", edge_index, axes=2)
-        if ids.shape[0] != 2:
-            fix = "transpose it, as edge_index.T" if ids.shape[1] == 2 else "its rows are the sources and the destinations"
-            raise bad_value("Graph.from_edge_index", f"edge_index has shape {list(ids.shape)}, it must be [2, num_edges]", fix)
-        return cls(ids[0], ids[1], num_nodes, num_src=num_src, num_dst=num_dst)
-
-    @classmethod
-    def from_networkx(cls, G: Any) -> Graph:
-        """Graph of a NetworkX graph: node i is the i-th of ``G.nodes``, edge e the e-th of ``G.edges``; parallel edges are kept.
-
-        Undirected edges go both ways: after all of ``G.edges`` come their reverses, in the same order, without those of self loops.
-        """
-        return cls(*formats.networkx_edges("Graph.from_networkx", G))
-
-    @classmethod
-    def from_dgl(cls, G: Any) -> Graph:
-        """Graph of a DGL graph on the CPU with one edge type, also a bipartite one, or a block, in any format; edge ids are kept."""
-        src, dst, counts = formats.dgl_edges("Graph.from_dgl", G)
-        return cls(src, dst, **counts)
 
     @classmethod
     def _of(cls, src: NDArray[Any], dst: NDArray[Any], num_nodes: int) -> Graph:
@@ -427,5 +385,5 @@ def _unpickled(constructor: str | None, first: Ids, second: Ids, counts: dict[st
 def check_graph(op: str, name: str, g: Any) -> None:
     """A TypeError where the argument `name` is no Graph."""
     if not isinstance(g, Graph):
-        fix = "before the arrays" if hasattr(g, "__array__") else f"which has {formats.CONSTRUCTORS}"
-        raise bad_type(op, f"{name} is {kind_of(g)}", f"pass a numgraph.Graph, {fix}")
+        fix = ", before the arrays" if hasattr(g, "__array__") else f"; {formats.constructor_for(g)}"
+        raise bad_type(op, f"{name} is {kind_of(g)}", f"pass a numgraph.Graph{fix}")
