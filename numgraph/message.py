@@ -125,9 +125,11 @@ def _traced(
 ) -> tuple[tuple[expr.Expr, ...], dict[str, Any]]:
     """Expressions of the message functions, and the arrays that they captured; checks the fields, which are then the library's."""
     leaves: list[expr.Expr] = []
+    plain = library is NATIVE and g.device == "cpu"
     for key, value in values.items():
         target, name = key
-        value = values[key] = _placed(op, g, target, name, value, library)
+        if type(value) is not np.ndarray or not plain:
+            value = values[key] = _placed(op, g, target, name, value, library)
         shape, rows = tuple(value.shape), rows_of(g, target)
         if not shape or shape[0] != rows:
             what = {"u": "num_src", "v": "num_dst", "e": "num_edges"}[target]

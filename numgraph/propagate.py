@@ -124,8 +124,9 @@ class Walk(NamedTuple):
 def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, told: bool = True) -> tuple[Any, ...]:
     """Run a walk so that it can be differentiated. Returns every array of every output (see Output.results), in order."""
     read = _read(outputs)
-    keys = tuple([key for key in fields if key in read])
-    values = tuple([fields[key] for key in keys])
+    if len(read) != len(fields):
+        fields = {key: value for key, value in fields.items() if key in read}
+    keys, values = tuple(fields), tuple(fields.values())
     walk = Walk(name, g, outputs, keys, told)
     library = foreign(values)
     if library is not None:

@@ -108,7 +108,9 @@ def _met(kind: type) -> Library:
 def foreign(values: Iterable[Any]) -> Library | None:
     """The library with an autodiff of its own that one of the values is an array of; None if there is none."""
     for x in values:
-        library = _BY_TYPE.get(type(x)) or _met(type(x))
-        if library.has_autodiff:
-            return library
+        kind = type(x)
+        if kind is not np.ndarray:  # what nearly all are
+            library = _BY_TYPE.get(kind) or _met(kind)
+            if library.has_autodiff:
+                return library
     return None
