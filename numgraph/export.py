@@ -168,6 +168,34 @@ class ToLibraries:
         A.sum_duplicates()
         return A.asformat(format)
 
+    def to_edge_list(
+        self, edges: Fields | None = None, names: Any = None, source: str = "source", target: str = "target"
+    ) -> dict[Any, NDArray[Any] | list[Any]]:
+        """The edges as columns of a table: for ``pandas.DataFrame(…)``, ``polars.DataFrame(…)`` or ``pyarrow.table(…)``.
+
+        Parameters
+        ----------
+        edges : arrays by attribute name, a row for each edge; vectors become lists of them
+        names : [num_nodes] the nodes' names, of a bipartite graph a pair; by default the ids
+        source, target : names of the columns of the edges' ends
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph([0, 1], [1, 0]).to_edge_list({"weight": [0.5, 2.0]}, ["ann", "ben"])["source"].tolist()
+        ['ann', 'ben']
+        """
+        op, g = "Graph.to_edge_list", self.to("cpu")
+        _, fields = g._fields(op, None, edges)
+        taken = {source, target} & set(fields)
+        if taken:
+            raise bad_value(op, f"edges has {min(taken)!r}, the column of the edges' ends", "name that otherwise, as in source='from'")
+        ends: list[NDArray[Any]] = [g.src, g.dst]
+        if names is not None:
+            listed = [as_names(op, "names", one) for one in g._names(op, names)]
+            ends = [listed[0][g.src], listed[-1][g.dst]]
+        return {source: ends[0], target: ends[1], **{n: values if values.ndim == 1 else list(values) for n, values in fields.items()}}
+
     @overload
     def to_edge_index(self, library: Literal["numpy"] = ...) -> NDArray[np.int64]: ...
 

@@ -120,8 +120,9 @@ def _numbered_words(words: NDArray[np.uint64]) -> tuple[Ids, Ids]:
     hashes = np.zeros(len(words), np.uint64)
     for column in words.T:
         hashes ^= column
-        hashes *= np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing, Knuth 1973
-        hashes ^= hashes >> np.uint64(32)
+        for shift in (32, 29):  # twice: of doubles that are whole numbers the lower half is 0
+            hashes *= np.uint64(0x9E3779B97F4A7C15)
+            hashes ^= hashes >> np.uint64(shift)
     ids, firsts = np.empty(len(words), np.int64), np.empty(len(words), np.int64)
     count = _number(words, (hashes >> np.uint64(1)).view(np.int64), ids, firsts)
     return ids, firsts[:count].copy()

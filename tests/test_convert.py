@@ -458,8 +458,25 @@ def test_tables(make):
     assert repr(Graph.from_edge_list(table, data=False)) == "Graph(num_nodes=4, num_edges=4)"
     assert Graph.from_edge_list(table, "to", "from", None).graph.src.tolist() == [0, 0, 2, 1]
     assert Graph.from_edge_list(table, "to", "from", None).edges == {}
-    back = Graph.from_networkx(graph.to_networkx(edges=edges, names=names), data=True)
-    assert rows_of(back.graph, back.edges, back.names) == rows_of(graph, edges, names)
+
+
+@pytest.mark.parametrize(
+    "make", [TABLES[name] for name in ("pandas", "polars", "arrow", "lists")], ids=["pandas", "polars", "arrow", "lists"]
+)
+@given(graphs(), seeds)
+@settings(deadline=None, max_examples=15)
+def test_table_round_trip(make, g, seed):
+    _, edges, names = belongings(g, seed)
+    names = [[str(name) for name in one] for one in names] if g.is_bipartite else names
+    edges.pop("mixed")  # a column is of one type
+    table = make(g.to_edge_list(edges, names, source="from", target="to")) if g.num_edges else {"from": [], "to": []}
+    graph, _, found, known = Graph.from_edge_list(table, names=names, bipartite=g.is_bipartite)
+    assert (graph.src.tolist(), graph.dst.tolist(), repr(graph)) == (g.src.tolist(), g.dst.tolist(), repr(g))
+    assert [list(one) for one in known] == [list(one) for one in names]
+    assert same_fields(found, edges, g.num_edges)
+    numbered = Graph.from_edge_list(make(g.to_edge_list()), bipartite=g.is_bipartite)
+    sources, targets = numbered.names if g.is_bipartite else (numbered.names, numbered.names)
+    assert (sources[numbered.graph.src].tolist(), targets[numbered.graph.dst].tolist()) == (g.src.tolist(), g.dst.tolist())
 
 
 @pytest.mark.parametrize(
@@ -704,6 +721,12 @@ ERRORS = {
         "a number for each",
     ),
     "weights of half": (lambda: SQUARE.to_scipy(np.ones(2, np.float16)), TypeError, "weights is float16", "weights.astype(np.float32)"),
+    "a field named as an end": (
+        lambda: SQUARE.to_edge_list({"source": [1, 2]}),
+        ValueError,
+        "edges has 'source', the column of",
+        "source='from'",
+    ),
     "a format": (lambda: SQUARE.to_scipy(format="crs"), ValueError, "unknown format 'crs'", "did you mean 'csr'?"),
     "a library": (lambda: SQUARE.to_edge_index("tf"), ValueError, "unknown library 'tf'", "choose from 'numpy', 'torch'"),
 }

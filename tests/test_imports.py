@@ -150,7 +150,24 @@ def imported(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "library",
-    ["numba_cuda", "numba.cuda", "scipy", "matplotlib", "tqdm", "torch", "jax", "cupy", "pooch", "safetensors", "networkx", "dgl"],
+    [
+        "numba_cuda",
+        "numba.cuda",
+        "scipy",
+        "matplotlib",
+        "tqdm",
+        "torch",
+        "jax",
+        "cupy",
+        "pooch",
+        "safetensors",
+        "networkx",
+        "dgl",
+        "igraph",
+        "pandas",
+        "polars",
+        "pyarrow",
+    ],
 )
 def test_import_loads_no_heavy_library(imported, library):
     loaded = [name for name in imported[0]["modules"] if name == library or name.startswith(library + ".")]
