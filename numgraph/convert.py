@@ -160,7 +160,8 @@ class FromLibraries:
         >>> names, edges["weight"]
         (['a', 'b'], array([0.5, 0.5]))
         """
-        return cls._of_parts(formats.networkx("Graph.from_networkx", G, bipartite, data, fill or {}), data)
+        op = "Graph.from_networkx"
+        return cls._of_parts(formats.networkx(op, G, bipartite, data, formats.filling(op, fill)), data)
 
     @overload
     @classmethod
@@ -181,7 +182,8 @@ class FromLibraries:
         data : return a `Converted`; the vertices' attribute "name" gives the names
         fill : what an attribute is where igraph has None, by its name; without it that is an error
         """
-        return cls._of_parts(formats.igraph("Graph.from_igraph", G, bipartite, data, fill or {}), data)
+        op = "Graph.from_igraph"
+        return cls._of_parts(formats.igraph(op, G, bipartite, data, formats.filling(op, fill)), data)
 
     @overload
     @classmethod

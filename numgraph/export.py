@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numgraph.devices import moved
 from numgraph.errors import bad_type, bad_value, check_name, missing
 from numgraph.inputs import as_array, kind_of
 from numgraph.naming import as_column, as_names, check_distinct
@@ -72,6 +73,9 @@ class ToLibraries:
             raise bad_value(
                 op, f"names has {len(given)} entries and the graph is bipartite", "give a pair, (sources' names, destinations')"
             )
+        for one in given:
+            if isinstance(one, str | Mapping) or not hasattr(one, "__iter__"):
+                raise bad_type(op, f"names is {kind_of(one)}", "give a list or an array with the name of each node, by its id")
         listed = [as_names(op, "names", one if isinstance(one, np.ndarray) else list(one)).tolist() for one in given]
         for one, count in zip(listed, counts):
             if len(one) != count:
@@ -155,7 +159,7 @@ class ToLibraries:
 
         op, g = "Graph.to_scipy", self.to("cpu")
         check_name(op, "format", format, SPARSE_FORMATS)
-        values = np.ones(g.num_edges) if weights is None else as_array(op, "weights", weights)
+        values = np.ones(g.num_edges) if weights is None else moved(as_array(op, "weights", weights), "cpu")
         if values.shape not in ((g.num_edges,), (g.num_edges, 1)):
             raise bad_value(op, f"weights has shape {list(values.shape)}, the graph has {g.num_edges} edges", "give a number for each edge")
         if values.dtype.kind not in "biufc" or values.dtype == np.float16:
@@ -287,7 +291,9 @@ class ToLibraries:
 def _rows(op: str, what: str, fields: Any, count: int, of: str) -> dict[Any, NDArray[Any]]:
     if not isinstance(fields, Mapping):
         raise bad_type(op, f"{what} is {kind_of(fields)}", f"give arrays by name, as in {what}={{'x': x}}")
-    made = {name: as_column(v if isinstance(v, list) else as_array(op, f"{what}[{name!r}]", v)) for name, v in fields.items()}
+    made = {}
+    for name, given in fields.items():
+        made[name] = as_column(given if isinstance(given, list) else moved(as_array(op, f"{what}[{name!r}]", given), "cpu"))
     for name, values in made.items():
         if values.ndim == 0 or len(values) != count:
             raise bad_value(op, f"{what}[{name!r}] has shape {list(values.shape)}, there are {count} {of}", "give a row for each")

@@ -42,7 +42,7 @@ def constructor_for(value: Any) -> str:
     """The constructor that takes a value, if its type is of a known library, else a list of them."""
     libraries = [kind.__module__.split(".")[0] for kind in type(value).__mro__]
     reader = next((READERS[library] for library in libraries if library in READERS), None)
-    return f"for this write Graph.{reader}(…)" if reader else f"there are {CONSTRUCTORS}"
+    return f"for this write Graph.{reader}(…)" if reader else f"Graph has {CONSTRUCTORS}"
 
 
 def wrong_kind(op: str, name: str, value: Any, wanted: str) -> TypeError:
@@ -55,6 +55,13 @@ def _both_ways(ends: NDArray[Any], edges: Mapping[Any, NDArray[Any]]) -> tuple[N
     turned = ends[:, 0] != ends[:, 1]
     ends = np.concatenate([ends, ends[turned, ::-1]])
     return ends[:, 0], ends[:, 1], {name: np.concatenate([values, values[turned]]) for name, values in edges.items()}
+
+
+def filling(op: str, fill: Any) -> Mapping[Any, Any]:
+    """`fill` as a mapping from attribute names."""
+    if fill is not None and not isinstance(fill, Mapping):
+        raise bad_type(op, f"fill is {kind_of(fill)}", "give a value for each attribute by name, as in fill={'weight': 1}")
+    return fill or {}
 
 
 def scipy_rows(op: str, A: Any) -> Any:

@@ -695,6 +695,8 @@ ERRORS = {
         "names is a pair",
     ),
     "equal names": (lambda: SQUARE.to_networkx(names=["a", "b", "a"]), ValueError, "names[0] and names[2] are both 'a'", "its own name"),
+    "text as names": (lambda: SQUARE.to_networkx(names="abc"), TypeError, "names is a str", "the name of each node, by its id"),
+    "a number as fill": (lambda: Graph.from_networkx(networkx.Graph(), fill=1), TypeError, "fill is an int", "as in fill={'weight': 1}"),
     "few names": (lambda: SQUARE.to_networkx(names=["a"]), ValueError, "names has 1 entries for 3 nodes", "give one for each node"),
     "fields of another length": (
         lambda: SQUARE.to_networkx(edges={"w": [1.0]}),
@@ -753,5 +755,6 @@ def test_a_graph_on_a_device_is_given_from_the_host(device):
     there = g.to("cuda")
     assert type(there.to_edge_index()) is np.ndarray
     np.testing.assert_array_equal(there.to_edge_index(), g.to_edge_index())
-    np.testing.assert_array_equal(there.to_scipy().toarray(), g.to_scipy().toarray())
-    assert networkx.utils.graphs_equal(there.to_networkx(), g.to_networkx())
+    w = np.array([1.0, 2.0, 4.0], np.float32)
+    np.testing.assert_array_equal(there.to_scipy(device.asarray(w)).toarray(), g.to_scipy(w).toarray())
+    assert networkx.utils.graphs_equal(there.to_networkx(edges={"w": device.asarray(w)}, multigraph=True), g.to_networkx(edges={"w": w}))
