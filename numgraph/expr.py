@@ -20,7 +20,7 @@ import numpy as np
 
 from numgraph import elementary, errors
 from numgraph.advice import instead
-from numgraph.arrays import NATIVE, Library, library_of
+from numgraph.arrays import NATIVE, Library, framework, library_of
 from numgraph.dtypes import COMPARISONS, check_dtype, comparison_beyond, is_float, result_dtype
 from numgraph.formulas import text
 from numgraph.inputs import as_array, named
@@ -93,6 +93,9 @@ class Expr(Operators):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        context = getattr(_lifting, "captured", None)
+        if context is not None and (method := context[2].method(self, name)) is not None:
+            return method
         raise AttributeError(f"message: {text(self)} is a symbol and has no .{name}{instead(name)}")
 
     def __len__(self) -> int:
@@ -107,6 +110,10 @@ class Expr(Operators):
 
     def __array_function__(self, function: Any, types: Any, operands: Any, options: Any) -> Any:
         return _apply_function(function, operands, options)
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, operands: Any = (), options: Any = None) -> Any:
+        return framework("torch").in_message(function, operands, dict(options or {}))
 
     @staticmethod
     def __elementary__(row: elementary.Row, operands: Sequence[Any]) -> Expr:
@@ -139,9 +146,9 @@ class Expr(Operators):
         """The value converted to dtype."""
         return cast(self, np.dtype(dtype))
 
-    def sum(self, axis: Any = None, *, keepdims: bool = False) -> Expr:
+    def sum(self, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False) -> Expr:
         """Sum over feature axes."""
-        return reduce_axes("sum", self, axis, keepdims)
+        return reduce_axes("sum", self, axis if dim is None else dim, keepdims or keepdim)
 
     def max(self, axis: Any = None, *, keepdims: bool = False) -> Expr:
         """Maximum over feature axes."""
@@ -152,9 +159,9 @@ class Expr(Operators):
         reverse: Any = np.bitwise_not if self.dtype.kind in "biu" else np.negative
         return reverse(reduce_axes("max", reverse(self), axis, keepdims))
 
-    def mean(self, axis: Any = None, *, keepdims: bool = False) -> Expr:
+    def mean(self, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False) -> Expr:
         """Mean over feature axes; of integers in float64."""
-        total = reduce_axes("sum", cast(self, np.dtype(np.float64)) if self.dtype.kind in "biu" else self, axis, keepdims)
+        total = (cast(self, np.dtype(np.float64)) if self.dtype.kind in "biu" else self).sum(axis, keepdims, dim=dim, keepdim=keepdim)
         return total / max(math.prod(self.shape) // max(math.prod(total.shape), 1), 1)
 
 
@@ -343,7 +350,7 @@ def reduce_axes(op: str, node: Expr, axis: Any, keepdims: bool) -> Expr:
     """Sum or max of a node over feature axes; axis as in NumPy, counted in feature axes."""
     if axis is None:
         axis = tuple(range(node.ndim))
-    items = axis if isinstance(axis, tuple) else (axis,)
+    items = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
     for item in items:
         if not isinstance(item, (int, np.integer)) or not -node.ndim <= item < node.ndim:
             problem = f"{op} over axis {errors.shown(item)} of {text(node)}, which has {node.ndim} feature axes"

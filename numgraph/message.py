@@ -177,7 +177,7 @@ def _placed(op: str, g: Graph, target: str, name: str, value: Any, library: Libr
         value = adopted(value) if isinstance(value, Tensor) else as_array(op, what, value)
     place = owner.device(value) if owner.has_autodiff else device_of(unwrap(value))
     if place != g.device:
-        raise errors.bad_type(op, f"{what} is on {place}, the graph is on {g.device}", MOVE)
+        raise errors.bad_type(op, f"{what} is on {place}, the graph is on {g.device}", owner.moving or MOVE)
     return value
 
 

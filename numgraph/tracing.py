@@ -73,6 +73,13 @@ class Fields(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_function__(self, function: Any, types: Any, operands: Any, options: Any) -> Any:
         self.__array__()
 
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, operands: Any = (), options: Any = None) -> Any:
+        for x in operands:
+            if isinstance(x, cls):
+                x.__array__()
+        raise errors.bad_type("message", "all fields of u, v or e at once cannot be an operand", "name one of them, as u.x")
+
     def _fix(self) -> str:
         return f"name one of them, as {self.__target}.{next(iter(self.__leaves), 'x')}"
 
@@ -92,7 +99,7 @@ def trace(
     are. Functions that read nothing but their arguments are not called again for the same symbols.
     """
     if all(map(_is_closed, functions)):
-        return _remembered(op, tuple([function.__code__ for function in functions]), leaves)
+        return _remembered(op, tuple([function.__code__ for function in functions]), leaves, library)
     roots, captured = _trace(op, functions, leaves, library)
     if captured:
         check_captured(op, functions, roots, captured, {target: rows(target) for target in TARGETS})
@@ -114,11 +121,11 @@ def _is_closed_code(code: CodeType) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _remembered(op: str, codes: tuple[CodeType, ...], leaves: tuple[Expr, ...]) -> Traced:
-    return _trace(op, tuple([FunctionType(code, {}) for code in codes]), leaves)
+def _remembered(op: str, codes: tuple[CodeType, ...], leaves: tuple[Expr, ...], library: Library) -> Traced:
+    return _trace(op, tuple([FunctionType(code, {}) for code in codes]), leaves, library)
 
 
-def _trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Expr, ...], library: Library = NATIVE) -> Traced:
+def _trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Expr, ...], library: Library) -> Traced:
     known: dict[str, dict[str, Expr]] = {"u": {}, "v": {}, "e": {}}
     for leaf in leaves:
         known[leaf.attrs[0]][leaf.attrs[1]] = leaf

@@ -23,6 +23,9 @@ class Library:
     has_autodiff = False
     """Whether derivatives are the library's own; else numgraph's tape records."""
 
+    moving = ""
+    """What to do about arrays that are on another device than the graph, if it is said otherwise than for NumPy and CuPy."""
+
     def owns(self, kind: type) -> bool:
         """Whether arrays of a type are this library's."""
         return True
@@ -71,6 +74,14 @@ class Library:
         """x where the condition holds, else y."""
         return np.where(condition, x, y)
 
+    def in_message(self, function: Any, operands: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """What a function of the library is in a message, where one of its operands is a symbol."""
+        raise NotImplementedError
+
+    def method(self, symbol: Any, name: str) -> Any:
+        """A method that arrays of the library have, of a message's symbol among them; None if it has no such."""
+        return None
+
     def kept(self, op: str, rng: Any, shape: tuple[int, ...], p: float, like: Any, fill: Callable[..., Any]) -> Any:
         """A boolean array, True with probability 1 − p. ``fill(key, shape, p)`` makes NumPy's from a key of 64 random bits."""
         raise NotImplementedError
@@ -94,15 +105,21 @@ def library_of(x: Any) -> Library:
 def _met(kind: type) -> Library:
     """The library of a type that was not met yet."""
     found = NATIVE
-    for module, bridge in FRAMEWORKS.items():
+    for module in FRAMEWORKS:
         if module in sys.modules and any(base.__module__.split(".")[0] in (module, f"{module}lib") for base in kind.__mro__):
-            library: Library = importlib.import_module(bridge).LIBRARY
+            library = framework(module)
             if library.owns(kind):
                 found = library
                 break
     if len(_BY_TYPE) < 4096:  # types that a program makes over and over are not kept for ever
         _BY_TYPE[kind] = found
     return found
+
+
+def framework(name: str) -> Library:
+    """The library of a name in FRAMEWORKS, which the caller has imported."""
+    library: Library = importlib.import_module(FRAMEWORKS[name]).LIBRARY
+    return library
 
 
 def foreign(values: Iterable[Any]) -> Library | None:

@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 
 from numgraph import errors
 from numgraph.arrays import Library
+from numgraph.bridges import torch_messages
 from numgraph.bridges.torch_arrays import numpy_dtype, plain, tensor, torch_dtype
 from numgraph.propagate import Walk
 
@@ -121,6 +122,7 @@ class Torch(Library):
 
     name = "torch"
     has_autodiff = True
+    moving = "bring both to one device: graph.to(device), tensor.to(device)"
 
     def owns(self, kind: type) -> bool:
         return issubclass(kind, torch.Tensor)
@@ -130,8 +132,7 @@ class Torch(Library):
 
     def dtype(self, x: Any) -> np.dtype[Any]:
         found = numpy_dtype(x.dtype) if isinstance(x, torch.Tensor) else x.dtype
-        if found is None:
-            raise errors.bad_type("torch", f"a tensor has dtype {x.dtype}", "convert it, as in x.float()")
+        assert found is not None, "``taken`` has seen it"
         return found
 
     def taken(self, op: str, what: str, x: Any) -> Any:
@@ -140,9 +141,12 @@ class Torch(Library):
         if x.layout is not torch.strided:
             raise errors.bad_type(op, f"{what} is a tensor of layout {str(x.layout).removeprefix('torch.')}", "give x.to_dense()")
         if x.is_nested:
-            raise errors.bad_type(op, f"{what} is a nested tensor", "give x.to_padded_tensor(0), or one tensor of all rows")
-        if x.is_quantized:
-            raise errors.bad_type(op, f"{what} is a quantised tensor, {x.dtype}", "give x.dequantize()")
+            raise errors.bad_type(op, f"{what} is a nested tensor", "give one tensor of all rows, as torch.cat(x.unbind())")
+        if x.is_meta:
+            raise errors.bad_type(op, f"{what} is a tensor on the device meta, without numbers", "give one that has them")
+        if numpy_dtype(x.dtype) is None:
+            fix = "give x.dequantize()" if x.is_quantized else "convert it, as in x.float()"
+            raise errors.bad_type(op, f"{what} has dtype {str(x.dtype).removeprefix('torch.')}", fix)
         return x
 
     def plain(self, x: Any) -> Any:
@@ -168,6 +172,12 @@ class Torch(Library):
 
     def where(self, condition: Any, x: Any, y: Any) -> Any:
         return torch.where(condition, x, y)
+
+    def in_message(self, function: Any, operands: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        return torch_messages.apply(function, operands, options)
+
+    def method(self, symbol: Any, name: str) -> Any:
+        return torch_messages.method(symbol, name)
 
     def kept(self, op: str, rng: Any, shape: tuple[int, ...], p: float, like: Any, fill: Callable[..., Any]) -> Any:
         raise NotImplementedError
