@@ -16,6 +16,7 @@ from numgraph import errors
 from numgraph.arrays import Library
 from numgraph.bridges import torch_messages
 from numgraph.bridges.torch_arrays import numpy_dtype, plain, tensor, torch_dtype
+from numgraph.inputs import kind_of
 from numgraph.propagate import Walk
 
 _functorch_is_active = torch._C._are_functorch_transforms_active
@@ -180,7 +181,14 @@ class Torch(Library):
         return torch_messages.method(symbol, name)
 
     def kept(self, op: str, rng: Any, shape: tuple[int, ...], p: float, like: Any, fill: Callable[..., Any]) -> Any:
-        raise NotImplementedError
+        if isinstance(rng, np.random.Generator):
+            return tensor(fill(rng.bit_generator.random_raw(), shape, p)).to(like.device)
+        if rng is not None and not isinstance(rng, torch.Generator):
+            raise errors.bad_type(op, f"rng is {kind_of(rng)}", "pass torch.Generator().manual_seed(seed), or leave it out for torch's own")
+        if not like.is_cpu:
+            return torch.rand(shape, generator=rng, device=like.device) >= p
+        key = torch.randint(-(2**63), 2**63 - 1, (), generator=rng)
+        return tensor(fill(key.item() % 2**64, shape, p))
 
     def propagate(self, walk: Walk, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if _functorch_is_active() or forward_ad._current_level >= 0:

@@ -38,9 +38,12 @@ def kept(rng: np.random.Generator, shape: tuple[int, ...], p: float, like: Any) 
     """
     if namespace_of(like) is not np:
         return uniform(rng, shape, like) >= p
+    return fill(rng.bit_generator.random_raw(), shape, p)
+
+
+def fill(key: int, shape: tuple[int, ...], p: float) -> np.ndarray:
+    """The mask of a key, 64 bits."""
     size = math.prod(shape)
     mask = recycling.empty((size + size % 2,), np.uint8)
-    threads.run(
-        _parallel, _serial, mask.view(np.uint16), np.uint64(rng.bit_generator.random_raw()), np.uint64(round(p * 2**32)), work=size // 8
-    )
+    threads.run(_parallel, _serial, mask.view(np.uint16), np.uint64(key), np.uint64(round(p * 2**32)), work=size // 8)
     return mask[:size].view(np.bool_).reshape(shape)

@@ -7,28 +7,37 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.dense.masks import kept
+from numgraph.arrays import Library, library_of
+from numgraph.dense.masks import fill, kept
 from numgraph.dense.reductions import mean
 from numgraph.devices import same_device
 from numgraph.errors import bad_type, bad_value, shown
-from numgraph.expr import Expr
+from numgraph.expr import Expr, field
 from numgraph.inputs import given, is_sparse, kind_of, number
+from numgraph.kernels.rows import blocks, pays
+from numgraph.kernels.walk import Output
 from numgraph.precision import floating, narrowed, widened
+from numgraph.propagate import propagate
 from numgraph.rowwise import apply
 from numgraph.sums import unbroadcast
 from numgraph.tape import record, unwrap
 
 
-def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -> Any:
+def dropout(x: Any, p: float, rng: Any = None, training: bool = True) -> Any:
     """Zero each element with probability p and scale the others by 1 / (1 − p) (Srivastava et al., JMLR 2014); x itself where not training.
 
     x: array or Tensor of any shape, or a constant SciPy sparse matrix, whose stored elements are dropped; p in [0, 1); rng: a
     numpy.random.Generator, which gives one number, the key of the mask (``masks.kept``). The record keeps the mask.
+
+    Of a tensor of torch the key is drawn from torch's default generator, or from a torch.Generator given as rng.
     """
     if not isinstance(p, int | float | np.number) or not 0 <= p < 1:
         raise bad_value("dropout", f"p is {shown(p)}", "p is a probability, 0 ≤ p < 1")
     if not training or p == 0:
         return x
+    library = library_of(x)
+    if library.has_autodiff:
+        return _dropped_by(library, rng, library.taken("dropout", "x", x), p)
     if not isinstance(rng, np.random.Generator):
         raise bad_type("dropout", f"rng is a {type(rng).__name__}", "pass numpy.random.default_rng(seed)")
     if is_sparse(x):
@@ -45,6 +54,19 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
         return apply("dropout", _dropped, (x, mask), constants=(scale,))
 
     return record("dropout", (x,), masked(data), lambda g, *_: (masked(g),))
+
+
+def _dropped_by(library: Library, rng: Any, x: Any, p: float) -> Any:
+    """By a library's own autodiff; large arrays by a walk over their rows, whose backward reads the mask alone."""
+    dtype = library.dtype(x)
+    x = library.cast(x, np.dtype(np.float64)) if dtype.kind in "biu" else x
+    mask, scale = library.kept("dropout", rng, tuple(x.shape), p, x, fill), 1 / (1 - p)
+    if not pays(tuple(x.shape), dtype):
+        return library.where(mask, x * scale, 0)
+    fields = {("e", "x"): x, ("e", "mask"): mask}
+    row, keep = (field(*key, tuple(array.shape[1:]), library.dtype(array)) for key, array in fields.items())
+    walk = (Output((_dropped(row, keep, scale),), "e", "edge"),)
+    return propagate("dropout", blocks(x.shape[0], library.device(x)), walk, fields, told=False)[0]
 
 
 def _dropped(x: Any, mask: Any, scale: float) -> Any:

@@ -1,0 +1,95 @@
+"""ng.dropout of tensors: which elements are kept is drawn from torch's generators, what is computed is x · mask / (1 − p)."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracle
+import pytest
+
+import numgraph as ng
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+SHAPES = [(7,), (5, 3), (130, 520)]  # the last is a walk over rows
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+def ones(shape, **options):
+    return torch.ones(*shape, **options)
+
+
+def key_of(seed):
+    return torch.randint(-(2**63), 2**63 - 1, (), generator=torch.Generator().manual_seed(seed)).item() % 2**64
+
+
+@shapes
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_mask_is_the_counters(shape, dtype):
+    x = torch.linspace(1, 2, int(np.prod(shape)), dtype=torch.float64).reshape(shape).to(dtype)
+    found = ng.dropout(x, 0.25, torch.Generator().manual_seed(3))
+    bits = oracle.splitmix64(key_of(3), x.numel() // 2 + 1)
+    kept = torch.tensor([half >= 2**30 for z in bits for half in (z % 2**32, z >> 32)][: x.numel()]).reshape(shape)
+    assert found.dtype is dtype
+    torch.testing.assert_close(found, torch.where(kept, x.double() / 0.75, 0).to(dtype))
+
+
+@shapes
+def test_gradients_pass_where_elements_are_kept(shape):
+    x = ones(shape, dtype=torch.float64, requires_grad=True)
+    y = ng.dropout(x, 0.5)
+    saved = y.grad_fn.saved_tensors if hasattr(y.grad_fn, "saved_tensors") else []
+    assert all(s.dtype is torch.bool for s in saved)  # one byte an element
+    torch.relu_(y)
+    seed = torch.rand(shape, dtype=torch.float64)
+    (found,) = torch.autograd.grad(y, x, seed)
+    torch.testing.assert_close(found, seed * (y > 0) * 2)
+
+
+@shapes
+def test_torchs_seed_repeats_it_and_checkpoints_replay_it(shape):
+    torch.manual_seed(5)
+    first, second = (ng.dropout(ones(shape), 0.5) for _ in range(2))
+    assert not torch.equal(first, second)
+    torch.manual_seed(5)
+    assert torch.equal(ng.dropout(ones(shape), 0.5), first)
+    x = ones(shape, requires_grad=True)
+    for reentrant in (True, False):
+        y = torch.utils.checkpoint.checkpoint(lambda x: ng.dropout(x * x, 0.5), x, use_reentrant=reentrant)
+        (found,) = torch.autograd.grad(y.sum(), x) if not reentrant else (_through_backward(y, x),)
+        torch.testing.assert_close(found, 2 * y.detach())
+
+
+def _through_backward(y, x):
+    x.grad = None
+    y.sum().backward()
+    return x.grad
+
+
+def test_how_many_are_kept():
+    y = ng.dropout(ones((400, 1000)), 0.3)
+    assert abs((y > 0).double().mean().item() - 0.7) < 0.005
+    torch.testing.assert_close(y[y > 0].unique(), torch.tensor([1 / 0.7]))
+
+
+def test_numpys_generator_gives_numpys_mask():
+    found = ng.dropout(ones((5, 3), dtype=torch.float64), 0.5, np.random.default_rng(1))
+    np.testing.assert_array_equal(found, ng.dropout(np.ones((5, 3)), 0.5, np.random.default_rng(1)))
+
+
+def test_where_nothing_is_dropped_the_tensor_is_itself():
+    x = ones((5, 3))
+    assert ng.dropout(x, 0.5, training=False) is x
+    assert ng.dropout(x, 0.0) is x
+    assert ng.dropout(torch.ones(4, dtype=torch.int64), 0.5).dtype is torch.float64
+    assert ng.dropout(ones((0, 3)), 0.5).shape == (0, 3)
+
+
+def test_errors():
+    with pytest.raises(TypeError, match=r"dropout: rng is an int; pass torch\.Generator"):
+        ng.dropout(ones((2, 2)), 0.5, 3)
+    with pytest.raises(ValueError, match=r"dropout: p is 1\.5"):
+        ng.dropout(ones((2, 2)), 1.5)
+    with pytest.raises(TypeError, match="dropout: x is a tensor of layout sparse_coo"):
+        ng.dropout(torch.eye(3).to_sparse(), 0.5)
+    with pytest.raises(TypeError, match="dropout: rng is a NoneType"):
+        ng.dropout(np.ones(3), 0.5)
