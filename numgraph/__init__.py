@@ -1,5 +1,7 @@
 """numgraph: message passing for graph neural networks in the NumPy world."""
 
+import importlib
+
 from numgraph import data, dense, nn, ops, optim
 from numgraph.dense import (
     batch_norm,
@@ -72,7 +74,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Where a name is that is not here."""
+    """The part for PyTorch users, imported when it is asked for; for other names an error that says where they are."""
+    if name == "torch":
+        try:
+            return importlib.import_module("numgraph.torch")
+        except ModuleNotFoundError as error:
+            raise AttributeError(f"numgraph.torch needs PyTorch ({error}); pip install numgraph[torch]") from error
     if not name.startswith("_"):
         for place in (nn, optim, ops):
             if name in place.__all__:

@@ -81,6 +81,8 @@ def imports(tree: ast.AST) -> list[tuple[str, int]]:
 
 def framework(path: Path) -> set[str]:
     """What a module is about, and may import at its top: it is imported where a caller has that library, or by that name."""
+    if path == Path("torch", "pyg.py"):
+        return {"torch", "torch_geometric"}
     return {path.stem.split("_")[0]} if path.parts[0] == "bridges" else {"torch"} if path.parts[0] == "torch" else set()
 
 

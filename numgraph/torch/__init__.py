@@ -1,0 +1,9 @@
+"""numgraph for PyTorch users: layers with PyG's parameters and results, numgraph's own modules as torch's.
+
+``numgraph.update_all`` and its kin take tensors as they are; this package is imported only by name, and imports torch.
+"""
+
+from numgraph.torch import nn
+from numgraph.torch.module import Module
+
+__all__ = ["Module", "nn"]

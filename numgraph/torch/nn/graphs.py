@@ -1,0 +1,111 @@
+"""The graphs that layers walk over: of PyG's edge_index, remembered as long as that tensor lives, and with PyG's self loops."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.weak import WeakIdKeyDictionary
+
+from numgraph.errors import bad_type, bad_value
+from numgraph.graph import Graph
+from numgraph.inputs import kind_of
+from numgraph.nn.graphs import once
+
+_known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+"""By edge_index: its version, and its graphs by their numbers of sources and destinations."""
+
+REDUCES = {"add": "sum", "sum": "sum", "mean": "mean", "max": "max", "min": "min", "mul": "prod"}
+"""numgraph's names of PyG's aggregations."""
+
+
+def graph_of(op: str, edges: Any, num_src: int, num_dst: int) -> Graph:
+    """A Graph itself, or that of an edge_index [2, num_edges], which is made once as long as the tensor is not changed in place."""
+    if isinstance(edges, Graph):
+        return edges
+    if not isinstance(edges, torch.Tensor) or edges.layout is not torch.strided:
+        what = f"a tensor of layout {edges.layout}" if isinstance(edges, torch.Tensor) else kind_of(edges)
+        raise bad_type(op, f"the edges are {what}", "pass a numgraph.Graph, conv(g, x), or an integer tensor, conv(x, edge_index)")
+    if edges.is_inference():  # whose changes torch does not count
+        return _made(edges, num_src, num_dst)
+    found = _known.get(edges)
+    if found is None or found[0] != edges._version:
+        found = _known[edges] = (edges._version, {})
+    graphs = found[1]
+    if (num_src, num_dst) not in graphs:
+        graphs[num_src, num_dst] = _made(edges, num_src, num_dst)
+    return graphs[num_src, num_dst]
+
+
+def _made(edges: torch.Tensor, num_src: int, num_dst: int) -> Graph:
+    ids = edges.detach().cpu().numpy()
+    if num_src == num_dst:
+        return Graph.from_edge_index(ids, num_src).to(edges.device.type)
+    return Graph.from_edge_index(ids, num_src=num_src, num_dst=num_dst).to(edges.device.type)
+
+
+def arranged(first: Any, second: Any) -> tuple[Any, Any]:
+    """Features and edges, of a call conv(g, x) or conv(x, edge_index)."""
+    return (second, first) if isinstance(first, Graph) else (first, second)
+
+
+def sides(op: str, x: Any, edges: Any, size: Any) -> tuple[torch.Tensor, torch.Tensor | None, Graph]:
+    """The features of sources and of destinations, and the graph. The latter are None in a pair without them.
+
+    size: (num_src, num_dst), or None for as many as there are features; without those of destinations these are as many as sources.
+    """
+    x_src, x_dst = (x, x) if isinstance(x, torch.Tensor) else x
+    for name, features in (("x", x_src), ("x[1]", x_dst)):
+        if features is not None and features.dim() != 2:
+            raise bad_value(op, f"{name} has shape {list(features.shape)}", "it must be [nodes, features]")
+    if isinstance(edges, Graph):
+        return x_src, x_dst, edges
+    num_src, num_dst = (None, None) if size is None else size
+    num_src = len(x_src) if num_src is None else num_src
+    if num_dst is None:
+        num_dst = num_src if x_dst is None else len(x_dst)
+    return x_src, x_dst, graph_of(op, edges, int(num_src), int(num_dst))
+
+
+class Looped(NamedTuple):
+    """A graph whose loops were replaced by one v → v for each node v that is source and destination.
+
+    graph: the other edges in their order, then the loops in the order of nodes. ids: [edges of graph] their ids in the graph before, for a
+    loop that of the node's last one; the number of edges there where it had none. num_kept: how many edges are no loops.
+    """
+
+    graph: Graph
+    ids: torch.Tensor
+    num_kept: int
+
+
+def looped(g: Graph) -> Looped:
+    """With the self loops that PyG's layers add; made once for each graph."""
+    return once(g, "loops of PyG", _looped)
+
+
+def _looped(g: Graph) -> Looped:
+    host = g.to("cpu")
+    src, dst = np.asarray(host.src), np.asarray(host.dst)
+    nodes = min(g.num_src, g.num_dst)
+    is_loop = src == dst
+    last = np.full(nodes, g.num_edges, np.int64)
+    last[src[is_loop]] = np.flatnonzero(is_loop)  # NumPy assigns in order: the last one stays
+    kept = np.flatnonzero(~is_loop)
+    loops = np.arange(nodes, dtype=src.dtype)
+    counts = {"num_src": g.num_src, "num_dst": g.num_dst} if g.is_bipartite else {"num_nodes": nodes}
+    made = Graph(np.concatenate([src[kept], loops]), np.concatenate([dst[kept], loops]), **counts)
+    return Looped(made.to(g.device), torch.from_numpy(np.concatenate([kept, last])).to(g.device), len(kept))
+
+
+def without_loops(g: Graph) -> Graph:
+    """The edges that ``looped`` keeps, in their order; made once for each graph."""
+    return once(g, "no loops of PyG", _without_loops)
+
+
+def _without_loops(g: Graph) -> Graph:
+    host = g.to("cpu")
+    kept = host.src != host.dst
+    counts = {"num_src": g.num_src, "num_dst": g.num_dst} if g.is_bipartite else {"num_nodes": g.num_src}
+    return Graph(host.src[kept], host.dst[kept], **counts).to(g.device)
