@@ -47,12 +47,18 @@ class Walk(NamedTuple):
     keys: tuple[Key, ...]
     told: bool = True
 
-    def run(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
-        """Every array of every output (see Output.results), in order. arrays: NumPy's or CuPy's, in the dtypes of the leaves."""
+    def run(self, arrays: Sequence[Any], out: Sequence[Any] | None = None) -> tuple[Any, ...]:
+        """Every array of every output (see Output.results), in order. arrays: NumPy's or CuPy's, in the dtypes of the leaves. out: arrays
+        that take the results."""
         try:
-            return tuple(execute(self.graph, self.outputs, dict(zip(self.keys, arrays, strict=True))))
+            return tuple(execute(self.graph, self.outputs, dict(zip(self.keys, arrays, strict=True)), out))
         except MemoryError as error:
             raise self._too_large(arrays) from error
+
+    def dtypes(self) -> list[np.dtype[Any]]:
+        """The dtype of every field."""
+        leaves = _leaves(self.outputs)
+        return [leaves[key].dtype for key in self.keys]
 
     def results(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
         """Shape and dtype of every array that ``run`` returns."""

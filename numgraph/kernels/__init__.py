@@ -12,10 +12,13 @@ from numgraph.kernels.walk import Arrays, Output
 __all__ = ["execute"]
 
 
-def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
-    """All arrays of all outputs of a walk, in order (see Output.results), computed where the graph's arrays are."""
+def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays, out: Sequence[Any] | None = None) -> list[Any]:
+    """All arrays of all outputs of a walk, in order (see Output.results), computed where the graph's arrays are.
+
+    out: on the host, contiguous arrays that take the results, in whatever dtypes they have.
+    """
     if getattr(graph, "device", "cpu") == "cpu":
-        return cpu.execute(graph, outputs, fields)
+        return cpu.execute(graph, outputs, fields, out)
     from numgraph.kernels import cuda
 
     return cuda.execute(graph, outputs, fields)

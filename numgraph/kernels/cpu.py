@@ -54,12 +54,12 @@ class Route:
     buffers: list[tuple[Place, tuple[int, ...], np.dtype[Any], bool]]
 
 
-def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
-    """All arrays of all outputs, in order (see Output.results)."""
+def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays, out: Sequence[Any] | None = None) -> list[Any]:
+    """All arrays of all outputs, in order (see Output.results). out: contiguous arrays that take them, of any dtypes."""
     outputs = tuple(outputs)
     if numba.config.DISABLE_JIT:  # for coverage and debuggers
-        return reference.execute(graph, outputs, fields)
-    return _run(graph, graph.remembered(outputs, _route), fields)
+        return _placed(reference.execute(graph, outputs, fields), out)
+    return _run(graph, graph.remembered(outputs, _route), fields, out)
 
 
 def _route(graph: Graph, outputs: tuple[Output, ...]) -> Route:
@@ -90,21 +90,45 @@ def _launch_of(kernel: Kernel, graph: Graph) -> Launch:
     return Launch(kernel, words, fields, outs, parts, _work(kernel, graph.num_edges + rows))
 
 
-def _run(graph: Graph, route: Route, fields: Arrays) -> list[Any]:
+def _run(graph: Graph, route: Route, fields: Arrays, out: Sequence[Any] | None) -> list[Any]:
     plan = route.plan
     check_fields(graph, plan.reads, fields)
     if plan.empty:
-        return reference.execute(graph, plan.outputs, fields)
+        return _placed(reference.execute(graph, plan.outputs, fields), out)
     if plan.hoisted:
         fields = dict(fields)
         for key, expression in plan.hoisted:
             fields[key] = _per_node(graph, key[0], expression, fields)
-    buffers: Buffers = {}
+    buffers: Buffers = {} if out is None else _given(route, out)
     for place, shape, dtype, added in route.buffers:
-        buffers[place] = recycling.zeros(shape, dtype) if added else recycling.empty(shape, dtype)
+        if place not in buffers:
+            buffers[place] = recycling.zeros(shape, dtype) if added else recycling.empty(shape, dtype)
+        elif added:
+            buffers[place].fill(0)
     for launch in route.launches:
         _launch(launch, graph, fields, buffers)
-    return [finished(buffers[key], plan.results[key[0]][key[1]][1], plan.outputs[key[0]], key[1]) for key in sorted(buffers)]
+    made = [finished(buffers[key], plan.results[key[0]][key[1]][1], plan.outputs[key[0]], key[1]) for key in sorted(buffers)]
+    return _placed(made, out)
+
+
+def _given(route: Route, out: Sequence[Any]) -> Buffers:
+    """The caller's arrays that kernels can store into: those in the dtype of the result, where that is how it is stored."""
+    given: Buffers = {}
+    for array, (place, _, dtype, _) in zip(out, sorted(route.buffers), strict=True):
+        if memory_of(array.dtype) == dtype and (array.dtype == dtype or array.dtype == route.plan.results[place[0]][place[1]][1]):
+            given[place] = array.view(dtype)
+    return given
+
+
+def _placed(made: list[Any], out: Sequence[Any] | None) -> list[Any]:
+    """The results in the caller's arrays, cast to their dtypes."""
+    if out is None:
+        return made
+    for array, result in zip(out, made, strict=True):
+        if not np.may_share_memory(array, result):
+            with np.errstate(all="ignore"):
+                array[...] = result
+    return list(out)
 
 
 def finished(array: Any, dtype: np.dtype[Any], output: Output, place: int) -> Any:

@@ -113,7 +113,8 @@ def _segment_mm(a: Any, b: Any, offsets: Sequence[int]) -> Any:
     library = foreign((a, b))
     if library is not None:
         a, b = (x if library_of(x) is library else library.constant(x) for x in (a, b))
-        return library.concatenated([a[start:end] @ b[r] for r, (start, end) in enumerate(pairwise(offsets))])
+        parts = [a[start:end] @ b[r] for r, (start, end) in enumerate(pairwise(offsets))]
+        return library.concatenated(parts or [a @ library.sum(b, (0,))])
     rows, matrices = unwrap(a), unwrap(b)
     y = np.empty_like(rows, shape=(rows.shape[0], matrices.shape[2]), dtype=np.result_type(rows.dtype, matrices.dtype))
     for r in range(matrices.shape[0]):

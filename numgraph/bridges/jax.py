@@ -1,0 +1,188 @@
+"""JAX: a walk is one primitive, which is its own derivative: its transpose is a walk, and its jvp the transpose of its vjp."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from numgraph import errors, recycling
+from numgraph.arrays import Library
+from numgraph.bridges import jax_ffi
+from numgraph.dtypes import check_dtype, is_float
+from numgraph.graph import Graph
+from numgraph.propagate import Walk
+
+_WALK = Primitive("numgraph_walk")
+_WALK.multiple_results = True
+_LINE = 64
+
+
+def _canonical(dtype: Any) -> np.dtype[Any]:
+    """The dtype that JAX has for one of NumPy's: with 64 bits off, float32 for float64."""
+    return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
+
+
+@_WALK.def_impl
+def _eager(*values: Any, walk: Walk) -> list[Any]:
+    """Outside of jit: on the arrays' own memory, in this thread, without a program of XLA's."""
+    out = [_aligned(shape, _canonical(dtype)) for shape, dtype in walk.results()]
+    jax_ffi.run(walk, [np.asarray(x) for x in values], out)
+    place = next((x.sharding for x in values if isinstance(x, jax.Array)), None)
+    return [jax.device_put(y, place) for y in out]
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """An array that begins where a cache line does, as XLA wants it: then it need not be copied."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = recycling.empty((size + _LINE,), np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+@_WALK.def_abstract_eval
+def _results(*avals: Any, walk: Walk) -> list[Any]:
+    return [jax.core.ShapedArray(shape, _canonical(dtype)) for shape, dtype in walk.results()]
+
+
+# --- derivatives ------------------------------------------------------------------------------------------------------------------------
+
+
+def _transpose(cotangents: Sequence[Any], *values: Any, walk: Walk) -> list[Any]:
+    """The gradients of the fields in which the walk is linear. They do not read those fields, nor the results."""
+    linear = [ad.is_undefined_primal(x) for x in values]
+    known = [None if unknown else x for unknown, x in zip(linear, values)]
+    grads = [None if type(g) is ad.Zero else g for g in cotangents]
+    found = walk.gradients(LIBRARY, known, grads, [None] * len(grads), linear)
+    return [None if not unknown else ad.Zero(x.aval) if g is None else g for unknown, g, x in zip(linear, found, values)]
+
+
+def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, walk: Walk) -> tuple[Any, Any]:
+    made = _WALK.bind(*primals, walk=walk)
+    needs = tuple([type(t) is not ad.Zero and is_float(np.dtype(x.dtype)) for x, t in zip(primals, tangents)])
+    if not any(needs):
+        return made, [ad.Zero(_tangent_aval(y)) for y in made]
+    pushed = _pushed(walk, needs)
+    found = iter(pushed(list(primals), list(made), [t for t, need in zip(tangents, needs) if need]))
+    return made, [next(found) if is_float(np.dtype(y.dtype)) else ad.Zero(_tangent_aval(y)) for y in made]
+
+
+@functools.lru_cache(maxsize=128)
+def _pushed(walk: Walk, needs: tuple[bool, ...]) -> Any:
+    """``_tangents`` as JAX traces it once. The graph cannot keep it: what JAX keeps of it keeps the graph, where no collector sees it."""
+    return jax.jit(functools.partial(_tangents, walk, needs))
+
+
+def _tangent_aval(y: Any) -> Any:
+    return jax.typeof(y).to_tangent_aval()
+
+
+def _tangents(walk: Walk, needs: tuple[bool, ...], primals: Sequence[Any], made: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """The tangents of the results that are floats: the transpose of the gradients, which are linear in the results' gradients."""
+    floats = [is_float(np.dtype(y.dtype)) for y in made]
+
+    def gradients(*arrived: Any) -> list[Any]:
+        rest = iter(arrived)
+        found = walk.gradients(LIBRARY, primals, [next(rest) if real else None for real in floats], made, needs)
+        return [jnp.zeros(x.shape, x.dtype) if g is None else g for g, x, need in zip(found, primals, needs) if need]
+
+    like = [jax.ShapeDtypeStruct(y.shape, y.dtype) for y, real in zip(made, floats) if real]
+    return jax.linear_transpose(gradients, *like)(list(tangents))
+
+
+ad.primitive_transposes[_WALK] = _transpose
+ad.primitive_jvps[_WALK] = _jvp
+
+
+# --- batches and lowering ---------------------------------------------------------------------------------------------------------------
+
+
+def _batch(values: Sequence[Any], axes: Sequence[int | None], *, walk: Walk) -> tuple[Any, Any]:
+    """The batch is the first feature axis, in the fields that have it and in every result."""
+    size = next(x.shape[axis] for x, axis in zip(values, axes) if axis is not None)
+    which = [key for key, axis in zip(walk.keys, axes) if axis is not None]
+    moved = [x if axis is None else jnp.moveaxis(x, axis, 0 if key[0] == "shared" else 1) for key, x, axis in zip(walk.keys, values, axes)]
+    made = _WALK.bind(*moved, walk=walk.batched(size, which))
+    return made, [1] * len(made)
+
+
+batching.primitive_batchers[_WALK] = _batch
+
+
+def _lower(context: Any, *operands: Any, walk: Walk) -> Any:
+    return jax_ffi.lowered(context, operands, walk)
+
+
+mlir.register_lowering(_WALK, _lower, platform="cpu")
+
+
+# --- the library ------------------------------------------------------------------------------------------------------------------------
+
+
+class Jax(Library):
+    """jax.Array and the tracers of its transformations."""
+
+    name = "JAX"
+    has_autodiff = True
+
+    def owns(self, kind: type) -> bool:
+        return issubclass(kind, jax.Array | jax.core.Tracer)
+
+    def device(self, x: Any) -> str:
+        if isinstance(x, jax.core.Tracer):
+            return "cpu"  # as good as known: there is a walk for no other platform
+        platforms = {device.platform for device in x.devices()}
+        return "cpu" if platforms == {"cpu"} else "cuda" if platforms == {"gpu"} else platforms.pop()
+
+    def dtype(self, x: Any) -> np.dtype[Any]:
+        return x.dtype
+
+    def taken(self, op: str, what: str, x: Any) -> Any:
+        if isinstance(x, jax.Array):
+            if jnp.issubdtype(x.dtype, jax.dtypes.extended):
+                raise errors.bad_type(op, f"{what} has dtype {x.dtype}", "give numbers; jax.random makes some of a key")
+            return x
+        check_dtype(op, what, x.dtype)  # before JAX makes 32 bits of 64
+        return jnp.asarray(x)
+
+    def plain(self, x: Any) -> Any:
+        return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
+
+    def constant(self, array: Any) -> Any:
+        return jnp.asarray(array)
+
+    def detached(self, x: Any) -> Any:
+        return jax.lax.stop_gradient(x)
+
+    def cast(self, x: Any, dtype: Any) -> Any:
+        dtype = _canonical(dtype)
+        return x if x.dtype == dtype else x.astype(dtype)
+
+    def sum(self, x: Any, axes: tuple[int, ...], keepdims: bool = False) -> Any:
+        return jnp.sum(x, axis=axes, keepdims=keepdims)
+
+    def take(self, x: Any, ids: np.ndarray) -> Any:
+        return x[ids]
+
+    def concatenated(self, parts: Sequence[Any]) -> Any:
+        return jnp.concatenate(list(parts))
+
+    def where(self, condition: Any, x: Any, y: Any) -> Any:
+        return jnp.where(condition, x, y)
+
+    def kept(self, op: str, rng: Any, shape: tuple[int, ...], p: float, like: Any, fill: Callable[..., Any]) -> Any:
+        raise NotImplementedError
+
+    def propagate(self, walk: Walk, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(_WALK.bind(*values, walk=walk))
+
+
+jax.tree_util.register_static(Graph)  # a graph is an argument of jax.jit, equal to itself alone
+LIBRARY = Jax()
