@@ -30,7 +30,8 @@ def cache_root() -> Path:
     """Where the package keeps what it can make or fetch again: NUMGRAPH_CACHE_DIR, else numgraph under XDG_CACHE_HOME or ~/.cache."""
     try:
         given = os.environ.get("NUMGRAPH_CACHE_DIR")
-        return Path(given or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numgraph").absolute()
+        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numgraph"
+        return (Path(given).expanduser() if given else default).absolute()
     except (
         RuntimeError,
         OSError,

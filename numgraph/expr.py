@@ -316,9 +316,10 @@ def broadcast_shapes(name: str, nodes: Sequence[Expr]) -> tuple[int, ...]:
         return np.broadcast_shapes(*[node.shape for node in nodes])
     except ValueError:
         listed = ", ".join(f"{text(node)} {list(node.shape)}" for node in nodes)
-        raise errors.bad_value(
-            "message", f"feature shapes of {name} do not broadcast: {listed}", "align them from the last axis; length-1 axes broadcast"
-        ) from None
+        fix = "align them from the last axis; length-1 axes broadcast"
+        if any(node.op == "field" and node.attrs[0] == "shared" for node in nodes):
+            fix += "; every edge reads a captured array whole: pass one that has a row for each edge as e={'w': w}, and write e.w"
+        raise errors.bad_value("message", f"feature shapes of {name} do not broadcast: {listed}", fix) from None
 
 
 def cast(node: Expr, dtype: np.dtype[Any]) -> Expr:

@@ -362,3 +362,12 @@ def test_parameters_are_parameters() -> None:
     for name, case in CASES.items():
         layer = case.make(rng=0, dtype=np.float32)
         assert all(isinstance(p, Parameter) and p.dtype == np.float32 for p in layer.parameters()), name
+
+
+@pytest.mark.parametrize(("weight", "says"), [(-1.0, np.isnan), (np.nan, np.isnan), (0.0, np.isfinite)])
+def test_degrees_without_a_root_are_not_hidden(weight, says):
+    """Node 1 has the one in-edge 0 → 1: a degree of 0 scales by 0, a negative one or NaN by NaN."""
+    g = Graph([0], [1], 2)
+    out = nn.GCNConv(2, 2, rng=0, add_self_loops=False)(g, np.ones((2, 2)), edge_weight=np.array([weight]))
+    assert says(out[1]).all()
+    assert (out[0] == 0).all()

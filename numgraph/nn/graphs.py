@@ -121,7 +121,8 @@ def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[An
     """Factors of the sources [num_src, 1] and of the destinations [num_dst, 1]; None is 1. A node without edges gets 0.
 
     both: out-degree^-½ and in-degree^-½; right: 1 and in-degree^-1; none: 1 and 1. With weights [num_edges, 1] a degree is the sum of
-    the weights, and has their gradient. Scales of half precision are float32: a degree may be beyond float16.
+    the weights, and has their gradient; the root of a negative one is NaN. Scales of half precision are float32, as a degree may be beyond
+    float16.
     """
     if norm == "none":
         return None, None
@@ -150,7 +151,8 @@ def _frozen(scales: Any) -> Any:
 
 
 def _inverse(degree: Any, power: float) -> Any:
-    """degree^-power, 0 where the degree is not positive."""
-    positive = unwrap(degree) > 0
-    safe = np.where(positive, degree, 1)
-    return np.where(positive, 1 / (safe if power == 1 else np.sqrt(safe)), 0)
+    """degree^-power, 0 where the degree is 0; NaN where it is NaN, or negative under a root."""
+    some = unwrap(degree) != 0
+    safe = np.where(some, degree, 1)
+    with np.errstate(invalid="ignore"):
+        return np.where(some, 1 / (safe if power == 1 else np.sqrt(safe)), 0)
