@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MODELS = ("gcn", "sage", "gat", "gin")
 _DATASETS = ("digits", "karate", "cora", "citeseer", "pubmed")
-_SUITES = ("kernels", "epochs", "scaling", "locality")
+_SUITES = ("kernels", "epochs", "scaling", "locality", "frameworks")
 _PEERS = ("scipy", "mkl", "torch", "dgl", "pyg")
 _DEVICE_PEERS = ("cusparse", "torch", "scatter", "pyg", "atomic")
 _DEVICES = ("cpu", "cuda")

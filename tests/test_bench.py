@@ -17,6 +17,7 @@ from numgraph.bench import Disagreement, Request, bench, graphs, measure
 from numgraph.bench import peers as peers_module
 from numgraph.bench.comparison import _features
 from numgraph.bench.epochs import ROWS as EPOCHS
+from numgraph.bench.frameworks import ROWS as FRAMEWORKS
 from numgraph.bench.kernels import ROWS, Traffic, make_operands, numgraph_runs, output_gradient
 from numgraph.bench.report import summary, write_json
 from numgraph.bench.session import difference
@@ -298,3 +299,19 @@ def test_command_line_refuses_before_it_measures(tmp_path, capsys):
     assert out == ""
     assert err.count("make it first") == 2
     assert "unknown row 'copy'" in err
+
+
+@pytest.mark.parametrize("row", FRAMEWORKS)
+def test_rows_of_the_frameworks(row, monkeypatch):
+    """On a tiny graph, and without the minute that a compiler of torch takes: what it would compile is called as it is."""
+    for module in FRAMEWORKS[row].needs:
+        pytest.importorskip(module, reason=f"{module} is not installed")
+    if FRAMEWORKS[row].peer == "torch.compile":
+        monkeypatch.setattr("torch.compile", lambda function: function)
+    karate = ng.data.load("karate")
+    monkeypatch.setattr("numgraph.data.load", lambda name, data_dir: karate)
+    results = bench(Request(suites=("frameworks",), rows=(row,), peers=(), **TINY), quiet)
+    assert not results["errors"]
+    (one,) = results["frameworks"]
+    assert (one["row"], next(iter(one["peers"]))) == (row, FRAMEWORKS[row].peer)
+    assert all(facts["difference"] <= 1e-4 for facts in one["peers"].values())

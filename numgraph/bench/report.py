@@ -74,7 +74,7 @@ def summary(results: Mapping[str, Any]) -> str:
     """How many of the goals that could be measured were reached, and the rows that missed theirs."""
     judged = [
         (_label(result), peer, one)
-        for suite in ("kernels", "epochs")
+        for suite in ("kernels", "epochs", "frameworks")
         for result in results.get(suite, ())
         for peer, one in result["peers"].items()
         if "goal" in one

@@ -10,6 +10,8 @@ from numgraph.bench import gpu, measure
 from numgraph.bench.comparison import run as run_kernels
 from numgraph.bench.epochs import ROWS as EPOCHS
 from numgraph.bench.epochs import run as run_epochs
+from numgraph.bench.frameworks import ROWS as FRAMEWORKS
+from numgraph.bench.frameworks import run as run_frameworks
 from numgraph.bench.gpupeers import DEVICE_PEERS, OnHost
 from numgraph.bench.kernels import ROWS as KERNELS
 from numgraph.bench.locality import run as run_locality
@@ -24,6 +26,7 @@ from numgraph.errors import bad_value, unknown
 SUITES: dict[str, Callable[[Session], list[dict[str, Any]]]] = {
     "kernels": run_kernels,
     "epochs": run_epochs,
+    "frameworks": run_frameworks,
     "scaling": run_scaling,
     "locality": run_locality,
 }
@@ -62,8 +65,8 @@ def bench(
         if device != "cpu" and suite not in ON_DEVICE:
             raise bad_value("bench", f"the suite {suite!r} is measured on the host", f"on a device choose from {', '.join(ON_DEVICE)}")
     for row in request.rows or ():
-        if row not in KERNELS and row not in EPOCHS:
-            raise unknown("bench", "row", row, (*KERNELS, *EPOCHS))
+        if row not in KERNELS and row not in EPOCHS and row not in FRAMEWORKS:
+            raise unknown("bench", "row", row, (*KERNELS, *EPOCHS, *FRAMEWORKS))
     if device != "cpu":
         known("bench", device)
     peers, left_out = load(request.peers, PEERS if device == "cpu" else DEVICE_PEERS)
