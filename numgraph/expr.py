@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import operator
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -176,6 +177,12 @@ def _make(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[
                 node.op, node.args, node.attrs, node.shape, node.dtype, node.reads = op, args, attrs, shape, dtype, reads
                 _interned[key] = node
     return node
+
+
+def node(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Expr:
+    """The node that had these attributes, as ``bridges.torch_text`` reads it."""
+    reads = TARGET_READS[attrs[0]] if op == "field" else READS_E if op == "edge_id" else 0
+    return _make(op, args, attrs, shape, dtype, functools.reduce(operator.or_, [arg.reads for arg in args], reads))
 
 
 @functools.lru_cache(maxsize=4096)

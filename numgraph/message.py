@@ -10,6 +10,7 @@ import numpy as np
 
 from numgraph import errors, expr
 from numgraph.arrays import NATIVE, Library, foreign, library_of
+from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.devices import MOVE, adopted, device_of
 from numgraph.graph import Graph, check_graph
 from numgraph.inputs import as_array, kind_of
@@ -35,6 +36,8 @@ def update_all(
     Returns [num_dst, …] with the message's feature shape and dtype; sums and products of integers are int64, their means float64. No array
     over edges × features is made, forward or backward.
     """
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](update_all, (g, message, reduce), {"u": u, "v": v, "e": e})
     errors.check_name("update_all", "reduce", reduce, REDUCES)
     (root,), fields = _trace("update_all", g, (message,), u, v, e)
     return propagate(f"update_all({reduce})", g, _reduction(root, reduce), fields)[0]
@@ -51,6 +54,8 @@ def _reduction(root: expr.Expr, reduce: str) -> tuple[Output, ...]:
 
 def apply_edges(g: Graph, message: Callable[..., Any], *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None) -> Any:
     """m_e = φ(x_u, y_v, w_e) for every edge e = (u → v), [num_edges, …] in edge-id order. Fields and φ as in update_all."""
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](apply_edges, (g, message), {"u": u, "v": v, "e": e})
     (root,), fields = _trace("apply_edges", g, (message,), u, v, e)
     return propagate("apply_edges", g, (Output((root,), "e", "edge"),), fields)[0]
 
@@ -70,6 +75,8 @@ def attend(
     Returns [num_dst, …] with the broadcast feature shape; rows without in-edges give 0. The softmax is recomputed in the backward.
     A score of −inf weighs nothing; a row of nothing else, or with a score of +inf or NaN, has no softmax and gives NaN.
     """
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](attend, (g, score, value), {"u": u, "v": v, "e": e})
     (s, phi), fields = _trace("attend", g, (score, value), u, v, e)
     dtype = np.result_type(s.dtype, phi.dtype)
     dtype = dtype if expr.is_float(dtype) else np.dtype(np.float64)

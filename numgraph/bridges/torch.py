@@ -72,7 +72,7 @@ class _Transformed(torch.autograd.Function):
 
     @staticmethod
     def forward(walk: Walk, *values: Any) -> tuple[torch.Tensor, ...]:
-        return _run(walk, values)
+        return _by_operator(walk, values) if torch._C._len_torch_dispatch_stack() else _run(walk, values)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], made: tuple[Any, ...]) -> None:
@@ -118,6 +118,18 @@ def _tangents(walk: Walk, values: Sequence[Any], made: Sequence[Any], tangents: 
     return tuple([next(out) if y.is_floating_point() else None for y in made])
 
 
+def _by_operator(walk: Walk, values: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+    """For tracers and other modes that see torch's operators."""
+    from numgraph.bridges import torch_operator
+
+    if any(isinstance(x, torch.Tensor) and type(x) not in _PLAIN for x in values):
+        for key, x in zip(walk.keys, values, strict=True):
+            if key[0] == "shared" and type(x) in _PLAIN:
+                problem = f"a message captures a tensor of shape {list(x.shape)}, which a compiled function cannot"
+                raise errors.bad_type("torch.compile", problem, "pass it as a field, expanded to a row for each node or edge")
+    return torch_operator.call(walk, [x if isinstance(x, torch.Tensor) else LIBRARY.constant(x) for x in values])
+
+
 class Torch(Library):
     """torch.Tensor and its subclasses."""
 
@@ -154,7 +166,8 @@ class Torch(Library):
         return plain(x)
 
     def constant(self, array: Any) -> Any:
-        return tensor(array)
+        made = tensor(array)
+        return torch.ops.aten.lift_fresh_copy(made) if torch._C._len_torch_dispatch_stack() else made
 
     def detached(self, x: Any) -> Any:
         return x.detach()
@@ -166,7 +179,7 @@ class Torch(Library):
         return x.sum(dim=axes, keepdim=keepdims) if axes else x
 
     def take(self, x: Any, ids: np.ndarray) -> Any:
-        return x[tensor(ids)]
+        return x[self.constant(ids)]
 
     def concatenated(self, parts: Sequence[Any]) -> Any:
         return torch.cat(list(parts))
@@ -193,6 +206,8 @@ class Torch(Library):
     def propagate(self, walk: Walk, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if _functorch_is_active() or forward_ad._current_level >= 0:
             return _Transformed.apply(walk, *values)
+        if torch._C._len_torch_dispatch_stack():
+            return _by_operator(walk, values)
         if torch.is_grad_enabled():
             for x in values:
                 if isinstance(x, torch.Tensor) and x.requires_grad:

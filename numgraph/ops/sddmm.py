@@ -9,6 +9,7 @@ import numpy as np
 
 from numgraph import errors
 from numgraph.arrays import library_of
+from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.graph import Graph, check_graph
 from numgraph.message import apply_edges, log_sum_exp, update_all
 from numgraph.ops.operands import check_feature_shapes, rows_operand
@@ -47,6 +48,8 @@ def gsddmm(g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str = "u", rhs_tar
 
 
 def _sddmm(name: str, g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str, rhs_target: str) -> Any:
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](_sddmm, (name, g, op, lhs, rhs, lhs_target, rhs_target), {})
     check_graph(name, "g", g)
     errors.check_name(name, "op", op, _OPERATORS)
     for what, target in (("lhs_target", lhs_target), ("rhs_target", rhs_target)):
@@ -76,6 +79,8 @@ def edge_softmax(g: Graph, scores: Any, norm_by: str = "dst") -> Any:
     scores: [num_edges, …], each feature for itself. Returns the same shape; float16 is computed in float32. Gradients of every order.
     A score of −inf gives 0; where all scores of a node are −inf, or one is +inf or NaN, there is no softmax, and the result is NaN.
     """
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](edge_softmax, (g, scores, norm_by), {})
     check_graph("edge_softmax", "g", g)
     errors.check_name("edge_softmax", "norm_by", norm_by, ("dst", "src"))
     return softmax_over(g, rows_operand("edge_softmax", "scores", g, "e", scores), norm_by)

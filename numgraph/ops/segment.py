@@ -10,6 +10,7 @@ import numpy as np
 
 from numgraph import errors
 from numgraph.arrays import foreign, library_of
+from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.devices import device_of, moved, same_device
 from numgraph.graph import Graph
 from numgraph.kernels.walk import REDUCES
@@ -32,6 +33,8 @@ def segment_reduce(offsets: Any, x: Any, reduce: str = "sum") -> Any:
     >>> ng.ops.segment_reduce([0, 1, 1, 3], np.array([5.0, 2.0, 4.0]), "mean")
     array([5., 0., 3.])
     """
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](segment_reduce, (offsets, x, reduce), {})
     errors.check_name("segment_reduce", "reduce", reduce, REDUCES)
     g, x = _segments("segment_reduce", offsets, x)
     return update_all(g, lambda e: e.x, reduce, e={"x": x})
@@ -43,6 +46,8 @@ def segment_softmax(offsets: Any, x: Any) -> Any:
     offsets: integers [segments + 1], from 0 to N. x: [N, …]. Returns [N, …]. Gradients of every order.
     What is not finite is treated as in edge_softmax.
     """
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](segment_softmax, (offsets, x), {})
     g, x = _segments("segment_softmax", offsets, x)
     return softmax_over(g, x, "dst")
 
@@ -63,6 +68,8 @@ def segment_mm(a: Any, b: Any, offsets: Any) -> Any:
     a: [N, in]. b: [R, in, out]. offsets: integers [R + 1] from 0 to N, or, as in DGL, the R segments' lengths, which sum to N.
     Returns [N, out]. Gradients of every order.
     """
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](segment_mm, (a, b, offsets), {})
     a, b = _matrices("segment_mm", a, b)
     given = host_offsets("segment_mm", offsets)
     if given.shape == (b.shape[0],) and given.dtype.kind in "iu" and (not len(given) or given.min() >= 0):
@@ -78,6 +85,8 @@ def gather_mm(a: Any, b: Any, idx_b: Any) -> Any:
 
     a: [N, in]. b: [R, in, out]. idx_b: integers [N], 0 ≤ id < R. Returns [N, out]. Gradients of every order.
     """
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](gather_mm, (a, b, idx_b), {})
     a, b = _matrices("gather_mm", a, b)
     rows, relations = a.shape[0], b.shape[0]
     given = given_ids("gather_mm", "idx_b", idx_b)

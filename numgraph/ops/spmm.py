@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numgraph import errors
+from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.graph import Graph, check_graph
 from numgraph.kernels.walk import REDUCES
 from numgraph.message import update_all
@@ -41,6 +42,8 @@ def gspmm(g: Graph, op: str, reduce: str, lhs: Any, rhs: Any) -> Any:
 
 
 def _spmm(name: str, g: Graph, op: str, reduce: str, lhs: Any, rhs: Any) -> Any:
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](_spmm, (name, g, op, reduce, lhs, rhs), {})
     check_graph(name, "g", g)
     errors.check_name(name, "op", op, _MESSAGES)
     errors.check_name(name, "reduce", reduce, REDUCES)

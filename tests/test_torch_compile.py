@@ -1,0 +1,196 @@
+"""torch.compile: whole graphs without a break, forward and backward, and right from the caches that another process left on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import numgraph as ng
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore:.*isinstance.treespec.*:FutureWarning")
+
+NODES, EDGES = 5, 8
+_ids = np.random.default_rng(0)
+g = ng.Graph(_ids.integers(0, NODES, EDGES), _ids.integers(0, NODES, EDGES), NODES)
+SLOPE = 0.2
+OFFSETS = [0, 2, 2, 5, 8]
+
+
+def make(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype).requires_grad_(dtype.is_floating_point)
+
+
+def scores(u, v):
+    return ng.leaky_relu(u.x.sum(-1, keepdims=True) + v.x.mean(-1, keepdims=True), SLOPE)
+
+
+def reduced(reduce):
+    return lambda x, w: ng.update_all(g, lambda u, e: u.x * e.w, reduce, u={"x": x}, e={"w": w})
+
+
+CALLS = {
+    **{reduce: reduced(reduce) for reduce in ("sum", "mean", "max", "prod")},
+    "torch functions": lambda x, w: ng.update_all(g, lambda u, e: torch.relu(u.x) * torch.exp(e.w), "sum", u={"x": x}, e={"w": w}),
+    "apply_edges": lambda x, w: ng.apply_edges(g, lambda u, v, e: np.tanh(u.x - v.x) * e.w, u={"x": x}, v={"x": x}, e={"w": w}),
+    "attend": lambda x, w: ng.attend(g, scores, lambda u, e: u.x * e.w, u={"x": x}, v={"x": x}, e={"w": w}),
+    "gspmm": lambda x, w: ng.ops.gspmm(g, "mul", "max", x, w),
+    "u_mul_e_sum": lambda x, w: ng.ops.u_mul_e_sum(g, x, w),
+    "u_dot_v": lambda x, w: ng.ops.u_dot_v(g, x, torch.sin(x)) * w,
+    "edge_softmax": lambda x, w: ng.ops.edge_softmax(g, w) * w,
+    "edge_softmax by source": lambda x, w: ng.ops.edge_softmax(g, w, norm_by="src") * w,
+    "segment_reduce": lambda x, w: ng.ops.segment_reduce(OFFSETS, w, "sum"),
+    "segment_softmax": lambda x, w: ng.ops.segment_softmax(OFFSETS, w),
+    "segment_mm": lambda x, w: ng.ops.segment_mm(x, torch.stack([x[:3], x[2:]]), [0, 2, NODES]),
+    "gather_mm": lambda x, w: ng.ops.gather_mm(x, torch.stack([x[:3], x[2:]]), [1, 0, 1, 1, 0]),
+    "two": lambda x, w: ng.ops.copy_u_sum(g, torch.tanh(ng.ops.u_mul_e_sum(g, torch.tanh(x), w))) + ng.ops.copy_e_mean(g, w),
+    "an array of NumPy": lambda x, w: ng.update_all(g, lambda u: u.x * SCALE, "sum", u={"x": x}),
+}
+SCALE = np.arange(3, dtype=np.float32)
+
+
+def gradients(f, *xs):
+    y = f(*xs)
+    seed = torch.cos(torch.arange(y.numel(), dtype=torch.float32)).reshape(y.shape)
+    return y, *torch.autograd.grad((y * seed).sum(), xs, allow_unused=True, materialize_grads=True)
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_whole_graphs_forward_and_backward(call):
+    f, xs = CALLS[call], (make(NODES, 3), make(EDGES, 1, seed=1))
+    compiled = torch.compile(f, fullgraph=True, backend="aot_eager")
+    for found, wanted in zip(gradients(compiled, *xs), gradients(f, *xs)):
+        torch.testing.assert_close(found, wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(*xs), f(*xs))
+
+
+def test_nodes_are_walks_and_there_is_no_other_break():
+    explained = torch._dynamo.explain(CALLS["two"])(make(NODES, 3), make(EDGES, 1))
+    assert explained.graph_count == 1
+    assert explained.graph_break_count == 0
+
+
+def test_dynamic_shapes_and_other_graphs_compile_again():
+    compiled = torch.compile(lambda g, x: ng.ops.copy_u_sum(g, x * 2), fullgraph=True, backend="aot_eager", dynamic=True)
+    for nodes in (3, 4, 6):
+        other = ng.Graph(np.arange(nodes), np.roll(np.arange(nodes), 1))
+        x = make(nodes, nodes)
+        torch.testing.assert_close(compiled(other, x), x[torch.roll(torch.arange(nodes), -1)] * 2)
+
+
+def test_training_a_compiled_module():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(3, 8), torch.nn.Linear(8, 2)
+
+        def forward(self, x):
+            h = torch.relu(ng.ops.copy_u_mean(g, self.first(x)))
+            return ng.attend(g, lambda u, v: (u.h - v.h).sum(-1), lambda u: u.h, u={"h": self.second(h)}, v={"h": self.second(h)})
+
+    losses = []
+    for wrap in (lambda net: net, lambda net: torch.compile(net, fullgraph=True, backend="aot_eager")):
+        torch.manual_seed(0)
+        net = Net()
+        run, optimiser = wrap(net), torch.optim.Adam(net.parameters(), lr=0.05)
+        x, y = make(NODES, 3).detach(), torch.tensor([0, 1, 0, 1, 1])
+        losses.append([])
+        for _ in range(8):
+            optimiser.zero_grad()
+            loss = torch.nn.functional.cross_entropy(run(x), y)
+            loss.backward()
+            optimiser.step()
+            losses[-1].append(loss.item())
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("call", ["sum", "mean", "attend", "edge_softmax"])
+def test_the_operator_passes_torchs_own_checks(call):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    f, xs = CALLS[call], (make(NODES, 3), make(EDGES, 1, seed=1))
+    traced = make_fx(f, tracing_mode="fake")(*xs)
+    walks = [node for node in traced.graph.nodes if node.target is torch.ops.numgraph.walk.default]
+    assert walks
+    torch.testing.assert_close(traced(*xs), f(*xs))
+    fields, *texts = walks[0].args
+    torch.library.opcheck(torch.ops.numgraph.walk.default, ([make(*x.meta["val"].shape) for x in fields], *texts))
+
+
+def test_transforms_within_compiled_code():
+    x, w = make(3, NODES, 3).detach(), make(EDGES, 1, seed=1).detach()
+    f = CALLS["sum"]
+
+    def batched(x, w):
+        return torch.func.vmap(f, (0, None))(x, w)
+
+    def gradient(x, w):
+        return torch.func.grad(lambda x: f(x, w).square().sum())(x)
+
+    torch.testing.assert_close(torch.compile(batched, fullgraph=True, backend="aot_eager")(x, w), torch.stack([f(one, w) for one in x]))
+    torch.testing.assert_close(torch.compile(gradient, fullgraph=True, backend="aot_eager")(x[0], w), gradient(x[0], w))
+
+
+def test_export():
+    class Model(torch.nn.Module):
+        def forward(self, x, w):
+            return CALLS["attend"](x, w)
+
+    xs = make(NODES, 3).detach(), make(EDGES, 1, seed=1).detach()
+    torch.testing.assert_close(torch.export.export(Model(), xs).module()(*xs), CALLS["attend"](*xs))
+
+
+def test_captured_tensors_are_an_error_that_says_what_to_do():
+    captured = make(3)
+    message = lambda u: u.x * captured
+    compiled = torch.compile(lambda x: ng.update_all(g, message, "sum", u={"x": x}), fullgraph=True, backend="aot_eager")
+    with pytest.raises(Exception, match="pass it as a field"):
+        compiled(make(NODES, 3))
+
+
+PROGRAM = """
+import json, sys
+import numpy as np, torch, numgraph as ng
+from torch._dynamo.utils import counters
+SIGN = float(sys.argv[1])
+g = ng.Graph([0, 1, 2, 2], [1, 2, 0, 1], 3)
+message = (lambda u, e: u.x * e.w) if SIGN > 0 else (lambda u, e: u.x - e.w)
+def f(x, w):
+    return torch.tanh(ng.update_all(g, message, "mean", u={"x": x * 2}, e={"w": w}) + 1)
+x, w = torch.arange(6.0).reshape(3, 2).requires_grad_(), torch.arange(4.0).reshape(4, 1).requires_grad_()
+def gradients(f):
+    y = f(x, w)
+    return [y, *torch.autograd.grad(y.sum(), (x, w))]
+found, wanted = gradients(torch.compile(f, fullgraph=True)), gradients(f)
+far = max((a - b).abs().max().item() for a, b in zip(found, wanted))
+print(json.dumps({"far": far, "hits": counters["inductor"]["fxgraph_cache_hit"]}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="inductor needs a C++ compiler")
+def test_a_second_process_finds_the_caches_of_the_first(tmp_path):
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "TORCHINDUCTOR_FX_GRAPH_CACHE": "1"}
+    environment |= {"TORCHINDUCTOR_AUTOGRAD_CACHE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    found = []
+    for sign in ("1", "1", "-1", "1"):  # the third has another message
+        run = subprocess.run([sys.executable, "-c", PROGRAM, sign], env=environment, capture_output=True, text=True, timeout=300)
+        assert run.returncode == 0, run.stderr
+        found.append(json.loads(run.stdout.splitlines()[-1]))
+    assert all(one["far"] < 1e-5 for one in found), found
+    assert found[0]["hits"] == 0
+    assert found[1]["hits"] > 0
+    assert found[3]["hits"] > 0
