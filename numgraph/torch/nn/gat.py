@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numgraph.errors import bad_value, check_name
 from numgraph.graph import Graph
 from numgraph.message import apply_edges, attend, update_all
 from numgraph.ops import edge_softmax
-from numgraph.torch.nn.graphs import REDUCES, arranged, looped, sides, without_loops
+from numgraph.torch.nn.graphs import REDUCES, arranged, looped, rows, sides, without_loops
 from numgraph.torch.nn.linear import Linear, extra_repr, glorot, linear, pair_of
 
 Fields = dict[str, torch.Tensor]
@@ -181,8 +180,6 @@ def attention(layer: Any, x: Any, edge_index: Any, edge_attr: torch.Tensor | Non
     """What GATConv computes, of any module with its attributes."""
     x, edges = arranged(x, edge_index)
     x_src, x_dst, g = sides("GATConv", x, edges, size)
-    if layer.add_self_loops:
-        g, edge_attr = _with_loops(layer, g, edge_attr)
     of_src, of_dst = (layer.lin, layer.lin) if layer.lin is not None else (layer.lin_src, layer.lin_dst)
     h = _by_head(layer, of_src(x_src))
     u, v, e = {"h": h}, {}, {}
@@ -193,15 +190,8 @@ def attention(layer: Any, x: Any, edge_index: Any, edge_attr: torch.Tensor | Non
         if x_dst is not None:
             (v["r"],) = _dots(_by_head(layer, of_dst(x_dst)), layer.att_dst)
     if edge_attr is not None and layer.lin_edge is not None:
-        e["w"] = _edge_dots(layer, edge_attr)
-    slope = layer.negative_slope
-    score: Any = {
-        (1, 1): lambda u, v, e: leaky_relu(u.l + v.r + e.w, slope),
-        (1, 0): lambda u, v: leaky_relu(u.l + v.r, slope),
-        (0, 1): lambda u, e: leaky_relu(u.l + e.w, slope),
-        (0, 0): lambda u: leaky_relu(u.l, slope),
-    }[len(v), len(e)]
-    return _attended(layer, g, score, u, v, e, x_dst, edges if weights else None)
+        e["w"] = _edge_dots(layer, _looped_attr(layer, g, edge_attr))
+    return _output(layer, "GAT", g, u, v, e, x_dst, edges if weights else None)
 
 
 def attention_v2(layer: Any, x: Any, edge_index: Any, edge_attr: torch.Tensor | None, weights: bool | None) -> Any:
@@ -210,20 +200,27 @@ def attention_v2(layer: Any, x: Any, edge_index: Any, edge_attr: torch.Tensor | 
     x_src, x_dst, g = sides("GATv2Conv", x, edges, None)
     if x_dst is None:
         raise bad_value("GATv2Conv", "x has no features of destinations", "give a pair of tensors, (x_src, x_dst), or one")
-    if layer.add_self_loops:
-        g, edge_attr = _with_loops(layer, g, edge_attr)
     h = _by_head(layer, layer.lin_l(x_src))
     t = h if layer.share_weights and x_dst is x_src else _by_head(layer, layer.lin_r(x_dst))
-    u, v, e = {"h": h}, {"t": t}, {}
+    u, v, e = {"h": h}, {"t": t, "a": layer.att[0]}, {}
     if edge_attr is not None:
         if layer.lin_edge is None:
             raise bad_value("GATv2Conv", "edge_attr is given and the layer has no edge_dim", "make it with edge_dim")
-        e["w"] = _by_head(layer, layer.lin_edge(_columns(edge_attr)))
-    a, slope = layer.att[0], layer.negative_slope
-    score: Any = lambda u, v: (leaky_relu(u.h + v.t, slope) * a).sum(-1, keepdims=True)
-    if e:
-        score = lambda u, v, e: (leaky_relu(u.h + v.t + e.w, slope) * a).sum(-1, keepdims=True)
-    return _attended(layer, g, score, u, v, e, x_dst, edges if weights else None)
+        e["w"] = _by_head(layer, layer.lin_edge(_looped_attr(layer, g, edge_attr)))
+    return _output(layer, "GATv2", g, u, v, e, x_dst, edges if weights else None)
+
+
+def _score(kind: str, slope: float, v: Fields, e: Fields) -> tuple[Any, Fields]:
+    """The score of an edge, and the fields of destinations that it reads."""
+    if kind == "GATv2":
+        a = v["a"]
+        v = {"t": v["t"]}
+        if e:
+            return lambda u, v, e: (leaky_relu(u.h + v.t + e.w, slope) * a).sum(-1, keepdims=True), v
+        return lambda u, v: (leaky_relu(u.h + v.t, slope) * a).sum(-1, keepdims=True), v
+    if v:
+        return (lambda u, v, e: leaky_relu(u.l + v.r + e.w, slope)) if e else (lambda u, v: leaky_relu(u.l + v.r, slope)), v
+    return (lambda u, e: leaky_relu(u.l + e.w, slope)) if e else (lambda u: leaky_relu(u.l, slope)), v
 
 
 def _by_head(layer: Any, x: torch.Tensor) -> torch.Tensor:
@@ -240,58 +237,77 @@ def _dots(h: torch.Tensor, *vectors: torch.Tensor) -> list[torch.Tensor]:
     One product with a block-diagonal matrix that holds the vectors: nothing as large as h is made.
     """
     _, heads, width = h.shape
-    blocks = [torch.diag_embed(a[0].transpose(0, 1)).transpose(0, 1).reshape(heads * width, heads) for a in vectors]
-    dots = h.reshape(-1, heads * width) @ torch.cat(blocks, dim=1).to(h.dtype)
+    stacked = torch.cat(vectors)  # [vectors, heads, width]
+    if heads == 1:
+        blocks = stacked[:, 0].transpose(0, 1)
+    else:
+        blocks = torch.diag_embed(stacked.permute(2, 0, 1)).permute(2, 0, 1, 3).reshape(heads * width, len(vectors) * heads)
+    dots = h.reshape(-1, heads * width) @ blocks.to(h.dtype)
     return [part.unsqueeze(-1) for part in dots.split(heads, dim=1)]
 
 
 def _edge_dots(layer: Any, edge_attr: torch.Tensor) -> torch.Tensor:
     """a_edge · W_edge w of every edge and head, [num_edges, heads, 1]; without W_edge w where that is known to be a plain product."""
-    edge_attr, lin = _columns(edge_attr), layer.lin_edge
+    lin = layer.lin_edge
     if type(lin).__name__ != Linear.__name__ or lin._forward_hooks or lin._forward_pre_hooks or lin._backward_hooks:
         return _dots(_by_head(layer, lin(edge_attr)), layer.att_edge)[0]
     folded = (lin.weight.view(layer.heads, layer.out_channels, -1) * layer.att_edge[0].unsqueeze(-1)).sum(1)
     return torch.nn.functional.linear(edge_attr, folded).unsqueeze(-1)
 
 
-def _with_loops(layer: Any, g: Graph, edge_attr: torch.Tensor | None) -> tuple[Graph, torch.Tensor | None]:
-    """The graph with one loop a node, and its features of edges."""
-    made, ids, num_kept = looped(g)
-    if edge_attr is None:
-        return made, None
-    num_loops, fill = len(ids) - num_kept, layer.fill_value
-    kept = edge_attr[ids[:num_kept]]
+def _looped_attr(layer: Any, g: Graph, edge_attr: torch.Tensor) -> torch.Tensor:
+    """Features of the edges that are attended over, as rows."""
+    edge_attr = _columns(edge_attr)
+    return _with_loops(g, layer.fill_value, e={"w": edge_attr}) if layer.add_self_loops else edge_attr
+
+
+def _with_loops(g: Graph, fill: float | torch.Tensor | str | None, *, e: Fields) -> torch.Tensor:
+    """Features of the edges of the graph with loops: fill, or what it makes of a node's in-edges, stands at the loops."""
+    _, ids, num_kept = looped(g)
+    edge_attr, num_loops = e["w"], len(ids) - num_kept
+    kept = rows(edge_attr, ids[:num_kept])
     if isinstance(fill, str):
-        loops = update_all(without_loops(g), lambda e: e.w, REDUCES[fill], e={"w": kept})[:num_loops]
+        return torch.cat([kept, update_all(without_loops(g), lambda e: e.w, REDUCES[fill], e={"w": kept})[:num_loops]])
+    if isinstance(fill, torch.Tensor):
+        loops = fill.to(edge_attr).expand(num_loops, *edge_attr.shape[1:])
     else:
-        fill = torch.as_tensor(1.0 if fill is None else fill, dtype=edge_attr.dtype, device=edge_attr.device)
-        loops = fill.expand(num_loops, *edge_attr.shape[1:])
-    return made, torch.cat([kept, loops])
+        loops = edge_attr.new_full((num_loops, *edge_attr.shape[1:]), 1.0 if fill is None else fill)
+    return torch.cat([kept, loops])
 
 
-def _attended(layer: Any, g: Graph, score: Any, u: Fields, v: Fields, e: Fields, x_dst: torch.Tensor | None, edges: Any) -> Any:
-    """z from the scores; with the weights of attention where ``edges``, a graph or an edge_index, is not None."""
-    h = u["h"]
+def _output(layer: Any, kind: str, g: Graph, u: Fields, v: Fields, e: Fields, x_dst: torch.Tensor | None, edges: Any) -> Any:
+    """The result; with the weights of attention where ``edges``, a graph or an edge_index, is not None."""
     p = layer.dropout if layer.training else 0.0
-    alpha = None
-    if edges is not None:
-        alpha = edge_softmax(g, apply_edges(g, score, u=u, v=v, e=e)).to(h.dtype).reshape(g.num_edges, layer.heads)
-        alpha = torch.nn.functional.dropout(alpha, p, layer.training)
-        z = update_all(g, lambda u, e: u.h * e.alpha, "sum", u={"h": h}, e={"alpha": alpha.unsqueeze(-1)})
-    elif p:
-        # what torch's dropout draws for the weights of attention, by the same edges in the same order
-        kept = torch.empty((g.num_edges, layer.heads, 1), dtype=torch.bool, device=h.device).bernoulli_(1 - p)
-        scale = 0.0 if p == 1 else 1 / (1 - p)
-        z = attend(g, score, lambda u, e: np.where(e.kept, u.h * scale, 0), u=u, v=v, e={**e, "kept": kept})
-    else:
-        z = attend(g, score, lambda u: u.h, u=u, v=v, e=e)
-    z = z.to(h.dtype)  # scores of bfloat16 are float32
-    z = z.reshape(-1, math.prod(h.shape[1:])) if layer.concat else z.mean(dim=1)
+    z, alpha = _attended(kind, g, layer.add_self_loops, layer.negative_slope, p, edges is not None, u=u, v=v, e=e)
+    z = z.flatten(1) if layer.concat else z.mean(dim=1)
     if layer.res is not None and x_dst is not None:
         z = z + layer.res(x_dst)
     if layer.bias is not None:
         z = z + layer.bias
-    if alpha is None:
+    if edges is None:
         return z
+    g = looped(g).graph if layer.add_self_loops else g
     ends = g if isinstance(edges, Graph) else torch.from_numpy(np.stack([g.to("cpu").src, g.to("cpu").dst])).to(edges)
     return z, (ends, alpha)
+
+
+def _attended(
+    kind: str, g: Graph, loops: bool, slope: float, p: float, weights: bool, *, u: Fields, v: Fields, e: Fields
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Σ α h by head, [num_dst, heads, features], each α dropped with probability p; and the weights α, if they are asked for."""
+    score, v = _score(kind, slope, v, e)
+    g = looped(g).graph if loops else g
+    h, alpha = u["h"], None
+    if weights:
+        alpha = edge_softmax(g, apply_edges(g, score, u=u, v=v, e=e)).to(h.dtype)
+        alpha = torch.nn.functional.dropout(alpha, p)
+        z = update_all(g, lambda u, e: u.h * e.alpha, "sum", u={"h": h}, e={"alpha": alpha})
+        alpha = alpha.squeeze(-1)
+    elif p:
+        # what torch's dropout draws for the weights of attention, by the same edges in the same order
+        kept = torch.empty((g.num_edges, h.shape[1], 1), dtype=torch.bool, device=h.device).bernoulli_(1 - p)
+        scale = 0.0 if p == 1 else 1 / (1 - p)
+        z = attend(g, score, lambda u, e: np.where(e.kept, u.h * scale, 0), u=u, v=v, e={**e, "kept": kept})
+    else:
+        z = attend(g, score, lambda u: u.h, u=u, v=v, e=e)
+    return z.to(h.dtype), alpha  # scores of bfloat16 are float32

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from numgraph.errors import bad_value, check_name
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn.graphs import once
-from numgraph.torch.nn.graphs import REDUCES, arranged, looped, sides
+from numgraph.torch.nn.graphs import REDUCES, arranged, looped, rows, sides
 from numgraph.torch.nn.linear import extra_repr, linear
 
 _plain = lambda u: u.x
@@ -101,51 +102,47 @@ def convolution(layer: Any, x: Any, edge_index: Any, edge_weight: torch.Tensor |
     x, edges = arranged(x, edge_index)
     if not isinstance(x, torch.Tensor):
         raise bad_value("GCNConv", "x is no tensor", "this layer has one set of nodes: give x [num_nodes, in_channels]")
-    kept = layer.__dict__.get("_kept_graph")
-    if kept is None or not layer.normalize:
-        _, _, g = sides("GCNConv", x, edges, None)
-        kept = _normalised(layer, g, x, edge_weight) if layer.normalize else (g, None, edge_weight)
+    kept = layer.__dict__.get("_kept_graph") if layer.cached and layer.normalize else None
+    if kept is None:
+        kept = sides("GCNConv", x, edges, None)[2], edge_weight
         if layer.cached and layer.normalize:
             layer.__dict__["_kept_graph"] = kept
-    g, scale, weight = kept
-    h = layer.lin(x)
-    u, v, e = {"x": h}, {}, {}
-    if scale is not None:
-        u["scale"] = v["scale"] = scale
-    if weight is not None:
-        e["w"] = weight.reshape(-1, 1)
-    message: Any = {(0, 0): _plain, (0, 1): _weighted, (1, 0): _scaled, (1, 1): _scaled_weighted}[len(v), len(e)]
-    z = update_all(g, message, REDUCES[layer.aggr], u=u, v=v, e=e)
-    dtype = h.dtype if weight is None else torch.promote_types(h.dtype, weight.dtype)
-    z = z.to(dtype)
+    g, weight = kept
+    fill = (2.0 if layer.improved else 1.0) if layer.add_self_loops else None
+    z = _convolved(g, REDUCES[layer.aggr], layer.normalize, fill, e={"h": layer.lin(x), "w": weight})
     return z if layer.bias is None else z + layer.bias
 
 
-def _normalised(layer: Any, g: Graph, x: torch.Tensor, weight: torch.Tensor | None) -> tuple[Graph, torch.Tensor, torch.Tensor | None]:
-    """The graph with self loops, the degrees' scales [num_nodes, 1] and the edges' weights."""
-    if g.is_bipartite:
+def _convolved(g: Graph, reduce: str, normalize: bool, fill: float | None, *, e: dict[str, Any]) -> torch.Tensor:
+    """The messages of h [num_nodes, features], reduced; w: a weight an edge, or None. fill: the weight of new loops, None for no loops."""
+    h, weight = e["h"], e["w"]
+    if g.is_bipartite and normalize:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations"
         raise bad_value("GCNConv", problem, "this layer has one set of nodes: Graph(src, dst, num_nodes)")
     if weight is not None:
         if weight.shape not in ((g.num_edges,), (g.num_edges, 1)):
             raise bad_value("GCNConv", f"edge_weight has shape {list(weight.shape)}", f"one weight an edge: [{g.num_edges}]")
-        weight = weight.reshape(-1)
-    if layer.add_self_loops:
+        weight = weight.reshape(-1, 1)
+    if normalize and fill is not None:
         g, ids, _ = looped(g)
-        if weight is not None:
-            weight = torch.cat([weight, weight.new_full((1,), 2.0 if layer.improved else 1.0)])[ids]
+        weight = None if weight is None else rows(torch.cat([weight, weight.new_full((1, 1), fill)]), ids)
+    u, v = {"x": h}, {}
+    if normalize:
+        u["scale"] = v["scale"] = _degree_scale(g, weight, torch.promote_types(h.dtype, torch.float32))
+    message: Any = {(0, 0): _plain, (0, 1): _weighted, (1, 0): _scaled, (1, 1): _scaled_weighted}[len(v), int(weight is not None)]
+    z = update_all(g, message, reduce, u=u, v=v, e=None if weight is None else {"w": weight})
+    return z.to(h.dtype if weight is None else torch.promote_types(h.dtype, weight.dtype))
+
+
+def _degree_scale(g: Graph, weight: torch.Tensor | None, dtype: torch.dtype) -> Any:
+    """1 / √degree of every node [num_nodes, 1], 0 where the degree is 0, NaN where it is negative; an array where it is the same always."""
     if weight is None:
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        return g, once(g, ("scale of PyG", dtype), lambda g: _constant_scale(g, dtype)), None
+        return once(g, ("scale of PyG", dtype), lambda g: _constant_scale(g, np.float64 if dtype is torch.float64 else np.float32))
     degrees = update_all(g, lambda e: e.w, "sum", e={"w": weight.to(torch.promote_types(weight.dtype, torch.float32))})
-    return g, _scale(degrees, degrees.dtype), weight
-
-
-def _constant_scale(g: Graph, dtype: torch.dtype) -> torch.Tensor:
-    return _scale(torch.from_numpy(g.to("cpu").in_degrees()), dtype).to(g.device)
-
-
-def _scale(degrees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """1 / √degree as a column, 0 where the degree is 0, NaN where it is negative."""
     empty = degrees == 0
-    return torch.where(empty, 0, torch.where(empty, 1, degrees).to(torch.promote_types(dtype, torch.float32)).rsqrt()).to(dtype)[:, None]
+    return torch.where(empty, 0, torch.where(empty, 1, degrees).rsqrt())
+
+
+def _constant_scale(g: Graph, dtype: Any) -> Any:
+    degrees = g.in_degrees().astype(np.float64)[:, None]
+    return np.where(degrees > 0, 1 / np.sqrt(np.maximum(degrees, 1)), 0).astype(dtype)

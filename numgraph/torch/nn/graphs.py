@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
+from numgraph.bridges.torch import LIBRARY
 from numgraph.errors import bad_type, bad_value
 from numgraph.graph import Graph
 from numgraph.inputs import kind_of
@@ -68,6 +69,11 @@ def sides(op: str, x: Any, edges: Any, size: Any) -> tuple[torch.Tensor, torch.T
     return x_src, x_dst, graph_of(op, edges, int(num_src), int(num_dst))
 
 
+def rows(x: torch.Tensor, ids: np.ndarray) -> torch.Tensor:
+    """Rows of a tensor by ids, also while a compiler traces."""
+    return x[LIBRARY.constant(ids).to(x.device)]
+
+
 class Looped(NamedTuple):
     """A graph whose loops were replaced by one v → v for each node v that is source and destination.
 
@@ -76,7 +82,7 @@ class Looped(NamedTuple):
     """
 
     graph: Graph
-    ids: torch.Tensor
+    ids: np.ndarray
     num_kept: int
 
 
@@ -96,7 +102,7 @@ def _looped(g: Graph) -> Looped:
     loops = np.arange(nodes, dtype=src.dtype)
     counts = {"num_src": g.num_src, "num_dst": g.num_dst} if g.is_bipartite else {"num_nodes": nodes}
     made = Graph(np.concatenate([src[kept], loops]), np.concatenate([dst[kept], loops]), **counts)
-    return Looped(made.to(g.device), torch.from_numpy(np.concatenate([kept, last])).to(g.device), len(kept))
+    return Looped(made.to(g.device), np.concatenate([kept, last]), len(kept))
 
 
 def without_loops(g: Graph) -> Graph:
