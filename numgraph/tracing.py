@@ -139,7 +139,13 @@ def _trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Exp
 def _called(op: str, role: str, function: Any, symbols: dict[str, Fields]) -> Expr:
     """What a message function returns for the symbols."""
     function, places, names = calling(op, role, function)
-    returned = function(*[symbols[name] for name in places], **{name: symbols[name] for name in names})
+    try:
+        returned = function(*[symbols[name] for name in places], **{name: symbols[name] for name in names})
+    except TypeError as error:
+        if f"{Expr.__module__}.Expr" not in str(error):
+            raise
+        problem = f"in {role} a function got a symbol that is no array of its library ({str(error).splitlines()[0]})"
+        raise errors.bad_type(op, problem, "use NumPy's functions of the fields, such as np.exp(u.x)") from error
     if isinstance(returned, _NODES):
         return lift(returned)
     if not isinstance(returned, Fields) and hasattr(returned, "shape") and hasattr(returned, "dtype"):

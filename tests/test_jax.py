@@ -231,6 +231,18 @@ def test_integers_have_no_derivative(bits64):
 OFFSETS = [0, 2, 2, 5]
 M = field(3, 3, 2, seed=4)
 IDS = [2, 0, 2, 1, 0]
+ONES = np.ones(7)
+
+
+def dense(w):
+    """The matrix of weights of GRAPH's edges."""
+    return jnp.zeros((5, 5)).at[jnp.asarray(SRC), jnp.asarray(DST)].add(w)
+
+
+def edges_of(g, matrix):
+    return matrix[np.asarray(g.src), np.asarray(g.dst)]
+
+
 OPS = {
     "gspmm": (lambda x, w, m: ng.ops.gspmm(GRAPH, "mul", "mean", x, w), lambda x, w, m: reduced(x[jnp.asarray(SRC)] * w, "mean")),
     "u_dot_v": (
@@ -250,6 +262,18 @@ OPS = {
         lambda x, w, m: jnp.concatenate([jax.nn.softmax(x[:2], 0), jax.nn.softmax(x[2:], 0)]),
     ),
     "segment_mm": (lambda x, w, m: ng.ops.segment_mm(x, m, OFFSETS), lambda x, w, m: jnp.concatenate([x[:2] @ m[0], x[2:] @ m[2]])),
+    "csrmm": (
+        lambda x, w, m: ng.ops.csrmm(GRAPH, w[:, 0], GRAPH.reverse(), w[:, 0] ** 2)[1],
+        lambda x, w, m: edges_of(ng.ops.csrmm(GRAPH, ONES, GRAPH.reverse(), ONES)[0], dense(w[:, 0]) @ dense(w[:, 0] ** 2).T),
+    ),
+    "csrsum": (
+        lambda x, w, m: ng.ops.csrsum([GRAPH, GRAPH.reverse()], [w[:, 0], ONES])[1],
+        lambda x, w, m: edges_of(ng.ops.csrsum([GRAPH, GRAPH.reverse()], [ONES, ONES])[0], dense(w[:, 0]) + dense(ONES).T),
+    ),
+    "csrmask": (
+        lambda x, w, m: ng.ops.csrmask(GRAPH, w[:, 0], GRAPH.reverse()),
+        lambda x, w, m: edges_of(GRAPH.reverse(), dense(w[:, 0])),
+    ),
     "gather_mm": (
         lambda x, w, m: ng.ops.gather_mm(x, m, IDS),
         lambda x, w, m: jnp.einsum("ni,nio->no", x, m[jnp.asarray(IDS)]),
@@ -268,6 +292,21 @@ def test_ops_are_as_of_jax(bits64, op, transform):
     got, wanted = (made(f)(jnp.asarray(FIELDS[0]), jnp.asarray(FIELDS[2]), jnp.asarray(M)) for f in OPS[op])
     assert all(isinstance(y, jax.Array) for y in jax.tree.leaves(got))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), got, wanted)
+
+
+@pytest.mark.parametrize("key", [jax.random.key, jax.random.PRNGKey], ids=["key", "raw key"])
+@pytest.mark.parametrize("shape", [(400, 50), (30000, 8)])
+def test_dropout_takes_a_key(key, shape):
+    x = jnp.ones(shape, jnp.float32)
+    f = lambda x, seed: ng.dropout(x, 0.25, key(seed))
+    y = np.asarray(jax.jit(f)(x, 0))
+    assert set(np.unique(y)) == {0, np.float32(1 / 0.75)}
+    assert abs((y > 0).mean() - 0.75) < 5 * (0.75 * 0.25 / y.size) ** 0.5
+    np.testing.assert_array_equal(f(x, 0), y)
+    assert not np.array_equal(f(x, 1), y)
+    np.testing.assert_allclose(jax.grad(lambda x: f(2 * x, 0).sum())(x), 2 * y)
+    np.testing.assert_array_equal(jax.vmap(f, (0, None))(x[None], 0)[0], y)
+    np.testing.assert_array_equal(ng.dropout(x, 0.25, key(0), training=False), x)
 
 
 def test_no_matrices():
@@ -297,6 +336,13 @@ ERRORS = {
         TypeError,
         "offsets cannot be read as an array of integers",
     ),
+    "a function of JAX": (
+        lambda x: ng.update_all(GRAPH, lambda u: jnp.exp(u.x), "sum", u={"x": x}),
+        TypeError,
+        r"the message a function got a symbol .* use NumPy's functions of the fields, such as np.exp",
+    ),
+    "dropout without a key": (lambda x: ng.dropout(x, 0.5), TypeError, "rng is None; pass a key of jax.random"),
+    "dropout by NumPy's generator": (lambda x: ng.dropout(x, 0.5, np.random.default_rng()), TypeError, "rng is .*Generator; pass a key"),
     "an exponent": (
         lambda x: ng.update_all(GRAPH, lambda u: u.i**u.j, "sum", u={"i": jnp.arange(5), "j": -jnp.arange(5)}),
         ValueError,

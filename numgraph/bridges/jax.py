@@ -18,6 +18,7 @@ from numgraph.arrays import Library
 from numgraph.bridges import jax_ffi
 from numgraph.dtypes import check_dtype, is_float
 from numgraph.graph import Graph
+from numgraph.inputs import kind_of
 from numgraph.propagate import Walk
 
 _WALK = Primitive("numgraph_walk")
@@ -178,7 +179,10 @@ class Jax(Library):
         return jnp.where(condition, x, y)
 
     def kept(self, op: str, rng: Any, shape: tuple[int, ...], p: float, like: Any, fill: Callable[..., Any]) -> Any:
-        raise NotImplementedError
+        if not isinstance(rng, jax.Array):
+            fix = "pass a key of jax.random, as in jax.random.key(seed), another one for each call"
+            raise errors.bad_type(op, f"x is an array of JAX and rng is {kind_of(rng)}", fix)
+        return jax.random.bernoulli(rng, 1 - p, shape)
 
     def propagate(self, walk: Walk, values: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(_WALK.bind(*values, walk=walk))

@@ -29,7 +29,8 @@ def dropout(x: Any, p: float, rng: Any = None, training: bool = True) -> Any:
     x: array or Tensor of any shape, or a constant SciPy sparse matrix, whose stored elements are dropped; p in [0, 1); rng: a
     numpy.random.Generator, which gives one number, the key of the mask (``masks.kept``). The record keeps the mask.
 
-    Of a tensor of torch the key is drawn from torch's default generator, or from a torch.Generator given as rng.
+    Of a tensor of torch the key is drawn from torch's default generator, or from a torch.Generator given as rng. Of an array of JAX
+    rng is a key of jax.random.
     """
     if not isinstance(p, int | float | np.number) or not 0 <= p < 1:
         raise bad_value("dropout", f"p is {shown(p)}", "p is a probability, 0 ≤ p < 1")

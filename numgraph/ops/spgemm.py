@@ -13,8 +13,10 @@ import numba
 import numpy as np
 
 from numgraph import dense, errors, threads
+from numgraph.arrays import Library, foreign, library_of
 from numgraph.graph import Adjacency, Graph, check_graph
 from numgraph.inputs import kind_of
+from numgraph.message import update_all
 from numgraph.ops import gustavson
 from numgraph.ops.operands import check_host, edge_weights
 from numgraph.tape import record, unwrap
@@ -36,10 +38,14 @@ def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tup
         raise errors.bad_value(
             "csrmm", f"A_graph has {A_graph.num_dst} destinations and B_graph {B_graph.num_src} sources", "A's columns are B's rows"
         )
-    a = _summable(edge_weights("csrmm", "A_weights", A_graph, A_weights))
-    b = _summable(edge_weights("csrmm", "B_weights", B_graph, B_weights))
-    dtype = np.result_type(a.dtype, b.dtype)
+    a = edge_weights("csrmm", "A_weights", A_graph, A_weights)
+    b = edge_weights("csrmm", "B_weights", B_graph, B_weights)
     product = _product(A_graph, B_graph)
+    library = foreign((a, b))
+    if library is not None:
+        return product.graph, _over_paths(library, product, a, b)
+    a, b = _summable(a), _summable(b)
+    dtype = np.result_type(a.dtype, b.dtype)
     weights = _contract(product, "C", {"A": _cast(a, _computed(dtype)), "B": _cast(b, _computed(dtype))})
     return product.graph, _cast(weights, dtype)
 
@@ -63,9 +69,16 @@ def csrsum(graphs: Sequence[Graph], weights: Sequence[Any]) -> tuple[Graph, Any]
             raise errors.bad_value(
                 "csrsum", f"graphs[0] is {graphs[0]!r}, graphs[{k}] is {g!r}", "they must have the same numbers of nodes"
             )
-    values = [_summable(edge_weights("csrsum", f"weights[{k}]", g, w)) for k, (g, w) in enumerate(zip(graphs, weights))]
+    values = [edge_weights("csrsum", f"weights[{k}]", g, w) for k, (g, w) in enumerate(zip(graphs, weights))]
     src, dst = (np.concatenate([getattr(g, end) for g in graphs]) for end in ("src", "dst"))
     union = _simple(_graph(src, dst, graphs))
+    library = foreign(values)
+    if library is not None:
+        values = [library.constant(value) if library_of(value) is not library else value for value in values]
+        dtype = np.result_type(*map(library.dtype, values))
+        together = library.concatenated([library.cast(value, dtype) for value in values])
+        return union, _gathered(together, np.arange(len(src)), _positions(union, src, dst), union.num_edges)
+    values = list(map(_summable, values))
     dtype = np.result_type(*[v.dtype for v in values])
     summands = np.concatenate([_cast(v, _computed(dtype)) for v in values])
     return union, _cast(dense.scatter_add(summands, _positions(union, src, dst), union.num_edges), dtype)
@@ -82,13 +95,36 @@ def csrmask(A_graph: Graph, A_weights: Any, B_graph: Graph) -> Any:
     check_host("csrmask", A_graph=A_graph, A_weights=A_weights, B_graph=B_graph)
     if (A_graph.num_src, A_graph.num_dst) != (B_graph.num_src, B_graph.num_dst):
         raise errors.bad_value("csrmask", f"A_graph is {A_graph!r}, B_graph is {B_graph!r}", "they must have the same numbers of nodes")
-    weights = _summable(edge_weights("csrmask", "A_weights", A_graph, A_weights))
+    weights = edge_weights("csrmask", "A_weights", A_graph, A_weights)
     simple = _simple(A_graph)
+    if library_of(weights).has_autodiff:
+        merged = _gathered(weights, np.arange(A_graph.num_edges), _positions(simple, A_graph.src, A_graph.dst), simple.num_edges)
+        found = _positions(simple, B_graph.src, B_graph.dst)
+        return _gathered(merged, found[found >= 0], np.flatnonzero(found >= 0), B_graph.num_edges)
+    weights = _summable(weights)
     dtype = weights.dtype
     merged = dense.scatter_add(_cast(weights, _computed(dtype)), _positions(simple, A_graph.src, A_graph.dst), simple.num_edges)
     padded = np.concatenate([merged, np.zeros(1, merged.dtype)])  # a last entry for the edges that A does not have: position −1
     found = _positions(simple, B_graph.src, B_graph.dst)
     return _cast(dense.gather(padded, np.where(found < 0, simple.num_edges, found)), dtype)
+
+
+def _gathered(x: Any, ids: Any, into: Any, count: int) -> Any:
+    """y[into[i]] = Σ x[ids[i]] for a library with an autodiff of its own, as a message."""
+    return update_all(Graph(ids, into, num_src=x.shape[0], num_dst=count), lambda u: u.x, "sum", u={"x": x})
+
+
+def _over_paths(library: Library, product: _Product, a: Any, b: Any) -> Any:
+    """The weights of C for such a library: messages from edges of A to edges of C, one a path, each with its weight of B."""
+    A, B = product.A, product.B
+    lengths = np.diff(B.indptr).astype(np.int64)[A.indices]
+    first = np.cumsum(lengths) - lengths
+    places = np.arange(product.paths) + np.repeat(B.indptr.astype(np.int64)[A.indices] - first, lengths)
+    rows = np.repeat(np.repeat(np.arange(A.num_rows), np.diff(A.indptr)), lengths)
+    into = _positions(product.graph, rows, B.indices[places])
+    paths = Graph(np.repeat(A.edge_ids, lengths), into, num_src=A.num_edges, num_dst=product.graph.num_edges)
+    along = library.take(b, B.edge_ids[places]) if library_of(b) is library else b[B.edge_ids[places]]
+    return update_all(paths, lambda u, e: u.a * e.b, "sum", u={"a": a}, e={"b": along})
 
 
 def _summable(weights: Any) -> Any:
