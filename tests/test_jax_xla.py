@@ -15,7 +15,7 @@ jax = pytest.importorskip("jax", reason="JAX is not installed: pip install 'numg
 
 import jax.numpy as jnp  # noqa: E402
 
-from numgraph.bridges import jax_ffi  # noqa: E402
+from numgraph.bridges import jax_ffi, jax_native  # noqa: E402
 
 SRC, DST = [0, 1, 2, 2, 3, 3, 0], [1, 2, 0, 1, 1, 1, 2]
 GRAPH = ng.Graph(SRC, DST, 5)
@@ -30,7 +30,17 @@ def doubled(x):
     return 2 * jax.ops.segment_sum(x[jnp.asarray(SRC)], jnp.asarray(DST), 5)
 
 
-def test_memory_is_that_of_jax(monkeypatch):
+@pytest.fixture
+def by_python(monkeypatch):
+    """Walks are not programs, as those are that take threads: Python's handler runs them."""
+    monkeypatch.setattr(jax_ffi, "program", lambda *args: None)
+
+
+def fresh():
+    return ng.Graph(SRC, DST, 5)
+
+
+def test_memory_is_that_of_jax(monkeypatch, by_python):
     """Neither inputs nor results are copied, in jit and outside of it."""
     seen = []
     run = jax_ffi.run
@@ -40,25 +50,88 @@ def test_memory_is_that_of_jax(monkeypatch):
         run(walk, arrays, out)
 
     monkeypatch.setattr(jax_ffi, "run", watched)
-    x = jnp.arange(15.0).reshape(5, 3)
+    x, g = jnp.arange(15.0).reshape(5, 3), fresh()
     for f in (summed, jax.jit(summed)):
-        y = f(GRAPH, x)
-        y.block_until_ready()
+        y = f(g, x)
+        np.testing.assert_array_equal(y, doubled(x))
         assert seen.pop() == ([x.unsafe_buffer_pointer()], [y.unsafe_buffer_pointer()])
     assert not seen
 
 
-def test_an_error_in_a_run_reaches_the_caller(monkeypatch):
-    def broken(walk, arrays, out):
-        raise MemoryError("no room for ∇ of walks")
+def broken(walk, arrays, out):
+    raise MemoryError("no room for ∇ of walks")
 
-    f = jax.jit(lambda x: summed(GRAPH, x) + 1)
-    x = jnp.ones((5, 2), jnp.float32)
-    monkeypatch.setattr(jax_ffi, "run", broken)
-    with pytest.raises(jax.errors.JaxRuntimeError, match="MemoryError: no room for ∇ of walks"):
-        f(x).block_until_ready()
-    monkeypatch.undo()
+
+def test_an_error_in_a_run_reaches_the_caller(monkeypatch, by_python):
+    g, x = fresh(), jnp.ones((5, 2), jnp.float32)
+    f = jax.jit(lambda x: summed(g, x) + 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(jax_ffi, "run", broken)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="MemoryError: no room for ∇ of walks"):
+            f(x).block_until_ready()
     np.testing.assert_array_equal(f(x), doubled(x) + 1)
+
+
+WALKS = {
+    "sum": lambda g, x: ng.update_all(g, lambda u: u.x * 2, "sum", u={"x": x}),
+    "mean of edges": lambda g, x: ng.update_all(g, lambda e: e.x, "mean", e={"x": jnp.concatenate([x, x[:2]])}),
+    "max": lambda g, x: ng.update_all(g, lambda u, v: u.x - v.x, "max", u={"x": x}, v={"x": x}),
+    "attention": lambda g, x: ng.attend(g, lambda u, v: u.x * v.x, lambda u: u.x, u={"x": x}, v={"x": x}),
+    "captured": lambda g, x: ng.apply_edges(g, lambda u: u.x * x[0], u={"x": x}),
+    "half": lambda g, x: ng.update_all(g, lambda u: u.x, "sum", u={"x": x.astype(jnp.bfloat16)}),
+    "gradients": lambda g, x: jax.grad(lambda w, b: ng.update_all(g, lambda u: u.w * b, "prod", u={"w": w}).sum(), (0, 1))(x, x[0]),
+}
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_both_handlers_give_the_same(monkeypatch, walk):
+    """Compiled code alone runs small walks; its bits are those of Python's handler."""
+    x = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, (5, 3)), jnp.float32)
+    made = []
+    for compiled in (True, False):
+        g = fresh()
+        with monkeypatch.context() as patch:
+            patch.setattr(*((jax_ffi, "run", broken) if compiled else (jax_ffi, "program", lambda *args: None)))
+            made.append(jax.tree.map(np.asarray, jax.jit(lambda x, g=g: WALKS[walk](g, x))(x)))
+    jax.tree.map(np.testing.assert_array_equal, *made)
+
+
+def test_slots_are_used_again(monkeypatch):
+    slot = jax_native._free[-1]
+    monkeypatch.setattr(jax_native, "_free", [slot])
+    call = lambda: jax_ffi.Call(*walk_of(fresh()))
+    one, two = call(), call()
+    assert (one.slot, two.slot) == (slot, -1)  # the walks of the others are run by Python
+    handle = one.handle
+    assert jax_native._TABLE[slot, 0] == handle
+    del one
+    gc.collect()
+    assert list(jax_native._TABLE[slot, [0, 2]]) == [0, 0]
+    assert call().slot == slot
+
+
+def walk_of(g):
+    """A walk as an executable has it."""
+    like = jax.ShapeDtypeStruct((5, 3), jnp.float32)
+    jaxpr = jax.make_jaxpr(lambda x: summed(g, x))(like)
+    found = [eqn.params["walk"] for eqn in jaxpr.eqns if "walk" in eqn.params]
+    return found[0], [like], [like]
+
+
+def test_what_is_gone_is_an_error():
+    """An executable of another process, from JAX's cache on disk, has a handle that nobody has here."""
+    g, x = fresh(), jnp.ones((5, 3), jnp.float32)
+    f = jax.jit(lambda x: summed(g, x)).lower(x).compile()
+    np.testing.assert_array_equal(f(x), doubled(x))
+    (call,) = [call for call in jax_ffi._calls.values() if call.walk.graph is g]
+    del jax_ffi._calls[call.handle]
+    jax_native._add_at(jax_native._address(call.slot, 0), 1)  # no longer its own
+    try:
+        with pytest.raises((jax.errors.JaxRuntimeError, ValueError), match="the graph of this executable is gone"):
+            f(x).block_until_ready()
+    finally:
+        jax_native._add_at(jax_native._address(call.slot, 0), -1)
+    np.testing.assert_array_equal(f(x), doubled(x))
 
 
 def test_where_xla_is_unknown_a_callback_runs_and_says_so(monkeypatch):
@@ -67,8 +140,8 @@ def test_where_xla_is_unknown_a_callback_runs_and_says_so(monkeypatch):
 
     monkeypatch.setattr(jax_ffi, "_outcome", [])
     monkeypatch.setattr(jax.ffi, "register_ffi_target", refused)
-    x = jnp.arange(15.0).reshape(5, 3)
-    f = jax.jit(jax.value_and_grad(lambda x: (summed(GRAPH, x) ** 2).sum()))
+    x, graph = jnp.arange(15.0).reshape(5, 3), fresh()
+    f = jax.jit(jax.value_and_grad(lambda x: (summed(graph, x) ** 2).sum()))
     with pytest.warns(UserWarning, match=r"jax.pure_callback.*this version is not known"):
         value, grad = f(x)
     g = jax.value_and_grad(lambda x: (doubled(x) ** 2).sum())

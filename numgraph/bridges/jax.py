@@ -36,8 +36,8 @@ def _eager(*values: Any, walk: Walk) -> list[Any]:
     """Outside of jit: on the arrays' own memory, in this thread, without a program of XLA's."""
     out = [_aligned(shape, _canonical(dtype)) for shape, dtype in walk.results()]
     jax_ffi.run(walk, [np.asarray(x) for x in values], out)
-    place = next((x.sharding for x in values if isinstance(x, jax.Array)), None)
-    return [jax.device_put(y, place) for y in out]
+    made: list[Any] = jax.device_put(out)  # unlike jnp.asarray it leaves aligned memory where it is
+    return made if not values or made[0].sharding == values[0].sharding else jax.device_put(made, values[0].sharding)
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:

@@ -20,6 +20,8 @@ import jax
 import numpy as np
 from jax.interpreters import mlir
 
+from numgraph.bridges import jax_native
+from numgraph.kernels.programs import program
 from numgraph.propagate import Walk
 
 _TARGET = "numgraph_walk"
@@ -55,6 +57,9 @@ class Call:
         self.results = [_block(aval) for aval in results]
         self.handle = next(_handles)
         _calls[self.handle] = self
+        dtypes = [dtype for _, dtype, _ in self.operands], [dtype for _, dtype, _ in self.results]
+        small = program(walk.graph, walk.outputs, walk.keys, *dtypes)
+        self.slot = jax_native.place(self, self.handle, small) if small is not None else -1
 
     def run(self, operands: Sequence[int], results: Sequence[int]) -> None:
         """The walk on memory at these addresses."""
@@ -83,7 +88,7 @@ def lowered(context: Any, operands: Sequence[Any], walk: Walk) -> Any:
     avals = tuple(context.avals_in), tuple(context.avals_out)
     call = walk.graph.remembered(("jax", walk.outputs, walk.keys, avals), lambda *_: Call(walk, *avals))
     context.module_context.add_keepalive(call)
-    return jax.ffi.ffi_lowering(_TARGET)(context, *operands, handle=np.int64(call.handle))
+    return jax.ffi.ffi_lowering(_TARGET)(context, *operands, handle=np.int64(call.handle), slot=np.int64(call.slot))
 
 
 def _by_callback(walk: Walk, *values: Any) -> Any:
@@ -109,8 +114,8 @@ def _addresses(pointers: int, count: int) -> list[int]:
     return [_words(buffer, _DATA + 1)[_DATA] for buffer in _words(pointers, count)] if count else []
 
 
-def _handle(address: int) -> int | None:
-    """What XLA calls. Returns an error of XLA's, or nothing."""
+def _handle(address: int) -> int:
+    """What XLA calls. Returns an error of XLA's, or 0."""
     frame = _words(address, _FRAME_WORDS)
     try:
         if frame[_EXTENSION]:
@@ -118,7 +123,7 @@ def _handle(address: int) -> int | None:
             if extension[1] & 0xFFFFFFFF == _METADATA:
                 if _known(frame):
                     ctypes.memmove(extension[3] + _VERSION, frame[_API] + _API_VERSION, 8)
-                return None
+                return 0
         scalar = _words(_words(frame[_ATTR_LIST], 1)[0], 2)
         handle = _words(scalar[1], 1)[0]
         call = _calls.get(handle)
@@ -129,7 +134,7 @@ def _handle(address: int) -> int | None:
         call.run(_addresses(frame[_ARG_LIST], frame[_ARGS + 2]), _addresses(frame[_RET_LIST], frame[_RETS + 2]))
     except BaseException as error:  # nothing may leave a function that C calls
         return _error(frame[_API], f"{type(error).__name__}: {error}")
-    return None
+    return 0
 
 
 def _known(frame: Any) -> bool:
@@ -146,9 +151,10 @@ def _error(api: int, text: str) -> int:
     return found
 
 
-_HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_handle)
+_HANDLER = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_ssize_t)(_handle)
 _registering = threading.Lock()
 _outcome: list[bool] = []
+_kept: list[Any] = []
 
 
 def _registered() -> bool:
@@ -157,7 +163,8 @@ def _registered() -> bool:
         if not _outcome:
             jax.local_devices(backend="cpu")  # a handler that is refused while the backend starts would keep it from starting
             try:
-                jax.ffi.register_ffi_target(_TARGET, jax.ffi.pycapsule(ctypes.cast(_HANDLER, ctypes.c_void_p).value), platform="cpu")
+                _kept.append(jax_native.handler(_HANDLER))
+                jax.ffi.register_ffi_target(_TARGET, jax.ffi.pycapsule(_kept[-1].address), platform="cpu")
                 _outcome.append(True)
             except Exception as error:
                 _outcome.append(False)

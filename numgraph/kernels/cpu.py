@@ -18,12 +18,13 @@ from numgraph.kernels.balance import COMBINE, Hub, Parts, each_alone, parts_of, 
 from numgraph.kernels.layout import memory_dtype, memory_of
 from numgraph.kernels.lowering import node_walk
 from numgraph.kernels.planning import Kernel, Plan, make_plan
-from numgraph.kernels.walk import Arrays, Output, check_fields, rows_of, walked_ends
+from numgraph.kernels.walk import Arrays, Key, Output, check_fields, rows_of, walked_ends
 
-Key = tuple[str, str]
 Place = tuple[int, int]
 """A result: the number of the output, and of its array."""
 Buffers = dict[Place, Any]
+Buffer = tuple[Place, tuple[int, ...], np.dtype[Any], bool]
+"""What a result needs: shape, dtype of its memory, and whether kernels add to it."""
 
 LANE_SPEED = 32
 """Features that a kernel in lanes handles while threads.SMALL counts one element. Below a million features a thread takes about 0.2 ms; a
@@ -47,11 +48,11 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """A plan on one graph: its launches, the buffers that they need (shape, dtype, whether they are added to), and which are results."""
+    """A plan on one graph: its launches, and the buffers of the results."""
 
     plan: Plan
     launches: list[Launch]
-    buffers: list[tuple[Place, tuple[int, ...], np.dtype[Any], bool]]
+    buffers: list[Buffer]
 
 
 def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays, out: Sequence[Any] | None = None) -> list[Any]:
@@ -60,6 +61,11 @@ def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays, out: Sequen
     if numba.config.DISABLE_JIT:  # for coverage and debuggers
         return _placed(reference.execute(graph, outputs, fields), out)
     return _run(graph, graph.remembered(outputs, _route), fields, out)
+
+
+def route(graph: Graph, outputs: tuple[Output, ...]) -> Route:
+    """The route of a walk, made once."""
+    return graph.remembered(outputs, _route)
 
 
 def _route(graph: Graph, outputs: tuple[Output, ...]) -> Route:
@@ -78,8 +84,17 @@ def _route(graph: Graph, outputs: tuple[Output, ...]) -> Route:
     return Route(plan, [_launch_of(kernel, graph) for kernel in plan.kernels], buffers)
 
 
+def _walked(kernel: Kernel, graph: Graph) -> Any:
+    return graph if kernel.rows == "e" else graph.in_edges if kernel.rows == "v" else graph.out_edges
+
+
+def index_arrays(kernel: Kernel, graph: Graph) -> list[Any]:
+    """The arrays of the graph that a kernel reads."""
+    return [getattr(_walked(kernel, graph), what) for _, kind, what in kernel.arrays if kind == "ids"]
+
+
 def _launch_of(kernel: Kernel, graph: Graph) -> Launch:
-    walked: Any = graph if kernel.rows == "e" else graph.in_edges if kernel.rows == "v" else graph.out_edges
+    walked = _walked(kernel, graph)
     rows, parts = (0, parts_of_edges(graph.num_edges)) if walked is graph else (walked.num_rows, walked.derived("parts", parts_of))
     words = list(kernel.words)
     for offset, kind, what in kernel.arrays:
@@ -112,12 +127,15 @@ def _run(graph: Graph, route: Route, fields: Arrays, out: Sequence[Any] | None) 
 
 
 def _given(route: Route, out: Sequence[Any]) -> Buffers:
-    """The caller's arrays that kernels can store into: those in the dtype of the result, where that is how it is stored."""
-    given: Buffers = {}
-    for array, (place, _, dtype, _) in zip(out, sorted(route.buffers), strict=True):
-        if memory_of(array.dtype) == dtype and (array.dtype == dtype or array.dtype == route.plan.results[place[0]][place[1]][1]):
-            given[place] = array.view(dtype)
-    return given
+    """The caller's arrays that kernels can store into."""
+    pairs = zip(out, sorted(route.buffers), strict=True)
+    return {buffer[0]: array.view(buffer[2]) for array, buffer in pairs if stores_as(route, buffer, array.dtype)}
+
+
+def stores_as(route: Route, buffer: Buffer, dtype: np.dtype[Any]) -> bool:
+    """Whether a result of a dtype is stored as its buffer is: then kernels may store into the caller's memory."""
+    (number, place), _, memory, _ = buffer
+    return memory_of(dtype) == memory and dtype in (memory, route.plan.results[number][place][1])
 
 
 def _placed(made: list[Any], out: Sequence[Any] | None) -> list[Any]:

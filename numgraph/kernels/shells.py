@@ -24,7 +24,7 @@ def address_of(body: Any) -> int:
 
 
 @intrinsic
-def _call(typingctx: Any, address: Any, args: Any, start: Any, stop: Any) -> Any:
+def call(typingctx: Any, address: Any, args: Any, start: Any, stop: Any) -> Any:
     """body(args, start, stop) of the body at an address; an exception in it is raised here."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
@@ -43,11 +43,11 @@ def _call(typingctx: Any, address: Any, args: Any, start: Any, stop: Any) -> Any
 def serial(address, args, ranges):
     """Every range of rows, ranges[p, 0] … ranges[p, 1]."""
     for part in range(len(ranges)):
-        _call(address, args, ranges[part, 0], ranges[part, 1])
+        call(address, args, ranges[part, 0], ranges[part, 1])
 
 
 @njit(parallel=True)
 def parallel(address, args, ranges):
     """The same, each range by some thread; a row is in one range, so the result does not depend on which."""
     for part in prange(len(ranges)):
-        _call(address, args, ranges[part, 0], ranges[part, 1])
+        call(address, args, ranges[part, 0], ranges[part, 1])

@@ -17,7 +17,8 @@ import numpy as np
 from numgraph import errors
 from numgraph.expr import Expr
 
-Arrays = dict[tuple[str, str], Any]
+Key = tuple[str, str]
+Arrays = dict[Key, Any]
 """Field arrays by (target, name): [num_src, …], [num_dst, …], [num_edges, …], or the feature shape alone for shared fields."""
 
 REDUCES = ("sum", "mean", "max", "min", "prod")

@@ -1,0 +1,102 @@
+"""A handler for XLA without Python: small walks, which one thread runs, are programs of numbers that compiled code plays on XLA's buffers.
+
+A walk has its handle and its slot in XLA's program. A slot has three words: the handle whose walk it is, where that walk's numbers are, and
+how many threads are at it. Whoever finds another handle there leaves the frame to Python's handler; whoever frees a slot waits for the
+threads in it, so none reads what is gone, even where XLA runs in the background what Python has let go of.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from numgraph.compiling import njit, undisturbed
+from numgraph.kernels.programs import Program, play, word
+
+SLOTS = 4096
+_TABLE = np.zeros((SLOTS, 3), np.int64)
+_free = list(range(SLOTS - 1, -1, -1))
+_lock = threading.Lock()
+_WORD = ir.IntType(64)
+
+
+@intrinsic
+def _add(typingctx: Any, address: Any, number: Any) -> Any:
+    """Add to the int64 at an address, in one order for all threads; what was there before."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        return builder.atomic_rmw("add", builder.inttoptr(values[0], _WORD.as_pointer()), values[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@njit()
+def _add_at(address, number):
+    return _add(address, number)
+
+
+@njit()
+def _played(frame, table, slots):
+    """Whether the walk of a call frame (see jax_ffi) was run here."""
+    if word(frame + 8) != 0:
+        return False
+    attributes = word(frame + 160)
+    handle, slot = word(word(word(attributes) + 8)), word(word(word(attributes + 8) + 8))
+    if slot < 0 or slot >= slots:
+        return False
+    place = table + 24 * slot
+    _add(place + 16, 1)
+    mine = _add(place, 0) == handle
+    if mine:
+        fields, results = word(frame + 56), word(frame + 96)
+        addresses = np.empty(fields + results, np.int64)
+        for i in range(fields):
+            addresses[i] = word(word(word(frame + 72) + 8 * i) + 24)
+        for i in range(results):
+            addresses[fields + i] = word(word(word(frame + 112) + 8 * i) + 24)
+        play(word(place + 8), addresses)
+    _add(place + 16, -1)
+    return mine
+
+
+def handler(python: Any) -> Any:
+    """The compiled handler, which leaves other frames to Python's. XLA calls it by its address, so it has to be kept."""
+    table = _TABLE.ctypes.data
+
+    def handle(frame):
+        if _played(frame, table, SLOTS):
+            return 0
+        return python(frame)
+
+    with undisturbed():
+        return numba.cfunc(types.intp(types.intp))(handle)
+
+
+def place(owner: Any, handle: int, program: Program) -> int:
+    """A slot for a program as long as its owner lives; −1 if there is none left."""
+    with _lock:
+        slot = _free.pop() if _free else -1
+    if slot >= 0:
+        _TABLE[slot, 1] = program.address
+        _add_at(_address(slot, 0), handle)  # from 0: whoever sees it sees the address too
+        weakref.finalize(owner, _leave, slot, handle, program).atexit = False
+    return slot
+
+
+def _leave(slot: int, handle: int, program: Program) -> None:
+    _add_at(_address(slot, 0), -handle)
+    while _add_at(_address(slot, 2), 0):
+        time.sleep(0)
+    _free.append(slot)
+
+
+def _address(slot: int, word: int) -> int:
+    return int(_TABLE.ctypes.data + 8 * (3 * slot + word))
