@@ -37,7 +37,8 @@ def _eager(*values: Any, walk: Walk) -> list[Any]:
     out = [_aligned(shape, _canonical(dtype)) for shape, dtype in walk.results()]
     jax_ffi.run(walk, [np.asarray(x) for x in values], out)
     made: list[Any] = jax.device_put(out)  # unlike jnp.asarray it leaves aligned memory where it is
-    return made if not values or made[0].sharding == values[0].sharding else jax.device_put(made, values[0].sharding)
+    place = next((x.sharding for x in values if isinstance(x, jax.Array)), None)  # a constant of a jaxpr may be NumPy's
+    return made if place is None or made[0].sharding == place else jax.device_put(made, place)
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
