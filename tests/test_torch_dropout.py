@@ -71,6 +71,36 @@ def test_how_many_are_kept():
     torch.testing.assert_close(y[y > 0].unique(), torch.tensor([1 / 0.7]))
 
 
+@shapes
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore:.*isinstance.treespec.*:FutureWarning")
+def test_compiled(shape):
+    torch._dynamo.reset()
+    f = torch.compile(lambda x: ng.dropout(x * 2, 0.5), fullgraph=True, backend="aot_eager")
+    x = ones(shape, requires_grad=True)
+    torch.manual_seed(1)
+    first, second = f(x), f(x)
+    assert not torch.equal(first, second)
+    torch.manual_seed(1)
+    torch.testing.assert_close(first, f(x))
+    torch.testing.assert_close(torch.autograd.grad(second.sum(), x)[0], second.detach())
+
+
+@shapes
+@pytest.mark.parametrize("randomness", ["different", "same"])
+def test_vmap(shape, randomness):
+    y = torch.func.vmap(lambda x: ng.dropout(x, 0.5), randomness=randomness)(ones((4, *shape)))
+    assert y.shape == (4, *shape)
+    assert set(y.unique().tolist()) == {0, 2}
+    assert torch.equal(y[0], y[1]) == (randomness == "same")
+
+
+def test_within_grad_of_torch_func():
+    torch.manual_seed(2)
+    wanted = ng.dropout(ones((5, 3)), 0.5)
+    torch.manual_seed(2)
+    torch.testing.assert_close(torch.func.grad(lambda x: ng.dropout(x, 0.5).sum())(ones((5, 3))), wanted)
+
+
 def test_numpys_generator_gives_numpys_mask():
     found = ng.dropout(ones((5, 3), dtype=torch.float64), 0.5, np.random.default_rng(1))
     np.testing.assert_array_equal(found, ng.dropout(np.ones((5, 3)), 0.5, np.random.default_rng(1)))

@@ -201,6 +201,12 @@ class Torch(Library):
         if not like.is_cpu:
             return torch.rand(shape, generator=rng, device=like.device) >= p
         key = torch.randint(-(2**63), 2**63 - 1, (), generator=rng)
+        if (
+            torch._C._len_torch_dispatch_stack() or _functorch_is_active()
+        ):  # where the key may have no value yet, or one for each of a batch
+            from numgraph.bridges import torch_operator  # noqa: F401  (defines the operator)
+
+            return torch.ops.numgraph.kept(key, shape, p)
         return tensor(fill(key.item() % 2**64, shape, p))
 
     def propagate(self, walk: Walk, values: tuple[Any, ...]) -> tuple[Any, ...]:

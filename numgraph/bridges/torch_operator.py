@@ -11,9 +11,11 @@ import torch
 
 from numgraph.bridges import torch_text
 from numgraph.bridges.torch_arrays import plain, tensor, torch_dtype
+from numgraph.dense.masks import fill
 from numgraph.propagate import Walk
 
 _LIBRARY = torch.library.Library("numgraph", "DEF")
+_LIBRARY.define("kept(Tensor key, SymInt[] shape, float p) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
 _LIBRARY.define("walk(Tensor[] fields, str walk, str keys, str graph) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
 
 
@@ -77,6 +79,18 @@ def _vmap(info: Any, dims: tuple[Any, ...], fields: list[torch.Tensor], *texts: 
     return list(made), [1] * len(made)
 
 
+def _kept(key: torch.Tensor, shape: Sequence[int], p: float) -> torch.Tensor:
+    """The mask of dropout, by a key that is known when it runs."""
+    return tensor(fill(int(key.item()) % 2**64, tuple(shape), p))
+
+
+def _kept_batch(info: Any, dims: tuple[Any, ...], key: torch.Tensor, shape: Sequence[int], p: float) -> tuple[torch.Tensor, int]:
+    return torch.stack([torch.ops.numgraph.kept(one, shape, p) for one in key.unbind(dims[0])]), 0
+
+
+_LIBRARY.impl("kept", _kept, "CPU")
+torch.library.register_fake("numgraph::kept", lambda key, shape, p: key.new_empty(shape, dtype=torch.bool), lib=_LIBRARY)
+torch.library.register_vmap("numgraph::kept", _kept_batch, lib=_LIBRARY)
 for _device in ("CPU", "CUDA"):
     _LIBRARY.impl("walk", _run, _device)
 torch.library.register_fake("numgraph::walk", _fake, lib=_LIBRARY)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays import Library, library_of
+from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.dense.masks import fill, kept
 from numgraph.dense.reductions import mean
 from numgraph.devices import same_device
@@ -36,6 +37,8 @@ def dropout(x: Any, p: float, rng: Any = None, training: bool = True) -> Any:
         raise bad_value("dropout", f"p is {shown(p)}", "p is a probability, 0 ≤ p < 1")
     if not training or p == 0:
         return x
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](dropout, (x, p, rng), {})
     library = library_of(x)
     if library.has_autodiff:
         return _dropped_by(library, rng, library.taken("dropout", "x", x), p)

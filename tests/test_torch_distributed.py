@@ -1,0 +1,73 @@
+"""DistributedDataParallel: two processes that train on halves of the graphs agree with one that trains on all of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+PROGRAM = """
+import os, sys
+import numpy as np, torch, torch.distributed as dist, numgraph as ng
+rank, size, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+torch.set_num_threads(1)
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(3, 8), torch.nn.Linear(8, 1)
+    def forward(self, g, x):
+        h = torch.relu(ng.ops.copy_u_mean(g, self.first(x)))
+        return ng.attend(g, lambda u, v: (u.h * v.h).sum(-1, keepdims=True), lambda u: u.z, u={"h": h, "z": self.second(h)}, v={"h": h})
+
+torch.manual_seed(0)
+net = Net()
+rng = np.random.default_rng(0)
+graphs = [ng.Graph(rng.integers(0, 6, 12), rng.integers(0, 6, 12), 6) for _ in range(4)]
+xs = [torch.as_tensor(rng.standard_normal((6, 3)), dtype=torch.float32) for _ in graphs]
+model = net
+if size > 1:
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{sys.argv[4]}", rank=rank, world_size=size)
+    model = torch.nn.parallel.DistributedDataParallel(net)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+mine = range(rank, len(graphs), size)
+for _ in range(5):
+    optimizer.zero_grad()
+    loss = sum(model(graphs[i], xs[i]).square().mean() for i in mine) / len(mine)
+    loss.backward()
+    optimizer.step()
+np.savez(out, **{name: p.detach().numpy() for name, p in net.named_parameters()})
+if size > 1:
+    dist.destroy_process_group()
+"""
+
+
+def start(rank, size, out, port):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(rank), str(size), str(out), str(port)], env=environment, stderr=subprocess.PIPE
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="torch has no gloo here")
+def test_two_processes_agree_with_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    outs = [tmp_path / f"{name}.npz" for name in ("one", "first", "second")]
+    runs = [start(0, 1, outs[0], port), start(0, 2, outs[1], port), start(1, 2, outs[2], port)]
+    for run in runs:
+        _, said = run.communicate(timeout=240)
+        assert run.returncode == 0, said.decode()
+    alone, *together = (dict(np.load(out)) for out in outs)
+    for one in together:
+        assert one.keys() == alone.keys()
+        for name in alone:
+            np.testing.assert_allclose(one[name], alone[name], rtol=1e-4, atol=1e-6)
