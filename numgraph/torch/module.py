@@ -14,6 +14,7 @@ from numgraph.bridges.torch import LIBRARY
 from numgraph.errors import bad_type
 from numgraph.inputs import kind_of
 from numgraph.tape import Parameter, Tape, Tensor, unwrap
+from numgraph.torch.compiling import outside
 
 Function = Callable[[Sequence[Any]], list[Any]]
 
@@ -85,6 +86,10 @@ class Module(torch.nn.Module):
 
     def forward(self, *args: Any, **options: Any) -> Any:
         """What the module gives for these arguments, as tensors."""
+        return self._call(args, options)
+
+    @outside
+    def _call(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         self._share()
         inputs: list[torch.Tensor] = []
         call = _Call(self.wrapped, _lifted((args, options), torch.Tensor, inputs), self._buffered)

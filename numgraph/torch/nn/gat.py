@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from numgraph.arrays.traced import TRACED, is_traced
 from numgraph.elementary import leaky_relu
 from numgraph.errors import bad_value, check_name
 from numgraph.graph import Graph
@@ -263,6 +264,8 @@ def _looped_attr(layer: Any, g: Graph, edge_attr: torch.Tensor) -> torch.Tensor:
 
 def _with_loops(g: Graph, fill: float | torch.Tensor | str | None, *, e: Fields) -> torch.Tensor:
     """Features of the edges of the graph with loops: fill, or what it makes of a node's in-edges, stands at the loops."""
+    if is_traced():
+        return TRACED["torch"](_with_loops, (g, fill), {"e": e})
     _, ids, num_kept = looped(g)
     edge_attr, num_loops = e["w"], len(ids) - num_kept
     kept = rows(edge_attr, ids[:num_kept])
@@ -295,6 +298,8 @@ def _attended(
     kind: str, g: Graph, loops: bool, slope: float, p: float, weights: bool, *, u: Fields, v: Fields, e: Fields
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Σ α h by head, [num_dst, heads, features], each α dropped with probability p; and the weights α, if they are asked for."""
+    if is_traced():
+        return TRACED["torch"](_attended, (kind, g, loops, slope, p, weights), {"u": u, "v": v, "e": e})
     score, v = _score(kind, slope, v, e)
     g = looped(g).graph if loops else g
     h, alpha = u["h"], None

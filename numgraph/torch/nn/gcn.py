@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from numgraph.arrays.traced import TRACED, is_traced
 from numgraph.errors import bad_value, check_name
 from numgraph.graph import Graph
 from numgraph.message import update_all
@@ -115,6 +116,8 @@ def convolution(layer: Any, x: Any, edge_index: Any, edge_weight: torch.Tensor |
 
 def _convolved(g: Graph, reduce: str, normalize: bool, fill: float | None, *, e: dict[str, Any]) -> torch.Tensor:
     """The messages of h [num_nodes, features], reduced; w: a weight an edge, or None. fill: the weight of new loops, None for no loops."""
+    if is_traced():
+        return TRACED["torch"](_convolved, (g, reduce, normalize, fill), {"e": e})
     h, weight = e["h"], e["w"]
     if g.is_bipartite and normalize:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations"

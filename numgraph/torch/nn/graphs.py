@@ -13,6 +13,7 @@ from numgraph.errors import bad_type, bad_value
 from numgraph.graph import Graph
 from numgraph.inputs import kind_of
 from numgraph.nn.graphs import once
+from numgraph.torch.compiling import outside
 
 _known: WeakIdKeyDictionary = WeakIdKeyDictionary()
 """By edge_index: its version, and its graphs by their numbers of sources and destinations."""
@@ -21,10 +22,9 @@ REDUCES = {"add": "sum", "sum": "sum", "mean": "mean", "max": "max", "min": "min
 """numgraph's names of PyG's aggregations."""
 
 
+@outside
 def graph_of(op: str, edges: Any, num_src: int, num_dst: int) -> Graph:
-    """A Graph itself, or that of an edge_index [2, num_edges], which is made once as long as the tensor is not changed in place."""
-    if isinstance(edges, Graph):
-        return edges
+    """The graph of an edge_index [2, num_edges], which is made once as long as the tensor is not changed in place."""
     if not isinstance(edges, torch.Tensor) or edges.layout is not torch.strided:
         what = f"a tensor of layout {edges.layout}" if isinstance(edges, torch.Tensor) else kind_of(edges)
         raise bad_type(op, f"the edges are {what}", "pass a numgraph.Graph, conv(g, x), or an integer tensor, conv(x, edge_index)")
