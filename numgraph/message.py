@@ -135,14 +135,14 @@ def _traced(
     plain = library is NATIVE and g.device == "cpu"
     for key, value in values.items():
         target, name = key
-        if type(value) is not np.ndarray or not plain:
+        if not (plain and type(value) is np.ndarray) and not library.fits(value, g.device):
             value = values[key] = _placed(op, g, target, name, value, library)
         shape, rows = tuple(value.shape), rows_of(g, target)
         if not shape or shape[0] != rows:
             what = {"u": "num_src", "v": "num_dst", "e": "num_edges"}[target]
             problem = f"field {target}.{name} has shape {shape}, the graph's {what} is {rows}"
             raise errors.bad_value(op, problem, f"the first axis must be {rows}")
-        dtype = library_of(value).dtype(value) if library is not NATIVE else value.dtype
+        dtype = value.dtype if library is NATIVE else library.dtype(value)
         expr.check_dtype(op, f"field {target}.{name}", dtype)
         leaves.append(expr.field(target, name, shape[1:], dtype))
     return trace(op, functions, tuple(leaves), functools.partial(rows_of, g), library)

@@ -38,6 +38,10 @@ class Library:
         """The dtype of an array as NumPy names it."""
         return x.dtype
 
+    def fits(self, x: Any, device: str) -> bool:
+        """Whether an array is of the commonest kind, and on a device: ``taken`` would return it as it is."""
+        return False
+
     def taken(self, op: str, what: str, x: Any) -> Any:
         """The array as a walk may read it, an array of NumPy too where others are the library's; or an error in the library's terms."""
         return x

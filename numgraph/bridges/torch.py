@@ -15,11 +15,13 @@ from torch.autograd import forward_ad
 from numgraph import errors
 from numgraph.arrays import Library
 from numgraph.bridges import torch_messages
-from numgraph.bridges.torch_arrays import numpy_dtype, plain, tensor, torch_dtype
+from numgraph.bridges.torch_arrays import NUMPY_DTYPES, numpy_dtype, plain, tensor, torch_dtype
 from numgraph.inputs import kind_of
 from numgraph.propagate import Walk
 
 _functorch_is_active = torch._C._are_functorch_transforms_active
+_num_modes = torch._C._len_torch_dispatch_stack
+_is_grad_enabled = torch.is_grad_enabled
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter))
 
 
@@ -72,7 +74,7 @@ class _Transformed(torch.autograd.Function):
 
     @staticmethod
     def forward(walk: Walk, *values: Any) -> tuple[torch.Tensor, ...]:
-        return _by_operator(walk, values) if torch._C._len_torch_dispatch_stack() else _run(walk, values)
+        return _by_operator(walk, values) if _num_modes() else _run(walk, values)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], made: tuple[Any, ...]) -> None:
@@ -144,9 +146,14 @@ class Torch(Library):
         return "cpu" if not isinstance(x, torch.Tensor) or x.is_cpu else x.device.type
 
     def dtype(self, x: Any) -> np.dtype[Any]:
-        found = numpy_dtype(x.dtype) if isinstance(x, torch.Tensor) else x.dtype
+        found = NUMPY_DTYPES.get(x.dtype) or (numpy_dtype(x.dtype) if isinstance(x, torch.Tensor) else x.dtype)
         assert found is not None, "``taken`` has seen it"
         return found
+
+    def fits(self, x: Any, device: str) -> bool:
+        if type(x) not in _PLAIN or x.dtype not in NUMPY_DTYPES or x.layout is not torch.strided or x.is_nested:
+            return False
+        return x.is_cpu if device == "cpu" else x.device.type == device
 
     def taken(self, op: str, what: str, x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
@@ -167,7 +174,7 @@ class Torch(Library):
 
     def constant(self, array: Any) -> Any:
         made = tensor(array)
-        return torch.ops.aten.lift_fresh_copy(made) if torch._C._len_torch_dispatch_stack() else made
+        return torch.ops.aten.lift_fresh_copy(made) if _num_modes() else made
 
     def detached(self, x: Any) -> Any:
         return x.detach()
@@ -201,9 +208,7 @@ class Torch(Library):
         if not like.is_cpu:
             return torch.rand(shape, generator=rng, device=like.device) >= p
         key = torch.randint(-(2**63), 2**63 - 1, (), generator=rng)
-        if (
-            torch._C._len_torch_dispatch_stack() or _functorch_is_active()
-        ):  # where the key may have no value yet, or one for each of a batch
+        if _num_modes() or _functorch_is_active():  # where the key may have no value yet, or one for each of a batch
             from numgraph.bridges import torch_operator  # noqa: F401  (defines the operator)
 
             return torch.ops.numgraph.kept(key, shape, p)
@@ -212,9 +217,9 @@ class Torch(Library):
     def propagate(self, walk: Walk, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if _functorch_is_active() or forward_ad._current_level >= 0:
             return _Transformed.apply(walk, *values)
-        if torch._C._len_torch_dispatch_stack():
+        if _num_modes():
             return _by_operator(walk, values)
-        if torch.is_grad_enabled():
+        if _is_grad_enabled():
             for x in values:
                 if isinstance(x, torch.Tensor) and x.requires_grad:
                     return _apply(walk, *values)

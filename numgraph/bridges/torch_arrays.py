@@ -11,13 +11,15 @@ import torch
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 """By one name in NumPy and torch; bfloat16, which NumPy has not by itself, is added when it is met."""
 
-_TO_NUMPY: dict[torch.dtype, np.dtype[Any]] = {getattr(torch, name): np.dtype(name) for name in DTYPES if hasattr(torch, name)}
-_TO_TORCH: dict[np.dtype[Any], torch.dtype] = {theirs: ours for ours, theirs in _TO_NUMPY.items()}
+NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = {getattr(torch, name): np.dtype(name) for name in DTYPES if hasattr(torch, name)}
+"""NumPy's dtypes by torch's, as far as they were met."""
+
+_TO_TORCH: dict[np.dtype[Any], torch.dtype] = {theirs: ours for ours, theirs in NUMPY_DTYPES.items()}
 
 
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any] | None:
     """NumPy's dtype of the same numbers; None for those that it has none for, as quantised ones."""
-    found = _TO_NUMPY.get(dtype)
+    found = NUMPY_DTYPES.get(dtype)
     if found is None and dtype in (torch.bfloat16, torch.complex64, torch.complex128):
         name = str(dtype).removeprefix("torch.")
         if name == "bfloat16":
@@ -26,7 +28,7 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any] | None:
             found = np.dtype(ml_dtypes.bfloat16)
         else:
             found = np.dtype(name)
-        _TO_NUMPY[dtype], _TO_TORCH[found] = found, dtype
+        NUMPY_DTYPES[dtype], _TO_TORCH[found] = found, dtype
     return found
 
 
@@ -51,7 +53,7 @@ def plain(x: Any) -> Any:
 
 def tensor(array: Any) -> torch.Tensor:
     """A tensor of the memory of an array of NumPy or CuPy."""
-    if array.dtype.name == "bfloat16":
+    if array.dtype.kind == "V":  # bfloat16, to NumPy
         return tensor(array.view(np.int16)).view(torch.bfloat16)
     if type(array) is not np.ndarray:
         return torch.from_dlpack(array)
