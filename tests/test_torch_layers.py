@@ -324,6 +324,27 @@ def test_graphs_of_edge_indices_are_remembered(monkeypatch):
         torch.testing.assert_close(ours(x, frozen), theirs(x, frozen))
 
 
+@pytest.mark.parametrize("case", ONE_EACH, ids=named)
+def test_transforms_of_torch_func(case):
+    """On an edge_index that was not seen before."""
+    kind, sizes, options, data = case
+    theirs, ours = made(kind, sizes, options)
+    x = features(9, F)
+    found = []
+    for layer in (ours, theirs):
+        edge_index = GRAPHS["directed"][0].clone()
+        more = edge_data(data, edge_index.shape[1])
+
+        def call(x, parameters, layer=layer, edge_index=edge_index, more=more):
+            return torch.func.functional_call(layer, parameters, (x, edge_index), more)
+
+        parameters = {name: p.detach() for name, p in layer.named_parameters()}
+        doubled = {name: torch.stack([p, 2 * p]) for name, p in parameters.items()}
+        found.append([torch.func.jacrev(call)(x, parameters), *torch.func.jacrev(lambda p, f=call: f(x, p).sum())(parameters).values()])
+        found[-1].append(torch.func.vmap(call, (None, 0))(x, doubled))
+    assert_same(*found)
+
+
 def test_results_may_be_changed_in_place():
     edge_index, _ = GRAPHS["directed"]
     for kind in ("GCNConv", "SAGEConv", "GATConv", "GATv2Conv"):

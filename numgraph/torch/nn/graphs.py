@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils.weak import WeakIdKeyDictionary
 
 from numgraph.bridges.torch import LIBRARY
@@ -40,7 +41,8 @@ def graph_of(op: str, edges: Any, num_src: int, num_dst: int) -> Graph:
 
 
 def _made(edges: torch.Tensor, num_src: int, num_dst: int) -> Graph:
-    ids = edges.detach().cpu().numpy()
+    with temporarily_clear_interpreter_stack():  # torch.func would wrap it, without memory
+        ids = edges.cpu().numpy()
     if num_src == num_dst:
         return Graph.from_edge_index(ids, num_src).to(edges.device.type)
     return Graph.from_edge_index(ids, num_src=num_src, num_dst=num_dst).to(edges.device.type)
