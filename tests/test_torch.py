@@ -113,6 +113,19 @@ def test_hessians_agree(g, call):
         torch.testing.assert_close(hessian(loss)(at), wanted)
 
 
+@pytest.mark.parametrize("call", ["sum", "captured", "attend"])
+def test_gradients_of_a_batch_of_seeds(g, call):
+    """``vectorize=True`` and ``is_grads_batched=True``, which have a vmap of their own."""
+    x, w = make(NODES, 2, grad=True), make(EDGES, 1, seed=1, grad=True)
+    f = functools.partial(CALLS[call], g)
+    jacobian = torch.autograd.functional.jacobian
+    torch.testing.assert_close(jacobian(f, (x, w), vectorize=True), jacobian(f, (x, w)))
+    seeds = make(3, NODES, 2, seed=2)
+    found = torch.autograd.grad(f(x, w), (x, w), seeds, is_grads_batched=True)
+    for a, b in zip(found, zip(*[torch.autograd.grad(f(x, w), (x, w), seed) for seed in seeds])):
+        torch.testing.assert_close(a, torch.stack(b))
+
+
 @calls
 @pytest.mark.parametrize("dims", [(0, None), (1, 2), (None, 0)])
 def test_vmap_is_a_loop(g, call, dims):
@@ -390,4 +403,5 @@ def _forking():
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # Python 3.12's, of torch's own threads
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)  # JAX's, where another test has imported it
         yield

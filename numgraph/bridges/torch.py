@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from numgraph import errors
 from numgraph.arrays import Library
 from numgraph.bridges import torch_messages
-from numgraph.bridges.torch_arrays import NUMPY_DTYPES, numpy_dtype, plain, tensor, torch_dtype
+from numgraph.bridges.torch_arrays import NUMPY_DTYPES, numpy_dtype, on_stream, plain, tensor, torch_dtype
 from numgraph.inputs import kind_of
 from numgraph.propagate import Walk
 
@@ -25,7 +25,11 @@ _is_grad_enabled = torch.is_grad_enabled
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter))
 
 
-def _run(walk: Walk, values: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+def run(walk: Walk, values: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+    """The results of a walk, without a derivative."""
+    if walk.graph.device != "cpu":
+        with on_stream():
+            return tuple([tensor(array) for array in walk.run([plain(x) for x in values])])
     return tuple([tensor(array) for array in walk.run([plain(x) for x in values])])
 
 
@@ -49,7 +53,7 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, walk: Walk, *values: Any) -> tuple[torch.Tensor, ...]:
-        made = _run(walk, values)
+        made = run(walk, values)
         _keep(ctx, walk, values, made)
         return made
 
@@ -62,7 +66,33 @@ class _Recorded(torch.autograd.Function):
         made: list[Any] = [None] * ctx.num
         for i, x in zip(results, saved[len(fields) :], strict=True):
             made[i] = x
-        return (None, *ctx.walk.gradients(LIBRARY, values, grads, made, ctx.needs_input_grad[1:]))
+        needs = ctx.needs_input_grad[1:]
+        if any(g is not None and _is_batch(g) for g in grads):
+            return (None, *_of_batch(lambda grads: ctx.walk.gradients(LIBRARY, values, grads, made, needs), grads))
+        return (None, *ctx.walk.gradients(LIBRARY, values, grads, made, needs))
+
+
+_is_batch = torch._C._functorch.is_legacy_batchedtensor
+
+
+def _of_batch(gradients: Callable[[Sequence[Any]], list[Any]], grads: Sequence[Any]) -> list[Any]:
+    """Gradients for a batch of seeds, as ``is_grads_batched`` gives it: by torch.func's vmap in place of the one it comes in."""
+    level = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    seeds = [torch._remove_batch_dim(g, level, 0, 0) if g is not None and _is_batch(g) else g for g in grads]
+    which = [i for i, g in enumerate(grads) if g is not None and _is_batch(g)]
+    there: list[bool] = []
+
+    def of_one(*batched: Any) -> tuple[Any, ...]:
+        given = list(seeds)
+        for i, g in zip(which, batched, strict=True):
+            given[i] = g
+        found = gradients(given)
+        there[:] = [x is not None for x in found]
+        return tuple([x for x in found if x is not None])
+
+    made = iter(torch.func.vmap(of_one)(*[seeds[i] for i in which]))
+    return [torch._add_batch_dim(next(made), 0, level) if one else None for one in there]
 
 
 _apply = torch._C._FunctionBase.__dict__["apply"].__get__(None, _Recorded)
@@ -74,7 +104,7 @@ class _Transformed(torch.autograd.Function):
 
     @staticmethod
     def forward(walk: Walk, *values: Any) -> tuple[torch.Tensor, ...]:
-        return _by_operator(walk, values) if _num_modes() else _run(walk, values)
+        return _by_operator(walk, values) if _num_modes() else run(walk, values)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], made: tuple[Any, ...]) -> None:
@@ -223,7 +253,7 @@ class Torch(Library):
             for x in values:
                 if isinstance(x, torch.Tensor) and x.requires_grad:
                     return _apply(walk, *values)
-        return _run(walk, values)
+        return run(walk, values)
 
 
 LIBRARY = Torch()

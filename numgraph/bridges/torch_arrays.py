@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from numgraph.devices import cupy
+
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 """By one name in NumPy and torch; bfloat16, which NumPy has not by itself, is added when it is met."""
 
@@ -46,9 +48,12 @@ def plain(x: Any) -> Any:
         return plain(x.detach().resolve_neg().view(torch.int16)).view(numpy_dtype(x.dtype))
     if x.is_cpu:
         return x.numpy(force=True)
-    from numgraph.devices import cupy
-
     return cupy().from_dlpack(x.detach().resolve_neg())
+
+
+def on_stream() -> Any:
+    """Within it, CuPy works on torch's current stream, in order with what torch does before and after."""
+    return cupy().cuda.ExternalStream(torch.cuda.current_stream().cuda_stream)
 
 
 def tensor(array: Any) -> torch.Tensor:

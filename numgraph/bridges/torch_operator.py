@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from numgraph.bridges import torch_text
-from numgraph.bridges.torch_arrays import plain, tensor, torch_dtype
+from numgraph.bridges.torch_arrays import tensor, torch_dtype
 from numgraph.dense.masks import fill
 from numgraph.propagate import Walk
 
@@ -36,7 +36,9 @@ def call(walk: Walk, fields: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]
 
 
 def _run(fields: list[torch.Tensor], walk: str, keys: str, graph: str) -> list[torch.Tensor]:
-    return [tensor(array) for array in _walk(walk, keys, graph).run([plain(x) for x in fields])]
+    from numgraph.bridges.torch import run
+
+    return list(run(_walk(walk, keys, graph), fields))
 
 
 def _fake(fields: list[torch.Tensor], walk: str, keys: str, graph: str) -> list[torch.Tensor]:
