@@ -221,14 +221,14 @@ _lifting = threading.local()
 
 
 @contextlib.contextmanager
-def capturing(library: Library = NATIVE) -> Iterator[dict[str, Any]]:
+def capturing(library: Library = NATIVE, dtypes: Sequence[np.dtype[Any]] = ()) -> Iterator[dict[str, Any]]:
     """While a message function is called: arrays from outside that meet a symbol become shared fields, collected here by name.
 
-    library: whose arrays the fields are; what NumPy's arrays become among them, if it says so.
+    library: whose arrays the fields are; what NumPy's arrays become among them, if it says so. dtypes: the fields'.
     """
     outer = getattr(_lifting, "captured", None)
     captured: dict[str, Any] = {}
-    _lifting.captured = captured, {}, library
+    _lifting.captured = captured, {}, library, dtypes
     try:
         yield captured
     finally:
@@ -248,11 +248,11 @@ def lift(value: Any) -> Expr:
         value = as_array("message", "a captured value", value)
     if getattr(_lifting, "captured", None) is None:
         raise errors.bad_type("message", "an array met a symbol outside of a message", "call update_all, apply_edges or attend")
-    captured, known, library = _lifting.captured
+    captured, known, library, dtypes = _lifting.captured
     found = known.get(id(value))
     if found is None:
         taker = owner if owner.has_autodiff else library
-        array = taker.taken("message", "a captured array", value) if taker.has_autodiff else value
+        array = taker.settled(taker.taken("message", "a captured array", value), dtypes) if taker.has_autodiff else value
         dtype = library_of(array).dtype(array)
         check_dtype("message", "a captured array", np.dtype(dtype))
         name = f"captured{len(captured)}"

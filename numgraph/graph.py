@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numgraph import devices, formats, transforms
+from numgraph.arrays import static_in_jax
 from numgraph.convert import FromLibraries
 from numgraph.edges import DST, SRC, DeviceEdges, Edges
 from numgraph.errors import bad_type, bad_value, check_name, no_attribute
@@ -70,6 +71,10 @@ class Graph(FromLibraries, ToLibraries):
     _edges: Edges | DeviceEdges
     _out: int  # the column of _edges that holds this graph's sources
     _twin: Any  # of a graph on a device its host graph, of a host graph a weak reference to the one on the device; None until asked for
+
+    def __new__(cls, *args: Any, **options: Any) -> Graph:
+        static_in_jax(cls)
+        return super().__new__(cls)
 
     def __init__(
         self,

@@ -131,7 +131,7 @@ def _trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Exp
         known[leaf.attrs[0]][leaf.attrs[1]] = leaf
     symbols = {target: Fields(op, target, known[target]) for target in known}
     roles = ("the message",) if len(functions) == 1 else ("score", "value")
-    with capturing(library) as captured:
+    with capturing(library, [leaf.dtype for leaf in leaves]) as captured:
         roots = [_called(op, role, function, symbols) for role, function in zip(roles, functions, strict=True)]
     return tuple(roots), captured
 

@@ -153,6 +153,17 @@ def test_a_graph_is_a_closure_a_static_argument_or_an_argument(bits64):
     np.testing.assert_allclose(jax.vmap(summed, (None, 0))(GRAPH, jnp.stack([x, x]))[1], wanted)
 
 
+@pytest.mark.parametrize("x64", [False, True], ids=["32 bits", "64 bits"])
+@pytest.mark.parametrize(("dtype", "b"), [("float16", 2.0), ("float32", 2.0), ("float32", 2), ("int8", 2)])
+def test_numbers_of_python_are_weak_in_jit_too(dtype, b, x64):
+    with jax.enable_x64(x64):
+        x = jnp.arange(5).astype(dtype)
+        f = lambda x, b: ng.apply_edges(GRAPH, lambda u: u.x * b, u={"x": x})
+        y = jax.jit(f)(x, b)
+        assert y.dtype == f(x, b).dtype == (x * b).dtype
+        np.testing.assert_array_equal(np.asarray(y, float), 2.0 * np.array(SRC))
+
+
 @pytest.mark.parametrize("b", [2.0, np.float32(2), np.array([1.0, 2.0, 3.0])], ids=["python", "scalar", "vector"])
 def test_captured_arrays_and_tracers(b):
     x = jnp.asarray(FIELDS[0], jnp.float32)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -208,3 +211,60 @@ def test_donated_buffers():
     x = jnp.ones((5, 2), jnp.float32)
     wanted = doubled(x)
     np.testing.assert_allclose(f(x), wanted)
+
+
+DEVICES = """
+import jax, jax.numpy as jnp, numpy as np, numgraph as ng
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+src, dst = [0, 1, 2, 2], [1, 2, 0, 1]
+g = ng.Graph(src, dst, 4)
+x = jnp.arange(16.0).reshape(4, 4)
+wanted = np.zeros((4, 4))
+np.add.at(wanted, dst, np.asarray(x)[src] ** 2)
+
+def f(g, x):
+    return ng.update_all(g, lambda u: u.x * u.x, "sum", u={"x": x})
+
+compiled = jax.jit(f)
+np.testing.assert_array_equal(compiled(g, x), wanted)  # the first call of numgraph: a graph is a static argument already
+there = jax.device_put(x, jax.devices()[1])
+for y in (f(g, there), compiled(g, there)):
+    np.testing.assert_array_equal(y, wanted)
+    assert y.devices() == {jax.devices()[1]}
+for kind in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((2,), ("i",), axis_types=(kind,))
+    for spec in (P("i"), P(None, "i"), P()):
+        part = jax.device_put(x, NamedSharding(mesh, spec))
+        np.testing.assert_array_equal(f(g, part), wanted)
+        np.testing.assert_array_equal(compiled(g, part), wanted)
+        slopes = jax.jit(jax.grad(lambda x: f(g, x).sum()))(part)
+        np.testing.assert_array_equal(slopes, 2 * x * jnp.bincount(jnp.asarray(src), length=4)[:, None])
+    features = jax.device_put(x, NamedSharding(mesh, P(None, "i")))
+    inside = jax.jit(jax.shard_map(lambda x: f(g, x), mesh=mesh, in_specs=P(None, "i"), out_specs=P(None, "i")))
+    np.testing.assert_array_equal(inside(features), wanted)
+    rows = jax.device_put(x, NamedSharding(mesh, P("i")))
+    try:
+        jax.shard_map(lambda x: f(g, x), mesh=mesh, in_specs=P("i"), out_specs=P("i"))(rows)
+    except ValueError as error:
+        assert "field u.x has shape (2, 4), the graph's num_src is 4" in str(error), error
+    else:
+        raise AssertionError("two rows of four were taken")
+np.testing.assert_array_equal(jax.pmap(lambda x: f(g, x))(jnp.stack([x, x]))[1], wanted)
+print("right")
+"""
+
+
+def test_several_devices_and_a_cache_on_disk(tmp_path):
+    """Two processes that share JAX's cache of executables: what the first one compiled does not run another's walks."""
+    options = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_PLATFORMS": "cpu",
+    }
+    for _ in range(2):
+        run = subprocess.run([sys.executable, "-c", DEVICES], env={**os.environ, **options}, capture_output=True, text=True, timeout=300)
+        assert run.stdout == "right\n", run.stderr
+    assert list(tmp_path.iterdir())

@@ -46,6 +46,10 @@ class Library:
         """The array as a walk may read it, an array of NumPy too where others are the library's; or an error in the library's terms."""
         return x
 
+    def settled(self, x: Any, dtypes: Sequence[np.dtype[Any]]) -> Any:
+        """A captured array; where its dtype is one that gives way to others, in the dtype that it takes beside fields of these."""
+        return x
+
     def plain(self, x: Any) -> Any:
         """NumPy's or CuPy's array of the same memory, detached; None where there are no numbers yet, as while a compiler traces."""
         return x
@@ -124,6 +128,17 @@ def framework(name: str) -> Library:
     """The library of a name in FRAMEWORKS, which the caller has imported."""
     library: Library = importlib.import_module(FRAMEWORKS[name]).LIBRARY
     return library
+
+
+_static: set[type] = set()
+
+
+def static_in_jax(kind: type) -> None:
+    """Where JAX is imported: objects of a type are static arguments of its functions, each equal to itself alone."""
+    register = getattr(sys.modules.get("jax.tree_util"), "register_static", None)
+    if register is not None and kind not in _static:
+        _static.add(kind)
+        register(kind)
 
 
 def foreign(values: Iterable[Any]) -> Library | None:

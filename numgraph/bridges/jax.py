@@ -14,7 +14,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from numgraph import errors, recycling
-from numgraph.arrays import Library
+from numgraph.arrays import Library, static_in_jax
 from numgraph.bridges import jax_ffi
 from numgraph.dtypes import check_dtype, is_float
 from numgraph.graph import Graph
@@ -154,6 +154,14 @@ class Jax(Library):
         check_dtype(op, what, x.dtype)  # before JAX makes 32 bits of 64
         return jnp.asarray(x)
 
+    def settled(self, x: Any, dtypes: Sequence[np.dtype[Any]]) -> Any:
+        """A number of Python that jit made an array is still weak: it takes the widest dtype of the fields that holds its kind."""
+        if x.ndim or not jax.typeof(x).weak_type:
+            return x
+        floats, integers = ([dtype for dtype in dtypes if real(dtype)] for real in (is_float, lambda dtype: dtype.kind in "iu"))
+        near = floats if is_float(x.dtype) else integers or floats
+        return self.cast(x, functools.reduce(jnp.promote_types, near)) if near else x
+
     def plain(self, x: Any) -> Any:
         return None if isinstance(x, jax.core.Tracer) else np.asarray(x)
 
@@ -189,5 +197,5 @@ class Jax(Library):
         return tuple(_WALK.bind(*values, walk=walk))
 
 
-jax.tree_util.register_static(Graph)  # a graph is an argument of jax.jit, equal to itself alone
+static_in_jax(Graph)  # those that were made before JAX was imported
 LIBRARY = Jax()
