@@ -129,7 +129,7 @@ class Walk(NamedTuple):
 
 def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, told: bool = True) -> tuple[Any, ...]:
     """Run a walk so that it can be differentiated. Returns every array of every output (see Output.results), in order."""
-    read = _read(outputs)
+    read, given = _read(outputs), fields
     if len(read) != len(fields):
         fields = {key: value for key, value in fields.items() if key in read}
     keys, values = tuple(fields), tuple(fields.values())
@@ -137,6 +137,8 @@ def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, 
     library = foreign(values)
     if library is not None:
         return library.propagate(walk, values)
+    if not values and (library := foreign(given.values())) is not None:  # a message of numbers alone
+        return tuple([library.constant(array) for array in walk.run(())])
 
     def vjp(grads: Sequence[Any], inputs: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]) -> list[Any]:
         return walk.gradients(NATIVE, inputs, grads, made, needs)

@@ -229,6 +229,13 @@ def test_no_edges_no_features_no_nodes(shape, reduce):
     assert f(x).shape == shape
 
 
+def test_a_message_of_numbers_alone_is_of_jax():
+    f = lambda x: ng.update_all(GRAPH, lambda u: 1.5, "sum", u={"x": x})
+    for y in (f(jnp.ones((5, 3))), jax.jit(f)(jnp.ones((5, 3)))):
+        assert isinstance(y, jax.Array)
+        np.testing.assert_array_equal(y, 1.5 * np.bincount(DST, minlength=5))
+
+
 def test_integers_have_no_derivative(bits64):
     i = jnp.arange(5).reshape(5, 1)
     f = lambda x, i: ng.update_all(GRAPH, lambda u: u.x * u.i, "sum", u={"x": x, "i": i}).sum()
