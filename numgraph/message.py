@@ -117,7 +117,7 @@ def _trace(
         if other is not None and other is not library:
             if library is not NATIVE:
                 name = next(name for name, x in captured.items() if library_of(x) is other)
-                raise _mixed(op, library, other, f"the captured array of shape {list(captured[name].shape)}")
+                raise mixed(op, library, other, f"the captured array of shape {list(captured[name].shape)}")
             library = other  # whose dtypes the fields take on
             roots, captured = _traced(op, g, functions, values, library)
         for name, value in captured.items():
@@ -174,7 +174,7 @@ def _placed(op: str, g: Graph, target: str, name: str, value: Any, library: Libr
     owner = library_of(value)
     if library is not NATIVE:
         if owner.has_autodiff and owner is not library:
-            raise _mixed(op, library, owner, what)
+            raise mixed(op, library, owner, what)
         if isinstance(value, Tensor):
             fix = f"give its array, {name}.data, or take the gradient by {library.name}"
             raise errors.bad_type(op, f"{what} is a Tensor of a tape beside arrays of {library.name}", fix)
@@ -188,6 +188,7 @@ def _placed(op: str, g: Graph, target: str, name: str, value: Any, library: Libr
     return value
 
 
-def _mixed(op: str, library: Library, other: Library, what: str) -> TypeError:
+def mixed(op: str, library: Library, other: Library, what: str) -> TypeError:
+    """The error of arrays of two libraries that have an autodiff each, of which one would lose its gradient."""
     problem = f"{what} is an array of {other.name}, others are of {library.name}"
     return errors.bad_type(op, problem, "give arrays of one library; arrays of NumPy may stand beside them as constants")

@@ -87,6 +87,24 @@ def test_no_gradient_is_lost(name):
         LOST[name]()
 
 
+MIXED = {
+    "field": (lambda y: given(x, y=y), "update_all: field u.y is an array of JAX, others are of torch"),
+    "captured": (lambda y: ng.update_all(g, lambda u: u.x * y[0], "sum", u={"x": x}), "update_all: the captured array of shape [2] is"),
+    "operand": (lambda y: ng.ops.u_dot_v(g, x, y), "is an array of JAX, others are of torch"),
+    "segment_mm": (lambda y: ng.ops.segment_mm(x, y[None, :2], [3]), "segment_mm: b is an array of JAX, others are of torch"),
+    "csrsum": (lambda y: ng.ops.csrsum([g, g], [torch.ones(4), y.reshape(-1)[:4]]), "csrsum: weights[1] is an array of JAX"),
+    "csrmm": (lambda y: ng.ops.csrmm(g, torch.ones(4), g, y.reshape(-1)[:4]), "is an array of JAX, others are of torch"),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_arrays_of_two_libraries_do_not_mix(name):
+    jnp = pytest.importorskip("jax.numpy", reason="jax is not installed")
+    call, words = MIXED[name]
+    with pytest.raises(TypeError, match=re.escape(words)):
+        call(jnp.ones((3, 2)))
+
+
 def test_graphs_of_tensors():
     src, dst = torch.tensor([0, 1, 2, 2]), torch.tensor([1, 2, 0, 1], dtype=torch.int32)
     for made in (ng.Graph(src, dst), ng.Graph.from_edge_index(torch.stack([src, dst.long()])), ng.Graph(src[::1], dst.flip(0).flip(0))):

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from numgraph import errors, expr, inputs
-from numgraph.arrays import library_of
+from numgraph.arrays import Library, library_of
 from numgraph.devices import adopted, device_of
 from numgraph.graph import Graph
 from numgraph.kernels.walk import rows_of
+from numgraph.message import mixed
 from numgraph.tape import Tensor, unwrap
 
 COUNTS = {"u": "num_src", "v": "num_dst", "e": "num_edges"}
@@ -40,6 +41,14 @@ def as_array(op: str, name: str, value: Any) -> Any:
         value = adopted(value) if isinstance(value, Tensor) else inputs.as_array(op, name, value)
     expr.check_dtype(op, name, library.dtype(value))
     return value
+
+
+def of_library(op: str, name: str, library: Library, x: Any) -> Any:
+    """An operand beside the library's arrays as one of them: itself, or a constant."""
+    other = library_of(x)
+    if other.has_autodiff and other is not library:
+        raise mixed(op, library, other, name)
+    return x if other is library else library.constant(x)
 
 
 def check_feature_shapes(op: str, operator: str, lhs: Any, rhs: Any) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from numgraph import errors
-from numgraph.arrays import foreign, library_of
+from numgraph.arrays import foreign
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.devices import device_of, moved, same_device
 from numgraph.graph import Graph
 from numgraph.kernels.walk import REDUCES
 from numgraph.message import update_all
-from numgraph.ops.operands import as_array, checked_offsets, host_offsets
+from numgraph.ops.operands import as_array, checked_offsets, host_offsets, of_library
 from numgraph.ops.sddmm import softmax_over
 from numgraph.sorting import checked_ids, given_ids, group, ids_dtype
 from numgraph.tape import record, unwrap
@@ -121,7 +121,7 @@ def _segment_mm(a: Any, b: Any, offsets: Sequence[int]) -> Any:
     """Row products; with ``_segment_outer`` it is closed under differentiation: each one's gradients are the two of them again."""
     library = foreign((a, b))
     if library is not None:
-        a, b = (x if library_of(x) is library else library.constant(x) for x in (a, b))
+        a, b = (of_library("segment_mm", name, library, x) for name, x in (("a", a), ("b", b)))
         parts = [a[start:end] @ b[r] for r, (start, end) in enumerate(pairwise(offsets))]
         return library.concatenated(parts or [a @ library.sum(b, (0,))])
     rows, matrices = unwrap(a), unwrap(b)

@@ -18,7 +18,7 @@ from numgraph.graph import Adjacency, Graph, check_graph
 from numgraph.inputs import kind_of
 from numgraph.message import update_all
 from numgraph.ops import gustavson
-from numgraph.ops.operands import check_host, edge_weights
+from numgraph.ops.operands import check_host, edge_weights, of_library
 from numgraph.tape import record, unwrap
 
 
@@ -74,7 +74,7 @@ def csrsum(graphs: Sequence[Graph], weights: Sequence[Any]) -> tuple[Graph, Any]
     union = _simple(_graph(src, dst, graphs))
     library = foreign(values)
     if library is not None:
-        values = [library.constant(value) if library_of(value) is not library else value for value in values]
+        values = [of_library("csrsum", f"weights[{k}]", library, value) for k, value in enumerate(values)]
         dtype = np.result_type(*map(library.dtype, values))
         together = library.concatenated([library.cast(value, dtype) for value in values])
         return union, _gathered(together, np.arange(len(src)), _positions(union, src, dst), union.num_edges)
