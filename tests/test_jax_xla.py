@@ -268,3 +268,16 @@ def test_several_devices_and_a_cache_on_disk(tmp_path):
         run = subprocess.run([sys.executable, "-c", DEVICES], env={**os.environ, **options}, capture_output=True, text=True, timeout=300)
         assert run.stdout == "right\n", run.stderr
     assert list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("setting", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])
+def test_where_kernels_are_not_compiled_or_are_checked(setting):
+    lines = [
+        "import jax, jax.numpy as jnp, numgraph as ng",
+        "g = ng.Graph([0, 1, 2, 2], [1, 2, 0, 1], 4)",
+        "f = lambda x: ng.update_all(g, lambda u: u.x * u.x, 'sum', u={'x': x}).sum()",
+        "print(jax.jit(jax.grad(f))(jnp.ones((4, 2))).tolist())",
+    ]
+    command = [sys.executable, "-W", "error::UserWarning", "-c", "\n".join(lines)]
+    run = subprocess.run(command, env={**os.environ, setting: "1"}, capture_output=True, text=True, timeout=300)
+    assert run.stdout == "[[2.0, 2.0], [2.0, 2.0], [4.0, 4.0], [0.0, 0.0]]\n", run.stderr

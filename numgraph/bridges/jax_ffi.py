@@ -163,8 +163,10 @@ def _registered() -> bool:
         if not _outcome:
             jax.local_devices(backend="cpu")  # a handler that is refused while the backend starts would keep it from starting
             try:
-                _kept.append(jax_native.handler(_HANDLER))
-                jax.ffi.register_ffi_target(_TARGET, jax.ffi.pycapsule(_kept[-1].address), platform="cpu")
+                handler = jax_native.handler(_HANDLER)
+                _kept.append(handler)
+                address = ctypes.cast(getattr(handler, "ctypes", handler), ctypes.c_void_p).value
+                jax.ffi.register_ffi_target(_TARGET, jax.ffi.pycapsule(address), platform="cpu")
                 _outcome.append(True)
             except Exception as error:
                 _outcome.append(False)

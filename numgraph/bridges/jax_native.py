@@ -68,7 +68,10 @@ def _played(frame, table, slots):
 
 
 def handler(python: Any) -> Any:
-    """The compiled handler, which leaves other frames to Python's. XLA calls it by its address, so it has to be kept."""
+    """The compiled handler, which leaves other frames to Python's; Python's itself where nothing is compiled. XLA calls it by its address,
+    so it has to be kept."""
+    if numba.config.DISABLE_JIT:
+        return python
     table = _TABLE.ctypes.data
 
     def handle(frame):
