@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ign
 NODES, EDGES = 5, 8
 _ids = np.random.default_rng(0)
 g = ng.Graph(_ids.integers(0, NODES, EDGES), _ids.integers(0, NODES, EDGES), NODES)
+OTHER = ng.Graph(_ids.integers(0, NODES, EDGES), _ids.integers(0, NODES, EDGES), NODES)
 SLOPE = 0.2
 OFFSETS = [0, 2, 2, 5, 8]
 
@@ -50,6 +51,7 @@ CALLS = {
     "segment_softmax": lambda x, w: ng.ops.segment_softmax(OFFSETS, w),
     "segment_mm": lambda x, w: ng.ops.segment_mm(x, torch.stack([x[:3], x[2:]]), [0, 2, NODES]),
     "gather_mm": lambda x, w: ng.ops.gather_mm(x, torch.stack([x[:3], x[2:]]), [1, 0, 1, 1, 0]),
+    "csrmask": lambda x, w: ng.ops.csrmask(g, w[:, 0], OTHER),
     "two": lambda x, w: ng.ops.copy_u_sum(g, torch.tanh(ng.ops.u_mul_e_sum(g, torch.tanh(x), w))) + ng.ops.copy_e_mean(g, w),
     "an array of NumPy": lambda x, w: ng.update_all(g, lambda u: u.x * SCALE, "sum", u={"x": x}),
 }
@@ -81,6 +83,18 @@ def test_nodes_are_walks_and_there_is_no_other_break():
     explained = torch._dynamo.explain(CALLS["two"])(make(NODES, 3), make(EDGES, 1))
     assert explained.graph_count == 1
     assert explained.graph_break_count == 0
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # dynamo's, which looks at it where it begins a second part
+@pytest.mark.parametrize("call", [lambda w: ng.ops.csrmm(g, w, g, w * 2), lambda w: ng.ops.csrsum([g, OTHER], [w, w * 2])])
+def test_functions_that_make_graphs_run_between_compiled_parts(call):
+    w = make(EDGES)
+
+    def f(w):
+        return call(torch.tanh(w))[1] * 3
+
+    for found, wanted in zip(gradients(torch.compile(f, backend="aot_eager"), w), gradients(f, w)):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_dynamic_shapes_and_other_graphs_compile_again():

@@ -14,7 +14,8 @@ from typing import Any
 MODULES = sys.modules
 
 TRACED: dict[str, Callable[..., Any]] = {}
-"""By compiler, what makes a node of a call: a function, its positional arguments, and those by name."""
+"""By compiler, what makes a node of a call: a function, its positional arguments, and those by name; and what runs a call uncompiled, for
+functions that make graphs."""
 
 
 def is_traced() -> bool:
@@ -23,7 +24,8 @@ def is_traced() -> bool:
 
 
 def _is_ready() -> bool:
-    TRACED["torch"] = importlib.import_module("numgraph.bridges.torch_compile").traced
+    bridge = importlib.import_module("numgraph.bridges.torch_compile")
+    TRACED["torch"], TRACED["torch, between its parts"] = bridge.traced, bridge.between
     return True
 
 

@@ -28,6 +28,12 @@ def traced(function: Callable[..., Any], args: tuple[Any, ...], options: dict[st
     return _called(name, tensors)
 
 
+@torch.compiler.disable
+def between(function: Callable[..., Any], *args: Any) -> Any:
+    """The call as it is, between two compiled parts."""
+    return function(*args)
+
+
 def _described(x: Any, tensors: list[torch.Tensor]) -> Any:
     if isinstance(x, torch.Tensor):
         for length in x.shape:

@@ -14,6 +14,7 @@ import numpy as np
 
 from numgraph import dense, errors, threads
 from numgraph.arrays import Library, foreign, library_of
+from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.graph import Adjacency, Graph, check_graph
 from numgraph.inputs import kind_of
 from numgraph.message import update_all
@@ -31,6 +32,8 @@ def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tup
 
     Source: Gustavson, "Two fast algorithms for sparse matrices", ACM TOMS 4 (1978).
     """
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch, between its parts"](csrmm, A_graph, A_weights, B_graph, B_weights)
     check_graph("csrmm", "A_graph", A_graph)
     check_graph("csrmm", "B_graph", B_graph)
     check_host("csrmm", A_graph=A_graph, A_weights=A_weights, B_graph=B_graph, B_weights=B_weights)
@@ -56,6 +59,8 @@ def csrsum(graphs: Sequence[Graph], weights: Sequence[Any]) -> tuple[Graph, Any]
     graphs: at least one, all with the same numbers of sources and destinations. weights: for each graph [its num_edges].
     Returns the graph C and its weights [num_edges of C]. Gradients of every order.
     """
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch, between its parts"](csrsum, graphs, weights)
     for name, value in (("graphs", graphs), ("weights", weights)):
         if not isinstance(value, list | tuple):
             raise errors.bad_type("csrsum", f"{name} is {kind_of(value)}", "give a list of graphs and a list of their weights")
@@ -90,6 +95,8 @@ def csrmask(A_graph: Graph, A_weights: Any, B_graph: Graph) -> Any:
     A_weights: [num_edges of A]; both graphs have the same numbers of sources and destinations. Returns [num_edges of B]. Gradients of every
     order.
     """
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](csrmask, (A_graph, A_weights, B_graph), {})
     check_graph("csrmask", "A_graph", A_graph)
     check_graph("csrmask", "B_graph", B_graph)
     check_host("csrmask", A_graph=A_graph, A_weights=A_weights, B_graph=B_graph)
