@@ -15,7 +15,7 @@ import ptx
 import pytest
 import test_cuda_ptx
 from ptx_instructions import Stuck
-from scripts import run_on_the_device
+from scripts import WHOLE, run_on_the_device
 
 import numgraph as ng
 from numgraph import caches
@@ -37,7 +37,7 @@ TESTS = {
     "atomic_walks.py": ("", 60),
     "test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
 }
-"""What runs, and how many tests that is at least."""
+"""What runs (a third of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least."""
 
 
 def cache():
@@ -49,10 +49,8 @@ def cache():
 @pytest.mark.parametrize("tests", TESTS)
 def test_on_the_machine(tests):
     chosen, least = TESTS[tests]
-    passed, printed = run_on_the_device(tests, chosen, NUMGRAPH_CACHE_DIR=str(cache()))
-    assert passed >= least
-    assert "skipped" not in printed
-    assert int(re.search(r"(\d+) kernels ran on the machine", printed)[1]) >= least / 2
+    printed = run_on_the_device(tests, chosen, least, NUMGRAPH_CACHE_DIR=str(cache()))
+    assert int(re.search(r"(\d+) kernels ran on the machine", printed)[1]) >= least / (2 if WHOLE else 8)
 
 
 # --- the elementary functions as compiled, over all of their range ---

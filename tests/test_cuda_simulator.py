@@ -23,12 +23,11 @@ TESTS = {
     "test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
     "test_device_layers.py": ("test_layers or test_attention or test_edge_softmax or test_segments", 30),
 }
-"""What runs, and how many tests that is at least. The last are of arrays on the device from end to end."""
+"""What runs (a third of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least. The last are of arrays on the device
+from end to end."""
 
 
 @pytest.mark.parametrize("tests", TESTS)
 def test_in_the_simulator(tests):
     chosen, least = TESTS[tests]
-    passed, printed = run_on_the_device(tests, chosen, NUMBA_ENABLE_CUDASIM="1")
-    assert passed >= least
-    assert "skipped" not in printed
+    run_on_the_device(tests, chosen, least, NUMBA_ENABLE_CUDASIM="1")
