@@ -63,8 +63,15 @@ def folder() -> Path:
 def fingerprint() -> str:
     """A hash of what gives generated text its meaning."""
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {numba.config.BOUNDSCHECK} sealed".encode())
-    for name in ("lanes", "memory", "arithmetic", "vectormath", "vectorvalues"):
-        digest.update((Path(__file__).parent / "kernels" / f"{name}.py").read_bytes())
+    for name in (
+        "kernels/lanes",
+        "kernels/memory",
+        "kernels/arithmetic",
+        "kernels/vectormath",
+        "kernels/vectorvalues",
+        "compiler/cpu/vectors",
+    ):
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()[:12]
 
 

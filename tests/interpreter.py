@@ -80,9 +80,9 @@ def _store_masked(width: int) -> Any:
     return store
 
 
-def _at(array: Any, position: int) -> int:
+def _at(array: Any, position: int) -> Any:
     assert 0 <= position < len(array)
-    return int(array[position])
+    return np.int64(array[position])
 
 
 def _alike(function: Any) -> Any:
@@ -106,6 +106,52 @@ MEMORY = SimpleNamespace(
     store_masked=_store_masked,
     prefetch=lambda size: lambda memory, row, column: None,
 )
+
+
+def _fold(op: str, sizes: tuple[int, ...], over: tuple[int, ...], places: tuple[int, ...], parts: int) -> Any:
+    def fold(*vectors: Any) -> Any:
+        lanes = np.concatenate(vectors)[: np.prod(sizes)].reshape(sizes)
+        made = (np.sum if op == "add" else np.max)(lanes, axis=over).astype(lanes.dtype).ravel()
+        return made[list(places)] if places else made[0]
+
+    return fold
+
+
+def _gather(offsets: tuple[int, ...]) -> Any:
+    def gather(memory: Memory, row: Any, column: int, mask: Any) -> Any:
+        made = np.zeros(len(offsets), memory.rows.dtype)
+        for lane in np.flatnonzero(mask):
+            made[lane] = memory.place(row if np.ndim(row) == 0 else row[lane], column + offsets[lane], 1)[0]
+        return made
+
+    return gather
+
+
+def _scatter(offsets: tuple[int, ...]) -> Any:
+    def scatter(memory: Memory, row: Any, column: int, value: Any, mask: Any) -> None:
+        for lane in np.flatnonzero(mask):
+            memory.place(row if np.ndim(row) == 0 else row[lane], column + offsets[lane], 1)[0] = value[lane]
+
+    return scatter
+
+
+def _load_ids(width: int) -> Any:
+    def load(array: Any, position: int, mask: Any) -> Any:
+        made = np.zeros(width, np.int64)
+        made[: _on(mask)] = [_at(array, position + lane) for lane in range(_on(mask))]
+        return made
+
+    return load
+
+
+VECTORS = SimpleNamespace(
+    take=lambda places, parts: lambda *vectors: np.concatenate(vectors)[list(places)],
+    pick=lambda place, parts: lambda *vectors: np.concatenate(vectors)[place],
+    fold=_fold,
+    gather=_gather,
+    scatter=_scatter,
+    load_ids=_load_ids,
+)
 LANES = SimpleNamespace(
     cast=lambda dtype: lambda x: np.asarray(x).astype(dtype)[()],
     constant=lambda dtype, value, width: lambda: np.full(width, value, dtype) if width else np.dtype(dtype).type(value),
@@ -125,6 +171,7 @@ NAMES = {
     "number": lambda args, slot: float(np.array(args[slot]).view(np.float64)),
     "lanes": LANES,
     "memory": MEMORY,
+    "vectors": VECTORS,
     "njit": lambda signature: lambda function: function,
 }
 

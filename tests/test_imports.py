@@ -35,7 +35,7 @@ ORDER = [
     ["precision", "tensor"],
     ["tape"],
     ["sums"],
-    ["kernels"],
+    ["compiler", "kernels"],
     ["captured", "derivatives", "tracing"],
     ["batching", "explaining"],
     ["propagate"],

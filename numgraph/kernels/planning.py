@@ -80,8 +80,19 @@ def make_plan(
         if dense:
             group, found = hoist(group, "u" if rows == "v" else "v", len(hoisted))
             hoisted += found
+        made = None if build else by_compiler(group, numbers, rows, ids.name, ordered, wide)
+        if made is not None:
+            kernels.append(made)
+            continue
         kernels += [(build or _kernel)(*one, rows, ids.name, ordered, wide) for one in _grouped(group, numbers)]
     return Plan(outputs, reads, hoisted, kernels, [output.results() for output in outputs])
+
+
+def by_compiler(outputs: list[Output], numbers: list[int], rows: str, ids: str, ordered: bool, wide: bool) -> Kernel | None:
+    """The compiler's kernel for all outputs of an end, where it is better than the generator's."""
+    from numgraph.compiler.cpu.kernel import kernel
+
+    return kernel(outputs, numbers, rows, ids, ordered, wide)
 
 
 def _grouped(outputs: list[Output], numbers: list[int]) -> list[tuple[list[tuple[int, Target]], Axes]]:
@@ -184,7 +195,7 @@ def settled(group: list[tuple[int, Target]], looped: set[int | None], ids: str, 
     final = []
     for number, target in group:
         accumulate = bool(looped.intersection(target.summed))
-        stored = _stored(target.output, ids, (wide and target.output.reduce != "edge") or accumulate)
+        stored = stored_as(target.output, ids, (wide and target.output.reduce != "edge") or accumulate)
         final.append((number, Target(target.output, target.value, target.kept, target.summed, accumulate, stored)))
     return final
 
@@ -200,7 +211,7 @@ def word_of(kind: str, what: Any, sizes: dict[int, int]) -> int:
     return sizes[what] if kind == "size" else int(np.float64(what).view(np.int64)) if kind == "float" else int(what)
 
 
-def _stored(output: Output, ids: str, wide: bool) -> tuple[str, ...]:
+def stored_as(output: Output, ids: str, wide: bool) -> tuple[str, ...]:
     """The storage of an output's arrays: winners are edge ids; where parts are added up later, 16-bit floats are not rounded before."""
     names = [compute_name(dtype) if wide and dtype.name in HALVES else dtype.name for _, dtype in output.results()]
     return (names[0], ids) if output.reduce in ("max", "min") else tuple(names)

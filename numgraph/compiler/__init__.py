@@ -1,0 +1,6 @@
+"""The kernel compiler: index notation → schedule → program → verify → target.
+
+``index`` says what every output of a walk is at index variables, ``schedule`` how its variables become loops and lanes, ``program`` holds
+the records that ``build`` makes of both, ``verify`` proves of every program that it stays inside its arrays and stores each result once,
+and a target (``cpu/``) prints it. Nothing but a target knows of text. From outside, ``cpu.kernel`` is all that is called.
+"""

@@ -1,0 +1,369 @@
+"""A program as the source that Numba compiles, one line a record, and the slots of its argument block.
+
+A value of many lanes is a few vectors, each a power of two registers: 78 lanes of float32 are 64 and 16. So no lane is computed that a
+register does not hold anyway. ``t5`` is then ``t5_0`` and ``t5_1``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from numgraph.compiler import program as ir
+from numgraph.compiler.cost import contiguous
+from numgraph.compiler.index import EDGE, ROW, Column, Variable
+from numgraph.kernels import arithmetic
+from numgraph.kernels.layout import HALVES, LITERALS, memory_name
+
+AHEAD = 16
+"""How many edges before its use a far row is asked for."""
+
+
+def parts_of(width: int) -> list[int]:
+    """The widths of a value's vectors: powers of two, the largest first. A scalar's is 0."""
+    return [1 << bit for bit in reversed(range(width.bit_length())) if width >> bit & 1] or [0]
+
+
+class Printer:
+    """Prints one program. ``slots``: what stands in the argument block, as kernels/layout.Source has it."""
+
+    def __init__(self, program: ir.Program, ids: str) -> None:
+        self.program, self.lanes, self.ids = program, program.lanes, ids
+        self.slots: list[tuple[Any, ...]] = []
+        self.words = 0
+        self.prologue: list[str] = []
+        self.defined: dict[str, str] = {}
+        self.used: set[str] = set()
+        self.names: dict[Any, str] = {}
+        self.types: dict[str, ir.Type] = {record.name: record.type for record in _all(program.body) if hasattr(record, "type")}
+        for record in _all(program.body):
+            if isinstance(record, ir.Loop):
+                self.types[record.variable.name] = ir.Type("int64", self.lanes.of({record.variable}))
+
+    # --- names ---
+
+    def slot(self, descriptor: tuple[Any, ...], words: int) -> int:
+        self.slots.append(descriptor)
+        self.words += words
+        return self.words - words
+
+    def define(self, name: str, text: str) -> str:
+        self.defined[name] = text
+        return name
+
+    def made(self, stem: str, text: str) -> str:
+        """A primitive that is made once, by a name with a number."""
+        key = "made", text
+        if key not in self.names:
+            self.names[key] = self.define(f"{stem}_{len(self.names)}", text)
+        return self.names[key]
+
+    def called(self, name: str, text: str, of: str) -> str:
+        """The primitive made by a text, of a value."""
+        return f"{self.define(name, text)}({of})"
+
+    def use(self, primitive: str) -> str:
+        self.used.add(primitive)
+        return primitive
+
+    def array(self, name: str) -> str:
+        array = self.program.arrays[name]
+        if name not in self.names:
+            self.names[name] = f"{'out' if array.written else 'x'}_{len(self.names)}"
+            stored = memory_name(array.stored)
+            maker = self.define(f"operand_{stored}", f'memory.operand("{stored}")')
+            self.prologue.append(f"{self.names[name]} = {maker}(args, {self.slot(array.slot, 3)})")
+        return self.names[name]
+
+    def id_array(self, name: str) -> str:
+        array = self.program.arrays[name].slot[1]
+        if array not in self.names:
+            self.names[array] = array
+            maker = self.define(f"ids_{self.ids}", f'memory.ids("{self.ids}")')
+            self.prologue.append(f"{array} = {maker}(args, {self.slot(('ids', array), 2)})")
+        return array
+
+    def parts(self, name: str) -> list[str]:
+        """The names of a value's vectors."""
+        count = len(parts_of(self.lanes.width(self.types[name].lanes)))
+        return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
+
+    def widths(self, lanes: tuple[Variable, ...]) -> list[tuple[int, int]]:
+        """Where each vector of a value along these variables starts, and its width."""
+        widths = parts_of(self.lanes.width(lanes))
+        return list(zip(itertools.accumulate(widths, initial=0), widths, strict=False))
+
+    # --- masks ---
+
+    def mask(self, lanes: tuple[Variable, ...], start: int, width: int, masked: bool) -> str | None:
+        """The name of the mask of a vector's lanes in use; None where all are."""
+        count = self.lanes.count(lanes)
+        if not masked or (start + width <= count and not self.lanes.partial(lanes[:1])):
+            return None
+        first = self.define(f"first{width}", f"lanes.first_lanes({width})")
+        if not self.lanes.partial(lanes[:1]):
+            name = f"use{width}_{count - start}"
+            line = f"{name} = {first}({count - start})"
+            if line not in self.prologue:
+                self.prologue.append(line)
+            return name
+        return f"in_{lanes[0].name}_{self.lanes.count(lanes[1:])}_{start}_{width}"
+
+    def masks(self, record: ir.Loop) -> list[str]:
+        """The lines of a loop over tiles that make the masks of what is in it."""
+        v, lines = record.variable, dict[str, None]()
+        if v not in self.lanes or not self.lanes.partial((v,)):
+            return []
+        for lanes in [self.accessed(one) for one in _all(record.body) if getattr(one, "masked", False)]:
+            if lanes[:1] == (v,):
+                unit = self.lanes.count(lanes[1:])
+                end = "end" if v == EDGE else str(v.extent)
+                for start, width in self.widths(lanes):
+                    limit = f"({end} - {v.name}) * {unit}" if unit > 1 else f"{end} - {v.name}"
+                    if v != EDGE or self.lanes.count(lanes) < start + width:  # lanes that fill up belong to no value
+                        limit = f"min({limit}, {self.lanes.count(lanes)})"
+                    name = self.mask(lanes, start, width, True)
+                    first = self.define(f"first{width}", f"lanes.first_lanes({width})")
+                    lines[f"{name} = {first}({limit}{f' - {start}' if start else ''})"] = None
+        return list(lines)
+
+    def accessed(self, record: Any) -> tuple[Variable, ...]:
+        if isinstance(record, ir.Load):
+            return record.type.lanes
+        name = record.name if isinstance(record, ir.Accumulate) else record.value
+        return self.types[name].lanes
+
+    # --- records ---
+
+    def body(self, records: ir.Records) -> list[str]:
+        return [line for record in records for line in getattr(self, type(record).__name__.lower())(record)]
+
+    def loop(self, record: ir.Loop) -> list[str]:
+        v = record.variable
+        if not record.body:
+            return []
+        step = f", {record.step}" if record.step > 1 else ""
+        bounds = "start, stop" if v == ROW else f"{record.begin}, {record.end}"
+        inside = [*self.masks(record), *(self.ahead(record) if v == EDGE else []), *self.body(record.body)]
+        return [f"for {v.name} in range({bounds}{step}):", *["    " + line for line in inside]]
+
+    def ahead(self, record: ir.Loop) -> list[str]:
+        """Where the rows are that are asked for."""
+        wanted = dict.fromkeys(one.index for one in _all(record.body) if isinstance(one, ir.Prefetch))
+        if not wanted:
+            return []
+        indices = [self.id_array(name) for name in wanted]
+        line = f"last = len({indices[0]}) - 1"
+        if line not in self.prologue:
+            self.prologue.append(line)
+        found = [f"next_{name} = {self.use('at')}({ids}, next_k)" for name, ids in zip(wanted, indices, strict=True)]
+        return [f"next_k = min(k + {AHEAD}, last)", *found]
+
+    def when(self, record: ir.When) -> list[str]:
+        condition = " or ".join(f"{self.use('any_lane')}({part})" for part in self.parts(record.condition))
+        return [f"if {condition}:", *["    " + line for line in self.body(record.body)]]
+
+    def column(self, column: Column, more: int = 0) -> str:
+        """A column at the first lane; variables that are whole in lanes start at 0."""
+        terms = []
+        for v, stride in column.strides:
+            if v not in self.lanes or not self.lanes.whole(v):
+                terms.append(v.name if stride == 1 else f"{v.name} * {stride}")
+        return " + ".join([*terms, *([str(more)] if more or not terms else [])])
+
+    def offsets(self, column: Column, lanes: tuple[Variable, ...]) -> np.ndarray:
+        """How far each lane's column is from the first's; of a lane that is not in use, nowhere."""
+        digits, strides = self.lanes.digits(lanes), dict(column.strides)
+        found = np.zeros(self.lanes.width(lanes), np.int64)
+        for v in lanes:
+            found += digits[v] * strides.get(v, 0)
+        return found
+
+    def neighbours(self, column: Column, lanes: tuple[Variable, ...]) -> bool:
+        return EDGE not in lanes and contiguous(column, lanes)
+
+    def rows_of(self, row: str, lanes: tuple[Variable, ...], start: int, width: int) -> str:
+        """The row, or the rows of a vector's lanes."""
+        if not row:
+            return "0"
+        own = self.types[row].lanes
+        if not own:
+            return row
+        places = self.lanes.places(own, lanes)[start : start + width]
+        return self.taken(places, row)
+
+    def taken(self, places: tuple[int, ...], name: str) -> str:
+        parts = self.parts(name)
+        take = self.made(f"take{len(places)}", f"vectors.take({tuple(places)}, {len(parts)})")
+        return f"{take}({', '.join(parts)})"
+
+    def load(self, record: ir.Load) -> list[str]:
+        if record.type.dtype == "bound" or record.type.dtype.startswith("row "):
+            return self.load_id(record)
+        array, lanes = self.array(record.array), record.type.lanes
+        stored = self.program.arrays[record.array].stored
+        lines = []
+        for name, (start, width) in zip(self.parts(record.name), self.widths(lanes), strict=True):
+            mask = self.mask(lanes, start, width, record.masked)
+            place = f"{array}, {self.rows_of(record.row, lanes, start, width)}, "
+            if not lanes or self.neighbours(record.column, lanes):
+                place += self.column(record.column, start)
+                by = f"load{width or ''}" if mask is None else f"load_masked{width}"
+                maker = f"memory.load({width})" if mask is None else f"memory.load_masked({width})"
+                text = f"{self.define(by, maker)}({place}{f', {mask}' if mask else ''})"
+            else:
+                offsets = tuple(self.offsets(record.column, lanes)[start : start + width].tolist())
+                gather = self.made(f"gather{width}", f"vectors.gather({offsets})")
+                text = f"{gather}({place}{self.column(record.column)}, {mask or self.all_lanes(width)})"
+            lines.append(f"{name} = {self.widened(text, stored, record.type.dtype)}")
+        return lines
+
+    def all_lanes(self, width: int) -> str:
+        name = f"all{width}"
+        line = f"{name} = {self.called(f'first{width}', f'lanes.first_lanes({width})', str(width))}"
+        if line not in self.prologue:
+            self.prologue.append(line)
+        return name
+
+    def widened(self, text: str, stored: str, computed: str) -> str:
+        if stored in HALVES:
+            return self.called(f"widen_{stored}", f'lanes.widen("{stored}")', text)
+        return text if memory_name(stored) == computed else self.called(f"as_{computed}", f'lanes.cast("{computed}")', text)
+
+    def load_id(self, record: ir.Load) -> list[str]:
+        if record.array in ("begin", "end"):
+            position = ROW.name if record.array == "begin" else f"{ROW.name} + 1"
+            return [f"{record.name} = {self.use('at')}({self.id_array(record.array)}, {position})"]
+        array = self.id_array(record.array)
+        if not record.type.lanes:
+            return [f"{record.name} = {self.use('at')}({array}, {record.row})"]
+        lines = []
+        for name, (start, width) in zip(self.parts(record.name), self.widths(record.type.lanes), strict=True):
+            read = self.define(f"load_ids{width}", f"vectors.load_ids({width})")
+            position = f"{EDGE.name} + {start}" if start else EDGE.name
+            lines.append(f"{name} = {read}({array}, {position}, {self.mask(record.type.lanes, start, width, True)})")
+        return lines
+
+    def prefetch(self, record: ir.Prefetch) -> list[str]:
+        array = self.program.arrays[record.array]
+        size = max(self.lanes.count(record.lanes), 1) * np.dtype(memory_name(array.stored)).itemsize
+        ask = self.define(f"prefetch{size}", f"memory.prefetch({size})")
+        return [f"{ask}({self.array(record.array)}, next_{record.index}, {self.column(record.column)})"]
+
+    def store(self, record: ir.Store) -> list[str]:
+        array, lanes = self.array(record.array), self.types[record.value].lanes
+        stored, lines = self.program.arrays[record.array].stored, []
+        for name, (start, width) in zip(self.parts(record.value), self.widths(lanes), strict=True):
+            value, mask = self.narrowed(name, stored, self.types[record.value].dtype), self.mask(lanes, start, width, record.masked)
+            place = f"{array}, {self.rows_of(record.row, lanes, start, width)}, "
+            if not lanes or self.neighbours(record.column, lanes):
+                by = f"store{width or ''}" if mask is None else f"store_masked{width}"
+                maker = f"memory.store({width})" if mask is None else f"memory.store_masked({width})"
+                lines.append(f"{self.define(by, maker)}({place}{self.column(record.column, start)}, {value}{f', {mask}' if mask else ''})")
+            else:
+                offsets = tuple(self.offsets(record.column, lanes)[start : start + width].tolist())
+                scatter = self.made(f"scatter{width}", f"vectors.scatter({offsets})")
+                lines.append(f"{scatter}({place}{self.column(record.column)}, {value}, {mask or self.all_lanes(width)})")
+        if not record.first:
+            return lines
+        return [f"if {' == '.join(v.name for v in record.first)} == 0:", *["    " + line for line in lines]]
+
+    def narrowed(self, name: str, stored: str, computed: str) -> str:
+        if stored in HALVES:
+            return self.called(f"narrow_{stored}", f'lanes.narrow("{stored}")', name)
+        memory = memory_name(stored)
+        return name if memory == computed else self.called(f"as_{memory}", f'lanes.cast("{memory}")', name)
+
+    def constant(self, record: ir.Constant) -> list[str]:
+        number, dtype, lanes = record.number, record.type.dtype, record.type.lanes
+        if (not lanes and number not in LITERALS) or repr(number) == "-0.0":  # numbers that kernels do not depend on
+            caster = self.define(f"as_{dtype}", f'lanes.cast("{dtype}")')
+            if dtype.startswith("float"):
+                return [f"{record.name} = {caster}({self.use('number')}(args, {self.slot(('float', number), 1)}))"]
+            return [f"{record.name} = {caster}(args[{self.slot(('int', number), 1)}])"]
+        text = f'float("{number}")' if isinstance(number, float) and math.isinf(number) else repr(number)
+        lines = []
+        for name, (_, width) in zip(self.parts(record.name), self.widths(lanes), strict=True):
+            literal = self.made(f"literal{width or ''}", f'lanes.constant("{dtype}", {text}, {width})')
+            lines.append(f"{name} = {literal}()")
+        return lines
+
+    def op(self, record: ir.Op) -> list[str]:
+        if record.op == "subtract" and not {"begin", "end"} - set(record.args):
+            return [f"{record.name} = end - begin"]
+        match record.op:
+            case "cast":
+                name = self.define(f"as_{record.type.dtype}", f'lanes.cast("{record.type.dtype}")')
+            case "wrap":
+                kind = np.dtype(record.detail)
+                name = self.define(f"wrap_{record.detail}", f"lanes.wrap({8 * kind.itemsize}, {kind.kind == 'i'})")
+            case _:
+                name = self.use(record.op)
+        args = [self.parts(arg) if arg in self.types else [arg] for arg in record.args]
+        return [f"{part} = {name}({', '.join(given)})" for part, *given in zip(self.parts(record.name), *args, strict=True)]
+
+    def spread(self, record: ir.Spread) -> list[str]:
+        have, want = self.types[record.value].lanes, record.type.lanes
+        lines = []
+        for name, (start, width) in zip(self.parts(record.name), self.widths(want), strict=True):
+            if have:
+                text = self.taken(self.lanes.places(have, want)[start : start + width], record.value)
+            else:
+                text = self.called(f"expand{width}", f"lanes.expand({width})", record.value)
+            lines.append(f"{name} = {text}")
+        return lines
+
+    def fold(self, record: ir.Fold) -> list[str]:
+        have, left = self.types[record.value].lanes, record.type.lanes
+        sizes = tuple(self.lanes.size(v) for v in have)
+        over = tuple(i for i, v in enumerate(have) if v not in left)
+        given, last = self.parts(record.value), self.lanes.count(left) - 1
+        lines = []
+        for name, (start, width) in zip(self.parts(record.name), self.widths(left), strict=True):
+            places = tuple(min(place, last) for place in range(start, start + width))
+            fold = self.made("fold", f'vectors.fold("{record.op}", {sizes}, {over}, {places}, {len(given)})')
+            lines.append(f"{name} = {fold}({', '.join(given)})")
+        return lines
+
+    def pick(self, record: ir.Pick) -> list[str]:
+        have, left = self.types[record.value].lanes, record.type.lanes
+        unit, given = self.lanes.count(have[1:]), self.parts(record.value)
+        if not left:
+            pick = self.made("pick", f"vectors.pick({record.place}, {len(given)})")
+            return [f"{record.name} = {pick}({', '.join(given)})"]
+        lines = []
+        for name, (start, width) in zip(self.parts(record.name), self.widths(left), strict=True):
+            places = tuple(record.place * unit + min(place, unit - 1) for place in range(start, start + width))
+            lines.append(f"{name} = {self.taken(places, record.value)}")
+        return lines
+
+    def accumulate(self, record: ir.Accumulate) -> list[str]:
+        lanes, lines = self.types[record.name].lanes, []
+        for name, value, (start, width) in zip(self.parts(record.name), self.parts(record.value), self.widths(lanes), strict=True):
+            mask = self.mask(lanes, start, width, record.masked)
+            lines.append(f"{name} = {value}" if mask is None else f"{name} = {self.use('where')}({mask}, {value}, {name})")
+        return lines
+
+    # --- the whole text ---
+
+    def text(self) -> str:
+        """The module around the lines of the body."""
+        lines = self.body(self.program.body)
+        header = ["from numgraph.compiler.cpu import vectors", "from numgraph.compiling import njit"]
+        header.append("from numgraph.kernels import lanes, memory")
+        for module, names in (("arithmetic", vars(arithmetic)), ("lanes", ("any_lane",)), ("memory", ("at", "number"))):
+            used = [name for name in sorted(self.used) if name in names and (module == "arithmetic") == (name not in _OTHERS)]
+            header += [f"from numgraph.kernels.{module} import {', '.join(used)}"] if used else []
+        header += ["", *[f"{name} = {text}" for name, text in sorted(self.defined.items())], "", ""]
+        header += ['@njit("void(int64[::1], int64, int64)")', "def body(args, start, stop):"]
+        return "\n".join([*header, *["    " + line for line in (*self.prologue, *lines)]]) + "\n"
+
+
+def _all(records: ir.Records) -> list[Any]:
+    return [one for record in records for one in (record, *_all(ir.inner(record)))]
+
+
+_OTHERS = ("any_lane", "at", "number")

@@ -1,0 +1,221 @@
+"""Lanes that move: permutations and folds whose places are constants, and loads and stores of lanes that are no neighbours in memory.
+
+A value wider than a power of two registers is several vectors (see printing.py); these primitives take all of them, and give one.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from numgraph.kernels.lanes import I32, I64, Lanes, larger, total
+from numgraph.kernels.memory import _align, _mangled, _pointer
+
+Places = tuple[int, ...]
+
+
+def _shuffled(builder: Any, a: Any, b: Any, places: Any) -> Any:
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(places)), list(places)))
+
+
+def _undefined(kind: Any) -> Any:
+    return ir.Constant(kind, ir.Undefined)
+
+
+def _joined(builder: Any, parts: list[Any]) -> Any:
+    """Vectors one after the other as one vector, filled up to a power of two."""
+    if len(parts) == 1:
+        return parts[0]
+    width = 1 << (sum(part.type.count for part in parts) - 1).bit_length()
+    made, start = None, 0
+    for part in parts:
+        count = part.type.count
+        placed = _shuffled(builder, part, _undefined(part.type), [min(max(i - start, 0), count - 1) for i in range(width)])
+        order = [width + i if start <= i < start + count else i for i in range(width)]
+        made = placed if made is None else _shuffled(builder, made, placed, order)
+        start += count
+    return made
+
+
+def _taken(builder: Any, parts: list[Any], places: Places) -> Any:
+    """Lanes by their places in the parts, of which only those that are asked for are joined."""
+    ends = [sum(part.type.count for part in parts[: i + 1]) for i in range(len(parts))]
+    used = [i for i, end in enumerate(ends) if any(end - parts[i].type.count <= place < end for place in places)]
+    start = ends[used[0]] - parts[used[0]].type.count
+    whole = _joined(builder, parts[used[0] : used[-1] + 1])
+    return _shuffled(builder, whole, _undefined(whole.type), [place - start for place in places])
+
+
+def _of_parts(count: int, result: Callable[[Any], Any], build: Callable[[Any, list[Any]], Any]) -> Any:
+    """An intrinsic of ``count`` vectors of one dtype."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        return build(builder, list(values))
+
+    if count == 1:
+
+        @intrinsic
+        def of_one(typingctx: Any, a: Any) -> Any:
+            return result(a)(a), codegen
+
+        return of_one
+    if count == 2:
+
+        @intrinsic
+        def of_two(typingctx: Any, a: Any, b: Any) -> Any:
+            return result(a)(a, b), codegen
+
+        return of_two
+    if count == 3:
+
+        @intrinsic
+        def of_three(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+            return result(a)(a, b, c), codegen
+
+        return of_three
+
+    @intrinsic
+    def of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+        return result(a)(a, b, c, d), codegen
+
+    return of_four
+
+
+@functools.cache
+def take(places: Places, parts: int) -> Any:
+    """take(places, parts)(vector, …): one vector whose lane i is lane places[i] of all parts."""
+    return _of_parts(parts, lambda kind: Lanes(kind.dtype, len(places)), lambda builder, given: _taken(builder, given, places))
+
+
+@functools.cache
+def pick(place: int, parts: int) -> Any:
+    """pick(place, parts)(vector, …): one lane."""
+
+    def build(builder: Any, given: list[Any]) -> Any:
+        left = place
+        for part in given:
+            if left < part.type.count:
+                return builder.extract_element(part, ir.Constant(I32, left))
+            left -= part.type.count
+        raise IndexError(place)
+
+    return _of_parts(parts, lambda kind: kind.dtype, build)
+
+
+@functools.cache
+def fold(op: str, sizes: tuple[int, ...], over: tuple[int, ...], places: Places, parts: int) -> Any:
+    """fold(op, sizes, over, places, parts)(vector, …): lanes in rows of ``sizes``, summed or their maximum taken along the axes ``over``,
+    then taken by places; no places: a scalar. Halves are added to halves, so the order depends on the sizes alone."""
+    combine = {"add": total, "maximum": larger}[op]
+
+    def build(builder: Any, given: list[Any]) -> Any:
+        x, shape = _joined(builder, given), list(sizes)
+        for axis in over:
+            while shape[axis] > 1:
+                x, shape = _halved(builder, x, shape, axis, combine, op == "add")
+        return _shuffled(builder, x, _undefined(x.type), places) if places else builder.extract_element(x, ir.Constant(I32, 0))
+
+    return _of_parts(parts, lambda kind: Lanes(kind.dtype, len(places)) if places else kind.dtype, build)
+
+
+def _halved(builder: Any, x: Any, shape: list[int], axis: int, combine: Callable[..., Any], zeros: bool) -> tuple[Any, list[int]]:
+    """The upper half of an axis onto the lower one. The middle of an odd length meets a zero in a sum, and itself in a maximum."""
+    length, inner = shape[axis], math.prod(shape[axis + 1 :])
+    half = (length + 1) // 2
+    low, high, width = [], [], x.type.count
+    for lane in range(math.prod(shape[:axis]) * half * inner):
+        outer, rest = divmod(lane, half * inner)
+        here = outer * length * inner + rest
+        there = here + half * inner if rest // inner + half < length else None
+        low.append(here)
+        high.append(there if there is not None else width if zeros else here)
+    filling = (1 << (len(low) - 1).bit_length()) - len(low)
+    low, high = low + [0] * filling, high + [0] * filling
+    lower = _shuffled(builder, x, _undefined(x.type), low)
+    upper = _shuffled(builder, x, ir.Constant(x.type, None), high)
+    return combine(builder, lower, upper), [*shape[:axis], half, *shape[axis + 1 :]]
+
+
+@functools.cache
+def load_ids(width: int) -> Any:
+    """load_ids(width)(array, position, mask): as many entries of an index array from a position, as int64; 0 where the mask is off."""
+
+    @intrinsic
+    def read(typingctx: Any, array: Any, position: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            struct = context.make_array(sig.args[0])(context, builder, values[0])
+            vector = ir.VectorType(struct.data.type.pointee, width)
+            pointer = builder.bitcast(builder.gep(struct.data, [values[1]]), vector.as_pointer())
+            kind = ir.FunctionType(vector, [pointer.type, I32, values[2].type, vector])
+            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.{_mangled(vector)}")
+            found = builder.call(function, [pointer, ir.Constant(I32, _align(sig.args[0])), values[2], ir.Constant(vector, None)])
+            return found if vector.element == I64 else builder.sext(found, ir.VectorType(I64, width))
+
+        return Lanes(types.int64, width)(array, types.int64, mask), codegen
+
+    return read
+
+
+def _pointers(context: Any, builder: Any, kind: Any, values: Any, offsets: Places) -> Any:
+    """A pointer for each lane, to array[row, column + offset], of values = (array, row or rows, column, …)."""
+    array, row, column = values[:3]
+    rows = isinstance(row.type, ir.VectorType)
+    base, _ = _pointer(context, builder, kind, (array, ir.Constant(I64, 0) if rows else row, column), 0)
+    struct = context.make_array(kind)(context, builder, array)
+    stride, size = cgutils.unpack_tuple(builder, struct.strides)
+    wide = ir.VectorType(I64, len(offsets))
+    place = builder.mul(_splat(builder, size, wide), ir.Constant(wide, list(offsets)))
+    if rows:
+        place = builder.add(place, builder.mul(row, _splat(builder, stride, wide)))
+    start = builder.ptrtoint(base, I64)
+    return builder.inttoptr(builder.add(_splat(builder, start, wide), place), ir.VectorType(base.type, len(offsets)))
+
+
+def _splat(builder: Any, value: Any, wide: Any) -> Any:
+    one = builder.insert_element(_undefined(wide), value, ir.Constant(I32, 0))
+    return _shuffled(builder, one, _undefined(wide), [0] * wide.count)
+
+
+@functools.cache
+def gather(offsets: Places) -> Any:
+    """gather(offsets)(array, row or rows, column, mask): array[row, column + offset] of every lane; 0 where the mask is off."""
+
+    @intrinsic
+    def read(typingctx: Any, array: Any, row: Any, column: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            pointers = _pointers(context, builder, sig.args[0], values, offsets)
+            vector = ir.VectorType(pointers.type.element.pointee, len(offsets))
+            kind = ir.FunctionType(vector, [pointers.type, I32, values[3].type, vector])
+            name = f"llvm.masked.gather.{_mangled(vector).removesuffix('.p0')}.v{len(offsets)}p0"
+            function = cgutils.get_or_insert_function(builder.module, kind, name)
+            return builder.call(function, [pointers, ir.Constant(I32, _align(sig.args[0])), values[3], ir.Constant(vector, None)])
+
+        return Lanes(array.dtype, len(offsets))(array, row, types.int64, mask), codegen
+
+    return read
+
+
+@functools.cache
+def scatter(offsets: Places) -> Any:
+    """scatter(offsets)(array, row or rows, column, value, mask): array[row, column + offset] = value, where the mask is on."""
+
+    @intrinsic
+    def write(typingctx: Any, array: Any, row: Any, column: Any, value: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            pointers = _pointers(context, builder, sig.args[0], values, offsets)
+            kind = ir.FunctionType(ir.VoidType(), [values[3].type, pointers.type, I32, values[4].type])
+            name = f"llvm.masked.scatter.{_mangled(values[3].type).removesuffix('.p0')}.v{len(offsets)}p0"
+            function = cgutils.get_or_insert_function(builder.module, kind, name)
+            builder.call(function, [values[3], pointers, ir.Constant(I32, _align(sig.args[0])), values[4]])
+            return context.get_dummy_value()
+
+        return types.void(array, row, types.int64, value, mask), codegen
+
+    return write

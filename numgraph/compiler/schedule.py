@@ -1,0 +1,165 @@
+"""How a walk's variables become loops and lanes: data, and every candidate that is worth building. ``cost`` takes the cheapest.
+
+v: lanes a:5 × b:11, 5 a tile of 64                 heads × width fused, whatever their lengths
+v: loop a:3 | lanes b:100, 64 a tile of 64          rows of one head after the other
+v: lanes k × a:3, 10 a tile of 32                   narrow features: ten edges of a row side by side
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from numgraph.compiler.index import EDGE, Notation, Variable, terms_of
+
+FEW = 8
+"""Features up to which edges go side by side."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a schedule needs to know of a target. registers: how many of them one value may take; held: how many can be kept while edges go
+    by; gather: the price of a gathered lane; prices: instructions of functions that are more than one."""
+
+    register_bytes: int = 64
+    registers: int = 8
+    held: int = 24
+    gather: float = 0.5
+    prices: tuple[tuple[str, float], ...] = (
+        *[(name, 20.0) for name in ("exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "arctan", "erf")],
+        *[(name, 30.0) for name in ("tanh", "power", "arctan2", "fmod", "remainder", "floor_divide")],
+        ("divide", 8.0),
+        ("sqrt", 8.0),
+    )
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Which variables are in lanes. tiles: each with how many of its values a tile takes; all but the first take all of theirs.
+
+    A value's lanes are any of the variables, in this order, so a value per head is a narrower vector beside one per head and feature, and
+    the map between two such vectors is a constant: ``Lanes(((h, 5), (f, 11)), 16).places((h,), (h, f))`` is 0 0 0 0 0 0 0 0 0 0 0 1 1 ….
+    vector: lanes of a register.
+    """
+
+    tiles: tuple[tuple[Variable, int], ...]
+    vector: int
+
+    def __contains__(self, variable: Variable) -> bool:
+        return any(v == variable for v, _ in self.tiles)
+
+    def size(self, variable: Variable) -> int:
+        return next(size for v, size in self.tiles if v == variable)
+
+    def of(self, variables: Iterable[Variable]) -> tuple[Variable, ...]:
+        wanted = frozenset(variables)
+        return tuple([v for v, _ in self.tiles if v in wanted])
+
+    def whole(self, variable: Variable) -> bool:
+        """Whether every tile has all values of the variable."""
+        return variable.extent is not None and self.size(variable) >= variable.extent
+
+    def partial(self, lanes: Iterable[Variable]) -> bool:
+        """Whether some tile has lanes beyond the end of a variable."""
+        return any(v.extent is None or v.extent % self.size(v) for v in lanes)
+
+    def count(self, lanes: tuple[Variable, ...]) -> int:
+        """Lanes in use of a value along these variables."""
+        return math.prod([self.size(v) for v in lanes])
+
+    def width(self, lanes: tuple[Variable, ...]) -> int:
+        """Lanes of a value, with those that fill its last register up. 0: a scalar."""
+        if not lanes:
+            return 0
+        count = self.count(lanes)
+        return 1 << (count - 1).bit_length() if count < self.vector else -(-count // self.vector) * self.vector
+
+    def digits(self, lanes: tuple[Variable, ...]) -> dict[Variable, np.ndarray]:
+        """Which value of each variable a lane stands for, counted from the tile's first."""
+        lane, found = np.arange(self.width(lanes)), {}
+        for v in reversed(lanes[1:]):
+            found[v] = lane % self.size(v)
+            lane = lane // self.size(v)
+        return {**found, lanes[0]: lane} if lanes else {}
+
+    def places(self, have: tuple[Variable, ...], want: tuple[Variable, ...]) -> tuple[int, ...]:
+        """Which lane of a value along ``have`` each lane of one along ``want`` takes; lanes not in use take any."""
+        digits, place = self.digits(want), np.zeros(self.width(want), np.int64)
+        for v in have:
+            place = place * self.size(v) + digits[v]
+        return tuple(np.minimum(place, max(self.width(have) - 1, 0)).tolist())
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """rows: whose edges are walked. loops: variables outside of the edges, outermost first. lanes: the others.
+
+    A sum's variable that is in neither gets a loop of its own where the sum stands.
+    """
+
+    rows: str
+    loops: tuple[Variable, ...]
+    lanes: Lanes
+
+    @property
+    def tiled(self) -> Variable | None:
+        """The variable whose values do not fit one tile."""
+        return next((v for v, _ in self.lanes.tiles if not self.lanes.whole(v)), None)
+
+    def __str__(self) -> str:
+        run = tuple(v for v, _ in self.lanes.tiles)
+        parts = [f"loop {' '.join(map(repr, self.loops))}"] if self.loops else []
+        if run:
+            parts.append(f"lanes {' × '.join(map(repr, run))}, {self.lanes.size(run[0])} a tile of {self.lanes.width(run)}")
+        return f"{self.rows}: {' | '.join(parts) or 'scalars'}"
+
+
+def candidates(notation: Notation, machine: Machine) -> list[Schedule]:
+    """Every schedule that is worth a look: each run of variables in lanes, with edges before it or without, in tiles of 1 … registers."""
+    terms = terms_of(notation.results)
+    widest = sorted(notation.results, key=lambda result: -max(size for _, size, _ in result.arrays))
+    kept = tuple(dict.fromkeys(v for result in widest for column, _, _ in result.arrays for v, _ in column.strides))
+    folded = [v for term in terms if term.op in ("sum", "max") for v in term.detail if v not in kept]
+    chains = [tuple(dict.fromkeys([*kept, *folded])), kept]
+    chains += [tuple(v for v, _ in term.detail[1].strides) for term in terms if term.op == "load"]
+    runs = sorted({chain[i:] for chain in chains for i in range(len(chain) + 1)}, key=lambda run: [v.name for v in run])
+    vector = machine.register_bytes // max(_itemsize(term.dtype) for term in terms)
+    found: list[Schedule] = []
+    for run in runs:
+        loops = tuple(v for v in kept if v not in run)
+        for lanes in (run, (EDGE, *run)) if _edges_fit(notation, loops, run) else (run,):
+            tiles = [(step, *[v.extent or 1 for v in lanes[1:]]) for step in _steps(lanes, vector, machine)] if lanes else [()]
+            for sizes in tiles:
+                if sizes and lanes[0] in folded and sizes[0] < (lanes[0].extent or 0):
+                    continue  # a sum's variable is in lanes as a whole
+                found.append(Schedule(notation.rows, loops, Lanes(tuple(zip(lanes, sizes, strict=True)), vector)))
+    return found
+
+
+def _itemsize(dtype: str) -> int:
+    return 1 if dtype == "bool" else np.dtype(dtype).itemsize
+
+
+def _edges_fit(notation: Notation, loops: tuple[Variable, ...], run: tuple[Variable, ...]) -> bool:
+    """Whether edges may go before these variables: few features, all of them in lanes, and no winner, whose order is that of edges."""
+    few = math.prod([v.extent or 1 for v in run]) <= FEW
+    return few and not loops and all(result.reduce not in ("max", "min") for result in notation.results)
+
+
+def _steps(lanes: tuple[Variable, ...], vector: int, machine: Machine) -> Iterator[int]:
+    """How many values of the first variable a tile may take."""
+    unit = math.prod([v.extent or 1 for v in lanes[1:]])
+    known: set[int] = set()
+    for registers in (1, 2, 4, 8):
+        extent = lanes[0].extent
+        step = min(registers * vector // unit, extent or vector)
+        if registers > machine.registers or step < (1 if extent else 2):
+            continue
+        if extent and unit > 1:  # as few tiles, of equal numbers of heads
+            step = -(-extent // -(-extent // step))
+        if step not in known:
+            known.add(step)
+            yield step

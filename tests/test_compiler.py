@@ -1,0 +1,241 @@
+"""The kernel compiler: index notation against NumPy under every schedule, tables of schedules, and the kernels that the CPU target runs."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+import numgraph as ng
+from numgraph import expr, threads
+from numgraph.compiler.cost import choose
+from numgraph.compiler.cpu import kernel as cpu_kernel
+from numgraph.compiler.cpu import taken
+from numgraph.compiler.cpu.printing import parts_of
+from numgraph.compiler.index import EDGE, Column, Notation, Variable, row_major, terms_of
+from numgraph.compiler.schedule import Lanes, Machine, candidates
+from numgraph.kernels import balance, cpu, planning, reference
+from numgraph.kernels.walk import Output
+from tests import programs
+from tests.programs import notation_of, places_of
+
+H, F = Variable("h", 5), Variable("f", 11)
+
+
+def field(target: str, *shape: int, name: str = "x", dtype: Any = np.float32) -> Any:
+    return expr.field(target, name, shape, np.dtype(dtype))
+
+
+# --- index notation ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_column_is_where_numpy_puts_an_element():
+    column = row_major((3, 5, 1, 11), (Variable("a", 3), H, None, F))
+    strides = np.zeros((3, 5, 1, 11)).strides
+    assert [stride * 8 for _, stride in column.strides] == [strides[0], strides[1], strides[3]]
+    assert str(row_major((5, 11), (H, F))) == "11 * h + f"
+    assert row_major((), ()) == Column()
+
+
+def test_one_field_at_two_indices_is_two_loads_and_equal_ones_are_one():
+    x: Any = field("u", 6)
+    outer = notation_of([Output((x[:, None] * x[None, :],), "v", "sum")])
+    (product,) = outer.results[0].terms
+    first, second = product.args
+    assert first is not second
+    assert first.detail[0] == second.detail[0] == ("u", "x")
+    assert product.free == first.free | second.free
+    square = notation_of([Output(((x + 1) * (x + 1),), "v", "sum")])
+    (term,) = square.results[0].terms
+    assert term.args[0] is term.args[1]
+
+
+def test_results_share_loads_whatever_their_axes_are_called():
+    """x [5, 11] summed as it is, and over its heads beside a field: one load of x."""
+    x: Any = field("u", 5, 11)
+    walk = notation_of([Output((x,), "v", "sum"), Output((x.sum(0) + field("v", 11, name="y"),), "v", "sum")])
+    loads = {id(term) for term in terms_of(walk.results) if term.op == "load" and term.detail[0] == ("u", "x")}
+    assert len(loads) == 1
+
+
+# --- schedules ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_places_of_a_value_per_head_in_lanes_per_feature():
+    lanes = Lanes(((H, 5), (F, 11)), 16)
+    assert lanes.width((H, F)) == 64
+    assert lanes.width((H,)) == 8
+    want = np.repeat(np.arange(5), 11)
+    assert lanes.places((H,), (H, F))[:55] == tuple(want)
+    assert lanes.places((F,), (H, F))[:55] == tuple(np.tile(np.arange(11), 5))
+
+
+@pytest.mark.parametrize("width", [0, 1, 8, 16, 48, 64, 80, 112])
+def test_vectors_of_a_value_hold_its_lanes(width):
+    parts = parts_of(width)
+    assert sum(parts) == width
+    assert all(part & (part - 1) == 0 for part in parts)
+
+
+def attention(heads: int, width: int, dtype: Any = np.float32) -> Notation:
+    x, s = field("u", heads, width, dtype=dtype), field("u", heads, 1, name="s", dtype=dtype)
+    return notation_of([Output((s + field("v", heads, 1, name="r", dtype=dtype), x), "v", "softmax")])
+
+
+SCHEDULES = {
+    "heads of any width": (attention(5, 11), "v: lanes a:5 × b:11, 5 a tile of 64"),
+    "as many registers as it takes": (attention(6, 13), "v: lanes a:6 × b:13, 6 a tile of 80"),
+    "float64 in half as many lanes": (attention(3, 5, np.float64), "v: lanes a:3 × b:5, 3 a tile of 16"),
+    "more heads than a value has registers for": (attention(16, 13), "v: lanes a:16 × b:13, 8 a tile of 112"),
+    "features of one head": (notation_of([Output((field("u", 128),), "v", "sum")]), "v: lanes a:128, 128 a tile of 128"),
+    "no features": (notation_of([Output((field("u"),), "v", "max")]), "v: scalars"),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_cheapest_schedule(name):
+    walk, want = SCHEDULES[name]
+    assert str(choose(walk, Machine(), places_of(walk))[0]) == want
+
+
+def test_narrow_features_leave_room_for_edges():
+    found = candidates(notation_of([Output((field("u", 3),), "v", "sum")]), Machine())
+    assert any(EDGE in schedule.lanes for schedule in found)
+    ordered = candidates(notation_of([Output((field("u", 3),), "v", "max")]), Machine())
+    assert not any(EDGE in schedule.lanes for schedule in ordered)  # the first of equals wins, and lanes have no order of edges
+
+
+# --- what the CPU target takes ------------------------------------------------------------------------------------------------------------
+
+TAKEN = {
+    "attention 5 × 11": (attention(5, 11), True),
+    "attention 8 × 8": (attention(8, 8), False),
+    "heads that no number is per": (notation_of([Output((field("u", 5, 11) * 2,), "v", "sum")]), False),
+    "a dot product per head": (notation_of([Output(((field("u", 5, 11) * field("v", 5, 11)).sum(-1),), "v", "sum")]), True),
+    "one head": (notation_of([Output((field("u", 11) * field("v", 1, name="s"),), "v", "sum")]), False),
+    "heads that fill a tile": (attention(3, 100), False),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_which_walks_are_taken(name):
+    walk, want = TAKEN[name]
+    assert taken.worth(walk) == want
+
+
+# --- compiled kernels --------------------------------------------------------------------------------------------------------------------
+
+GRAPH = ng.Graph([0, 2, 1, 0, 3, 2, 0, 0], [1, 0, 1, 3, 1, 1, 1, 0], num_src=5, num_dst=4)
+ROWS = {"u": 5, "v": 4, "e": 8}
+
+
+def fused(found: Any) -> Any:
+    """The schedules with heads and features in lanes, the widest tile first."""
+    return sorted(
+        [s for s in found if taken.fuses(s) and EDGE not in s.lanes], key=lambda s: -s.lanes.count(tuple(v for v, _ in s.lanes.tiles))
+    )
+
+
+REDUCED = ["sum", "mean", "prod", "max", "min", "softmax", "logsumexp", "edge"]
+STORED = [np.float32, np.float64, np.float16, np.int8, np.uint16, np.int64]
+
+
+def walk_of(reduce: str, dtype: Any) -> Output:
+    """A value [3, 5] beside a number per head, in a dtype."""
+    message: Any = field("u", 3, 5, dtype=dtype) * field("v", 3, 1, name="r", dtype=dtype) + field("e", 5, name="w", dtype=dtype)
+    score: Any = field("u", 3, 1, name="s", dtype=dtype) - field("v", 3, 1, name="r", dtype=dtype)
+    if reduce in ("sum", "prod") and np.dtype(dtype).kind in "iu":
+        message = message.astype(np.int64)
+    if reduce == "mean" and np.dtype(dtype).kind in "iu":
+        message = message.astype(np.float64)
+    expressions = {"softmax": (score, message), "logsumexp": (score + 0 * message.sum(-1, keepdims=True),)}.get(reduce, (message,))
+    return Output(expressions, "e" if reduce == "edge" else "v", reduce)
+
+
+@pytest.mark.parametrize("dtype", STORED, ids=lambda dtype: np.dtype(dtype).name)
+def test_every_reduce_in_a_dtype(dtype):
+    """All at once, each as its own kernel too where its results would hide behind another's loops."""
+    real = np.dtype(dtype).kind == "f"
+    outputs = tuple(walk_of(reduce, dtype) for reduce in REDUCED if real or reduce not in ("softmax", "logsumexp"))
+    rng = np.random.default_rng(0)
+
+    def array(target: str, *shape: int) -> Any:
+        return (3 * rng.normal(size=(ROWS[target], *shape))).astype(dtype)
+
+    fields = {("u", "x"): array("u", 3, 5), ("u", "s"): array("u", 3, 1), ("v", "r"): array("v", 3, 1), ("e", "w"): array("e", 5)}
+    if real:
+        fields["u", "x"][0, 0, 0], fields["u", "s"][2] = np.nan, -np.inf
+    with programs.compiling(fused) as used:
+        found = cpu.execute(GRAPH, outputs, fields)
+    assert used
+    with np.errstate(all="ignore"):  # products of float16 overflow
+        want = reference.execute(GRAPH, outputs, fields)
+    tolerance = {2: 2e-3, 4: 1e-5, 8: 1e-12}[np.dtype(dtype).itemsize] if real else 0
+    for output in outputs:
+        own, right = ([made.pop(0) for _ in output.results()] for made in (found, want))
+        for x, y in zip(programs.comparable(output, own), programs.comparable(output, right), strict=True):
+            np.testing.assert_allclose(x.astype(np.float64), y.astype(np.float64), tolerance, tolerance, err_msg=output.reduce)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float16, 2e-3)])
+def test_rows_in_chunks_give_the_same_bits_on_any_threads(dtype, tolerance):
+    """A hub in chunks, against float64; the bits of serial and parallel runs are the same."""
+    rng = np.random.default_rng(0)
+    g = ng.Graph(rng.integers(0, 5, 400), np.where(rng.random(400) < 0.6, 2, rng.integers(0, 4, 400)), num_src=5, num_dst=4)
+    x, s, r = rng.normal(size=(5, 3, 5)), rng.normal(size=(5, 3, 1)), rng.normal(size=(4, 3, 1))
+    fields = {("u", "x"): x.astype(dtype), ("u", "s"): s.astype(dtype), ("v", "r"): r.astype(dtype), ("e", "w"): np.ones((400, 5), dtype)}
+    outputs = (walk_of("softmax", dtype), walk_of("max", dtype))
+    with mock.patch.object(balance, "HUB_EDGES", 64), mock.patch.object(balance, "CHUNK_EDGES", 16), programs.compiling(fused):
+        assert balance.parts_of(g.in_edges).hubs
+        with mock.patch.object(threads, "SMALL", 0):
+            found = cpu.execute(g, outputs, fields)
+        serial = cpu.execute(g, outputs, fields)
+    assert all(np.array_equal(a, b) for a, b in zip(found, serial, strict=True))
+    wide = {key: value.astype(np.float64) for key, value in fields.items()}
+    want = reference.execute(g, (walk_of("softmax", np.float64), walk_of("max", np.float64)), wide)
+    for place in (0, 3):
+        np.testing.assert_allclose(found[place], want[place], tolerance, tolerance)
+
+
+def test_attention_of_odd_heads_is_taken_and_right():
+    """Forward, gradients and their derivative along a direction, through the public function: no choice is forced here."""
+    rng = np.random.default_rng(1)
+    g = ng.Graph(rng.integers(0, 5, 12), rng.integers(0, 4, 12), num_src=5, num_dst=4)
+    x, s, r, c = (rng.normal(size=shape) for shape in ((5, 3, 7), (5, 3, 1), (4, 3, 1), (4, 3, 7)))
+    made = []
+
+    def remembered(*args: Any) -> Any:
+        made.append(cpu_kernel.kernel(*args))
+        return made[-1]
+
+    def loss(x: Any, s: Any, r: Any) -> Any:
+        z = ng.attend(g, lambda u, v: ng.leaky_relu(u.s + v.r, 0.2), lambda u: u.x, u={"x": x, "s": s}, v={"r": r})
+        return np.sum(z * z * c)
+
+    def gradient(x: Any, s: Any, r: Any) -> list[Any]:
+        with ng.Tape() as tape:
+            watched = [tape.watch(a) for a in (x, s, r)]
+            value = loss(*watched)
+        return tape.gradient(value, watched)
+
+    along = [rng.normal(size=a.shape) for a in (x, s, r)]
+    planning.make_plan.cache_clear()
+    with mock.patch.object(planning, "by_compiler", remembered):
+        first = gradient(x, s, r)
+        with ng.Tape() as outer:
+            watched = [outer.watch(a) for a in (x, s, r)]
+            with ng.Tape() as inner:
+                for a in watched:
+                    inner.watch(a)
+                value = loss(*watched)
+            slope = sum(np.sum(a * d) for a, d in zip(inner.gradient(value, watched), along, strict=True))
+        second = outer.gradient(slope, watched)
+    assert sum(one is not None for one in made) >= 3
+    step = 1e-5
+    ends = [[a + sign * step * d for a, d in zip((x, s, r), along, strict=True)] for sign in (1, -1)]
+    by_differences = (float(loss(*ends[0])) - float(loss(*ends[1]))) / (2 * step)
+    np.testing.assert_allclose(sum(float(np.sum(a * d)) for a, d in zip(first, along, strict=True)), by_differences, rtol=1e-7)
+    for got, ahead, behind in zip(second, gradient(*ends[0]), gradient(*ends[1]), strict=True):
+        np.testing.assert_allclose(got, (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-7)

@@ -1,0 +1,146 @@
+"""The proof that the compiler's programs pass, and what it must refuse: programs in which one record is wrong, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from numgraph import expr
+from numgraph.compiler import program as ir
+from numgraph.compiler.build import build
+from numgraph.compiler.cpu import kernel as cpu_kernel
+from numgraph.compiler.index import Notation
+from numgraph.compiler.schedule import candidates
+from numgraph.compiler.verify import verify
+from numgraph.kernels import sources
+from numgraph.kernels.walk import Output
+from tests.programs import MACHINE, notation_of, places_of
+
+
+def field(target: str, *shape: int, name: str = "x", dtype: Any = np.float64) -> Any:
+    return expr.field(target, name, shape, np.dtype(dtype))
+
+
+def walks() -> dict[str, Notation]:
+    """Walks with every kind of record."""
+    x, q, s, w = field("u", 3, 5), field("v", 3, 5, name="q"), field("v", 3, 1, name="s"), field("e", name="w")
+    return {
+        "attention": notation_of([Output(((x * q).sum(-1, keepdims=True) * s, x), "v", "softmax")]),
+        "winners": notation_of([Output((x * s,), "v", "max"), Output((s,), "v", "sum")]),
+        "outer product": notation_of([Output((field("u", 5)[:, None] * field("u", 5)[None, :],), "v", "mean")]),
+        "scalars": notation_of([Output((w * field("u", name="y"),), "v", "sum"), Output((w + 1,), "e", "edge")]),
+        "narrow integers": notation_of(
+            [Output((field("u", 3, name="n", dtype=np.int8) + field("v", 3, name="m", dtype=np.int8),), "v", "min")]
+        ),
+        "long axis": notation_of([Output((field("u", 70) * field("v", 70, name="z"),), "v", "prod")]),
+    }
+
+
+def programs() -> list[tuple[str, ir.Program]]:
+    """Each walk under every schedule."""
+    made = []
+    for name, notation in walks().items():
+        for schedule in candidates(notation, MACHINE):
+            made.append((f"{name} under {schedule}", build(notation, schedule, places_of(notation))))
+    return made
+
+
+PROGRAMS = programs()
+ACCESS = (ir.Load, ir.Store)
+Change = Callable[[Any], list[Any] | None]
+
+
+def widened(column: Any) -> Any:
+    return replace(column, strides=tuple((v, stride + 1) for v, stride in column.strides))
+
+
+MUTATIONS: dict[str, Change] = {
+    "a stride more": lambda r: [replace(r, column=widened(r.column))] if isinstance(r, ACCESS) and r.column.strides else None,
+    "a variable fewer": lambda r: (
+        [replace(r, column=replace(r.column, strides=r.column.strides[1:]))] if isinstance(r, ir.Store) and r.column.strides else None
+    ),
+    "no mask": lambda r: [replace(r, masked=False)] if isinstance(r, (*ACCESS, ir.Accumulate)) and r.masked else None,
+    "stored twice": lambda r: [r, r] if isinstance(r, ir.Store) else None,
+    "never stored": lambda r: [] if isinstance(r, ir.Store) else None,
+    "stored in every iteration": lambda r: [replace(r, first=())] if isinstance(r, ir.Store) and r.first else None,
+    "not defined": lambda r: [] if isinstance(r, ir.Load | ir.Op | ir.Spread | ir.Fold | ir.Pick | ir.Constant) else None,
+    "defined twice": lambda r: [r, r] if isinstance(r, ir.Load | ir.Op | ir.Fold | ir.Pick) else None,
+    "a row of another kind": lambda r: [replace(r, row="k" if r.row == "row" else "row")] if isinstance(r, ACCESS) and r.row else None,
+    "the end of a row for a row": lambda r: [replace(r, row="end")] if isinstance(r, ACCESS) and r.row == "k" else None,
+    "a column for a row": lambda r: [replace(r, row="degree")] if isinstance(r, ACCESS) and r.row else None,
+    "a step too long": lambda r: [replace(r, step=r.step + 1)] if isinstance(r, ir.Loop) else None,
+    "an end too far": lambda r: [replace(r, end=r.end + 1)] if isinstance(r, ir.Loop) and isinstance(r.end, int) else None,
+    "a row too far": lambda r: [replace(r, end="rows")] if isinstance(r, ir.Loop) and r.end == "end" else None,
+    "too few lanes": lambda r: (
+        [replace(r, type=replace(r.type, lanes=r.type.lanes[1:]))] if getattr(r, "type", None) is not None and r.type.lanes else None
+    ),
+    "another dtype": lambda r: (
+        [replace(r, type=replace(r.type, dtype="float32"))] if isinstance(r, ir.Load | ir.Constant | ir.Fold | ir.Pick) else None
+    ),
+    "a lane that is none": lambda r: [replace(r, place=99)] if isinstance(r, ir.Pick) else None,
+    "an unknown function": lambda r: [replace(r, op="system")] if isinstance(r, ir.Op) else None,
+    "a result that is read": lambda r: [replace(r, array="out0.0")] if isinstance(r, ir.Load) else None,
+    "an input that is written": lambda r: [replace(r, array="begin")] if isinstance(r, ir.Store) else None,
+}
+
+
+def refused(program: ir.Program) -> bool:
+    try:
+        verify(program)
+    except RuntimeError as error:
+        return str(error).startswith("kernel: ")
+    return False
+
+
+def changed(records: ir.Records, change: Change) -> list[ir.Records]:
+    """Every body with one record changed."""
+    found = []
+    for i, record in enumerate(records):
+        new = change(record)
+        if new is not None:
+            found.append((*records[:i], *new, *records[i + 1 :]))
+        found += [(*records[:i], replace(record, body=body), *records[i + 1 :]) for body in changed(ir.inner(record), change)]
+    return found
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_mutations_are_refused(mutation):
+    planted = 0
+    for name, program in PROGRAMS:
+        verify(program)
+        for body in changed(program.body, MUTATIONS[mutation]):
+            planted += 1
+            assert refused(replace(program, body=body)), name
+    assert planted >= 2
+
+
+@pytest.mark.parametrize("name", [name for name, _ in PROGRAMS][:6])
+def test_an_array_one_shorter_is_refused(name):
+    program = dict(PROGRAMS)[name]
+    for key, array in program.arrays.items():
+        if array.slot[0] != "ids":
+            shorter = {**program.arrays, key: replace(array, features=array.features - 1)}
+            with pytest.raises(RuntimeError, match="kernel: "):
+                verify(replace(program, arrays=shorter))
+
+
+def test_nothing_is_compiled_when_the_proof_fails():
+    notation = walks()["attention"]
+    loaded: list[Any] = []
+
+    def wrong(*args: Any) -> ir.Program:
+        program = build(*args)
+        return replace(program, body=changed(program.body, MUTATIONS["a stride more"])[0])
+
+    with (
+        mock.patch.object(cpu_kernel, "build", wrong),
+        mock.patch.object(sources, "load", loaded.append),
+        pytest.raises(RuntimeError, match="kernel: "),
+    ):
+        cpu_kernel.compiled(notation, [0], "int32", False, False, candidates(notation, MACHINE)[-1])
+    assert not loaded
