@@ -171,7 +171,7 @@ Choice = Callable[[Sequence[Schedule]], Sequence[Schedule]]
 @contextlib.contextmanager
 def interpreting(choice: Choice) -> Iterator[None]:
     """Walks are interpreted by programs under the schedules of a choice, which must agree."""
-    with mock.patch.object(propagate, "execute", lambda graph, outputs, fields: execute(graph, outputs, fields, choice)):
+    with mock.patch.object(propagate, "execute", lambda graph, outputs, fields, out=None: execute(graph, outputs, fields, choice)):
         yield
 
 

@@ -29,6 +29,7 @@ def planned(outputs, build=None):
     orders = (("u", False), ("v", False))
     with (
         mock.patch.object(planning, "verify", remember),
+        mock.patch.object(planning, "by_compiler", return_value=None),
         mock.patch.object(cuda_planning, "verify", remember),
         mock.patch.object(planning.sources, "load", return_value=SimpleNamespace(body=None)),
         mock.patch.object(planning.shells, "address_of", return_value=0),
