@@ -115,14 +115,16 @@ TAKEN = {
     "heads that no number is per": (notation_of([Output((field("u", 5, 11) * 2,), "v", "sum")]), False),
     "a dot product per head": (notation_of([Output(((field("u", 5, 11) * field("v", 5, 11)).sum(-1),), "v", "sum")]), True),
     "one head": (notation_of([Output((field("u", 11) * field("v", 1, name="s"),), "v", "sum")]), False),
-    "heads that fill a tile": (attention(3, 100), False),
+    "heads that fill registers": (attention(3, 50), False),
+    "more than a tile": (notation_of([Output((field("u", 20, 24) * field("e", 20, 1, name="s"),), "v", "sum")]), False),
+    "exponentials for more than a tile": (attention(16, 13), True),
 }
 
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_which_walks_are_taken(name):
     walk, want = TAKEN[name]
-    assert taken.worth(walk) == want
+    assert taken.worth(walk, Machine()) == want
 
 
 # --- compiled kernels --------------------------------------------------------------------------------------------------------------------

@@ -22,11 +22,13 @@ FEW = 8
 @dataclass(frozen=True)
 class Machine:
     """What a schedule needs to know of a target. registers: how many of them one value may take; held: how many can be kept while edges go
-    by; gather: the price of a gathered lane; prices: instructions of functions that are more than one."""
+    by; edges: whether edges may go side by side; gather: the price of a gathered lane; prices: instructions of functions that are more than
+    one."""
 
     register_bytes: int = 64
     registers: int = 8
     held: int = 24
+    edges: bool = True
     gather: float = 0.5
     prices: tuple[tuple[str, float], ...] = (
         *[(name, 20.0) for name in ("exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "arctan", "erf")],
@@ -130,7 +132,7 @@ def candidates(notation: Notation, machine: Machine) -> list[Schedule]:
     found: list[Schedule] = []
     for run in runs:
         loops = tuple(v for v in kept if v not in run)
-        for lanes in (run, (EDGE, *run)) if _edges_fit(notation, loops, run) else (run,):
+        for lanes in (run, (EDGE, *run)) if machine.edges and _edges_fit(notation, loops, run) else (run,):
             tiles = [(step, *[v.extent or 1 for v in lanes[1:]]) for step in _steps(lanes, vector, machine)] if lanes else [()]
             for sizes in tiles:
                 if sizes and lanes[0] in folded and sizes[0] < (lanes[0].extent or 0):

@@ -23,7 +23,7 @@ from numgraph.kernels.walk import Output
 @functools.cache
 def machine() -> Machine:
     """The host."""
-    return Machine(planning.register_bytes())
+    return Machine(planning.register_bytes(), edges=False)
 
 
 def kernel(outputs: Sequence[Output], numbers: Sequence[int], rows: str, ids: str, ordered: bool, chunked: bool) -> planning.Kernel | None:
@@ -33,7 +33,7 @@ def kernel(outputs: Sequence[Output], numbers: Sequence[int], rows: str, ids: st
     if not ordered and planning.by_edge_ids([_target(output, ()) for output in outputs], rows):
         return None
     notation = Notation(outputs, rows)
-    return compiled(notation, numbers, ids, ordered, chunked) if taken.worth(notation) else None
+    return compiled(notation, numbers, ids, ordered, chunked) if taken.worth(notation, machine()) else None
 
 
 def compiled(
