@@ -1,14 +1,14 @@
 """Which walks the compiler serves on the CPU, beside the generator of kernels/: the one place that decides, and says why.
 
 The generator puts heads side by side in lanes only where their width is a power of two. Numbers per head of any other width it computes
-head by head: scalars, whose exponentials cost as much as those of a whole register. Here heads × width are one run of lanes, whatever their
-lengths, and numbers per head a vector of their own. Measured old and new alternating on one thread, on a grid and on 50 edges a row, for 5 ×
-11, 7 × 7 and 6 × 13 in float32: attention by additive scores 2.4 to 3.4 times as fast forward, 1.8 to 3.3 with gradients; by products 1.7 to
-2.9 and 1.3 to 2.4; products with a number per head, maxima of them, and outer products 1.1 to 2.2 and 1.0 to 1.9.
+head by head: scalars, whose exponentials cost as much as those of a whole register. Here heads × width are one run of lanes, whatever
+their lengths, and numbers per head a vector of their own. Measured old and new alternating on one thread, on a grid and on 50 edges a row,
+for 5 × 11, 7 × 7 and 6 × 13 in float32: attention by additive scores 2.4 to 3.4 times as fast forward, 1.8 to 3.3 with gradients; by
+products 1.7 to 2.9 and 1.3 to 2.4; products with a number per head, maxima of them, and outer products 1.1 to 2.2 and 1.0 to 1.9.
 
 At powers of two both are equal. A head of more than 24 features fills registers by itself, and sums over its features cost more than they
-save (with gradients by products, on a grid: 2 × 29 0.87, 3 × 50 0.74). Nor is anything gained where all heads together are more than one tile
-and what is per head costs little (8 × 50 weighted by the edge: 0.6).
+save (with gradients by products, on a grid: 2 × 29 0.87, 3 × 50 0.74). Nor is anything gained where all heads together are more than one
+tile and what is per head costs little (8 × 50 weighted by the edge: 0.6).
 """
 
 from __future__ import annotations
