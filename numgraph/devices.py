@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays import cupy as cupy_arrays
+from numgraph.arrays import library_of
 from numgraph.errors import bad_type, bad_value, check_name, missing, no_device
 
 DEVICES = ("cpu", "cuda")
@@ -21,39 +23,20 @@ DEVICES = ("cpu", "cuda")
 ATOMICS = ContextVar("ATOMICS", default=False)
 """Whether walks on a device may add with atomic operations (see atomics)."""
 
-_INSTALL = "pip install 'numgraph[cuda]'"
-_NAMESPACES: dict[type, Any] = {np.ndarray: np}
-"""The library of each type of array that was met."""
-
 
 def namespace_of(*arrays: Any) -> Any:
-    """The library, numpy or cupy, that makes arrays where these are: cupy if one of them exposes ``__cuda_array_interface__``."""
+    """The module, numpy or cupy, that makes arrays where these are: cupy if one of them is on the device."""
     for array in arrays:
-        found = _NAMESPACES.get(type(array)) or _met(array)
-        if found is not np:
-            return found
+        if type(array) is not np.ndarray:
+            found = library_of(array).namespace(array)
+            if found is not np:
+                return found
     return np
-
-
-def _met(array: Any) -> Any:
-    """The library of an array whose type is not known yet. A type of torch says nothing: its tensors on the host are of the same one."""
-    kind = type(array)
-    if not hasattr(kind, "__cuda_array_interface__"):
-        _NAMESPACES[kind] = np
-        return np
-    library = cupy() if hasattr(array, "__cuda_array_interface__") else np
-    if library is not np and isinstance(array, library.ndarray):
-        _NAMESPACES[kind] = library
-    return library
 
 
 def cupy() -> Any:
     """The module."""
-    try:
-        import cupy as library
-    except ModuleNotFoundError:
-        raise missing("cuda", "arrays on a CUDA device need CuPy, which is not installed", _INSTALL) from None
-    return library
+    return cupy_arrays.module()
 
 
 def device_of(*arrays: Any) -> str:
@@ -63,8 +46,7 @@ def device_of(*arrays: Any) -> str:
 
 def adopted(array: Any) -> Any:
     """An array of another library on the device (torch, numba, …) as CuPy array of the same memory; anything else as it is."""
-    library = namespace_of(array)
-    return array if library is np or isinstance(array, library.ndarray) else library.asarray(array)
+    return library_of(array).adopted(array)
 
 
 MOVE = "bring both to one device: graph.to(device), module.to(device), cupy.asarray(array) or array.get()"
@@ -101,11 +83,11 @@ def _problem() -> tuple[str, str, bool] | None:
     """What is missing, what to do about it, and whether it is a package."""
     for module, name in (("cupy", "CuPy"), ("numba_cuda", "numba-cuda")):
         if importlib.util.find_spec(module) is None:
-            return f"{name} is not installed", _INSTALL, True
+            return f"{name} is not installed", cupy_arrays.INSTALL, True
     try:
         count = cupy().cuda.runtime.getDeviceCount()
     except ImportError as error:
-        return f"CuPy cannot be imported: {_line(error)}", _INSTALL, True
+        return f"CuPy cannot be imported: {_line(error)}", cupy_arrays.INSTALL, True
     except RuntimeError as error:  # CuPy's CUDARuntimeError
         if "NoDevice" not in str(error):
             return f"no usable NVIDIA driver: {_line(error)}", "install it from nvidia.com/drivers; nvidia-smi must list a device", False
@@ -157,8 +139,7 @@ def writeable(array: Any) -> bool:
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], like: Any) -> Any:
     """Random float32 numbers in [0, 1) on the device where ``like`` is: those of CuPy's Philox, whose seed is drawn from ``rng``."""
-    library = namespace_of(like)
-    return library.random.Generator(library.random.Philox4x3210(int(rng.integers(2**63)))).random(shape, np.float32)
+    return library_of(like).uniform(rng, shape)
 
 
 def moved(array: Any, device: str) -> Any:

@@ -16,6 +16,8 @@ import pytest
 import scripts
 
 from numgraph import devices, propagate
+from numgraph.arrays import cupy as cupy_arrays
+from numgraph.arrays.lookup import CUPY
 from numgraph.kernels import cpu, cuda
 from numgraph.kernels.cuda import compiling, launching, tasks
 
@@ -49,9 +51,9 @@ def route(request, monkeypatch):
         return
     if not device.HARDWARE:
         made = device.library()
-        monkeypatch.setattr(devices, "cupy", lambda: made)
+        monkeypatch.setattr(cupy_arrays, "module", lambda: made)
+        monkeypatch.setattr(CUPY, "kinds", {device.DeviceArray})
         monkeypatch.setattr(devices, "_problem", lambda: None)
-        monkeypatch.setattr(devices, "_NAMESPACES", {np.ndarray: np, device.DeviceArray: made})
     monkeypatch.setattr(propagate, "execute", on_device)
     monkeypatch.setattr(cpu, "execute", on_device)
     monkeypatch.setattr(tasks, "CHUNK", 6)

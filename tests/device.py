@@ -31,6 +31,8 @@ import pytest
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from numgraph import devices
+from numgraph.arrays import cupy as cupy_arrays
+from numgraph.arrays.lookup import CUPY
 from numgraph.kernels import cpu, cuda
 from numgraph.kernels.cuda import launching
 
@@ -270,9 +272,9 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Any:
     if HARDWARE:
         return devices.cupy()
     made = library()
-    monkeypatch.setattr(devices, "cupy", lambda: made)
+    monkeypatch.setattr(cupy_arrays, "module", lambda: made)
+    monkeypatch.setattr(CUPY, "kinds", {DeviceArray})
     monkeypatch.setattr(devices, "_problem", lambda: None)
-    monkeypatch.setattr(devices, "_NAMESPACES", {np.ndarray: np, DeviceArray: made})
     if launching.simulating():  # then the kernels are the device's own
         monkeypatch.setattr(launching, "host_memory", lambda array: array._host)
     else:

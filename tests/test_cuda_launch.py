@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import walks
 
-from numgraph import devices, message
+from numgraph import message
+from numgraph.arrays import cupy as cupy_arrays
 from numgraph.kernels.planning import make_plan
 from numgraph.kernels.walk import Output
 
@@ -55,7 +56,7 @@ def launches(monkeypatch):
     driver = SimpleNamespace(launchKernel=launch)
     runtime = SimpleNamespace(getDevice=lambda: 3, memGetInfo=lambda: setattr(thread, "entered", True))
     cuda = SimpleNamespace(driver=driver, runtime=runtime, get_current_stream=lambda: SimpleNamespace(ptr=77))
-    monkeypatch.setattr(devices, "cupy", lambda: SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(cupy_arrays, "module", lambda: SimpleNamespace(cuda=cuda))
     monkeypatch.setattr(launching, "_THREAD", launching._Thread())
     monkeypatch.setattr(launching, "_function", lambda text, words, device: SimpleNamespace(ptr=(text, words)))
     return found

@@ -15,6 +15,7 @@ import pytest
 from device import FUNCTIONS, TITLE, DeviceArray, asarray, device, double_only
 
 from numgraph import devices
+from numgraph.arrays import cupy as cupy_arrays
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.tape import Tensor
@@ -153,7 +154,7 @@ MISSING = [
 @pytest.mark.parametrize(("absent", "said", "kind", "text"), MISSING, ids=["cupy", "numba-cuda", "driver", "device", "count"])
 def test_what_is_missing_is_said(monkeypatch, absent, said, kind, text):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else object())
-    monkeypatch.setattr(devices, "cupy", lambda: Missing(said))
+    monkeypatch.setattr(cupy_arrays, "module", lambda: Missing(said))
     with pytest.raises(kind, match=rf"Graph.to: 'cuda' cannot be used, {text}"):
         G.to("cuda")
     problem = devices.problem()

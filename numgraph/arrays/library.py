@@ -1,23 +1,15 @@
-"""What numgraph asks of a library of arrays, NumPy's and CuPy's answers, and the table that finds a library by an array's type."""
+"""What numgraph asks of a library of arrays. What stands in the class are NumPy's answers."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-FRAMEWORKS = {"torch": "numgraph.bridges.torch", "jax": "numgraph.bridges.jax"}
-"""Libraries with an autodiff of their own: the module that the caller has imported, and the one whose ``LIBRARY`` carries its arrays."""
-
 
 class Library:
-    """A library of arrays. What stands here is NumPy's and CuPy's answer, whose derivatives are the tape's.
-
-    A library with an autodiff of its own gives every answer itself, and carries a walk by ``propagate``.
-    """
+    """A library of arrays: NumPy, and what others do differently. One with an autodiff of its own carries a walk by ``propagate``."""
 
     name = "NumPy"
     has_autodiff = False
@@ -30,9 +22,21 @@ class Library:
         """Whether arrays of a type are this library's."""
         return True
 
+    def namespace(self, x: Any) -> Any:
+        """The module, numpy or cupy, that makes arrays where x is."""
+        return np
+
     def device(self, x: Any) -> str:
         """ "cpu" or "cuda": where an array is."""
-        raise NotImplementedError
+        return "cpu" if self.namespace(x) is np else "cuda"
+
+    def adopted(self, x: Any) -> Any:
+        """The array as CuPy's, of the same memory, if it is on the device; else as it is."""
+        return x
+
+    def uniform(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        """Random float32 numbers in [0, 1), where the library's arrays are."""
+        return rng.random(shape, np.float32)
 
     def dtype(self, x: Any) -> np.dtype[Any]:
         """The dtype of an array as NumPy names it."""
@@ -97,56 +101,3 @@ class Library:
     def propagate(self, walk: Any, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """Run a walk (propagate.Walk) so that the library differentiates it by ``walk.gradients``."""
         raise NotImplementedError
-
-
-NATIVE = Library()
-"""NumPy's and CuPy's arrays, and the tape's Tensors."""
-
-_BY_TYPE: dict[type, Library] = {np.ndarray: NATIVE}
-
-
-def library_of(x: Any) -> Library:
-    """The library that an object is an array of; NATIVE for whatever else NumPy may read."""
-    return _BY_TYPE.get(type(x)) or _met(type(x))
-
-
-def _met(kind: type) -> Library:
-    """The library of a type that was not met yet."""
-    found = NATIVE
-    for module in FRAMEWORKS:
-        if module in sys.modules and any(base.__module__.split(".")[0] in (module, f"{module}lib") for base in kind.__mro__):
-            library = framework(module)
-            if library.owns(kind):
-                found = library
-                break
-    if len(_BY_TYPE) < 4096:  # types that a program makes over and over are not kept for ever
-        _BY_TYPE[kind] = found
-    return found
-
-
-def framework(name: str) -> Library:
-    """The library of a name in FRAMEWORKS, which the caller has imported."""
-    library: Library = importlib.import_module(FRAMEWORKS[name]).LIBRARY
-    return library
-
-
-_static: set[type] = set()
-
-
-def static_in_jax(kind: type) -> None:
-    """Where JAX is imported: objects of a type are static arguments of its functions, each equal to itself alone."""
-    register = getattr(sys.modules.get("jax.tree_util"), "register_static", None)
-    if register is not None and kind not in _static:
-        _static.add(kind)
-        register(kind)
-
-
-def foreign(values: Iterable[Any]) -> Library | None:
-    """The library with an autodiff of its own that one of the values is an array of; None if there is none."""
-    for x in values:
-        kind = type(x)
-        if kind is not np.ndarray:  # what nearly all are
-            library = _BY_TYPE.get(kind) or _met(kind)
-            if library.has_autodiff:
-                return library
-    return None

@@ -16,6 +16,7 @@ from numgraph import errors
 from numgraph.arrays import Library
 from numgraph.bridges import torch_messages
 from numgraph.bridges.torch_arrays import NUMPY_DTYPES, numpy_dtype, on_stream, plain, tensor, torch_dtype
+from numgraph.devices import cupy
 from numgraph.inputs import kind_of
 from numgraph.propagate import Walk
 
@@ -171,6 +172,12 @@ class Torch(Library):
 
     def owns(self, kind: type) -> bool:
         return issubclass(kind, torch.Tensor)
+
+    def namespace(self, x: Any) -> Any:
+        return cupy() if x.is_cuda else np
+
+    def adopted(self, x: Any) -> Any:
+        return plain(x) if x.is_cuda else x
 
     def device(self, x: Any) -> str:
         return "cpu" if not isinstance(x, torch.Tensor) or x.is_cpu else x.device.type
