@@ -37,7 +37,7 @@ def update_all(
     over edges × features is made, forward or backward.
     """
     if "torch" in MODULES and is_traced():
-        return TRACED["torch"](update_all, (g, message, reduce), {"u": u, "v": v, "e": e})
+        return TRACED["torch"](update_all, (g, message, reduce), {"u": u, "v": v, "e": e}, (message,))
     errors.check_name("update_all", "reduce", reduce, REDUCES)
     (root,), fields = _trace("update_all", g, (message,), u, v, e)
     return propagate(f"update_all({reduce})", g, _reduction(root, reduce), fields)[0]
@@ -55,7 +55,7 @@ def _reduction(root: expr.Expr, reduce: str) -> tuple[Output, ...]:
 def apply_edges(g: Graph, message: Callable[..., Any], *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None) -> Any:
     """m_e = φ(x_u, y_v, w_e) for every edge e = (u → v), [num_edges, …] in edge-id order. Fields and φ as in update_all."""
     if "torch" in MODULES and is_traced():
-        return TRACED["torch"](apply_edges, (g, message), {"u": u, "v": v, "e": e})
+        return TRACED["torch"](apply_edges, (g, message), {"u": u, "v": v, "e": e}, (message,))
     (root,), fields = _trace("apply_edges", g, (message,), u, v, e)
     return propagate("apply_edges", g, (Output((root,), "e", "edge"),), fields)[0]
 
@@ -76,7 +76,7 @@ def attend(
     A score of −inf weighs nothing; a row of nothing else, or with a score of +inf or NaN, has no softmax and gives NaN.
     """
     if "torch" in MODULES and is_traced():
-        return TRACED["torch"](attend, (g, score, value), {"u": u, "v": v, "e": e})
+        return TRACED["torch"](attend, (g, score, value), {"u": u, "v": v, "e": e}, (score, value))
     (s, phi), fields = _trace("attend", g, (score, value), u, v, e)
     dtype = np.result_type(s.dtype, phi.dtype)
     dtype = dtype if expr.is_float(dtype) else np.dtype(np.float64)

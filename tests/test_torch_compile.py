@@ -53,9 +53,20 @@ CALLS = {
     "gather_mm": lambda x, w: ng.ops.gather_mm(x, torch.stack([x[:3], x[2:]]), [1, 0, 1, 1, 0]),
     "csrmask": lambda x, w: ng.ops.csrmask(g, w[:, 0], OTHER),
     "two": lambda x, w: ng.ops.copy_u_sum(g, torch.tanh(ng.ops.u_mul_e_sum(g, torch.tanh(x), w))) + ng.ops.copy_e_mean(g, w),
-    "an array of NumPy": lambda x, w: ng.update_all(g, lambda u: u.x * SCALE, "sum", u={"x": x}),
+    "numbers, functions and modules": lambda x, w: ng.apply_edges(g, made(2.0, torch.tanh), u={"x": x}) * w,
+    "a number of the function around it": lambda x, w: around(x, 0.5),
 }
-SCALE = np.arange(3, dtype=np.float32)
+
+
+def around(x, slope):
+    return ng.update_all(g, lambda u: np.where(u.x > 0, u.x, u.x * slope), "sum", u={"x": x})
+
+
+def made(k, act, shift=1):
+    def message(u, k=k):
+        return act(np.sum([u.x * one for one in (k, SLOPE)], 0) if shift is None else u.x * k + shift * SLOPE)
+
+    return message
 
 
 def gradients(f, *xs):
@@ -167,12 +178,97 @@ def test_export():
     torch.testing.assert_close(torch.export.export(Model(), xs).module()(*xs), CALLS["attend"](*xs))
 
 
-def test_captured_tensors_are_an_error_that_says_what_to_do():
-    captured = make(3)
-    message = lambda u: u.x * captured
-    compiled = torch.compile(lambda x: ng.update_all(g, message, "sum", u={"x": x}), fullgraph=True, backend="aot_eager")
-    with pytest.raises(Exception, match="pass it as a field"):
-        compiled(make(NODES, 3))
+class Held:
+    """What a message reads: everything here may change."""
+
+    k, numbers, by_name, array, tensor = 2.0, [2.0], {"k": 2.0}, np.full(3, 2.0, np.float32), torch.full((3,), 2.0)
+
+    def message(self, u):
+        return u.x * self.k
+
+    def __call__(self, u):
+        return u.x * self.k
+
+
+def scaled(x):
+    return x * K
+
+
+K, FUNCTION, HELPER, HELD = 2.0, np.tanh, scaled, Held()
+GUARDED = {  # a message, and the name of a global that it reads
+    "a number": (lambda u: u.x * K, "K", 3.0),
+    "a number's dtype": (lambda u: u.x * K, "K", 2),
+    "text": (lambda u: u.x * (2 if K == "double" else 1), "K", "double"),
+    "a function of a library": (lambda u: FUNCTION(u.x), "FUNCTION", np.exp),
+    "a function's own code": (lambda u: HELPER(u.x), "HELPER", lambda x: x - 1),
+    "what a function reads": (lambda u: HELPER(u.x), "K", 3.0),
+}
+FACTORIES = {
+    "a default": lambda k: lambda u, k=k: u.x * k,
+    "an option": lambda k: eval("lambda k: lambda u, *, k=k: u.x * k", globals())(k),
+    "a cell": lambda k: lambda u: u.x * k,
+    "a function in a cell": lambda k: made(2.0, (np.tanh, np.exp, torch.relu)[int(k)]),
+}
+UNSEEN = {
+    "an attribute": (lambda u: u.x * HELD.k, lambda: setattr(HELD, "k", 5.0)),
+    "an object": (HELD, lambda: setattr(HELD, "k", 7.0)),
+    "a method": (HELD.message, lambda: setattr(HELD, "k", 9.0)),
+    "a list": (lambda u: u.x * HELD.numbers[0], lambda: HELD.numbers.__setitem__(0, 5.0)),
+    "a dict": (lambda u: u.x * HELD.by_name["k"], lambda: HELD.by_name.update(k=5.0)),
+    "an array": (lambda u: u.x * HELD.array, lambda: HELD.array.fill(5.0)),
+    "a tensor": (lambda u: u.x * HELD.tensor, lambda: HELD.tensor.fill_(5.0)),
+}
+
+
+def summed(x, message):
+    return ng.update_all(g, message, "sum", u={"x": x})
+
+
+@pytest.mark.parametrize("case", GUARDED)
+def test_what_a_message_reads_is_guarded(case, monkeypatch):
+    message, name, value = GUARDED[case]
+    compiled, x = torch.compile(lambda x: summed(x, message), fullgraph=True, backend="aot_eager"), make(NODES, 3)
+    torch.testing.assert_close(compiled(x), summed(x, message))
+    monkeypatch.setitem(globals(), name, value)
+    torch.testing.assert_close(compiled(x), summed(x, message))
+
+
+@pytest.mark.parametrize("case", FACTORIES)
+def test_messages_of_the_same_code_differ_in_what_they_read(case):
+    compiled, x = torch.compile(summed, fullgraph=True, backend="aot_eager"), make(NODES, 3)
+    for k in (0.0, 1.0, 2.0):
+        torch.testing.assert_close(compiled(x, FACTORIES[case](k)), summed(x, FACTORIES[case](k)))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+@pytest.mark.parametrize("case", UNSEEN)
+def test_what_torch_cannot_guard_is_read_at_every_call(case):
+    message, change = UNSEEN[case]
+    compiled, x = torch.compile(lambda x: summed(x * 2, message) + 1, backend="aot_eager"), make(NODES, 3)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"update_all: the message reads .* from outside; pass it as a field"):
+        torch.compile(lambda x: summed(x, message), fullgraph=True, backend="aot_eager")(x)
+    torch.testing.assert_close(compiled(x), summed(x * 2, message) + 1)
+    change()
+    torch.testing.assert_close(compiled(x), summed(x * 2, message) + 1)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+def test_parameters_that_a_message_captures_get_their_gradients():
+    class Layer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = torch.nn.Parameter(torch.arange(3.0))
+
+        def forward(self, x, k):
+            a = self.a * 2
+            return summed(x, lambda u: u.x * self.a * k) + summed(x, lambda u: u.x - a)
+
+    layer, x = Layer(), make(NODES, 3)
+    compiled = torch.compile(layer, backend="aot_eager")
+    for k in (1.0, 2.0, 3.0):
+        wanted = gradients(lambda x, a, k=k: layer(x, k), x, layer.a)
+        for found, one in zip(gradients(lambda x, a, k=k: compiled(x, k), x, layer.a), wanted):
+            torch.testing.assert_close(found, one)
 
 
 PROGRAM = """

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from numgraph.bridges.torch_reads import varying
+
 _CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = {}
 """Functions and their arguments by names that no other process has, with places where the tensors stand."""
 
@@ -20,8 +22,17 @@ class _Place:
         self.number = number
 
 
-def traced(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """A node for function(*args, **options). This is itself traced: it takes the tensors out of the arguments."""
+def traced(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], messages: tuple[Any, ...] = ()) -> Any:
+    """A node for function(*args, **options). This is itself traced: it takes the tensors out of the arguments.
+
+    Where one of the messages reads what may change unseen, the call runs as it is between two compiled parts.
+    """
+    for message in messages:
+        found = varying(message)
+        if found is not None:
+            # with fullgraph=True this is torch's error, and shows the text
+            torch._dynamo.graph_break(msg=f"numgraph.{function.__name__}: the message reads {found} from outside; {_FIX}")
+            return between(function, *args, **options)
     tensors: list[torch.Tensor] = []
     described = [_described(x, tensors) for x in (*args, *options.values())]
     name = _named(function, tuple(options), *described)
@@ -29,9 +40,12 @@ def traced(function: Callable[..., Any], args: tuple[Any, ...], options: dict[st
 
 
 @torch.compiler.disable
-def between(function: Callable[..., Any], *args: Any) -> Any:
+def between(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """The call as it is, between two compiled parts."""
-    return function(*args)
+    return function(*args, **options)
+
+
+_FIX = "pass it as a field, such as v={'a': a.expand(num_dst, …)}, a constant as a plain number; or compile without fullgraph=True"
 
 
 def _described(x: Any, tensors: list[torch.Tensor]) -> Any:
