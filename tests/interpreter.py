@@ -111,7 +111,7 @@ MEMORY = SimpleNamespace(
 def _fold(op: str, sizes: tuple[int, ...], over: tuple[int, ...], places: tuple[int, ...], parts: int) -> Any:
     def fold(*vectors: Any) -> Any:
         lanes = np.concatenate(vectors)[: np.prod(sizes)].reshape(sizes)
-        made = (np.sum if op == "add" else np.max)(lanes, axis=over).astype(lanes.dtype).ravel()
+        made = {"add": np.sum, "multiply": np.prod, "maximum": np.max}[op](lanes, axis=over).astype(lanes.dtype).ravel()
         return made[list(places)] if places else made[0]
 
     return fold
@@ -146,11 +146,12 @@ def _load_ids(width: int) -> Any:
 
 VECTORS = SimpleNamespace(
     take=lambda places, parts: lambda *vectors: np.concatenate(vectors)[list(places)],
-    pick=lambda place, parts: lambda *vectors: np.concatenate(vectors)[place],
     fold=_fold,
     gather=_gather,
     scatter=_scatter,
     load_ids=_load_ids,
+    count_from=lambda width: lambda start: start + np.arange(width),
+    prefetch_ids=lambda array, position: None,
 )
 LANES = SimpleNamespace(
     cast=lambda dtype: lambda x: np.asarray(x).astype(dtype)[()],
@@ -192,7 +193,7 @@ def _launch(launch: Any, graph: Any, fields: Any, buffers: Any) -> None:
     for offset, kind, what in kernel.arrays:
         if kind == "ids":
             arrays[offset] = getattr(walked, what)
-        elif kind == "field":
+        elif kind in ("field", "whole"):
             arrays[offset] = Memory(np.ascontiguousarray(fields[what]), shared=what[0] == "shared")
         else:
             arrays[offset] = Memory(buffers[kernel.targets[what[0]][0], what[1]])

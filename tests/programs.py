@@ -153,11 +153,8 @@ class _Machine:
         self.values[record.name] = filled if width else made.reshape(())
 
     def fold(self, record: ir.Fold) -> None:
-        fold = np.sum if record.op == "add" else np.max
+        fold = {"add": np.sum, "multiply": np.prod, "maximum": np.max}[record.op]
         self.narrowed(record, lambda grid, have: fold(grid, axis=tuple(i for i, v in enumerate(have) if v not in record.type.lanes)))
-
-    def pick(self, record: ir.Pick) -> None:
-        self.narrowed(record, lambda grid, have: grid[record.place])
 
     def accumulate(self, record: ir.Accumulate) -> None:
         used = self.active(self.types[record.name].lanes, record.masked)
@@ -180,7 +177,7 @@ def compiling(choice: Choice) -> Iterator[list[Schedule]]:
     """Walks are run by the compiler's kernels, whether or not it would take them: under the first schedule of a choice. Yields those."""
     used: list[Schedule] = []
 
-    def forced(outputs: Any, numbers: Any, rows: str, ids: str, ordered: bool, chunked: bool) -> Any:
+    def forced(outputs: Any, numbers: Any, rows: str, ids: str, ordered: bool, chunked: bool, length: int) -> Any:
         notation = Notation(outputs, rows)
         used.append(choice(candidates(notation, machine()))[0])
         return compiled(notation, numbers, ids, ordered, chunked, used[-1])

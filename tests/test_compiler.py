@@ -127,6 +127,26 @@ def test_which_walks_are_taken(name):
     assert taken.worth(walk, Machine()) == want
 
 
+ONE: Any = field("u")
+SIDE_BY_SIDE = {
+    "an exponential": (notation_of([Output((np.exp(ONE - field("v", name="y")),), "v", "sum")]), 12, True, True),
+    "an exponential, in short rows": (notation_of([Output((np.exp(ONE - field("v", name="y")),), "v", "sum")]), 0, True, False),
+    "an exponential of the row's node alone": (notation_of([Output((ONE * np.exp(field("v", name="y")),), "v", "sum")]), 12, True, False),
+    "a plain sum": (notation_of([Output((ONE,), "v", "sum")]), 96, True, True),
+    "a plain sum, in shorter rows": (notation_of([Output((ONE,), "v", "sum")]), 12, True, False),
+    "a plain sum of edge data out of order": (notation_of([Output((ONE * field("e", name="w"),), "v", "sum")]), 96, False, False),
+    "features": (notation_of([Output((field("u", 3),), "v", "sum")]), 96, True, False),
+    "winners, whose order counts": (notation_of([Output((np.exp(ONE),), "v", "max")]), 96, True, False),
+    "16-bit storage": (notation_of([Output((field("u", dtype=np.float16),), "v", "sum")]), 96, True, False),
+}
+
+
+@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+def test_where_edges_go_side_by_side(name):
+    walk, length, ordered, want = SIDE_BY_SIDE[name]
+    assert taken.side_by_side(walk, Machine(), length, ordered) == want
+
+
 # --- compiled kernels --------------------------------------------------------------------------------------------------------------------
 
 GRAPH = ng.Graph([0, 2, 1, 0, 3, 2, 0, 0], [1, 0, 1, 3, 1, 1, 1, 0], num_src=5, num_dst=4)
@@ -199,6 +219,73 @@ def test_rows_in_chunks_give_the_same_bits_on_any_threads(dtype, tolerance):
     want = reference.execute(g, (walk_of("softmax", np.float64), walk_of("max", np.float64)), wide)
     for place in (0, 3):
         np.testing.assert_allclose(found[place], want[place], tolerance, tolerance)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_edges_side_by_side(dtype, ordered):
+    """Rows of any number of edges, a hub in chunks among them, fields with gaps in memory; the same bits on any threads."""
+    rng = np.random.default_rng(0)
+    dst = np.concatenate([np.repeat(np.arange(40), np.arange(40)), np.full(300, 45)])
+    if not ordered:
+        dst = rng.permutation(dst)
+    num = len(dst)
+    g = ng.Graph(rng.integers(0, 50, num), dst, num_src=50, num_dst=50)
+    assert g.in_edges.ordered == ordered
+    x, y, w = (rng.integers(-3, 4, size=(rows, 2)).astype(dtype)[:, 0] for rows in (50, 50, num))  # every other number
+    fields = {("u", "x"): x, ("v", "y"): y, ("e", "w"): w}
+    u, v, e = field("u", dtype=dtype), field("v", name="y", dtype=dtype), field("e", name="w", dtype=dtype)
+    outputs = [Output((u * e + v,), "v", "sum"), Output((np.where(e > 0, u, 1),), "v", "prod"), Output((u - e,), "e", "edge")]
+    if np.dtype(dtype).kind == "f":
+        outputs += [Output((u + v, e), "v", "softmax"), Output((u * e,), "v", "logsumexp"), Output((np.exp(u),), "v", "mean")]
+    with mock.patch.object(balance, "HUB_EDGES", 64), mock.patch.object(balance, "CHUNK_EDGES", 40), programs.compiling(edges) as used:
+        assert balance.parts_of(g.in_edges).hubs
+        with mock.patch.object(threads, "SMALL", 0):
+            found = cpu.execute(g, tuple(outputs), fields)
+        serial = cpu.execute(g, tuple(outputs), fields)
+    assert all(EDGE in schedule.lanes for schedule in used)
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found, serial, strict=True))
+    wide = {key: array.astype(np.float64) if np.dtype(dtype).kind == "f" else array for key, array in fields.items()}
+    with np.errstate(all="ignore"):
+        want = reference.execute(g, tuple(outputs), wide)
+    tolerance = {np.float32: 2e-5, np.float64: 1e-12, np.int64: 0}[dtype]
+    for output in outputs:
+        own, right = ([made.pop(0) for _ in output.results()] for made in (found, want))
+        for a, b in zip(programs.comparable(output, own), programs.comparable(output, right), strict=True):
+            np.testing.assert_allclose(a, b, tolerance, tolerance, err_msg=output.reduce)
+
+
+def edges(found: Any) -> Any:
+    return [schedule for schedule in found if EDGE in schedule.lanes]
+
+
+def test_long_rows_of_single_numbers_are_taken_and_right():
+    """A softmax over scores of edges through the public function, with its gradient by a central difference."""
+    rng = np.random.default_rng(2)
+    g = ng.Graph(rng.integers(0, 6, 90), rng.integers(0, 5, 90), num_src=6, num_dst=5)
+    s, c, along = rng.normal(size=90), rng.normal(size=90), rng.normal(size=90)
+    made = []
+
+    def remembered(*args: Any) -> Any:
+        made.append(cpu_kernel.kernel(*args))
+        return made[-1]
+
+    planning.make_plan.cache_clear()
+    with mock.patch.object(planning, "by_compiler", remembered):
+        found = ng.ops.edge_softmax(g, s)
+        with ng.Tape() as tape:
+            watched = tape.watch(s)
+            loss = np.sum(ng.ops.edge_softmax(g, watched) * c)
+        (grad,) = tape.gradient(loss, [watched])
+    assert any(one is not None for one in made)
+    want = np.exp(s) / np.bincount(g.dst, np.exp(s))[g.dst]
+    np.testing.assert_allclose(found, want, rtol=1e-12)
+
+    def value(t: float) -> float:
+        e = np.exp(s + t * along)
+        return float(np.sum(e / np.bincount(g.dst, e)[g.dst] * c))
+
+    np.testing.assert_allclose(np.sum(grad * along), (value(1e-5) - value(-1e-5)) / 2e-5, rtol=1e-7)
 
 
 def test_attention_of_odd_heads_is_taken_and_right():

@@ -68,8 +68,8 @@ MUTATIONS: dict[str, Change] = {
     "stored twice": lambda r: [r, r] if isinstance(r, ir.Store) else None,
     "never stored": lambda r: [] if isinstance(r, ir.Store) else None,
     "stored in every iteration": lambda r: [replace(r, first=())] if isinstance(r, ir.Store) and r.first else None,
-    "not defined": lambda r: [] if isinstance(r, ir.Load | ir.Op | ir.Spread | ir.Fold | ir.Pick | ir.Constant) else None,
-    "defined twice": lambda r: [r, r] if isinstance(r, ir.Load | ir.Op | ir.Fold | ir.Pick) else None,
+    "not defined": lambda r: [] if isinstance(r, ir.Load | ir.Op | ir.Spread | ir.Fold | ir.Constant) else None,
+    "defined twice": lambda r: [r, r] if isinstance(r, ir.Load | ir.Op | ir.Fold) else None,
     "a row of another kind": lambda r: [replace(r, row="k" if r.row == "row" else "row")] if isinstance(r, ACCESS) and r.row else None,
     "the end of a row for a row": lambda r: [replace(r, row="end")] if isinstance(r, ACCESS) and r.row == "k" else None,
     "a column for a row": lambda r: [replace(r, row="degree")] if isinstance(r, ACCESS) and r.row else None,
@@ -80,9 +80,9 @@ MUTATIONS: dict[str, Change] = {
         [replace(r, type=replace(r.type, lanes=r.type.lanes[1:]))] if getattr(r, "type", None) is not None and r.type.lanes else None
     ),
     "another dtype": lambda r: (
-        [replace(r, type=replace(r.type, dtype="float32"))] if isinstance(r, ir.Load | ir.Constant | ir.Fold | ir.Pick) else None
+        [replace(r, type=replace(r.type, dtype="float32"))] if isinstance(r, ir.Load | ir.Constant | ir.Fold) else None
     ),
-    "a lane that is none": lambda r: [replace(r, place=99)] if isinstance(r, ir.Pick) else None,
+    "an unknown fold": lambda r: [replace(r, op="first")] if isinstance(r, ir.Fold) else None,
     "an unknown function": lambda r: [replace(r, op="system")] if isinstance(r, ir.Op) else None,
     "a result that is read": lambda r: [replace(r, array="out0.0")] if isinstance(r, ir.Load) else None,
     "an input that is written": lambda r: [replace(r, array="begin")] if isinstance(r, ir.Store) else None,

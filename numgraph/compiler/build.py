@@ -8,9 +8,8 @@ computed per row, what is per head once a head, a sum over features of a row onc
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +26,6 @@ from numgraph.compiler.program import (
     Load,
     Loop,
     Op,
-    Pick,
     Program,
     Spread,
     Store,
@@ -329,17 +327,11 @@ class Builder:
                 self.into.append(Accumulate(old.name, value.name, EDGE in old.type.lanes))
 
     def together(self, state: list[Value], rule: Reduce) -> list[Value]:
-        """The states of edges that were side by side in lanes, combined first to last."""
+        """The state of edges that were side by side in lanes."""
         if EDGE not in state[0].type.lanes:
             return state
-        assert rule.combine is not None
-
-        def pick(place: int) -> list[Value]:
-            types = [Type(v.type.dtype, v.type.lanes[1:]) for v in state]
-            return [self.write(Pick(self.fresh(), kind, v.name, place)) for v, kind in zip(state, types, strict=True)]
-
-        combine: Callable[..., Any] = rule.combine
-        return functools.reduce(lambda a, b: list(combine(a, b)), [pick(place) for place in range(self.lanes.size(EDGE))])
+        assert rule.folded is not None
+        return list(rule.folded(state, lambda op, value: self.fold(op, value, (EDGE,))))
 
     # --- the loops ---
 

@@ -118,22 +118,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Fold:
-    """Lanes summed ("add"), or their maximum taken, along the variables that the value has and the type has not."""
+    """Lanes summed ("add"), multiplied, or their maximum taken, along the variables that the value has and the type has not."""
 
     name: str
     type: Type
     op: str
     value: str
-
-
-@dataclass(frozen=True)
-class Pick:
-    """The lanes of a value at one place of its first variable."""
-
-    name: str
-    type: Type
-    value: str
-    place: int
 
 
 @dataclass(frozen=True)
@@ -194,7 +184,7 @@ def reads(record: Any) -> tuple[str, ...]:
             own = (record.row,) if record.row else ()
         case Store():
             own = (record.row, record.value)
-        case Spread() | Fold() | Pick():
+        case Spread() | Fold():
             own = (record.value,)
         case Accumulate():
             own = (record.name, record.value)
@@ -231,7 +221,7 @@ def renamed(record: Any, names: dict[str, str]) -> Any:
             return replace(record, row=new(record.row))
         case Store():
             return replace(record, row=new(record.row), value=new(record.value))
-        case Spread() | Fold() | Pick() | Accumulate():
+        case Spread() | Fold() | Accumulate():
             return replace(record, value=new(record.value))
         case _:
             return record

@@ -1,7 +1,7 @@
-"""How each reduce runs: what it starts with, its step for an edge, how two states combine, and what a row stores. Mathematics only.
+"""How each reduce runs: what it starts with, its step for an edge, how lanes of edges become one, and what a row stores. Mathematics only.
 
 A reduce is one row of REDUCES. Its functions are written with operators of values, which write the records of a program. Edges side by side
-in lanes are put together by ``combine``; the chunks of a row that is too long for one thread by kernels/balance.py, in NumPy.
+in lanes are put together by ``folded``; the chunks of a row that is too long for one thread by kernels/balance.py, in NumPy.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Reduce:
-    """parts: the state. step(state, messages) and combine(state, state) give a state; finish(state, degree) gives the arrays.
+    """parts: the state. step(state, messages) gives a state; finish(state, degree) gives the arrays.
+
+    folded(state, fold): the state of edges that were side by side, where fold(op, value) folds over them; None where their order counts.
 
     raised(state, messages), where there is one, comes before the step and only where its condition holds in any lane: (condition, state).
-    winner: the last message is the edge's id. ordered: combine needs the order of edges, which lanes do not have.
+    winner: the last message is the edge's id.
     """
 
     parts: tuple[Part, ...]
     step: Callable[[State, State], Sequence[Any]]
-    combine: Callable[[State, State], Sequence[Any]] | None
+    folded: Callable[[State, Callable[[str, Any], Any]], Sequence[Any]] | None
     finish: Callable[[State, Any], Sequence[Any]]
     raised: Callable[[State, State], tuple[Any, Callable[[], Sequence[Any]]]] | None = None
     winner: bool = False
@@ -87,12 +89,11 @@ def _logsumexp(state: State, messages: State) -> Sequence[Any]:
     return top, total + weight
 
 
-def _together(a: State, b: State) -> Sequence[Any]:
-    """Two states of a softmax as one, whose shift is the larger; −∞, that of no edge, counts nothing."""
-    top = np.maximum(a[0], b[0])
-    shift = where(top == -INF, 0.0, top)
-    by_a, by_b = np.exp(a[0] - shift), np.exp(b[0] - shift)
-    return top, *[p * by_a + q * by_b for p, q in zip(a[1:], b[1:], strict=True)]
+def _of_largest(state: State, fold: Callable[[str, Any], Any]) -> Sequence[Any]:
+    """States of a softmax as one, whose shift is the largest; −∞, that of no edge, counts nothing."""
+    top = fold("maximum", state[0])
+    scale = where(state[0] == -INF, 0.0, np.exp(state[0] - top))
+    return top, *[fold("add", part * scale) for part in state[1:]]
 
 
 # --- max and min: a message replaces the best if it is the first, is better, or is the first NaN ------------------------------------------
@@ -119,23 +120,23 @@ def _normalised(state: State, degree: Any) -> Sequence[Any]:
     return *values, top, 1.0 / total
 
 
-def _added(a: State, b: State) -> Sequence[Any]:
-    return (a[0] + b[0],)
+def _each(op: str) -> Callable[[State, Callable[[str, Any], Any]], Sequence[Any]]:
+    return lambda state, fold: (fold(op, state[0]),)
 
 
-def _multiplied(a: State, b: State) -> Sequence[Any]:
-    return (a[0] * b[0],)
+def _added(state: State, messages: State) -> Sequence[Any]:
+    return (state[0] + messages[0],)
 
 
 _SHIFT, _TOTAL = Part(-INF, 0), Part(0, 0)
 
 REDUCES = {
-    "sum": Reduce((Part(0, 0),), _added, _added, lambda state, degree: state),
-    "mean": Reduce((Part(0, 0),), _added, _added, _mean),
-    "prod": Reduce((Part(1, 0),), _multiplied, _multiplied, lambda state, degree: state),
+    "sum": Reduce((Part(0, 0),), _added, _each("add"), lambda state, degree: state),
+    "mean": Reduce((Part(0, 0),), _added, _each("add"), _mean),
+    "prod": Reduce((Part(1, 0),), lambda state, x: (state[0] * x[0],), _each("multiply"), lambda state, degree: state),
     "max": Reduce((Part(0, 0), Part(-1, 0, "ids")), _extreme(lambda a, b: a > b), None, lambda state, degree: state, winner=True),
     "min": Reduce((Part(0, 0), Part(-1, 0, "ids")), _extreme(lambda a, b: a < b), None, lambda state, degree: state, winner=True),
-    "softmax": Reduce((_SHIFT, _TOTAL, Part(0, -1)), _softmax, _together, _normalised, _raised),
-    "logsumexp": Reduce((_SHIFT, _TOTAL), _logsumexp, _together, _normalised, _raised),
+    "softmax": Reduce((_SHIFT, _TOTAL, Part(0, -1)), _softmax, _of_largest, _normalised, _raised),
+    "logsumexp": Reduce((_SHIFT, _TOTAL), _logsumexp, _of_largest, _normalised, _raised),
 }
 """The reduces; "edge" is none: it stores each edge's value."""

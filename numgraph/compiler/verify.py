@@ -202,13 +202,8 @@ class _Check:
 
     def fold(self, record: ir.Fold, loops: Loops) -> None:
         over = frozenset(self.value(record, record.value).lanes) - set(record.type.lanes)
-        require(record.op in ("add", "maximum") and over, record, "folds nothing")
+        require(record.op in ("add", "multiply", "maximum") and over, record, "folds nothing")
         self.narrowed(record, over)
-
-    def pick(self, record: ir.Pick, loops: Loops) -> None:
-        lanes = self.value(record, record.value).lanes
-        require(lanes and 0 <= record.place < self.lanes.size(lanes[0]), record, "picks no lane")
-        self.narrowed(record, frozenset(lanes[:1]))
 
     def narrowed(self, record: Any, over: frozenset[Variable]) -> None:
         given = self.value(record, record.value)

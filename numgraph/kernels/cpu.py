@@ -26,6 +26,8 @@ Buffers = dict[Place, Any]
 Buffer = tuple[Place, tuple[int, ...], np.dtype[Any], bool]
 """What a result needs: shape, dtype of its memory, and whether kernels add to it."""
 
+LENGTHS = (0, 12, 96)
+"""Edges a row from which on a walk may have another plan."""
 LANE_SPEED = 32
 """Features that a kernel in lanes handles while threads.SMALL counts one element. Below a million features a thread takes about 0.2 ms; a
 second one saves less than the pool costs where other processes keep the cores busy (10 ms a call, measured at a load of 3 a core)."""
@@ -35,7 +37,7 @@ second one saves less than the pool costs where other processes keep the cores b
 class Launch:
     """A kernel on the rows of one graph: the words of its argument block with the index arrays in place, and what else stands there.
 
-    fields: offset, key, and whether it is shared; outs: offset and buffer. work: to judge whether threads are worth it.
+    fields: offset, key, and whether its memory must be without gaps; outs: offset and buffer. work: to judge whether threads are worth it.
     """
 
     kernel: Kernel
@@ -73,7 +75,8 @@ def _route(graph: Graph, outputs: tuple[Output, ...]) -> Route:
     orders = tuple([(rows, adjacency.ordered) for rows, adjacency in adjacencies.items()])
     dense = graph.num_edges > graph.num_src + graph.num_dst
     wide = any(adjacency.derived("parts", parts_of).hubs for adjacency in adjacencies.values())
-    plan = make_plan(outputs, next(iter(adjacencies.values())).indptr.dtype, orders, dense, wide)
+    lengths = tuple([_length(adjacency) for adjacency in adjacencies.values()])
+    plan = make_plan(outputs, next(iter(adjacencies.values())).indptr.dtype, orders, dense, wide, lengths=lengths)
     buffers = []
     for kernel in plan.kernels:
         for number, target in kernel.targets:
@@ -93,6 +96,12 @@ def index_arrays(kernel: Kernel, graph: Graph) -> list[Any]:
     return [getattr(_walked(kernel, graph), what) for _, kind, what in kernel.arrays if kind == "ids"]
 
 
+def _length(adjacency: Any) -> int:
+    """How many edges a row has, as roughly as plans depend on it."""
+    mean = adjacency.num_edges // max(adjacency.num_rows, 1)
+    return max([length for length in LENGTHS if length <= mean])
+
+
 def _launch_of(kernel: Kernel, graph: Graph) -> Launch:
     walked = _walked(kernel, graph)
     rows, parts = (0, parts_of_edges(graph.num_edges)) if walked is graph else (walked.num_rows, walked.derived("parts", parts_of))
@@ -100,7 +109,8 @@ def _launch_of(kernel: Kernel, graph: Graph) -> Launch:
     for offset, kind, what in kernel.arrays:
         if kind == "ids":
             words[offset : offset + 2] = _ids_of(getattr(walked, what))
-    fields = [(offset, what, what[0] == "shared") for offset, kind, what in kernel.arrays if kind == "field"]
+    given = [(offset, kind, what) for offset, kind, what in kernel.arrays if kind in ("field", "whole")]
+    fields = [(offset, what, kind == "whole" or what[0] == "shared") for offset, kind, what in given]
     outs = [(offset, (kernel.targets[what[0]][0], what[1])) for offset, kind, what in kernel.arrays if kind == "out"]
     return Launch(kernel, words, fields, outs, parts, _work(kernel, graph.num_edges + rows))
 
@@ -210,10 +220,10 @@ def _block(launch: Launch, fields: Arrays, buffers: Buffers) -> tuple[list[int],
     words, kept = launch.words.copy(), []
     for offset, place in launch.outs:
         words[offset : offset + 3] = _rows(buffers[place])
-    for offset, key, shared in launch.fields:
-        array = _operand(fields[key], shared)
+    for offset, key, whole in launch.fields:
+        array = _operand(fields[key], whole)
         kept.append(array)
-        words[offset : offset + 3] = (_address(array), 1, 0) if shared else _rows(array)
+        words[offset : offset + 3] = (_address(array), 1, 0) if key[0] == "shared" else _rows(array)
     return words, kept
 
 
@@ -254,8 +264,8 @@ def _rows(array: Any) -> tuple[int, int, int]:
     return _address(array), array.shape[0], array.strides[0]
 
 
-def _operand(array: Any, shared: bool) -> Any:
-    """A field with contiguous features (whole, if it is shared), in a dtype that kernels read; a copy only where the input needs one."""
+def _operand(array: Any, whole: bool) -> Any:
+    """A field with contiguous features, or without any gaps (whole), in a dtype that kernels read; a copy only where one is needed."""
     array = np.asarray(array)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -263,6 +273,6 @@ def _operand(array: Any, shared: bool) -> Any:
     if array.dtype != memory:
         array = array.view(memory)
     flags = array.flags
-    if array.size == 0 or (flags.aligned and (flags.c_contiguous or (not shared and array[0].flags.c_contiguous))):
+    if array.size == 0 or (flags.aligned and (flags.c_contiguous or (not whole and array[0].flags.c_contiguous))):
         return array
     return np.ascontiguousarray(array)

@@ -34,7 +34,9 @@ class Kernel:
     address: int
     text: str
     words: list[int]
-    arrays: list[tuple[int, str, Any]]  # offset, and a slot: ("ids", name), ("field", key) or ("out", (target, place))
+    arrays: list[
+        tuple[int, str, Any]
+    ]  # offset, and a slot: ("ids", name), ("field" or, without gaps, "whole", key), ("out", (target, place))
     targets: list[tuple[int, Target]]
     features: int
     for_chunks: Kernel | None = None  # the same without rounding to 16 bits, for what is put together later
@@ -60,12 +62,13 @@ def make_plan(
     dense: bool,
     wide: bool,
     build: Callable[..., Any] | None = None,
+    lengths: tuple[int, ...] = (),
 ) -> Plan:
     """The kernels of a walk.
 
     ids: dtype of the graph's indices. orders: for each end of ``walked_ends``, whether edge ids are positions there. dense: more edges than
     nodes. wide: rows are put together from chunks, so 16-bit floats must not be rounded before. build: what makes a
-    kernel, if not for the CPU.
+    kernel, if not for the CPU. lengths: for each end, how many edges a row has, roughly.
     """
     leaves = leaves_of(expression for output in outputs for expression in output.expressions)
     reads = tuple([(leaf.attrs, leaf.shape, leaf.dtype) for leaf in leaves])
@@ -74,13 +77,13 @@ def make_plan(
     low = [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs]
     hoisted: list[tuple[tuple[str, str], Expr]] = []
     kernels: list[Any] = []
-    for rows, ordered in orders:
+    for (rows, ordered), length in zip(orders, lengths or (0,) * len(orders), strict=True):
         numbers = [i for i, side in enumerate(sides(outputs)) if side == rows]
         group = [low[i] for i in numbers]
         if dense:
             group, found = hoist(group, "u" if rows == "v" else "v", len(hoisted))
             hoisted += found
-        made = None if build else by_compiler(group, numbers, rows, ids.name, ordered, wide)
+        made = None if build else by_compiler(group, numbers, rows, ids.name, ordered, wide, length)
         if made is not None:
             kernels.append(made)
             continue
@@ -88,11 +91,11 @@ def make_plan(
     return Plan(outputs, reads, hoisted, kernels, [output.results() for output in outputs])
 
 
-def by_compiler(outputs: list[Output], numbers: list[int], rows: str, ids: str, ordered: bool, wide: bool) -> Kernel | None:
+def by_compiler(outputs: list[Output], numbers: list[int], rows: str, ids: str, ordered: bool, wide: bool, length: int) -> Kernel | None:
     """The compiler's kernel for all outputs of an end, where it is better than the generator's."""
     from numgraph.compiler.cpu.kernel import kernel
 
-    return kernel(outputs, numbers, rows, ids, ordered, wide)
+    return kernel(outputs, numbers, rows, ids, ordered, wide, length)
 
 
 def _grouped(outputs: list[Output], numbers: list[int]) -> list[tuple[list[tuple[int, Target]], Axes]]:
@@ -202,7 +205,7 @@ def settled(group: list[tuple[int, Target]], looped: set[int | None], ids: str, 
 
 def block_of(slots: Sequence[tuple[Any, ...]]) -> tuple[list[int], int]:
     """Where each slot stands in the argument block, in words, and the block's length."""
-    ends = list(itertools.accumulate({"ids": 2, "field": 3, "out": 3}.get(slot[0], 1) for slot in slots))
+    ends = list(itertools.accumulate({"ids": 2, "field": 3, "whole": 3, "out": 3}.get(slot[0], 1) for slot in slots))
     return [0, *ends[:-1]][: len(ends)], ends[-1] if ends else 0
 
 

@@ -23,27 +23,25 @@ from numgraph.kernels.walk import Output
 @functools.cache
 def machine() -> Machine:
     """The host."""
-    return Machine(planning.register_bytes(), edges=False)
+    return Machine(planning.register_bytes())
 
 
-def kernel(outputs: Sequence[Output], numbers: Sequence[int], rows: str, ids: str, ordered: bool, chunked: bool) -> planning.Kernel | None:
+def kernel(
+    outputs: Sequence[Output], numbers: Sequence[int], rows: str, ids: str, ordered: bool, chunked: bool, length: int
+) -> planning.Kernel | None:
     """One kernel for outputs of a walk over in-edges ("v") or out-edges ("u"), by their numbers in the walk; None where the generator of
     kernels/ is to make it (see taken.py). ids: dtype of the graph's indices. ordered: edge ids are positions. chunked: some rows are put
-    together from chunks, whose 16-bit floats must not be rounded before."""
+    together from chunks, whose 16-bit floats must not be rounded before. length: edges of a row, roughly."""
     if not ordered and planning.by_edge_ids([_target(output, ()) for output in outputs], rows):
         return None
     notation = Notation(outputs, rows)
-    return compiled(notation, numbers, ids, ordered, chunked) if taken.worth(notation, machine()) else None
+    places = _places(notation, ids, ordered, False)
+    schedule = taken.chosen(notation, machine(), length, ordered, lambda described: choose(notation, described, places)[0])
+    return None if schedule is None else compiled(notation, numbers, ids, ordered, chunked, schedule)
 
 
-def compiled(
-    notation: Notation, numbers: Sequence[int], ids: str, ordered: bool, chunked: bool, schedule: Schedule | None = None
-) -> planning.Kernel | None:
-    """The kernel of a walk by its cheapest schedule, or by the one that is given."""
-    if schedule is None:
-        schedule = choose(notation, machine(), _places(notation, ids, ordered, False))[0]
-        if not taken.fuses(schedule):
-            return None
+def compiled(notation: Notation, numbers: Sequence[int], ids: str, ordered: bool, chunked: bool, schedule: Schedule) -> planning.Kernel:
+    """The kernel of a walk under a schedule."""
     halves = any(dtype.name in HALVES for result in notation.results for _, _, dtype in result.arrays)
     made = _made(notation, schedule, numbers, _places(notation, ids, ordered, False))
     if chunked and halves:
@@ -67,7 +65,7 @@ def _made(notation: Notation, schedule: Schedule, numbers: Sequence[int], places
     offsets, length = planning.block_of(printer.slots)
     words, arrays = [0] * length, []
     for offset, (kind, what) in zip(offsets, printer.slots, strict=True):
-        if kind in ("ids", "field", "out"):
+        if kind in ("ids", "field", "whole", "out"):
             arrays.append((offset, kind, what))
         else:
             words[offset] = planning.word_of(kind, what, {})

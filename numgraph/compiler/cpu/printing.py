@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from numgraph.kernels.layout import HALVES, LITERALS, memory_name
 
 AHEAD = 16
 """How many edges before its use a far row is asked for."""
+IDS_AHEAD = 1024
+"""How many entries before their use an index array is asked for where edges go side by side."""
 
 
 def parts_of(width: int) -> list[int]:
@@ -37,6 +40,7 @@ class Printer:
         self.prologue: list[str] = []
         self.defined: dict[str, str] = {}
         self.used: set[str] = set()
+        self.whole = False  # whether every step over the edges has as many as it has lanes
         self.names: dict[Any, str] = {}
         self.types: dict[str, ir.Type] = {record.name: record.type for record in _all(program.body) if hasattr(record, "type")}
         for record in _all(program.body):
@@ -75,8 +79,16 @@ class Printer:
             self.names[name] = f"{'out' if array.written else 'x'}_{len(self.names)}"
             stored = memory_name(array.stored)
             maker = self.define(f"operand_{stored}", f'memory.operand("{stored}")')
-            self.prologue.append(f"{self.names[name]} = {maker}(args, {self.slot(array.slot, 3)})")
+            kind, what = array.slot
+            slot = ("whole" if self.single(name) else kind, what)
+            self.prologue.append(f"{self.names[name]} = {maker}(args, {self.slot(slot, 3)})")
         return self.names[name]
+
+    def single(self, name: str) -> bool:
+        """Whether an array's rows are found by lanes of edges and have one entry: its memory must then be without gaps."""
+        array = self.program.arrays[name]
+        near = ("", f"row {self.program.walked}")
+        return EDGE in self.lanes and array.features == 1 and array.rows not in near and not array.written
 
     def id_array(self, name: str) -> str:
         array = self.program.arrays[name].slot[1]
@@ -88,8 +100,10 @@ class Printer:
 
     def parts(self, name: str) -> list[str]:
         """The names of a value's vectors."""
-        count = len(parts_of(self.lanes.width(self.types[name].lanes)))
-        return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
+        lanes = self.types[name].lanes
+        stem = f"{name}s" if name == EDGE.name and lanes else name
+        count = len(parts_of(self.lanes.width(lanes)))
+        return [stem] if count == 1 else [f"{stem}_{i}" for i in range(count)]
 
     def widths(self, lanes: tuple[Variable, ...]) -> list[tuple[int, int]]:
         """Where each vector of a value along these variables starts, and its width."""
@@ -101,10 +115,11 @@ class Printer:
     def mask(self, lanes: tuple[Variable, ...], start: int, width: int, masked: bool) -> str | None:
         """The name of the mask of a vector's lanes in use; None where all are."""
         count = self.lanes.count(lanes)
-        if not masked or (start + width <= count and not self.lanes.partial(lanes[:1])):
+        varies = self.lanes.partial(lanes[:1]) and not (self.whole and lanes[:1] == (EDGE,))
+        if not masked or (start + width <= count and not varies):
             return None
         first = self.define(f"first{width}", f"lanes.first_lanes({width})")
-        if not self.lanes.partial(lanes[:1]):
+        if not varies:
             name = f"use{width}_{count - start}"
             line = f"{name} = {first}({count - start})"
             if line not in self.prologue:
@@ -145,10 +160,36 @@ class Printer:
         v = record.variable
         if not record.body:
             return []
+        if v == EDGE and v in self.lanes:
+            return self.edges(record)
         step = f", {record.step}" if record.step > 1 else ""
         bounds = "start, stop" if v == ROW else f"{record.begin}, {record.end}"
         inside = [*self.masks(record), *(self.ahead(record) if v == EDGE else []), *self.body(record.body)]
         return [f"for {v.name} in range({bounds}{step}):", *["    " + line for line in inside]]
+
+    def edges(self, record: ir.Loop) -> list[str]:
+        """The edges side by side: whole steps without masks, then what is left."""
+        k, step = EDGE.name, record.step
+        numbers = []
+        if any(k in ir.reads(replace(one, body=()) if ir.inner(one) else one) for one in _all(record.body) if not self.finds(one)):
+            numbers = [
+                f"{name} = {self.define(f'from{width}', f'vectors.count_from({width})')}({k}{f' + {start}' if start else ''})"
+                for name, (start, width) in zip(self.parts(k), self.widths(self.types[k].lanes), strict=True)
+            ]
+        asked = [
+            f"{self.define('ask_ids', 'vectors.prefetch_ids')}({self.id_array(one.array)}, {k} + {IDS_AHEAD})"
+            for one in record.body
+            if self.finds(one)
+        ]
+        lines = [f"full = begin + (end - begin) // {step} * {step}"]
+        for self.whole, bounds in ((True, "begin, full"), (False, "full, end")):
+            inside = [*asked, *(self.masks(record) if not self.whole else []), *numbers, *self.body(record.body)]
+            lines += [f"for {k} in range({bounds}, {step}):", *["    " + line for line in inside]]
+        return lines
+
+    def finds(self, record: Any) -> bool:
+        """Whether a record reads an index array at the edges' positions."""
+        return isinstance(record, ir.Load) and record.type.dtype.startswith("row ")
 
     def ahead(self, record: ir.Loop) -> list[str]:
         """Where the rows are that are asked for."""
@@ -209,14 +250,18 @@ class Printer:
         for name, (start, width) in zip(self.parts(record.name), self.widths(lanes), strict=True):
             mask = self.mask(lanes, start, width, record.masked)
             place = f"{array}, {self.rows_of(record.row, lanes, start, width)}, "
-            if not lanes or self.neighbours(record.column, lanes):
+            following = record.row == EDGE.name and self.single(record.array)
+            if following:
+                place = f"{array}, {EDGE.name}, "
+            if not lanes or following or self.neighbours(record.column, lanes):
                 place += self.column(record.column, start)
                 by = f"load{width or ''}" if mask is None else f"load_masked{width}"
                 maker = f"memory.load({width})" if mask is None else f"memory.load_masked({width})"
                 text = f"{self.define(by, maker)}({place}{f', {mask}' if mask else ''})"
             else:
                 offsets = tuple(self.offsets(record.column, lanes)[start : start + width].tolist())
-                gather = self.made(f"gather{width}", f"vectors.gather({offsets})")
+                single = ", True" if self.single(record.array) else ""
+                gather = self.made(f"gather{width}", f"vectors.gather({offsets}{single})")
                 text = f"{gather}({place}{self.column(record.column)}, {mask or self.all_lanes(width)})"
             lines.append(f"{name} = {self.widened(text, stored, record.type.dtype)}")
         return lines
@@ -244,7 +289,8 @@ class Printer:
         for name, (start, width) in zip(self.parts(record.name), self.widths(record.type.lanes), strict=True):
             read = self.define(f"load_ids{width}", f"vectors.load_ids({width})")
             position = f"{EDGE.name} + {start}" if start else EDGE.name
-            lines.append(f"{name} = {read}({array}, {position}, {self.mask(record.type.lanes, start, width, True)})")
+            mask = self.mask(record.type.lanes, start, width, True) or self.all_lanes(width)
+            lines.append(f"{name} = {read}({array}, {position}, {mask})")
         return lines
 
     def prefetch(self, record: ir.Prefetch) -> list[str]:
@@ -326,18 +372,6 @@ class Printer:
             places = tuple(min(place, last) for place in range(start, start + width))
             fold = self.made("fold", f'vectors.fold("{record.op}", {sizes}, {over}, {places}, {len(given)})')
             lines.append(f"{name} = {fold}({', '.join(given)})")
-        return lines
-
-    def pick(self, record: ir.Pick) -> list[str]:
-        have, left = self.types[record.value].lanes, record.type.lanes
-        unit, given = self.lanes.count(have[1:]), self.parts(record.value)
-        if not left:
-            pick = self.made("pick", f"vectors.pick({record.place}, {len(given)})")
-            return [f"{record.name} = {pick}({', '.join(given)})"]
-        lines = []
-        for name, (start, width) in zip(self.parts(record.name), self.widths(left), strict=True):
-            places = tuple(record.place * unit + min(place, unit - 1) for place in range(start, start + width))
-            lines.append(f"{name} = {self.taken(places, record.value)}")
         return lines
 
     def accumulate(self, record: ir.Accumulate) -> list[str]:

@@ -95,52 +95,73 @@ def take(places: Places, parts: int) -> Any:
 
 
 @functools.cache
-def pick(place: int, parts: int) -> Any:
-    """pick(place, parts)(vector, …): one lane."""
-
-    def build(builder: Any, given: list[Any]) -> Any:
-        left = place
-        for part in given:
-            if left < part.type.count:
-                return builder.extract_element(part, ir.Constant(I32, left))
-            left -= part.type.count
-        raise IndexError(place)
-
-    return _of_parts(parts, lambda kind: kind.dtype, build)
-
-
-@functools.cache
 def fold(op: str, sizes: tuple[int, ...], over: tuple[int, ...], places: Places, parts: int) -> Any:
-    """fold(op, sizes, over, places, parts)(vector, …): lanes in rows of ``sizes``, summed or their maximum taken along the axes ``over``,
-    then taken by places; no places: a scalar. Halves are added to halves, so the order depends on the sizes alone."""
-    combine = {"add": total, "maximum": larger}[op]
+    """fold(op, sizes, over, places, parts)(vector, …): lanes in rows of ``sizes``, summed, multiplied, or their maximum taken along the
+    axes ``over``, then taken by places; no places: a scalar. Halves are added to halves, so the order depends on the sizes alone."""
+    combine, middle = {"add": (total, 0), "multiply": (_product, 1), "maximum": (larger, None)}[op]
 
     def build(builder: Any, given: list[Any]) -> Any:
         x, shape = _joined(builder, given), list(sizes)
         for axis in over:
             while shape[axis] > 1:
-                x, shape = _halved(builder, x, shape, axis, combine, op == "add")
+                x, shape = _halved(builder, x, shape, axis, combine, middle)
         return _shuffled(builder, x, _undefined(x.type), places) if places else builder.extract_element(x, ir.Constant(I32, 0))
 
     return _of_parts(parts, lambda kind: Lanes(kind.dtype, len(places)) if places else kind.dtype, build)
 
 
-def _halved(builder: Any, x: Any, shape: list[int], axis: int, combine: Callable[..., Any], zeros: bool) -> tuple[Any, list[int]]:
-    """The upper half of an axis onto the lower one. The middle of an odd length meets a zero in a sum, and itself in a maximum."""
+def _product(builder: Any, a: Any, b: Any) -> Any:
+    return builder.mul(a, b) if isinstance(a.type.element, ir.IntType) else builder.fmul(a, b)
+
+
+def _halved(builder: Any, x: Any, shape: list[int], axis: int, combine: Callable[..., Any], middle: int | None) -> tuple[Any, list[int]]:
+    """The upper half of an axis onto the lower one. The middle of an odd length meets a number, 0 in a sum, and itself in a maximum."""
     length, inner = shape[axis], math.prod(shape[axis + 1 :])
     half = (length + 1) // 2
-    low, high, width = [], [], x.type.count
+    low: list[int] = []
+    high: list[int] = []
+    width = x.type.count
     for lane in range(math.prod(shape[:axis]) * half * inner):
         outer, rest = divmod(lane, half * inner)
         here = outer * length * inner + rest
         there = here + half * inner if rest // inner + half < length else None
         low.append(here)
-        high.append(there if there is not None else width if zeros else here)
+        high.append(there if there is not None else width if middle is not None else here)
     filling = (1 << (len(low) - 1).bit_length()) - len(low)
     low, high = low + [0] * filling, high + [0] * filling
     lower = _shuffled(builder, x, _undefined(x.type), low)
-    upper = _shuffled(builder, x, ir.Constant(x.type, None), high)
+    upper = _shuffled(builder, x, ir.Constant(x.type, [middle or 0] * width), high)
     return combine(builder, lower, upper), [*shape[:axis], half, *shape[axis + 1 :]]
+
+
+@functools.cache
+def count_from(width: int) -> Any:
+    """count_from(width)(start): start, start + 1, … as int64."""
+
+    @intrinsic
+    def count(typingctx: Any, start: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            wide = ir.VectorType(I64, width)
+            return builder.add(_splat(builder, values[0], wide), ir.Constant(wide, list(range(width))))
+
+        return Lanes(types.int64, width)(types.int64), codegen
+
+    return count
+
+
+@intrinsic
+def prefetch_ids(typingctx: Any, array: Any, position: Any) -> Any:
+    """Ask for an entry of an index array; also one behind its end, which reads nothing."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        struct = context.make_array(sig.args[0])(context, builder, values[0])
+        place = builder.bitcast(builder.gep(struct.data, [values[1]], inbounds=False), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [place, ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
 
 
 @functools.cache
@@ -163,13 +184,16 @@ def load_ids(width: int) -> Any:
     return read
 
 
-def _pointers(context: Any, builder: Any, kind: Any, values: Any, offsets: Places) -> Any:
-    """A pointer for each lane, to array[row, column + offset], of values = (array, row or rows, column, …)."""
+def _pointers(context: Any, builder: Any, kind: Any, values: Any, offsets: Places, single: bool) -> Any:
+    """A pointer for each lane, to array[row, column + offset], of values = (array, row or rows, column, …). single: rows of one entry, one
+    after the other, whose numbers the processor scales itself."""
     array, row, column = values[:3]
     rows = isinstance(row.type, ir.VectorType)
     base, _ = _pointer(context, builder, kind, (array, ir.Constant(I64, 0) if rows else row, column), 0)
     struct = context.make_array(kind)(context, builder, array)
     stride, size = cgutils.unpack_tuple(builder, struct.strides)
+    if single:
+        return _indexed(builder, base, row)
     wide = ir.VectorType(I64, len(offsets))
     place = builder.mul(_splat(builder, size, wide), ir.Constant(wide, list(offsets)))
     if rows:
@@ -178,19 +202,28 @@ def _pointers(context: Any, builder: Any, kind: Any, values: Any, offsets: Place
     return builder.inttoptr(builder.add(_splat(builder, start, wide), place), ir.VectorType(base.type, len(offsets)))
 
 
+def _indexed(builder: Any, base: Any, indices: Any) -> Any:
+    """A pointer for each index. llvmlite builds it when it is told its type."""
+    pointers = ir.instructions.GEPInstr(builder.block, base, [indices], False, "", source_etype=base.type.pointee)
+    pointers.type = ir.VectorType(base.type, indices.type.count)
+    builder._insert(pointers)
+    return pointers
+
+
 def _splat(builder: Any, value: Any, wide: Any) -> Any:
     one = builder.insert_element(_undefined(wide), value, ir.Constant(I32, 0))
     return _shuffled(builder, one, _undefined(wide), [0] * wide.count)
 
 
 @functools.cache
-def gather(offsets: Places) -> Any:
-    """gather(offsets)(array, row or rows, column, mask): array[row, column + offset] of every lane; 0 where the mask is off."""
+def gather(offsets: Places, single: bool = False) -> Any:
+    """gather(offsets)(array, row or rows, column, mask): array[row, column + offset] of every lane; 0 where the mask is off. single: of an
+    array whose rows have one entry and lie one after the other."""
 
     @intrinsic
     def read(typingctx: Any, array: Any, row: Any, column: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            pointers = _pointers(context, builder, sig.args[0], values, offsets)
+            pointers = _pointers(context, builder, sig.args[0], values, offsets, single)
             vector = ir.VectorType(pointers.type.element.pointee, len(offsets))
             kind = ir.FunctionType(vector, [pointers.type, I32, values[3].type, vector])
             name = f"llvm.masked.gather.{_mangled(vector).removesuffix('.p0')}.v{len(offsets)}p0"
@@ -209,7 +242,7 @@ def scatter(offsets: Places) -> Any:
     @intrinsic
     def write(typingctx: Any, array: Any, row: Any, column: Any, value: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            pointers = _pointers(context, builder, sig.args[0], values, offsets)
+            pointers = _pointers(context, builder, sig.args[0], values, offsets, False)
             kind = ir.FunctionType(ir.VoidType(), [values[3].type, pointers.type, I32, values[4].type])
             name = f"llvm.masked.scatter.{_mangled(values[3].type).removesuffix('.p0')}.v{len(offsets)}p0"
             function = cgutils.get_or_insert_function(builder.module, kind, name)
