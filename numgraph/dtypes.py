@@ -28,7 +28,9 @@ def _has_arithmetic(dtype: np.dtype[Any]) -> bool:
 def check_dtype(op: str, name: str, dtype: np.dtype[Any]) -> None:
     """Refuse what has no message arithmetic: object, complex, strings, dates, long double."""
     if not _has_arithmetic(dtype):
-        raise errors.bad_type(op, f"{name} has dtype {dtype}", "use bool, an integer, float16, float32 or float64 dtype (uint64 as int64)")
+        raise errors.bad_type(
+            op, f"{name} has dtype {dtype}", "use bool, an integer (uint64 as int64), float16, bfloat16, float32 or float64"
+        )
 
 
 def check_fits(op: str, what: str, number: Any, dtype: np.dtype[Any]) -> None:

@@ -96,6 +96,11 @@ def no_device(op: str, what: str, fix: str) -> OSError:
     return OSError(_text(op, what, fix))
 
 
+def not_possible(op: str, problem: str, fix: str) -> NotImplementedError:
+    """What another library can do and numgraph's part in it cannot."""
+    return NotImplementedError(_text(op, problem, fix))
+
+
 def unsound(op: str, problem: str) -> RuntimeError:
     """What must never happen: a kernel or an array that would make a walk leave its memory. Nothing has been run."""
     return RuntimeError(_text(op, problem, "nothing was computed; this is a fault of numgraph: please report the message with its shapes"))

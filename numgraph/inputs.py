@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays import library_of
 from numgraph.devices import adopted, device_of
 from numgraph.errors import bad_type, bad_value, shown
+
+INTEGERS = "an array of integers"
+"""What structure is made of: ids, offsets, types."""
 
 _NO_ARRAYS = (str, bytes, Mapping, Set, Iterator, type, FunctionType, MethodType, ModuleType)
 """Kinds that NumPy would make a 0-d array of objects or letters of."""
@@ -79,6 +83,10 @@ def as_array(op: str, name: str, value: Any, what: str = "an array") -> Any:
     try:
         array = np.asarray(value)
     except Exception as error:  # whatever another library's conversion raises
+        library = library_of(value)
+        if library.has_autodiff and library.plain(value) is None:
+            fix = library.structure if what == INTEGERS else library.dense
+            raise bad_type(op, f"{name} is {kind_of(value)}, which {library.name} traces: it has no numbers yet", fix) from None
         fix = "its rows need one length" if isinstance(value, list | tuple) else "give a NumPy array"
         fix = f"give {called}.detach().numpy()" if hasattr(value, "detach") else fix
         raise bad_type(op, f"{name} cannot be read as {what} ({_first_line(error)})", fix) from error

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from numgraph import devices, threads
 from numgraph.compiling import njit
 from numgraph.errors import bad_index, bad_type, bad_value, shown
-from numgraph.inputs import as_array
+from numgraph.inputs import INTEGERS, as_array
 
 Ids = NDArray[np.signedinteger[Any]]
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def given_ids(op: str, name: str, values: ArrayLike, axes: int = 1) -> NDArray[A
     """`values` as an array of so many axes with an integer dtype."""
     if devices.device_of(values) != "cpu":
         raise bad_type(op, f"{name} is on {devices.device_of(values)}", f"ids are checked and sorted on the host: give {name}.get()")
-    ids = as_array(op, name, values, "an array of integers")
+    ids = as_array(op, name, values, INTEGERS)
     if ids.ndim != axes:
         fix = f"give {name}[0] and {name}[1] apart, or Graph.from_edge_index" if (ids.ndim, axes) == (2, 1) and ids.shape[0] == 2 else ""
         raise bad_value(op, f"{name} has shape {list(ids.shape)}", fix or f"it must have {axes} {'axis' if axes == 1 else 'axes'}")

@@ -10,6 +10,8 @@ import numgraph as ng
 jax = pytest.importorskip("jax", reason="JAX is not installed: pip install 'numgraph[jax]'")
 
 import jax.numpy as jnp  # noqa: E402
+from jax import export  # noqa: E402
+from jax.experimental import jet, serialize_executable  # noqa: E402
 from jax.test_util import check_grads  # noqa: E402
 
 SRC, DST = [0, 1, 2, 2, 3, 3, 0], [1, 2, 0, 1, 1, 1, 2]
@@ -352,13 +354,47 @@ ERRORS = {
     "offsets": (
         lambda x: jax.jit(lambda o: ng.ops.segment_reduce(o, x))(jnp.array([0, 2, 5])),
         TypeError,
-        "offsets cannot be read as an array of integers",
+        "offsets is a jax.DynamicJaxprTracer, which JAX traces.* it must be static",
+    ),
+    "ids": (
+        lambda x: jax.jit(lambda i: ng.Graph(i, i, 5))(jnp.array([0, 2])),
+        TypeError,
+        "src is .* traces.*make it outside of jit",
+    ),
+    "a dense function": (lambda x: jax.grad(lambda x: ng.relu(x).sum())(x), TypeError, "relu: x is .* JAX traces.*use jax.nn's function"),
+    "a layer": (
+        lambda x: jax.jit(lambda x: ng.nn.GCNConv(2, 3, rng=0)(GRAPH, x))(x),
+        TypeError,
+        "GCNConv: x is .* JAX traces.*there are no layers for JAX",
+    ),
+    "symbolic shapes": (
+        lambda x: export.export(jax.jit(lambda x: summed(GRAPH, x)))(jax.ShapeDtypeStruct((5, export.symbolic_shape("f")[0]), "float32")),
+        NotImplementedError,
+        "field u.x has the symbolic shape .* cannot be exported by jax.export",
+    ),
+    "export": (
+        lambda x: export.export(jax.jit(lambda x: summed(GRAPH, x)))(x),
+        NotImplementedError,
+        r"update_all\(sum\): jax.export cannot export a function of JAX that calls numgraph",
+    ),
+    "an executable": (
+        lambda x: serialize_executable.serialize(jax.jit(lambda x: summed(GRAPH, x)).lower(x).compile()),
+        NotImplementedError,
+        "an executable of JAX that calls numgraph cannot be serialised",
+    ),
+    "Taylor series": (
+        lambda x: jet.jet(lambda x: summed(GRAPH, x), (x,), ((x, x),)),
+        NotImplementedError,
+        "jax.experimental.jet has no rule for numgraph in JAX; nest jax.jvp",
     ),
     "a function of JAX": (
         lambda x: ng.update_all(GRAPH, lambda u: jnp.exp(u.x), "sum", u={"x": x}),
         TypeError,
         r"the message a function got a symbol .* use NumPy's functions of the fields, such as np.exp",
     ),
+    "dropout with a key as p": (lambda x: ng.dropout(x, jax.random.key(0), 0.5), ValueError, r"p is .* array of JAX.*rng=key\)"),
+    "dropout with an array as p": (lambda x: ng.dropout(x, jnp.float32(0.5)), ValueError, r"p is .* array of JAX; p is a Python number"),
+    "dropout with a traced p": (lambda x: jax.jit(lambda p: ng.dropout(x, p))(0.5), ValueError, "p is .* a static argument"),
     "dropout without a key": (lambda x: ng.dropout(x, 0.5), TypeError, "rng is None; pass a key of jax.random"),
     "dropout by NumPy's generator": (lambda x: ng.dropout(x, 0.5, np.random.default_rng()), TypeError, "rng is .*Generator; pass a key"),
     "an exponent": (
@@ -374,6 +410,18 @@ def test_errors_are_in_jax_s_terms(name):
     call, kind, words = ERRORS[name]
     with pytest.raises(kind, match=words):
         call(jnp.ones((5, 2), jnp.float32))
+
+
+@pytest.mark.parametrize("setting", ["nans", "infs"])
+def test_settings_of_jax_check_results(setting):
+    """As they do outside of jit; jax.jit checks by itself."""
+    x = {"nans": -jnp.ones((5, 2)), "infs": jnp.zeros((5, 2))}[setting]
+    f = lambda x: ng.update_all(GRAPH, lambda u: np.log(u.x), "sum", u={"x": x})
+    f(x)
+    with getattr(jax, f"debug_{setting}")(True):
+        summed(GRAPH, x)
+        with pytest.raises(FloatingPointError, match=f"invalid value .{setting[:3]}. encountered in update_all"):
+            f(x)
 
 
 def test_torch_beside_jax():

@@ -232,12 +232,21 @@ there = jax.device_put(x, jax.devices()[1])
 for y in (f(g, there), compiled(g, there)):
     np.testing.assert_array_equal(y, wanted)
     assert y.devices() == {jax.devices()[1]}
+moved = lambda x, y: ng.update_all(g, lambda u, v: (u.x * v.y).sum(-1), "sum", u={"x": x}, v={"y": y})
+assert moved(x, there).devices() == {jax.devices()[1]}  # x may go where the other is
+try:
+    moved(jax.device_put(x, jax.devices()[0]), there)
+except ValueError as error:
+    assert "the fields are on different devices: u.x on cpu:0, v.y on cpu:1" in str(error), error
+else:
+    raise AssertionError("fields of two devices were taken")
 for kind in (AxisType.Auto, AxisType.Explicit):
     mesh = jax.make_mesh((2,), ("i",), axis_types=(kind,))
     for spec in (P("i"), P(None, "i"), P()):
         part = jax.device_put(x, NamedSharding(mesh, spec))
         np.testing.assert_array_equal(f(g, part), wanted)
         np.testing.assert_array_equal(compiled(g, part), wanted)
+        np.testing.assert_array_equal(moved(part, jnp.ones((4, 4))), np.bincount(dst, np.asarray(x).sum(1)[src], 4))  # of another shape
         slopes = jax.jit(jax.grad(lambda x: f(g, x).sum()))(part)
         np.testing.assert_array_equal(slopes, 2 * x * jnp.bincount(jnp.asarray(src), length=4)[:, None])
     features = jax.device_put(x, NamedSharding(mesh, P(None, "i")))
@@ -268,6 +277,107 @@ def test_several_devices_and_a_cache_on_disk(tmp_path):
         run = subprocess.run([sys.executable, "-c", DEVICES], env={**os.environ, **options}, capture_output=True, text=True, timeout=300)
         assert run.stdout == "right\n", run.stderr
     assert list(tmp_path.iterdir())
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np, numgraph as ng
+from jax.sharding import PartitionSpec as P
+
+jax.config.update("jax_enable_x64", True)
+src, dst = np.array([0, 1, 2, 2]), np.array([1, 2, 0, 1])
+g = ng.Graph(src, dst, 3)
+mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+rng = np.random.default_rng(0)
+z, w, m = (jnp.asarray(rng.uniform(0.5, 1.5, shape)) for shape in ((4, 3, 4), (4, 1), (4, 4)))
+key = jax.random.key(0)
+drop = np.asarray(ng.dropout(jnp.ones((4, 4)), 0.5, rng=key))
+weighted = lambda x, w: ng.update_all(g, lambda u, e: u.x * e.w, "sum", u={"x": x}, e={"w": w})
+by_segments = lambda x, w: jax.ops.segment_sum(x[src] * w, dst, 3)
+scores = lambda q, v: jnp.zeros((3, 3)).at[dst, src].set(jnp.exp(jnp.tanh((q[src] * v[dst]).sum(1))))
+
+LAYERS = {  # of numgraph, of jax.numpy
+    "sum": (lambda x, w, m: weighted(x @ m, w), lambda x, w, m: by_segments(x @ m, w)),
+    "max, whose result is read again": (
+        lambda x, w, m: ng.update_all(g, lambda u, e: np.exp(u.x * e.w), "max", u={"x": x}, e={"w": w @ m[:1]}),
+        lambda x, w, m: jax.ops.segment_max(jnp.exp(x[src] * (w @ m[:1])), dst, 3),
+    ),
+    "captured": (
+        lambda x, w, m: ng.update_all(g, lambda u: np.tanh(u.x * m[0]) * w[1], "sum", u={"x": x}),
+        lambda x, w, m: jax.ops.segment_sum(jnp.tanh(x[src] * m[0]) * w[1], dst, 3),
+    ),
+    "attention": (
+        lambda x, w, m: ng.attend(g, lambda u, v: np.tanh((u.q * v.x).sum(-1)), lambda u: u.q, u={"q": x @ m}, v={"x": m[:3]}),
+        lambda x, w, m: (lambda a, q: (a / a.sum(1, keepdims=True)) @ q)(scores(x @ m, m[:3]), x @ m),
+    ),
+    "scan": (
+        lambda x, w, m: jax.lax.scan(lambda c, _: (weighted(c, w), None), x, None, 3)[0],
+        lambda x, w, m: jax.lax.scan(lambda c, _: (by_segments(c, w), None), x, None, 3)[0],
+    ),
+    "cond": (
+        lambda x, w, m: jax.lax.cond(w[0, 0] > 0, lambda x: weighted(x, w), jnp.sin, x),
+        lambda x, w, m: jax.lax.cond(w[0, 0] > 0, lambda x: by_segments(x, w), jnp.sin, x),
+    ),
+    "dropout of a parameter": (lambda x, w, m: x @ ng.dropout(m, 0.5, rng=key), lambda x, w, m: x @ (m * drop)),
+    "a gradient inside": (
+        lambda x, w, m: jax.grad(lambda w: (weighted(x, w) ** 3).sum())(w),
+        lambda x, w, m: jax.grad(lambda w: (by_segments(x, w) ** 3).sum())(w),
+    ),
+    "batches inside": (
+        lambda x, w, m: jax.vmap(lambda m: weighted(x * m, w))(m),
+        lambda x, w, m: jax.vmap(lambda m: by_segments(x * m, w))(m),
+    ),
+}
+
+
+def loss(layer, z, w, m, **options):  # z varies over both axes, m over one, w over none
+    def of_one(z, w, m):
+        return jax.lax.psum((layer(z[0], w, m) ** 2).sum(), ("a", "b"))
+
+    specs = P(("a", "b")), P(), P(None, "b")
+    wide = jnp.concatenate([m, m * 2], 1)
+    return jax.shard_map(of_one, mesh=mesh, in_specs=specs, out_specs=P(), **options)(z, w, wide)
+
+
+def found(layer, **options):
+    def f(*args):
+        return loss(layer, *args, **options)
+
+    def all_of_them(*args):
+        twice = jax.grad(lambda w: (jax.grad(f, 1)(z, w, m) ** 2).sum())(w) if layer in LAYERS["captured"] else 0
+        return jax.grad(f, (0, 1, 2))(*args), jax.jvp(f, args, args), twice
+
+    return jax.jit(all_of_them)(z, w, m)
+
+
+for name, (mine, theirs) in LAYERS.items():
+    wanted = found(theirs)
+    for options in ({}, {"check_vma": False})[: 1 + (name == "sum")]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-9, 1e-9, err_msg=name), found(mine, **options), wanted)
+
+mine, theirs = LAYERS["sum"]
+for a, b in zip(*[jax.grad(lambda *args: loss(f, *args), (0, 1, 2))(z, w, m) for f in (mine, theirs)]):  # without jit
+    np.testing.assert_allclose(a, b, rtol=1e-9)
+for f in (mine, theirs):  # what differs from device to device is not one result
+    try:
+        jax.shard_map(lambda z: f(z[0], w, m), mesh=mesh, in_specs=P(("a", "b")), out_specs=P())(z)
+    except ValueError as error:
+        assert "out_specs which require replication" in str(error), error
+    else:
+        raise AssertionError("a result that varies was taken for one")
+same = jax.shard_map(lambda x: mine(x, w, m), mesh=mesh, in_specs=P(), out_specs=P())(z[0])
+np.testing.assert_allclose(same, theirs(z[0], w, m), rtol=1e-9)
+part = jax.jit(jax.shard_map(lambda z, w: mine(z[0], w, m)[None], mesh=mesh, in_specs=(P("a"), P()), out_specs=P("a"), axis_names={"a"}))
+np.testing.assert_allclose(part(z[:2], w), jnp.stack([theirs(x, w, m) for x in z[:2]]), rtol=1e-9)
+print("right")
+"""
+
+
+def test_shard_map():
+    """Inside shard_map gradients of what every device has are summed over the devices, as those of jax.numpy's functions are."""
+    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    options = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run([sys.executable, "-c", SHARDED], env={**os.environ, **options}, capture_output=True, text=True, timeout=300)
+    assert run.stdout == "right\n", run.stderr
 
 
 @pytest.mark.parametrize("setting", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from numgraph import errors, recycling
 from numgraph.arrays import Library, static_in_jax
@@ -34,11 +38,37 @@ def _canonical(dtype: Any) -> np.dtype[Any]:
 @_WALK.def_impl
 def _eager(*values: Any, walk: Walk) -> list[Any]:
     """Outside of jit: on the arrays' own memory, in this thread, without a program of XLA's."""
+    place = _place(values, walk)
     out = [_aligned(shape, _canonical(dtype)) for shape, dtype in walk.results()]
     jax_ffi.run(walk, [np.asarray(x) for x in values], out)
+    _check_numbers(out, walk)
     made: list[Any] = jax.device_put(out)  # unlike jnp.asarray it leaves aligned memory where it is
-    place = next((x.sharding for x in values if isinstance(x, jax.Array)), None)  # a constant of a jaxpr may be NumPy's
     return made if place is None or made[0].sharding == place else jax.device_put(made, place)
+
+
+def _place(values: Sequence[Any], walk: Walk) -> Any:
+    """Where the results belong: on the devices of the fields that were put somewhere, else on those of the first."""
+    arrays = [x for x in values if isinstance(x, jax.Array)]  # a constant of a jaxpr may be NumPy's
+    put = [x for x in arrays if x.committed]
+    if not put:
+        return arrays[0].sharding if arrays else None
+    place = put[0].sharding
+    if any(x.sharding.device_set != place.device_set for x in put[1:]):
+        where = ", ".join(
+            f"{target}.{field} on {' and '.join(sorted(map(str, x.devices())))}"
+            for (target, field), x in zip(walk.keys, values)
+            if isinstance(x, jax.Array) and x.committed
+        )
+        raise errors.bad_value(walk.name, f"the fields are on different devices: {where}", "put them on one, by jax.device_put(x, device)")
+    return NamedSharding(place.mesh, P()) if isinstance(place, NamedSharding) else place
+
+
+def _check_numbers(out: Sequence[Any], walk: Walk) -> None:
+    """What JAX checks after each of its functions while the settings jax_debug_nans and jax_debug_infs are on."""
+    config: Any = jax.config
+    for wanted, name, test in ((config.jax_debug_nans, "nan", np.isnan), (config.jax_debug_infs, "inf", np.isinf)):
+        if wanted and any(is_float(y.dtype) and test(y).any() for y in out):
+            raise FloatingPointError(f"invalid value ({name}) encountered in {walk.name} of numgraph")
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
@@ -51,7 +81,30 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
 
 @_WALK.def_abstract_eval
 def _results(*avals: Any, walk: Walk) -> list[Any]:
-    return [jax.core.ShapedArray(shape, _canonical(dtype)) for shape, dtype in walk.results()]
+    made = [jax.core.ShapedArray(shape, _canonical(dtype)) for shape, dtype in walk.results()]
+    like = next((aval for aval in avals if _varying(aval)), None)
+    if like is None:
+        return made
+    mesh = like.sharding.mesh  # the results vary over the axes over which, after ``_bound``, every field does
+    return [like.update(y.shape, y.dtype, False, sharding=NamedSharding(mesh, P(*[None] * y.ndim))) for y in made]
+
+
+def _bound(values: Sequence[Any], walk: Walk) -> list[Any]:
+    """The walk of these fields. Inside shard_map those that are the same on each device are cast to vary as the others do: what their
+    gradients are summed by is the transpose of that cast."""
+    if not jax.sharding.get_abstract_mesh().empty:
+        varying = [_varying(jax.typeof(x)) for x in values]
+        axes = frozenset[str]().union(*varying)
+        values = [x if mine == axes else jax.lax.pcast(x, tuple(sorted(axes - mine)), to="varying") for x, mine in zip(values, varying)]
+    made: list[Any] = _WALK.bind(*values, walk=walk)
+    return made
+
+
+def _varying(aval: Any) -> frozenset[str]:
+    """The axes of shard_map over which an array differs from device to device."""
+    found = getattr(aval, "manual_axis_type", None)
+    varying: frozenset[str] = aval.vma if found is None else found.varying
+    return varying
 
 
 # --- derivatives ------------------------------------------------------------------------------------------------------------------------
@@ -67,7 +120,7 @@ def _transpose(cotangents: Sequence[Any], *values: Any, walk: Walk) -> list[Any]
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, walk: Walk) -> tuple[Any, Any]:
-    made = _WALK.bind(*primals, walk=walk)
+    made = _bound(primals, walk)
     needs = tuple([type(t) is not ad.Zero and is_float(np.dtype(x.dtype)) for x, t in zip(primals, tangents)])
     if not any(needs):
         return made, [ad.Zero(_tangent_aval(y)) for y in made]
@@ -93,10 +146,9 @@ def _tangents(walk: Walk, needs: tuple[bool, ...], primals: Sequence[Any], made:
     def gradients(*arrived: Any) -> list[Any]:
         rest = iter(arrived)
         found = walk.gradients(LIBRARY, primals, [next(rest) if real else None for real in floats], made, needs)
-        return [jnp.zeros(x.shape, x.dtype) if g is None else g for g, x, need in zip(found, primals, needs) if need]
+        return [jnp.zeros_like(x) if g is None else g for g, x, need in zip(found, primals, needs) if need]
 
-    like = [jax.ShapeDtypeStruct(y.shape, y.dtype) for y, real in zip(made, floats) if real]
-    return jax.linear_transpose(gradients, *like)(list(tangents))
+    return jax.linear_transpose(gradients, *[y for y, real in zip(made, floats) if real])(list(tangents))
 
 
 ad.primitive_transposes[_WALK] = _transpose
@@ -111,7 +163,7 @@ def _batch(values: Sequence[Any], axes: Sequence[int | None], *, walk: Walk) -> 
     size = next(x.shape[axis] for x, axis in zip(values, axes) if axis is not None)
     which = [key for key, axis in zip(walk.keys, axes) if axis is not None]
     moved = [x if axis is None else jnp.moveaxis(x, axis, 0 if key[0] == "shared" else 1) for key, x, axis in zip(walk.keys, values, axes)]
-    made = _WALK.bind(*moved, walk=walk.batched(size, which))
+    made = _bound(moved, walk.batched(size, which))
     return made, [1] * len(made)
 
 
@@ -125,6 +177,15 @@ def _lower(context: Any, *operands: Any, walk: Walk) -> Any:
 mlir.register_lowering(_WALK, _lower, platform="cpu")
 
 
+def _no_series(*args: Any, walk: Walk) -> Any:
+    raise errors.not_possible(walk.name, "jax.experimental.jet has no rule for numgraph in JAX", "nest jax.jvp for higher derivatives")
+
+
+with contextlib.suppress(ImportError):  # what is experimental may go
+    jet: Any = importlib.import_module("jax.experimental.jet")
+    jet.jet_rules[_WALK] = _no_series
+
+
 # --- the library ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +194,11 @@ class Jax(Library):
 
     name = "JAX"
     has_autodiff = True
+    structure = "it must be static: make it outside of jit, grad and vmap, and close over it or pass the graph"
+    dense = (
+        "use jax.nn's function of that kind; there are no layers for JAX: update_all, attend and numgraph.ops, which may be traced, "
+        "are what they are made of"
+    )
 
     def owns(self, kind: type) -> bool:
         return issubclass(kind, jax.Array | jax.core.Tracer)
@@ -150,6 +216,9 @@ class Jax(Library):
         if isinstance(x, jax.Array):
             if jnp.issubdtype(x.dtype, jax.dtypes.extended):
                 raise errors.bad_type(op, f"{what} has dtype {x.dtype}", "give numbers; jax.random makes some of a key")
+            if not all(isinstance(size, int) for size in x.shape):
+                fix = "numgraph's kernels cannot be exported by jax.export; under jit shapes are numbers"
+                raise errors.not_possible(op, f"{what} has the symbolic shape {x.shape}", fix)
             return x
         check_dtype(op, what, x.dtype)  # before JAX makes 32 bits of 64
         return jnp.asarray(x)
@@ -194,7 +263,7 @@ class Jax(Library):
         return jax.random.bernoulli(rng, 1 - p, shape)
 
     def propagate(self, walk: Walk, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(_WALK.bind(*values, walk=walk))
+        return tuple(_bound(values, walk))
 
 
 static_in_jax(Graph)  # those that were made before JAX was imported

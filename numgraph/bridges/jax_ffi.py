@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from jax.interpreters import mlir
 
+from numgraph import errors
 from numgraph.bridges import jax_native
 from numgraph.kernels.programs import program
 from numgraph.propagate import Walk
@@ -61,6 +62,10 @@ class Call:
         small = program(walk.graph, walk.outputs, walk.keys, *dtypes)
         self.slot = jax_native.place(self, self.handle, small) if small is not None else -1
 
+    def __reduce__(self) -> Any:
+        fix = "another process compiles the function again; JAX's cache on disk may stay on"
+        raise errors.not_possible(self.walk.name, "an executable of JAX that calls numgraph cannot be serialised", fix)
+
     def run(self, operands: Sequence[int], results: Sequence[int]) -> None:
         """The walk on memory at these addresses."""
         arrays = [
@@ -83,6 +88,9 @@ def _block(aval: Any) -> tuple[tuple[int, ...], np.dtype[Any], Any]:
 
 def lowered(context: Any, operands: Sequence[Any], walk: Walk) -> Any:
     """A walk in XLA's program."""
+    if getattr(context.module_context.lowering_parameters, "for_export", False):
+        fix = "its graph and kernels are of this process; export what is around it, or use the function here, under jit"
+        raise errors.not_possible(walk.name, "jax.export cannot export a function of JAX that calls numgraph", fix)
     if not _registered():
         return mlir.lower_fun(functools.partial(_by_callback, walk), multiple_results=True)(context, *operands)
     avals = tuple(context.avals_in), tuple(context.avals_out)

@@ -34,7 +34,7 @@ def dropout(x: Any, p: float, rng: Any = None, training: bool = True) -> Any:
     rng is a key of jax.random.
     """
     if not isinstance(p, int | float | np.number) or not 0 <= p < 1:
-        raise bad_value("dropout", f"p is {shown(p)}", "p is a probability, 0 ≤ p < 1")
+        raise _no_probability(p)
     if not training or p == 0:
         return x
     if "torch" in MODULES and is_traced():
@@ -58,6 +58,14 @@ def dropout(x: Any, p: float, rng: Any = None, training: bool = True) -> Any:
         return apply("dropout", _dropped, (x, mask), constants=(scale,))
 
     return record("dropout", (x,), masked(data), lambda g, *_: (masked(g),))
+
+
+def _no_probability(p: Any) -> ValueError:
+    library = library_of(p)
+    if not library.has_autodiff:
+        return bad_value("dropout", f"p is {shown(p)}", "p is a probability, 0 ≤ p < 1")
+    fix = "p is a Python number, as float(p) is, and where functions are traced a static argument; what is random is rng"
+    return bad_value("dropout", f"p is {shown(p)}, an array of {library.name}", f"{fix}: dropout(x, 0.5, rng=key)")
 
 
 def _dropped_by(library: Library, rng: Any, x: Any, p: float) -> Any:

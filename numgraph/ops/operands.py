@@ -69,7 +69,7 @@ def host_offsets(op: str, offsets: Any, name: str = "offsets") -> Any:
     """Offsets as NumPy array; they are read on the host, wherever the rows are."""
     if device_of(offsets) != "cpu":
         raise errors.bad_type(op, f"{name} is on {device_of(offsets)}", f"segments are planned on the host: give {name}.get()")
-    return inputs.as_array(op, name, offsets, "an array of integers")
+    return inputs.as_array(op, name, offsets, inputs.INTEGERS)
 
 
 def check_host(op: str, **operands: Any) -> None:
