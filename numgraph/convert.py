@@ -271,8 +271,8 @@ class FromLibraries:
         Parameters
         ----------
         table : the edges
-        source, target : the columns with the names of the ends, text or numbers; by default "source" and "target" if there are both, else
-            the first two
+        source, target : the columns with the names of the ends, text or numbers; by default two that are called as usual (source
+            and target, src and dst, from and to, u and v, source_id and target_id, … in letters of either case), else the first two
         edge_attr : columns that become edge data: True for all others, one name, a list of names, or None
         names : all nodes' names, by id, so that nodes without edges are there too; of a bipartite graph a pair of them
         directed : False for edges that go both ways: behind all others come the reverses, without those of self loops
@@ -281,7 +281,8 @@ class FromLibraries:
 
         Raises
         ------
-        ValueError : a column that is not there, a row without a name, a name that is not in `names`
+        ValueError : a column that is not there, a row without a name, a name that is not in `names`; floats in the
+            first two columns where nobody named these
 
         Notes
         -----

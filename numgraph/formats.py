@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -234,18 +235,44 @@ def _by_id(op: str, G: Any) -> tuple[Any, Any]:
     return (rows, others) if by_source else (others, rows)
 
 
+ENDS = (
+    ("source", "target"),
+    ("source", "destination"),
+    ("src", "dst"),
+    ("src", "dest"),
+    ("from", "to"),
+    ("sender", "receiver"),
+    ("u", "v"),
+)
+"""What the columns of sources and of targets are usually called, also with one of the suffixes, in letters of either case."""
+SUFFIXES = ("", "id", "node", "nodeid")
+
+
+def usual_ends(names: Sequence[Any]) -> tuple[Any, Any] | None:
+    """The columns of a table that are named as the ends of edges usually are; None if there are no two."""
+    plain = {re.sub(r"[\W_]", "", name).lower(): name for name in reversed(names) if isinstance(name, str)}
+    pairs = ((plain.get(source + suffix), plain.get(target + suffix)) for source, target in ENDS for suffix in SUFFIXES)
+    return next((pair for pair in pairs if None not in pair), None)
+
+
 def table(op: str, given: Any, source: Any, target: Any, edge_attr: Any, names: Any, directed: bool, bipartite: bool) -> Parts:
     """Rows are edges. Columns are read by name through NumPy's ``__array__``, which all tables' columns have."""
     known, given = _opened(op, given)
     if len(known) < 2:
         raise bad_value(op, f"the table has columns {known}", "it needs two, with the names of sources and of targets")
-    usual = ("source", "target") if {"source", "target"} <= set(known) else tuple(known[:2])
-    chosen = [one if by_name is None else by_name for one, by_name in zip(usual, (source, target))]
+    usual = usual_ends(known)
+    chosen = [one if by_name is None else by_name for one, by_name in zip(usual or known[:2], (source, target))]
+    if chosen[0] == chosen[1] and None in (source, target):
+        raise bad_value(op, f"source and target would both be column {chosen[0]!r}", "name both, source= and target=")
     wanted = known if edge_attr is True else [] if edge_attr in (None, False) else edge_attr if isinstance(edge_attr, list) else [edge_attr]
     for what, name in (("source", chosen[0]), ("target", chosen[1]), *(("edge_attr", name) for name in wanted)):
         if name not in known:
             raise unknown(op, f"column {what} =" if what != "edge_attr" else "column", name, known)
     ends = [as_names(op, f"column {name!r}", given[name]) for name in chosen]
+    doubtful = next((i for i in (0, 1) if usual is None and (source, target)[i] is None and ends[i].dtype.kind == "f"), None)
+    if doubtful is not None:
+        problem = f"column {chosen[doubtful]!r}, one of the first two, has {ends[doubtful].dtype} numbers, which are rarely names of nodes"
+        raise bad_value(op, problem, f"name the columns, source= and target=, among {known}")
     edges = {name: _values(op, name, given[name]) for name in wanted if name not in chosen}
     for name, values in edges.items():
         if len(values) != len(ends[0]):

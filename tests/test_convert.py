@@ -514,6 +514,21 @@ def test_tables_with_gaps(make):
     assert edges["k"][0] == "x"
 
 
+@pytest.mark.parametrize(
+    "ends",
+    ["source target", "SRC dst", "from to", "u v", "Source_ID Target_ID", "source destination", "From Node To Node", "src_id dest_id"],
+)
+def test_tables_name_the_ends_as_usual(ends):
+    half = len(ends.split()) // 2
+    source, target = (" ".join(part) for part in (ends.split()[:half], ends.split()[half:]))
+    rows = {"weight": [0.5, 1.0], 7: ["k", "l"], target: ["b", "a"], "id": [3, 4], source: ["a", "c"]}
+    graph, _, edges, names = Graph.from_edge_list(rows)
+    assert (graph.src.tolist(), graph.dst.tolist(), names.tolist()) == ([0, 2], [1, 0], ["a", "b", "c"])
+    assert list(edges) == ["weight", 7, "id"]
+    assert Graph.from_edge_list(rows, 7, "id").names.tolist() == ["k", 3, "l", 4]
+    assert Graph.from_edge_list(rows, target=7).names.tolist() == ["a", "k", "c", "l"]
+
+
 def test_pandas_has_several_kinds_of_nothing():
     pandas = library("pandas")
     for dtype in ("Int64", "float64", "Float32", "string", "object", "category", "datetime64[ns]"):
@@ -632,6 +647,18 @@ ERRORS = {
         TypeError,
         "polars.LazyFrame, which has not been computed",
         "give table.collect()",
+    ),
+    "floats as ends": (
+        lambda: Graph.from_edge_list({"weight": [0.5], "a": ["x"], "b": ["y"]}),
+        ValueError,
+        "column 'weight', one of the first two, has float64 numbers, which are rarely names of nodes",
+        "name the columns, source= and target=, among ['weight', 'a', 'b']",
+    ),
+    "one column twice": (
+        lambda: Graph.from_edge_list({"a": ["x"], "b": ["y"]}, source="b"),
+        ValueError,
+        "source and target would both be column 'b'",
+        "name both",
     ),
     "one column": (lambda: Graph.from_edge_list({"a": [1]}), ValueError, "the table has columns ['a']", "it needs two"),
     "an unknown source": (
