@@ -28,6 +28,8 @@ from numgraph.propagate import Walk
 _WALK = Primitive("numgraph_walk")
 _WALK.multiple_results = True
 _LINE = 64
+_SMALL = 1 << 16
+"""Bytes that are copied in less time than it takes JAX to take memory over, and to give it back."""
 
 
 def _canonical(dtype: Any) -> np.dtype[Any]:
@@ -42,7 +44,7 @@ def _eager(*values: Any, walk: Walk) -> list[Any]:
     out = [_aligned(shape, _canonical(dtype)) for shape, dtype in walk.results()]
     jax_ffi.run(walk, [np.asarray(x) for x in values], out)
     _check_numbers(out, walk)
-    made: list[Any] = jax.device_put(out)  # unlike jnp.asarray it leaves aligned memory where it is
+    made: list[Any] = [jnp.asarray(y) if y.nbytes <= _SMALL else jax.device_put(y) for y in out]  # the latter leaves memory where it is
     return made if place is None or made[0].sharding == place else jax.device_put(made, place)
 
 
@@ -72,8 +74,10 @@ def _check_numbers(out: Sequence[Any], walk: Walk) -> None:
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """An array that begins where a cache line does, as XLA wants it: then it need not be copied."""
+    """An array that begins where a cache line does, as XLA wants it: then it need not be copied. Small ones are."""
     size = math.prod(shape) * dtype.itemsize
+    if size <= _SMALL:
+        return np.empty(shape, dtype)
     memory = recycling.empty((size + _LINE,), np.uint8)
     start = -memory.ctypes.data % _LINE
     return memory[start : start + size].view(dtype).reshape(shape)
