@@ -14,6 +14,7 @@ from numgraph.graph import Graph
 from numgraph.message import attend
 from numgraph.nn.init import Seed
 from numgraph.nn.module import Module
+from numgraph.precision import narrowed
 from numgraph.tape import unwrap
 
 
@@ -48,10 +49,11 @@ def attend_dropping(
 ) -> Any:
     """z_v = Σ_e α_e · keep_e / (1 − p) · h_u with α = softmax_v(score): attention whose coefficients are dropped with probability p.
 
-    u["h"]: [num_src, heads, features]; score: [heads, 1] an edge. Returns [num_dst, heads, features]. The mask is one byte for each edge
+    u["h"]: [num_src, heads, features]; score: [heads, 1] an edge. Returns [num_dst, heads, features] in h's dtype. The mask is one byte for each edge
     and head.
     """
     if p == 0:
-        return attend(g, score, lambda u: u.h, u=u, v=v)
+        return narrowed(attend(g, score, lambda u: u.h, u=u, v=v), u["h"].dtype)
     mask, scale = kept(rng, (g.num_edges, u["h"].shape[1], 1), p, unwrap(u["h"])), 1 / (1 - p)
-    return attend(g, score, lambda u, e: np.where(e.kept, u.h * scale, 0), u=u, v=v, e={"kept": mask})
+    z = attend(g, score, lambda u, e: np.where(e.kept, u.h * scale, 0), u=u, v=v, e={"kept": mask})
+    return narrowed(z, u["h"].dtype)

@@ -17,6 +17,7 @@ from numgraph.nn import init
 from numgraph.nn.graphs import edge_features, node_features
 from numgraph.nn.linear import Linear, Sequential
 from numgraph.nn.module import Module, check_activation
+from numgraph.precision import narrowed
 
 
 class GINConv(Module):
@@ -52,7 +53,8 @@ class GINConv(Module):
         return biased(self.f(self._combine(g, x)), None, self.activation)
 
     def _combine(self, g: Graph, x: Any) -> Any:
-        return x * (1 + self.eps) + update_all(g, lambda u: u.x, "sum", u={"x": x})
+        z = update_all(g, lambda u: u.x, "sum", u={"x": x})
+        return narrowed(x * (1 + self.eps) + z, z.dtype)
 
 
 def _checked(op: str, f: Any) -> Any:
@@ -92,4 +94,4 @@ class GINEConv(Module):
             raise bad_type("GINEConv", f"x is a SciPy sparse {type(x).__name__}", "give x.toarray()")
         w = edge_features("GINEConv", g, w, x.shape[1], x.dtype)
         z = update_all(g, lambda u, e: elementary.relu(u.x + e.w), "sum", u={"x": x}, e={"w": w})
-        return self.f(x * (1 + self.eps) + z)
+        return self.f(narrowed(x * (1 + self.eps) + z, z.dtype))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +21,13 @@ from numgraph.sorting import checked_ids, given_ids, group, ids_dtype
 from numgraph.tape import record, unwrap
 
 
+def _traced(ids: Any, function: Callable[..., Any], *args: Any) -> Any:
+    """The call as torch.compile has it: a node, or between its parts where ids are arrays, whose numbers it does not know."""
+    if isinstance(ids, list | tuple | range):
+        return TRACED["torch"](function, args, {})
+    return TRACED["torch, between its parts"](function, *args)
+
+
 def segment_reduce(offsets: Any, x: Any, reduce: str = "sum") -> Any:
     """z_s = ⊕ x_i over the rows i of segment s, offsets[s] ≤ i < offsets[s + 1].
 
@@ -34,7 +41,7 @@ def segment_reduce(offsets: Any, x: Any, reduce: str = "sum") -> Any:
     array([5., 0., 3.])
     """
     if "torch" in MODULES and is_traced():
-        return TRACED["torch"](segment_reduce, (offsets, x, reduce), {})
+        return _traced(offsets, segment_reduce, offsets, x, reduce)
     errors.check_name("segment_reduce", "reduce", reduce, REDUCES)
     g, x = _segments("segment_reduce", offsets, x)
     return update_all(g, lambda e: e.x, reduce, e={"x": x})
@@ -47,7 +54,7 @@ def segment_softmax(offsets: Any, x: Any) -> Any:
     What is not finite is treated as in edge_softmax.
     """
     if "torch" in MODULES and is_traced():
-        return TRACED["torch"](segment_softmax, (offsets, x), {})
+        return _traced(offsets, segment_softmax, offsets, x)
     g, x = _segments("segment_softmax", offsets, x)
     return softmax_over(g, x, "dst")
 
@@ -69,7 +76,7 @@ def segment_mm(a: Any, b: Any, offsets: Any) -> Any:
     Returns [N, out]. Gradients of every order.
     """
     if "torch" in MODULES and is_traced():
-        return TRACED["torch"](segment_mm, (a, b, offsets), {})
+        return _traced(offsets, segment_mm, a, b, offsets)
     a, b = _matrices("segment_mm", a, b)
     given = host_offsets("segment_mm", offsets)
     if given.shape == (b.shape[0],) and given.dtype.kind in "iu" and (not len(given) or given.min() >= 0):
@@ -86,7 +93,7 @@ def gather_mm(a: Any, b: Any, idx_b: Any) -> Any:
     a: [N, in]. b: [R, in, out]. idx_b: integers [N], 0 ≤ id < R. Returns [N, out]. Gradients of every order.
     """
     if "torch" in MODULES and is_traced():
-        return TRACED["torch"](gather_mm, (a, b, idx_b), {})
+        return _traced(idx_b, gather_mm, a, b, idx_b)
     a, b = _matrices("gather_mm", a, b)
     rows, relations = a.shape[0], b.shape[0]
     given = given_ids("gather_mm", "idx_b", idx_b)

@@ -21,6 +21,9 @@ _HOOKS = [
 ]
 
 
+_METHODS = ("forward", "propagate", "message", "aggregate", "message_and_aggregate", "update", "edge_update", "edge_updater")
+
+
 class Accelerated:
     """What the classes below have before PyG's: a layer of theirs is one of PyG's class, with the same attributes."""
 
@@ -99,6 +102,9 @@ def refused(layer: Any) -> str | None:
     if kind not in CLASSES and not isinstance(layer, Accelerated):
         base = next((known for known in CLASSES if isinstance(layer, known)), None)
         return "numgraph.torch has no such layer" if base is None else f"it is a class of its own, derived from {base.__name__}"
+    own = [name for name in _METHODS if name in layer.__dict__]
+    if own:
+        return f"{own[0]} was set on it"
     if layer.flow != "source_to_target":
         return f"flow={layer.flow!r}"
     if not isinstance(layer.aggr, str) or layer.aggr not in REDUCES:
