@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
@@ -142,7 +143,10 @@ def _called(op: str, role: str, function: Any, symbols: dict[str, Fields]) -> Ex
     try:
         returned = function(*[symbols[name] for name in places], **{name: symbols[name] for name in names})
     except TypeError as error:
-        if f"{Expr.__module__}.Expr" not in str(error):
+        if "'int' object is not callable" in str(error):
+            fix = "shapes and sizes are as NumPy has them, without the axis of rows: write u.x.shape[-1]"
+            raise errors.bad_type(op, f"{role} calls a number, as in u.x.size(-1)", fix) from error
+        if not _SYMBOL.search(str(error)):
             raise
         problem = f"in {role} a function got a symbol that is no array of its library ({str(error).splitlines()[0]})"
         raise errors.bad_type(op, problem, "use NumPy's functions of the fields, such as np.exp(u.x)") from error
@@ -171,6 +175,8 @@ def _no_expression(role: str, returned: Any) -> tuple[str, str]:
     return f"{problem}, {errors.shown(returned)}", "return one expression of the fields"
 
 
+_SYMBOL = re.compile(r"\bExpr\b")
+"""In an error of a library that got a symbol."""
 TARGETS = ("u", "v", "e")
 _NODES = (Expr, bool, int, float, np.generic)
 """What a message may return besides arrays."""

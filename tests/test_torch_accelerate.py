@@ -147,7 +147,19 @@ class Halved(pyg.GCNConv):
         return super().message(x_j, edge_weight) / 2
 
 
+def patched(method):
+    """A layer whose method was set on the object: one that gives the class's method's result, or half of it."""
+    layer = pyg.GCNConv(F, 4)
+    own = getattr(layer, method)
+    setattr(layer, method, lambda *args, **options: own(*args, **options) / 2)
+    return layer
+
+
 LEFT = [
+    *[
+        (lambda method=method: patched(method), f"{method} was set on it")
+        for method in ("forward", "propagate", "message", "aggregate", "update")
+    ],
     (lambda: pyg.GCNConv(F, 4, flow="target_to_source"), "flow='target_to_source'"),
     (lambda: pyg.GCNConv(F, 4, aggr="median"), "aggr='median'"),
     (lambda: pyg.SAGEConv(F, 4, aggr=["mean", "max"]), "aggr="),

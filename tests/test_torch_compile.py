@@ -97,7 +97,18 @@ def test_nodes_are_walks_and_there_is_no_other_break():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # dynamo's, which looks at it where it begins a second part
-@pytest.mark.parametrize("call", [lambda w: ng.ops.csrmm(g, w, g, w * 2), lambda w: ng.ops.csrsum([g, OTHER], [w, w * 2])])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda w: ng.ops.csrmm(g, w, g, w * 2),
+        lambda w: ng.ops.csrsum([g, OTHER], [w, w * 2]),
+        lambda w: (0, ng.ops.segment_reduce(torch.tensor(OFFSETS), w, "max")),
+        lambda w: (0, ng.ops.segment_softmax(torch.tensor(OFFSETS), w)),
+        lambda w: (0, ng.ops.gather_mm(w[:, None], w.reshape(EDGES, 1, 1), torch.arange(EDGES))),
+        lambda w: (0, ng.ops.segment_mm(w[:, None], w.reshape(EDGES, 1, 1), np.ones(EDGES, int))),
+    ],
+    ids=["csrmm", "csrsum", "segment_reduce", "segment_softmax", "gather_mm", "segment_mm"],
+)
 def test_functions_that_make_graphs_run_between_compiled_parts(call):
     w = make(EDGES)
 

@@ -65,6 +65,18 @@ def _through_backward(y, x):
     return x.grad
 
 
+def test_p_without_axes():
+    for p in (torch.tensor(0.5), np.array(0.5), np.float32(0.5)):
+        wanted = ng.dropout(ones((5, 3)), 0.5, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(ng.dropout(ones((5, 3)), p, torch.Generator().manual_seed(0)), wanted)
+    with pytest.raises(TypeError, match=r"the order is dropout\(x, p, rng\)"):
+        ng.dropout(ones((5, 3)), torch.Generator(), 0.5)
+    with pytest.raises(TypeError, match=r"the order is dropout\(x, p, rng\)"):
+        ng.dropout(np.ones((5, 3)), np.random.default_rng(0), 0.5)
+    with pytest.raises(ValueError, match="p is a Python number"):
+        torch.func.vmap(lambda p: ng.dropout(ones((5, 3)), p))(torch.tensor([0.1, 0.2]))
+
+
 def test_how_many_are_kept():
     y = ng.dropout(ones((400, 1000)), 0.3)
     assert abs((y > 0).double().mean().item() - 0.7) < 0.005

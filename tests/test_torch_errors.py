@@ -20,6 +20,12 @@ def given(value, **others):
     return ng.update_all(g, lambda u: u.x, "sum", u={"x": value, **others})
 
 
+def make_fx(*args, **options):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return make_fx(*args, **options)
+
+
 def quantised():
     return torch.quantize_per_tensor(torch.ones(3, 2), 0.1, 0, torch.qint8)
 
@@ -35,6 +41,20 @@ FIELDS = {
     "uint64": (lambda: given(torch.ones(3, 2, dtype=torch.uint64)), TypeError, "field u.x has dtype uint64"),
     "rows": (lambda: given(torch.ones(4, 2)), ValueError, "field u.x has shape (4, 2), the graph's num_src is 3; the first axis must be 3"),
     "no axis": (lambda: given(torch.ones(())), ValueError, "field u.x has shape (), the graph's num_src is 3"),
+    "masked": (
+        lambda: given(torch.masked.masked_tensor(x.detach(), x > 0)),
+        TypeError,
+        "field u.x is a MaskedTensor; give x.to_tensor(value)",
+    ),
+    "jit": (lambda: torch.jit.trace(given, (x,)), TypeError, "field u.x is a tensor within torch.jit.trace"),
+    "fx": (lambda: torch.fx.symbolic_trace(lambda x: given(x)), TypeError, "field u.x is a tensor within torch.fx.symbolic_trace"),
+    "symbolic": (lambda: make_fx(given, tracing_mode="symbolic")(x), TypeError, "field u.x has a shape with symbols"),
+    "where": (
+        lambda: ng.update_all(g, lambda u: torch.where(True, u.x, 0), "sum", u={"x": x}),
+        TypeError,
+        "in the message a function got a symbol that is no array of its library",
+    ),
+    "size": (lambda: ng.update_all(g, lambda u: u.x * u.x.size(-1), "sum", u={"x": x}), TypeError, "write u.x.shape[-1]"),
     "Tensor": (lambda: given(x, y=ng.Tensor(np.ones((3, 2)))), TypeError, "field u.y is a Tensor of a tape beside arrays of torch"),
     "captured Tensor": (
         lambda: ng.update_all(g, lambda u: u.x * ng.Tensor(np.ones(2)), "sum", u={"x": x}),
@@ -56,6 +76,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*MaskedTensors is in prototype:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*:UserWarning:torch|tests", "ignore:.*(quantiz|prototype|beta state).*")
 @pytest.mark.parametrize("name", FIELDS)
 def test_fields_that_are_not_taken(name):

@@ -354,6 +354,15 @@ def test_results_may_be_changed_in_place():
         torch.testing.assert_close(*grads)
 
 
+EVERY = [make(F, 4) for make in (layers.GCNConv, layers.SAGEConv, layers.GATConv, layers.GATv2Conv)] + [layers.GINConv(torch.nn.Identity())]
+PAIR = torch.ones(2, F), torch.tensor([[0, 1], [1, 0]])
+TRACED = [
+    lambda layer: torch.compile(layer, fullgraph=True, backend="eager")(*PAIR),
+    lambda layer: torch.export.export(layer, PAIR),
+    lambda layer: torch.jit.trace(layer, PAIR),
+]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -370,10 +379,12 @@ def test_results_may_be_changed_in_place():
         (lambda: layers.SAGEConv((1, 2, 3), 4), "in_channels is"),
         (lambda: layers.GATConv(F, 4, dropout=1.5), "dropout is 1.5"),
         (lambda: layers.GATv2Conv(F, 4)(torch.ones(9, F), torch.tensor([[0], [1]]), torch.ones(1, 3)), "no edge_dim"),
+        *[(lambda layer=layer: layer(ng.Graph([0], [1]), np.ones((2, F))), r"torch\.from_numpy\(x\)") for layer in EVERY],
+        *[(lambda run=run: run(layers.GCNConv(F, 4)), r"make the graph outside, g = numgraph\.Graph\.from_edge_index") for run in TRACED],
     ],
 )
 def test_errors(call, message):
-    with pytest.raises((ValueError, TypeError, IndexError), match=message):
+    with pytest.raises((ValueError, TypeError, IndexError, torch._dynamo.exc.Unsupported), match=message):
         call()
 
 

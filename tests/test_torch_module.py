@@ -194,6 +194,30 @@ def test_what_is_no_module_of_numgraph_is_an_error():
         ng.torch.Module(torch.nn.Linear(2, 2))
 
 
+@pytest.mark.parametrize("transform", ["grad", "vmap", "jvp"])
+def test_transforms_of_torch_func_are_an_error(transform):
+    module, x = ng.torch.Module(ng.nn.GATConv(F, 3, rng=0)), features(NUM, F)
+    run = {
+        "grad": lambda: torch.func.grad(lambda x: module(GRAPH, x).sum())(x),
+        "vmap": lambda: torch.func.vmap(lambda x: module(GRAPH, x))(x[None]),
+        "jvp": lambda: torch.func.jvp(lambda x: module(GRAPH, x), (x,), (x,)),
+    }
+    with pytest.raises(TypeError, match=r"numgraph\.torch\.Module: a transform of torch\.func .* cannot look into"):
+        run[transform]()
+
+
+def test_functional_call():
+    module, x = ng.torch.Module(ng.nn.GCNConv(F, 3, dtype=np.float64, rng=0)), features(NUM, F)
+    twice = torch.func.functional_call(module, {"weight": module.weight * 2}, (GRAPH, x))
+    torch.testing.assert_close(twice, module(GRAPH, x) * 2)
+
+
+@pytest.mark.parametrize("kind", ["GATConv", "GCNConv"])
+def test_bfloat16_stays(kind):
+    module = ng.torch.Module(getattr(ng.nn, kind)(F, 3, rng=0)).bfloat16()
+    assert module(GRAPH, features(NUM, F).bfloat16()).dtype is torch.bfloat16
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # read by Dynamo where a graph ends
 def test_module_in_a_compiled_model():
     inner = ng.torch.Module(ng.nn.GCN(F, 4, 2, dropout=0.0, dtype=np.float64, rng=0))

@@ -22,6 +22,7 @@ from numgraph.propagate import Walk
 
 _functorch_is_active = torch._C._are_functorch_transforms_active
 _num_modes = torch._C._len_torch_dispatch_stack
+_is_jit_tracing = torch._C._is_tracing
 _is_grad_enabled = torch.is_grad_enabled
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter))
 
@@ -171,7 +172,7 @@ class Torch(Library):
     moving = "bring both to one device: graph.to(device), tensor.to(device)"
 
     def owns(self, kind: type) -> bool:
-        return issubclass(kind, torch.Tensor)
+        return issubclass(kind, torch.Tensor | torch.fx.Proxy)
 
     def namespace(self, x: Any) -> Any:
         return cupy() if x.is_cuda else np
@@ -188,17 +189,26 @@ class Torch(Library):
         return found
 
     def fits(self, x: Any, device: str) -> bool:
-        if type(x) not in _PLAIN or x.dtype not in NUMPY_DTYPES or x.layout is not torch.strided or x.is_nested:
+        if type(x) not in _PLAIN or _is_jit_tracing() or x.dtype not in NUMPY_DTYPES or x.layout is not torch.strided or x.is_nested:
             return False
         return x.is_cpu if device == "cpu" else x.device.type == device
 
     def taken(self, op: str, what: str, x: Any) -> Any:
+        if isinstance(x, torch.fx.Proxy) or _is_jit_tracing():
+            tracer = "torch.fx.symbolic_trace" if isinstance(x, torch.fx.Proxy) else "torch.jit.trace"
+            raise errors.bad_type(op, f"{what} is a tensor within {tracer}, which cannot hold a walk", "use torch.compile or torch.export")
         if not isinstance(x, torch.Tensor):
             return x
+        if isinstance(x, torch.masked.MaskedTensor):
+            raise errors.bad_type(op, f"{what} is a MaskedTensor", "give x.to_tensor(value), with a number where the mask is False")
         if x.layout is not torch.strided:
             raise errors.bad_type(op, f"{what} is a tensor of layout {str(x.layout).removeprefix('torch.')}", "give x.to_dense()")
         if x.is_nested:
             raise errors.bad_type(op, f"{what} is a nested tensor", "give one tensor of all rows, as torch.cat(x.unbind())")
+        if any(isinstance(n, torch.SymInt) for n in x.shape):
+            raise errors.bad_type(
+                op, f"{what} has a shape with symbols, {list(x.shape)}", "trace with fixed shapes, as tracing_mode='fake'"
+            )
         if x.is_meta:
             raise errors.bad_type(op, f"{what} is a tensor on the device meta, without numbers", "give one that has them")
         if numpy_dtype(x.dtype) is None:

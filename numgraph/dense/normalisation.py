@@ -33,8 +33,7 @@ def dropout(x: Any, p: float, rng: Any = None, training: bool = True) -> Any:
     Of a tensor of torch the key is drawn from torch's default generator, or from a torch.Generator given as rng. Of an array of JAX
     rng is a key of jax.random.
     """
-    if not isinstance(p, int | float | np.number) or not 0 <= p < 1:
-        raise _no_probability(p)
+    p = _probability(p, rng)
     if not training or p == 0:
         return x
     if "torch" in MODULES and is_traced():
@@ -58,6 +57,22 @@ def dropout(x: Any, p: float, rng: Any = None, training: bool = True) -> Any:
         return apply("dropout", _dropped, (x, mask), constants=(scale,))
 
     return record("dropout", (x,), masked(data), lambda g, *_: (masked(g),))
+
+
+def _probability(p: Any, rng: Any) -> float:
+    """p as a number; arrays and tensors without axes may give it, where they have one."""
+    if isinstance(p, int | float | np.number):
+        if 0 <= p < 1:
+            return p  # type: ignore[return-value]
+        raise bad_value("dropout", f"p is {shown(p)}", "p is a probability, 0 ≤ p < 1")
+    if isinstance(rng, int | float) or kind_of(p).endswith("Generator"):
+        raise bad_type("dropout", f"p is {kind_of(p)} and rng is {kind_of(rng)}", "the order is dropout(x, p, rng)")
+    if getattr(p, "shape", None) == ():
+        try:
+            return _probability(float(p), rng)
+        except (TypeError, RuntimeError) as error:  # keys of jax.random, and what has no number yet, within tracers
+            raise _no_probability(p) from error
+    raise _no_probability(p)
 
 
 def _no_probability(p: Any) -> ValueError:

@@ -49,8 +49,8 @@ def attend_dropping(
 ) -> Any:
     """z_v = Σ_e α_e · keep_e / (1 − p) · h_u with α = softmax_v(score): attention whose coefficients are dropped with probability p.
 
-    u["h"]: [num_src, heads, features]; score: [heads, 1] an edge. Returns [num_dst, heads, features] in h's dtype. The mask is one byte for each edge
-    and head.
+    u["h"]: [num_src, heads, features]; score: [heads, 1] an edge. Returns [num_dst, heads, features] in h's dtype. The mask is one byte for
+    each edge and head.
     """
     if p == 0:
         return narrowed(attend(g, score, lambda u: u.h, u=u, v=v), u["h"].dtype)

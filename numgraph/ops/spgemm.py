@@ -28,7 +28,8 @@ def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tup
 
     A_weights: [num_edges of A], B_weights: [num_edges of B]; A's destinations are B's sources. Returns the graph C, from A's sources to B's
     destinations, and its weights [num_edges of C]. Gradients of every order reach both weights: ∂L/∂A = (∂L/∂C · Bᵀ) on A's edges, and
-    ∂L/∂B = (Aᵀ · ∂L/∂C) on B's. Nothing of the size of the number of paths is stored.
+    ∂L/∂B = (Aᵀ · ∂L/∂C) on B's. Nothing of the size of the number of paths is stored;
+    but with arrays of torch and JAX, whose derivatives are walks over the paths, ids and a weight of each path are.
 
     Source: Gustavson, "Two fast algorithms for sparse matrices", ACM TOMS 4 (1978).
     """

@@ -88,8 +88,11 @@ class Module(torch.nn.Module):
         """What the module gives for these arguments, as tensors."""
         return self._call(args, options)
 
-    @outside
+    @outside("a numgraph.torch.Module runs as it is, between compiled parts; numgraph.torch.nn has layers that are compiled")
     def _call(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if torch._C._are_functorch_transforms_active():
+            problem = "a transform of torch.func (grad, vmap, jvp, …) cannot look into a module of numgraph"
+            raise bad_type("numgraph.torch.Module", problem, "use torch.autograd, numgraph.torch.nn, or update_all with tensors")
         self._share()
         inputs: list[torch.Tensor] = []
         call = _Call(self.wrapped, _lifted((args, options), torch.Tensor, inputs), self._buffered)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch_geometric import nn as pyg
 
+from numgraph.graph import Graph
 from numgraph.torch.nn import gat, gcn, gin, sage
 from numgraph.torch.nn.graphs import REDUCES
 
@@ -124,11 +125,14 @@ def refused(layer: Any) -> str | None:
 
 
 def _is_taken(layer: Any, x: Any, edges: Any, data: Any = None) -> bool:
-    """Whether numgraph computes a call: of dense features on the host, with an edge_index; not while torch.jit looks on."""
-    if type(edges) is not torch.Tensor or edges.layout is not torch.strided or edges.dtype not in _IDS or edges.dim() != 2:
+    """Whether numgraph computes a call: of dense features on the host, with an edge_index or a Graph; not while torch.jit looks on."""
+    if isinstance(edges, Graph):
+        if edges.device != "cpu":
+            return False
+    elif type(edges) is not torch.Tensor or edges.layout is not torch.strided or edges.dtype not in _IDS or edges.dim() != 2:
         return False
     first, *others = x if isinstance(x, tuple | list) else (x,)
-    if first is None or len(others) > 1 or len(edges) != 2 or edges.device.type != "cpu":
+    if first is None or len(others) > 1 or (not isinstance(edges, Graph) and (len(edges) != 2 or edges.device.type != "cpu")):
         return False
     for features in (first, *others, data):
         if features is None:

@@ -102,7 +102,9 @@ def convolution(layer: Any, x: Any, edge_index: Any, edge_weight: torch.Tensor |
     """What GCNConv computes, of any module with its attributes."""
     x, edges = arranged(x, edge_index)
     if not isinstance(x, torch.Tensor):
-        raise bad_value("GCNConv", "x is no tensor", "this layer has one set of nodes: give x [num_nodes, in_channels]")
+        raise bad_value(
+            "GCNConv", "x is no tensor", "this layer has one set of nodes: give x [num_nodes, in_channels], a tensor (torch.from_numpy(x))"
+        )
     kept = layer.__dict__.get("_kept_graph") if layer.cached and layer.normalize else None
     if kept is None:
         kept = sides("GCNConv", x, edges, None)[2], edge_weight

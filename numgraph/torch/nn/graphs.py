@@ -23,12 +23,17 @@ REDUCES = {"add": "sum", "sum": "sum", "mean": "mean", "max": "max", "min": "min
 """numgraph's names of PyG's aggregations."""
 
 
-@outside
+MAKE_GRAPH = "make the graph outside, g = numgraph.Graph.from_edge_index(edge_index, num_nodes), and call conv(g, x)"
+
+
+@outside(f"numgraph makes a graph of an edge_index, which cannot be a part of a compiled one; {MAKE_GRAPH}")
 def graph_of(op: str, edges: Any, num_src: int, num_dst: int) -> Graph:
     """The graph of an edge_index [2, num_edges], which is made once as long as the tensor is not changed in place."""
     if not isinstance(edges, torch.Tensor) or edges.layout is not torch.strided:
         what = f"a tensor of layout {edges.layout}" if isinstance(edges, torch.Tensor) else kind_of(edges)
         raise bad_type(op, f"the edges are {what}", "pass a numgraph.Graph, conv(g, x), or an integer tensor, conv(x, edge_index)")
+    if type(edges) is not torch.Tensor:
+        raise bad_type(op, "the edges are traced, and have no numbers yet", MAKE_GRAPH)
     if edges.is_inference():  # whose changes torch does not count
         return _made(edges, num_src, num_dst)
     found = _known.get(edges)
@@ -58,12 +63,19 @@ def sides(op: str, x: Any, edges: Any, size: Any) -> tuple[torch.Tensor, torch.T
 
     size: (num_src, num_dst), or None for as many as there are features; without those of destinations these are as many as sources.
     """
-    x_src, x_dst = (x, x) if isinstance(x, torch.Tensor) else x
+    pair = (x, x) if isinstance(x, torch.Tensor) else x
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise bad_type(op, f"x is {kind_of(x)}", "give a tensor, as torch.from_numpy(x), or a pair of tensors")
+    x_src, x_dst = pair
     for name, features in (("x", x_src), ("x[1]", x_dst)):
+        if not (isinstance(features, torch.Tensor) or (features is None and name == "x[1]")):
+            raise bad_type(op, f"{name} is {kind_of(features)}", "give a tensor, as torch.from_numpy(x)")
         if features is not None and features.dim() != 2:
             raise bad_value(op, f"{name} has shape {list(features.shape)}", "it must be [nodes, features]")
     if isinstance(edges, Graph):
         return x_src, x_dst, edges
+    if torch.jit.is_tracing():
+        raise bad_type(op, "torch.jit.trace cannot hold a graph", MAKE_GRAPH)
     num_src, num_dst = (None, None) if size is None else size
     num_src = len(x_src) if num_src is None else num_src
     if num_dst is None:
