@@ -65,7 +65,7 @@ def _probability(p: Any, rng: Any) -> float:
         if 0 <= p < 1:
             return p  # type: ignore[return-value]
         raise bad_value("dropout", f"p is {shown(p)}", "p is a probability, 0 ≤ p < 1")
-    if isinstance(rng, int | float) or kind_of(p).endswith("Generator"):
+    if kind_of(p).endswith("Generator"):
         raise bad_type("dropout", f"p is {kind_of(p)} and rng is {kind_of(rng)}", "the order is dropout(x, p, rng)")
     if getattr(p, "shape", None) == ():
         try:
