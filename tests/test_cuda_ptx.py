@@ -14,7 +14,7 @@ import test_kernels
 import walks
 
 import numgraph as ng
-from numgraph import message
+from numgraph import message, propagate
 from numgraph.kernels import reference
 from numgraph.kernels.planning import make_plan
 from numgraph.kernels.walk import Output, sides
@@ -47,12 +47,12 @@ def kernels_of(run, fields, atomic=False):
     """All kernels of a walk and of its gradients, which are computed in plain NumPy meanwhile."""
     found = []
 
-    def execute(g, outputs, given):
+    def execute(g, outputs, given, out=None):
         found.extend(planned(outputs, wide=atomic, atomic=atomic))
         with np.errstate(all="ignore"):
             return reference.execute(g, outputs, given)
 
-    with mock.patch.object(message, "execute", execute):
+    with mock.patch.object(propagate, "execute", execute):
         walks.step(run, fields)
     assert found
     return found

@@ -7,7 +7,7 @@ from unittest import mock
 
 import numpy as np
 
-from numgraph import Graph, Tape, message
+from numgraph import Graph, Tape, message, propagate
 from numgraph.kernels import cpu, reference
 from numgraph.kernels.walk import Output
 
@@ -83,11 +83,11 @@ def compare(g, functions, reduce, *, to="v", u=None, v=None, e=None, rtol=None):
 def plain_numpy():
     """Messages run on the plain implementation here."""
 
-    def execute(g, outputs, fields):
+    def execute(g, outputs, fields, out=None):
         with np.errstate(all="ignore"):
             return reference.execute(g, outputs, fields)
 
-    with mock.patch.object(message, "execute", execute):
+    with mock.patch.object(propagate, "execute", execute):
         yield
 
 
