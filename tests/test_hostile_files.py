@@ -131,7 +131,9 @@ for path in sorted(pathlib.Path(FOLDER).iterdir()):
         print(json.dumps([path.name, "read", repr(type(found)), 0]))
     except (ValueError, OSError) as error:
         print(json.dumps([path.name, type(error).__name__, str(error), time.process_time() - began]))
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+status = pathlib.Path("/proc/self/status")  # where there is none: the peak of the process that started this one counts too
+high = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")] if status.exists() else []
+print("peak", int(high[0] if high else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) >> 10)
 """
 
 

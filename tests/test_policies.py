@@ -295,7 +295,7 @@ ERRORS = [
     (
         summed(lambda u: u.x, u={"x": X.astype(object)}),
         TypeError,
-        "update_all: field u.x has dtype object; use bool, an integer, float16, float32",
+        "update_all: field u.x has dtype object; use bool, an integer .*, float16, bfloat16, float32",
     ),
     (summed(lambda u: u.x, u={"x": X * 1j}), TypeError, "update_all: field u.x has dtype complex128"),
     (summed(lambda u: u.x, u={"x": X.astype(str)}), TypeError, "update_all: field u.x has dtype <U"),
