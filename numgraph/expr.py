@@ -14,7 +14,7 @@ import math
 import operator
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ from numgraph.advice import instead
 from numgraph.arrays import NATIVE, Library, framework, library_of
 from numgraph.dtypes import COMPARISONS, check_dtype, comparison_beyond, is_float, result_dtype
 from numgraph.formulas import text
-from numgraph.inputs import as_array, named
+from numgraph.functions import apply_function
+from numgraph.inputs import as_array
 from numgraph.operators import Operators
 from numgraph.rewrites import simplified
 
@@ -107,10 +108,10 @@ class Expr(Operators):
     def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Any:
         if method != "__call__" or any(value is not None for value in options.values()):
             raise errors.bad_type("message", f"np.{ufunc.__name__}.{method} with {sorted(options)} is not known", "call the plain function")
-        return _apply_function(ufunc, operands, {})
+        return apply_function(apply, ufunc, operands, {})
 
     def __array_function__(self, function: Any, types: Any, operands: Any, options: Any) -> Any:
-        return _apply_function(function, operands, options)
+        return apply_function(apply, function, operands, options)
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, operands: Any = (), options: Any = None) -> Any:
@@ -164,6 +165,9 @@ class Expr(Operators):
         """Mean over feature axes; of integers in float64."""
         total = (cast(self, np.dtype(np.float64)) if self.dtype.kind in "biu" else self).sum(axis, keepdims, dim=dim, keepdim=keepdim)
         return total / max(math.prod(self.shape) // max(math.prod(total.shape), 1), 1)
+
+    def _broadcast_to(self, shape: tuple[int, ...]) -> Expr:
+        return broadcast_to(self, shape)
 
 
 def _make(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[int, ...], dtype: np.dtype[Any], reads: int) -> Expr:
@@ -383,65 +387,6 @@ def unbroadcast(node: Expr, shape: tuple[int, ...]) -> Expr:
     axes = tuple(i for i in range(node.ndim) if i < extra or (shape[i - extra] == 1 and node.shape[i] != 1))
     summed = reduce_axes("sum", node, axes, True)
     return view_axes(summed, tuple(range(extra, node.ndim)))
-
-
-def _reduction(op: str) -> Callable[..., Expr]:
-    def build(node: Any, axis: Any = None, *, keepdims: Any = False) -> Expr:
-        return getattr(lift(node), op)(axis, keepdims=bool(keepdims))
-
-    return build
-
-
-def _expand_dims(node: Expr, axis: Any) -> Expr:
-    items = axis if isinstance(axis, tuple) else (axis,)
-    rank = node.ndim + len(items)
-    new = {int(item) % rank for item in items}
-    source = iter(range(node.ndim))
-    return view_axes(node, tuple(None if i in new else next(source) for i in range(rank)))
-
-
-def _broadcast_to(node: Any, shape: Any) -> Expr:
-    node, shape = lift(node), (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    try:
-        fits = np.broadcast_shapes(node.shape, shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
-        problem = f"{text(node)} {list(node.shape)} does not broadcast to {list(shape)}"
-        raise errors.bad_value("message", problem, "align the shapes from the last axis; length-1 axes broadcast")
-    return broadcast_to(node, shape)
-
-
-_FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    **elementary.COMPOSED,
-    np.sum: _reduction("sum"),
-    np.max: _reduction("max"),
-    np.amax: _reduction("max"),
-    np.min: _reduction("min"),
-    np.amin: _reduction("min"),
-    np.mean: _reduction("mean"),
-    np.expand_dims: _expand_dims,
-    np.broadcast_to: _broadcast_to,
-}
-
-
-def _apply_function(function: Any, operands: Sequence[Any], options: dict[str, Any]) -> Any:
-    row = elementary.BY_FUNCTION.get(function)
-    if row is not None and not options:
-        if row.name == "where" and len(operands) != 3:
-            raise errors.bad_type("message", "np.where without values cannot be part of a message", "give all three: np.where(c, a, b)")
-        return apply(row, operands)
-    build = _FUNCTIONS.get(function)
-    if build is None:
-        name = getattr(function, "__name__", str(function))
-        raise errors.bad_type("message", f"{named(function)} cannot be part of a message{instead(name)}")
-    try:
-        return build(*operands, **options)
-    except TypeError as error:
-        if error.__traceback__ is None or error.__traceback__.tb_next is not None:
-            raise
-        given = ", ".join([f"{len(operands)} operands", *[f"{option}=" for option in options]])
-        raise errors.bad_type("message", f"{named(function)} with {given} cannot be part of a message", "leave the options out") from None
 
 
 # --- reading ---------------------------------------------------------------------------------------------------

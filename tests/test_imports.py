@@ -30,7 +30,7 @@ ORDER = [
     ["graph"],
     ["elementary", "operators"],
     ["advice", "dtypes", "formulas"],
-    ["rewrites"],
+    ["functions", "rewrites"],
     ["expr"],
     ["precision", "tensor"],
     ["tape"],
