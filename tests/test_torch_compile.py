@@ -307,11 +307,10 @@ def test_a_second_process_finds_the_caches_of_the_first(tmp_path):
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "TORCHINDUCTOR_FX_GRAPH_CACHE": "1"}
     environment |= {"TORCHINDUCTOR_AUTOGRAD_CACHE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     found = []
-    for sign in ("1", "1", "-1", "1"):  # the third has another message
+    for sign in ("1", "-1", "1"):  # the second has another message
         run = subprocess.run([sys.executable, "-c", PROGRAM, sign], env=environment, capture_output=True, text=True, timeout=300)
         assert run.returncode == 0, run.stderr
         found.append(json.loads(run.stdout.splitlines()[-1]))
     assert all(one["far"] < 1e-5 for one in found), found
     assert found[0]["hits"] == 0
-    assert found[1]["hits"] > 0
-    assert found[3]["hits"] > 0
+    assert found[2]["hits"] > 0
