@@ -24,13 +24,18 @@ def apply_function(apply: Callable[..., Any], function: Any, operands: Sequence[
     if build is None:
         name = getattr(function, "__name__", str(function))
         raise errors.bad_type("message", f"{named(function)} cannot be part of a message{instead(name)}")
+    return built(named(function), build, operands, options)
+
+
+def built(name: str, build: Callable[..., Any], operands: Sequence[Any], options: dict[str, Any]) -> Any:
+    """What ``build`` makes of a function's operands and options; an error that names the function where it takes no such."""
     try:
         return build(*operands, **options)
     except TypeError as error:
         if error.__traceback__ is None or error.__traceback__.tb_next is not None:
             raise
         given = ", ".join([f"{len(operands)} operands", *[f"{option}=" for option in options]])
-        raise errors.bad_type("message", f"{named(function)} with {given} cannot be part of a message", "leave the options out") from None
+        raise errors.bad_type("message", f"{name} with {given} cannot be part of a message", "leave the options out") from None
 
 
 def _reduction(op: str) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ import pytest
 import numgraph as ng
 from numgraph.compiler.index import EDGE
 from tests import programs, shapes
-from tests.test_random_shapes import CHOSEN
+from tests.test_random_shapes import CHOSEN, check_second_order_of_an_outer_product
 
 INTERPRETED = int(os.environ.get("NUMGRAPH_TEST_PROGRAMS", "42"))
 GROUP = 7
@@ -73,19 +73,5 @@ def test_chosen_under_every_schedule(name):
 
 
 def test_second_order_of_an_outer_product():
-    """The Hessian of Σ (x_u xᵀ_u) · c for one edge is c + cᵀ."""
-    g, rng = ng.Graph([0], [0], 1), np.random.default_rng(0)
-    x, c = rng.normal(size=(1, 3)), rng.normal(size=(3, 3))
-    hessian = []
     with programs.interpreting(lambda found: found):
-        for i in range(3):
-            with ng.Tape() as outer:
-                tx = outer.watch(x)
-                with ng.Tape() as inner:
-                    inner.watch(tx)
-                    z = ng.update_all(g, lambda u: u.x[:, None] * u.x[None, :], "sum", u={"x": tx})
-                    loss = np.sum(z * c)
-                first = inner.gradient(loss, tx)
-                entry = first[0, i]
-            hessian.append(outer.gradient(entry, tx)[0])
-    np.testing.assert_allclose(np.array(hessian), c + c.T, rtol=1e-12, atol=1e-12)
+        check_second_order_of_an_outer_product()

@@ -12,6 +12,7 @@ from numgraph import elementary, errors
 from numgraph.advice import instead
 from numgraph.bridges.torch_arrays import numpy_dtype
 from numgraph.expr import Expr
+from numgraph.functions import built
 
 _ROWS = {
     "mul": "multiply",
@@ -154,13 +155,7 @@ def apply(function: Any, operands: tuple[Any, ...], options: dict[str, Any]) -> 
             operands = (options.pop(first), *operands)
     if "other" in options:
         operands = (*operands, options.pop("other"))
-    try:
-        return build(*operands, **options)
-    except TypeError as error:
-        if error.__traceback__ is None or error.__traceback__.tb_next is not None:
-            raise
-        given = ", ".join([f"{len(operands)} operands", *[f"{option}=" for option in options]])
-        raise errors.bad_type("message", f"torch's {name} with {given} cannot be part of a message", "leave the options out") from None
+    return built(f"torch's {name}", build, operands, options)
 
 
 def method(symbol: Expr, name: str) -> Callable[..., Any] | None:
