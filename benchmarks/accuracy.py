@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 import numgraph
-from numgraph import atomic
 from numgraph.data import load
-from numgraph.recipes import RECIPES, build, recipe, training_features
+from numgraph.runtime import atomic
 from numgraph.training import evaluate, fit
+from numgraph.training.recipes import RECIPES, build, recipe, training_features
 
 # The papers' figures for the public split, in percent. SAGE's paper does not have it.
 PAPERS = {("cora", "gcn"): 81.5, ("cora", "gat"): 83.0, ("citeseer", "gcn"): 70.3, ("citeseer", "gat"): 72.5, ("pubmed", "gcn"): 79.0}

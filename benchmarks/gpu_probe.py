@@ -159,7 +159,7 @@ def walks() -> dict[str, Any]:
     import numpy as np
 
     import numgraph as ng
-    from numgraph import devices
+    from numgraph.arrays import devices
 
     library = devices.cupy()
     library.cuda.set_allocator(None)
@@ -184,7 +184,7 @@ def walks() -> dict[str, Any]:
 
 def _walks(g: Any, arrays: dict[str, Any]) -> dict[str, Any]:
     import numgraph as ng
-    from numgraph.devices import atomics
+    from numgraph.arrays.devices import atomics
 
     found: dict[str, Any] = {}
     for reduce in ("sum", "max"):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from numgraph import atomic
+from numgraph.runtime import atomic
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"

@@ -15,8 +15,8 @@ import ml_dtypes
 import numpy as np
 
 import numgraph as ng
-from numgraph import atomic
 from numgraph.bench import graphs, measure
+from numgraph.runtime import atomic
 
 STORAGES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 

@@ -3,6 +3,7 @@
 import importlib
 
 from numgraph import data, dense, nn, ops, optim
+from numgraph.autodiff.tape import Parameter, Tape, Tensor
 from numgraph.dense import (
     batch_norm,
     binary_cross_entropy_with_logits,
@@ -24,12 +25,11 @@ from numgraph.dense import (
     softmax,
     softplus,
 )
-from numgraph.elementary import erf, sigmoid
 from numgraph.errors import no_attribute
+from numgraph.expressions.elementary import erf, sigmoid
 from numgraph.graph import Adjacency, Graph
 from numgraph.message import apply_edges, attend, update_all
 from numgraph.serialize import load, save
-from numgraph.tape import Parameter, Tape, Tensor
 
 __version__ = "0.1.0"
 
@@ -80,6 +80,8 @@ def __getattr__(name: str) -> object:
             return importlib.import_module("numgraph.torch")
         except ModuleNotFoundError as error:
             raise AttributeError(f"numgraph.torch needs PyTorch ({error}); pip install numgraph[torch]") from error
+    if name == "recycling":  # where it stood before 0.2; it goes with 0.3
+        return importlib.import_module("numgraph.arrays.recycling")
     if not name.startswith("_"):
         for place in (nn, optim, ops):
             if name in place.__all__:

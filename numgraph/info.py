@@ -82,8 +82,8 @@ def _likely_layer(config: Any) -> str:
 
 
 def _folders() -> dict[str, Any]:
-    from numgraph.caches import place
     from numgraph.data.fetch import download_folder
+    from numgraph.runtime.caches import place
 
     return {
         "kernels": str(place()),
@@ -103,6 +103,6 @@ def _cpu() -> dict[str, str]:
 
 def _cuda() -> dict[str, Any]:
     """Names of the devices, or what is missing to see any."""
-    from numgraph import devices
+    from numgraph.arrays import devices
 
     return {"devices": devices.names(), "problem": devices.problem()}

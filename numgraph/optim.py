@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from numgraph import threads
-from numgraph.compiling import njit
-from numgraph.devices import device_of, host_copy, moved, same_device, writeable
+from numgraph.arrays.devices import device_of, host_copy, moved, same_device, writeable
+from numgraph.arrays.inputs import as_array, kind_of, listed, number
+from numgraph.autodiff.tape import Parameter, unwrap
 from numgraph.errors import bad_type, bad_value, no_attribute, shown, unknown
-from numgraph.inputs import as_array, kind_of, listed, number
+from numgraph.runtime import threads
+from numgraph.runtime.compiling import njit
 from numgraph.serialize import fill
-from numgraph.tape import Parameter, unwrap
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import atomic
-from numgraph.devices import device_of, moved
+from numgraph.arrays.devices import device_of, moved
+from numgraph.arrays.inputs import as_array, kind_of, listed
+from numgraph.autodiff.tensor import Parameter, unwrap
 from numgraph.errors import bad_type, bad_value, missing, unknown
-from numgraph.inputs import as_array, kind_of, listed
-from numgraph.tensor import Parameter, unwrap
+from numgraph.runtime import atomic
 
 MOST_DEFLATED = 1040
 """How many bytes one byte of a deflated file can stand for: 1,032, and the headers count as well."""

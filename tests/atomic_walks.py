@@ -14,10 +14,11 @@ import walks
 from walks import compare, compare_step, normal
 
 import numgraph as ng
-from numgraph import devices, message
+from numgraph.arrays import devices
+from numgraph.expressions.walk import Output
 from numgraph.kernels import cpu, reference
 from numgraph.kernels.cuda import running
-from numgraph.kernels.walk import Output
+from numgraph.message import passing as message
 
 G = walks.graph()  # rows of 20 edges and more, and of none
 ALONE = ng.Graph(np.arange(9), np.arange(9) % 7, num_src=9, num_dst=7)

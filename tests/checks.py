@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.tape import Tape
+from numgraph.autodiff.tape import Tape
 
 
 def weights_like(shape: tuple[int, ...], seed: int = 7) -> np.ndarray:

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import scripts
 
-from numgraph import devices, propagate
 from numgraph.arrays import cupy as cupy_arrays
+from numgraph.arrays import devices
 from numgraph.arrays.lookup import CUPY
 from numgraph.kernels import cpu, cuda
 from numgraph.kernels.cuda import compiling, launching, tasks
+from numgraph.message import propagate
 
 
 def on_device(graph, outputs, fields, out=None):

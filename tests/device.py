@@ -30,8 +30,8 @@ import numpy as np
 import pytest
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from numgraph import devices
 from numgraph.arrays import cupy as cupy_arrays
+from numgraph.arrays import devices
 from numgraph.arrays.lookup import CUPY
 from numgraph.kernels import cpu, cuda
 from numgraph.kernels.cuda import launching

@@ -11,7 +11,8 @@ from unittest import mock
 
 import numpy as np
 
-from numgraph import Graph, elementary
+from numgraph import Graph
+from numgraph.expressions import elementary
 from numgraph.kernels import cpu, planning
 
 

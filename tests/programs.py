@@ -11,17 +11,19 @@ from unittest import mock
 
 import numpy as np
 
-from numgraph import Graph, elementary, propagate
+from numgraph import Graph
 from numgraph.compiler import program as ir
 from numgraph.compiler.build import Places, build
 from numgraph.compiler.cpu.kernel import compiled, machine
 from numgraph.compiler.index import EDGE, ROW, Notation, Variable
 from numgraph.compiler.schedule import Machine, Schedule, candidates
 from numgraph.compiler.verify import verify
+from numgraph.expressions import elementary
+from numgraph.expressions.walk import Output, sides, walked_ends
 from numgraph.kernels import cpu, planning
 from numgraph.kernels.lowering import lowered
 from numgraph.kernels.reference import compute_dtype
-from numgraph.kernels.walk import Output, sides, walked_ends
+from numgraph.message import propagate
 
 MACHINE = Machine(register_bytes=32)
 

@@ -14,7 +14,7 @@ import pytest
 
 SETUP = """
 import numpy as np, numgraph as ng
-from numgraph import threads
+from numgraph.runtime import threads
 from numgraph.kernels import balance
 threads.SMALL, balance.HUB_EDGES = 0, 1000  # every kernel is worth the pool, the hub is cut into chunks
 rng = np.random.default_rng(0)

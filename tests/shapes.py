@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 
 import numgraph as ng
-from numgraph import recycling
+from numgraph.arrays import recycling
 
 GUARD = 4096
 BYTE = 0xA5

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scripts import run
 
-from numgraph import atomic
+from numgraph.runtime import atomic
 from numgraph.serialize import read_arrays, save_parameters
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="permissions differ on Windows")

@@ -36,7 +36,7 @@ def both(monkeypatch: pytest.MonkeyPatch, function, arrays):
 
     compiled = run()
     with monkeypatch.context() as patch:
-        patch.setattr("numgraph.propagate.execute", lambda g, outputs, fields, out: reference.execute(g, outputs, fields))
+        patch.setattr("numgraph.message.propagate.execute", lambda g, outputs, fields, out: reference.execute(g, outputs, fields))
         return compiled, run()
 
 

@@ -12,7 +12,7 @@ from device import device
 
 import numgraph as ng
 from numgraph import Graph, nn
-from numgraph.tape import unwrap
+from numgraph.autodiff.tape import unwrap
 
 __all__ = ["device"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from scripts import run
 
-from numgraph import caches
-from numgraph.compiling import Kept
+from numgraph.runtime import caches
+from numgraph.runtime.compiling import Kept
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="permissions differ on Windows")
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -166,7 +166,7 @@ def test_a_sticky_folder_above_is_as_good_as_any(tmp_path):
 
 WORK = """
 import numpy as np, numgraph as ng
-from numgraph import caches
+from numgraph.runtime import caches
 rng = np.random.default_rng(0)
 src, dst = rng.integers(0, 50, (2, 300))
 x = rng.standard_normal((50, 4))
@@ -230,8 +230,8 @@ def test_code_of_another_user_does_not_run(filled, tmp_path):
     """Code with a right seal, for seals are no secret, in a folder that others may write."""
     forge = """
         import os, pathlib, pickle
-        from numgraph import caches
-        from numgraph.compiling import Kept
+        from numgraph.runtime import caches
+        from numgraph.runtime.compiling import Kept
         class Stranger:
             def __reduce__(self):
                 return print, ("STRANGER",)

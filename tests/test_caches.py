@@ -100,7 +100,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path):
 
 TEMPORARY = """
 from pathlib import Path
-from numgraph import caches
+from numgraph.runtime import caches
 folder = caches.folder()
 assert folder.is_dir() and caches.cache_root() not in folder.parents
 print(folder)
@@ -114,7 +114,7 @@ pwd.getpwuid = unknown
 """
 
 NOTHING_CAN_BE_KEPT = """
-from numgraph import atomic
+from numgraph.runtime import atomic
 def refuse(*args, **options):
     raise OSError(30, "Read-only file system")
 atomic.write = refuse

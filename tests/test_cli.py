@@ -19,9 +19,9 @@ from scripts import interruptible
 
 from numgraph import data
 from numgraph.cli import main
-from numgraph.recipes import RECIPES, build, recipe
 from numgraph.serialize import read_arrays
 from numgraph.training import evaluate
+from numgraph.training.recipes import RECIPES, build, recipe
 
 __all__ = ["interruptible"]
 

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 import numgraph as ng
-from numgraph import expr, threads
 from numgraph.compiler.cost import choose
 from numgraph.compiler.cpu import kernel as cpu_kernel
 from numgraph.compiler.cpu import taken
 from numgraph.compiler.cpu.printing import parts_of
 from numgraph.compiler.index import EDGE, Column, Notation, Variable, row_major, terms_of
 from numgraph.compiler.schedule import Lanes, Machine, candidates
+from numgraph.expressions import expr
+from numgraph.expressions.walk import Output
 from numgraph.kernels import balance, cpu, planning, reference
-from numgraph.kernels.walk import Output
+from numgraph.runtime import threads
 from tests import programs
 from tests.programs import notation_of, places_of
 

@@ -10,15 +10,15 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from numgraph import expr
 from numgraph.compiler import program as ir
 from numgraph.compiler.build import build
 from numgraph.compiler.cpu import kernel as cpu_kernel
 from numgraph.compiler.index import Notation
 from numgraph.compiler.schedule import candidates
 from numgraph.compiler.verify import verify
+from numgraph.expressions import expr
+from numgraph.expressions.walk import Output
 from numgraph.kernels import sources
-from numgraph.kernels.walk import Output
 from tests.programs import MACHINE, notation_of, places_of
 
 

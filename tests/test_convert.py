@@ -14,7 +14,8 @@ import scipy.sparse
 from device import device
 from strategies import given, graphs, seeds, settings, st
 
-from numgraph import Graph, convert, export, naming
+from numgraph import Graph
+from numgraph.graph import convert, export, naming
 
 __all__ = ["device"]
 

@@ -10,7 +10,7 @@ from scripts import run_on_the_device
 from walks import normal
 
 import numgraph as ng
-from numgraph import devices
+from numgraph.arrays import devices
 from numgraph.kernels import cpu, cuda
 from numgraph.kernels.cuda import tasks
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import walks
 
-from numgraph import message
 from numgraph.arrays import cupy as cupy_arrays
+from numgraph.expressions.walk import Output
 from numgraph.kernels.planning import make_plan
-from numgraph.kernels.walk import Output
+from numgraph.message import passing as message
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed (pip install 'numgraph[dev]')"

@@ -18,8 +18,8 @@ from ptx_instructions import Stuck
 from scripts import WHOLE, run_on_the_device
 
 import numgraph as ng
-from numgraph import caches
 from numgraph.kernels.cuda import compiling
+from numgraph.runtime import caches
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed (pip install 'numgraph[dev]')"

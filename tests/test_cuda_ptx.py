@@ -14,10 +14,11 @@ import test_kernels
 import walks
 
 import numgraph as ng
-from numgraph import message, propagate
+from numgraph.expressions.walk import Output, sides
 from numgraph.kernels import reference
 from numgraph.kernels.planning import make_plan
-from numgraph.kernels.walk import Output, sides
+from numgraph.message import passing as message
+from numgraph.message import propagate
 
 MISSING = [name for name in ("numba_cuda", "cuda.bindings.nvjitlink") if importlib.util.find_spec(name.split(".")[0]) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (pip install 'numgraph[dev]')")
@@ -317,8 +318,8 @@ def test_registers_leave_room_for_many_rows():
 
 
 def test_a_kernel_is_compiled_once_for_all_processes(tmp_path, monkeypatch):
-    from numgraph import caches
     from numgraph.kernels.cuda import compiling
+    from numgraph.runtime import caches
 
     monkeypatch.setattr(caches, "folder", lambda: tmp_path)
     kernel = kernel_of(lambda u: u.x * 3.5, "sum", u={"x": normal("u", 64)})

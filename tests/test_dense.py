@@ -9,10 +9,11 @@ import pytest
 import scipy.sparse as sp
 from checks import check_float32, check_gradient
 
-from numgraph import dense, elementary
+from numgraph import dense
+from numgraph.autodiff.tape import Tape, Tensor
+from numgraph.autodiff.tensor import _RULES
 from numgraph.dense.elementwise import _DETACHED, BY_OPERAND
-from numgraph.tape import Tape, Tensor
-from numgraph.tensor import _RULES
+from numgraph.expressions import elementary
 
 RNG = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 
 import numgraph as ng
-from numgraph.tape import unwrap
+from numgraph.autodiff.tape import unwrap
 
 INF, NAN = np.inf, np.nan
 

@@ -10,10 +10,11 @@ import scipy.sparse as sp
 import scipy.special
 from checks import check_gradient, gradients
 
-from numgraph import dense, elementary
+from numgraph import dense
+from numgraph.autodiff.tape import Tape, Tensor, unwrap
 from numgraph.dense import masks
 from numgraph.dense.elementwise import select
-from numgraph.tape import Tape, Tensor, unwrap
+from numgraph.expressions import elementary
 
 RNG = np.random.default_rng(0)
 A = sp.random_array((3, 4), density=0.6, rng=np.random.default_rng(1))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from device import DeviceArray, asarray, device, double_only
 
-from numgraph import devices
+from numgraph.arrays import devices
 from numgraph.bench import Request, bench, gpu, gpupeers
 from numgraph.bench.comparison import _features, _sizes
 from numgraph.bench.kernels import ROWS

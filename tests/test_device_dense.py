@@ -10,9 +10,10 @@ from device import DeviceArray, asarray, back, device, double_only, synchronised
 from test_dense import CASES
 
 import numgraph as ng
-from numgraph import dense, elementary
+from numgraph import dense
+from numgraph.autodiff.tape import Parameter, Tape, Tensor
+from numgraph.expressions import elementary
 from numgraph.optim import SGD, Adam
-from numgraph.tape import Parameter, Tape, Tensor
 
 __all__ = ["device"]
 

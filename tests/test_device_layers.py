@@ -15,15 +15,15 @@ from device import DeviceArray, asarray, back, device, synchronised, there
 
 import numgraph as ng
 from numgraph import nn
+from numgraph.autodiff.tape import Parameter, Tape, Tensor, unwrap
 from numgraph.data import load
 from numgraph.dense.activations import biased
 from numgraph.kernels import rows
 from numgraph.nn.graphs import with_self_loops
 from numgraph.optim import SGD, Adam
-from numgraph.recipes import build, recipe, training_features
 from numgraph.serialize import load_parameters, save_parameters
-from numgraph.tape import Parameter, Tape, Tensor, unwrap
 from numgraph.training import evaluate, fit
+from numgraph.training.recipes import build, recipe, training_features
 
 __all__ = ["device"]
 

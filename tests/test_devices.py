@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from device import FUNCTIONS, TITLE, DeviceArray, asarray, device, double_only
 
-from numgraph import devices
 from numgraph.arrays import cupy as cupy_arrays
+from numgraph.arrays import devices
+from numgraph.autodiff.tape import Tensor
 from numgraph.graph import Graph
 from numgraph.message import update_all
-from numgraph.tape import Tensor
 
 __all__ = ["device"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from device import HARDWARE, device
 
-from numgraph import devices
+from numgraph.arrays import devices
 
 __all__ = ["device"]
 

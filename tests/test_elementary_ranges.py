@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import numgraph as ng
-from numgraph import expr
-from numgraph.kernels.walk import Output
-from numgraph.propagate import propagate
+from numgraph.expressions import expr
+from numgraph.expressions.walk import Output
+from numgraph.message.propagate import propagate
 
 RTOL = {np.float16: 2e-3, np.float32: 2e-6, np.float64: 2e-15}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import numgraph as ng
-from numgraph import expr
-from numgraph.formulas import text
+from numgraph.expressions import expr
+from numgraph.expressions.formulas import text
 
 RNG = np.random.default_rng(0)
 G = ng.Graph(RNG.integers(0, 6, 20), RNG.integers(0, 6, 20), 6)

@@ -18,7 +18,7 @@ import test_cuda_hardware
 from device import HARDWARE, device, double_only
 from test_device_bench import Sparse, gpu_here
 
-from numgraph import devices
+from numgraph.arrays import devices
 from numgraph.bench import gpupeers
 from numgraph.cli import main as numgraph
 

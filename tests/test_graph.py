@@ -21,8 +21,8 @@ import pytest
 import scipy.sparse
 from hypothesis import given, settings
 
-from numgraph import sorting, threads, transforms
-from numgraph.graph import Graph
+from numgraph.graph import Graph, sorting, transforms
+from numgraph.runtime import threads
 
 steps = settings(deadline=None, max_examples=60)
 
@@ -740,7 +740,7 @@ def run_script(text, **environment):
 FORK = """
     import os, signal, threading
     import numpy as np
-    from numgraph import threads
+    from numgraph.runtime import threads
     from numgraph.graph import Graph
 
     src, dst = np.random.default_rng(0).integers(0, 5000, (2, 4 * threads.SMALL))

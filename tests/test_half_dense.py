@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import numgraph as ng
-from numgraph.tape import unwrap
+from numgraph.autodiff.tape import unwrap
 
 try:
     from ml_dtypes import bfloat16

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 import numgraph as ng
 from numgraph import nn, ops
-from numgraph.tape import unwrap
+from numgraph.autodiff.tape import unwrap
 
 G = ng.Graph([0, 1, 2, 0, 2], [1, 2, 0, 2, 1], 3)
 X = np.arange(6, dtype=np.float64).reshape(3, 2) + 1

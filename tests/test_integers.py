@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import numgraph as ng
-from numgraph import expr
-from numgraph.kernels.walk import Output
-from numgraph.propagate import propagate
+from numgraph.expressions import expr
+from numgraph.expressions.walk import Output
+from numgraph.message.propagate import propagate
 
 WIDTH = 5  # features of a row: a tile in lanes with some out of use
 

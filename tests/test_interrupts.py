@@ -12,7 +12,7 @@ import threading
 import pytest
 from scripts import run
 
-from numgraph.interrupts import deferred
+from numgraph.runtime.interrupts import deferred
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals differ on Windows")
 
@@ -118,7 +118,7 @@ def test_a_handler_that_raises_while_handlers_change():
         left = [steps]
 
         def trace(frame, event, arg):
-            if frame.f_globals.get("__name__") != "numgraph.interrupts":
+            if frame.f_globals.get("__name__") != "numgraph.runtime.interrupts":
                 return None
             left[0] -= 1
             if left[0] == 0:

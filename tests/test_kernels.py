@@ -9,7 +9,7 @@ import walks
 from walks import compare, compare_step, normal
 
 import numgraph as ng
-from numgraph import sorting
+from numgraph.graph import sorting
 from numgraph.kernels import balance, planning, sources
 
 WIDTHS = (*range(1, 21), 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 130, 200, 257, 1024)

@@ -7,10 +7,10 @@ import pytest
 from checks import differences
 
 import numgraph as ng
-from numgraph import threads
+from numgraph.autodiff.sums import accumulated, unbroadcast
 from numgraph.dense.activations import biased
 from numgraph.kernels.rows import blocks
-from numgraph.sums import accumulated, unbroadcast
+from numgraph.runtime import threads
 
 ROWS = 1_000_000
 RNG = np.random.default_rng(0)

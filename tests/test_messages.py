@@ -12,7 +12,8 @@ from checks import check_float32, check_gradient
 from strategies import given, graphs, seeds, settings
 
 import numgraph as ng
-from numgraph import elementary, propagate
+from numgraph.expressions import elementary
+from numgraph.message import propagate
 
 # Bipartite; edge ids are not in row order; 1 → 2 is there twice; v = 3 and u = 4 have no edge.
 G = ng.Graph([1, 0, 3, 1, 2, 1, 0, 3], [2, 0, 1, 2, 0, 4, 4, 1], num_src=5, num_dst=6)

@@ -13,7 +13,7 @@ from checks import check_float32, check_gradient
 from oracle import kept
 
 from numgraph import Graph, Parameter, Tape, nn
-from numgraph.tape import unwrap
+from numgraph.autodiff.tape import unwrap
 
 Arrays = dict[str, np.ndarray]
 

@@ -17,11 +17,11 @@ from checks import check_gradient
 from scipy.sparse import csr_array, csr_matrix
 
 from numgraph import Graph, Parameter, Tape, nn, relu
+from numgraph.autodiff.tape import unwrap
 from numgraph.dense import cross_entropy
 from numgraph.nn.graphs import with_self_loops
 from numgraph.optim import Adam
 from numgraph.serialize import load_parameters, save_parameters
-from numgraph.tape import unwrap
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"gcn": nn.GCN, "sage": nn.SAGE, "gat": nn.GAT, "gin": nn.GIN}
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from numgraph import dense  # noqa: F401  (fills the table of rules)
+from numgraph.autodiff.tape import Parameter, Tape, Tensor
 from numgraph.optim import SGD, Adam, AdamW
-from numgraph.tape import Parameter, Tape, Tensor
 
 LR, DECAY, STEPS = 0.1, 0.05, 7
 

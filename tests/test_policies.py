@@ -11,7 +11,7 @@ import pytest
 from checks import check_gradient, gradients
 
 import numgraph as ng
-from numgraph import threads
+from numgraph.runtime import threads
 
 # v = 0: from 0, 1, 2 (edges 0, 2, 4); v = 1: from 1 (edges 1, 3, parallel); v = 2: no in-edges. u = 3 has no out-edges.
 G = ng.Graph([0, 1, 1, 1, 2], [0, 1, 0, 1, 0], num_src=4, num_dst=3)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import numgraph as ng
-from numgraph import recycling
+from numgraph.arrays import recycling
 
 ROWS = recycling.LARGE // 4 + 3
 
@@ -122,6 +122,6 @@ def test_threads_never_get_the_same_memory():
 
 
 def test_the_interpreter_ends_quietly_while_results_live():
-    code = f"import numpy as np; from numgraph import recycling; import builtins; builtins.kept = recycling.empty(({ROWS},), np.float32)"
+    code = f"import builtins, numpy as np; from numgraph.arrays import recycling; builtins.kept = recycling.empty(({ROWS},), np.float32)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -8,10 +8,11 @@ import pytest
 from checks import check_float32, check_gradient
 
 import numgraph as ng
-from numgraph import elementary, rowwise
+from numgraph.autodiff.tape import Tape, Tensor
 from numgraph.dense.activations import biased
+from numgraph.expressions import elementary
 from numgraph.kernels import rows
-from numgraph.tape import Tape, Tensor
+from numgraph.message import rowwise
 
 RNG = np.random.default_rng(0)
 LABELS = np.array([2, 0, 1, 2, 1])

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from numgraph import serialize
+from numgraph.autodiff.tensor import Parameter
 from numgraph.serialize import load_parameters, read_arrays, save_parameters
-from numgraph.tensor import Parameter
 
 KINDS = ("npz", "safetensors")
 

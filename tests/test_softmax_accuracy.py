@@ -12,8 +12,8 @@ import walks
 from checks import assert_close, check_gradient, differences, products, scalar
 
 import numgraph as ng
-from numgraph import message
 from numgraph.kernels import balance
+from numgraph.message import passing as message
 
 try:
     from ml_dtypes import bfloat16

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from strategies import graphs, seeds
 
 import numgraph as ng
-from numgraph import ops, threads
+from numgraph import ops
+from numgraph.runtime import threads
 
 
 def random_graph(rng, num_src, num_dst, num_edges):

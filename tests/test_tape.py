@@ -12,7 +12,7 @@ import pytest
 from checks import check_gradient
 
 import numgraph.dense  # noqa: F401  (fills the table of rules)
-from numgraph.tape import Parameter, Tape, Tensor, record, unwrap
+from numgraph.autodiff.tape import Parameter, Tape, Tensor, record, unwrap
 
 
 def rng() -> np.random.Generator:

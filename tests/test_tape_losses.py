@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 import numgraph as ng
-from numgraph.fingerprint import EXACT, fingerprint
+from numgraph.arrays.fingerprint import EXACT, fingerprint
 
 GRAPH = ng.Graph([0, 1, 2, 0], [1, 2, 0, 2], 3)
 
@@ -350,7 +350,9 @@ def test_large_arrays_are_sampled_from_end_to_end():
 
 
 def test_without_compiled_code_fingerprints_are_copies():
-    code = "import numpy as np\nfrom numgraph.fingerprint import fingerprint\na = np.ones(5000)\nassert fingerprint(a) == a.tobytes()"
+    code = (
+        "import numpy as np\nfrom numgraph.arrays.fingerprint import fingerprint\na = np.ones(5000)\nassert fingerprint(a) == a.tobytes()"
+    )
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True)
     assert run.returncode == 0, run.stderr
 

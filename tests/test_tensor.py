@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import numgraph.dense  # noqa: F401  (fills the table of rules)
-from numgraph.tape import Parameter, Tape, Tensor, record
+from numgraph.autodiff.tape import Parameter, Tape, Tensor, record
 
 
 def test_tensors_behave_like_arrays():

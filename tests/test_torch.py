@@ -245,7 +245,7 @@ def test_captured_tensors_have_gradients(g):
 
 
 def test_tensors_are_read_where_they_are(g, monkeypatch):
-    from numgraph.propagate import Walk
+    from numgraph.message.propagate import Walk
 
     addresses = []
     run = Walk.run

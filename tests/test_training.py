@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from numgraph.autodiff.tape import Parameter
 from numgraph.data import Dataset, load
 from numgraph.dense import cross_entropy, dropout, matmul
 from numgraph.message import update_all
 from numgraph.nn import Module
 from numgraph.optim import SGD, Adam
-from numgraph.tape import Parameter
 from numgraph.training import History, evaluate, fit
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import numgraph as ng
-from numgraph import expr
+from numgraph.expressions import expr
+from numgraph.expressions.walk import Output, check_fields
 from numgraph.kernels import cpu, planning, verify
 from numgraph.kernels.cuda import planning as cuda_planning
-from numgraph.kernels.walk import Output, check_fields
 
 G = ng.Graph([0, 1, 2, 0], [0, 0, 1, 1], 3)
 

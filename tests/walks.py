@@ -7,9 +7,11 @@ from unittest import mock
 
 import numpy as np
 
-from numgraph import Graph, Tape, message, propagate
+from numgraph import Graph, Tape
+from numgraph.expressions.walk import Output
 from numgraph.kernels import cpu, reference
-from numgraph.kernels.walk import Output
+from numgraph.message import passing as message
+from numgraph.message import propagate
 
 TOLERANCE = {"float16": 2e-3, "float32": 2e-5, "float64": 1e-12}
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.devices import moved
 from numgraph.bench import gpu, graphs
 from numgraph.bench.kernels import HEADS, ROWS, Row, Traffic, make_operands, numgraph_runs, output_gradient
 from numgraph.bench.peers import Operands, Peer, Runs
 from numgraph.bench.report import kernel_header, kernel_line
 from numgraph.bench.session import Disagreement, Session, against, difference
-from numgraph.devices import moved
 from numgraph.graph import Graph
 
 PASSES = ("forward", "both")

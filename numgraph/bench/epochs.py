@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from numgraph import data, nn, optim
+from numgraph.arrays.devices import moved
+from numgraph.autodiff.tape import Tape
 from numgraph.bench import gpu, graphs, measure
 from numgraph.bench.report import epoch_header, epoch_line
 from numgraph.bench.session import Disagreement, Request, Session, against, difference
 from numgraph.bench.torchmodels import FORMULATIONS
 from numgraph.dense import cross_entropy
-from numgraph.devices import moved
 from numgraph.graph import Graph
 from numgraph.nn.graphs import with_self_loops
-from numgraph.tape import Tape
 
 LR, WEIGHT_DECAY = 0.01, 5e-4
 CHECKED_STEPS = 3

@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import data, elementary
+from numgraph import data
+from numgraph.autodiff.tape import Tape
 from numgraph.bench import graphs
 from numgraph.bench.report import epoch_header, epoch_line
 from numgraph.bench.session import Disagreement, Request, Session, against, difference
 from numgraph.dense import dropout
+from numgraph.expressions import elementary
 from numgraph.graph import Graph
 from numgraph.message import attend, update_all
-from numgraph.tape import Tape
 
 Step = Callable[[], list[Any]]
 SIZE = (15, 500_000)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from numgraph import devices
+from numgraph.arrays import devices
 
 SIZES = ((17, 2_000_000), (20, 16_000_000))
 """log2 of nodes, and edges, of the R-MAT graphs that the kernels are measured on; features of the second's nodes fit in no cache."""

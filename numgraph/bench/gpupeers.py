@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numgraph import devices
+from numgraph.arrays import devices
 from numgraph.bench.peers import Matrices, Operands, Peer, PyG, Runs, Tensors, TorchCSR
 from numgraph.graph import Graph
 

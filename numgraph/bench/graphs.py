@@ -5,8 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from numgraph.compiling import njit
 from numgraph.graph import Graph
+from numgraph.runtime.compiling import njit
 
 RMAT = (0.57, 0.19, 0.19, 0.05)  # the probabilities of Graph500 (graph500.org, specification, section 3.2)
 

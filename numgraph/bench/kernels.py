@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary, ops
+from numgraph import ops
+from numgraph.autodiff.tape import Tape, record
 from numgraph.bench import gpu
 from numgraph.bench.peers import Operands, Runs
+from numgraph.expressions import elementary
 from numgraph.graph import Graph
 from numgraph.message import attend, update_all
-from numgraph.tape import Tape, record
 
 HEADS = 8
 

@@ -13,7 +13,7 @@ from numgraph.bench import graphs, measure
 from numgraph.bench.kernels import ROWS, make_operands
 from numgraph.bench.session import Disagreement, Request, Session, difference
 from numgraph.graph import Graph
-from numgraph.transforms import ORDERS
+from numgraph.graph.transforms import ORDERS
 
 FEATURES = 64
 

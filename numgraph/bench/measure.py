@@ -16,8 +16,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from numgraph import recycling
-from numgraph.compiling import njit
+from numgraph.arrays import recycling
+from numgraph.runtime.compiling import njit
 
 SHORTEST = 0.02
 """Seconds that one sample takes at least: a faster function is called several times in a row for it."""

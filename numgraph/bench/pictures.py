@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from numgraph.plots import new_figure, save_figure
+from numgraph.training.plots import new_figure, save_figure
 
 COLOURS = {"scipy": "#7a9a3a", "mkl": "#1f5fa8", "torch": "#c8501e", "dgl": "#6a4c9c", "pyg": "#b8860b"} | {
     "cusparse": "#1f5fa8",

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from numgraph import atomic
-from numgraph.plots import check_plot
+from numgraph.runtime import atomic
+from numgraph.training.plots import check_plot
 
 _PASS = {"forward": "fwd", "both": "fwd+bwd"}
 _COLUMN = 19

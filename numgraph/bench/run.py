@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from numgraph.arrays.devices import known
 from numgraph.bench import gpu, measure
 from numgraph.bench.comparison import run as run_kernels
 from numgraph.bench.epochs import ROWS as EPOCHS
@@ -20,7 +21,6 @@ from numgraph.bench.peers import PEERS, load
 from numgraph.bench.report import side_by_side
 from numgraph.bench.scaling import run as run_scaling
 from numgraph.bench.session import Request, Session
-from numgraph.devices import known
 from numgraph.errors import bad_value, unknown
 
 SUITES: dict[str, Callable[[Session], list[dict[str, Any]]]] = {

@@ -17,13 +17,13 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from numgraph import errors, recycling
-from numgraph.arrays import Library, static_in_jax
+from numgraph import errors
+from numgraph.arrays import Library, recycling, static_in_jax
+from numgraph.arrays.inputs import kind_of
 from numgraph.bridges import jax_ffi
-from numgraph.dtypes import check_dtype, is_float
+from numgraph.expressions.dtypes import check_dtype, is_float
 from numgraph.graph import Graph
-from numgraph.inputs import kind_of
-from numgraph.propagate import Walk
+from numgraph.message.propagate import Walk
 
 _WALK = Primitive("numgraph_walk")
 _WALK.multiple_results = True

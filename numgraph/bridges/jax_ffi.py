@@ -23,7 +23,7 @@ from jax.interpreters import mlir
 from numgraph import errors
 from numgraph.bridges import jax_native
 from numgraph.kernels.programs import program
-from numgraph.propagate import Walk
+from numgraph.message.propagate import Walk
 
 _TARGET = "numgraph_walk"
 _FRAME_WORDS = 21

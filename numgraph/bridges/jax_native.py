@@ -18,8 +18,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from numgraph.compiling import njit, undisturbed
 from numgraph.kernels.programs import Program, play, word
+from numgraph.runtime.compiling import njit, undisturbed
 
 SLOTS = 4096
 _TABLE = np.zeros((SLOTS, 3), np.int64)

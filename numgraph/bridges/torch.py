@@ -14,25 +14,17 @@ from torch.autograd import forward_ad
 
 from numgraph import errors
 from numgraph.arrays import Library
+from numgraph.arrays.devices import cupy
+from numgraph.arrays.inputs import kind_of
 from numgraph.bridges import torch_messages
-from numgraph.bridges.torch_arrays import NUMPY_DTYPES, numpy_dtype, on_stream, plain, tensor, torch_dtype
-from numgraph.devices import cupy
-from numgraph.inputs import kind_of
-from numgraph.propagate import Walk
+from numgraph.bridges.torch_arrays import NUMPY_DTYPES, numpy_dtype, plain, run, tensor, torch_dtype
+from numgraph.message.propagate import Walk
 
 _functorch_is_active = torch._C._are_functorch_transforms_active
 _num_modes = torch._C._len_torch_dispatch_stack
 _is_jit_tracing = torch._C._is_tracing
 _is_grad_enabled = torch.is_grad_enabled
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter))
-
-
-def run(walk: Walk, values: Sequence[Any]) -> tuple[torch.Tensor, ...]:
-    """The results of a walk, without a derivative."""
-    if walk.graph.device != "cpu":
-        with on_stream():
-            return tuple([tensor(array) for array in walk.run([plain(x) for x in values])])
-    return tuple([tensor(array) for array in walk.run([plain(x) for x in values])])
 
 
 def _keep(ctx: Any, walk: Walk, values: Sequence[Any], made: Sequence[torch.Tensor]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from numgraph.devices import cupy
+from numgraph.arrays.devices import cupy
+from numgraph.message.propagate import Walk
 
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 """By one name in NumPy and torch; bfloat16, which NumPy has not by itself, is added when it is met."""
@@ -67,3 +69,11 @@ def tensor(array: Any) -> torch.Tensor:
             warnings.simplefilter("ignore")  # numgraph does not write to it either
             return torch.from_numpy(array)
     return torch.from_numpy(array)
+
+
+def run(walk: Walk, values: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+    """The results of a walk, without a derivative."""
+    if walk.graph.device != "cpu":
+        with on_stream():
+            return tuple([tensor(array) for array in walk.run([plain(x) for x in values])])
+    return tuple([tensor(array) for array in walk.run([plain(x) for x in values])])

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from numgraph import elementary, errors
-from numgraph.advice import instead
+from numgraph import errors
 from numgraph.bridges.torch_arrays import numpy_dtype
-from numgraph.expr import Expr
-from numgraph.functions import built
+from numgraph.expressions import elementary
+from numgraph.expressions.advice import instead
+from numgraph.expressions.expr import Expr
+from numgraph.expressions.functions import built
 
 _ROWS = {
     "mul": "multiply",

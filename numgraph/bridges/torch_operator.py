@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from numgraph.arrays.lookup import framework
 from numgraph.bridges import torch_text
-from numgraph.bridges.torch_arrays import tensor, torch_dtype
+from numgraph.bridges.torch_arrays import run, tensor, torch_dtype
 from numgraph.dense.masks import fill
-from numgraph.propagate import Walk
+from numgraph.message.propagate import Walk
 
 _LIBRARY = torch.library.Library("numgraph", "DEF")
 _LIBRARY.define("kept(Tensor key, SymInt[] shape, float p) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
@@ -36,8 +37,6 @@ def call(walk: Walk, fields: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]
 
 
 def _run(fields: list[torch.Tensor], walk: str, keys: str, graph: str) -> list[torch.Tensor]:
-    from numgraph.bridges.torch import run
-
     return list(run(_walk(walk, keys, graph), fields))
 
 
@@ -60,15 +59,13 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[torch.Tensor]) -> None
 
 
 def _backward(ctx: Any, grads: Sequence[torch.Tensor | None]) -> tuple[Any, ...]:
-    from numgraph.bridges.torch import LIBRARY
-
     saved = iter(ctx.saved_tensors)
     values: list[Any] = [None] * len(ctx.walk.keys)
     made: list[Any] = [None] * ctx.num
     for kept, into in zip(ctx.kept, (values, made), strict=True):
         for i in kept:
             into[i] = next(saved)
-    return ctx.walk.gradients(LIBRARY, values, grads, made, ctx.needs), None, None, None
+    return ctx.walk.gradients(framework("torch"), values, grads, made, ctx.needs), None, None, None
 
 
 def _vmap(info: Any, dims: tuple[Any, ...], fields: list[torch.Tensor], *texts: str) -> tuple[list[torch.Tensor], list[int]]:

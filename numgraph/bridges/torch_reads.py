@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch._dynamo.comptime import comptime
 
-from numgraph.inputs import kind_of
+from numgraph.arrays.inputs import kind_of
 
 _LIBRARIES = ("numgraph", "numpy", "torch", "math", "operator", "builtins", "_operator")
 _VALUES = (bool, int, float, str, type(None))

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary
 from numgraph.compiler.index import EDGE, ROW, Column, Notation, Result, Term, Variable, variables_in
 from numgraph.compiler.program import (
     Accumulate,
@@ -39,7 +38,8 @@ from numgraph.compiler.program import (
 )
 from numgraph.compiler.reduces import REDUCES, Reduce
 from numgraph.compiler.schedule import Lanes, Schedule
-from numgraph.dtypes import COMPARISONS
+from numgraph.expressions import elementary
+from numgraph.expressions.dtypes import COMPARISONS
 from numgraph.kernels.layout import identity_of
 
 

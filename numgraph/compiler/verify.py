@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numgraph import elementary, errors
+from numgraph import errors
 from numgraph.compiler import program as ir
 from numgraph.compiler.index import EDGE, ROW, Column, Variable
-from numgraph.dtypes import COMPARISONS
+from numgraph.expressions import elementary
+from numgraph.expressions.dtypes import COMPARISONS
 
 Loops = tuple[ir.Loop, ...]
 

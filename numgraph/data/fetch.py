@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from numgraph.caches import cache_root
 from numgraph.errors import bad_value
+from numgraph.runtime.caches import cache_root
 
 PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numgraph import atomic
+from numgraph.runtime import atomic
 
 
 def main() -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numgraph.devices import moved
+from numgraph.arrays.devices import moved
+from numgraph.arrays.inputs import given
 from numgraph.errors import bad_type, bad_value, no_attribute
 from numgraph.graph import Graph, check_graph
-from numgraph.inputs import given
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

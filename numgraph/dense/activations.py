@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary
-from numgraph.inputs import given
-from numgraph.rowwise import apply
+from numgraph.arrays.inputs import given
+from numgraph.expressions import elementary
+from numgraph.message.rowwise import apply
 
 
 def relu(x: Any) -> Any:

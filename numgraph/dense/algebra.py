@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.devices import computed, same_device
+from numgraph.arrays.inputs import given, is_sparse, kind_of
+from numgraph.autodiff.sums import unbroadcast
+from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.tensor import rule
 from numgraph.dense.blas import product
 from numgraph.dense.sparse import times
-from numgraph.devices import computed, same_device
 from numgraph.errors import bad_type, bad_value
-from numgraph.inputs import given, is_sparse, kind_of
-from numgraph.precision import is_half
-from numgraph.sums import unbroadcast
-from numgraph.tape import record, unwrap
-from numgraph.tensor import rule
+from numgraph.expressions.precision import is_half
 
 
 def matmul(a: Any, b: Any) -> Any:

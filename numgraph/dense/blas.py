@@ -19,8 +19,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from numgraph import recycling
-from numgraph.precision import is_half
+from numgraph.arrays import recycling
+from numgraph.expressions.precision import is_half
 
 PIECE = 32e6
 """Floating-point operations of a piece: about 0.3 ms, a few times what it costs to start a thread."""

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.devices import computed
-from numgraph.dtypes import check_fits
-from numgraph.elementary import BY_FUNCTION, COMPOSED, TABLE, Row
+from numgraph.arrays.devices import computed
+from numgraph.autodiff.sums import unbroadcast
+from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.tensor import rule
 from numgraph.errors import bad_type
-from numgraph.sums import unbroadcast
-from numgraph.tape import record, unwrap
-from numgraph.tensor import rule
+from numgraph.expressions.dtypes import check_fits
+from numgraph.expressions.elementary import BY_FUNCTION, COMPOSED, TABLE, Row
 
 _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
 

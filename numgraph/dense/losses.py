@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.devices import device_of, moved, namespace_of, same_device
+from numgraph.arrays.inputs import given
+from numgraph.autodiff.tape import record, unwrap
 from numgraph.dense.activations import softplus
 from numgraph.dense.reductions import mean
 from numgraph.dense.shapes import as_ids, getitem, scattered
-from numgraph.devices import device_of, moved, namespace_of, same_device
 from numgraph.errors import bad_index, bad_type, bad_value, shown
-from numgraph.inputs import given
-from numgraph.precision import floating, narrowed, widened
-from numgraph.rowwise import apply
-from numgraph.tape import record, unwrap
+from numgraph.expressions.precision import floating, narrowed, widened
+from numgraph.message.rowwise import apply
 
 
 def _along(name: str, function: Callable[..., Any], arrays: Sequence[Any], axis: int) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from numgraph import recycling, threads
-from numgraph.compiling import njit
-from numgraph.devices import namespace_of, uniform
+from numgraph.arrays import recycling
+from numgraph.arrays.devices import namespace_of, uniform
+from numgraph.runtime import threads
+from numgraph.runtime.compiling import njit
 
 _STEP, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _LOW = np.uint64(0xFFFFFFFF)

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays import Library, library_of
+from numgraph.arrays.devices import same_device
+from numgraph.arrays.inputs import given, is_sparse, kind_of, number
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
+from numgraph.autodiff.sums import unbroadcast
+from numgraph.autodiff.tape import record, unwrap
 from numgraph.dense.masks import fill, kept
 from numgraph.dense.reductions import mean
-from numgraph.devices import same_device
 from numgraph.errors import bad_type, bad_value, shown
-from numgraph.expr import Expr, field
-from numgraph.inputs import given, is_sparse, kind_of, number
+from numgraph.expressions.expr import Expr, field
+from numgraph.expressions.precision import floating, narrowed, widened
+from numgraph.expressions.walk import Output
 from numgraph.kernels.rows import blocks, pays
-from numgraph.kernels.walk import Output
-from numgraph.precision import floating, narrowed, widened
-from numgraph.propagate import propagate
-from numgraph.rowwise import apply
-from numgraph.sums import unbroadcast
-from numgraph.tape import record, unwrap
+from numgraph.message.propagate import propagate
+from numgraph.message.rowwise import apply
 
 
 def dropout(x: Any, p: float, rng: Any = None, training: bool = True) -> Any:

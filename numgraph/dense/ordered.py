@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.autodiff.tape import unwrap
+from numgraph.autodiff.tensor import rule
 from numgraph.errors import bad_type
-from numgraph.tape import unwrap
-from numgraph.tensor import rule
 
 
 @rule(np.sort)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.inputs import given
+from numgraph.autodiff.sums import accumulated, rounded, total
+from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.tensor import rule
 from numgraph.dense.elementwise import where
 from numgraph.errors import bad_type, bad_value, shown
-from numgraph.inputs import given
-from numgraph.precision import floating, is_half, narrowed, wide, widened
-from numgraph.sums import accumulated, rounded, total
-from numgraph.tape import record, unwrap
-from numgraph.tensor import rule
+from numgraph.expressions.precision import floating, is_half, narrowed, wide, widened
 
 
 def _axes(axis: Any, ndim: int) -> tuple[int, ...]:

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.devices import computed, device_of, moved, namespace_of, same_device
+from numgraph.arrays.devices import computed, device_of, moved, namespace_of, same_device
+from numgraph.arrays.inputs import as_array, given
+from numgraph.autodiff.sums import unbroadcast
+from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.tensor import is_float, rule
 from numgraph.errors import bad_index, bad_type, bad_value
-from numgraph.inputs import as_array, given
-from numgraph.precision import widened
-from numgraph.sorting import node_count
-from numgraph.sums import unbroadcast
-from numgraph.tape import record, unwrap
-from numgraph.tensor import is_float, rule
+from numgraph.expressions.precision import widened
+from numgraph.graph.sorting import node_count
 
 
 @rule(np.reshape)

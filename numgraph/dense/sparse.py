@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import expr, kernels
+from numgraph import kernels
+from numgraph.expressions import expr
+from numgraph.expressions.walk import Output
 from numgraph.graph import Graph
-from numgraph.kernels.walk import Output
-from numgraph.sorting import Adjacency
+from numgraph.graph.sorting import Adjacency
 
 REMEMBERED = 4
 """Structures whose graphs are kept."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from numgraph.expressions.walk import Arrays, Output
 from numgraph.graph import Graph
 from numgraph.kernels import cpu
-from numgraph.kernels.walk import Arrays, Output
 
 __all__ = ["execute"]
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.expr import Expr, topological
-from numgraph.kernels.walk import Output
+from numgraph.expressions.expr import Expr, topological
+from numgraph.expressions.walk import Output
 
 Loop = tuple[Any, int]
 """A loop's name: the class of axes that it is for, and its number among the loops for that class."""

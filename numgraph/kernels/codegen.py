@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from numgraph.expr import topological
+from numgraph.expressions.expr import topological
 from numgraph.kernels import arithmetic, lanes, memory
 from numgraph.kernels.axes import Axes
 from numgraph.kernels.emitting import Emitter
@@ -146,7 +146,7 @@ class Generator(Emitter):
 
     def text(self, lines: list[str]) -> str:
         """The module around the lines of the body."""
-        header = ["from numgraph.compiling import njit", "from numgraph.kernels import lanes, memory"]
+        header = ["from numgraph.runtime.compiling import njit", "from numgraph.kernels import lanes, memory"]
         for module in (arithmetic, lanes, memory):
             names = [name for name in sorted(self.used) if name in vars(module)]
             header += [f"from {module.__name__} import {', '.join(names)}"] if names else []

@@ -10,15 +10,16 @@ from typing import Any
 import numba
 import numpy as np
 
-from numgraph import recycling, threads
-from numgraph.expr import Expr
+from numgraph.arrays import recycling
+from numgraph.expressions.expr import Expr
+from numgraph.expressions.walk import Arrays, Key, Output, check_fields, rows_of, walked_ends
 from numgraph.graph import Graph
 from numgraph.kernels import reference, shells
 from numgraph.kernels.balance import COMBINE, Hub, Parts, each_alone, parts_of, parts_of_edges
 from numgraph.kernels.layout import memory_dtype, memory_of
 from numgraph.kernels.lowering import node_walk
 from numgraph.kernels.planning import Kernel, Plan, make_plan
-from numgraph.kernels.walk import Arrays, Key, Output, check_fields, rows_of, walked_ends
+from numgraph.runtime import threads
 
 Place = tuple[int, int]
 """A result: the number of the output, and of its array."""

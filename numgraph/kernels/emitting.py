@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.expr import Expr, constant_value
+from numgraph.expressions.expr import Expr, constant_value
 from numgraph.kernels.axes import Axes
 from numgraph.kernels.layout import (
     CACHE_LINE,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.expr import Expr, is_float
-from numgraph.kernels.walk import Output
+from numgraph.expressions.expr import Expr, is_float
+from numgraph.expressions.walk import Output
 
 CACHE_LINE = 64
 HALVES = ("float16", "bfloat16")

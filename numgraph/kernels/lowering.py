@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from numgraph import elementary, expr
-from numgraph.expr import READS_U, READS_V, Expr, topological
-from numgraph.kernels.walk import Output
-from numgraph.precision import wide
+from numgraph.expressions import elementary, expr
+from numgraph.expressions.expr import READS_U, READS_V, Expr, topological
+from numgraph.expressions.precision import wide
+from numgraph.expressions.walk import Output
 
 Key = tuple[str, str]
 

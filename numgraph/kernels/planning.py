@@ -12,14 +12,14 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from numgraph.expr import Expr, is_float, leaves_of, topological
+from numgraph.expressions.expr import Expr, is_float, leaves_of, topological
+from numgraph.expressions.walk import Output, Reads, sides
 from numgraph.kernels import shells, sources, vectormath
 from numgraph.kernels.axes import Axes, analyse
 from numgraph.kernels.codegen import Generator, expression_size
 from numgraph.kernels.layout import CACHE_LINE, HALVES, Layout, Target, compute_name
 from numgraph.kernels.lowering import hoist, lowered
 from numgraph.kernels.verify import verify
-from numgraph.kernels.walk import Output, Reads, sides
 
 LIGHT = 4
 """Values that an edge computes at most in a kernel that is ``light``, none of them by a polynomial. Attention's gradients took 15 % longer

@@ -18,11 +18,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numgraph import threads
-from numgraph.compiling import njit
+from numgraph.expressions.walk import Key, Output, rows_of
 from numgraph.graph import Graph
 from numgraph.kernels import cpu, shells
-from numgraph.kernels.walk import Key, Output, rows_of
+from numgraph.runtime import threads
+from numgraph.runtime.compiling import njit
 
 _I64 = ir.IntType(64)
 

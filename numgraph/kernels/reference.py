@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary
-from numgraph.expr import Expr, constant_value, topological
-from numgraph.kernels.walk import Arrays, Output, rows_of
+from numgraph.expressions import elementary
+from numgraph.expressions.expr import Expr, constant_value, topological
+from numgraph.expressions.walk import Arrays, Output, rows_of
 
 
 def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

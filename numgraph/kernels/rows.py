@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.devices import device_of
+from numgraph.arrays.devices import device_of
 from numgraph.graph import Graph
 
 LARGE = 1 << 15

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import prange, types
 from numba.extending import intrinsic
 
-from numgraph.compiling import njit, undisturbed
+from numgraph.runtime.compiling import njit, undisturbed
 
 _BODY = types.void(types.int64[::1], types.int64, types.int64)
 

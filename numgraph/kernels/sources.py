@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from numgraph import caches
-from numgraph.compiling import undisturbed
+from numgraph.runtime import caches
+from numgraph.runtime.compiling import undisturbed
 
 _modules: dict[str, ModuleType] = {}
 

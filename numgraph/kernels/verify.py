@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from numgraph import errors
-from numgraph.expr import leaves_of
+from numgraph.expressions.expr import leaves_of
 from numgraph.kernels.layout import Target
 
 READS = ("load", "load_masked", "load_repeated")

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.autodiff.tape import unwrap
 from numgraph.dense import dropout
 from numgraph.dense.masks import kept
 from numgraph.errors import bad_value, shown
+from numgraph.expressions.precision import narrowed
 from numgraph.graph import Graph
 from numgraph.message import attend
 from numgraph.nn.init import Seed
 from numgraph.nn.module import Module
-from numgraph.precision import narrowed
-from numgraph.tape import unwrap
 
 
 def check_dropout(op: str, p: float) -> float:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
+from numgraph.expressions import elementary
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init

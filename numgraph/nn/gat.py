@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary
+from numgraph.arrays.devices import namespace_of
+from numgraph.autodiff.tape import unwrap
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
 from numgraph.dense.reductions import mean
-from numgraph.devices import namespace_of
+from numgraph.expressions import elementary
 from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.dropout import attend_dropping, check_dropout
 from numgraph.nn.graphs import both_sides, with_self_loops
 from numgraph.nn.module import Module, check_activation, check_size, pair_of
-from numgraph.tape import unwrap
 
 
 class _Attention(Module):

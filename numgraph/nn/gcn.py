@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.inputs import is_sparse
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
+from numgraph.expressions.precision import narrowed
 from numgraph.graph import Graph
-from numgraph.inputs import is_sparse
 from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.graphs import check_norm, column, degree_scales, node_features, with_self_loops
 from numgraph.nn.module import Module, check_activation, check_size
-from numgraph.precision import narrowed
 
 
 def normalised_sum(g: Graph, x: Any, norm: str = "both", edge_weight: Any = None) -> Any:

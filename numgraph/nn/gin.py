@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary
+from numgraph.arrays.inputs import is_sparse
 from numgraph.dense.activations import biased
 from numgraph.errors import bad_type, shown
+from numgraph.expressions import elementary
+from numgraph.expressions.precision import narrowed
 from numgraph.graph import Graph
-from numgraph.inputs import is_sparse
 from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.graphs import edge_features, node_features
 from numgraph.nn.linear import Linear, Sequential
 from numgraph.nn.module import Module, check_activation
-from numgraph.precision import narrowed
 
 
 class GINConv(Module):

@@ -8,16 +8,16 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from numgraph.devices import moved
+from numgraph.arrays.devices import moved
+from numgraph.arrays.inputs import as_array
+from numgraph.autodiff.tape import Tensor, unwrap
 from numgraph.errors import bad_value, check_name
-from numgraph.expr import check_dtype
+from numgraph.expressions.expr import check_dtype
+from numgraph.expressions.precision import floating, wide, widened
+from numgraph.expressions.walk import rows_of
 from numgraph.graph import Graph, check_graph
-from numgraph.inputs import as_array
-from numgraph.kernels.walk import rows_of
 from numgraph.message import update_all
 from numgraph.nn.module import check_features
-from numgraph.precision import floating, wide, widened
-from numgraph.tape import Tensor, unwrap
 
 NORMS = ("both", "right", "none")
 

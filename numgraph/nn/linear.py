@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.inputs import given, is_sparse, kind_of
 from numgraph.dense import matmul, relu
 from numgraph.dense.activations import biased
 from numgraph.errors import bad_type, bad_value, shown
-from numgraph.inputs import given, is_sparse, kind_of
+from numgraph.expressions.precision import floating
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
 from numgraph.nn.norm import BatchNorm
-from numgraph.precision import floating
 
 
 class Linear(Module):

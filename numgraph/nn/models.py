@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense import elu, relu
+from numgraph.expressions.precision import floating
 from numgraph.graph import Graph, check_graph
 from numgraph.nn import init
 from numgraph.nn.dropout import Dropout
@@ -18,7 +19,6 @@ from numgraph.nn.gin import GINConv
 from numgraph.nn.linear import MLP
 from numgraph.nn.module import Module, check_features, check_size
 from numgraph.nn.sage import SAGEConv
-from numgraph.precision import floating
 
 
 class _Stack(Module):

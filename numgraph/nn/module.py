@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.devices import host_copy, known, moved
+from numgraph.arrays.devices import host_copy, known, moved
+from numgraph.arrays.inputs import given, is_sparse, kind_of
+from numgraph.autodiff.tensor import Parameter, Tensor, unwrap
 from numgraph.errors import bad_type, bad_value, no_attribute, shown
-from numgraph.expr import check_dtype
-from numgraph.inputs import given, is_sparse, kind_of
+from numgraph.expressions.expr import check_dtype
 from numgraph.serialize import fill, set_generators
-from numgraph.tensor import Parameter, Tensor, unwrap
 
 
 class Module:

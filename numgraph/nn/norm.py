@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from numgraph.dense import batch_norm, layer_norm
+from numgraph.expressions.precision import wide
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
-from numgraph.precision import wide
 
 
 class LayerNorm(Module):

@@ -9,13 +9,13 @@ import numpy as np
 
 from numgraph.dense import matmul
 from numgraph.errors import bad_type, bad_value, check_name, shown
+from numgraph.expressions.precision import narrowed, widened
 from numgraph.graph import Graph, check_graph
 from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.graphs import node_features, once
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import Module, check_size
-from numgraph.precision import narrowed, widened
 
 AGGREGATORS = ("mean", "max", "min", "std")
 SCALERS = ("identity", "amplification", "attenuation")

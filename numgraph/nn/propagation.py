@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.inputs import is_sparse
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
 from numgraph.errors import bad_type, bad_value, shown
+from numgraph.expressions.precision import narrowed, widened
 from numgraph.graph import Graph
-from numgraph.inputs import is_sparse
 from numgraph.nn import init
 from numgraph.nn.gcn import normalised_sum
 from numgraph.nn.graphs import column, node_features, with_self_loops
 from numgraph.nn.module import Module, check_size
-from numgraph.precision import narrowed, widened
 
 
 class SGConv(Module):

@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.devices import moved, namespace_of, same_device
+from numgraph.arrays.inputs import as_array, is_sparse
+from numgraph.autodiff.tape import unwrap
 from numgraph.dense import gather, matmul
 from numgraph.dense.activations import biased
-from numgraph.devices import moved, namespace_of, same_device
 from numgraph.errors import bad_index, bad_type, bad_value
+from numgraph.expressions.precision import narrowed, wide
 from numgraph.graph import Graph
-from numgraph.inputs import as_array, is_sparse
 from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.graphs import both_sides, node_features, once
 from numgraph.nn.module import Module, check_size
-from numgraph.precision import narrowed, wide
-from numgraph.tape import unwrap
 
 
 class RGCNConv(Module):

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.inputs import is_sparse
 from numgraph.dense import matmul, relu
 from numgraph.dense.activations import biased
 from numgraph.errors import bad_type, check_name
 from numgraph.graph import Graph
-from numgraph.inputs import is_sparse
 from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.graphs import both_sides

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary
 from numgraph.dense.reductions import mean
+from numgraph.expressions import elementary
 from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.dropout import attend_dropping, check_dropout

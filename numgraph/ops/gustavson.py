@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from numgraph.compiling import njit
+from numgraph.runtime.compiling import njit
 
 
 @njit()

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import errors, expr, inputs
-from numgraph.arrays import Library, library_of
-from numgraph.devices import adopted, device_of
+from numgraph import errors
+from numgraph.arrays import Library, inputs, library_of
+from numgraph.arrays.devices import adopted, device_of
+from numgraph.autodiff.tape import Tensor, unwrap
+from numgraph.expressions import expr
+from numgraph.expressions.walk import rows_of
 from numgraph.graph import Graph
-from numgraph.kernels.walk import rows_of
-from numgraph.message import mixed
-from numgraph.tape import Tensor, unwrap
+from numgraph.message.passing import mixed
 
 COUNTS = {"u": "num_src", "v": "num_dst", "e": "num_edges"}
 

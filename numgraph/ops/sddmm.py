@@ -10,10 +10,10 @@ import numpy as np
 from numgraph import errors
 from numgraph.arrays import library_of
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
+from numgraph.autodiff.tape import record, unwrap
 from numgraph.graph import Graph, check_graph
 from numgraph.message import apply_edges, log_sum_exp, update_all
 from numgraph.ops.operands import check_feature_shapes, rows_operand
-from numgraph.tape import record, unwrap
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,

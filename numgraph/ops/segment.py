@@ -10,15 +10,15 @@ import numpy as np
 
 from numgraph import errors
 from numgraph.arrays import foreign
+from numgraph.arrays.devices import device_of, moved, same_device
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
-from numgraph.devices import device_of, moved, same_device
+from numgraph.autodiff.tape import record, unwrap
+from numgraph.expressions.walk import REDUCES
 from numgraph.graph import Graph
-from numgraph.kernels.walk import REDUCES
+from numgraph.graph.sorting import checked_ids, given_ids, group, ids_dtype
 from numgraph.message import update_all
 from numgraph.ops.operands import as_array, checked_offsets, host_offsets, of_library
 from numgraph.ops.sddmm import softmax_over
-from numgraph.sorting import checked_ids, given_ids, group, ids_dtype
-from numgraph.tape import record, unwrap
 
 
 def _traced(ids: Any, function: Callable[..., Any], *args: Any) -> Any:

@@ -12,15 +12,16 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from numgraph import dense, errors, threads
+from numgraph import dense, errors
 from numgraph.arrays import Library, foreign, library_of
+from numgraph.arrays.inputs import kind_of
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
+from numgraph.autodiff.tape import record, unwrap
 from numgraph.graph import Adjacency, Graph, check_graph
-from numgraph.inputs import kind_of
 from numgraph.message import update_all
 from numgraph.ops import gustavson
 from numgraph.ops.operands import check_host, edge_weights, of_library
-from numgraph.tape import record, unwrap
+from numgraph.runtime import threads
 
 
 def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tuple[Graph, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from numgraph import errors
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
+from numgraph.expressions.walk import REDUCES
 from numgraph.graph import Graph, check_graph
-from numgraph.kernels.walk import REDUCES
 from numgraph.message import update_all
 from numgraph.ops.operands import check_feature_shapes, rows_operand
 

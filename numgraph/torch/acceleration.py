@@ -8,8 +8,8 @@ from typing import Literal as Is
 
 import torch
 
+from numgraph.arrays.inputs import kind_of
 from numgraph.errors import bad_type, missing
-from numgraph.inputs import kind_of
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 _log = logging.getLogger("numgraph.torch")

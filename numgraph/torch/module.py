@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from numgraph import nn
+from numgraph.arrays.inputs import kind_of
+from numgraph.autodiff.tape import Parameter, Tape, Tensor, unwrap
 from numgraph.bridges.torch import LIBRARY
 from numgraph.errors import bad_type
-from numgraph.inputs import kind_of
-from numgraph.tape import Parameter, Tape, Tensor, unwrap
 from numgraph.torch.compiling import outside
 
 Function = Callable[[Sequence[Any]], list[Any]]

@@ -15,9 +15,9 @@ from numgraph.compiler.cpu.printing import Printer
 from numgraph.compiler.index import Notation
 from numgraph.compiler.schedule import Machine, Schedule
 from numgraph.compiler.verify import verify
+from numgraph.expressions.walk import Output
 from numgraph.kernels import planning, shells, sources
 from numgraph.kernels.layout import HALVES, Target
-from numgraph.kernels.walk import Output
 
 
 @functools.cache

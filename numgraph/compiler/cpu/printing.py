@@ -386,7 +386,7 @@ class Printer:
     def text(self) -> str:
         """The module around the lines of the body."""
         lines = self.body(self.program.body)
-        header = ["from numgraph.compiler.cpu import vectors", "from numgraph.compiling import njit"]
+        header = ["from numgraph.compiler.cpu import vectors", "from numgraph.runtime.compiling import njit"]
         header.append("from numgraph.kernels import lanes, memory")
         for module, names in (("arithmetic", vars(arithmetic)), ("lanes", ("any_lane",)), ("memory", ("at", "number"))):
             used = [name for name in sorted(self.used) if name in names and (module == "arithmetic") == (name not in _OTHERS)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from numgraph.expressions.walk import Arrays, Output
 from numgraph.graph import Graph
-from numgraph.kernels.walk import Arrays, Output
 
 
 def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numba
 
-from numgraph import caches
-from numgraph.compiling import undisturbed
 from numgraph.kernels import sources
+from numgraph.runtime import caches
+from numgraph.runtime.compiling import undisturbed
 
 ENTRY = "numgraph_body"
 

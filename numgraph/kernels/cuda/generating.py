@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numba
 
-from numgraph.expr import leaves_of
+from numgraph.expressions.expr import leaves_of
 from numgraph.kernels.axes import Axes
 from numgraph.kernels.codegen import Generator
 from numgraph.kernels.layout import Layout, Scope, Target

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import devices
+from numgraph.arrays import devices
 from numgraph.kernels.cuda import compiling
 from numgraph.kernels.cuda.planning import Kernel
 from numgraph.kernels.layout import memory_of

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numgraph import elementary
+from numgraph.expressions import elementary
 from numgraph.kernels import arithmetic
 from numgraph.kernels import lanes as vectors_of
 from numgraph.kernels.lanes import I1, I32, I64

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import devices, expr
-from numgraph.expr import Expr
+from numgraph.arrays import devices
+from numgraph.expressions import expr
+from numgraph.expressions.expr import Expr
+from numgraph.expressions.walk import Arrays, Output, check_fields, rows_of, walked_ends
+from numgraph.graph.sorting import expanded
 from numgraph.kernels import reference
 from numgraph.kernels.cpu import finished
 from numgraph.kernels.cuda import tasks
@@ -20,8 +23,6 @@ from numgraph.kernels.cuda.planning import Kernel, build, build_atomic
 from numgraph.kernels.layout import memory_name
 from numgraph.kernels.lowering import node_walk
 from numgraph.kernels.planning import Plan, make_plan
-from numgraph.kernels.walk import Arrays, Output, check_fields, rows_of, walked_ends
-from numgraph.sorting import expanded
 
 Buffers = dict[tuple[int, int], Any]
 """Result arrays by (number of the output, number of its array), with rows for chunks behind those of the result."""

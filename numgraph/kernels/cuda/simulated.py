@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import elementary
+from numgraph.expressions import elementary
 
 
 def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:

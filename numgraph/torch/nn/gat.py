@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from numgraph.arrays.traced import TRACED, is_traced
-from numgraph.elementary import leaky_relu
 from numgraph.errors import bad_value, check_name
+from numgraph.expressions.elementary import leaky_relu
 from numgraph.graph import Graph
 from numgraph.message import apply_edges, attend, update_all
 from numgraph.ops import edge_softmax

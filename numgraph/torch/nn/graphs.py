@@ -9,10 +9,10 @@ import torch
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils.weak import WeakIdKeyDictionary
 
+from numgraph.arrays.inputs import kind_of
 from numgraph.bridges.torch import LIBRARY
 from numgraph.errors import bad_type, bad_value
 from numgraph.graph import Graph
-from numgraph.inputs import kind_of
 from numgraph.nn.graphs import once
 from numgraph.torch.compiling import outside
 

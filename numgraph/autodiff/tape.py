@@ -1,0 +1,354 @@
+"""The tape: records what was computed, and replays it backwards to give gradients of any order. It knows no graphs and no formulas.
+
+``Tape`` is the engine, ``record`` the one door through which an operation gets on the tapes; tensor.py has the arrays that they track.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from numgraph.arrays import recycling
+from numgraph.arrays.devices import same_device, writeable
+from numgraph.arrays.fingerprint import EXACT, fingerprint, sparse_fingerprint
+from numgraph.arrays.inputs import as_array, is_sparse, listed
+from numgraph.autodiff.tensor import TAPES, Parameter, Tensor, check_float, is_float, unwrap
+from numgraph.errors import bad_type, bad_value
+
+__all__ = ["Parameter", "Tape", "Tensor", "record", "unwrap"]
+
+
+class _Record(NamedTuple):
+    name: str
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    vjp: Callable[..., Sequence[Any]]
+    many: bool  # outputs came as a tuple
+    needs: tuple[bool, ...]
+    explain: Callable[[Sequence[bool]], list[str]] | None
+    held: tuple[Any, ...]
+
+    def summary(self) -> tuple[Any, ...]:
+        """What explain() prints, without the arrays."""
+        shapes = [getattr(x, "shape", ()) for x in self.inputs], [y.shape for y in self.outputs]
+        return self.name, *shapes, self.needs, self.explain
+
+
+_Leaf = tuple[Any, Any, Any, int]
+"""What a record read that no record made, an array of the caller who may change it before the replay: itself or its Tensor, the array, its
+fingerprint, and a Parameter's version."""
+
+
+def _leaf(x: Any) -> _Leaf | None:
+    """None for what cannot change, and for arrays on a device, whose bits are not looked at."""
+    array = x.data if isinstance(x, Tensor) else x
+    found = _print(array)
+    return None if found is None else (x, array, found, x.version if isinstance(x, Parameter) else 0)
+
+
+def _print(array: Any) -> Any:
+    if isinstance(array, np.ndarray):
+        return fingerprint(array)
+    return sparse_fingerprint(array) if is_sparse(array) else None
+
+
+def _is_changed(leaf: _Leaf) -> bool:
+    x, before, found, version = leaf
+    array = x.data if isinstance(x, Tensor) else x
+    if array is not before and (array.shape != before.shape or array.dtype != before.dtype):
+        return True
+    if isinstance(x, Parameter) and x.version != version and array.nbytes > EXACT:
+        return True
+    return bool(_print(array) != found)
+
+
+def record(
+    name: str,
+    inputs: Sequence[Any],
+    outputs: Any,
+    vjp: Callable[..., Sequence[Any]] | None,
+    explain: Callable[[Sequence[bool]], list[str]] | None = None,
+    held: tuple[Any, ...] = (),
+) -> Any:
+    """Put an operation on the active tapes: the one door.
+
+    ``outputs`` (an array or a tuple of arrays) was computed from the unwrapped ``inputs``. They are returned as they are without a Tensor
+    among the inputs, and without an active tape if those are Parameters. Otherwise the floating-point arrays are boxed as Tensors, and each
+    active tape that tracks an input gets a record.
+
+    ``vjp(grads, inputs, outputs, needs)`` returns one gradient (or None) per input. ``grads`` is the output's gradient (for a tuple of
+    outputs a tuple, None for those that got none); ``inputs`` and ``outputs`` are plain arrays, or Tensors while another tape records, so
+    that what vjp computes is recorded there; ``needs`` says whose gradient is wanted. A vjp must not change the arrays it is given.
+    ``vjp=None``: the derivative is zero everywhere.
+
+    ``explain(needs)`` returns the lines of ``Tape.explain`` on the replay; it must not hold arrays. ``held``: arrays of the caller that vjp
+    reads beside the inputs, such as row ids.
+    """
+    tapes = TAPES.get()
+    for x in inputs:
+        if isinstance(x, Tensor) and (tapes or not isinstance(x, Parameter)):
+            break
+    else:
+        return outputs
+    many = isinstance(outputs, tuple)
+    boxed = tuple([Tensor(y) if is_float(y.dtype) else y for y in (outputs if many else (outputs,))])
+    for tape in tapes:
+        if tape._recording:
+            tape._take(name, inputs, boxed, vjp, many, explain, held)
+    return boxed if many else boxed[0]
+
+
+class Tape:
+    """Records what is computed inside its ``with``; ``gradient`` replays it backwards. Tapes nest in any order: an outer tape records an
+    inner tape's ``gradient``. The replay frees what it has passed, unless ``persistent``: then ``gradient`` may be called again."""
+
+    def __init__(self, persistent: bool = False) -> None:
+        self.persistent = persistent
+        self._records: list[_Record] = []
+        self._replayed: list[tuple[Any, ...]] = []  # summaries, last record first
+        self._tracked: dict[int, int] = {}  # by ids of Tensors that _records and _watched keep alive: how many records there were then
+        self._watched: dict[int, Tensor] = {}
+        self._leaves: dict[int, _Leaf | None] = {}  # by ids of what _records read and made; None: a result, or what cannot change
+        self._flat: dict[int, Tensor] = {}  # results whose derivatives are zero everywhere, by id
+        self._passed: WeakValueDictionary[int, Tensor] = WeakValueDictionary()  # what was used here without being tracked, by id
+        self._used = False
+        self._recording = False
+
+    def __enter__(self) -> Tape:
+        self._check_unused("Tape")
+        if self._recording:
+            raise bad_value("Tape", "it is recording already", "a nested tape is another Tape()")
+        TAPES.set((*[tape for tape in TAPES.get() if tape._recording], self))
+        self._recording = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._recording = False
+        TAPES.set(self._others())
+
+    def __reduce__(self) -> NoReturn:
+        raise bad_type("Tape", "it cannot be copied or pickled", "it belongs to the arrays that it recorded; copy or save the gradients")
+
+    def _others(self) -> tuple[Tape, ...]:
+        return tuple([tape for tape in TAPES.get() if tape is not self])
+
+    def _check_unused(self, op: str) -> None:
+        if self._used:
+            raise bad_value(op, "this tape was replayed and has freed its records", "make it with Tape(persistent=True), or make a new one")
+
+    def records(self, x: Tensor) -> bool:
+        """Whether what is computed from x now is recorded."""
+        return self._recording and (id(x) in self._tracked or isinstance(x, Parameter))
+
+    def _take(
+        self, name: str, inputs: Sequence[Any], boxed: tuple[Any, ...], vjp: Any, many: bool, explain: Any, held: tuple[Any, ...]
+    ) -> None:
+        """Record an operation, if it has an input that is tracked."""
+        tracked, leaves = self._tracked, self._leaves
+        needs = tuple([id(x) in tracked or isinstance(x, Parameter) for x in inputs])
+        if True not in needs or vjp is None:
+            results = [y for y in boxed if isinstance(y, Tensor)]
+            if True in needs or any(id(x) in self._flat for x in inputs):
+                self._flat.update([(id(y), y) for y in results])
+            else:
+                self._passed.update([(id(x), x) for x in inputs if isinstance(x, Tensor)])
+            return
+        self._records.append(_Record(name, tuple(inputs), boxed, vjp, many, needs, explain, held))
+        made = len(self._records)
+        for x in (*inputs, *held) if held else inputs:
+            if id(x) not in leaves:
+                leaves[id(x)] = _leaf(x)
+        for y in boxed:
+            if isinstance(y, Tensor):
+                tracked[id(y)] = made
+                leaves[id(y)] = None
+
+    def watch(self, array: Any) -> Tensor:
+        """A Tensor of ``array`` that this tape tracks; a Tensor is marked and returned itself. Floating-point arrays only."""
+        self._check_unused("watch")
+        x = array if isinstance(array, Tensor) else Tensor(array)
+        check_float("watch", x)
+        if id(x) not in self._tracked and not isinstance(x, Parameter):
+            if id(x) in self._leaves or self._passed.get(id(x)) is x:
+                problem = f"the Tensor of shape {x.shape} was used on this tape before: the gradient of that use would be lost"
+                raise bad_value("watch", problem, "watch it before its first use")
+            self._tracked[id(x)] = len(self._records)
+            self._watched[id(x)] = x
+        return x
+
+    def gradient(self, loss: Any, inputs: Any, seed: Any = None) -> Any:
+        """∂loss/∂inputs, for a list of Tensors a list, for one Tensor one array, for a dict a dict.
+
+        Each gradient has its input's shape and dtype, zeros where the loss does not depend on it. While another tape records, the gradients
+        are Tensors, recorded there.
+
+        Parameters
+        ----------
+        loss : a scalar Tensor; of any shape where `seed` is given
+        inputs : what ``watch`` returned, Parameters or results on the way, as a list, a dict or one Tensor
+        seed : array or Tensor of loss's shape, or a number: gives Σ seed · ∂loss/∂inputs, the product of vector and Jacobian. Tensors of
+            other tapes keep their derivative there
+
+        Examples
+        --------
+        >>> import numpy as np, numgraph as ng
+        >>> with ng.Tape() as tape:
+        ...     x = tape.watch(np.array([1.0, 2.0, 3.0]))
+        ...     y = x**2
+        >>> tape.gradient(y, x, seed=np.array([1.0, 0.0, 10.0]))
+        array([ 2.,  0., 60.])
+        """
+        if isinstance(inputs, Tensor):
+            return self.gradient(loss, [inputs], seed)[0]
+        if isinstance(inputs, dict):
+            return dict(zip(inputs, self.gradient(loss, list(inputs.values()), seed), strict=True))
+        inputs = listed("gradient", "inputs", inputs)
+        self._check_unused("gradient")
+        self._check_gradient(loss, inputs, seed is not None)
+        active, others = TAPES.get(), self._others()
+        TAPES.set(others)
+        try:
+            with np.errstate(all="ignore"):  # a derivative may be infinite where its function is not, as that of √x at 0
+                return self._replay(loss, _seed(loss, seed, bool(others)), inputs, bool(others))
+        finally:
+            if self.persistent:
+                TAPES.set(active)
+            else:
+                self._used, self._recording = True, False
+                self._records, self._watched, self._tracked, self._leaves, self._flat = [], {}, {}, {}, {}
+
+    def _check_gradient(self, loss: Any, inputs: list[Any], seeded: bool) -> None:
+        fix = "compute it inside the `with` of this tape, from Parameters or from what tape.watch(array) returned"
+        if not isinstance(loss, Tensor):
+            raise bad_type("gradient", f"loss is a {type(loss).__name__}, no Tensor: nothing that a tape tracks led to it", fix)
+        if loss.shape != () and not seeded:
+            fix = "reduce it with .sum() or .mean(), or give seed=, the gradient that arrives at it"
+            raise bad_value("gradient", f"loss has shape {loss.shape}, a scalar is needed", fix)
+        for i, x in enumerate(inputs):
+            if not isinstance(x, Parameter) and not (isinstance(x, Tensor) and id(x) in self._tracked):
+                what = f"a Tensor of shape {x.shape} that this tape does not track" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+                raise bad_value("gradient", f"inputs[{i}] is {what}", "pass what tape.watch(array) returned, or a Parameter")
+        made = self._tracked.get(id(loss))
+        if made is None and id(loss) not in self._flat and not isinstance(loss, Parameter):
+            what = f"recorded {len(self._records)} operations, and none of them made it" if self._records else "recorded nothing"
+            raise bad_value("gradient", f"the loss was not computed under this tape, which {what}", fix)
+        if made is None or id(loss) in self._watched:
+            return
+        for i, x in enumerate(inputs):
+            if id(x) in self._watched and self._tracked[id(x)] >= made:
+                problem = f"inputs[{i}], a Tensor of shape {x.shape}, was watched after the loss was computed"
+                raise bad_value("gradient", problem, "watch it before, and compute the loss from what tape.watch returned")
+
+    def _replay(self, loss: Tensor, seed: Any, inputs: list[Tensor], taped: bool) -> list[Any]:
+        records = self._records
+        changed = {key for key, leaf in self._leaves.items() if leaf is not None and _is_changed(leaf)}
+        kept = {id(x) for x in inputs}
+        reached = set(kept)  # only what depends on an input is worth a gradient
+        for entry in records:
+            if not reached.isdisjoint(map(id, entry.inputs)):
+                reached.update(map(id, entry.outputs))
+        grads: dict[int, Any] = {id(loss): seed}
+        owned: set[int] = set()  # ids of Tensors whose gradient is a sum made here: nobody else holds it
+        for i in range(len(records) - 1, -1, -1):
+            entry = records[i]
+            if not self.persistent:
+                records.pop()
+                self._replayed.append(entry.summary())
+            got = tuple([grads.get(id(y)) if id(y) in kept else grads.pop(id(y), None) for y in entry.outputs])
+            needs = tuple([need and id(x) in reached for need, x in zip(entry.needs, entry.inputs, strict=True)])
+            if True not in needs or all(g is None for g in got):
+                continue
+            if changed:
+                _check_unchanged(entry, changed)
+            operands, results = entry.inputs, entry.outputs
+            if not taped:
+                operands, results = tuple(map(unwrap, operands)), tuple(map(unwrap, results))
+            back = entry.vjp(got if entry.many else got[0], operands, results if entry.many else results[0], needs)
+            del got, operands, results
+            for x, need, g in zip(entry.inputs, needs, back, strict=True):
+                if need and g is not None:
+                    _add(grads, owned, x, g, taped, entry.name)
+        return _results(grads, inputs, taped)
+
+    def explain(self) -> str:
+        """Every record, and how it is replayed; before and after ``gradient``."""
+        summaries = self._replayed[::-1] + [entry.summary() for entry in self._records]
+        lines = []
+        for number, (name, shapes_in, shapes_out, needs, explain) in enumerate(summaries):
+            into, out = (", ".join(str(tuple(shape)) for shape in shapes) for shapes in (shapes_in, shapes_out))
+            lines.append(f"#{number} {name}  {into} → {out}")
+            lines += [f"     {line}" for line in (explain(needs) if explain else ())]
+        return "\n".join(lines)
+
+
+def _seed(loss: Tensor, seed: Any, taped: bool) -> Any:
+    """The gradient that arrives at the loss. An array of the caller enters as a view, so that no result is taken for the tape's own."""
+    if seed is None:
+        return np.ones_like(loss.data)
+    if isinstance(seed, int | float):
+        return np.full_like(loss.data, seed)
+    if not isinstance(seed, Tensor):
+        seed = as_array("gradient", "seed", seed)
+    if seed.shape != loss.shape:
+        raise bad_value("gradient", f"seed has shape {seed.shape}, the loss {loss.shape}", "give a number for each of the loss's")
+    if seed.dtype.kind not in "biu" and not is_float(seed.dtype):
+        raise bad_type("gradient", f"seed has dtype {seed.dtype}", "give real numbers")
+    same_device("gradient", loss=loss.data, seed=unwrap(seed))
+    if seed.dtype != loss.dtype:
+        seed = seed.astype(loss.dtype)
+    return seed if taped and isinstance(seed, Tensor) else unwrap(seed).view()
+
+
+def _check_unchanged(entry: _Record, changed: set[int]) -> None:
+    """What a record read that is needed is what it was."""
+    for place, x in enumerate((*entry.inputs, *entry.held)):
+        if id(x) in changed:
+            what = "row ids" if place >= len(entry.inputs) else f"input {place}"
+            name = f"parameter {x.name!r}" if isinstance(x, Parameter) and x.name else f"the {type(unwrap(x)).__name__}"
+            raise bad_value(
+                "gradient",
+                f"{name} of shape {tuple(x.shape)}, {what} of {entry.name}, was changed after the tape recorded it",
+                "compute the gradient before the optimiser's step (or whatever changes it), or record again",
+            )
+
+
+def _add(grads: dict[int, Any], owned: set[int], x: Any, g: Any, taped: bool, name: str) -> None:
+    """Add g to x's gradient, in place where the tape made the sum itself: an array from a vjp may be somebody's."""
+    if not taped:
+        g = unwrap(g)
+    if g.shape != x.shape:
+        raise bad_value(name, f"its vjp gave a gradient of shape {g.shape} for an input of shape {x.shape}", "the vjp is wrong")
+    if g.dtype != x.dtype:
+        g = g.astype(x.dtype)
+    key = id(x)
+    before = grads.get(key)
+    if before is None:
+        grads[key] = g
+    elif key in owned:
+        np.add(before, g, out=before)
+    else:
+        grads[key] = before + g
+        if not taped and g.shape:  # a sum of 0-d arrays is a scalar, which has no place
+            owned.add(key)
+
+
+def _results(grads: dict[int, Any], inputs: list[Tensor], taped: bool) -> list[Any]:
+    """One gradient per input; plain ones are arrays that share memory with nothing, so that callers may scale them in place."""
+    results: list[Any] = []
+    for x in inputs:
+        g = grads.get(id(x))
+        if g is None:
+            g = np.zeros_like(x.data)
+        elif isinstance(g, np.generic):
+            g = np.asarray(g)
+        elif not isinstance(g, Tensor) and (not recycling.owns(g) or not writeable(g) or any(g is other for other in results)):
+            g = g.copy()
+        if taped and not isinstance(g, Tensor):
+            g = Tensor(g)
+            for tape in TAPES.get():  # it does not depend on what the other tapes track
+                tape._flat[id(g)] = g
+        results.append(g)
+    return results

@@ -1,0 +1,371 @@
+"""Tensor, the array that tapes track, and ``rule``, the door through which NumPy functions learn to act on it (dense fills the table)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any, NoReturn
+
+import numpy as np
+
+from numgraph.arrays.detaching import is_conversion
+from numgraph.arrays.devices import moved
+from numgraph.arrays.inputs import as_array, is_sparse, named
+from numgraph.errors import bad_type, bad_value, did_you_mean, no_attribute
+from numgraph.expressions.expr import is_float
+from numgraph.expressions.operators import Operators
+
+_RULES: dict[Any, Callable[..., Any]] = {}
+
+TAPES: ContextVar[tuple[Any, ...]] = ContextVar("TAPES", default=())
+"""The tapes that were entered in this thread or asyncio task, outermost first."""
+
+
+def rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: where an argument is a Tensor, the function acts in place of these; ``(ufunc, "reduce")`` names a ufunc's method."""
+
+    def register(implementation: Callable[..., Any]) -> Callable[..., Any]:
+        for function in dict.fromkeys(functions):  # NumPy has several names for one function
+            if function in _RULES:
+                raise bad_value("rule", f"{_name(function)} has a rule already")
+            _RULES[function] = implementation
+        return implementation
+
+    return register
+
+
+def _name(function: Any) -> str:
+    return f"np.{function.__name__}" if hasattr(function, "__name__") else str(function)
+
+
+def _no_rule(function: Any) -> TypeError:
+    name = f"np.{function[0].__name__}.{function[1]}" if isinstance(function, tuple) else named(function)
+    known = {f.__name__: f for f in _RULES if hasattr(f, "__name__")}
+    near = did_you_mean(name.split(".")[-1], known)
+    fix = "build it from functions that have one, or pass tensor.data for the numbers alone, without a gradient"
+    return bad_type(name, f"has no derivative rule, and an argument is a Tensor{near}", fix)
+
+
+_PLAIN = frozenset((np.ndarray, float, int, bool))
+
+
+class Tensor(Operators):
+    """An array that tapes can track. ``data`` is the array; NumPy operators, functions and methods work on it and are recorded.
+
+    Comparisons compare elementwise and give plain boolean arrays; Tensors hash by identity. ``data``, ``numpy()``, ``item()``, ``tolist()``
+    and ``float(tensor)`` are detached: no gradient flows through them. What would detach a Tensor without saying so while a tape records
+    it (``np.array([tensor])``, ``out[0] = tensor``, ``math.exp(tensor)``) is an error; elsewhere ``np.asarray(tensor)`` is its array.
+    """
+
+    __slots__ = ("__weakref__", "data")
+
+    data: Any
+
+    def __init__(self, data: Any) -> None:
+        _set_data(self, data if type(data) is np.ndarray else as_array(type(self).__name__, "data", data))
+
+    __hash__ = object.__hash__
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise bad_type("Tensor", f"tensor.{name} = … would change what a tape recorded", "make another one, Tensor(array)")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+    @property
+    def itemsize(self) -> int:
+        return self.data.itemsize
+
+    @property
+    def T(self) -> Any:
+        return np.transpose(self)
+
+    @property
+    def mT(self) -> Any:
+        return np.matrix_transpose(self)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __contains__(self, item: Any) -> bool:
+        return unwrap(item) in self.data
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def __float__(self) -> float:
+        return float(self._number(sys._getframe(1)))
+
+    def __int__(self) -> int:
+        return int(self._number(sys._getframe(1)))
+
+    def __complex__(self) -> complex:
+        return complex(self._number(sys._getframe(1)))
+
+    def _number(self, caller: Any) -> Any:
+        if self._is_recorded() and not is_conversion(caller):
+            self._refuse("number", "np.exp and its like (not math.exp), np.stack or np.where")
+        return self.data
+
+    def _is_recorded(self) -> bool:
+        return any(tape.records(self) for tape in TAPES.get())
+
+    def _refuse(self, what: str, instead: str) -> NoReturn:
+        raise bad_type(
+            type(self).__name__,
+            f"one of shape {self.shape} would become a plain {what} while a tape records it, and its gradient would be lost",
+            f"use {instead}; tensor.data or tensor.item() detaches it",
+        )
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.data.item(), digits) if not self.ndim else np.round(self.data, digits or 0)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.data, spec) if spec else str(self)
+
+    def item(self, *index: Any) -> Any:
+        return self.data.item(*index)
+
+    def tolist(self) -> Any:
+        return self.data.tolist()
+
+    def numpy(self) -> np.ndarray:
+        """The detached array, on the host."""
+        return moved(self.data, "cpu")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({np.array2string(self.data, separator=', ')}, dtype={self.dtype})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.data,)
+
+    def __copy__(self) -> Any:
+        """A copy is recorded, as np.copy."""
+        return np.copy(self) if is_float(self.dtype) else type(self)(self.data.copy())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return memo.setdefault(id(self), self.__copy__())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        if sys._getframe(1).f_code.co_name == "_matmul_dispatch":
+            # scipy.sparse asks here in ``sparse @ tensor``; an object scalar makes it step back, so that __rmatmul__ runs and records.
+            boxed = np.empty((), object)
+            boxed[()] = self
+            return boxed
+        if self._is_recorded():
+            self._refuse("array", "np.stack for a list of Tensors, np.where for an assignment, sparse @ tensor for a product")
+        return np.array(self.data, dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        for x in inputs:
+            kind = type(x)
+            if kind in _PLAIN or isinstance(x, Tensor):
+                continue
+            if hasattr(kind, "__elementary__"):
+                return NotImplemented  # a message symbol, which takes Tensors as constants
+            if isinstance(x, np.ndarray) and not isinstance(x, np.memmap):
+                raise bad_type(_name(ufunc), f"a Tensor meets a {kind.__name__}", "convert it, np.asarray(array) or array.filled(value)")
+            if ufunc is not np.matmul and is_sparse(x):
+                return _RULES["sparse"](_name(ufunc), *inputs)
+            if isinstance(x, list | tuple):
+                inputs = tuple([np.asarray(y) if y is x else y for y in inputs])
+        key = ufunc if method == "__call__" else (ufunc, method)
+        implementation = _RULES.get(key)
+        if implementation is None:
+            raise _no_rule(key)
+        if options.get("out") is not None:
+            raise bad_type(_name(ufunc), "out= is not possible where an argument is a Tensor", "use the returned value")
+        return implementation(*inputs, **options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if any(hasattr(kind, "__elementary__") and not issubclass(kind, Tensor) for kind in types):
+            return NotImplemented
+        implementation = _RULES.get(function)
+        if implementation is None:
+            raise _no_rule(function)
+        return implementation(*args, **options)
+
+    @staticmethod
+    def __elementary__(row: Any, operands: Sequence[Any]) -> Any:
+        return _RULES["elementary"](row, *operands)
+
+    def __getitem__(self, index: Any) -> Any:
+        return _RULES["getitem"](self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise bad_type("Tensor", "x[...] = value would change what the tape recorded", "build a new one, e.g. with np.where")
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.ndim:
+            raise bad_type("Tensor", "one of shape () has no entries to go over", "tensor.item() is its number")
+        return (self[i] for i in range(len(self)))
+
+    def astype(self, dtype: Any) -> Any:
+        return _RULES["astype"](self, dtype)
+
+    def copy(self) -> Any:
+        return np.copy(self)
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return np.sum(self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return np.mean(self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return np.max(self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return np.min(self, axis=axis, keepdims=keepdims)
+
+    def prod(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return np.prod(self, axis=axis, keepdims=keepdims)
+
+    def var(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
+        return np.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def std(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
+        return np.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def cumsum(self, axis: int | None = None) -> Any:
+        return np.cumsum(self, axis=axis)
+
+    def clip(self, min: Any = None, max: Any = None) -> Any:
+        return np.clip(self, min, max)
+
+    def dot(self, other: Any) -> Any:
+        return np.dot(self, other)
+
+    def reshape(self, *shape: Any) -> Any:
+        return np.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def ravel(self) -> Any:
+        return np.ravel(self)
+
+    def flatten(self) -> Any:
+        return np.ravel(self)
+
+    def squeeze(self, axis: Any = None) -> Any:
+        return np.squeeze(self, axis)
+
+    def transpose(self, *axes: Any) -> Any:
+        return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
+
+    def swapaxes(self, axis1: int, axis2: int) -> Any:
+        return np.swapaxes(self, axis1, axis2)
+
+    def take(self, indices: Any, axis: int | None = None) -> Any:
+        return np.take(self, indices, axis)
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Any:
+        return np.repeat(self, repeats, axis)
+
+    def argmax(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return self.data.argmax(axis, keepdims=keepdims)
+
+    def argmin(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return self.data.argmin(axis, keepdims=keepdims)
+
+    def argsort(self, axis: int | None = -1, kind: Any = None) -> Any:
+        return self.data.argsort(axis, kind)
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return self.data.any(axis, keepdims=keepdims)
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return self.data.all(axis, keepdims=keepdims)
+
+    def nonzero(self) -> Any:
+        return self.data.nonzero()
+
+    def searchsorted(self, v: Any, side: Any = "left") -> Any:
+        return self.data.searchsorted(unwrap(v), side)
+
+    def round(self, decimals: int = 0) -> Any:
+        return np.round(self, decimals)
+
+    def __getattr__(self, name: str) -> Any:
+        """Only what is not there comes here."""
+        if hasattr(np.ndarray, name) and not name.startswith("__") and name != "data":
+            raise AttributeError(f"Tensor: .{name} has no derivative rule; tensor.data.{name} is the detached array's")
+        raise no_attribute(f"a {type(self).__name__}", name)
+
+
+_set_data = Tensor.__dict__["data"].__set__
+
+
+def _not_in_place(self: Any, other: Any) -> NoReturn:
+    raise bad_type(
+        "Parameter",
+        "p += x (and -=, *=, …) would bind the name to another array and leave the parameter as it is",
+        "p.data += x changes the parameter, y = p + x computes with it",
+    )
+
+
+class Parameter(Tensor):
+    """A Tensor that every active tape tracks without ``watch``. Optimisers update ``data`` in place.
+
+    Where no tape is active, what is computed from Parameters and arrays is a plain array.
+    """
+
+    __slots__ = ("name", "version")
+
+    name: str | None
+    version: int
+
+    def __init__(self, data: Any, name: str | None = None) -> None:
+        super().__init__(data)
+        check_float("Parameter", self)
+        self.name = name
+        self.version = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "data":
+            value = as_array("Parameter", "data", unwrap(value))
+            if not is_float(value.dtype):
+                raise bad_type("Parameter", f"data of dtype {value.dtype} has no gradient", "convert it with .astype(np.float32)")
+            self.version += 1
+        object.__setattr__(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.data, self.name)
+
+    def __copy__(self) -> Parameter:
+        return type(self)(self.data, self.name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        return memo.setdefault(id(self), type(self)(self.data.copy(), self.name))
+
+    def changed(self) -> None:
+        """Told after ``data`` was written: a tape that recorded it before refuses to replay, however large the array is."""
+        self.version += 1
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = _not_in_place
+
+
+def unwrap(x: Any) -> Any:
+    """A Tensor's array; anything else as it is."""
+    return x.data if isinstance(x, Tensor) else x
+
+
+def check_float(op: str, x: Tensor) -> None:
+    if not is_float(x.dtype):
+        raise bad_type(op, f"an array of dtype {x.dtype} and shape {x.shape} has no gradient", "convert it with .astype(np.float32)")

@@ -1,0 +1,95 @@
+"""The one request that every kernel target serves: a walk over the edges of a graph with any number of outputs.
+
+Over the in-edges of every destination node (or the out-edges of every source node) each output evaluates its expressions per edge and
+either reduces them into the row's node or stores them for the edge. A message, its gradients and attention are all such walks.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from numgraph import errors
+from numgraph.expressions.expr import Expr
+
+Key = tuple[str, str]
+Arrays = dict[Key, Any]
+"""Field arrays by (target, name): [num_src, …], [num_dst, …], [num_edges, …], or the feature shape alone for shared fields."""
+
+REDUCES = ("sum", "mean", "max", "min", "prod")
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """One output of a walk.
+
+    reduce: sum, mean, max, min, prod, softmax (expressions: score, value) or logsumexp (score) into node ``to``; or edge: stored, to "e".
+    Where the terms of a softmax or logsumexp are sums themselves, exp(score) · mass, the mass stands behind the score.
+    Outputs are equal if their expressions are the same objects, which equal expressions are: so a walk's plan is found again.
+    """
+
+    expressions: tuple[Expr, ...]
+    to: str
+    reduce: str
+
+    def __hash__(self) -> int:
+        return hash((self.expressions, self.to, self.reduce))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Output) or (self.to, self.reduce) != (other.to, other.reduce):
+            return False
+        return len(self.expressions) == len(other.expressions) and all(map(operator.is_, self.expressions, other.expressions))
+
+    def results(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Feature shape and dtype of each array it makes: the value, and the winning edge ids of max and min.
+
+        The weights of a softmax are exp(score − shift) · scale: it makes its value, shift and scale, and logsumexp makes shift and scale,
+        as log Σ exp(score) = shift − log(scale). In one number they would have the rounding errors of the largest score in every weight.
+        """
+        shape, dtype = self.expressions[-1].shape, self.expressions[-1].dtype
+        if self.reduce in ("max", "min"):
+            return [(shape, dtype), (shape, np.dtype(np.int64))]
+        wide = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        if self.reduce in ("softmax", "logsumexp"):
+            score = self.expressions[0].shape
+            value = [(np.broadcast_shapes(score, shape), dtype)] if self.reduce == "softmax" else []
+            return [*value, (score, wide), (score, wide)]
+        return [(shape, dtype)]
+
+
+def rows_of(graph: Any, target: str) -> int:
+    """How many rows a field of u, v or e has."""
+    return graph.num_src if target == "u" else graph.num_dst if target == "v" else graph.num_edges
+
+
+Reads = tuple[tuple[tuple[str, str], tuple[int, ...], np.dtype[Any]], ...]
+"""The fields that a walk reads: target and name, feature shape, dtype."""
+
+
+def check_fields(graph: Any, reads: Reads, fields: Arrays) -> None:
+    """Raise RuntimeError where an array is not what a walk was planned for: kernels know its rows, its features and its dtype."""
+    for key, shape, dtype in reads:
+        array, target = fields[key], key[0]
+        if target != "shared":
+            shape = (graph.num_src if target == "u" else graph.num_dst if target == "v" else graph.num_edges, *shape)
+        if array.shape != shape or (array.dtype != dtype and array.dtype.newbyteorder("=") != dtype.newbyteorder("=")):
+            given = f"{list(array.shape)} {array.dtype}"
+            raise errors.unsound("walk", f"field {'.'.join(key)} is {given}, the walk is planned for {list(shape)} {dtype}")
+
+
+def sides(outputs: Sequence[Output]) -> list[str]:
+    """Which end's rows each output is walked by: its own; outputs per edge go along with what is walked anyway."""
+    reduced = {output.to for output in outputs if output.to != "e"}
+    edge_side = "u" if reduced == {"u"} else "v"
+    return [edge_side if output.to == "e" else output.to for output in outputs]
+
+
+@functools.lru_cache(maxsize=1024)
+def walked_ends(outputs: tuple[Output, ...]) -> tuple[str, ...]:
+    """The ends, "u" or "v", whose rows are walked."""
+    return tuple(sorted(set(sides(outputs))))

@@ -1,0 +1,9 @@
+"""Graphs: edges with ids and their two groupings, transforms, and what other libraries call graphs.
+
+To import from outside: what stands here, and ``sorting`` for ids.
+"""
+
+from numgraph.graph.graph import Graph, check_graph
+from numgraph.graph.sorting import Adjacency
+
+__all__ = ["Adjacency", "Graph", "check_graph"]

@@ -1,0 +1,91 @@
+"""The edges that a graph and its reverse share: two columns of ids, grouped by either when first asked for; on the host or on a device."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Hashable
+from typing import Any
+
+from numgraph.arrays import devices
+from numgraph.graph.sorting import Adjacency, Ids, expanded, group
+
+SRC, DST = 0, 1
+
+
+class Edges:
+    """What a graph and its reverse share: two columns of ids, and the edges grouped by either column, each made when first asked for.
+
+    Column SRC grouped gives the out-edges, column DST the in-edges. `columns` or one `ordered` adjacency is there from the start.
+    bipartite: the columns are of two sets of nodes, as they always are where their counts differ.
+    """
+
+    device = "cpu"
+
+    def __init__(
+        self, counts: tuple[int, int], columns: list[Ids | None], adjacencies: list[Adjacency | None], bipartite: bool = False
+    ) -> None:
+        self.counts, self.columns, self.adjacencies = counts, columns, adjacencies
+        self.bipartite = bipartite or counts[SRC] != counts[DST]
+        self.num_edges = len(next(c for c in columns if c is not None))
+        self._lock, self._process = threading.RLock(), os.getpid()
+        self._copy: weakref.ref[DeviceEdges] | None = None
+        self.remembered: dict[Hashable, Any] = {}
+
+    @property
+    def host(self) -> Edges:
+        return self
+
+    def on(self, device: str) -> Edges | DeviceEdges:
+        """The same edges on a device: one copy of them, as long as a graph uses it."""
+        if device == "cpu":
+            return self
+        with self.locked():
+            copy = None if self._copy is None else self._copy()
+            if copy is None:
+                copy = DeviceEdges(self, device)
+                self._copy = weakref.ref(copy)
+        return copy
+
+    def locked(self) -> Any:
+        if self._process != os.getpid():  # after a fork: a thread that was building in the parent does not exist here
+            self._lock, self._process = threading.RLock(), os.getpid()
+        return self._lock
+
+    def column(self, side: int) -> Ids:
+        ids = self.columns[side]
+        if ids is None:
+            with self.locked():
+                ids = self.columns[side]
+                if ids is None:
+                    rows = self.adjacencies[side]
+                    assert rows is not None
+                    ids = self.columns[side] = expanded(rows.indptr)
+        return ids
+
+    def adjacency(self, side: int) -> Adjacency:
+        rows = self.adjacencies[side]
+        if rows is None:
+            with self.locked():
+                rows = self.adjacencies[side]
+                if rows is None:
+                    rows = self.adjacencies[side] = group(self.column(side), self.column(1 - side), self.counts[side])
+        return rows
+
+
+class DeviceEdges:
+    """Edges of the host, copied to a device piece by piece when first asked for. Two threads that ask at once get the same arrays."""
+
+    def __init__(self, host: Edges, device: str) -> None:
+        self.host, self.device, self.counts, self.num_edges = host, device, host.counts, host.num_edges
+        self.bipartite = host.bipartite
+        self._copies: dict[tuple[str, int], Any] = {}
+
+    def column(self, side: int) -> Ids:
+        found = self._copies.get(("column", side))
+        return self._copies.setdefault(("column", side), devices.moved(self.host.column(side), self.device)) if found is None else found
+
+    def adjacency(self, side: int) -> Adjacency:
+        found = self._copies.get(("rows", side))
+        return self._copies.setdefault(("rows", side), self.host.adjacency(side).to(self.device)) if found is None else found

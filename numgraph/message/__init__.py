@@ -1,0 +1,5 @@
+"""Message passing: update_all, apply_edges and attend (passing), the operation behind them (propagate), functions of rows (rowwise)."""
+
+from numgraph.message.passing import apply_edges, attend, log_sum_exp, update_all
+
+__all__ = ["apply_edges", "attend", "log_sum_exp", "update_all"]

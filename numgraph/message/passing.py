@@ -1,0 +1,195 @@
+"""Message passing: update_all, apply_edges and attend. A message is traced to an expression, which ``propagate`` runs as a walk."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from numgraph import errors
+from numgraph.arrays import NATIVE, Library, foreign, library_of
+from numgraph.arrays.devices import MOVE, adopted, device_of
+from numgraph.arrays.inputs import as_array, kind_of
+from numgraph.arrays.traced import MODULES, TRACED, is_traced
+from numgraph.autodiff.tape import Tensor, unwrap
+from numgraph.expressions import expr
+from numgraph.expressions.tracing import trace
+from numgraph.expressions.walk import REDUCES, Output, rows_of
+from numgraph.graph import Graph, check_graph
+from numgraph.kernels import execute
+from numgraph.message.propagate import Values, propagate
+
+FieldArrays = Mapping[str, Any] | None
+
+
+def update_all(
+    g: Graph, message: Callable[..., Any], reduce: str, *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None
+) -> Any:
+    """z_v = ⊕ φ(x_u, y_v, w_e) over the in-edges e = (u → v) of every destination node v.
+
+    message: φ, a function of any of u, v, e (by parameter name) whose fields are attributes: ``lambda u, e: u.x * e.w``.
+    reduce: "sum", "mean", "max", "min" or "prod". Rows without in-edges give 0, and 1 for prod. In max and min the first winning edge in
+    in-edge order takes the whole gradient; NaN reaches the result.
+    u, v, e: fields by name, arrays or Tensors [num_src, …], [num_dst, …], [num_edges, …]. Feature axes broadcast as in NumPy.
+
+    Returns [num_dst, …] with the message's feature shape and dtype; sums and products of integers are int64, their means float64. No array
+    over edges × features is made, forward or backward.
+    """
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](update_all, (g, message, reduce), {"u": u, "v": v, "e": e}, (message,))
+    errors.check_name("update_all", "reduce", reduce, REDUCES)
+    (root,), fields = _trace("update_all", g, (message,), u, v, e)
+    return propagate(f"update_all({reduce})", g, _reduction(root, reduce), fields)[0]
+
+
+@functools.lru_cache(maxsize=1024)
+def _reduction(root: expr.Expr, reduce: str) -> tuple[Output, ...]:
+    if reduce == "mean" and not expr.is_float(root.dtype):
+        root = root.astype(np.float64)
+    elif reduce in ("sum", "prod") and root.dtype.kind in "biu":
+        root = root.astype(np.int64)
+    return (Output((root,), "v", reduce),)
+
+
+def apply_edges(g: Graph, message: Callable[..., Any], *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None) -> Any:
+    """m_e = φ(x_u, y_v, w_e) for every edge e = (u → v), [num_edges, …] in edge-id order. Fields and φ as in update_all."""
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](apply_edges, (g, message), {"u": u, "v": v, "e": e}, (message,))
+    (root,), fields = _trace("apply_edges", g, (message,), u, v, e)
+    return propagate("apply_edges", g, (Output((root,), "e", "edge"),), fields)[0]
+
+
+def attend(
+    g: Graph,
+    score: Callable[..., Any],
+    value: Callable[..., Any],
+    *,
+    u: FieldArrays = None,
+    v: FieldArrays = None,
+    e: FieldArrays = None,
+) -> Any:
+    """z_v = Σ_e softmax_v(s_e) · φ_e over the in-edges e of v: attention in one online pass (Milakov and Gimelshein, 2018).
+
+    score, value: message functions as in update_all; s has the softmax's shape and broadcasts against φ: s [heads, 1] and φ [heads, D].
+    Returns [num_dst, …] with the broadcast feature shape; rows without in-edges give 0. The softmax is recomputed in the backward.
+    A score of −inf weighs nothing; a row of nothing else, or with a score of +inf or NaN, has no softmax and gives NaN.
+    """
+    if "torch" in MODULES and is_traced():
+        return TRACED["torch"](attend, (g, score, value), {"u": u, "v": v, "e": e}, (score, value))
+    (s, phi), fields = _trace("attend", g, (score, value), u, v, e)
+    dtype = np.result_type(s.dtype, phi.dtype)
+    dtype = dtype if expr.is_float(dtype) else np.dtype(np.float64)
+    expr.broadcast_shapes("attend (score · value)", (s, phi))
+    return propagate("attend", g, (Output((s.astype(dtype), phi.astype(dtype)), "v", "softmax"),), fields)[0]
+
+
+def log_sum_exp(g: Graph, score: Callable[..., Any], *, e: FieldArrays) -> tuple[Any, Any]:
+    """Shift and scale of every v with log Σ exp(s_e) = shift − log(scale) over its in-edges, and softmax(s)_e = exp(s_e − shift) · scale.
+
+    The shift is a constant: neither of what is computed so from both depends on it.
+    """
+    (s,), fields = _trace("edge_softmax", g, (score,), None, None, e)
+    output = Output((s if expr.is_float(s.dtype) else s.astype(np.float64),), "v", "logsumexp")
+    shift, scale = propagate("logsumexp", g, (output,), fields)
+    return library_of(shift).detached(unwrap(shift)), scale
+
+
+def _trace(
+    op: str, g: Graph, functions: tuple[Callable[..., Any], ...], u: FieldArrays, v: FieldArrays, e: FieldArrays
+) -> tuple[tuple[expr.Expr, ...], Values]:
+    """Expressions of the message functions, and the arrays that they read."""
+    check_graph(op, "the first argument", g)
+    values: Values = {}
+    for target, given in (("u", u), ("v", v), ("e", e)):
+        if given is None:
+            continue
+        if type(given) is not dict and not isinstance(given, Mapping):
+            raise errors.bad_type(op, f"{target} is {kind_of(given)}", f'pass the fields by name: {target}={{"x": array}}')
+        for name, value in given.items():
+            if not isinstance(name, str):
+                raise errors.bad_type(op, f"a field of {target} has the name {name!r}", f'names are strings: {target}={{"x": array}}')
+            values[target, name] = value
+    library = foreign(values.values()) or NATIVE
+    roots, captured = _traced(op, g, functions, values, library)
+    if captured:
+        other = foreign(captured.values())
+        if other is not None and other is not library:
+            if library is not NATIVE:
+                name = next(name for name, x in captured.items() if library_of(x) is other)
+                raise mixed(op, library, other, f"the captured array of shape {list(captured[name].shape)}")
+            library = other  # whose dtypes the fields take on
+            roots, captured = _traced(op, g, functions, values, library)
+        for name, value in captured.items():
+            values["shared", name] = _placed(op, g, "shared", name, value, library)
+    for exponent in _signed_exponents(roots):
+        _check_exponent(op, g, exponent, values)
+    return roots, values
+
+
+def _traced(
+    op: str, g: Graph, functions: tuple[Callable[..., Any], ...], values: Values, library: Library
+) -> tuple[tuple[expr.Expr, ...], dict[str, Any]]:
+    """Expressions of the message functions, and the arrays that they captured; checks the fields, which are then the library's."""
+    leaves: list[expr.Expr] = []
+    plain = library is NATIVE and g.device == "cpu"
+    for key, value in values.items():
+        target, name = key
+        if not (plain and type(value) is np.ndarray) and not library.fits(value, g.device):
+            value = values[key] = _placed(op, g, target, name, value, library)
+        shape, rows = tuple(value.shape), rows_of(g, target)
+        if not shape or shape[0] != rows:
+            what = {"u": "num_src", "v": "num_dst", "e": "num_edges"}[target]
+            problem = f"field {target}.{name} has shape {shape}, the graph's {what} is {rows}"
+            raise errors.bad_value(op, problem, f"the first axis must be {rows}")
+        dtype = value.dtype if library is NATIVE else library.dtype(value)
+        expr.check_dtype(op, f"field {target}.{name}", dtype)
+        leaves.append(expr.field(target, name, shape[1:], dtype))
+    return trace(op, functions, tuple(leaves), functools.partial(rows_of, g), library)
+
+
+@functools.lru_cache(maxsize=1024)
+def _signed_exponents(roots: tuple[expr.Expr, ...]) -> tuple[expr.Expr, ...]:
+    """The exponents of integers' powers that may be negative."""
+    powers = [node for node in expr.topological(roots) if node.op == "power" and node.dtype.kind == "i"]
+    return tuple(dict.fromkeys(node.args[1] for node in powers if node.args[1].dtype.kind == "i" and node.args[1].number is None))
+
+
+def _check_exponent(op: str, g: Graph, exponent: Any, values: Values) -> None:
+    """NumPy's error, which a kernel cannot raise, by a walk of its own."""
+    fields = {leaf.attrs: values[leaf.attrs] for leaf in expr.leaves_of((exponent,))}
+    fields = {key: library_of(value).plain(unwrap(value)) for key, value in fields.items()}
+    if any(value is None for value in fields.values()):  # a compiler traces: there are no numbers to look at
+        return
+    if execute(g, (Output((exponent < 0,), "v", "max"),), fields)[0].any():
+        problem = f"the exponent {expr.text(exponent)} of an integer is negative on an edge"
+        raise errors.bad_value(op, problem, "cast the base to a float")
+
+
+def _placed(op: str, g: Graph, target: str, name: str, value: Any, library: Library) -> Any:
+    """An array or Tensor that is where the graph is, and the library's."""
+    if library is NATIVE and type(unwrap(value)) is np.ndarray and g.device == "cpu":
+        return value
+    what = f"array {name}" if target == "shared" else f"field {target}.{name}"
+    owner = library_of(value)
+    if library is not NATIVE:
+        if owner.has_autodiff and owner is not library:
+            raise mixed(op, library, owner, what)
+        if isinstance(value, Tensor):
+            fix = f"give its array, {name}.data, or take the gradient by {library.name}"
+            raise errors.bad_type(op, f"{what} is a Tensor of a tape beside arrays of {library.name}", fix)
+        value = library.taken(op, what, value if owner is library else as_array(op, what, value))
+        owner = library_of(value)
+    else:
+        value = adopted(value) if isinstance(value, Tensor) else as_array(op, what, value)
+    place = owner.device(value) if owner.has_autodiff else device_of(unwrap(value))
+    if place != g.device:
+        raise errors.bad_type(op, f"{what} is on {place}, the graph is on {g.device}", owner.moving or MOVE)
+    return value
+
+
+def mixed(op: str, library: Library, other: Library, what: str) -> TypeError:
+    """The error of arrays of two libraries that have an autodiff each, of which one would lose its gradient."""
+    problem = f"{what} is an array of {other.name}, others are of {library.name}"
+    return errors.bad_type(op, problem, "give arrays of one library; arrays of NumPy may stand beside them as constants")

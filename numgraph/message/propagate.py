@@ -1,0 +1,268 @@
+"""The one operation behind messages, ``propagate``: it runs a walk, and its derivative is a walk again.
+
+Every gradient of a walk is a walk (design: sums are closed under differentiation), so ``propagate`` is its own derivative: its vjp calls
+``propagate`` with the symbolic derivatives of its expressions. A gradient of a source field is reduced over out-edges, that is on the
+reversed graph; of a destination field over in-edges; of an edge field it is stored per edge (SDDMM).
+
+For arrays of NumPy and CuPy the tape records it. A library with an autodiff of its own carries the ``Walk`` itself; what a gradient does
+besides walks goes through that library (arrays.Library), so it has derivatives of every order too.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numgraph import errors
+from numgraph.arrays import NATIVE, Library, foreign
+from numgraph.arrays.devices import device_of
+from numgraph.autodiff.sums import unbroadcast
+from numgraph.autodiff.tape import record, unwrap
+from numgraph.expressions import expr
+from numgraph.expressions.batching import batched
+from numgraph.expressions.derivatives import Key, Need, derive, factors, needed_shape
+from numgraph.expressions.precision import narrowed, wide
+from numgraph.expressions.walk import Output, rows_of
+from numgraph.graph import Graph
+from numgraph.kernels import execute
+from numgraph.kernels.rows import blocks, pays
+from numgraph.message.explaining import explain_walk
+
+Values = dict[Key, Any]
+
+
+class Walk(NamedTuple):
+    """A walk as an operation: arrays of fields in, arrays of results out. Walks of one graph with the same outputs and fields are equal.
+
+    keys: the fields, target and name, in the order of the arrays. told: whether ``Tape.explain`` has lines on it.
+    """
+
+    name: str
+    graph: Graph
+    outputs: tuple[Output, ...]
+    keys: tuple[Key, ...]
+    told: bool = True
+
+    def run(self, arrays: Sequence[Any], out: Sequence[Any] | None = None) -> tuple[Any, ...]:
+        """Every array of every output (see Output.results), in order. arrays: NumPy's or CuPy's, in the dtypes of the leaves. out: arrays
+        that take the results."""
+        try:
+            return tuple(execute(self.graph, self.outputs, dict(zip(self.keys, arrays, strict=True)), out))
+        except MemoryError as error:
+            raise self._too_large(arrays) from error
+
+    def dtypes(self) -> list[np.dtype[Any]]:
+        """The dtype of every field."""
+        leaves = _leaves(self.outputs)
+        return [leaves[key].dtype for key in self.keys]
+
+    def results(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Shape and dtype of every array that ``run`` returns."""
+        ids, made = self.graph.in_edges.indptr.dtype, []
+        for output in self.outputs:
+            for place, (shape, dtype) in enumerate(output.results()):
+                winner = place == 1 and output.reduce in ("max", "min")
+                made.append(((rows_of(self.graph, output.to), *shape), np.dtype(ids) if winner else dtype))
+        return made
+
+    def gradients(
+        self, library: Library, values: Sequence[Any], grads: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]
+    ) -> list[Any]:
+        """The gradients of the fields, None for those that have none: one more walk, whose expressions are derivatives.
+
+        grads: a gradient, or None, for each array of results; made: the results; needs: whose gradient is wanted. What ``reads`` leaves out
+        of values and made may be None.
+        """
+        wanted = tuple(key for key, need in zip(self.keys, needs, strict=True) if need)
+        arrived = tuple(grad is not None for grad in grads)
+        backward = _backward(self.outputs, arrived, self.keys, wanted, self.graph.in_edges.indptr.dtype)
+        if not backward.walk and not backward.same:
+            return [None] * len(self.keys)
+        fields: Values = dict(zip(self.keys, values, strict=True))
+        arrays = self._node_arrays(library, fields, grads, made)
+        for number, need, key, dtype in backward.bound:
+            fields[key] = library.cast(arrays(number, need), dtype)
+        found = {key: fields[same] for key, same in backward.same.items()}
+        results = propagate(f"∇ {self.name}", self.graph, tuple(backward.walk.values()), fields, self.told) if backward.walk else ()
+        leaves = _leaves(self.outputs)
+        for key, value in zip(backward.walk, results, strict=True):
+            found[key] = _over_rows(library, value, leaves[key].dtype) if key[0] == "shared" else value
+        return [found.get(key) for key in self.keys]
+
+    def reads(self, wanted: tuple[Key, ...], arrived: tuple[bool, ...] | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The positions of the fields, and of the results, that the gradients of the wanted fields read: all that needs to be kept."""
+        return _reads(self.outputs, self.keys, wanted, arrived, self.graph.in_edges.indptr.dtype)
+
+    def batched(self, size: int, which: Collection[Key]) -> Walk:
+        """The walk for a batch: the fields in ``which`` have one more feature axis of that size, the first, and so has every result."""
+        return self._replace(outputs=_batched_outputs(self.outputs, size, frozenset(which)))
+
+    def _too_large(self, arrays: Sequence[Any]) -> MemoryError:
+        """What a walk was to make, and of what."""
+        results = self.results()
+        made = ", ".join(f"{list(shape)} of {dtype}" for shape, dtype in results)
+        of = ", ".join(f"{target}.{field} {list(x.shape)}" for (target, field), x in zip(self.keys, arrays, strict=True))
+        size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in results)
+        fix = "see whether the message makes axes that were not meant: the first axis of a field is no feature axis"
+        return errors.no_memory(self.name, f"there is no memory for {made}, {size / 2**30:.3g} GiB, made of {of}", fix)
+
+    def _node_arrays(self, library: Library, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> Callable[[int, str], Any]:
+        """Gives a node array by the number of its output and its name in NEEDS."""
+        starts = _starts(self.outputs)
+        products: dict[int, dict[str, Any]] = {}
+
+        def array(number: int, name: str) -> Any:
+            output, part = self.outputs[number], slice(starts[number], starts[number + 1])
+            if output.reduce == "prod" and name != "g":
+                if number not in products:
+                    found = propagate("factors", self.graph, factors(output.expressions[0], output.to), fields)
+                    products[number] = dict(zip(("rest", "zeros", "num_zeros", "sum_zeros"), found, strict=True))
+                return products[number][name]
+            return _node_array(name, library, self.graph, output, grads[part], made[part])
+
+        return array
+
+
+def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, told: bool = True) -> tuple[Any, ...]:
+    """Run a walk so that it can be differentiated. Returns every array of every output (see Output.results), in order."""
+    read, given = _read(outputs), fields
+    if len(read) != len(fields):
+        fields = {key: value for key, value in fields.items() if key in read}
+    keys, values = tuple(fields), tuple(fields.values())
+    walk = Walk(name, g, outputs, keys, told)
+    library = foreign(values)
+    if library is not None:
+        return library.propagate(walk, values)
+    if not values and (library := foreign(given.values())) is not None:  # a message of numbers alone
+        return tuple([library.constant(array) for array in walk.run(())])
+
+    def vjp(grads: Sequence[Any], inputs: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]) -> list[Any]:
+        return walk.gradients(NATIVE, inputs, grads, made, needs)
+
+    def explain(needs: Sequence[bool]) -> list[str]:
+        return explain_walk(outputs, [key for key, need in zip(keys, needs, strict=True) if need])
+
+    return record(name, values, walk.run([unwrap(x) for x in values]), vjp, explain if told else None)
+
+
+_batched_outputs = functools.lru_cache(maxsize=1024)(batched)
+
+
+@functools.lru_cache(maxsize=1024)
+def _leaves(outputs: tuple[Output, ...]) -> dict[Key, expr.Expr]:
+    """The fields that a walk reads, in first-use order."""
+    return {leaf.attrs: leaf for leaf in expr.leaves_of(expression for output in outputs for expression in output.expressions)}
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(outputs: tuple[Output, ...]) -> frozenset[Key]:
+    return frozenset(_leaves(outputs))
+
+
+@functools.lru_cache(maxsize=1024)
+def _starts(outputs: tuple[Output, ...]) -> tuple[int, ...]:
+    """Where the arrays of each output begin among all of them, and where the last ends."""
+    starts = [0]
+    for output in outputs:
+        starts.append(starts[-1] + len(output.results()))
+    return tuple(starts)
+
+
+@dataclass(frozen=True)
+class _Backward:
+    """The walk of a backward, the gradients that are another field as it is (of ``e.x + w``, ∂e.x is the gradient of the result), and the
+    node arrays that are bound to fields: (number of the output, name in NEEDS, field, dtype)."""
+
+    walk: dict[Key, Output]
+    same: dict[Key, Key]
+    bound: tuple[tuple[int, str, Key, Any], ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def _backward(
+    outputs: tuple[Output, ...], arrived: tuple[bool, ...], fields: tuple[Key, ...], wanted: tuple[Key, ...], ids: Any
+) -> _Backward:
+    """Derive a backward once. arrived: which arrays of the outputs got a gradient. ids: dtype of edge ids."""
+    taken = set(fields)
+    bound: list[tuple[int, str, Key, Any]] = []
+    symbols: list[Need | None] = []
+    starts = _starts(outputs)
+
+    def binder(number: int, output: Output, got: tuple[bool, ...]) -> Need:
+        def bind(name: str) -> Any:
+            if (name in ("g", "g/degree", "⟨g, z⟩") and not got[0]) or (name == "g of scale" and not got[-1]):
+                return None
+            key = output.to, f"{name}′"
+            while key in taken:
+                key = output.to, f"{key[1]}′"
+            taken.add(key)
+            shape, dtype = needed_shape(output, name)
+            bound.append((number, name, key, ids if name == "winner" else dtype))
+            return expr.field(*key, shape, bound[-1][3])
+
+        return bind
+
+    for number, output in enumerate(outputs):
+        got = arrived[starts[number] : starts[number + 1]]
+        symbols.append(binder(number, output, got) if any(got) else None)
+    walk = derive(outputs, symbols, wanted)
+    roots = {key: output.expressions[0] for key, output in walk.items() if output.reduce == "edge"}
+    same = {key: root.attrs for key, root in roots.items() if root.op == "field" and root.attrs[0] == "e"}
+    walk = {key: output for key, output in walk.items() if key not in same}
+    read = _read(tuple(walk.values())) | frozenset(same.values())
+    return _Backward(walk, same, tuple(b for b in bound if b[2] in read))
+
+
+@functools.lru_cache(maxsize=1024)
+def _reads(
+    outputs: tuple[Output, ...], keys: tuple[Key, ...], wanted: tuple[Key, ...], arrived: tuple[bool, ...] | None, ids: Any
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    starts = _starts(outputs)
+    backward = _backward(outputs, (True,) * starts[-1] if arrived is None else arrived, keys, wanted, ids)
+    fields = set(_read(tuple(backward.walk.values()))) | set(backward.same.values())
+    results: set[int] = set()
+    for number, need, _, _ in backward.bound:
+        first, last = starts[number], starts[number + 1] - 1
+        if outputs[number].reduce == "prod" and need != "g":
+            fields |= _read((outputs[number],))
+        results |= {"winner": {last}, "scale": {last}, "shift": {last - 1}, "⟨g, z⟩": {first, first + 1}}.get(need, set())
+    return tuple([i for i, key in enumerate(keys) if key in fields]), tuple(sorted(results))
+
+
+def _node_array(name: str, library: Library, g: Graph, output: Output, grads: Sequence[Any], made: Sequence[Any]) -> Any:
+    if name == "g/degree":
+        degrees = g.in_degrees() if output.to == "v" else g.out_degrees()
+        share = (1 / np.maximum(degrees, 1)).astype(wide(library.dtype(grads[0])))
+        return grads[0] * library.constant(share.reshape((-1,) + (1,) * (len(grads[0].shape) - 1)))
+    if name == "⟨g, z⟩":
+        z, score = made[0], output.expressions[0].shape
+        into = library.cast(grads[0], library.dtype(made[1]))
+        lead = len(z.shape) - 1 - len(score)
+        axes = tuple(i + 1 for i in range(len(z.shape) - 1) if i < lead or (score[i - lead] == 1 and z.shape[i + 1] != 1))
+        return _products(library, into, z, axes).reshape((z.shape[0], *score))
+    if name == "shift":
+        return library.detached(unwrap(made[-2]))
+    return {"g": grads[0], "winner": made[-1], "scale": made[-1], "g of scale": grads[-1]}[name]
+
+
+def _products(library: Library, g: Any, z: Any, axes: tuple[int, ...]) -> Any:
+    """Σ g · z over axes after the first, kept: one pass over the rows of large arrays."""
+    if not pays(tuple(z.shape), library.dtype(z)):
+        return library.sum(g * z, axes, keepdims=True)
+    fields = {("e", "g"): g, ("e", "z"): z}
+    product: Any = math.prod(expr.field(*key, tuple(x.shape[1:]), library.dtype(x)) for key, x in fields.items())
+    over = tuple(axis - 1 for axis in axes)
+    outputs = (Output((product.sum(over, keepdims=True),), "e", "edge"),)
+    return propagate("⟨g, z⟩", blocks(z.shape[0], device_of(unwrap(z))), outputs, fields, told=False)[0]
+
+
+def _over_rows(library: Library, value: Any, dtype: Any) -> Any:
+    """The sum over all rows, in the dtype of what it is the gradient of."""
+    if library.has_autodiff:
+        return library.cast(library.sum(value, (0,)), dtype)
+    return narrowed(unbroadcast(value, value.shape[1:]), dtype)

@@ -1,0 +1,181 @@
+"""What is kept on disk because it can be made again: where, who may have written it, and whether it is still whole.
+
+Code that is kept runs in this process. So a folder or a file counts only if nobody but this user (or root) can change it, and a file only
+if its last 32 bytes are the hash of what it should be for and of its content. Anything else is made again.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import warnings
+from pathlib import Path
+
+import llvmlite
+import numba
+
+from numgraph.runtime import atomic
+
+_SEAL = hashlib.sha256().digest_size
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+def cache_root() -> Path:
+    """Where the package keeps what it can make or fetch again: NUMGRAPH_CACHE_DIR, else numgraph under XDG_CACHE_HOME or ~/.cache."""
+    try:
+        given = os.environ.get("NUMGRAPH_CACHE_DIR")
+        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numgraph"
+        return (Path(given).expanduser() if given else default).absolute()
+    except (
+        RuntimeError,
+        OSError,
+    ):  # a user without a home, as containers have them; a working folder that is gone
+        return Path(os.devnull) / "numgraph"
+
+
+def place() -> Path:
+    """The cache folder of the kernels, whether or not it is there."""
+    return cache_root() / f"kernels-{fingerprint()}"
+
+
+@functools.cache
+def folder() -> Path:
+    """The cache folder, made if it is not there; a temporary one where it cannot be written or trusted."""
+    path = place()
+    if private(path):
+        return path
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix="numgraph-"))
+    except OSError:
+        return Path(os.devnull) / path.name
+    owner = os.getpid()
+    atexit.register(lambda: shutil.rmtree(temporary, ignore_errors=True) if os.getpid() == owner else None)
+    return temporary
+
+
+@functools.cache
+def fingerprint() -> str:
+    """A hash of what gives generated text its meaning."""
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {numba.config.BOUNDSCHECK} sealed".encode())
+    for name in (
+        "kernels/lanes",
+        "kernels/memory",
+        "kernels/arithmetic",
+        "kernels/vectormath",
+        "kernels/vectorvalues",
+        "compiler/cpu/vectors",
+    ):
+        digest.update((Path(__file__).parents[1] / f"{name}.py").read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@functools.cache
+def private(path: Path) -> bool:
+    """Whether files can be kept in a folder, which is made if it is not there; says once why not where others may change them."""
+    try:
+        _make(path)
+        problem, fix = _open_to_others(path)
+        usable = os.access(path, os.W_OK | os.X_OK)
+    except OSError:
+        return False
+    if problem:
+        with contextlib.suppress(RuntimeWarning):  # where warnings are errors: the results are right without a cache
+            warnings.warn(
+                f"numgraph: compiled code is not kept in {path}, for {problem}: code put there by others would run as this user; {fix}, "
+                f"or set NUMGRAPH_CACHE_DIR and NUMBA_CACHE_DIR to folders of your own",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return usable and not problem
+
+
+def _make(path: Path) -> None:
+    """Make a folder and those above it, for this user alone."""
+    if path.is_dir():
+        return
+    if path.parent != path:
+        _make(path.parent)
+    try:
+        path.mkdir(0o700)
+        path.chmod(0o700)  # whatever the umask took
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+
+
+def _open_to_others(path: Path) -> tuple[str, str]:
+    """What lets others change the files of a folder, and what to do about it; empty where nothing does."""
+    if not hasattr(os, "geteuid"):
+        return "", ""
+    state = os.lstat(path)
+    if stat.S_ISLNK(state.st_mode):
+        return "it is a link", "remove it"
+    if not _trusted(state):
+        mode = stat.S_IMODE(state.st_mode)
+        if state.st_mode & _OTHERS:
+            return f"others may write there (mode {mode:o})", f"delete it, or empty it and `chmod go-w {path}`"
+        return f"user {state.st_uid} owns it", "delete it"
+    for above in Path(os.path.realpath(path)).parents:
+        mode = above.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return f"others may replace it (mode of {above}: {stat.S_IMODE(mode):o})", f"`chmod o-w {above}`"
+    return "", ""
+
+
+def _trusted(state: os.stat_result) -> bool:
+    """Whether only this user, or root, can have written it."""
+    return not hasattr(os, "geteuid") or (state.st_uid in (os.geteuid(), 0) and not state.st_mode & _OTHERS)
+
+
+def _seal(purpose: bytes, content: bytes) -> bytes:
+    return hashlib.sha256(hashlib.sha256(purpose).digest() + content).digest()
+
+
+def keep(path: Path, content: bytes, purpose: bytes, shared: bool = False) -> None:
+    """Keep content for a purpose, if that is possible here. shared: in a folder that belongs to an installation, not to the user."""
+    with contextlib.suppress(OSError):  # no room, no permission, no folder any more: whoever needs it makes it again
+        if shared:
+            path.parent.mkdir(exist_ok=True)
+        else:
+            _make(path.parent)
+        atomic.write(path, content + _seal(purpose, content), mode=0o666 if shared else 0o600, durable=False)
+
+
+def show(path: Path, text: bytes) -> None:
+    """Have a text on disk for people and tracebacks, if that is possible. Nothing reads it back."""
+    with contextlib.suppress(OSError):
+        if path.is_file() and path.read_bytes() == text:
+            return
+    with contextlib.suppress(OSError):
+        _make(path.parent)
+        atomic.write(path, text, mode=0o600, durable=False)
+
+
+def kept(path: Path, purpose: bytes, shared: bool = False) -> bytes:
+    """What was kept for this purpose.
+
+    Raises
+    ------
+    OSError
+        Nothing, or nothing that can be trusted.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode) or not (shared or _trusted(state)):
+            raise PermissionError(f"{path} may come from someone else")
+        whole = file.read()
+    content, seal = whole[:-_SEAL], whole[-_SEAL:]
+    if seal != _seal(purpose, content):
+        raise FileNotFoundError(f"{path} is not what was kept for this purpose")
+    return content
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a file; a pipe in its place is no reason to wait for somebody who writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -1,0 +1,66 @@
+"""The one gate to parallel kernels: a kernel runs on the thread pool only where that is safe and worth it, else its serial twin runs.
+
+Numba's workqueue layer aborts the process when two threads enter it at once, and a pool that was started before a fork is dead
+in the child (the OpenMP layer ends the process there). So one Python thread at a time is let into the pool, and a child of a
+process that had started it never is. A parallel kernel and its serial twin must give identical bits: nobody chooses which one runs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+from numgraph.runtime.interrupts import deferred
+
+SMALL = 32768
+"""Work (array elements touched) below which entering the pool, about 7 µs, costs more than it saves."""
+
+_gate = threading.Lock()
+_forked = _started = False
+
+
+def run(parallel: Callable[..., Any], serial: Callable[..., Any], *args: Any, work: int) -> Any:
+    """``parallel(*args)`` if `work` is large and the pool is free and usable here, else ``serial(*args)``. A thread waits for the
+    pool only if another one took it at the same moment.
+
+    Raises what the kernel raises; the pool is free again afterwards. Kernels raise only under NUMBA_BOUNDSCHECK=1, and Numba's parallel
+    loops lose exceptions: with that setting everything is serial.
+    """
+    if work < SMALL or _forked or numba.config.BOUNDSCHECK or _gate.locked():
+        return serial(*args)
+    with _gate:  # a Ctrl-C between acquire() and a try would leave it locked. get_num_threads starts the pool, so it is asked inside
+        if not _started:
+            _start()
+        return (parallel if numba.get_num_threads() > 1 else serial)(*args)
+
+
+def _start() -> None:
+    """Start the pool; an exception of a signal's handler in the middle would leave its locks taken."""
+    global _started
+    with deferred():
+        numba.get_num_threads()
+        _started = True
+
+
+def _after_fork_in_child() -> None:
+    """The parent's pool has no threads here, and whoever was inside the gate does not exist here."""
+    global _gate, _forked
+    _forked = _forked or _gate.locked() or _pool_started()
+    _gate = threading.Lock()
+
+
+def _pool_started() -> bool:
+    """Whether anything in this process, also outside this package, has started Numba's pool."""
+    try:
+        numba.threading_layer()
+    except ValueError:
+        return False
+    return True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
