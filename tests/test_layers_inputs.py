@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 import numgraph as ng
 from numgraph import Graph, nn
+from numgraph.autodiff.tape import unwrap
 
 try:
     from ml_dtypes import bfloat16
@@ -92,7 +93,7 @@ def test_whole_numbers_are_floats(name, dtype):
     want = layer(ODD, x.astype(wanted), *beside(ODD, wanted))
     got = layer(ODD, x, *beside(ODD, np.uint8))
     assert got.dtype == wanted
-    np.testing.assert_allclose(ng.tape.unwrap(got), ng.tape.unwrap(want), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(unwrap(got), unwrap(want), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.int64])
@@ -101,14 +102,14 @@ def test_whole_numbers_are_floats(name, dtype):
 def test_sparse_whole_numbers_are_floats(name, kind, dtype):
     make, beside = LAYERS[name]
     x, layer = (features(np.int8) % 2).astype(dtype), make(np.float32)
-    got = ng.tape.unwrap(layer(ODD, kind(x), *beside(ODD, np.float32)))
-    np.testing.assert_allclose(got, ng.tape.unwrap(layer(ODD, x, *beside(ODD, np.float32))), rtol=1e-5, atol=1e-5)
+    got = unwrap(layer(ODD, kind(x), *beside(ODD, np.float32)))
+    np.testing.assert_allclose(got, unwrap(layer(ODD, x, *beside(ODD, np.float32))), rtol=1e-5, atol=1e-5)
 
 
 def test_modules_of_whole_numbers():
     x = features(np.int8)
     for module in (nn.Linear(WIDTH, 3, rng=0), mlp([WIDTH, 5, 3]), nn.LayerNorm(WIDTH), nn.BatchNorm(WIDTH)):
-        got, want = (ng.tape.unwrap(module(a)) for a in (x, x.astype(np.float32)))
+        got, want = (unwrap(module(a)) for a in (x, x.astype(np.float32)))
         assert got.dtype == np.float32
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
     dropped = nn.Dropout(0.5, rng=0)(x.astype(np.uint8))
@@ -176,7 +177,7 @@ def test_degrees_beyond_float16(dtype):
         (nn.APPNP(k=1, alpha=0.0), ()),
         (nn.APPNP(k=1, alpha=0.0), (one,)),
     ):
-        z = ng.tape.unwrap(layer(g, x, *beside)).astype(np.float64)
+        z = unwrap(layer(g, x, *beside)).astype(np.float64)
         if isinstance(layer, nn.APPNP):  # leaves have two out-edges, the hub one
             np.testing.assert_allclose(z[0], 70_000 / np.sqrt(2 * 70_001) + 1 / np.sqrt(70_001), rtol=1e-2)
         else:  # a mean of ones
@@ -196,8 +197,8 @@ def test_features_of_half_precision_in_wider_layers(name, dtype):
     layer, g = make(np.float32), star(3000)
     x = np.random.default_rng(0).uniform(50, 60, (g.num_nodes, WIDTH)).astype(dtype)
     others = beside(g, dtype)
-    got = ng.tape.unwrap(layer(g, x, *others))
-    want = ng.tape.unwrap(layer(g, x.astype(np.float64), *(a.astype(np.float64) if a.dtype == dtype else a for a in others)))
+    got = unwrap(layer(g, x, *others))
+    want = unwrap(layer(g, x.astype(np.float64), *(a.astype(np.float64) if a.dtype == dtype else a for a in others)))
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
 

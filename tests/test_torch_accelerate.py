@@ -71,8 +71,8 @@ def convolutions(model):
 def counted(monkeypatch):
     """The names of numgraph's walks, as they are run."""
     walks = []
-    run = ng.propagate.Walk.run
-    monkeypatch.setattr(ng.propagate.Walk, "run", lambda walk, arrays: (walks.append(walk.name), run(walk, arrays))[1])
+    run = ng.message.propagate.Walk.run
+    monkeypatch.setattr(ng.message.propagate.Walk, "run", lambda walk, arrays: (walks.append(walk.name), run(walk, arrays))[1])
     return walks
 
 
