@@ -37,7 +37,7 @@ test-bounds: $(STAMP) ## the kernels' tests with Numba's bounds checks (its own 
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds NUMGRAPH_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-gpu: ## the tests on an NVIDIA GPU, with the packages that PYTHON has: installs nothing, works offline
-	NUMGRAPH_TEST_DEVICE=hardware $(PYTHON) -m pytest tests/test_cuda_hardware.py tests/test_device*.py tests/test_docs.py $(ARGS)
+	NUMGRAPH_TEST_DEVICE=hardware $(PYTHON) -m pytest tests/cuda/test_cuda_hardware.py tests/*/test_device*.py tests/project/test_docs.py $(ARGS)
 
 gpu-report: ## what a GPU has to show, within MINUTES, into the folder OUT; with what PYTHON has, as test-gpu
 	$(PYTHON) benchmarks/gpu_report.py --minutes $(MINUTES) --out $(OUT)

@@ -32,12 +32,19 @@ PYTHON = sys.executable
 RESERVE = 3.0
 """Seconds of the whole that are kept for the end."""
 
-DEVICE_TESTS = ("test_cuda_hardware.py", "test_device_layers.py", "test_device_dense.py", "test_docs.py")
+DEVICE_TESTS = ("cuda/test_cuda_hardware.py", "cuda/test_device_layers.py", "cuda/test_device_dense.py", "project/test_docs.py")
 HOST_TESTS = (
-    *("test_kernels.py", "test_half.py", "test_kernel_inputs.py", "test_messages.py", "test_ops.py", "test_policies.py"),
-    "atomic_walks.py",
+    *(
+        "compiler/test_kernels.py",
+        "compiler/test_half.py",
+        "compiler/test_kernel_inputs.py",
+        "message/test_messages.py",
+        "ops/test_ops.py",
+        "message/test_policies.py",
+    ),
+    "support/atomic_walks.py",
 )
-"""Files of the host whose every walk runs on the device, by the plugin tests/cuda_route.py."""
+"""Files of the host whose every walk runs on the device, by the plugin tests/support/cuda_route.py."""
 
 ROWS = "copy_u_sum,u_mul_e_sum,gat,relu_sub_mul"
 LARGE = ("--nodes-log2", "20", "--edges", "16000000", "--peers", "cusparse,torch,pyg")
@@ -190,8 +197,8 @@ def _told() -> Iterator[None]:
 
 
 def _environment(given: Any, names: dict[str, str]) -> dict[str, str]:
-    """The repository, and for its tests their folder, can be imported, and what NumPy lacks for numba-cuda is there if it must be."""
-    tests = [str(ROOT / "tests")] if "NUMGRAPH_TEST_DEVICE" in given else []
+    """The repository, and for its tests their plugins, can be imported, and what NumPy lacks for numba-cuda is there if it must be."""
+    tests = [str(ROOT / "tests" / "support")] if "NUMGRAPH_TEST_DEVICE" in given else []
     path = [*names.values(), str(ROOT), *tests, os.environ.get("PYTHONPATH", "")]
     return {"PYTHONUNBUFFERED": "1", **given, "PYTHONPATH": os.pathsep.join(entry for entry in path if entry)}
 

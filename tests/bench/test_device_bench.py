@@ -1,4 +1,4 @@
-"""``numgraph bench``, ``train`` and ``info`` with a device: what is measured and written, on tests/device.py's; and without one."""
+"""``numgraph bench``, ``train`` and ``info`` with a device: what is measured and written, on support/device.py's; and without one."""
 
 from __future__ import annotations
 

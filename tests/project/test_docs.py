@@ -16,7 +16,7 @@ from numgraph.arrays import devices
 
 __all__ = ["device"]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 GPU_BLOCK = re.compile(r"^```python gpu\n(.*?)^```$", re.M | re.S)

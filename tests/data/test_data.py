@@ -25,7 +25,7 @@ PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
 
 
 def cora_dir() -> Path:
-    for folder in (os.environ.get("NUMGRAPH_DATA_DIR"), Path(__file__).parents[2] / "shared" / "data"):
+    for folder in (os.environ.get("NUMGRAPH_DATA_DIR"), Path(__file__).parents[3] / "shared" / "data"):
         if folder and (Path(folder) / "planetoid" / "ind.cora.x").is_file():
             return Path(folder)
     pytest.skip("Cora's files are in neither NUMGRAPH_DATA_DIR nor ../shared/data")

@@ -26,16 +26,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 TESTS = {
-    "test_kernels.py": ("not lengths_share_kernels", 120),
-    "test_half.py": ("not over_many", 30),  # three million edges are too many for it
-    "test_kernel_inputs.py": ("", 30),
-    "test_integers.py": ("two_fields or halves or negative", 20),
-    "test_messages.py": ("not gradient and not second_order", 200),
-    "test_ops.py": ("not second_order and not gradients", 150),
-    "test_policies.py": ("not python_threads and not number_of_threads", 90),
-    "test_device_layers.py": ("test_layers or test_attention or test_edge_softmax or test_segments", 30),
-    "atomic_walks.py": ("", 60),
-    "test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
+    "compiler/test_kernels.py": ("not lengths_share_kernels", 120),
+    "compiler/test_half.py": ("not over_many", 30),  # three million edges are too many for it
+    "compiler/test_kernel_inputs.py": ("", 30),
+    "expressions/test_integers.py": ("two_fields or halves or negative", 20),
+    "message/test_messages.py": ("not gradient and not second_order", 200),
+    "ops/test_ops.py": ("not second_order and not gradients", 150),
+    "message/test_policies.py": ("not python_threads and not number_of_threads", 90),
+    "cuda/test_device_layers.py": ("test_layers or test_attention or test_edge_softmax or test_segments", 30),
+    "support/atomic_walks.py": ("", 60),
+    "message/test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
 }
 """What runs (a third of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least."""
 

@@ -1,4 +1,4 @@
-"""Messages, ops, layers, optimisers and training on the device (tests/device.py): the numbers of the host, and no array that leaves it."""
+"""Messages, ops, layers, optimisers and training on the device (support/device.py): the host's numbers, and no array that leaves it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import pytest
 
 import numgraph
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SOURCES = sorted((ROOT / "numgraph").rglob("*.py"))
 

@@ -17,11 +17,11 @@ pytestmark = pytest.mark.skipif(
 
 OF_THE_CPU = "not lengths_share_kernels and not every_length_of_one_axis and not over_many"  # the latter two would take all the time
 TESTS = {
-    "test_kernels.py": (OF_THE_CPU, 100),
-    "test_half.py": (OF_THE_CPU, 10),
-    "atomic_walks.py": ("", 60),
-    "test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
-    "test_device_layers.py": ("test_layers or test_attention or test_edge_softmax or test_segments", 30),
+    "compiler/test_kernels.py": (OF_THE_CPU, 100),
+    "compiler/test_half.py": (OF_THE_CPU, 10),
+    "support/atomic_walks.py": ("", 60),
+    "message/test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
+    "cuda/test_device_layers.py": ("test_layers or test_attention or test_edge_softmax or test_segments", 30),
 }
 """What runs (a third of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least. The last are of arrays on the device
 from end to end."""

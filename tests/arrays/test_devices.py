@@ -1,4 +1,4 @@
-"""Graphs and arrays on a device: what moves, what is remembered, and what is said where there is none. The device is tests/device.py's."""
+"""Graphs and arrays on a device: what moves, what is remembered, what is said where there is none. The device is support/device.py's."""
 
 from __future__ import annotations
 
@@ -258,12 +258,12 @@ def test_the_double_refuses_what_cupy_refuses(device):
 
 
 def test_the_table_of_the_double_is_cupys():
-    cupy = pytest.importorskip("cupy", reason="CuPy is not installed: its functions cannot be compared with tests/cupy_api.txt")
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed: its functions cannot be compared with tests/support/cupy_api.txt")
     import inspect
 
     written = TITLE.removeprefix("# CuPy ").partition(":")[0]
     if cupy.__version__ != written:
-        pytest.skip(f"tests/cupy_api.txt is of CuPy {written}, here is {cupy.__version__}")
+        pytest.skip(f"tests/support/cupy_api.txt is of CuPy {written}, here is {cupy.__version__}")
     for name, signature in FUNCTIONS.items():
         if name != "size":  # compiled, without a signature
             assert list(inspect.signature(getattr(cupy, name)).parameters) == list(signature.parameters), name

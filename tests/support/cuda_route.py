@@ -43,12 +43,12 @@ if not device.HARDWARE:
 def pytest_collection_modifyitems(items):
     """One test of three, of all the parameters of a test: which, its name decides."""
     if not (device.HARDWARE or scripts.WHOLE):
-        items[:] = [item for item in items if zlib.crc32(item.nodeid.encode()) % 3 == 0]
+        items[:] = [item for item in items if zlib.crc32(item.name.encode()) % 3 == 0]
 
 
 @pytest.fixture(autouse=True)
 def route(request, monkeypatch):
-    if request.module.__name__.startswith("test_device"):
+    if request.path.name.startswith("test_device"):
         return
     if not device.HARDWARE:
         made = device.library()

@@ -1,4 +1,4 @@
-"""Every dense rule on the device (tests/device.py): values, gradients and gradients of gradients equal those on the host."""
+"""Every dense rule on the device (support/device.py): values, gradients and gradients of gradients equal those on the host."""
 
 from __future__ import annotations
 

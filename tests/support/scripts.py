@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+TESTS = Path(__file__).parents[1]
+
 SETUP = """
 import numpy as np, numgraph as ng
 from numgraph.runtime import threads
@@ -76,9 +78,8 @@ def run_on_the_device(tests, chosen, least, **environment):
 
     least: how many tests there are at least, so that none is lost unseen.
     """
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "pytest", "-p", "cuda_route", "-p", "no:cacheprovider", "-q", str(here / tests), "-k", chosen]
+    path = os.pathsep.join([str(TESTS / "support"), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "pytest", "-p", "cuda_route", "-p", "no:cacheprovider", "-q", str(TESTS / tests), "-k", chosen]
     env = {**os.environ, **environment, "PYTHONPATH": path}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

@@ -1,5 +1,5 @@
 """Random messages through the compiler: every program verified and interpreted under several schedules, some compiled; values and gradients
-are NumPy's (tests/shapes.py), and nothing is written outside of a result."""
+are NumPy's (support/shapes.py), and nothing is written outside of a result."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import random
 from typing import Any
 
 import numpy as np
+import programs
 import pytest
+import shapes
+from test_random_shapes import CHOSEN, check_second_order_of_an_outer_product
 
 import numgraph as ng
 from numgraph.compiler.index import EDGE
-from tests import programs, shapes
-from tests.test_random_shapes import CHOSEN, check_second_order_of_an_outer_product
 
 INTERPRETED = int(os.environ.get("NUMGRAPH_TEST_PROGRAMS", "42"))
 GROUP = 7

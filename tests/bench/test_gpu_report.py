@@ -24,7 +24,7 @@ from numgraph.cli import main as numgraph
 
 __all__ = ["device", "gpu_here"]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import gpu_probe  # noqa: E402
@@ -207,7 +207,7 @@ def test_a_signal_ends_the_children_and_what_there_is_is_written(tmp_path, fifo,
     path, _ = fifo
     text = f"""
     import sys
-    sys.path[:0] = [{str(ROOT / "benchmarks")!r}, {str(ROOT / "tests")!r}]
+    sys.path.insert(0, {str(ROOT / "benchmarks")!r})
     from pathlib import Path
     import gpu_report
     from stages import Stage
@@ -358,8 +358,8 @@ def test_the_files_of_tests_are_there(name, tmp_path):
 def test_every_file_that_the_device_runs_is_among_the_stages():
     assert gpu_report.HOST_TESTS == test_cuda_hardware.FILES
     assert {gpu_report._OF_KERNELS} == set(test_cuda_hardware.CPU_ALONE.values())
-    of_a_device = {path.name for path in Path(__file__).parent.glob("test_device_*.py")}
-    of_its_doubles = {"test_device_simulator.py", "test_device_bench.py"}
+    of_a_device = {str(path.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_device_*.py")}
+    of_its_doubles = {"cuda/test_device_simulator.py", "bench/test_device_bench.py"}
     assert of_a_device - of_its_doubles <= set(gpu_report.DEVICE_TESTS)
 
 
@@ -418,7 +418,7 @@ def test_a_tally_of_tests(tmp_path):
     file = tmp_path / "test_three.py"
     file.write_text("import pytest\ndef test_a(): pass\ndef test_b(): assert 0\n@pytest.mark.skip\ndef test_c(): pass\n")
     asked = command("tests", tmp_path)
-    options = asked[1 : asked.index("tests/test_cuda_hardware.py")]
+    options = asked[1 : asked.index("tests/cuda/test_cuda_hardware.py")]
     done = subprocess.run([sys.executable, *options, "-n1", "-ra", str(file)], cwd=tmp_path, capture_output=True, text=True, check=False)
     first, *rest = gpu_report.tally(done.stdout).splitlines()
     assert first == "1 failed, 1 passed, 1 skipped"

@@ -10,10 +10,10 @@ import os
 
 import numpy as np
 import pytest
+import shapes
+from interpreter import Memory, interpreting
 
 import numgraph as ng
-from tests import shapes
-from tests.interpreter import Memory, interpreting
 
 INTERPRETED = int(os.environ.get("NUMGRAPH_TEST_SHAPES", "2000"))
 COMPILED = 42

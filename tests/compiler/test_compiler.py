@@ -6,7 +6,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import programs
 import pytest
+from programs import notation_of, places_of
 
 import numgraph as ng
 from numgraph.compiler.cost import choose
@@ -19,8 +21,6 @@ from numgraph.expressions import expr
 from numgraph.expressions.walk import Output
 from numgraph.kernels import balance, cpu, planning, reference
 from numgraph.runtime import threads
-from tests import programs
-from tests.programs import notation_of, places_of
 
 H, F = Variable("h", 5), Variable("f", 11)
 

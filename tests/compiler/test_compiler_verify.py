@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from programs import MACHINE, notation_of, places_of
 
 from numgraph.compiler import program as ir
 from numgraph.compiler.build import build
@@ -19,7 +20,6 @@ from numgraph.compiler.verify import verify
 from numgraph.expressions import expr
 from numgraph.expressions.walk import Output
 from numgraph.kernels import sources
-from tests.programs import MACHINE, notation_of, places_of
 
 
 def field(target: str, *shape: int, name: str = "x", dtype: Any = np.float64) -> Any:

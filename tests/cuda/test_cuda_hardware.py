@@ -18,10 +18,17 @@ PROBLEM = devices.problem()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(PROBLEM is not None, reason=f"no GPU: {PROBLEM}")]
 
 FILES = (
-    *("test_kernels.py", "test_half.py", "test_kernel_inputs.py", "test_messages.py", "test_ops.py", "test_policies.py"),
-    "atomic_walks.py",
+    *(
+        "compiler/test_kernels.py",
+        "compiler/test_half.py",
+        "compiler/test_kernel_inputs.py",
+        "message/test_messages.py",
+        "ops/test_ops.py",
+        "message/test_policies.py",
+    ),
+    "support/atomic_walks.py",
 )
-CPU_ALONE = {"test_kernels.py": "not lengths_share_kernels"}
+CPU_ALONE = {"compiler/test_kernels.py": "not lengths_share_kernels"}
 """Tests of how the CPU target works inside."""
 
 
