@@ -27,7 +27,7 @@ from numgraph.dense import (
 )
 from numgraph.errors import no_attribute
 from numgraph.expressions.elementary import erf, sigmoid
-from numgraph.graph import Adjacency, Graph
+from numgraph.graph import Adjacency, EdgeMap, Graph
 from numgraph.message import apply_edges, attend, update_all
 from numgraph.serialize import load, save
 
@@ -35,6 +35,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Adjacency",
+    "EdgeMap",
     "Graph",
     "Parameter",
     "Tape",

@@ -35,6 +35,11 @@ def rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return register
 
 
+def rule_of(name: str) -> Callable[..., Any]:
+    """The function that has registered for what a name stands for, for callers in rooms below its own."""
+    return _RULES[name]
+
+
 def _name(function: Any) -> str:
     return f"np.{function.__name__}" if hasattr(function, "__name__") else str(function)
 

@@ -3,7 +3,8 @@
 To import from outside: what stands here, and ``sorting`` for ids.
 """
 
+from numgraph.graph.edge_map import EdgeMap
 from numgraph.graph.graph import Graph, check_graph
 from numgraph.graph.sorting import Adjacency
 
-__all__ = ["Adjacency", "Graph", "check_graph"]
+__all__ = ["Adjacency", "EdgeMap", "Graph", "check_graph"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from numgraph.arrays.devices import moved
 from numgraph.arrays.inputs import as_array, kind_of
 from numgraph.errors import bad_type, bad_value, check_name, missing
+from numgraph.graph.changes import Changes
 from numgraph.graph.naming import as_column, as_names, check_distinct
 
 Fields = Mapping[Any, Any]
@@ -19,37 +20,10 @@ Fields = Mapping[Any, Any]
 SPARSE_FORMATS = ("csr", "csc", "coo", "bsr", "dia", "dok", "lil")
 
 
-class ToLibraries:
+class ToLibraries(Changes):
     """The methods that a Graph has for other libraries."""
 
     __slots__ = ()
-
-    if TYPE_CHECKING:  # what Graph has
-
-        def to(self, device: str) -> Self: ...
-
-        def coalesce(self) -> Self: ...
-
-        @property
-        def num_src(self) -> int: ...
-
-        @property
-        def num_dst(self) -> int: ...
-
-        @property
-        def num_edges(self) -> int: ...
-
-        @property
-        def is_bipartite(self) -> bool: ...
-
-        @property
-        def src(self) -> NDArray[Any]: ...
-
-        @property
-        def dst(self) -> NDArray[Any]: ...
-
-        @property
-        def out_edges(self) -> Any: ...
 
     def _fields(self, op: str, nodes: Any, edges: Fields | None) -> tuple[list[dict[Any, NDArray[Any]]], dict[Any, NDArray[Any]]]:
         """Checked fields of each set of nodes, and of the edges."""

@@ -5,7 +5,6 @@ A graph is immutable: its arrays are private read-only copies, every id in them 
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -15,12 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from numgraph.arrays import devices, static_in_jax
 from numgraph.arrays.inputs import kind_of
-from numgraph.errors import bad_type, bad_value, check_name, no_attribute
-from numgraph.graph import formats, transforms
+from numgraph.errors import bad_type, bad_value, no_attribute
+from numgraph.graph import formats
 from numgraph.graph.convert import FromLibraries
 from numgraph.graph.edges import DST, SRC, DeviceEdges, Edges
 from numgraph.graph.export import ToLibraries
+from numgraph.graph.lookups import Lookups
 from numgraph.graph.sorting import Adjacency, Ids, checked_ids, frozen, given_ids, ids_dtype, node_count, one_past
+from numgraph.graph.subgraphs import Subgraphs
 
 REMEMBERED = 256
 """What a graph remembers by ``remembered``, at most."""
@@ -28,22 +29,7 @@ REMEMBERED = 256
 T = TypeVar("T")
 
 
-def _made_on_host(transform: Callable[..., Any]) -> Callable[..., Any]:
-    """Of a graph on a device: the transform of its host graph, taken to the device."""
-
-    @functools.wraps(transform)
-    def run(g: Graph, *args: Any, **options: Any) -> Any:
-        if g.device == "cpu":
-            return transform(g, *args, **options)
-        made = transform(g.to("cpu"), *args, **options)
-        if isinstance(made, tuple):
-            return made[0].to(g.device), devices.moved(made[1], g.device)
-        return made.to(g.device)
-
-    return run
-
-
-class Graph(FromLibraries, ToLibraries):
+class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
     """Directed graph with edges ``src[e] → dst[e]``; the edge ids are the positions e in the input.
 
     Shapes and dtypes: `src` and `dst` are [num_edges] of any integer dtype, in any memory layout; they are copied.
@@ -172,13 +158,6 @@ class Graph(FromLibraries, ToLibraries):
         return cls._sharing(Edges((counts[SRC], counts[DST]), columns, adjacencies, num_rows is not None), SRC)
 
     @classmethod
-    def _of(cls, src: NDArray[Any], dst: NDArray[Any], num_nodes: int) -> Graph:
-        """Graph of one set of nodes that keeps `src` and `dst`, known to be in range and held by nobody else."""
-        dtype = ids_dtype(num_nodes, len(src))
-        columns: list[Ids | None] = [frozen(src.astype(dtype, copy=False)), frozen(dst.astype(dtype, copy=False))]
-        return cls._sharing(Edges((num_nodes, num_nodes), columns, [None, None]), SRC)
-
-    @classmethod
     def _sharing(cls, edges: Edges | DeviceEdges, out: int) -> Graph:
         graph = cls.__new__(cls)
         graph._edges, graph._out, graph._twin = edges, out, None
@@ -238,7 +217,8 @@ class Graph(FromLibraries, ToLibraries):
         """Number of nodes; a ValueError if there are two sets of them."""
         return self._square("num_nodes")
 
-    def _square(self, name: str) -> int:
+    def _square(self, name: str, instead: str = "") -> int:
+        """The number of nodes, for a method that needs one set of them; instead: what it takes of a bipartite graph."""
         if self.is_bipartite:
             fix = "see num_src and num_dst"
             if self.num_src == self.num_dst:
@@ -246,7 +226,7 @@ class Graph(FromLibraries, ToLibraries):
             raise bad_value(
                 f"Graph.{name}",
                 f"the graph is bipartite, with {self.num_src} sources and {self.num_dst} destinations",
-                f"this needs one set of nodes; {fix}",
+                f"this needs one set of nodes{instead}; {fix}",
             )
         return self.num_src
 
@@ -295,66 +275,6 @@ class Graph(FromLibraries, ToLibraries):
     def out_degrees(self) -> NDArray[np.int64]:
         """[num_src] number of out-edges of each source; on the graph's device."""
         return np.diff(self.out_edges.indptr).astype(np.int64)
-
-    @_made_on_host
-    def add_self_loops(self) -> Graph:
-        """The graph with one more edge v → v for every node v, also where there is one: ids num_edges … num_edges + num_nodes - 1."""
-        loops = np.arange(self._square("add_self_loops"), dtype=self.src.dtype)
-        return self._of(np.concatenate([self.src, loops]), np.concatenate([self.dst, loops]), self.num_src)
-
-    @_made_on_host
-    def remove_self_loops(self) -> Graph:
-        """The graph without edges v → v; the other edges keep their order."""
-        self._square("remove_self_loops")
-        kept = self.src != self.dst
-        return self._of(self.src[kept], self.dst[kept], self.num_src)
-
-    @_made_on_host
-    def coalesce(self) -> Graph:
-        """The graph with parallel edges merged into one; edges are ordered by destination, then source."""
-        rows = transforms.merged(self.out_edges, self.num_dst)
-        return self._sharing(Edges((self.num_src, self.num_dst), [rows.indices, None], [None, rows], self.is_bipartite), SRC)
-
-    @_made_on_host
-    def to_bidirected(self) -> Graph:
-        """The graph with the reverse of every edge, without parallel edges; edges are ordered by destination, then source."""
-        num_nodes = self._square("to_bidirected")
-        both = self._of(np.concatenate([self.src, self.dst]), np.concatenate([self.dst, self.src]), num_nodes)
-        return both.coalesce()
-
-    @_made_on_host
-    def subgraph(self, nodes: ArrayLike) -> Graph:
-        """The edges between `nodes`, in their old order; node i of the new graph is ``nodes[i]`` of this one.
-
-        nodes: [num_nodes of the new graph] distinct node ids.
-        """
-        num_nodes = self._square("subgraph")
-        given = given_ids("Graph.subgraph", "nodes", nodes)
-        kept = checked_ids("Graph.subgraph", "nodes", given, "num_nodes", num_nodes, self.src.dtype)
-        numbers = transforms.numbering(kept, num_nodes)
-        repeats = np.flatnonzero(numbers[kept] != np.arange(len(kept)))
-        if len(repeats):
-            first, node = int(repeats[0]), kept[repeats[0]]
-            raise bad_value("Graph.subgraph", f"nodes[{first}] and nodes[{numbers[node]}] are both {node}", "give each node once")
-        src, dst = numbers[self.src], numbers[self.dst]
-        inside = (src >= 0) & (dst >= 0)
-        return self._of(src[inside], dst[inside], len(kept))
-
-    @_made_on_host
-    def reorder(self, method: str) -> tuple[Graph, Ids]:
-        """The graph with its nodes renumbered, so that kernels find more of what they read in cache, and the permutation used.
-
-        Node i of the new graph is node ``permutation[i]`` of this one: take node data along as ``x[permutation]``. Edges keep their ids.
-
-        method : "rcm" (reverse Cuthill-McKee: neighbours get close numbers) or "degree" (many neighbours first); edge directions,
-            parallel edges and multiplicities play no part in either
-        """
-        num_nodes = self._square("reorder")
-        check_name("Graph.reorder", "method", method, transforms.ORDERS)
-        order = transforms.ORDERS[method](self.to_bidirected().in_edges)
-        permutation = frozen(order.astype(self.src.dtype))
-        numbers = transforms.numbering(permutation, num_nodes)
-        return self._of(numbers[self.src], numbers[self.dst], num_nodes), permutation
 
     def __copy__(self) -> Graph:
         return self

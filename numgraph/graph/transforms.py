@@ -15,19 +15,33 @@ from numgraph.graph.sorting import Adjacency, Ids, expanded, frozen, group
 from numgraph.runtime.compiling import njit
 
 
-def merged(rows: Adjacency, num_columns: int) -> Adjacency:
-    """The grouping by the other end in which every pair of ends occurs once, the other ends ascending within each row.
+def by_both(rows: Adjacency, num_columns: int) -> Adjacency:
+    """The edges grouped by the other end, the ends that were rows ascending within each of these groups.
 
-    rows: the edges grouped by one end, in any order within a row. Grouping them again, stably, by the other end sorts by both.
+    rows: the edges grouped by one end, in any order within a row. Grouping them again, stably, by the other end sorts by both. The result's
+    edge ids are positions in `rows`, see ``composed``.
     """
-    columns = group(rows.indices, expanded(rows.indptr), num_columns)
-    indptr, kept = np.empty_like(columns.indptr), np.empty_like(columns.indices)
-    count = _keep_first_of_equals(columns.indptr, columns.indices, indptr, kept)
-    return Adjacency(frozen(indptr), frozen(kept[:count].copy()), ordered=True)
+    return group(rows.indices, expanded(rows.indptr), num_columns)
+
+
+def composed(rows: Adjacency, columns: Adjacency) -> Ids:
+    """[num_edges] the edge at each position of ``by_both(rows)``; parallel edges stand in the order that they have in `rows`."""
+    return columns.edge_ids if rows.ordered else frozen(rows.edge_ids[columns.edge_ids])
+
+
+def without_repeats(columns: Adjacency) -> tuple[Adjacency, Ids]:
+    """Sorted rows without the entries that equal the one before, and [their number + 1] where the entries equal to each begin."""
+    indptr, kept, starts = (
+        np.empty_like(columns.indptr),
+        np.empty_like(columns.indices),
+        np.empty(columns.num_edges + 1, columns.indptr.dtype),
+    )
+    count = _keep_first_of_equals(columns.indptr, columns.indices, indptr, kept, starts)
+    return Adjacency(frozen(indptr), frozen(kept[:count].copy()), ordered=True), frozen(starts[: count + 1].copy())
 
 
 @njit()
-def _keep_first_of_equals(indptr, indices, kept_indptr, kept):
+def _keep_first_of_equals(indptr, indices, kept_indptr, kept, starts):
     """Copy each row without the entries that equal the one before; the number of entries copied."""
     count = 0
     kept_indptr[0] = 0
@@ -35,9 +49,17 @@ def _keep_first_of_equals(indptr, indices, kept_indptr, kept):
         for i in range(indptr[r], indptr[r + 1]):
             if i == indptr[r] or indices[i] != indices[i - 1]:
                 kept[count] = indices[i]
+                starts[count] = i
                 count += 1
         kept_indptr[r + 1] = count
+    starts[count] = len(indices)
     return count
+
+
+def grouped(keys: Ids, values: Ids, num_rows: int) -> tuple[Ids, Ids]:
+    """Offsets and members of the groups with equal keys; values keep their order inside each."""
+    rows = group(frozen(keys), frozen(values), num_rows)
+    return rows.indptr, rows.indices
 
 
 def numbering(nodes: Ids, num_nodes: int) -> Ids:
@@ -45,6 +67,55 @@ def numbering(nodes: Ids, num_nodes: int) -> Ids:
     numbers = np.full(num_nodes, -1, nodes.dtype)
     numbers[nodes] = np.arange(len(nodes), dtype=nodes.dtype)
     return numbers
+
+
+def neighbours(rows: Adjacency, nodes: Ids, seen: NDArray[np.bool_]) -> Ids:
+    """The nodes in the rows of `nodes` that were not seen yet, each once; they are seen then."""
+    found = np.empty(len(seen), rows.indices.dtype)
+    return found[: _neighbours(rows.indptr, rows.indices, frozen(nodes), seen, found)].copy()
+
+
+@njit()
+def _neighbours(indptr, indices, nodes, seen, found):
+    count = 0
+    for node in nodes:
+        for i in range(indptr[node], indptr[node + 1]):
+            other = indices[i]
+            if not seen[other]:
+                seen[other] = True
+                found[count] = other
+                count += 1
+    return count
+
+
+def search(rows: Adjacency, sources: Ids, targets: Ids) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first position of each pair's edges in sorted rows, and one past the last."""
+    first, last = np.empty(len(sources), np.int64), np.empty(len(sources), np.int64)
+    _search(rows.indptr, rows.indices, frozen(sources), frozen(targets), first, last)
+    return first, last
+
+
+@njit()
+def _search(indptr, indices, sources, targets, first, last):
+    """Two binary searches a pair: for its target, and for one more than it."""
+    for k in range(len(sources)):
+        stop = np.int64(indptr[sources[k] + 1])
+        low, high = np.int64(indptr[sources[k]]), stop
+        while low < high:
+            middle = (low + high) >> 1
+            if indices[middle] < targets[k]:
+                low = middle + 1
+            else:
+                high = middle
+        first[k] = low
+        high = stop
+        while low < high:
+            middle = (low + high) >> 1
+            if indices[middle] <= targets[k]:
+                low = middle + 1
+            else:
+                high = middle
+        last[k] = low
 
 
 def by_cuthill_mckee(neighbours: Adjacency) -> NDArray[Any]:
