@@ -59,8 +59,8 @@ class Call:
         self.handle = next(_handles)
         _calls[self.handle] = self
         dtypes = [dtype for _, dtype, _ in self.operands], [dtype for _, dtype, _ in self.results]
-        small = program(walk.graph, walk.outputs, walk.keys, *dtypes)
-        self.slot = jax_native.place(self, self.handle, small) if small is not None else -1
+        self.program = program(walk.graph, walk.outputs, walk.keys, *dtypes)
+        self.slot = -1 if self.program is None else jax_native.place(self, self.handle, self.program)
 
     def __reduce__(self) -> Any:
         fix = "another process compiles the function again; JAX's cache on disk may stay on"
@@ -139,6 +139,9 @@ def _handle(address: int) -> int:
             raise RuntimeError(
                 "numgraph: the graph of this executable is gone, or it was made by another process; compile the function again"
             )
+        if call.program is not None:
+            jax_native.run(call.program, address)
+            return 0
         call.run(_addresses(frame[_ARG_LIST], frame[_ARGS + 2]), _addresses(frame[_RET_LIST], frame[_RETS + 2]))
     except BaseException as error:  # nothing may leave a function that C calls
         return _error(frame[_API], f"{type(error).__name__}: {error}")

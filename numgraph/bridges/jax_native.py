@@ -1,4 +1,5 @@
-"""A handler for XLA without Python: small walks, which one thread runs, are programs of numbers that compiled code plays on XLA's buffers.
+"""A handler for XLA without Python: walks are programs of numbers that compiled code plays on XLA's buffers. Small ones, which one thread
+runs, need nothing else; for larger ones Python's handler opens the gate to the pool of threads.
 
 A walk has its handle and its slot in XLA's program. A slot has three words: the handle whose walk it is, where that walk's numbers are, and
 how many threads are at it. Whoever finds another handle there leaves the frame to Python's handler; whoever frees a slot waits for the
@@ -18,7 +19,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from numgraph.kernels.programs import Program, play, word
+from numgraph.kernels.programs import Program, length, play, play_on_threads, word
+from numgraph.runtime import threads
 from numgraph.runtime.compiling import njit, undisturbed
 
 SLOTS = 4096
@@ -44,6 +46,33 @@ def _add_at(address, number):
 
 
 @njit()
+def _table(program, frame):
+    """The addresses of a call frame's fields and results, as a program takes them."""
+    fields, results = word(frame + 56), word(frame + 96)
+    table = np.empty(length(program), np.int64)
+    for i in range(fields):
+        table[i] = word(word(word(frame + 72) + 8 * i) + 24)
+    for i in range(results):
+        table[fields + i] = word(word(word(frame + 112) + 8 * i) + 24)
+    return table
+
+
+@njit()
+def _on_one(program, frame):
+    play(program, _table(program, frame))
+
+
+@njit()
+def _on_threads(program, frame):
+    play_on_threads(program, _table(program, frame))
+
+
+def run(program: Program, frame: int) -> None:
+    """A program on the memory of a call frame, by threads where they are free."""
+    threads.run(_on_threads, _on_one, program.address, frame, work=program.work)
+
+
+@njit()
 def _played(frame, table, slots):
     """Whether the walk of a call frame (see jax_ffi) was run here."""
     if word(frame + 8) != 0:
@@ -56,13 +85,7 @@ def _played(frame, table, slots):
     _add(place + 16, 1)
     mine = _add(place, 0) == handle
     if mine:
-        fields, results = word(frame + 56), word(frame + 96)
-        addresses = np.empty(fields + results, np.int64)
-        for i in range(fields):
-            addresses[i] = word(word(word(frame + 72) + 8 * i) + 24)
-        for i in range(results):
-            addresses[fields + i] = word(word(word(frame + 112) + 8 * i) + 24)
-        play(word(place + 8), addresses)
+        _on_one(word(place + 8), frame)
     _add(place + 16, -1)
     return mine
 
@@ -84,9 +107,9 @@ def handler(python: Any) -> Any:
 
 
 def place(owner: Any, handle: int, program: Program) -> int:
-    """A slot for a program as long as its owner lives; −1 if there is none left."""
+    """A slot for a program as long as its owner lives; −1 if it takes threads, or there is none left."""
     with _lock:
-        slot = _free.pop() if _free else -1
+        slot = _free.pop() if _free and program.work < threads.SMALL else -1
     if slot >= 0:
         _TABLE[slot, 1] = program.address
         _add_at(_address(slot, 0), handle)  # from 0: whoever sees it sees the address too

@@ -169,9 +169,13 @@ def finished(array: Any, dtype: np.dtype[Any], output: Output, place: int) -> An
 
 def _per_node(graph: Graph, target: str, expression: Expr, fields: Arrays) -> Any:
     """The value of an expression of one node's fields, for every node: a walk over the nodes themselves."""
-    nodes = _itself(rows_of(graph, target))
     outputs, names = node_walk(target, expression)
-    return execute(nodes, outputs, {name: fields[key] for key, name in names})[0]
+    return execute(nodes(graph, target), outputs, {name: fields[key] for key, name in names})[0]
+
+
+def nodes(graph: Graph, target: str) -> Graph:
+    """The sources or destinations as a graph, each an edge of its own."""
+    return _itself(rows_of(graph, target))
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,8 +1,10 @@
 """A walk as a program of numbers, which runs on addresses without Python: for callers that have memory instead of arrays.
 
-A program is words of int64: how many kernels it has; then for each the address of its body, the address and length of its argument block,
-the address and number of its ranges of rows, and how many operands it has; then for each operand its place in the block, its number among
-the addresses that the caller gives (fields, then results), and how many bytes of it are zeroed before.
+A program is words of int64: how many kernels it has; how long the table of addresses is, which the caller makes: fields, results, and then
+memory of the program's own, for values of nodes; how many of these values there are, and for each its number in the table, and the word of
+the table where its memory begins. Then for each kernel the address of its body, the address and length of its argument block, the address
+and number of its ranges of rows, whether these are worth threads, and how many operands it has; then for each operand its place in the
+block, its number in the table, and how many bytes of it are zeroed before.
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from numgraph.arrays import recycling
 from numgraph.expressions.walk import Key, Output, rows_of
 from numgraph.graph import Graph
 from numgraph.kernels import cpu, shells
+from numgraph.kernels.lowering import node_walk
 from numgraph.runtime import threads
 from numgraph.runtime.compiling import njit
 
@@ -28,43 +32,73 @@ _I64 = ir.IntType(64)
 
 
 class Program(NamedTuple):
-    """Where a program is, and what must stay as long as it runs. The graph need not."""
+    """Where a program is, the work of its largest kernel (see threads.run), and what must stay as long as it runs. The graph need not."""
 
     address: int
+    work: int
     kept: tuple[Any, ...]
 
 
+class _Step(NamedTuple):
+    """A route, and the numbers in the table of addresses of the fields that it reads and of the arrays that it makes."""
+
+    graph: Graph
+    route: cpu.Route
+    fields: dict[Key, int]
+    made: dict[cpu.Place, int]
+
+
 def program(graph: Graph, outputs: tuple[Output, ...], keys: Sequence[Key], given: Sequence[Any], made: Sequence[Any]) -> Program | None:
-    """The program of a walk on contiguous memory, of these dtypes of fields and results; None if it is more than kernels on one thread."""
+    """The program of a walk on contiguous memory, of these dtypes of fields and results; None if it is more than kernels on whole rows."""
     if numba.config.DISABLE_JIT or numba.config.BOUNDSCHECK:
         return None
     route = cpu.route(graph, outputs)
     plan, places = route.plan, sorted(place for place, *_ in route.buffers)
     wanted = {key: dtype for key, _, dtype in plan.reads}
     direct = all(cpu.stores_as(route, buffer, dtype) for buffer, dtype in zip(sorted(route.buffers), made))
-    if plan.empty or plan.hoisted or not direct or any(wanted[key] != dtype for key, dtype in zip(keys, given)):
+    if plan.empty or not direct or any(wanted[key] != dtype for key, dtype in zip(keys, given)):
         return None
-    if any(launch.parts.hubs or launch.work >= threads.SMALL for launch in route.launches):
+    fields = {key: number for number, key in enumerate(keys)}
+    steps, own = [], []
+    for key, expression in plan.hoisted:
+        nodes, (walk, names) = cpu.nodes(graph, key[0]), node_walk(key[0], expression)
+        number = len(keys) + len(places) + len(own)
+        steps.append(_Step(nodes, cpu.route(nodes, walk), {name: fields[given] for given, name in names}, {(0, 0): number}))
+        fields[key] = number
+        own.append(-(-nodes.num_edges * math.prod(expression.shape) * expression.dtype.itemsize // 8))
+    steps.append(_Step(graph, route, fields, {place: number for number, place in enumerate(places, len(keys))}))
+    launches = [launch for step in steps for launch in step.route.launches]
+    if any(launch.parts.hubs for launch in launches) or 8 * sum(own) > recycling.LARGE:
         return None
-    buffers = {place: (shape, dtype, added) for place, shape, dtype, added in route.buffers}
-    shapes = {key: (shape, dtype) for key, shape, dtype in plan.reads}
-    words, kept = [len(route.launches)], []
-    for launch in route.launches:
-        block, operands = np.array(launch.words, np.int64), []
-        for offset, place in launch.outs:
-            shape, dtype, added = buffers[place]
-            row = math.prod(shape[1:]) * dtype.itemsize
-            block[offset + 1 : offset + 3] = shape[0], row
-            operands += [offset, len(keys) + places.index(place), shape[0] * row if added else 0]
-        for offset, key, shared in launch.fields:
-            shape, dtype = shapes[key]
-            block[offset + 1 : offset + 3] = (1, 0) if shared else (rows_of(graph, key[0]), math.prod(shape) * dtype.itemsize)
-            operands += [offset, list(keys).index(key), 0]
-        ranges = np.ascontiguousarray(launch.parts.ranges, np.int64)
-        words += [launch.kernel.address, block.ctypes.data, len(block), ranges.ctypes.data, len(ranges), len(operands) // 3, *operands]
-        kept += [launch.kernel, block, ranges, *cpu.index_arrays(launch.kernel, graph)]
+    first = len(keys) + len(places)
+    starts = [first + len(own) + sum(own[:i]) for i in range(len(own) + 1)]
+    kept: list[Any] = []
+    words = [len(launches), starts[-1], len(own), *[word for pair in enumerate(starts[:-1], first) for word in pair]]
+    for step in steps:
+        for launch in step.route.launches:
+            words += _kernel(launch, step, kept)
     made_of = np.array(words, np.int64)
-    return Program(made_of.ctypes.data, (made_of, *kept))
+    return Program(made_of.ctypes.data, max(launch.work for launch in launches), (made_of, *kept))
+
+
+def _kernel(launch: cpu.Launch, step: _Step, kept: list[Any]) -> list[int]:
+    """The words of a kernel. What they are the addresses of goes into ``kept``."""
+    buffers = {place: (shape, dtype, added) for place, shape, dtype, added in step.route.buffers}
+    sizes = {key: math.prod(shape) * dtype.itemsize for key, shape, dtype in step.route.plan.reads}
+    sizes |= {key: math.prod(made.shape) * made.dtype.itemsize for key, made in step.route.plan.hoisted}
+    block, operands = np.array(launch.words, np.int64), []
+    for offset, place in launch.outs:
+        shape, dtype, added = buffers[place]
+        row = math.prod(shape[1:]) * dtype.itemsize
+        block[offset + 1 : offset + 3] = shape[0], row
+        operands += [offset, step.made[place], shape[0] * row if added else 0]
+    for offset, key, shared in launch.fields:
+        block[offset + 1 : offset + 3] = (1, 0) if shared else (rows_of(step.graph, key[0]), sizes[key])
+        operands += [offset, step.fields[key], 0]
+    ranges = np.ascontiguousarray(launch.parts.ranges, np.int64)
+    kept += [launch.kernel, block, ranges, *cpu.index_arrays(launch.kernel, step.graph)]
+    size = [block.ctypes.data, len(block), ranges.ctypes.data, len(ranges), launch.work >= threads.SMALL]
+    return [launch.kernel.address, *size, len(operands) // 3, *operands]
 
 
 @intrinsic
@@ -88,21 +122,68 @@ def _zero(typingctx: Any, address: Any, size: Any) -> Any:
 
 
 @njit()
-def play(program, addresses):
-    """Run a program on the addresses of its fields and results."""
-    at = program + 8
+def _block(at, table):
+    """The argument block of the kernel at a word of a program."""
+    start, length = word(at + 8), word(at + 16)
+    block = np.empty(length, np.int64)
+    for i in range(length):
+        block[i] = word(start + 8 * i)
+    for operand in range(word(at + 48)):
+        place = at + 56 + 24 * operand
+        address, zeroed = table[word(place + 8)], word(place + 16)
+        block[word(place)] = address
+        if zeroed:
+            _zero(address, zeroed)
+    return block
+
+
+@njit()
+def _next(at):
+    return at + 56 + 24 * word(at + 48)
+
+
+def _parts(at, block):
+    """A kernel over its ranges of rows, each by some thread where it is parallel."""
+    ranges = word(at + 24)
+    for part in prange(word(at + 32)):
+        shells.call(word(at), block, word(ranges + 16 * part), word(ranges + 16 * part + 8))
+
+
+_serial, _parallel = njit()(_parts), njit(parallel=True)(_parts)
+
+
+@njit()
+def length(program):
+    """Of the table of addresses."""
+    return word(program + 8)
+
+
+@njit()
+def _first(program, table):
+    """The first kernel. The program's own memory is in the table."""
+    own = word(program + 16)
+    for i in range(own):
+        table[word(program + 24 + 16 * i)] = table.ctypes.data + 8 * word(program + 32 + 16 * i)
+    return program + 24 + 16 * own
+
+
+@njit()
+def play(program, table):
+    """Run a program. table: the addresses of its fields and results, and what it needs beside (see ``length``)."""
+    at = _first(program, table)
     for _ in range(word(program)):
-        body, start, length = word(at), word(at + 8), word(at + 16)
-        ranges, parts, operands = word(at + 24), word(at + 32), word(at + 40)
-        at += 48
-        block = np.empty(length, np.int64)
-        for i in range(length):
-            block[i] = word(start + 8 * i)
-        for _ in range(operands):
-            address, zeroed = addresses[word(at + 8)], word(at + 16)
-            block[word(at)] = address
-            if zeroed:
-                _zero(address, zeroed)
-            at += 24
-        for part in range(parts):
-            shells.call(body, block, word(ranges + 16 * part), word(ranges + 16 * part + 8))
+        _serial(at, _block(at, table))
+        at = _next(at)
+
+
+@njit()
+def play_on_threads(program, table):
+    """The same on the pool of threads, to which threads.run is the gate."""
+    at = _first(program, table)
+    for _ in range(word(program)):
+        block = _block(at, table)
+        if word(at + 40):
+            _parallel(at, block)
+        else:
+            _serial(at, block)
+        at = _next(at)

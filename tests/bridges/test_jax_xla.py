@@ -6,8 +6,8 @@ import gc
 import os
 import subprocess
 import sys
-import threading
 import warnings
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ jax = pytest.importorskip("jax", reason="JAX is not installed: pip install 'numg
 import jax.numpy as jnp  # noqa: E402
 
 from numgraph.bridges import jax_ffi, jax_native  # noqa: E402
+from numgraph.runtime import threads  # noqa: E402
 
 SRC, DST = [0, 1, 2, 2, 3, 3, 0], [1, 2, 0, 1, 1, 1, 2]
 GRAPH = ng.Graph(SRC, DST, 5)
@@ -35,7 +36,7 @@ def doubled(x):
 
 @pytest.fixture
 def by_python(monkeypatch):
-    """Walks are not programs, as those are that take threads: Python's handler runs them."""
+    """Walks are not programs, as those of hubs: Python's handler runs them."""
     monkeypatch.setattr(jax_ffi, "program", lambda *args: None)
 
 
@@ -81,22 +82,34 @@ WALKS = {
     "max": lambda g, x: ng.update_all(g, lambda u, v: u.x - v.x, "max", u={"x": x}, v={"x": x}),
     "attention": lambda g, x: ng.attend(g, lambda u, v: u.x * v.x, lambda u: u.x, u={"x": x}, v={"x": x}),
     "captured": lambda g, x: ng.apply_edges(g, lambda u: u.x * x[0], u={"x": x}),
+    "values of nodes": lambda g, x: ng.attend(dense(g), lambda u, v: np.tanh(u.x) + v.x, lambda u: np.exp(u.x), u={"x": x}, v={"x": x}),
     "half": lambda g, x: ng.update_all(g, lambda u: u.x, "sum", u={"x": x.astype(jnp.bfloat16)}),
     "gradients": lambda g, x: jax.grad(lambda w, b: ng.update_all(g, lambda u: u.w * b, "prod", u={"w": w}).sum(), (0, 1))(x, x[0]),
 }
 
 
+def dense(g):
+    """So many edges a node that it pays to compute values of nodes once for all of them."""
+    return ng.Graph(np.tile(g.src, 3), np.tile(g.dst, 3), g.num_src)
+
+
 @pytest.mark.parametrize("walk", WALKS)
-def test_both_handlers_give_the_same(monkeypatch, walk):
-    """Compiled code alone runs small walks; its bits are those of Python's handler."""
+def test_all_handlers_give_the_same(monkeypatch, walk):
+    """Compiled code alone runs small walks; its bits are those of programs on the pool of threads, and of Python's handler."""
     x = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, (5, 3)), jnp.float32)
     made = []
-    for compiled in (True, False):
+    for patches in (
+        [(jax_ffi, "run", broken), (jax_native, "run", broken)],
+        [(jax_ffi, "run", broken), (threads, "SMALL", 0)],
+        [(jax_ffi, "program", lambda *args: None), (jax_native, "run", broken)],
+    ):
         g = fresh()
         with monkeypatch.context() as patch:
-            patch.setattr(*((jax_ffi, "run", broken) if compiled else (jax_ffi, "program", lambda *args: None)))
+            for where, name, value in patches:
+                patch.setattr(where, name, value)
             made.append(jax.tree.map(np.asarray, jax.jit(lambda x, g=g: WALKS[walk](g, x))(x)))
-    jax.tree.map(np.testing.assert_array_equal, *made)
+    for other in made[1:]:
+        jax.tree.map(np.testing.assert_array_equal, made[0], other)
 
 
 def test_slots_are_used_again(monkeypatch):
@@ -197,10 +210,10 @@ def test_threads_share_a_function():
     def work(k):
         made[k] = [np.asarray(y) for y in f(x)]
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(len(made))]
-    for thread in threads:
+    started = [Thread(target=work, args=(k,)) for k in range(len(made))]
+    for thread in started:
         thread.start()
-    for thread in threads:
+    for thread in started:
         thread.join()
     for ys in made:
         for y, z in zip(ys, wanted):
