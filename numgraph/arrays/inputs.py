@@ -75,11 +75,11 @@ def as_array(op: str, name: str, value: Any, what: str = "an array") -> Any:
     if value is None or isinstance(value, _NO_ARRAYS):
         fix = f"read it first, as in np.array(list({called}))" if isinstance(value, Iterator) else "give a NumPy array"
         raise bad_type(op, f"{name} is {kind_of(value)}, not an array", fix)
-    if device_of(value) != "cpu":
-        return adopted(value)
     if getattr(value, "requires_grad", False) is True:  # a tensor of torch
         fix = f"use torch's function of that kind, numgraph.torch.Module(layer) for a layer, or give {called}.detach()"
         raise bad_type(op, f"{name} is {kind_of(value)} that requires a gradient, which would be lost", fix)
+    if device_of(value) != "cpu":
+        return adopted(value)
     try:
         array = np.asarray(value)
     except Exception as error:  # whatever another library's conversion raises

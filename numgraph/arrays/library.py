@@ -18,6 +18,9 @@ class Library:
     moving = ""
     """What to do about arrays that are on another device than the graph, if it is said otherwise than for NumPy and CuPy."""
 
+    fetching = "get()"
+    """The method that copies an array of the device to the host."""
+
     structure = "make it outside of the function that is traced, which may close over it"
     dense = "use the library's own function of that kind"
     """What to do about an array that is traced and has no numbers yet, where one of the structure is read, and in a dense function."""

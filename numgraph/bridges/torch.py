@@ -21,6 +21,7 @@ from numgraph.bridges.torch_arrays import NUMPY_DTYPES, numpy_dtype, plain, run,
 from numgraph.message.propagate import Walk
 
 _functorch_is_active = torch._C._are_functorch_transforms_active
+_functorch = torch._C._functorch
 _num_modes = torch._C._len_torch_dispatch_stack
 _is_jit_tracing = torch._C._is_tracing
 _is_grad_enabled = torch.is_grad_enabled
@@ -66,27 +67,26 @@ class _Recorded(torch.autograd.Function):
         return (None, *ctx.walk.gradients(LIBRARY, values, grads, made, needs))
 
 
-_is_batch = torch._C._functorch.is_legacy_batchedtensor
+_is_batch = _functorch.is_legacy_batchedtensor
 
 
-def _of_batch(gradients: Callable[[Sequence[Any]], list[Any]], grads: Sequence[Any]) -> list[Any]:
-    """Gradients for a batch of seeds, as ``is_grads_batched`` gives it: by torch.func's vmap in place of the one it comes in."""
+def _of_batch(derivative: Callable[[Sequence[Any]], Sequence[Any]], seeds: Sequence[Any]) -> list[Any]:
+    """A derivative for a batch of seeds, as ``is_grads_batched`` and ``vectorize`` give it: by torch.func's vmap in place of theirs."""
     level = torch._C._vmapmode_increment_nesting() - 1
     torch._C._vmapmode_decrement_nesting()
-    seeds = [torch._remove_batch_dim(g, level, 0, 0) if g is not None and _is_batch(g) else g for g in grads]
-    which = [i for i, g in enumerate(grads) if g is not None and _is_batch(g)]
+    which = [i for i, seed in enumerate(seeds) if seed is not None and _is_batch(seed)]
     there: list[bool] = []
 
     def of_one(*batched: Any) -> tuple[Any, ...]:
         given = list(seeds)
-        for i, g in zip(which, batched, strict=True):
-            given[i] = g
-        found = gradients(given)
+        for i, seed in zip(which, batched, strict=True):
+            given[i] = seed
+        found = derivative(given)
         there[:] = [x is not None for x in found]
         return tuple([x for x in found if x is not None])
 
-    made = iter(torch.func.vmap(of_one)(*[seeds[i] for i in which]))
-    return [torch._add_batch_dim(next(made), 0, level) if one else None for one in there]
+    made = iter(torch.func.vmap(of_one)(*[torch._remove_batch_dim(seeds[i], level, 0, 0) for i in which]))
+    return [torch._add_batch_dim(next(made).contiguous(), 0, level) if one else None for one in there]  # as forward mode wants them
 
 
 _apply = torch._C._FunctionBase.__dict__["apply"].__get__(None, _Recorded)
@@ -115,7 +115,10 @@ class _Transformed(torch.autograd.Function):
             saved = [forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors]
             rest = iter(saved)
             values = [next(rest) if x is None else x for x in ctx.given]
-            return _tangents(ctx.walk, values, saved[len(saved) - ctx.num :], tangents)
+            made = saved[len(saved) - ctx.num :]
+            if any(t is not None and _is_batch(t) for t in tangents):
+                return tuple(_of_batch(lambda tangents: _tangents(ctx.walk, values, made, tangents), tangents))
+            return _tangents(ctx.walk, values, made, tangents)
 
     @staticmethod
     def vmap(info: Any, dims: tuple[Any, ...], walk: Walk, *values: Any) -> tuple[Any, Any]:
@@ -156,12 +159,19 @@ def _by_operator(walk: Walk, values: Sequence[Any]) -> tuple[torch.Tensor, ...]:
     return torch_operator.call(walk, [x if isinstance(x, torch.Tensor) else LIBRARY.constant(x) for x in values])
 
 
+def _is_functionalized() -> bool:
+    """Whether the next of torch.func's transforms is functionalize, which has a rule for operators alone."""
+    top = _functorch.peek_interpreter_stack()
+    return top is not None and top.key() == _functorch.TransformType.Functionalize
+
+
 class Torch(Library):
     """torch.Tensor and its subclasses."""
 
     name = "torch"
     has_autodiff = True
     moving = "bring both to one device: graph.to(device), tensor.to(device)"
+    fetching = "cpu()"
 
     def owns(self, kind: type) -> bool:
         return issubclass(kind, torch.Tensor | torch.fx.Proxy)
@@ -183,7 +193,7 @@ class Torch(Library):
     def fits(self, x: Any, device: str) -> bool:
         if type(x) not in _PLAIN or _is_jit_tracing() or x.dtype not in NUMPY_DTYPES or x.layout is not torch.strided or x.is_nested:
             return False
-        return x.is_cpu if device == "cpu" else x.device.type == device
+        return x.is_cpu if device == "cpu" else x.is_cuda and x.device.index == torch.cuda.current_device()
 
     def taken(self, op: str, what: str, x: Any) -> Any:
         if isinstance(x, torch.fx.Proxy) or _is_jit_tracing():
@@ -203,6 +213,9 @@ class Torch(Library):
             )
         if x.is_meta:
             raise errors.bad_type(op, f"{what} is a tensor on the device meta, without numbers", "give one that has them")
+        if x.is_cuda and x.device.index != torch.cuda.current_device():
+            now = f"the current device is cuda:{torch.cuda.current_device()}"
+            raise errors.bad_type(op, f"{what} is on {x.device}, {now}", f"call it within torch.cuda.device({x.device.index})")
         if numpy_dtype(x.dtype) is None:
             fix = "give x.dequantize()" if x.is_quantized else "convert it, as in x.float()"
             raise errors.bad_type(op, f"{what} has dtype {str(x.dtype).removeprefix('torch.')}", fix)
@@ -246,7 +259,7 @@ class Torch(Library):
             raise errors.bad_type(op, f"rng is {kind_of(rng)}", "pass torch.Generator().manual_seed(seed), or leave it out for torch's own")
         if not like.is_cpu:
             return torch.rand(shape, generator=rng, device=like.device) >= p
-        key = torch.randint(-(2**63), 2**63 - 1, (), generator=rng)
+        key = torch.randint(-(2**63), 2**63 - 1, (), generator=rng, device="cpu")
         if _num_modes() or _functorch_is_active():  # where the key may have no value yet, or one for each of a batch
             from numgraph.bridges import torch_operator  # noqa: F401  (defines the operator)
 
@@ -255,6 +268,8 @@ class Torch(Library):
 
     def propagate(self, walk: Walk, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if _functorch_is_active() or forward_ad._current_level >= 0:
+            if _is_functionalized():
+                return _by_operator(walk, values)
             return _Transformed.apply(walk, *values)
         if _num_modes():
             return _by_operator(walk, values)

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numgraph.arrays import devices
+from numgraph.arrays import devices, library_of
 from numgraph.arrays.inputs import INTEGERS, as_array
 from numgraph.errors import bad_index, bad_type, bad_value, shown
 from numgraph.runtime import threads
@@ -103,7 +103,8 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
 def given_ids(op: str, name: str, values: ArrayLike, axes: int = 1) -> NDArray[Any]:
     """`values` as an array of so many axes with an integer dtype."""
     if devices.device_of(values) != "cpu":
-        raise bad_type(op, f"{name} is on {devices.device_of(values)}", f"ids are checked and sorted on the host: give {name}.get()")
+        fix = f"ids are checked and sorted on the host: give {name}.{library_of(values).fetching}"
+        raise bad_type(op, f"{name} is on {devices.device_of(values)}", fix)
     ids = as_array(op, name, values, INTEGERS)
     if ids.ndim != axes:
         fix = f"give {name}[0] and {name}[1] apart, or Graph.from_edge_index" if (ids.ndim, axes) == (2, 1) and ids.shape[0] == 2 else ""

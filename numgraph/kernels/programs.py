@@ -59,7 +59,8 @@ def program(graph: Graph, outputs: tuple[Output, ...], keys: Sequence[Key], give
     if plan.empty or not direct or any(wanted[key] != dtype for key, dtype in zip(keys, given)):
         return None
     fields = {key: number for number, key in enumerate(keys)}
-    steps, own = [], []
+    steps: list[_Step] = []
+    own: list[int] = []
     for key, expression in plan.hoisted:
         nodes, (walk, names) = cpu.nodes(graph, key[0]), node_walk(key[0], expression)
         number = len(keys) + len(places) + len(own)

@@ -69,7 +69,8 @@ def check_feature_shapes(op: str, operator: str, lhs: Any, rhs: Any) -> None:
 def host_offsets(op: str, offsets: Any, name: str = "offsets") -> Any:
     """Offsets as NumPy array; they are read on the host, wherever the rows are."""
     if device_of(offsets) != "cpu":
-        raise errors.bad_type(op, f"{name} is on {device_of(offsets)}", f"segments are planned on the host: give {name}.get()")
+        fix = f"segments are planned on the host: give {name}.{library_of(offsets).fetching}"
+        raise errors.bad_type(op, f"{name} is on {device_of(offsets)}", fix)
     return inputs.as_array(op, name, offsets, inputs.INTEGERS)
 
 
@@ -78,7 +79,8 @@ def check_host(op: str, **operands: Any) -> None:
     for name, x in operands.items():
         device = x.device if isinstance(x, Graph) else device_of(unwrap(x))
         if device != "cpu":
-            fix = f"take {name} to the host, {name}.to('cpu')" if isinstance(x, Graph) else f"take {name} to the host, {name}.get()"
+            there = "to('cpu')" if isinstance(x, Graph) else library_of(x).fetching
+            fix = f"take {name} to the host, {name}.{there}"
             raise errors.bad_type(op, f"{name} is on {device}, and this op runs on the host alone", fix)
 
 

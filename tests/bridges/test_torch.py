@@ -106,6 +106,7 @@ def test_hessians_agree(g, call):
     at = make(2, seed=5)
     wanted = torch.autograd.functional.hessian(loss, at)
     for hessian in (
+        functools.partial(functools.partial, torch.autograd.functional.hessian, vectorize=True, outer_jacobian_strategy="forward-mode"),
         torch.func.hessian,
         lambda f: torch.func.jacrev(torch.func.jacrev(f)),
         lambda f: torch.func.jacfwd(torch.func.jacfwd(f)),
@@ -119,7 +120,8 @@ def test_gradients_of_a_batch_of_seeds(g, call):
     x, w = make(NODES, 2, grad=True), make(EDGES, 1, seed=1, grad=True)
     f = functools.partial(CALLS[call], g)
     jacobian = torch.autograd.functional.jacobian
-    torch.testing.assert_close(jacobian(f, (x, w), vectorize=True), jacobian(f, (x, w)))
+    for strategy in ("reverse-mode", "forward-mode"):
+        torch.testing.assert_close(jacobian(f, (x, w), vectorize=True, strategy=strategy), jacobian(f, (x, w)))
     seeds = make(3, NODES, 2, seed=2)
     found = torch.autograd.grad(f(x, w), (x, w), seeds, is_grads_batched=True)
     for a, b in zip(found, zip(*[torch.autograd.grad(f(x, w), (x, w), seed) for seed in seeds])):
@@ -138,6 +140,20 @@ def test_vmap_is_a_loop(g, call, dims):
     found = torch.func.vmap(gradient, dims)(*batch)
     for a, b in zip(found, zip(*[gradient(*one) for one in each])):
         torch.testing.assert_close(a, torch.stack(b))
+
+
+@pytest.mark.parametrize("call", ["sum", "attend"])
+def test_functionalize(g, call):
+    x, w = make(NODES, 2), make(EDGES, 1, seed=1)
+
+    def f(x, w):
+        z = CALLS[call](g, x, w)
+        return torch.relu_(z.add_(1))
+
+    wanted = f(x, w)
+    torch.testing.assert_close(torch.func.functionalize(f)(x, w), wanted)
+    batch = torch.func.vmap(torch.func.functionalize(f), (0, None))(torch.stack([x, x]), w)
+    torch.testing.assert_close(batch, torch.stack([wanted, wanted]))
 
 
 # --- tensors as they come --------------------------------------------------------------------------------------

@@ -118,6 +118,12 @@ def test_numpys_generator_gives_numpys_mask():
     np.testing.assert_array_equal(found, ng.dropout(np.ones((5, 3)), 0.5, np.random.default_rng(1)))
 
 
+def test_a_default_device_does_not_matter():
+    with torch.device("meta"):
+        made = ng.dropout(torch.ones(1000, device="cpu"), 0.5)
+    assert set(made.tolist()) == {0, 2}
+
+
 def test_where_nothing_is_dropped_the_tensor_is_itself():
     x = ones((5, 3))
     assert ng.dropout(x, 0.5, training=False) is x
