@@ -14,6 +14,7 @@ from numgraph.nn.module import Module
 from numgraph.nn.norm import BatchNorm, LayerNorm
 from numgraph.nn.pna import PNAConv, mean_log_degree
 from numgraph.nn.propagation import APPNP, SGConv
+from numgraph.nn.pyg import load_pyg
 from numgraph.nn.rgcn import RGCNConv
 from numgraph.nn.sage import SAGEConv
 from numgraph.nn.transformer import TransformerConv
@@ -42,6 +43,7 @@ __all__ = [
     "SGConv",
     "Sequential",
     "TransformerConv",
+    "load_pyg",
     "mean_log_degree",
 ]
 

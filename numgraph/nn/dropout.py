@@ -13,9 +13,10 @@ from numgraph.dense.masks import kept
 from numgraph.errors import bad_value, shown
 from numgraph.expressions.precision import narrowed
 from numgraph.graph import Graph
-from numgraph.message import attend
+from numgraph.message import apply_edges, attend, update_all
 from numgraph.nn.init import Seed
 from numgraph.nn.module import Module
+from numgraph.ops import edge_softmax
 
 
 def check_dropout(op: str, p: float) -> float:
@@ -46,14 +47,30 @@ def attend_dropping(
     *,
     u: Mapping[str, Any],
     v: Mapping[str, Any],
-) -> Any:
-    """z_v = Σ_e α_e · keep_e / (1 − p) · h_u with α = softmax_v(score): attention whose coefficients are dropped with probability p.
+    e: Mapping[str, Any] | None = None,
+    value: Callable[..., Any] | None = None,
+    weights: bool = False,
+) -> tuple[Any, Any]:
+    """z_v = Σ_e α_e · keep_e / (1 − p) · φ_e with α = softmax_v(score): attention whose coefficients are dropped with probability p.
 
-    u["h"]: [num_src, heads, features]; score: [heads, 1] an edge. Returns [num_dst, heads, features] in h's dtype. The mask is one byte for
-    each edge and head.
+    u["h"]: [num_src, heads, features]; score: [heads, 1] an edge; value: φ, a function of u and e, or None for u.h. Returns
+    [num_dst, heads, features] in h's dtype, and with ``weights`` what each edge's φ was multiplied by, [num_edges, heads], else None.
+    The mask is one byte for each edge and head; weights are made only if they are asked for.
     """
-    if p == 0:
-        return narrowed(attend(g, score, lambda u: u.h, u=u, v=v), u["h"].dtype)
-    mask, scale = kept(rng, (g.num_edges, u["h"].shape[1], 1), p, unwrap(u["h"])), 1 / (1 - p)
-    z = attend(g, score, lambda u, e: np.where(e.kept, u.h * scale, 0), u=u, v=v, e={"kept": mask})
-    return narrowed(z, u["h"].dtype)
+    dtype, fields = u["h"].dtype, dict(e or {})
+    if p:
+        fields["kept"], scale = kept(rng, (g.num_edges, u["h"].shape[1], 1), p, unwrap(u["h"])), 1 / (1 - p)
+    if weights:
+        alpha = edge_softmax(g, apply_edges(g, score, u=u, v=v, e=e))
+        alpha = np.where(fields["kept"], alpha * scale, 0) if p else alpha
+        product = (lambda u, e: u.h * e.alpha) if value is None else (lambda u, e: value(u, e) * e.alpha)
+        z = update_all(g, product, "sum", u=u, e={**(e or {}), "alpha": alpha})
+        return narrowed(z, dtype), narrowed(alpha.reshape(alpha.shape[:2]), dtype)
+    if p:
+        whole = _of_h if value is None else value
+        return narrowed(attend(g, score, lambda u, e: np.where(e.kept, whole(u, e) * scale, 0), u=u, v=v, e=fields), dtype), None
+    return narrowed(attend(g, score, (lambda u: u.h) if value is None else value, u=u, v=v, e=e), dtype), None
+
+
+def _of_h(u: Any, e: Any) -> Any:
+    return u.h

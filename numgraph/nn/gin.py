@@ -15,19 +15,34 @@ from numgraph.expressions.precision import narrowed
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init
-from numgraph.nn.graphs import edge_features, node_features
+from numgraph.nn.graphs import both_sides, column, edge_attributes, edge_features
 from numgraph.nn.linear import Linear, Sequential
-from numgraph.nn.module import Module, check_activation
+from numgraph.nn.module import Module, check_activation, check_size
 
 
 class GINConv(Module):
-    """z_v = f((1 + eps) · x_v + Σ_{u → v} x_u) (Xu et al., How Powerful are Graph Neural Networks?, ICLR 2019).
+    """z_v = f((1 + eps) · x_v + Σ_{u → v} w_uv x_u) (Xu et al., How Powerful are Graph Neural Networks?, ICLR 2019).
 
-    f: a Module or function of [num_nodes, features], the paper's is ``MLP([in, hidden, out])``. eps is a number, or with
-    ``train_eps`` a Parameter of shape [] that starts at it. activation: a function of z, such as ``numgraph.relu``, or None.
+    Parameters
+    ----------
+    f : a Module or function of [num_nodes, features]; the paper's is ``MLP([in, hidden, out])``
+    eps : a number
+    train_eps : eps is a Parameter of shape [] that starts at it
+    activation : a function of z, such as ``numgraph.relu``, or None
+    dtype : of eps
 
-    Shapes: x [num_nodes, in_features], an array or Tensor, or a SciPy sparse matrix if f starts with a Linear (which is then applied
-    before the sum: both are linear); returns what f gives.
+    Notes
+    -----
+    Called as ``conv(g, x, edge_weight=None)``: x [num_nodes, features], an array or Tensor, or a SciPy sparse matrix if f starts with a
+    Linear (which is then applied before the sum: both are linear), or a pair ([num_src, features], [num_dst, features]), whose second may
+    be None: then the sum stands alone. edge_weight: None for 1, or [num_edges]. Returns what f gives.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> g = ng.Graph([0, 1, 2], [1, 2, 0])
+    >>> ng.nn.GINConv(ng.nn.MLP([4, 8, 2]), train_eps=True)(g, np.ones((3, 4), np.float32)).shape
+    (3, 2)
     """
 
     def __init__(
@@ -39,25 +54,30 @@ class GINConv(Module):
         activation: Callable[[Any], Any] | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        self.f, self.activation = _checked("GINConv", f), check_activation("GINConv", activation)
+        self.f, self.activation = check_function("GINConv", f), check_activation("GINConv", activation)
         self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
 
-    def forward(self, g: Graph, x: Any) -> Any:
-        x = node_features("GINConv", g, x, None, _dtype_of(self.f))
+    def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
+        """The convolution."""
+        like = _dtype_of(self.f)
+        x_src, x_dst = both_sides("GINConv", g, x, None, None, like, lone=True)
+        e = None if edge_weight is None else {"w": column("GINConv", g, edge_weight, x_src.dtype)}
         first, rest = _split(self.f)
-        if first is not None and (is_sparse(x) or first.weight.shape[1] < first.weight.shape[0]):  # the narrower side passes the edges
-            h = self._combine(g, first.project(x))
+        if first is not None and (is_sparse(x_src) or first.weight.shape[1] < first.weight.shape[0]):  # the narrower side passes the edges
+            h = first.project(x_src)
+            h = self._combine(g, h, h if x_dst is x_src else None if x_dst is None else first.project(x_dst), e)
             return biased(rest(biased(h, first.bias)), None, self.activation)
-        if is_sparse(x):
+        if is_sparse(x_src):
             raise bad_type("GINConv", "x is sparse and f does not start with a Linear", "pass x.toarray(), or an MLP")
-        return biased(self.f(self._combine(g, x)), None, self.activation)
+        return biased(self.f(self._combine(g, x_src, x_dst, e)), None, self.activation)
 
-    def _combine(self, g: Graph, x: Any) -> Any:
-        z = update_all(g, lambda u: u.x, "sum", u={"x": x})
-        return narrowed(x * (1 + self.eps) + z, z.dtype)
+    def _combine(self, g: Graph, x_src: Any, x_dst: Any, e: Any) -> Any:
+        z = update_all(g, (lambda u: u.x) if e is None else (lambda u, e: u.x * e.w), "sum", u={"x": x_src}, e=e)
+        z = narrowed(z, x_src.dtype)
+        return z if x_dst is None else narrowed(x_dst * (1 + self.eps) + z, z.dtype)
 
 
-def _checked(op: str, f: Any) -> Any:
+def check_function(op: str, f: Any) -> Any:
     if not callable(f) or isinstance(f, type):
         raise bad_type(op, f"f is {shown(f)}", f"pass a function or Module of features, as {op}(numgraph.nn.MLP([in, hidden, out]))")
     return f
@@ -81,17 +101,55 @@ def _split(f: Any) -> tuple[Linear | None, Callable[[Any], Any]]:
 class GINEConv(Module):
     """z_v = f((1 + eps) · x_v + Σ_{e = (u → v)} relu(x_u + w_e)) (Hu et al., Strategies for Pre-training Graph Neural Networks, ICLR 2020).
 
-    f and eps are GINConv's. Shapes: x [num_nodes, features]; w [num_edges, features], or [num_edges, 1] to broadcast; returns what f gives.
+    Parameters
+    ----------
+    f, eps, train_eps : GINConv's
+    edge_dim : width of the edges' features, which a Linear (``edge``) brings to that of x; None where they have x's
+    in_features : width of x, where edge_dim is given
+    rng, dtype : of the Linear's and eps's first values
+
+    Notes
+    -----
+    Called as ``conv(g, x, w)``: x [num_nodes, features], or a pair ([num_src, features], [num_dst, features]), whose second may be None;
+    w [num_edges, features], or [num_edges, 1] to broadcast, or [num_edges, edge_dim]. Returns what f gives.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> g = ng.Graph([0, 1, 2], [1, 2, 0])
+    >>> conv = ng.nn.GINEConv(ng.nn.MLP([4, 2]), edge_dim=3, in_features=4)
+    >>> conv(g, np.ones((3, 4), np.float32), np.ones((3, 3), np.float32)).shape
+    (3, 2)
     """
 
-    def __init__(self, f: Callable[[Any], Any], *, eps: float = 0.0, train_eps: bool = False, dtype: Any = np.float32) -> None:
-        self.f = _checked("GINEConv", f)
+    def __init__(
+        self,
+        f: Callable[[Any], Any],
+        *,
+        eps: float = 0.0,
+        train_eps: bool = False,
+        edge_dim: int | None = None,
+        in_features: int | None = None,
+        rng: init.Seed = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        self.f = check_function("GINEConv", f)
         self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
+        if edge_dim is None:
+            self.edge = None
+            return
+        first, _ = _split(self.f)
+        in_features = first.weight.shape[0] if in_features is None and first is not None else in_features
+        check_size("GINEConv", edge_dim=edge_dim, in_features=in_features)
+        self.edge = Linear(edge_dim, in_features or 0, rng=rng, dtype=dtype)
 
     def forward(self, g: Graph, x: Any, w: Any) -> Any:
-        x = node_features("GINEConv", g, x, None, _dtype_of(self.f))
-        if is_sparse(x):
-            raise bad_type("GINEConv", f"x is a SciPy sparse {type(x).__name__}", "give x.toarray()")
-        w = edge_features("GINEConv", g, w, x.shape[1], x.dtype)
-        z = update_all(g, lambda u, e: elementary.relu(u.x + e.w), "sum", u={"x": x}, e={"w": w})
-        return self.f(narrowed(x * (1 + self.eps) + z, z.dtype))
+        """The convolution."""
+        x_src, x_dst = both_sides("GINEConv", g, x, None, None, _dtype_of(self.f), lone=True)
+        if is_sparse(x_src):
+            raise bad_type("GINEConv", f"x is a SciPy sparse {type(x_src).__name__}", "give x.toarray()")
+        if self.edge is not None:
+            w = self.edge(edge_attributes("GINEConv", g, w, self.edge.weight.shape[0], self.edge.weight.dtype, name="w"))
+        w = edge_features("GINEConv", g, w, x_src.shape[1], x_src.dtype)
+        z = update_all(g, lambda u, e: elementary.relu(u.x + e.w), "sum", u={"x": x_src}, e={"w": w})
+        return self.f(z if x_dst is None else narrowed(x_dst * (1 + self.eps) + z, z.dtype))

@@ -1,25 +1,26 @@
-"""What layers derive from a graph, once a graph: with self loops, and scales by degree. Kept as long as the graph lives."""
+"""What layers are given, and what they derive from a graph, once a graph: self loops and scales by degree. Kept as long as it lives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from numgraph.arrays.devices import moved
+from numgraph.arrays.devices import device_of, moved
 from numgraph.arrays.inputs import as_array
 from numgraph.autodiff.tape import Tensor, unwrap
-from numgraph.errors import bad_value, check_name
+from numgraph.dense import gather
+from numgraph.errors import bad_value, check_name, shown
 from numgraph.expressions.expr import check_dtype
 from numgraph.expressions.precision import floating, wide, widened
-from numgraph.expressions.walk import rows_of
+from numgraph.expressions.walk import REDUCES, rows_of
 from numgraph.graph import Graph, check_graph
 from numgraph.message import update_all
 from numgraph.nn.module import check_features
 
-NORMS = ("both", "right", "none")
+NORMS = ("both", "right", "none", "in")
 
 _derived: WeakKeyDictionary[Graph, dict[Any, Any]] = WeakKeyDictionary()
 
@@ -32,30 +33,40 @@ def once(g: Graph, key: Any, make: Callable[[Graph], Any]) -> Any:
     return known[key]
 
 
-def node_features(op: str, g: Graph, x: Any, features: int | None, like: Any, side: str = "both", name: str = "x") -> Any:
+def node_features(
+    op: str, g: Graph, x: Any, features: int | None, like: Any, side: str = "both", name: str = "x", deep: bool = False
+) -> Any:
     """x as an array, Tensor or sparse matrix [nodes, features], a row for each source ("u"), destination ("v"), or node of the one set.
 
     features: how many, or None for any number. like: dtype of the parameters, or None where there are none. Integers and booleans take it
-    (precision.floating), and floats of fewer bits are widened to it.
+    (precision.floating), and floats of fewer bits are widened to it. deep: axes may stand between, [nodes, …, features].
     """
     check_graph(op, "the first argument", g)
     if side == "both" and g.is_bipartite:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations"
         raise bad_value(op, problem, "this layer needs one set of nodes: Graph(src, dst, num_nodes)")
-    x = floating(check_features(op, x, rows_of(g, "v" if side == "v" else "u"), features, name), like)
+    x = floating(check_features(op, x, rows_of(g, "v" if side == "v" else "u"), features, name, deep), like)
     if like is None or x.dtype == like:
         return x
     computed = np.result_type(x.dtype, like)  # also what is summed before it meets the parameters
     return x if x.dtype == computed else x.astype(computed)
 
 
-def both_sides(op: str, g: Graph, x: Any, in_src: int, in_dst: int, like: Any) -> tuple[Any, Any]:
-    """The features of sources and destinations: a pair, or on a graph of one set of nodes also one array, which is both."""
+def both_sides(op: str, g: Graph, x: Any, in_src: int | None, in_dst: int | None, like: Any, lone: bool = False) -> tuple[Any, Any]:
+    """The features of sources and destinations: a pair, or on a graph of one set of nodes also one array, which is both.
+
+    lone: the second of a pair may be None, for destinations without features.
+    """
     check_graph(op, "the first argument", g)
     if isinstance(x, tuple):
         if len(x) != 2:
             raise bad_value(op, f"x is a tuple of {len(x)}", "a pair has the features of the sources and of the destinations")
-        return node_features(op, g, x[0], in_src, like, "u", "x[0]"), node_features(op, g, x[1], in_dst, like, "v", "x[1]")
+        x_src = node_features(op, g, x[0], in_src, like, "u", "x[0]")
+        if x[1] is None:
+            if not lone:
+                raise bad_value(op, "x[1] is None", "the layer computes with the features of the destinations too: pass (x_src, x_dst)")
+            return x_src, None
+        return x_src, node_features(op, g, x[1], in_dst, like, "v", "x[1]")
     if g.is_bipartite:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations, and x is one array"
         raise bad_value(op, problem, "pass a pair of features, (x_src, x_dst)")
@@ -63,33 +74,143 @@ def both_sides(op: str, g: Graph, x: Any, in_src: int, in_dst: int, like: Any) -
     return x, x if in_src == in_dst else node_features(op, g, x, in_dst, like)
 
 
-def with_self_loops(g: Graph, edge_weight: Any = None, op: str = "self loops") -> tuple[Graph, Any]:
-    """The graph with an edge v → v for every node that has none, and its edge weights: 1 for the new edges, whose ids come last."""
+class Looped(NamedTuple):
+    """A graph in which every node has a self loop: edges that were kept, in their order, then loops.
+
+    kept: ids of the edges before, None for all. nodes: those with a loop at the end. last: ids of these nodes' last loops before,
+    num_edges where there was none; None where none of them had one.
+    """
+
+    graph: Graph
+    kept: np.ndarray | None
+    nodes: np.ndarray
+    last: np.ndarray | None
+
+
+def with_self_loops(
+    g: Graph, edge_weight: Any = None, op: str = "self loops", fill: float = 1.0, collapse: bool = False
+) -> tuple[Graph, Any]:
+    """The graph with an edge v → v for every node that has none, and its edge weights: ``fill`` for the new edges, whose ids come last.
+
+    collapse: each node's loops become one, whose id is among the last, and whose weight is that of the last of them.
+    """
+    made = looped(g, op, collapse)
+    if made is None:
+        return g, edge_weight
+    if edge_weight is not None:
+        shape = edge_weight.shape[1:]
+        if made.last is None:
+            loops = np.full_like(edge_weight, fill, shape=(len(made.nodes), *shape))
+        else:
+            loops = gather(np.concatenate([edge_weight, np.full_like(edge_weight, fill, shape=(1, *shape))]), _on(made.last, edge_weight))
+        edge_weight = np.concatenate([_kept(made, edge_weight), loops])
+    return made.graph, edge_weight
+
+
+def weighted_loops(g: Graph, edge_weight: Any, op: str, fill: float, collapse: bool, dtype: Any) -> tuple[Graph, Any]:
+    """``with_self_loops`` where edges without weights have weight 1: they get them if the loops' is another."""
+    if edge_weight is None and fill != 1:
+        edge_weight = moved(np.ones((g.num_edges, 1), dtype), g.device)
+    return with_self_loops(g, edge_weight, op, fill, collapse)
+
+
+def loop_weight(op: str, fill_value: Any, improved: bool = False) -> float:
+    """The weight of new loops."""
+    if not isinstance(fill_value, int | float | np.number):
+        raise bad_value(op, f"fill_value is {shown(fill_value)}", "it is the weight of the loops that are added, a number")
+    if improved and fill_value not in (1, 2):
+        raise bad_value(op, f"improved is True and fill_value is {fill_value}", "improved stands for fill_value=2: give one of them")
+    return 2.0 if improved else float(fill_value)
+
+
+def features_with_loops(g: Graph, w: Any, fill: Any, collapse: bool) -> Any:
+    """Features [num_edges, D] for the edges of ``with_self_loops``'s graph; the new loops have ``fill``: a number, an array [D], or the
+    name of what is reduced over the node's in-edges that are no loops. collapse: all loops are new.
+    """
+    made = looped(g, "self loops", collapse)
+    if made is None:
+        return w
+    kept = _kept(made, w)
+    if isinstance(fill, str):
+        others = once(g, "no self loops", _without_loops)
+        plain = w if others is None else gather(w, _on(others[1], w))
+        loops = update_all(g if others is None else others[0], lambda e: e.w, fill, e={"w": plain})
+        loops = loops if len(made.nodes) == g.num_nodes else gather(loops, _on(made.nodes, w))
+    else:
+        loops = np.broadcast_to(moved(np.asarray(fill), g.device).astype(w.dtype), (len(made.nodes), *w.shape[1:]))
+    return np.concatenate([kept, loops])
+
+
+def check_fill(op: str, fill: Any, edge_dim: int | None) -> Any:
+    """The features of new loops: a number, one for each of the edge_dim features, or the name of a reduce."""
+    if isinstance(fill, str):
+        check_name(op, "fill_value", fill, REDUCES)
+        return fill
+    shape = np.shape(fill)
+    if np.asarray(fill).dtype.kind not in "biuf" or shape not in ((), (edge_dim,)):
+        raise bad_value(op, f"fill_value is {shown(fill)}", f"give a number, edge_dim numbers, or one of {', '.join(REDUCES)}")
+    return fill
+
+
+def looped(g: Graph, op: str, collapse: bool) -> Looped | None:
+    """The graph with self loops, or None where it is the graph itself."""
     if g.is_bipartite:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations, which have no self loops"
         raise bad_value(op, problem, f"make the layer as {op}(…, add_self_loops=False)")
-    looped = once(g, "self loops", _add_missing_loops) or g
-    added = looped.num_edges - g.num_edges
-    if edge_weight is not None and added:
-        ones = np.ones_like(edge_weight, shape=(added, *edge_weight.shape[1:]))
-        edge_weight = np.concatenate([edge_weight, ones])
-    return looped, edge_weight
+    return once(g, ("self loops", collapse), _collapsed if collapse else _missing)
 
 
-def _add_missing_loops(g: Graph) -> Graph | None:
-    """None where every node has one already."""
+def _missing(g: Graph) -> Looped | None:
+    """A loop for every node that lacks one."""
     if g.device != "cpu":
-        looped = once(g.to("cpu"), "self loops", _add_missing_loops)
-        return looped and looped.to(g.device)
+        return _moved(g, _missing, False)
     src, dst = g.src, g.dst
     lacking = np.ones(g.num_nodes, bool)
     lacking[src[src == dst]] = False
     loops = np.flatnonzero(lacking)
     if len(loops) == 0:
         return None
-    if len(loops) == g.num_nodes:
-        return g.add_self_loops()
+    graph = g.add_self_loops() if len(loops) == g.num_nodes else _joined(g, None, loops)
+    return Looped(graph, None, loops, None)
+
+
+def _collapsed(g: Graph) -> Looped:
+    """One loop for every node, in the order of nodes."""
+    if g.device != "cpu":
+        return _moved(g, _collapsed, True)
+    is_loop = g.src == g.dst
+    last = np.full(g.num_nodes, g.num_edges, np.int64)
+    last[g.src[is_loop]] = np.flatnonzero(is_loop)  # NumPy assigns in order: the last one stays
+    kept, nodes = np.flatnonzero(~is_loop), np.arange(g.num_nodes)
+    return Looped(_joined(g, kept, nodes), kept, nodes, last)
+
+
+def _moved(g: Graph, make: Any, collapse: bool) -> Any:
+    made = once(g.to("cpu"), ("self loops", collapse), make)
+    return made and made._replace(graph=made.graph.to(g.device))
+
+
+def _joined(g: Graph, kept: np.ndarray | None, loops: np.ndarray) -> Graph:
+    src, dst = (ids if kept is None else ids[kept] for ids in (g.src, g.dst))
     return Graph(np.concatenate([src, loops]), np.concatenate([dst, loops]), g.num_nodes)
+
+
+def _without_loops(g: Graph) -> tuple[Graph, np.ndarray] | None:
+    """The graph's other edges and their ids; None where it has no loops."""
+    host = g.to("cpu")
+    kept = np.flatnonzero(host.src != host.dst)
+    if len(kept) == g.num_edges:
+        return None
+    return Graph(host.src[kept], host.dst[kept], g.num_nodes).to(g.device), kept
+
+
+def _kept(made: Looped, w: Any) -> Any:
+    return w if made.kept is None else gather(w, _on(made.kept, w))
+
+
+def _on(ids: np.ndarray, like: Any) -> Any:
+    """Ids where an array is."""
+    return moved(ids, device_of(unwrap(like)))
 
 
 def check_norm(op: str, norm: str) -> str:
@@ -99,9 +220,7 @@ def check_norm(op: str, norm: str) -> str:
 
 def column(op: str, g: Graph, edge_weight: Any, like: Any) -> Any:
     """Edge weights as [num_edges, 1], integers and booleans in ``like``, the dtype of what they scale."""
-    weight = edge_weight if isinstance(edge_weight, Tensor) else as_array(op, "edge_weight", edge_weight)
-    weight = weight if hasattr(edge_weight, "shape") else moved(weight, g.device)
-    check_dtype(op, "edge_weight", weight.dtype)
+    weight = _edge_array(op, g, edge_weight, "edge_weight")
     if tuple(weight.shape) not in ((g.num_edges,), (g.num_edges, 1)):
         raise bad_value(op, f"edge_weight has shape {list(weight.shape)}", f"one weight an edge: [{g.num_edges}]")
     return floating(weight, like).reshape(g.num_edges, 1)
@@ -109,23 +228,46 @@ def column(op: str, g: Graph, edge_weight: Any, like: Any) -> Any:
 
 def edge_features(op: str, g: Graph, w: Any, features: int, like: Any, name: str = "w") -> Any:
     """w as an array or Tensor [num_edges, features], or [num_edges, 1] where each edge has one number for all features."""
-    w = w if isinstance(w, Tensor) else as_array(op, name, w)
-    check_dtype(op, name, w.dtype)
+    w = _edge_array(op, g, w, name)
     if tuple(w.shape) not in ((g.num_edges,), (g.num_edges, 1), (g.num_edges, features)):
         raise bad_value(op, f"{name} has shape {list(w.shape)}", f"graph and x need [{g.num_edges}, {features}] or [{g.num_edges}, 1]")
     w = floating(w, like)
     return w if w.ndim == 2 else w.reshape(g.num_edges, 1)
 
 
+def edge_attributes(op: str, g: Graph, edge_attr: Any, layer_dim: int | None, like: Any, name: str = "edge_attr") -> Any:
+    """edge_attr as an array or Tensor [num_edges, layer_dim], the layer's edge_dim, or None; [num_edges] is [num_edges, 1]."""
+    if edge_attr is None:
+        return None
+    if layer_dim is None:
+        raise bad_value(op, f"{name} is given and the layer has no edge_dim", f"make it as {op}(…, edge_dim=features of an edge)")
+    w = _edge_array(op, g, edge_attr, name)
+    w = w.reshape(w.shape[0], 1) if w.ndim == 1 else w
+    if tuple(w.shape) != (g.num_edges, layer_dim):
+        raise bad_value(op, f"{name} has shape {list(w.shape)}", f"graph and layer need [{g.num_edges}, {layer_dim}]: a row an edge")
+    w = floating(w, like)
+    return w if w.dtype == like else w.astype(np.result_type(w.dtype, like))
+
+
+def _edge_array(op: str, g: Graph, w: Any, name: str) -> Any:
+    made = w if isinstance(w, Tensor) else as_array(op, name, w)
+    made = made if hasattr(w, "shape") else moved(made, g.device)
+    check_dtype(op, name, made.dtype)
+    return made
+
+
 def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[Any, Any]:
     """Factors of the sources [num_src, 1] and of the destinations [num_dst, 1]; None is 1. A node without edges gets 0.
 
-    both: out-degree^-½ and in-degree^-½; right: 1 and in-degree^-1; none: 1 and 1. With weights [num_edges, 1] a degree is the sum of
-    the weights, and has their gradient; the root of a negative one is NaN. Scales of half precision are float32, as a degree may be beyond
-    float16.
+    both: out-degree^-½ and in-degree^-½; in: in-degree^-½ of both; right: 1 and in-degree^-1; none: 1 and 1. With weights
+    [num_edges, 1] a degree is the sum of the weights, and has their gradient; the root of a negative one is NaN. Scales of half precision
+    are float32, as a degree may be beyond float16.
     """
     if norm == "none":
         return None, None
+    if norm == "in" and g.is_bipartite:
+        problem = f"norm is 'in' and the graph is bipartite, with {g.num_src} sources, which have no in-edges"
+        raise bad_value("GCNConv", problem, "choose norm 'both', 'right' or 'none'")
     dtype = wide(dtype)
     if edge_weight is None:
         return once(g, (norm, np.dtype(dtype)), lambda g: _constant_scales(g, norm, dtype))
@@ -133,6 +275,8 @@ def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[An
     into = update_all(g, lambda e: e.w, "sum", e={"w": edge_weight})
     if norm == "right":
         return None, _inverse(into, 1)
+    if norm == "in":
+        return (scale := _inverse(into, 0.5)), scale
     return _inverse(update_all(g.reverse(), lambda e: e.w, "sum", e={"w": edge_weight}), 0.5), _inverse(into, 0.5)
 
 
@@ -140,6 +284,8 @@ def _constant_scales(g: Graph, norm: str, dtype: Any) -> tuple[Any, Any]:
     into = g.in_degrees().astype(np.float64)[:, None]
     if norm == "right":
         return None, _frozen(_inverse(into, 1).astype(dtype))
+    if norm == "in":
+        return (scale := _frozen(_inverse(into, 0.5).astype(dtype))), scale
     return _frozen(_inverse(g.out_degrees().astype(np.float64)[:, None], 0.5).astype(dtype)), _frozen(_inverse(into, 0.5).astype(dtype))
 
 

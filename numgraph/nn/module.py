@@ -295,14 +295,15 @@ def _within(item: Any) -> Any:
     return [*getattr(item, "__dict__", {}).values(), *[getattr(item, name) for name in slots if hasattr(item, name)]]
 
 
-def check_features(op: str, x: Any, rows: int | None, features: int | None, name: str = "x") -> Any:
+def check_features(op: str, x: Any, rows: int | None, features: int | None, name: str = "x", deep: bool = False) -> Any:
     """x, as an array if it is none (a Tensor or a sparse matrix stays), [rows, features], or an error that shows both shapes.
 
-    rows, features: None for any number.
+    rows, features: None for any number. deep: axes may stand between, [rows, …, features].
     """
     x = x if is_sparse(x) else given(op, name, x)
     shape = tuple(x.shape)
-    if len(shape) != 2 or shape[0] != (shape[0] if rows is None else rows) or shape[1] != (shape[1] if features is None else features):
+    deep = deep and len(shape) > 2
+    if not (len(shape) == 2 or deep) or (rows is not None and shape[0] != rows) or (features is not None and shape[-1] != features):
         who = "the graph needs" if features is None else "layer and graph need"
         needed = f"{who} [{'nodes' if rows is None else rows}, {'features' if features is None else features}]"
         turned = "; x.T has it" if len(shape) == 2 and shape[::-1] == (rows, features) else ""

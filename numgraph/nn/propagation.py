@@ -14,15 +14,15 @@ from numgraph.expressions.precision import narrowed, widened
 from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.gcn import normalised_sum
-from numgraph.nn.graphs import column, node_features, with_self_loops
+from numgraph.nn.graphs import check_norm, column, loop_weight, node_features, weighted_loops
 from numgraph.nn.module import Module, check_size
 
 
 class SGConv(Module):
     """z = S^k x W + b with S = D^-½ A D^-½ (Wu et al., Simplifying Graph Convolutional Networks, ICML 2019).
 
-    A and its degrees are GCNConv's. Shapes: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix; edge_weight None or
-    [num_edges]; returns [num_nodes, out_features].
+    A and its degrees, and the options norm, add_self_loops, fill_value and collapse_loops, are GCNConv's. Shapes: x
+    [num_nodes, in_features], an array, Tensor or SciPy sparse matrix; edge_weight None or [num_edges]; returns [num_nodes, out_features].
     """
 
     def __init__(
@@ -31,13 +31,17 @@ class SGConv(Module):
         out_features: int,
         *,
         k: int = 2,
+        norm: str = "both",
         add_self_loops: bool = True,
+        fill_value: float = 1.0,
+        collapse_loops: bool = False,
         bias: bool = True,
         rng: init.Seed = None,
         dtype: Any = np.float32,
     ) -> None:
         check_size("SGConv", in_features=in_features, out_features=out_features, k=k)
-        self.k, self.add_self_loops = k, add_self_loops
+        self.k, self.norm = k, check_norm("SGConv", norm)
+        self.add_self_loops, self.collapse_loops, self.fill_value = add_self_loops, collapse_loops, loop_weight("SGConv", fill_value)
         self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
@@ -47,11 +51,11 @@ class SGConv(Module):
         if edge_weight is not None:
             edge_weight = column("SGConv", g, edge_weight, self.weight.dtype)
         if self.add_self_loops:
-            g, edge_weight = with_self_loops(g, edge_weight, "SGConv")
+            g, edge_weight = weighted_loops(g, edge_weight, "SGConv", self.fill_value, self.collapse_loops, self.weight.dtype)
         first = width_out < width_in or is_sparse(x)
         z = matmul(x, self.weight) if first else x
         for _ in range(self.k):
-            z = normalised_sum(g, z, "both", edge_weight)
+            z = normalised_sum(g, z, self.norm, edge_weight)
         z = z if first else matmul(z, self.weight)
         return biased(z, self.bias)
 
@@ -60,14 +64,25 @@ class APPNP(Module):
     """z⁰ = x, zⁱ⁺¹ = (1 − alpha) S zⁱ + alpha x, returns zᵏ: personalised PageRank of predictions, with GCNConv's S = D^-½ A D^-½
     (Gasteiger, Bojchevski and Günnemann, ICLR 2019). It has no parameters.
 
-    Shapes: x [num_nodes, features]; edge_weight None or [num_edges]; returns [num_nodes, features].
+    The options norm, add_self_loops, fill_value and collapse_loops are GCNConv's. Shapes: x [num_nodes, features]; edge_weight None or
+    [num_edges]; returns [num_nodes, features].
     """
 
-    def __init__(self, *, k: int = 10, alpha: float = 0.1, add_self_loops: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        k: int = 10,
+        alpha: float = 0.1,
+        norm: str = "both",
+        add_self_loops: bool = True,
+        fill_value: float = 1.0,
+        collapse_loops: bool = False,
+    ) -> None:
         check_size("APPNP", k=k)
         if not isinstance(alpha, int | float | np.number) or not 0 <= alpha <= 1:
             raise bad_value("APPNP", f"alpha is {shown(alpha)}", "it is the probability of a return, 0 ≤ alpha ≤ 1")
-        self.k, self.alpha, self.add_self_loops = k, float(alpha), add_self_loops
+        self.k, self.alpha, self.norm = k, float(alpha), check_norm("APPNP", norm)
+        self.add_self_loops, self.collapse_loops, self.fill_value = add_self_loops, collapse_loops, loop_weight("APPNP", fill_value)
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         x = node_features("APPNP", g, x, None, None)
@@ -76,9 +91,9 @@ class APPNP(Module):
         if edge_weight is not None:
             edge_weight = column("APPNP", g, edge_weight, x.dtype)
         if self.add_self_loops:
-            g, edge_weight = with_self_loops(g, edge_weight, "APPNP")
+            g, edge_weight = weighted_loops(g, edge_weight, "APPNP", self.fill_value, self.collapse_loops, x.dtype)
         dtype, x = x.dtype, widened(x)
         z, start = x, x * self.alpha
         for _ in range(self.k):
-            z = normalised_sum(g, z, "both", edge_weight) * (1 - self.alpha) + start
+            z = normalised_sum(g, z, self.norm, edge_weight) * (1 - self.alpha) + start
         return narrowed(z, dtype)

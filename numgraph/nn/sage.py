@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,25 +10,47 @@ import numpy as np
 from numgraph.arrays.inputs import is_sparse
 from numgraph.dense import matmul, relu
 from numgraph.dense.activations import biased
-from numgraph.errors import bad_type, check_name
+from numgraph.errors import bad_type
+from numgraph.expressions.precision import narrowed, widened
 from numgraph.graph import Graph
-from numgraph.message import update_all
 from numgraph.nn import init
-from numgraph.nn.graphs import both_sides
+from numgraph.nn.aggregation import AGGREGATIONS, aggregate, check_aggregations, joined
+from numgraph.nn.graphs import both_sides, column
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import Module, check_activation, check_size, pair_of
 
-AGGREGATORS = ("mean", "max", "pool")
+_LINEAR = ("sum", "mean")
+"""What commutes with W."""
 
 
 class SAGEConv(Module):
-    """z_v = x_v W_self + ⊕_{u → v} x_u W + b (Hamilton, Ying and Leskovec, NeurIPS 2017).
+    """z_v = x_v W_self + ⊕_{u → v} w_uv h_u W + b with h = x, or relu(x P + p) (Hamilton, Ying and Leskovec, NeurIPS 2017).
 
-    ⊕ x_u is for aggr "mean" mean_u x_u, for "max" max_u x_u, for "pool" max_u relu(x_u P + p); 0 where v has no in-edges. The paper's
-    normalisation of z to length 1 is left to the caller. activation: a function of z, such as ``numgraph.relu``, or None.
+    Parameters
+    ----------
+    in_features : width of x, or a pair (of sources, of destinations)
+    out_features : width of z
+    aggr : ⊕, one of "sum", "mean", "max", "min", "prod", "var", "std", "median", or several of them, which stand beside each other before
+        W; 0 (prod: 1) where v has no in-edges. "pool" is "max" with ``project=True``, the paper's.
+    project : h is relu(x P + p)
+    root_weight : have x_v W_self
+    normalize : z is divided by its length, the paper's last step
+    bias : have b
+    activation : a function of z, such as ``numgraph.relu``, or None
+    rng, dtype : of the parameters' first values
 
-    Shapes: x [num_nodes, in_features], an array, Tensor or (not for max) SciPy sparse matrix, or on a bipartite graph a pair
-    ([num_src, in_src], [num_dst, in_dst]) with ``in_features=(in_src, in_dst)``; returns [num_dst, out_features].
+    Notes
+    -----
+    Called as ``conv(g, x, edge_weight=None)``: x [num_nodes, in_features], an array, Tensor or (for sum, mean and project) SciPy sparse
+    matrix, or a pair ([num_src, in_src], [num_dst, in_dst]), whose second may be None: then x_v W_self is left out. edge_weight: None for
+    1, or [num_edges]; the mean divides by the number of edges all the same. Returns [num_dst, out_features].
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> g = ng.Graph([0, 1, 2], [1, 2, 0])
+    >>> ng.nn.SAGEConv(4, 2, aggr=["mean", "std"], normalize=True)(g, np.ones((3, 4), np.float32)).shape
+    (3, 2)
     """
 
     def __init__(
@@ -36,7 +58,10 @@ class SAGEConv(Module):
         in_features: int | tuple[int, int],
         out_features: int,
         *,
-        aggr: str = "mean",
+        aggr: str | Sequence[str] = "mean",
+        project: bool = False,
+        root_weight: bool = True,
+        normalize: bool = False,
         bias: bool = True,
         activation: Callable[[Any], Any] | None = None,
         rng: init.Seed = None,
@@ -44,23 +69,39 @@ class SAGEConv(Module):
     ) -> None:
         in_src, in_dst = pair_of("SAGEConv", in_features)
         check_size("SAGEConv", in_src=in_src, in_dst=in_dst, out_features=out_features)
-        check_name("SAGEConv", "aggr", aggr, AGGREGATORS)
+        names = check_aggregations("SAGEConv", "aggr", aggr, (*AGGREGATIONS, "pool"))
         rng = np.random.default_rng(rng)
-        self.aggr, self.activation = aggr, check_activation("SAGEConv", activation)
-        self.weight = init.glorot(rng, (in_src, out_features), dtype)
-        self.weight_self = init.glorot(rng, (in_dst, out_features), dtype)
+        self.aggr = tuple("max" if name == "pool" else name for name in names)
+        self.normalize, self.activation = normalize, check_activation("SAGEConv", activation)
+        self.in_features = (in_src, in_dst)
+        self.weight = init.glorot(rng, (in_src * len(names), out_features), dtype)
+        self.weight_self = init.glorot(rng, (in_dst, out_features), dtype) if root_weight else None
         self.bias = init.zeros((out_features,), dtype) if bias else None
-        self.pool = Linear(in_src, in_src, rng=rng, dtype=dtype) if aggr == "pool" else None
+        self.pool = Linear(in_src, in_src, rng=rng, dtype=dtype) if project or "pool" in names else None
 
-    def forward(self, g: Graph, x: Any) -> Any:
+    def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
+        """The convolution."""
+        x_src, x_dst = both_sides("SAGEConv", g, x, *self.in_features, self.weight.dtype, lone=True)
+        e = None if edge_weight is None else {"w": column("SAGEConv", g, edge_weight, self.weight.dtype)}
+        h = x_src if self.pool is None else relu(self.pool(x_src))
         width_in, width_out = self.weight.shape
-        x_src, x_dst = both_sides("SAGEConv", g, x, width_in, self.weight_self.shape[0], self.weight.dtype)
-        if self.aggr == "mean" and (width_out < width_in or is_sparse(x_src)):  # the narrower side passes the edges
-            z = update_all(g, lambda u: u.x, "mean", u={"x": matmul(x_src, self.weight)})
-        else:
-            if self.aggr == "max" and is_sparse(x_src):
-                raise bad_type("SAGEConv", "x is sparse and aggr is 'max'", "pass x.toarray(), or choose aggr mean or pool")
-            h = relu(self.pool(x_src)) if self.pool is not None else x_src
-            z = matmul(update_all(g, lambda u: u.x, "mean" if self.aggr == "mean" else "max", u={"x": h}), self.weight)
-        z = z + matmul(x_dst, self.weight_self)
-        return biased(z, self.bias, self.activation)
+        first = len(self.aggr) == 1 and self.aggr[0] in _LINEAR and (width_out < width_in or is_sparse(h))
+        if is_sparse(h) and not first:
+            names = ", ".join(map(repr, self.aggr))
+            raise bad_type("SAGEConv", f"x is sparse and aggr is {names}", "pass x.toarray(), or choose aggr sum, mean or pool")
+        h = matmul(h, self.weight) if first else h  # the narrower side passes the edges
+        message = (lambda u, v, e: u.x) if e is None else (lambda u, v, e: u.x * e.w)
+        dtype = h.dtype
+        z = narrowed(joined(aggregate(g, message, self.aggr, u={"x": h}, e=e)), dtype)
+        z = z if first else matmul(z, self.weight)
+        if self.weight_self is not None and x_dst is not None:
+            z = z + matmul(x_dst, self.weight_self)
+        if not self.normalize:
+            return biased(z, self.bias, self.activation)
+        return biased(unit_rows(biased(z, self.bias)), None, self.activation)
+
+
+def unit_rows(x: Any) -> Any:
+    """Rows divided by their lengths, those shorter than 1e-12 by that."""
+    wide = widened(x)
+    return narrowed(wide / np.sqrt(np.maximum(np.square(wide).sum(-1, keepdims=True), 1e-24)), x.dtype)
