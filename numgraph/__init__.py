@@ -4,6 +4,7 @@ import importlib
 
 from numgraph import data, dense, nn, ops, optim
 from numgraph.autodiff.tape import Parameter, Tape, Tensor
+from numgraph.data import Dataset
 from numgraph.dense import (
     batch_norm,
     binary_cross_entropy_with_logits,
@@ -30,11 +31,13 @@ from numgraph.expressions.elementary import erf, sigmoid
 from numgraph.graph import Adjacency, EdgeMap, Graph
 from numgraph.message import apply_edges, attend, update_all
 from numgraph.serialize import load, save
+from numgraph.training import fit
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Adjacency",
+    "Dataset",
     "EdgeMap",
     "Graph",
     "Parameter",
@@ -51,6 +54,7 @@ __all__ = [
     "einsum",
     "elu",
     "erf",
+    "fit",
     "gather",
     "gelu",
     "layer_norm",

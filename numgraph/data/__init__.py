@@ -1,4 +1,5 @@
-"""Datasets: ``load("digits")`` and ``load("karate")`` are embedded, cora, citeseer and pubmed are read from files or downloaded."""
+"""Datasets: ``load("digits")`` and ``load("karate")`` are embedded, cora, citeseer and pubmed are read from files or downloaded;
+``read_tables`` makes one of your own tables, ``Dataset.from_arrays`` of arrays."""
 
 from __future__ import annotations
 
@@ -8,11 +9,13 @@ from typing import Any
 
 from numgraph.data.digits import load_digits
 from numgraph.data.karate import load_karate
+from numgraph.data.links import Links, split_links
 from numgraph.data.planetoid import load_planetoid
 from numgraph.data.record import Dataset
+from numgraph.data.tables import read_tables
 from numgraph.errors import bad_type, check_name
 
-__all__ = ["NAMES", "Dataset", "load"]
+__all__ = ["NAMES", "Dataset", "Links", "load", "read_tables", "split_links"]
 
 _EMBEDDED = {"digits": load_digits, "karate": load_karate}
 _PLANETOID = ("cora", "citeseer", "pubmed")

@@ -298,3 +298,34 @@ class FromLibraries:
         """
         parts = formats.table("Graph.from_edge_list", table, source, target, edge_attr, names, directed, bipartite)
         return cls._of_parts(parts, data)
+
+    @classmethod
+    def from_pairs(cls, pairs: Any, *, directed: bool = True) -> tuple[Self, list[Any]]:
+        """Graph of pairs of names: a list of tuples, or an array [num_edges, 2]. Edge e is pair e.
+
+        Nodes are numbered as their names first appear, pair by pair, the source before the target.
+
+        Parameters
+        ----------
+        pairs : the edges, (source, target); names are text, numbers or whatever else can be the key of a dict
+        directed : False for edges that go both ways: behind all others come the reverses, without those of self loops
+
+        Returns
+        -------
+        graph : the Graph
+        names : the name of each node: node i is names[i]
+
+        Raises
+        ------
+        ValueError : an entry that is no pair, a missing name
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> graph, names = ng.Graph.from_pairs([("ann", "ben"), ("ben", "cid"), ("ann", "cid")])
+        >>> names, graph.dst
+        (['ann', 'ben', 'cid'], array([1, 2, 2], dtype=int32))
+        """
+        op = "Graph.from_pairs"
+        parts = formats.table(op, formats.ends_of_pairs(op, pairs), "source", "target", None, None, directed, False)
+        return cls(parts.src, parts.dst, **parts.counts), list(parts.names.tolist())

@@ -294,6 +294,25 @@ def table(op: str, given: Any, source: Any, target: Any, edge_attr: Any, names: 
     return Parts(src, dst, {"num_nodes": len(found)}, {}, edges, found)
 
 
+def ends_of_pairs(op: str, pairs: Any) -> dict[str, Any]:
+    """Pairs as a table of sources and targets."""
+    if hasattr(pairs, "shape") and hasattr(pairs, "dtype"):
+        array = as_array(op, "pairs", pairs)
+        if array.ndim != 2 or array.shape[1] != 2:
+            fix = "transpose it, as pairs.T" if array.ndim == 2 and array.shape[0] == 2 else "a row is an edge, its source and its target"
+            raise bad_value(op, f"pairs has shape {list(array.shape)}, it must be [num_edges, 2]", fix)
+        return {"source": array[:, 0], "target": array[:, 1]}
+    if isinstance(pairs, str | bytes | Mapping) or not hasattr(pairs, "__iter__"):
+        raise bad_type(op, f"pairs is {kind_of(pairs)}", "give a list of pairs, as [('ann', 'ben'), ('ben', 'cid')]")
+    ends: tuple[list[Any], list[Any]] = [], []
+    for i, pair in enumerate(pairs):
+        if isinstance(pair, str) or not hasattr(pair, "__len__") or len(pair) != 2:
+            raise bad_value(op, f"pairs[{i}] is {shown(pair)}", "each is a pair, (source, target)")
+        for side, name in zip(ends, pair):
+            side.append(name)
+    return {"source": ends[0], "target": ends[1]}
+
+
 def _opened(op: str, given: Any) -> tuple[list[Any], Any]:
     """The names of a table's columns, and what gives a column by its name."""
     kind = type(given)  # an attribute of a table of pandas may be a column

@@ -29,20 +29,25 @@ def check_plot(path: str | os.PathLike[str]) -> None:
 
 
 def plot_training(history: History, path: str | os.PathLike[str], title: str = "") -> None:
-    """Loss and accuracy by epoch, two panels, the best epoch marked. The file's extension chooses the format (.png, .svg, .pdf)."""
+    """Loss and score by epoch, two panels, the best epoch marked. The file's extension chooses the format (.png, .svg, .pdf)."""
     figure = new_figure(9, 3.6)
     epochs = range(1, history.epochs + 1)
     loss, accuracy = figure.subplots(1, 2)
+    percent, label = (
+        (100, "accuracy, %") if history.score == "accuracy" else (1, {"r2": "R²", "auc": "area under the ROC curve"}[history.score])
+    )
     loss.plot(epochs, history.train_loss, color=_TRAIN, linewidth=1.4, label="training (with dropout)")
-    loss.plot(epochs, history.val_loss, color=_VAL, linewidth=1.4, label="validation")
-    loss.set_ylabel("cross entropy")
+    loss.set_ylabel("mean squared error" if history.score == "r2" else "cross entropy")
+    accuracy.plot(epochs, [percent * value for value in history.train_score], color=_TRAIN, linewidth=1.4, label="training")
+    if history.val_score:
+        loss.plot(epochs, history.val_loss, color=_VAL, linewidth=1.4, label="validation")
+        accuracy.plot(epochs, [percent * value for value in history.val_score], color=_VAL, linewidth=1.4, label="validation")
     loss.set_ylim(bottom=0)
-    accuracy.plot(epochs, [100 * value for value in history.train_accuracy], color=_TRAIN, linewidth=1.4, label="training")
-    accuracy.plot(epochs, [100 * value for value in history.val_accuracy], color=_VAL, linewidth=1.4, label="validation")
-    accuracy.set_ylabel("accuracy, %")
+    accuracy.set_ylabel(label)
     if history.best_epoch:
-        best = 100 * history.val_accuracy[history.best_epoch - 1]
-        label = f"best: {best:.1f} % in epoch {history.best_epoch}"
+        best = percent * (history.val_score or history.train_score)[history.best_epoch - 1]
+        text = f"{best:.1f} %" if history.score == "accuracy" else f"{best:.3f}"
+        label = f"best: {text} in epoch {history.best_epoch}"
         accuracy.plot([history.best_epoch], [best], "o", color=_BEST, markersize=6, markerfacecolor="white", label=label)
     for panel, place in ((loss, "upper right"), (accuracy, "lower right")):
         panel.set_xlabel("epoch")

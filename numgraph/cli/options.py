@@ -1,0 +1,63 @@
+"""What the commands' options are made of, and errors that end a command with one line."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+DEVICES = ("cpu", "cuda")
+
+
+class Refused(Exception):
+    """What the user asked for cannot be done; its text is the whole message."""
+
+
+@contextlib.contextmanager
+def refusing(kinds: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, ImportError)) -> Iterator[None]:
+    """Errors that speak to the user (by default: a file or package that is missing, a bad value) end the command with their text alone."""
+    try:
+        yield
+    except kinds as error:
+        raise Refused(str(error)) from error
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def number(kind: type, low: float, high: float, *, open_high: bool = False) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high or (open_high and value == high):
+            whole = "a whole number" if kind is int else "a number"
+            upper = "" if high == float("inf") else f" and {'below' if open_high else 'at most'} {high:g}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {whole}, at least {low:g}{upper}")
+        return value
+
+    return parse
+
+
+def path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def counts(text: str) -> tuple[int, ...]:
+    return tuple(positive(one) for one in names(text))
+
+
+_INF = float("inf")
+positive, natural = number(int, 1, 10**9), number(int, 0, 2**32 - 1)
+rate, share = number(float, 0, _INF, open_high=True), number(float, 0, 1, open_high=True)

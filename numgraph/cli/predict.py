@@ -1,0 +1,67 @@
+"""``numgraph predict``: what a saved model says of the nodes, or pairs of nodes, in tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from numgraph.cli.options import path, refusing
+from numgraph.cli.progress import shown
+from numgraph.cli.train import noted
+
+if TYPE_CHECKING:
+    from numgraph.data import Dataset
+    from numgraph.training.predictor import Predictor
+
+
+def add_predict(commands: Any) -> None:
+    command = commands.add_parser(
+        "predict",
+        help="predict with a model that train --save wrote",
+        description="Predict the target of every node, or the probability of links, with a model that train --edges … --save wrote.",
+    )
+    command.add_argument("--model", type=path, required=True, metavar="FILE", help="the saved model, .npz or .safetensors")
+    command.add_argument("--edges", type=path, required=True, metavar="FILE", help="as in training, also of other nodes")
+    command.add_argument("--nodes", type=path, metavar="FILE", help="with the columns of the training; needs no target")
+    command.add_argument("--features", type=path, metavar="X.npy", help="if the model was trained with it")
+    command.add_argument("--pairs", type=path, metavar="FILE", help="of a model of links: the pairs of names (default: the edges)")
+    command.add_argument("--out", type=path, required=True, metavar="FILE", help="the predictions: .csv, .tsv, .parquet or .arrow")
+    command.add_argument("--json", action="store_true", help="print one JSON line last, on stdout; other lines go to stderr")
+    command.add_argument("--quiet", action="store_true", help="print nothing but warnings, and the JSON line")
+    command.set_defaults(run=_predict)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from numgraph.data.files import check_table, write_table
+    from numgraph.training.predictor import Predictor
+
+    out = sys.stderr if options.json else sys.stdout
+    with refusing(), noted("predict"):
+        check_table("predict", options.out)
+        predictor = Predictor.load(options.model)
+        data = predictor.read(options.edges, options.nodes, features=options.features)
+        columns = _links(predictor, data, options) if predictor.task == "link" else predictor.predict(data)
+        measured = predictor.measure(data)
+        write_table("predict", options.out, columns)
+    rows = len(columns["prediction"])
+    if not options.quiet:
+        known = ", ".join(shown(name, value) for name, value in measured.items() if value == value)
+        count = int(data.test_mask.sum())
+        more = f"   ({count:,} rows have a label, which training may have seen: {known})" if known else ""
+        print(f"{rows:,} predictions: {options.out}{more}", file=out)
+    if options.json:
+        result = {"model": predictor.recipe.model, "task": predictor.task, "predictions": rows, "out": options.out}
+        measures = {name: value if value == value else None for name, value in measured.items()}
+        print(json.dumps(result | {"labelled": int(data.test_mask.sum())} | measures), flush=True)
+    return 0
+
+
+def _links(predictor: Predictor, data: Dataset, options: argparse.Namespace) -> dict[str, Any]:
+    """The columns of predictions for pairs of nodes."""
+    from numgraph.data.tables import read_pairs
+
+    names, pairs = read_pairs(options.pairs or options.edges, data)
+    probability = predictor.predict_links(data, pairs)
+    return {"source": names[0], "target": names[1], "prediction": (probability >= 0.5).astype(int), "probability": probability}

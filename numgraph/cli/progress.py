@@ -1,0 +1,100 @@
+"""What a training prints: at its start, while it runs, and at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from numgraph.data import Dataset, Links
+    from numgraph.training import History, Metrics
+    from numgraph.training.recipes import Recipe
+
+MEASURES = {"accuracy": "accuracy", "r2": "R²", "rmse": "RMSE", "mae": "MAE", "auc": "AUC", "average_precision": "average precision"}
+
+
+def shown(measure: str, value: float, named: bool = True) -> str:
+    """A measure as it is printed: "accuracy 93.1 %", "R² 0.912"."""
+    text = f"{100 * value:.1f} %" if measure == "accuracy" else f"{value:.4g}"
+    return f"{MEASURES[measure]} {text}" if named else text
+
+
+def print_start(chosen: Recipe, dataset: Dataset | Links, parameters: int, out: TextIO) -> None:
+    """Two lines: the data, and the model with its settings."""
+    from numgraph.data import Links
+
+    if isinstance(dataset, Links):
+        data, what = dataset.data, "links"
+        edges = f"{data.graph.num_edges:,} edges in the graph"
+        split = [len(part) for part in (dataset.train, dataset.val, dataset.test)]
+    else:
+        data, what, edges = dataset, "nodes", f"{dataset.graph.num_edges:,} edges"
+        split = [int(mask.sum()) for mask in (data.train_mask, data.val_mask, data.test_mask)]
+    kind = "" if isinstance(dataset, Links) else ", regression" if data.task == "regression" else f", {data.num_classes} classes"
+    heads = f" × {chosen.heads} heads" if chosen.heads > 1 else ""
+    print(
+        f"{data.name}: {data.num_nodes:,} nodes, {edges}, {data.num_features:,} features{kind}; "
+        f"{split[0]:,} {what} train, {split[1]:,} validate, {split[2]:,} test\n"
+        f"{chosen.model}: {chosen.layers} layers, hidden {chosen.hidden}{heads}, {parameters:,} parameters; "
+        f"lr {chosen.lr:g}, weight decay {chosen.weight_decay:g}, dropout {chosen.dropout:g}",
+        file=out,
+        flush=True,
+    )
+
+
+def result_line(history: History, val: Metrics | None, test: Metrics | None) -> str:
+    """The measures of the test part, and the validation's score in the best epoch."""
+    why = {"epochs": "", "patience": ", stopped early", "callback": ", stopped", "interrupted": ", interrupted"}[history.stopped]
+    tested = "no test" if test is None else "test " + ", ".join(shown(name, value) for name, value in test.values.items())
+    validated = (
+        "best" if val is None else f"validation {shown(history.score, val.values[history.score], named=history.score != 'accuracy')}"
+    )
+    return f"{tested}   ({validated} in epoch {history.best_epoch} of {history.epochs}{why}; {history.seconds:.1f} s)"
+
+
+@contextlib.contextmanager
+def progress(epochs: int, quiet: bool, out: TextIO) -> Iterator[Callable[[int, History], None] | None]:
+    """A reporter for ``fit``: a bar on a terminal (with tqdm, the extra ``cli``), else ten lines."""
+    if quiet:
+        yield None
+        return
+    bar = _bar(epochs) if sys.stderr.isatty() else None
+    if bar is None:
+        yield lambda epoch, history: _print_line(epoch, epochs, history, out)
+        return
+
+    def advance(epoch: int, history: History) -> None:
+        judged = f", validation {shown(history.score, history.val_score[-1], named=False)}" if history.val_score else ""
+        bar.set_postfix_str(f"loss {history.train_loss[-1]:.3f}{judged}", refresh=False)
+        bar.update()
+
+    with bar:
+        yield advance
+
+
+def _bar(epochs: int) -> Any:
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:
+        return None
+    tqdm.monitor_interval = 0  # no thread that watches the bar
+    wide = os.get_terminal_size(sys.stderr.fileno()).columns > 0  # some terminals in containers say 0
+    return tqdm(total=epochs, unit="epoch", file=sys.stderr, dynamic_ncols=wide, ncols=None if wide else 80)
+
+
+def _print_line(epoch: int, epochs: int, history: History, out: TextIO) -> None:
+    if epoch != 1 and epoch != epochs and epoch % max(1, epochs // 10):
+        return
+    part, losses, scores = "training", history.train_loss, history.train_score
+    if history.val_score:
+        part, losses, scores = "validation", history.val_loss, history.val_score
+    best = shown(history.score, scores[history.best_epoch - 1], named=False) if history.best_epoch else "none"
+    print(
+        f"epoch {epoch:>{len(str(epochs))}}/{epochs}   loss {history.train_loss[-1]:.4f}   {part} loss {losses[-1]:.4f}, "
+        f"{shown(history.score, scores[-1])}   (best {best})",
+        file=out,
+        flush=True,
+    )

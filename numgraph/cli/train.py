@@ -1,0 +1,270 @@
+"""``numgraph train`` and ``numgraph explain``: on a dataset by name, or on tables of your own."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from numgraph.cli.options import DEVICES, INTERRUPTED, Refused, names, natural, path, positive, rate, refusing, share
+from numgraph.cli.progress import print_start, progress, result_line
+
+if TYPE_CHECKING:
+    from numgraph.data import Dataset, Links
+    from numgraph.training import History, Metrics
+    from numgraph.training.objectives import Objective
+    from numgraph.training.recipes import Recipe
+
+_MODELS = ("gcn", "sage", "gat", "gin")
+_DATASETS = ("digits", "karate", "cora", "citeseer", "pubmed")
+_TASKS = ("classification", "regression", "link")
+
+
+def _add_model_options(command: argparse.ArgumentParser, dataset: str) -> None:
+    command.add_argument("--dataset", choices=_DATASETS, help=f"default {dataset}; digits and karate are embedded")
+    command.add_argument(
+        "--data-dir",
+        type=path,
+        metavar="DIR",
+        help="DIR/planetoid has the citation networks' files; default NUMGRAPH_DATA_DIR or a download",
+    )
+    command.add_argument("--model", choices=_MODELS, default="gcn", help="default gcn")
+    command.add_argument(
+        "--hidden", type=positive, metavar="N", help="features of a hidden layer, of one head for gat (default 16, gat 8, gin 64)"
+    )
+    command.add_argument("--layers", type=positive, metavar="N", help="default 2")
+    command.add_argument("--heads", type=positive, metavar="N", help="of gat's hidden layers (default 8)")
+    command.add_argument("--dropout", type=share, metavar="P", help="default 0.5, gat 0.6; 0 for regression and links")
+    command.add_argument("--seed", type=natural, default=0, metavar="N", help="of the first parameters and of dropout (default 0)")
+    command.set_defaults(default_dataset=dataset)
+
+
+def _add_table_options(command: argparse.ArgumentParser) -> None:
+    own = command.add_argument_group(
+        "your own data", "Tables in .csv, .tsv, .parquet or .arrow files (the extra tables); docs/data.md has their form."
+    )
+    own.add_argument("--edges", type=path, metavar="FILE", help="a row an edge: two columns of names, and weight, if there")
+    own.add_argument("--nodes", type=path, metavar="FILE", help="a row a node: its name, then the target, features, split")
+    own.add_argument("--target", metavar="COLUMN", help="the column to learn; where it is empty it is to be predicted")
+    own.add_argument("--features", type=path, metavar="X.npy", help="more features, a row a node in the order of --nodes")
+    own.add_argument("--task", choices=_TASKS, help="default: what the target is; link needs none")
+    own.add_argument("--categories", type=names, default=(), metavar="C,…", help="columns of numbers that are kinds, not quantities")
+    own.add_argument("--directed", action="store_true", help="messages go along edges only (default: both ways)")
+    own.add_argument(
+        "--inductive",
+        action="store_true",
+        help="learn nothing of single nodes, for a model that is for other ones (default: nodes are known)",
+    )
+
+
+def add_train(commands: Any) -> None:
+    command = commands.add_parser(
+        "train",
+        help="train a model of nodes or links",
+        description="Train a model, by default as its paper does. Ctrl-C ends it with the best parameters so far.",
+    )
+    _add_model_options(command, "digits")
+    command.add_argument("--epochs", type=positive, metavar="N", help="at most (default 200, gat 1000; 300 for regression)")
+    command.add_argument("--lr", type=rate, metavar="X", help="Adam's learning rate (default 0.01, gat 0.005)")
+    command.add_argument(
+        "--weight-decay", type=rate, metavar="X", help="default 0.0005, 0 for links; for gcn on its first layer alone, as in the paper"
+    )
+    command.add_argument(
+        "--patience",
+        type=natural,
+        metavar="N",
+        help="stop after N epochs without a better validation loss or score (default 0: never; gat and regression 100)",
+    )
+    command.add_argument("--device", choices=DEVICES, default="cpu", help="where it is trained (default cpu)")
+    command.add_argument("--json", action="store_true", help="print one JSON line last, on stdout; progress goes to stderr")
+    command.add_argument("--plot", type=path, metavar="FILE.png", help="draw loss and score by epoch")
+    command.add_argument(
+        "--save",
+        type=path,
+        metavar="FILE",
+        help="write .npz or .safetensors: of your own data all that predict needs, of a dataset the parameters",
+    )
+    command.add_argument("--quiet", action="store_true", help="print the result alone")
+    _add_table_options(command)
+    command.set_defaults(run=_train)
+
+
+def add_explain(commands: Any) -> None:
+    command = commands.add_parser(
+        "explain",
+        help="print the tape of one training step: each record, and how its gradient is computed",
+        description="Print the tape of one training step: each record, and which kernel replays it, on the graph or on the reversed graph.",
+    )
+    _add_model_options(command, "karate")
+    command.set_defaults(run=_explain, edges=None)
+
+
+def _loaded(options: argparse.Namespace) -> tuple[Dataset | Links, str]:
+    """What to learn from, and the task."""
+    from numgraph.data import load, read_tables, split_links
+
+    if options.edges is None:
+        given = [f"--{name}" for name in ("nodes", "target", "features", "task", "categories") if getattr(options, name, None)]
+        if given:
+            raise Refused(f"{given[0]} was given without --edges; the edges of your own data are a file too")
+        return load(options.dataset or options.default_dataset, options.data_dir), "classification"
+    if options.dataset:
+        raise Refused(f"--edges was given beside --dataset {options.dataset}; choose one of them")
+    linked = options.task == "link"
+    if not linked and (options.nodes is None or options.target is None):
+        missing = "--nodes, the file of nodes" if options.nodes is None else "--target, the column of --nodes to learn"
+        raise Refused(f"give {missing}, or --task link to learn the edges")
+    data = read_tables(
+        options.edges,
+        options.nodes,
+        target=options.target,
+        features=options.features,
+        task=None if linked else options.task,
+        rng=options.seed,
+        directed=options.directed,
+        identity=not options.inductive,
+        categories=options.categories,
+    )
+    return (split_links(data, rng=options.seed), "link") if linked else (data, data.task)
+
+
+def _chosen(options: argparse.Namespace) -> tuple[Recipe, Dataset | Links, str]:
+    """The recipe with the options' changes, what to learn from, and the task; warnings about the data are lines on stderr."""
+    from numgraph.training.recipes import Recipe, recipe
+
+    changes = {name: getattr(options, name) for name in Recipe.__dataclass_fields__ if name != "model" and hasattr(options, name)}
+    with refusing():
+        recipe(options.model, **changes)  # a bad choice is told before minutes of reading
+        with noted(options.command):
+            dataset, task = _loaded(options)
+        return recipe(options.model, task, **changes), dataset, task
+
+
+@contextlib.contextmanager
+def noted(command: str) -> Iterator[None]:
+    """Warnings about the user's data become lines on stderr, without Python's place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        show = warnings.showwarning
+
+        def line(message: Any, category: Any, *place: Any, **more: Any) -> None:
+            if issubclass(category, UserWarning):
+                print(f"numgraph {command}: warning: {message}", file=sys.stderr, flush=True)
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = line
+        yield
+
+
+def _explain(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from numgraph.autodiff.tape import Tape
+    from numgraph.training.objectives import objective_of
+    from numgraph.training.recipes import build
+
+    chosen, dataset, _ = _chosen(options)
+    model, _ = build(chosen, dataset, options.seed)
+    with Tape() as tape:
+        loss = objective_of("explain", dataset).loss(model, np.random.default_rng(options.seed))
+    tape.gradient(loss, list(model.parameters()))
+    print(tape.explain())
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from numgraph.data import Links
+    from numgraph.training import Diverged, fit
+    from numgraph.training.objectives import objective_of
+    from numgraph.training.recipes import build, training_features
+
+    with refusing():  # before the training, not after it
+        if options.save:
+            from numgraph.serialize import check_target
+
+            check_target(options.save)
+        if options.plot:
+            from numgraph.training.plots import check_plot
+
+            check_plot(options.plot)
+    chosen, dataset, task = _chosen(options)
+    with refusing():
+        dataset = dataset.to(options.device)
+    out = sys.stderr if options.json else sys.stdout
+    model, optimizer = build(chosen, dataset, options.seed)
+    model.to(options.device)
+    if not options.quiet:
+        print_start(chosen, dataset, sum(parameter.size for parameter in optimizer.parameters), out)
+    features = training_features(dataset.data if isinstance(dataset, Links) else dataset)
+    settings = {"epochs": chosen.epochs, "patience": chosen.patience, "seed": options.seed}
+    with progress(chosen.epochs, options.quiet, out) as report, refusing((Diverged,)), noted("train"):
+        history = fit(model, dataset, optimizer, features=features, callback=report, **settings)
+    objective = objective_of("train", dataset, features)
+    measured = dict(zip(("train", "val", "test"), objective.evaluate(model, ("train", "val", "test"))))
+    print(result_line(history, measured["val"], measured["test"]), file=out)
+    with refusing():
+        if options.save:
+            _save(options, chosen, task, model, objective, out)
+        if options.plot and history.epochs:
+            from numgraph.cli.progress import shown
+            from numgraph.training.plots import plot_training
+
+            tested = measured["test"]
+            score = f": test {shown(history.score, tested.values[history.score])}" if tested else ""
+            plot_training(history, options.plot, f"{chosen.model} on {objective.data.name}{score}")
+            print(f"plot: {options.plot}", file=out)
+    if options.json:
+        count = sum(parameter.size for parameter in optimizer.parameters)
+        print(json.dumps(_result(options, chosen, task, objective, history, measured, count)), flush=True)
+    return INTERRUPTED if history.stopped == "interrupted" else 0
+
+
+def _save(options: argparse.Namespace, chosen: Recipe, task: str, model: Any, objective: Objective, out: Any) -> None:
+    if options.edges is None:
+        from numgraph.serialize import save_parameters
+
+        save_parameters(options.save, model.state_dict())
+        print(f"parameters: {options.save}", file=out)
+        return
+    from numgraph.training.predictor import Predictor
+
+    data = objective.data
+    assert data.columns is not None
+    Predictor(model, chosen, task, data.columns, data.label_scale, options.directed).save(options.save)
+    print(f"model: {options.save}", file=out)
+
+
+def _result(
+    options: argparse.Namespace,
+    chosen: Recipe,
+    task: str,
+    objective: Objective,
+    history: History,
+    measured: dict[str, Metrics | None],
+    parameters: int,
+) -> dict[str, Any]:
+    """What --json prints; null is what there is nothing to measure it by."""
+    measures = {"classification": ("accuracy",), "regression": ("r2", "rmse", "mae"), "link": ("auc", "average_precision")}[task]
+    result: dict[str, Any] = {"dataset": objective.data.name, "task": task, "model": chosen.model, "seed": options.seed}
+    result["device"] = options.device
+    for part in ("test", "val", "train"):
+        metrics = measured[part]
+        for name in measures:
+            result[f"{part}_{name}"] = None if metrics is None or metrics.values[name] != metrics.values[name] else metrics.values[name]
+    test = measured["test"]
+    return result | {
+        "test_loss": None if test is None else test.loss,
+        "best_epoch": history.best_epoch,
+        "epochs_run": history.epochs,
+        "stopped": history.stopped,
+        "seconds": round(history.seconds, 3),
+        "parameters": parameters,
+        "settings": {name: value for name, value in vars(chosen).items() if name not in ("model", "decay")},
+        "save": options.save,
+        "plot": options.plot,
+    }

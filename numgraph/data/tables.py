@@ -1,0 +1,372 @@
+"""Datasets of your own tables: one of edges, one of nodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numgraph.arrays.inputs import as_array
+from numgraph.data.columns import Column, Columns, Notes, as_numbers, encode, labels_of, learn, task_of
+from numgraph.data.files import Names, Source, arrow, read
+from numgraph.data.record import TASKS, Dataset, as_features
+from numgraph.data.split import parts_of
+from numgraph.errors import bad_type, bad_value, check_name, did_you_mean, shown
+from numgraph.graph import Graph
+
+WEIGHT, SPLIT = "weight", "split"
+"""Columns that mean something by their name."""
+PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
+
+
+def read_tables(
+    edges: Any,
+    nodes: Any = None,
+    *,
+    target: str | None = None,
+    features: Any = None,
+    task: str | None = None,
+    split: Any = (0.6, 0.2, 0.2),
+    rng: int | np.random.Generator | None = 0,
+    directed: bool = True,
+    identity: bool | None = None,
+    categories: Sequence[str] = (),
+    columns: Columns | None = None,
+) -> Dataset:
+    """A dataset of a table of edges and a table of nodes, read by pyarrow (the extra ``tables``).
+
+    Parameters
+    ----------
+    edges : the path of a .csv, .tsv, .parquet or .arrow file, also a compressed one (edges.csv.gz), or a table in memory (pandas, Polars,
+        Arrow, a dict of columns)
+        The first two columns are the names of the nodes, text or numbers, a row for each edge; a column ``weight``, if there, has numbers
+        from 0 on. Other columns are not read. Files of text begin with a line of the columns' names.
+    nodes : the same with a row for each node, or None for the nodes that edges have
+        The first column is the name. A column ``split``, if there, says train, val or test. The others but the target are features:
+        numbers are standardised, texts are categories, one feature each.
+    target : the column of labels; where it is empty, or None, they are to be predicted
+    features : the path of a .npy file, or an array, [nodes, F] in the order of ``nodes``; used as they are, beside those of the columns
+    task : "classification" or "regression"; by default what the target is: text, or at most 20 different whole numbers, are classes
+    split, rng : as in ``Dataset.from_arrays``, for the labelled nodes of a table without a column ``split``
+    directed : False for messages both ways: each edge's reverse is added where it is not there
+    identity : whether each node is a feature of its own, so that what its neighbours are can be learnt of it; by default where there are
+        no other features. The features are a SciPy sparse matrix then. Of nodes that were not there in training these features are 0.
+    categories : columns of numbers which are kinds, not quantities, such as postal codes
+    columns : what an earlier dataset has as ``.columns``: the features are then made as they were there, the labelled nodes are for test
+
+    Returns
+    -------
+    Dataset
+        With ``names``, ``edge_weight``, ``columns``, and for a regression ``label_scale``. Node i is row i of ``nodes``.
+
+    Raises
+    ------
+    ValueError
+        What is wrong in the tables, with file, line and value: a name that is missing, unknown or there twice, a weight or feature that is
+        no number, a target that is not there, text that is no UTF-8, …
+    ModuleNotFoundError
+        pyarrow is not installed.
+
+    Warns
+    -----
+    UserWarning
+        What can be gone on with, the same way: nodes without edges, edges that are there twice, values that are missing, columns left out.
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> edges = {"from": ["ann", "ben", "cid"], "to": ["ben", "cid", "dan"], "weight": [1.0, 0.5, 2.0]}
+    >>> nodes = {"name": ["ann", "ben", "cid", "dan"], "age": [31, 42, 55, 18], "team": ["red", "blue", "red", None]}
+    >>> ng.data.read_tables(edges, nodes, target="team")
+    Dataset('tables', nodes=4, edges=3, features=1, classes=2, split=2/0/1)
+    """
+    op = "read_tables"
+    if task is not None:
+        check_name(op, "task", task, TASKS)
+    if target is not None and not isinstance(target, str):
+        raise bad_type(op, f"target is {shown(target)}", "give the name of a column of the table of nodes")
+    if nodes is None and target is not None:
+        raise bad_value(op, f"the target {target!r} is a column of the nodes, and there is no table of nodes", "give one, nodes=")
+    notes = Notes(op)
+    links = read(op, "edges", edges, _edge_types)
+    if nodes is None:
+        table, names = None, None
+    else:
+        table = read(op, "nodes", nodes, _node_types)
+        names = _node_names(op, table)
+    src, dst, names = _ends(op, links, names, table)
+    graph, weight = _graph(op, links, src, dst, names, directed, notes)
+    _note_isolated(graph, table, names, notes)
+    x, made = _features(op, table, names, features, target, identity, categories, columns, notes)
+    labels, made, task = _labels(op, table, len(names), made, task, again=columns is not None)
+    masks = _masks(op, table, labels, made, split, rng, notes, again=columns is not None)
+    notes.show(stacklevel=2)
+    scale = (0.0, 1.0)
+    if task == "regression" and masks[0].any():
+        learnt = labels[masks[0]].astype(np.float64)
+        scale = (float(learnt.mean()), float(learnt.std()) or 1.0)
+    train, val, test = masks
+    return Dataset("tables", graph, x, labels, train, val, test, len(made.classes), weight, Names(names), task, scale, made)
+
+
+def read_pairs(pairs: Any, data: Dataset) -> tuple[tuple[Any, Any], NDArray[np.int64]]:
+    """The pairs of nodes in a table's first two columns: the columns, and [pairs, 2] ids in a dataset that ``read_tables`` made."""
+    op = "read_pairs"
+    assert isinstance(data.names, Names)
+    table = read(op, "pairs", pairs, lambda found: dict(list(_edge_types(found).items())[:2]))
+    src, dst, _ = _ends(op, table, data.names.array, None)
+    import pyarrow as pa
+
+    first, second = (table.table[name].cast(pa.string()) for name in table.columns)
+    return (first, second), np.stack([src, dst], axis=1).astype(np.int64)
+
+
+def _edge_types(found: list[str]) -> dict[str, Any]:
+    import pyarrow as pa
+
+    name = pa.dictionary(pa.int32(), pa.string())
+    return dict.fromkeys(found[:2], name) | ({WEIGHT: pa.float64()} if WEIGHT in found[2:] else {})
+
+
+def _node_types(found: list[str]) -> dict[str, Any]:
+    import pyarrow as pa
+
+    return dict.fromkeys(found, pa.string())
+
+
+def _node_names(op: str, table: Source) -> Any:
+    """The names of nodes by row, each there once."""
+    name = table.columns[0]
+    names = table.table[name].combine_chunks()
+    if len(names) == 0:
+        raise bad_value(op, f"{table.name} has no nodes, only the names of columns", "give a row for each node")
+    _check_there(op, table, names, name)
+    codes = names.dictionary_encode()
+    if len(codes.dictionary) < len(names):
+        ids = codes.indices.to_numpy()
+        firsts = np.unique(ids, return_index=True)[1]
+        again = int(np.setdiff1d(np.arange(len(ids)), firsts)[0])
+        first = int(firsts[ids[again]])
+        raise bad_value(op, f"{table.at(again)}: the node {names[again].as_py()!r} is there twice, first in {table.at(first)}", "keep one")
+    return names
+
+
+def _check_there(op: str, table: Source, column: Any, name: str) -> None:
+    """An error for a row without a name."""
+    if column.null_count:
+        import pyarrow.compute as pc
+
+        row = pc.index(pc.is_null(column), True).as_py()
+        raise bad_value(op, f"{table.at(row, name)}: the name of the node is missing", "fill it in, or take the line out")
+
+
+def _ends(op: str, links: Source, names: Any, table: Source | None) -> tuple[NDArray[Any], NDArray[Any], Any]:
+    """The ids of both ends of each edge, and the names by id: given ones, or those of the edges as they first appear."""
+    pa = arrow(op)
+    import pyarrow.compute as pc
+
+    if len(links.columns) < 2:
+        has = ", ".join(map(repr, links.columns))
+        raise bad_value(op, f"{links.name} has one column, {has}", "it needs two, the names of the nodes at both ends, between commas")
+    ends = [links.table[name] for name in links.columns[:2]]
+    for name, column in zip(links.columns, ends):
+        _check_there(op, links, column, name)
+    both = pa.chunked_array([chunk for column in ends for chunk in column.chunks], ends[0].type).unify_dictionaries()
+    found = both.chunk(0).dictionary if both.num_chunks else pa.array([], pa.string())
+    ids = np.concatenate([chunk.indices.to_numpy() for chunk in both.chunks] or [np.zeros(0, np.int32)])
+    _check_header(op, links, found if names is None else names)
+    if names is not None:
+        places = pc.index_in(found, names)
+        if places.null_count:
+            stranger = int(np.flatnonzero(places.is_null().to_numpy(zero_copy_only=False)[ids])[0])
+            row, side = stranger % len(ends[0]), stranger // len(ends[0])
+            name, others = found[int(ids[stranger])].as_py(), table.name if table else "the data"
+            near = did_you_mean(name, names.to_pylist()) if len(names) < 100_000 else ""
+            problem = f"{links.at(row, links.columns[side])}: the node {name!r} is not in {others}"
+            raise bad_value(op, problem, f"add it there, or take the edge out{near}")
+        ids = places.to_numpy()[ids]
+    return ids[: len(ends[0])], ids[len(ends[0]) :], found if names is None else names
+
+
+def _check_header(op: str, links: Source, names: Any) -> None:
+    """An error where the first line has names of nodes, not of columns: an edge would be lost."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    header = links.columns[:2]
+    numbers = all(one.strip().lstrip("-").isdigit() for one in header)
+    if numbers or (len(names) and pc.all(pc.is_in(pa.array(header), names)).as_py()):
+        problem = f"{links.name} begins with the nodes {header[0]!r} and {header[1]!r}, not with names of columns"
+        raise bad_value(op, problem, "put a line such as source,target before them")
+
+
+def _graph(
+    op: str, links: Source, src: NDArray[Any], dst: NDArray[Any], names: Any, directed: bool, notes: Notes
+) -> tuple[Graph, NDArray[np.float32] | None]:
+    """The graph with its weights, and notes on edges that are there twice."""
+    weight: NDArray[np.float32] | None = None
+    if WEIGHT in links.columns[2:]:
+        values = as_numbers(op, links, links.table[WEIGHT].combine_chunks(), WEIGHT)
+        bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+        if len(bad):
+            row, value = int(bad[0]), values[bad[0]]
+            missing = links.table[WEIGHT].combine_chunks()[row].as_py() is None
+            problem = "the weight is missing" if missing else f"the weight is {value:g}"
+            raise bad_value(op, f"{links.at(row, WEIGHT)}: {problem}", "weights are finite numbers, at least 0")
+        weight = values.astype(np.float32)
+    count = len(names)
+    keys = src.astype(np.int64) * count + dst
+    ordered = np.sort(keys)
+    twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(twice):
+        first, again = (int(row) for row in np.flatnonzero(keys == ordered[twice[0]])[:2])
+        ends = f"{names[int(src[first])].as_py()!r} → {names[int(dst[first])].as_py()!r}"
+        notes.add("edge", f"{links.at(again)}: the edge {ends} is there already, in {links.at(first)}; each counts", len(twice))
+    if not directed:
+        turned = np.flatnonzero(src != dst)
+        backwards = dst[turned].astype(np.int64) * count + src[turned]
+        places = np.minimum(np.searchsorted(ordered, backwards), max(len(ordered) - 1, 0))
+        turned = turned[ordered[places] != backwards]
+        src, dst = np.concatenate([src, dst[turned]]), np.concatenate([dst, src[turned]])
+        weight = None if weight is None else np.concatenate([weight, weight[turned]])
+    return Graph(src, dst, count), weight
+
+
+def _note_isolated(graph: Graph, table: Source | None, names: Any, notes: Notes) -> None:
+    if table is None:
+        return
+    degrees = np.bincount(graph.src, minlength=graph.num_nodes) + np.bincount(graph.dst, minlength=graph.num_nodes)
+    alone = np.flatnonzero(degrees == 0)
+    if len(alone):
+        node = int(alone[0])
+        notes.add("alone", f"{table.at(node)}: the node {names[node].as_py()!r} has no edges", len(alone))
+
+
+def _features(
+    op: str,
+    table: Source | None,
+    names: Any,
+    given: Any,
+    target: str | None,
+    identity: bool | None,
+    categories: Sequence[str],
+    columns: Columns | None,
+    notes: Notes,
+) -> tuple[Any, Columns]:
+    """The features of all nodes, and how they were made: as `columns` says, or as is learnt here."""
+    extra = None if given is None else as_features(op, _array(op, given), len(names))
+    width = 0 if extra is None else extra.shape[1]
+    if columns is None:
+        inputs: tuple[Column, ...] = ()
+        if table is not None:
+            for name, what in ((target, "target"), *((name, "column") for name in categories)):
+                if name is not None:
+                    table.column(op, name, what)
+            wanted = [name for name in table.columns[1:] if name not in (target, SPLIT)]
+            inputs = learn(op, table, wanted, categories, notes)
+        alone = not (inputs or width)
+        columns = Columns(inputs, Names(names) if alone or identity else None, width, target)
+    elif columns.extra != width:
+        fix = "give the .npy file of these nodes" if columns.extra else "leave them out"
+        raise bad_value(op, f"there are {width} features beside the table, the model was trained with {columns.extra}", fix)
+    if columns.inputs and table is None:
+        raise bad_value(op, "there is no table of nodes", f"give one with the columns {', '.join(one.name for one in columns.inputs)}")
+    blocks = [encode(op, table, columns, notes)] if table is not None and columns.inputs else []
+    blocks += [] if extra is None else [extra]
+    if columns.names is None:
+        return np.concatenate([np.zeros((len(names), 0), np.float32), *blocks], axis=1), columns
+    from scipy.sparse import csr_matrix, hstack
+
+    own = _known_names(table, names, columns.names.array, notes)
+    return csr_matrix(hstack([*blocks, own], dtype=np.float32)) if blocks else own, columns
+
+
+def _array(op: str, given: Any) -> Any:
+    """Features from a .npy file, or an array."""
+    if not isinstance(given, str | os.PathLike):
+        return as_array(op, "features", given)
+    path = os.fspath(given)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{op}: there is no file {path}; np.save writes one")
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise bad_value(op, f"{path} cannot be read: {error!s:.200}", "give a .npy file of numbers, as np.save writes it") from error
+
+
+def _known_names(table: Source | None, names: Any, known: Any, notes: Notes) -> Any:
+    """[nodes, known] the features of nodes that are told by their names alone; those that are new have none."""
+    import pyarrow.compute as pc
+    from scipy.sparse import csr_matrix, identity
+
+    if names is known:
+        return csr_matrix(identity(len(names), np.float32, "csr"))
+    places = pc.index_in(names, known)
+    new = places.is_null().to_numpy(zero_copy_only=False)
+    if new.any():
+        node = int(np.flatnonzero(new)[0])
+        where = f"{table.at(node)}: " if table else ""
+        text = f"{where}the node {names[node].as_py()!r} was not there in training; only its neighbours tell of it"
+        notes.add("new", text, int(new.sum()))
+    rows, ids = np.flatnonzero(~new), places.drop_null().to_numpy()
+    return csr_matrix((np.ones(len(rows), np.float32), (rows, ids)), shape=(len(names), len(known)))
+
+
+def _labels(
+    op: str, table: Source | None, count: int, columns: Columns, task: str | None, again: bool
+) -> tuple[NDArray[Any], Columns, str]:
+    """The labels of the target, how they are made, and the task that they ask for."""
+    target = columns.target
+    if table is None or target is None or (again and target not in table.columns):
+        none = np.full(count, np.nan, np.float32) if task == "regression" else np.full(count, -1)
+        return none, columns, task or "classification"
+    column = table.column(op, target, "target")
+    task = task_of(op, table, column, target, task)
+    if task == "classification":
+        labels, classes = labels_of(op, column, columns.classes if again else None)
+        return labels, replace(columns, classes=classes), task
+    labels = as_numbers(op, table, column, target).astype(np.float32)
+    infinite = np.flatnonzero(np.isinf(labels))
+    if len(infinite):
+        row = int(infinite[0])
+        raise bad_value(op, f"{table.at(row, target)}: {labels[row]} is not finite", "correct it, or leave it empty")
+    return labels, columns, task
+
+
+def _masks(
+    op: str, table: Source | None, labels: NDArray[Any], columns: Columns, split: Any, rng: Any, notes: Notes, again: bool
+) -> Sequence[NDArray[np.bool_]]:
+    """Which labelled nodes are for training, validation and test; of tables for a trained model all are for test."""
+    labelled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels >= 0
+    nobody = np.zeros(len(labels), bool)
+    if again or table is None or columns.target is None:
+        return nobody, nobody, labelled
+    if not labelled.any():
+        raise bad_value(op, f"{table.name}: the target {columns.target!r} is empty in every row", "some rows need a label to learn from")
+    if labels.dtype.kind in "iu" and len(columns.classes) == 1:
+        problem = f"{table.name}: every label in {columns.target!r} is {columns.classes[0]!r}"
+        raise bad_value(op, problem, "there is nothing to tell apart; choose another target")
+    if SPLIT in table.columns[1:] and columns.target != SPLIT:
+        return _split_column(op, table, labelled, notes)
+    return parts_of(op, labels, labelled, split, rng)
+
+
+def _split_column(op: str, table: Source, labelled: NDArray[np.bool_], notes: Notes) -> list[NDArray[np.bool_]]:
+    """The masks that the words of the column `split` tell; rows without a word are in none."""
+    words = [None if word is None else word.strip().lower() for word in table.table[SPLIT].to_pylist()]
+    strange = next((row for row, word in enumerate(words) if word and word not in PARTS), None)
+    if strange is not None:
+        near = did_you_mean(words[strange], PARTS)
+        raise bad_value(op, f"{table.at(strange, SPLIT)}: {words[strange]!r} is no part", f"write train, val or test, or nothing{near}")
+    parts = np.array([PARTS.get(word or "", -1) for word in words])
+    empty = np.flatnonzero(~labelled & ((parts == 0) | (parts == 1)))
+    if len(empty):
+        row = int(empty[0])
+        notes.add("split", f"{table.at(row, SPLIT)}: it is for {words[row]}, but has no label, and is left out", len(empty))
+    if not (labelled & (parts == 0)).any():
+        raise bad_value(op, f"{table.name}: no row with a label is for training", "write train into the column split of some rows")
+    return [labelled & (parts == part) for part in range(3)]

@@ -1,0 +1,170 @@
+"""What a training minimises and measures: labels of nodes, numbers of nodes, links between nodes."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from numgraph.arrays.devices import host_copy
+from numgraph.arrays.inputs import kind_of
+from numgraph.autodiff.tensor import unwrap
+from numgraph.data.links import Links, keys_of, negative_pairs
+from numgraph.data.record import Dataset
+from numgraph.dense import binary_cross_entropy_with_logits, cross_entropy, mse
+from numgraph.errors import bad_type
+from numgraph.training.metrics import Metrics, link_values, regression_values
+
+
+class Objective:
+    """The nodes of a dataset with the model's results for them; a subclass says what is wanted of these.
+
+    score : the name of what is to be high
+    """
+
+    score = ""
+
+    def __init__(self, data: Dataset, features: Any = None) -> None:
+        self.data, self.features = data, data.features if features is None else features
+
+    def forward(self, model: Any, **options: Any) -> Any:
+        """The model's results for all nodes."""
+        data = self.data
+        if data.edge_weight is not None and takes_weights(model):
+            options["edge_weight"] = data.edge_weight
+        return model(data.graph, self.features, **options)
+
+    def loss(self, model: Any, rng: np.random.Generator) -> Any:
+        """The loss of the training part, in training mode: a scalar for the tape."""
+        raise NotImplementedError
+
+    def evaluate(self, model: Any, parts: Sequence[str]) -> list[Metrics | None]:
+        """The metrics of the parts "train", "val" and "test" from one pass, without dropout; None of an empty one."""
+        raise NotImplementedError
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[Any]:
+    """The model in evaluation mode; its mode is what it was afterwards."""
+    training = model.training
+    try:
+        yield model.eval()
+    finally:
+        model.train(training)
+
+
+def takes_weights(model: Any) -> bool:
+    """Whether a model takes the weights of edges."""
+    known = inspect.signature(model.forward if hasattr(model, "forward") else model).parameters
+    return "edge_weight" in known
+
+
+def warn_of_weights(op: str, model: Any, data: Dataset) -> None:
+    """A warning where the edges have weights that the model does not take."""
+    if data.edge_weight is not None and not takes_weights(model):
+        warnings.warn(f"{op}: {type(model).__name__} takes no weights of edges; they are left out", UserWarning, stacklevel=3)
+
+
+class Labels(Objective):
+    """Classes of nodes: the mean cross entropy, the share of right answers."""
+
+    score = "accuracy"
+
+    def loss(self, model: Any, rng: np.random.Generator) -> Any:
+        return cross_entropy(self.forward(model, rng=rng), self.data.labels, self.data.train_mask)
+
+    def evaluate(self, model: Any, parts: Sequence[str]) -> list[Metrics | None]:
+        return self.of_masks(model, [getattr(self.data, f"{part}_mask") for part in parts])
+
+    def of_masks(self, model: Any, masks: Sequence[Any]) -> list[Metrics | None]:
+        """The metrics of the nodes of each mask."""
+        with evaluating(model) as ready:
+            results = unwrap(self.forward(ready))
+        return [self._metrics(results, mask) if bool(mask.any()) else None for mask in masks]
+
+    def _metrics(self, logits: Any, mask: Any) -> Metrics:
+        accuracy = float((logits[mask].argmax(1) == self.data.labels[mask]).mean())
+        return Metrics(float(unwrap(cross_entropy(logits, self.data.labels, mask))), accuracy, {"accuracy": accuracy})
+
+
+class Numbers(Labels):
+    """Numbers of nodes: the mean squared error of what is learnt, (label − mean) / deviation, and R²."""
+
+    score = "r2"
+
+    def loss(self, model: Any, rng: np.random.Generator) -> Any:
+        return self._error(self.forward(model, rng=rng), self.data.train_mask)
+
+    def _error(self, results: Any, mask: Any) -> Any:
+        mean, deviation = self.data.label_scale
+        chosen = np.flatnonzero(mask)
+        return mse(results[chosen].reshape(-1), (self.data.labels[chosen] - mean) / deviation)
+
+    def _metrics(self, results: Any, mask: Any) -> Metrics:
+        mean, deviation = self.data.label_scale
+        predicted, wanted = host_copy(results[mask].reshape(-1)), host_copy(self.data.labels[mask])
+        values = regression_values(predicted * deviation + mean, wanted)
+        loss = float(unwrap(self._error(results, mask)))
+        return Metrics(loss, values["r2"] if np.isfinite(values["r2"]) else -loss, values)
+
+
+class Pairs(Objective):
+    """Links: σ(⟨h_u, h_v⟩) is the probability that an edge joins u and v, h being the model's results.
+
+    The loss is the mean binary cross entropy over the training edges and as many pairs that are none, drawn anew in each epoch.
+    """
+
+    score = "auc"
+
+    def __init__(self, links: Links, features: Any = None) -> None:
+        super().__init__(links.data, features)
+        self.links = links
+        self._joined = keys_of(links.train, links.data.num_nodes)
+
+    def loss(self, model: Any, rng: np.random.Generator) -> Any:
+        pairs = self.links.train
+        negatives = negative_pairs("fit", self._joined, self.data.num_nodes, len(pairs), rng)
+        return _pair_loss(pair_scores(self.forward(model, rng=rng), np.concatenate([pairs, negatives])), len(pairs))
+
+    def evaluate(self, model: Any, parts: Sequence[str]) -> list[Metrics | None]:
+        with evaluating(model) as ready:
+            h = unwrap(self.forward(ready))
+        return [self._metrics(h, part) for part in parts]
+
+    def _metrics(self, h: Any, part: str) -> Metrics | None:
+        pairs = getattr(self.links, part)
+        if not len(pairs):
+            return None
+        if part == "train":
+            rng = np.random.default_rng(0)
+            negatives = negative_pairs("evaluate", self._joined, self.data.num_nodes, len(pairs), rng)
+        else:
+            negatives = getattr(self.links, f"{part}_negatives")
+        scores = unwrap(pair_scores(h, np.concatenate([pairs, negatives])))
+        wanted = np.arange(len(pairs) + len(negatives)) < len(pairs)
+        values = link_values(wanted, host_copy(scores))
+        return Metrics(float(unwrap(_pair_loss(scores, len(pairs)))), values["auc"], values)
+
+
+def pair_scores(h: Any, pairs: Any) -> Any:
+    """[pairs] ⟨h_u, h_v⟩ of each pair of nodes."""
+    return (h[pairs[:, 0]] * h[pairs[:, 1]]).sum(-1)
+
+
+def _pair_loss(scores: Any, positives: int) -> Any:
+    wanted = np.zeros(scores.shape[0], np.float32)
+    wanted[:positives] = 1
+    return binary_cross_entropy_with_logits(scores, wanted)
+
+
+def objective_of(op: str, data: Any, features: Any = None) -> Objective:
+    """What is to be learnt of a dataset, or of links."""
+    if isinstance(data, Links):
+        return Pairs(data, features)
+    if not isinstance(data, Dataset):
+        raise bad_type(op, f"dataset is {kind_of(data)}", "give a numgraph.data.Dataset, as numgraph.data.load returns it")
+    return (Numbers if data.task == "regression" else Labels)(data, features)
