@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from numgraph.autodiff.tape import Parameter
 from numgraph.data import Dataset, load
 from numgraph.dense import cross_entropy, dropout, matmul
+from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import Module
 from numgraph.optim import SGD, Adam
@@ -154,3 +156,106 @@ def test_loss_is_that_of_the_training_nodes(digits: Dataset) -> None:
     before = float(cross_entropy(model.eval()(digits.graph, digits.features), digits.labels, digits.train_mask))
     history = fit(model, digits, Adam([model.weight]), epochs=1)
     assert history.train_loss == [pytest.approx(before, rel=1e-6)]
+
+
+def test_without_validation_the_training_nodes_judge(digits: Dataset) -> None:
+    nobody = np.zeros(digits.num_nodes, bool)
+    data = replace(digits, val_mask=nobody)
+    seen: list[np.ndarray] = []
+    model = Smoothed(data)
+    optimizer = SGD([model.weight], lr=20.0)
+    history = fit(model, data, optimizer, epochs=40, patience=4, callback=lambda *_: seen.append(model.weight.data.copy()))
+    kept = model.weight.data.copy()
+    assert (history.val_loss, history.val_score) == ([], [])
+    scores = [evaluate(_with(model, weight), data, data.features, data.train_mask)[0] for weight in seen]
+    best = max(range(len(seen)), key=lambda epoch: (scores[epoch].accuracy, -scores[epoch].loss))
+    assert history.best_epoch == best + 1
+    np.testing.assert_array_equal(kept, seen[best])
+
+
+def _with(model: Smoothed, weight: np.ndarray) -> Smoothed:
+    model.weight.data[...] = weight
+    return model
+
+
+@pytest.mark.parametrize("end", [True, np.True_])
+def test_a_callback_ends_the_training(digits: Dataset, end: Any) -> None:
+    calls: list[int] = []
+
+    def watch(epoch: int, history: History) -> int:
+        calls.append(epoch)
+        return 7  # no answer to whether it ends
+
+    def stop(epoch: int, history: History) -> Any:
+        return end if history.train_loss[-1] < history.train_loss[0] and epoch == 4 else None
+
+    model = Smoothed(digits)
+    history = fit(model, digits, Adam([model.weight], lr=0.05), callback=[watch, stop])
+    assert (history.stopped, history.epochs, calls) == ("callback", 4, [1, 2, 3, 4])
+
+
+def test_the_optimizer_may_be_left_to_fit(digits: Dataset) -> None:
+    one, two = Smoothed(digits), Smoothed(digits)
+    fit(one, digits, epochs=3)
+    fit(two, digits, Adam([two.weight], lr=0.01), epochs=3)
+    np.testing.assert_array_equal(one.weight.data, two.weight.data)
+
+
+class Line(Module):
+    """slope · x + offset: a regression with a known best answer."""
+
+    def __init__(self) -> None:
+        self.slope, self.offset = Parameter(np.zeros(1)), Parameter(np.zeros(1))
+
+    def forward(self, graph: Any, x: Any, rng: Any = None) -> Any:
+        return x * self.slope + self.offset
+
+
+def test_a_regression_finds_the_least_squares() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=40)
+    y = 3 * x - 2 + 0.3 * rng.normal(size=40)
+    y[:10] = np.nan
+    data = Dataset.from_arrays(Graph([0], [1], 40), x, y, split=(1, 0, 0))
+    model = Line()
+    history = fit(model, data, SGD(model.parameters(), lr=0.3), epochs=200)
+    slope, offset = np.polyfit(x[10:], y[10:], 1)
+    assert (model.slope.data[0], model.offset.data[0]) == (pytest.approx(slope, rel=1e-4), pytest.approx(offset, rel=1e-4))
+    residual = y[10:] - slope * x[10:] - offset
+    assert history.score == "r2"
+    assert max(history.train_score) == pytest.approx(1 - residual.var() / y[10:].var(), rel=1e-4)
+    with pytest.raises(AttributeError, match="has no accuracy"):
+        _ = history.val_accuracy
+
+
+def test_a_regression_learns_scaled_labels_and_is_measured_in_their_unit() -> None:
+    x = np.linspace(-1, 1, 30)
+    y = (1e5 + 4e3 * x).astype(np.float32)
+    data = Dataset.from_arrays(Graph([0], [1], 30), x, y, split=(0.8, 0.0, 0.2))
+    chosen = y[data.train_mask].astype(float)
+    data = replace(data, label_scale=(chosen.mean(), chosen.std()))
+    model = Line()
+    fit(model, data, SGD(model.parameters(), lr=0.3), epochs=100)
+    (test,) = evaluate(model, data, data.features, data.test_mask)
+    predicted = np.asarray(model(data.graph, data.features))[:, 0] * chosen.std() + chosen.mean()
+    np.testing.assert_allclose(predicted, y, rtol=1e-4)
+    assert test.values["rmse"] == pytest.approx(np.sqrt(np.mean((predicted - y)[data.test_mask] ** 2)), rel=1e-3, abs=1e-3)
+
+
+class Weighed(Line):
+    def forward(self, graph: Any, x: Any, edge_weight: Any = None, rng: Any = None) -> Any:
+        return update_all(graph, lambda u, e: u.x * e.w, "sum", u={"x": x * self.slope}, e={"w": edge_weight[:, None]}) + self.offset
+
+
+def test_weights_of_edges_reach_models_that_take_them() -> None:
+    rng = np.random.default_rng(1)
+    graph = Graph(rng.integers(0, 20, 60), rng.integers(0, 20, 60), 20)
+    x, w = rng.normal(size=20), rng.random(60).astype(np.float32)
+    y = np.zeros(20)
+    np.add.at(y, graph.dst, x[graph.src] * w)
+    data = Dataset.from_arrays(graph, x, y, split=(1, 0, 0), edge_weight=w)
+    model = Weighed()
+    fit(model, data, SGD(model.parameters(), lr=0.2), epochs=300)
+    assert model.slope.data[0] == pytest.approx(1, abs=1e-3)
+    with pytest.warns(UserWarning, match="fit: Line takes no weights of edges"):
+        fit(Line(), data, epochs=1)
