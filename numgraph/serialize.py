@@ -12,7 +12,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,36 +55,37 @@ def load_parameters(path: str | os.PathLike[str], parameters: Names) -> None:
     fill("load", _named("load", parameters), read_arrays(path), "the file", str(path))
 
 
-def save(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: np.random.Generator | None = None) -> None:
+Generators = np.random.Generator | Mapping[str, np.random.Generator] | None
+
+
+def save(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: Generators = None, *, schedule: Any = None) -> None:
     """Write all that a training goes on from to ``path`` (.safetensors or .npz), in one step; nothing in it is pickled.
 
-    That is: the model's parameters and buffers, the states of its random generators, and if given the optimiser's state and that of a
-    generator beside the model.
+    That is: the model's parameters and buffers, the states of its random generators, and if given the optimiser's state, that of a
+    generator beside the model, or of several, by name, and that of a schedule of learning rates.
     """
-    _check_kinds("save", model, optimizer, rng)
-    parts: dict[str, dict[str, Any]] = {"model": model.state_dict(), "random": model.random_state(), "optimizer": {}, "rng": {}}
-    if optimizer is not None:
-        parts["optimizer"] = optimizer.state_dict()
-    if rng is not None:
-        parts["rng"] = {"state": rng.bit_generator.state}
+    _check_kinds("save", model, optimizer, rng, schedule)
+    parts: dict[str, dict[str, Any]] = {"model": model.state_dict(), "random": model.random_state()}
+    parts |= {name: {} if one is None else one.state_dict() for name, one in (("optimizer", optimizer), ("schedule", schedule))}
+    parts["rng"] = {name: generator.bit_generator.state for name, generator in _named_generators(rng).items()}
     for part in ("random", "rng"):
         parts[part] = {name: _as_bytes(state) for name, state in parts[part].items()}
     save_parameters(path, {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()})
 
 
-def load(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: np.random.Generator | None = None) -> None:
+def load(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: Generators = None, *, schedule: Any = None) -> None:
     """Restore, in place, what ``save`` wrote: a training that goes on from there gives the same bits as one that was never interrupted.
 
-    What the file has for an optimiser or a generator that is not given is left out, as for predictions. A file of parameters alone, as
-    ``numgraph train --save`` writes it, fills the model.
+    What the file has for an optimiser, a generator or a schedule that is not given is left out, as for predictions. A file of parameters
+    alone, as ``numgraph train --save`` writes it, fills the model.
 
     Raises
     ------
     ValueError
         A damaged file, or one of another model or optimiser, or without what is asked for; nothing has changed then.
     """
-    _check_kinds("load", model, optimizer, rng)
-    parts: dict[str, dict[str, Any]] = {"model": {}, "random": {}, "optimizer": {}, "rng": {}}
+    _check_kinds("load", model, optimizer, rng, schedule)
+    parts: dict[str, dict[str, Any]] = {"model": {}, "random": {}, "optimizer": {}, "schedule": {}, "rng": {}}
     arrays = read_arrays(path)
     whole = any(key.partition("/")[0] in parts for key in arrays)
     for key, array in arrays.items() if whole else ():
@@ -94,46 +95,57 @@ def load(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: n
         parts[part][name] = array
     if not whole:  # parameters alone, as the command line saves them
         parts["model"], parts["random"] = arrays, {}
-    for name, given in (("optimizer", optimizer), ("rng", rng)):
+    for name, given in (("optimizer", optimizer), ("rng", rng), ("schedule", schedule)):
         if given is not None and not parts[name]:
             raise bad_value("load", f"{path} was saved without {name}=", f"load it without {name}, or save it with one")
-    before = model.state_dict(), model.random_state(), optimizer and optimizer.state_dict()
+    others = [(one, parts[name]) for name, one in (("schedule", schedule), ("optimizer", optimizer)) if one is not None]
+    before = model.state_dict(), model.random_state(), [one.state_dict() for one, _ in others]
     try:
         model.load_state_dict(parts["model"])
         if whole:
             model.load_random_state({name: _from_bytes(path, array) for name, array in parts["random"].items()})
-        if optimizer is not None:
-            optimizer.load_state_dict(parts["optimizer"])
+        for one, state in others:  # the optimiser after its schedule, which sets its rates
+            one.load_state_dict(state)
         if rng is not None:
-            state = _from_bytes(path, parts["rng"].get("state", np.zeros(0, np.uint8)))
-            set_generators("load", {"rng": rng}, {"rng": state}, str(path))
+            states = {name: _from_bytes(path, array) for name, array in parts["rng"].items()}
+            set_generators("load", _named_generators(rng), states, str(path), "rng")
     except BaseException:
         model.load_state_dict(before[0])
         model.load_random_state(before[1])
-        if optimizer is not None:
-            optimizer.load_state_dict(before[2])
+        for (one, _), state in zip(others, before[2]):
+            one.load_state_dict(state)
         raise
 
 
-def _check_kinds(op: str, model: Any, optimizer: Any, rng: Any) -> None:
-    """What is passed is a model, and an optimiser or None, and a generator or None."""
+def _named_generators(rng: Generators) -> dict[str, np.random.Generator]:
+    return {} if rng is None else dict(rng) if isinstance(rng, Mapping) else {"rng": rng}
+
+
+def _check_kinds(op: str, model: Any, optimizer: Any, rng: Any, schedule: Any) -> None:
+    """What is passed is a model, and an optimiser, generators and a schedule or None."""
     for name, value, method, fix in (
         ("the model", model, "load_random_state", f"write {op}(path, model, optimizer, rng)"),
         ("optimizer", optimizer, "load_state_dict", "pass one of numgraph.optim, or leave it out"),
+        ("schedule", schedule, "load_state_dict", "pass one of numgraph.optim, or leave it out"),
     ):
-        if not (hasattr(type(value), method) or (value is None and name == "optimizer")):
+        if not (hasattr(type(value), method) or (value is None and name != "the model")):
             raise bad_type(op, f"{name} is {kind_of(value)}", fix)
-    if not isinstance(rng, np.random.Generator | None):
-        raise bad_type(op, f"rng is {kind_of(rng)}", "pass a generator, as np.random.default_rng(0), or leave it out")
+    if not isinstance(rng, np.random.Generator | Mapping | None):
+        raise bad_type(op, f"rng is {kind_of(rng)}", "pass a generator, as np.random.default_rng(0), or a dict of them, or leave it out")
+    for name, generator in _named_generators(rng).items():
+        if not isinstance(generator, np.random.Generator) or not isinstance(name, str):
+            raise bad_type(op, f"rng[{name!r}] is {kind_of(generator)}", "pass generators by name, as np.random.default_rng(0)")
 
 
-def set_generators(op: str, generators: Mapping[str, np.random.Generator], states: Mapping[str, Any], source: str) -> None:
+def set_generators(
+    op: str, generators: Mapping[str, np.random.Generator], states: Mapping[str, Any], source: str, owner: str = "the model"
+) -> None:
     """Set random generators, in place, to states by name; where one does not fit, nothing changes."""
     if not isinstance(states, Mapping):
         raise bad_type(op, f"the state is {kind_of(states)}", "pass what random_state() gave, names and states")
     if generators.keys() != states.keys():
-        problem = f"{source} has the generators {sorted(map(str, states))}, the model {sorted(generators)}"
-        raise bad_value(op, problem, "build the model with the options it was saved with")
+        problem = f"{source} has the generators {sorted(map(str, states))}, {owner} {sorted(generators)}"
+        raise bad_value(op, problem, f"build {owner} with the options it was saved with")
     before = {name: generator.bit_generator.state for name, generator in generators.items()}
     try:
         for name, generator in generators.items():
@@ -166,6 +178,21 @@ def _from_bytes(path: Any, raw: np.ndarray) -> Any:
         )
     except ValueError as error:
         raise bad_value("load", f"{path} is damaged: the state of a random generator: {error}", "save it again") from error
+
+
+class Mismatch(NamedTuple):
+    """Names that only one side had where a state was loaded."""
+
+    missing_keys: list[str]
+    """What the model has and the state has not: it stays as it was."""
+    unexpected_keys: list[str]
+    """What the state has and the model has not."""
+
+
+def fill_what_fits(op: str, targets: Mapping[str, Any], arrays: Mapping[str, Any], place: str, source: str) -> Mismatch:
+    """Copy the arrays whose names both sides have, as ``fill``; the names of the others."""
+    fill(op, {n: x for n, x in targets.items() if n in arrays}, {n: x for n, x in arrays.items() if n in targets}, place, source)
+    return Mismatch([name for name in targets if name not in arrays], [name for name in arrays if name not in targets])
 
 
 def fill(op: str, targets: Mapping[str, Any], arrays: Mapping[str, Any], place: str, source: str) -> None:

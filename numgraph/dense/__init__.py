@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from numgraph.dense.activations import elu, gelu, leaky_relu, relu, silu, softplus
 from numgraph.dense.algebra import einsum, matmul
-from numgraph.dense.losses import binary_cross_entropy_with_logits, cross_entropy, log_softmax, mse, softmax
+from numgraph.dense.losses import binary_cross_entropy_with_logits, cross_entropy, huber, log_softmax, mae, mse, softmax
 from numgraph.dense.normalisation import batch_norm, dropout, layer_norm
 from numgraph.dense.ordered import median as _median  # noqa: F401  (fills the table of rules)
 from numgraph.dense.reductions import logsumexp
@@ -22,10 +22,12 @@ __all__ = [
     "elu",
     "gather",
     "gelu",
+    "huber",
     "layer_norm",
     "leaky_relu",
     "log_softmax",
     "logsumexp",
+    "mae",
     "matmul",
     "mse",
     "relu",

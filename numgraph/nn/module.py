@@ -19,7 +19,7 @@ from numgraph.arrays.inputs import given, is_sparse, kind_of
 from numgraph.autodiff.tensor import Parameter, Tensor, unwrap
 from numgraph.errors import bad_type, bad_value, no_attribute, shown
 from numgraph.expressions.expr import check_dtype
-from numgraph.serialize import fill, set_generators
+from numgraph.serialize import Mismatch, fill, fill_what_fits, set_generators
 
 
 class Module:
@@ -154,11 +154,29 @@ class Module:
         """Copies of all parameters and buffers on the host, by name, ready for np.savez; ``numgraph.save`` writes them with more."""
         return {name: host_copy(unwrap(value)) for name, value in self._state().items()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Fill parameters and buffers, in place, from what ``state_dict`` gave. Names and shapes must agree, else nothing changes."""
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Mismatch:
+        """Fill parameters and buffers, in place, from what ``state_dict`` gave.
+
+        Parameters
+        ----------
+        state : names and arrays
+        strict : names must agree, else nothing changes; with False, what has a name that only one side has is left as it is
+
+        Returns
+        -------
+        (missing_keys, unexpected_keys): names that only the model has, and only the state; none if strict
+
+        Raises
+        ------
+        ValueError : a name that only one side has, if strict; another shape or kind of dtype in any case. Nothing has changed then
+        """
         if not isinstance(state, Mapping):
             raise bad_type("load_state_dict", f"the state is {kind_of(state)}", "pass what state_dict() gave, names and arrays")
-        fill("load_state_dict", self._state(), state, "the state", "the state")
+        own = self._state()
+        if not strict:
+            return fill_what_fits("load_state_dict", own, state, "the state", "the state")
+        fill("load_state_dict", own, state, "the state", "the state")
+        return Mismatch([], [])
 
     def _state(self) -> dict[str, Any]:
         return {name: value for name, value in self._walk() if value is not None}

@@ -3,7 +3,7 @@
     opt = Adam(model.parameters(), lr=1e-2, weight_decay=5e-4)
     opt.step(tape.gradient(loss, opt.parameters))
 
-``parameters`` is a list of Parameters, or a list of groups ``{"params": [...], "weight_decay": 0.0}``.
+``parameters`` is a list of Parameters, or a list of groups ``{"params": [...], "lr": 1e-3, "weight_decay": 0.0}``.
 """
 
 from __future__ import annotations
@@ -27,22 +27,24 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
 
 class Optimizer:
-    """What the optimisers share: the parameters, their weight decays, checks, and saving of the state.
+    """What the optimisers share: the parameters, their groups, checks, and saving of the state.
 
     A subclass names its buffers, one array per parameter each, and updates one parameter in ``_update``.
+
+    Attributes
+    ----------
+    parameters : list of all Parameters, in the order in which ``step`` takes their gradients
+    groups : a dict for each group that was given, one if there were none: "params", and "lr" and "weight_decay", which may be set
+    steps : how many steps were made
     """
 
     buffers: tuple[str, ...] = ()
 
     def __init__(self, parameters: Iterable[Any], lr: float, weight_decay: float = 0.0) -> None:
         self._op = type(self).__name__
-        self.lr = lr
         self.steps = 0
-        self.parameters: list[Parameter] = []
-        self.weight_decays: list[float] = []
-        for group in self._groups(listed(self._op, "parameters", parameters), weight_decay):
-            self.parameters += group["params"]
-            self.weight_decays += [number(self._op, "weight_decay", group["weight_decay"])] * len(group["params"])
+        self.groups = self._groups(listed(self._op, "parameters", parameters), lr, weight_decay)
+        self.parameters: list[Parameter] = [p for group in self.groups for p in group["params"]]
         self._check_parameters()
         self._state: dict[str, list[Any]] = {
             name: [np.zeros_like(p.data, dtype=np.result_type(p.dtype, np.float32)) for p in self.parameters] for name in self.buffers
@@ -53,22 +55,19 @@ class Optimizer:
             raise AttributeError(name)
         raise no_attribute(kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"])
 
-    def _groups(self, parameters: list[Any], weight_decay: float) -> list[dict[str, Any]]:
+    def _groups(self, parameters: list[Any], lr: Any, weight_decay: Any) -> list[dict[str, Any]]:
+        options = {"lr": number(self._op, "lr", lr), "weight_decay": number(self._op, "weight_decay", weight_decay)}
         if not any(isinstance(group, Mapping) for group in parameters):
-            return [{"params": parameters, "weight_decay": weight_decay}]
+            return [{"params": parameters, **options}]
         groups = []
         for i, group in enumerate(parameters):
             if not isinstance(group, Mapping) or "params" not in group:
-                raise bad_type(self._op, f"group {i} has no 'params'", 'each group is {"params": [...], "weight_decay": ...}')
+                raise bad_type(self._op, f"group {i} has no 'params'", 'each group is {"params": [...], "lr": ..., "weight_decay": ...}')
             for key in group:
-                if key not in ("params", "weight_decay"):
-                    raise unknown(self._op, f"key of group {i}:", key, ("params", "weight_decay"))
-            groups.append(
-                {
-                    "params": listed(self._op, f"params of group {i}", group["params"]),
-                    "weight_decay": group.get("weight_decay", weight_decay),
-                }
-            )
+                if key not in ("params", *options):
+                    raise unknown(self._op, f"key of group {i}:", key, ("params", *options))
+            own = {key: number(self._op, f"{key} of group {i}", group[key]) for key in options if key in group}
+            groups.append({"params": listed(self._op, f"params of group {i}", group["params"]), **options, **own})
         return groups
 
     def _check_parameters(self) -> None:
@@ -84,12 +83,20 @@ class Optimizer:
 
     @property
     def lr(self) -> float:
-        """The learning rate; set it to follow a schedule."""
-        return self._lr
+        """The learning rate, of the first group if they differ. Setting it sets all groups', which must be equal."""
+        rate: float = self.groups[0]["lr"]
+        return rate
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._lr = number(self._op, "lr", value)
+        rates = [group["lr"] for group in self.groups]
+        if len(set(rates)) > 1:
+            raise bad_value(
+                self._op, f"the groups have the learning rates {rates}", "set groups[i]['lr'], or use a schedule, which keeps ratios"
+            )
+        value = number(self._op, "lr", value)
+        for group in self.groups:
+            group["lr"] = value
 
     def step(self, grads: Sequence[Any]) -> None:
         """Move every parameter by its gradient. grads: one array a parameter, in the order of ``parameters``, same shapes."""
@@ -108,6 +115,7 @@ class Optimizer:
                     raise bad_value(f"{self._op}.step", problem, "it was given other data: make a new optimiser for it")
             if type(g) is not type(p.data):
                 same_device(f"{self._op}.step", **{f"gradient {i}": g, f"parameter {p.name or i}": p.data})
+        options = [one for group in self.groups for one in [self._options(group)] * len(group["params"])]
         self.steps += 1
         for i, (p, g) in enumerate(zip(self.parameters, grads)):
             if not writeable(p.data):
@@ -115,7 +123,7 @@ class Optimizer:
             for buffers in self._state.values():
                 if type(buffers[i]) is not type(p.data):  # a module has moved its parameters since
                     buffers[i] = moved(buffers[i], device_of(p.data))
-            self._update(p.data, g, self.weight_decays[i], *[self._state[name][i] for name in self.buffers])
+            self._update(p.data, g, *options[i], *[self._state[name][i] for name in self.buffers])
             p.changed()
 
     def _gradients(self, grads: Any) -> list[Any]:
@@ -127,12 +135,21 @@ class Optimizer:
         found = [unwrap(g) for g in grads]
         return [g if g is None or hasattr(g, "dtype") else as_array(op, f"gradient {i}", g) for i, g in enumerate(found)]
 
-    def _update(self, p: Any, g: Any, weight_decay: float, *buffers: Any) -> None:
+    def _options(self, group: dict[str, Any]) -> tuple[float, float]:
+        """A group's learning rate and weight decay, which anybody may have set."""
+        lr, weight_decay = group["lr"], group["weight_decay"]
+        if type(lr) is type(weight_decay) is float and 0 <= lr < math.inf and 0 <= weight_decay < math.inf:
+            return lr, weight_decay
+        return number(self._op, "lr", lr), number(self._op, "weight_decay", weight_decay)
+
+    def _update(self, p: Any, g: Any, lr: float, weight_decay: float, *buffers: Any) -> None:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the state on the host as flat names and arrays, for np.savez: ``steps``, ``lr``, and ``<buffer>.<parameter>``."""
-        state = {"steps": np.asarray(self.steps), "lr": np.asarray(self.lr)}
+        """Copies of the state on the host as flat names and arrays, for np.savez: ``steps``, ``lr`` (an array where there are
+        several groups), and ``<buffer>.<parameter>``."""
+        rates = [group["lr"] for group in self.groups]
+        state = {"steps": np.asarray(self.steps), "lr": np.asarray(rates if len(rates) > 1 else rates[0])}
         return state | {f"{name}.{i}": host_copy(array) for name in self.buffers for i, array in enumerate(self._state[name])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -148,11 +165,15 @@ class Optimizer:
             if key not in ("steps", "lr", *expected):
                 raise unknown(op, "entry", key, ("steps", "lr", *expected))
         numbers = {key: np.asarray(state[key]) for key in ("lr", "steps")}
+        shapes = {"lr": (len(self.groups),) if len(self.groups) > 1 else (), "steps": ()}
         for key, found in numbers.items():
-            if found.shape or found.dtype.kind not in "iuf" or not 0 <= found < math.inf or (key == "steps" and found % 1):
+            valid = found.shape == shapes[key] and found.dtype.kind in "iuf" and ((found >= 0) & (found < math.inf)).all()
+            if not valid or (key == "steps" and found % 1):
                 raise bad_value(op, f"{key!r} is {shown(state[key])}", "pass what state_dict() of the same optimiser gave")
         fill(op, expected, {key: state[key] for key in expected}, "the state", "the state")
-        self.lr, self.steps = float(numbers["lr"]), int(numbers["steps"])
+        self.steps = int(numbers["steps"])
+        for group, rate in zip(self.groups, np.atleast_1d(numbers["lr"]).tolist()):
+            group["lr"] = float(rate)
 
 
 def _in_place(serial: Callable[..., None], parallel: Callable[..., None], arrays: Sequence[Any], numbers: Sequence[float]) -> bool:
@@ -202,17 +223,24 @@ class SGD(Optimizer):
         self.buffers = ("velocity",) if momentum else ()
         super().__init__(parameters, lr, weight_decay)
 
-    def _update(self, p: Any, g: Any, weight_decay: float, *buffers: Any) -> None:
+    def _options(self, group: dict[str, Any]) -> tuple[float, float]:
+        """A group's learning rate and weight decay, which anybody may have set."""
+        lr, weight_decay = group["lr"], group["weight_decay"]
+        if type(lr) is type(weight_decay) is float and 0 <= lr < math.inf and 0 <= weight_decay < math.inf:
+            return lr, weight_decay
+        return number(self._op, "lr", lr), number(self._op, "weight_decay", weight_decay)
+
+    def _update(self, p: Any, g: Any, lr: float, weight_decay: float, *buffers: Any) -> None:
         if not buffers:
-            np.subtract(p, self.lr * _decayed(p, g, weight_decay), out=p, casting="same_kind")
+            np.subtract(p, lr * _decayed(p, g, weight_decay), out=p, casting="same_kind")
             return
         (v,) = buffers
         of_g, of_v = (1.0, self.momentum) if self.nesterov else (0.0, 1.0)
-        if _in_place(_momentum, _momentum_in_parts, (p, g, v), (weight_decay, self.momentum, self.lr, of_g, of_v)):
+        if _in_place(_momentum, _momentum_in_parts, (p, g, v), (weight_decay, self.momentum, lr, of_g, of_v)):
             return
         g = _decayed(p, g, weight_decay)
         v[...] = self.momentum * v + g
-        np.subtract(p, self.lr * (of_g * g + of_v * v), out=p, casting="same_kind")
+        np.subtract(p, lr * (of_g * g + of_v * v), out=p, casting="same_kind")
 
 
 def _adam_steps(p, g, m, v, beta1, rest1, beta2, rest2, decay, kept, step, correction, eps):
@@ -251,11 +279,18 @@ class Adam(Optimizer):
         self.eps = number(op, "eps", eps)
         super().__init__(parameters, lr, weight_decay)
 
-    def _update(self, p: Any, g: Any, weight_decay: float, *buffers: Any) -> None:
+    def _options(self, group: dict[str, Any]) -> tuple[float, float]:
+        """A group's learning rate and weight decay, which anybody may have set."""
+        lr, weight_decay = group["lr"], group["weight_decay"]
+        if type(lr) is type(weight_decay) is float and 0 <= lr < math.inf and 0 <= weight_decay < math.inf:
+            return lr, weight_decay
+        return number(self._op, "lr", lr), number(self._op, "weight_decay", weight_decay)
+
+    def _update(self, p: Any, g: Any, lr: float, weight_decay: float, *buffers: Any) -> None:
         m, v = buffers
         beta1, beta2 = self.betas
-        decay, kept = (0.0, 1 - self.lr * weight_decay) if self.decoupled else (weight_decay, 1.0)
-        step, correction = self.lr / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
+        decay, kept = (0.0, 1 - lr * weight_decay) if self.decoupled else (weight_decay, 1.0)
+        step, correction = lr / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
         numbers = (beta1, 1 - beta1, beta2, 1 - beta2, decay, kept, step, correction, self.eps)
         if _in_place(_adam, _adam_in_parts, (p, g, m, v), numbers):
             return
@@ -280,9 +315,3 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay)
-
-
-def __getattr__(name: str) -> object:
-    if name.startswith("_"):
-        raise AttributeError(f"module 'numgraph.optim' has no attribute {name!r}")
-    raise no_attribute("numgraph.optim", name, __all__)
