@@ -40,6 +40,7 @@ from numgraph.compiler.reduces import REDUCES, Reduce
 from numgraph.compiler.schedule import Lanes, Schedule
 from numgraph.expressions import elementary
 from numgraph.expressions.dtypes import COMPARISONS
+from numgraph.expressions.reduces import REDUCES as WHAT
 from numgraph.kernels.layout import identity_of
 
 
@@ -52,8 +53,12 @@ class Value(np.lib.mixins.NDArrayOperatorsMixin):
     type: Type
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any) -> Value:
-        op = elementary.BY_FUNCTION[ufunc].name
-        return self.builder.op(op, *args, dtype="bool" if op in COMPARISONS else None)
+        return self.__elementary__(elementary.BY_FUNCTION[ufunc], args)
+
+    @staticmethod
+    def __elementary__(row: elementary.Row, operands: Sequence[Any]) -> Value:
+        builder = next(value.builder for value in operands if isinstance(value, Value))
+        return builder.op(row.name, *operands, dtype="bool" if row.name in COMPARISONS else None)
 
     def cast(self, dtype: str) -> Value:
         return self if self.type.dtype == dtype else self.builder.op("cast", self, dtype=dtype)
@@ -274,7 +279,7 @@ class Builder:
     def late(self, result: Result) -> tuple[tuple[Term, ...], tuple[Variable, ...]]:
         """The terms to reduce over edges, and the variables folded after them: Σ_e Σ_f = Σ_f Σ_e is one fold a row."""
         term = result.terms[-1]
-        exact = result.reduce in ("sum", "mean") and term.op == "sum" and term.dtype.startswith("float")
+        exact = WHAT[result.reduce].linear and term.op == "sum" and term.dtype.startswith("float")
         if exact and all(v in self.lanes and self.lanes.whole(v) for v in term.detail):
             return term.args, term.detail
         return result.terms, ()
@@ -315,9 +320,9 @@ class Builder:
         with self.writing(outside.before):
             made = []
             for part in rule.parts:
-                message = last if part.message < 0 else part.message
+                message = last if part.message is None or part.message < 0 else part.message
                 dtype = self.places.ids if part.dtype == "ids" else messages[message].type.dtype
-                made.append(self.constant(part.start, dtype, along[message]))
+                made.append(self.constant(part.start, dtype, self.lanes.of({EDGE}) if part.message is None else along[message]))
             return made
 
     def accumulate(self, state: Sequence[Value], new: Sequence[Value]) -> None:

@@ -1,7 +1,7 @@
-"""How each reduce runs: what it starts with, its step for an edge, how lanes of edges become one, and what a row stores. Mathematics only.
+"""How each reduce runs: what it starts with, its step for an edge, how lanes of edges and chunks of a row become one, what a row stores.
 
-A reduce is one row of REDUCES. Its functions are written with operators of values, which write the records of a program. Edges side by side
-in lanes are put together by ``folded``; the chunks of a row that is too long for one thread by kernels/balance.py, in NumPy.
+A reduce is one row of REDUCES; what it is, and its derivative, stand in its row of expressions/reduces.py. Its functions are written with
+operators of values, which write the records of a program; ``chunks`` is NumPy's, as a row that is too long for one thread is rare.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.kernels.reducing import SLACK
+from numgraph.expressions import elementary
 
 INF = float("inf")
+SLACK = 8
+"""How far a score may exceed the shift of its row's exponentials before they are rescaled: sums grow by e^8 at most."""
 State = Sequence[Any]
 
 
 @dataclass(frozen=True)
 class Part:
     """One value of a reduce's state. start: what it is before the first edge; message: along the lanes of which message it lies (a place
-    among them); dtype: what it is kept in, None for that of the message, "ids" for edge ids."""
+    among them), None for one number a row; dtype: what it is kept in, None for that of the message, "ids" for edge ids."""
 
     start: Any
-    message: int
+    message: int | None
     dtype: str | None = None
 
 
@@ -33,6 +35,7 @@ class Reduce:
     """parts: the state. step(state, messages) gives a state; finish(state, degree) gives the arrays.
 
     folded(state, fold): the state of edges that were side by side, where fold(op, value) folds over them; None where their order counts.
+    chunks(made, counts): the arrays of a row from those of its chunks, [chunks, …] each, and how many edges each chunk has.
 
     raised(state, messages), where there is one, comes before the step and only where its condition holds in any lane: (condition, state).
     winner: the last message is the edge's id.
@@ -42,12 +45,17 @@ class Reduce:
     step: Callable[[State, State], Sequence[Any]]
     folded: Callable[[State, Callable[[str, Any], Any]], Sequence[Any]] | None
     finish: Callable[[State, Any], Sequence[Any]]
+    chunks: Callable[[list[Any], Any], Sequence[Any]]
     raised: Callable[[State, State], tuple[Any, Callable[[], Sequence[Any]]]] | None = None
     winner: bool = False
 
 
-def where(condition: Any, a: Any, b: Any) -> Any:
-    return condition.builder.op("where", condition, a, b)
+where = elementary.where
+
+
+def _along(counts: Any, like: Any) -> Any:
+    """Numbers of chunks as an array that broadcasts against those of chunks."""
+    return counts.astype(like.dtype).reshape((-1,) + (1,) * (like.ndim - 1))
 
 
 # --- softmax: shift m, total l = Σ exp(s − m), and weighted sum z. A score that exceeds m by more than SLACK becomes the new m ------------
@@ -96,6 +104,60 @@ def _of_largest(state: State, fold: Callable[[str, Any], Any]) -> Sequence[Any]:
     return top, *[fold("add", part * scale) for part in state[1:]]
 
 
+def _of_softmax_chunks(made: list[Any], counts: Any) -> Sequence[Any]:
+    """A chunk of scores of −∞ has 1 / scale = 0, and its z is 0 / 0."""
+    *values, shift, scale = made
+    top, masked = np.max(shift, axis=0), np.isneginf(shift)
+    weight = np.where(masked, 0, np.exp(shift - top)) / scale
+    total = np.sum(weight, axis=0)
+    for place, z in enumerate(values):
+        shape = shift.shape[:1] + (1,) * (z.ndim - shift.ndim) + shift.shape[1:]
+        z = np.sum(np.where(masked.reshape(shape), 0, weight.reshape(shape) * z), axis=0) / total.reshape(shape[1:])
+        values[place] = z
+    return *values, top, 1 / total
+
+
+# --- var and std: the number n of messages, their mean and Σ (x − mean)² (Welford, 1962), put together by Chan, Golub and LeVeque (1983) -
+
+
+def _moments(state: State, messages: State) -> Sequence[Any]:
+    (n, mean, squares), (x,) = state, messages
+    n = n + 1
+    distance = x - mean
+    mean = mean + distance * (1 / n)
+    return n, mean, squares + distance * (x - mean)
+
+
+def _joined_moments(state: State, fold: Callable[[str, Any], Any]) -> Sequence[Any]:
+    n, mean, squares = state
+    count = fold("add", n)
+    center = fold("add", mean * n) / np.maximum(count, 1)
+    distance = mean - center
+    return count, center, fold("add", squares + distance * distance * n)
+
+
+def _variance(state: State, degree: Any) -> Sequence[Any]:
+    n, mean, squares = state
+    return squares / np.maximum(n, 1), mean
+
+
+def _deviation(state: State, degree: Any) -> Sequence[Any]:
+    variance, mean = _variance(state, degree)
+    return np.sqrt(variance), mean
+
+
+def _of_moments(made: list[Any], counts: Any) -> Sequence[Any]:
+    """made: variances and means."""
+    n = _along(counts, made[0])
+    state = n, made[1], made[0] * n
+    return _variance(_joined_moments(state, lambda op, value: np.sum(value, axis=0)), None)
+
+
+def _of_deviations(made: list[Any], counts: Any) -> Sequence[Any]:
+    variance, mean = _of_moments([made[0] * made[0], made[1]], counts)
+    return np.sqrt(variance), mean
+
+
 # --- max and min: a message replaces the best if it is the first, is better, or is the first NaN ------------------------------------------
 
 
@@ -120,6 +182,28 @@ def _normalised(state: State, degree: Any) -> Sequence[Any]:
     return *values, top, 1.0 / total
 
 
+def _mean_of_chunks(made: list[Any], counts: Any) -> Sequence[Any]:
+    return (np.sum(made[0] * _along(counts / counts.sum(), made[0]), axis=0),)
+
+
+def _first(choose: Callable[..., Any]) -> Callable[[list[Any], Any], Sequence[Any]]:
+    """The first chunk with the best value; NaN is the best, as in the kernel."""
+
+    def chosen(made: list[Any], counts: Any) -> Sequence[Any]:
+        first = choose(made[0], axis=0)[None]
+        return [np.take_along_axis(array, first, axis=0)[0] for array in made]
+
+    return chosen
+
+
+def _over_chunks(function: Callable[..., Any]) -> Callable[[list[Any], Any], Sequence[Any]]:
+    return lambda made, counts: (function(made[0], axis=0, dtype=made[0].dtype),)
+
+
+def _as_they_are(state: State, degree: Any) -> Sequence[Any]:
+    return state
+
+
 def _each(op: str) -> Callable[[State, Callable[[str, Any], Any]], Sequence[Any]]:
     return lambda state, fold: (fold(op, state[0]),)
 
@@ -128,15 +212,23 @@ def _added(state: State, messages: State) -> Sequence[Any]:
     return (state[0] + messages[0],)
 
 
-_SHIFT, _TOTAL = Part(-INF, 0), Part(0, 0)
+def _multiplied(state: State, messages: State) -> Sequence[Any]:
+    return (state[0] * messages[0],)
+
+
+_SHIFT, _ZERO = Part(-INF, 0), Part(0, 0)
+_BEST, _MOMENTS = (_ZERO, Part(-1, 0, "ids")), (Part(0, None), _ZERO, _ZERO)
+_MORE, _LESS = _extreme(lambda a, b: a > b), _extreme(lambda a, b: a < b)
 
 REDUCES = {
-    "sum": Reduce((Part(0, 0),), _added, _each("add"), lambda state, degree: state),
-    "mean": Reduce((Part(0, 0),), _added, _each("add"), _mean),
-    "prod": Reduce((Part(1, 0),), lambda state, x: (state[0] * x[0],), _each("multiply"), lambda state, degree: state),
-    "max": Reduce((Part(0, 0), Part(-1, 0, "ids")), _extreme(lambda a, b: a > b), None, lambda state, degree: state, winner=True),
-    "min": Reduce((Part(0, 0), Part(-1, 0, "ids")), _extreme(lambda a, b: a < b), None, lambda state, degree: state, winner=True),
-    "softmax": Reduce((_SHIFT, _TOTAL, Part(0, -1)), _softmax, _of_largest, _normalised, _raised),
-    "logsumexp": Reduce((_SHIFT, _TOTAL), _logsumexp, _of_largest, _normalised, _raised),
+    "sum": Reduce((_ZERO,), _added, _each("add"), _as_they_are, _over_chunks(np.sum)),
+    "mean": Reduce((_ZERO,), _added, _each("add"), _mean, _mean_of_chunks),
+    "prod": Reduce((Part(1, 0),), _multiplied, _each("multiply"), _as_they_are, _over_chunks(np.prod)),
+    "max": Reduce(_BEST, _MORE, None, _as_they_are, _first(np.argmax), winner=True),
+    "min": Reduce(_BEST, _LESS, None, _as_they_are, _first(np.argmin), winner=True),
+    "var": Reduce(_MOMENTS, _moments, _joined_moments, _variance, _of_moments),
+    "std": Reduce(_MOMENTS, _moments, _joined_moments, _deviation, _of_deviations),
+    "softmax": Reduce((_SHIFT, _ZERO, Part(0, -1)), _softmax, _of_largest, _normalised, _of_softmax_chunks, _raised),
+    "logsumexp": Reduce((_SHIFT, _ZERO), _logsumexp, _of_largest, _normalised, _of_softmax_chunks, _raised),
 }
 """The reduces; "edge" is none: it stores each edge's value."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from numgraph.compiler.index import EDGE, Notation, Variable, terms_of
+from numgraph.expressions.reduces import REDUCES
 
 FEW = 8
 """Features up to which edges go side by side."""
@@ -148,7 +149,7 @@ def _itemsize(dtype: str) -> int:
 def _edges_fit(notation: Notation, loops: tuple[Variable, ...], run: tuple[Variable, ...]) -> bool:
     """Whether edges may go before these variables: few features, all of them in lanes, and no winner, whose order is that of edges."""
     few = math.prod([v.extent or 1 for v in run]) <= FEW
-    return few and not loops and all(result.reduce not in ("max", "min") for result in notation.results)
+    return few and not loops and not any(REDUCES[result.reduce].winner for result in notation.results)
 
 
 def _steps(lanes: tuple[Variable, ...], vector: int, machine: Machine) -> Iterator[int]:

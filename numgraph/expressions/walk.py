@@ -16,19 +16,18 @@ import numpy as np
 
 from numgraph import errors
 from numgraph.expressions.expr import Expr
+from numgraph.expressions.reduces import REDUCES
 
 Key = tuple[str, str]
 Arrays = dict[Key, Any]
 """Field arrays by (target, name): [num_src, …], [num_dst, …], [num_edges, …], or the feature shape alone for shared fields."""
-
-REDUCES = ("sum", "mean", "max", "min", "prod")
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
     """One output of a walk.
 
-    reduce: sum, mean, max, min, prod, softmax (expressions: score, value) or logsumexp (score) into node ``to``; or edge: stored, to "e".
+    reduce: a name in reduces.REDUCES, into node ``to``; or edge: stored, to "e". softmax has two expressions, score and value.
     Where the terms of a softmax or logsumexp are sums themselves, exp(score) · mass, the mass stands behind the score.
     Outputs are equal if their expressions are the same objects, which equal expressions are: so a walk's plan is found again.
     """
@@ -46,20 +45,12 @@ class Output:
         return len(self.expressions) == len(other.expressions) and all(map(operator.is_, self.expressions, other.expressions))
 
     def results(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Feature shape and dtype of each array it makes: the value, and the winning edge ids of max and min.
+        """Feature shape and dtype of each array it makes."""
+        return REDUCES[self.reduce].arrays(self.expressions)
 
-        The weights of a softmax are exp(score − shift) · scale: it makes its value, shift and scale, and logsumexp makes shift and scale,
-        as log Σ exp(score) = shift − log(scale). In one number they would have the rounding errors of the largest score in every weight.
-        """
-        shape, dtype = self.expressions[-1].shape, self.expressions[-1].dtype
-        if self.reduce in ("max", "min"):
-            return [(shape, dtype), (shape, np.dtype(np.int64))]
-        wide = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
-        if self.reduce in ("softmax", "logsumexp"):
-            score = self.expressions[0].shape
-            value = [(np.broadcast_shapes(score, shape), dtype)] if self.reduce == "softmax" else []
-            return [*value, (score, wide), (score, wide)]
-        return [(shape, dtype)]
+    def is_winner(self, place: int) -> bool:
+        """Whether an array has the ids of the winning edges, in the dtype of edge ids."""
+        return place == 1 and REDUCES[self.reduce].winner
 
 
 def rows_of(graph: Any, target: str) -> int:

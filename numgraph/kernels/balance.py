@@ -7,7 +7,6 @@ Chunks depend on the graph alone, never on the number of threads, so neither do 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,55 +70,3 @@ def parts_of_edges(count: int) -> Parts:
 def each_alone(count: int) -> Any:
     """Ranges that give every one of ``count`` rows to a part of its own."""
     return np.stack([np.arange(count), np.arange(1, count + 1)], axis=1)
-
-
-# How the chunks' results become the row's: (arrays [chunks, …] of the output, edges in each chunk) → arrays.
-
-
-def _mean(made: list[Any], counts: Any) -> tuple[Any, ...]:
-    share = (counts / counts.sum()).astype(made[0].dtype).reshape((-1,) + (1,) * (made[0].ndim - 1))
-    return (np.sum(made[0] * share, axis=0),)
-
-
-def _extreme(choose: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
-    """The first chunk with the best value; NaN is the best, as in the kernel."""
-
-    def chosen(made: list[Any], counts: Any) -> tuple[Any, ...]:
-        first = choose(made[0], axis=0)[None]
-        return tuple(np.take_along_axis(array, first, axis=0)[0] for array in made)
-
-    return chosen
-
-
-def _softmax(made: list[Any], counts: Any) -> tuple[Any, ...]:
-    """Of softmax and of logsumexp, which has no z. A chunk of scores of −inf has 1 / scale = 0, and its z is 0 / 0."""
-    *values, shift, scale = made
-    top, masked = np.max(shift, axis=0), np.isneginf(shift)
-    weight = np.where(masked, 0, np.exp(shift - top)) / scale
-    total = np.sum(weight, axis=0)
-    for z in values:
-        shape = shift.shape[:1] + (1,) * (z.ndim - shift.ndim) + shift.shape[1:]
-        z = np.sum(np.where(masked.reshape(shape), 0, weight.reshape(shape) * z), axis=0) / total.reshape(shape[1:])
-        return z, top, 1 / total
-    return top, 1 / total
-
-
-def _silent(combine: Callable[[list[Any], Any], tuple[Any, ...]]) -> Callable[[list[Any], Any], tuple[Any, ...]]:
-    """Without NumPy's warnings of NaN and infinity: kernels give none."""
-
-    def silent(made: list[Any], counts: Any) -> tuple[Any, ...]:
-        with np.errstate(all="ignore"):
-            return combine(made, counts)
-
-    return silent
-
-
-COMBINE: dict[str, Callable[[list[Any], Any], tuple[Any, ...]]] = {
-    "sum": _silent(lambda made, counts: (np.sum(made[0], axis=0, dtype=made[0].dtype),)),
-    "mean": _silent(_mean),
-    "prod": _silent(lambda made, counts: (np.prod(made[0], axis=0, dtype=made[0].dtype),)),
-    "max": _extreme(np.argmax),
-    "min": _extreme(np.argmin),
-    "softmax": _silent(_softmax),
-    "logsumexp": _silent(_softmax),
-}

@@ -11,11 +11,12 @@ import numba
 import numpy as np
 
 from numgraph.arrays import recycling
+from numgraph.compiler.reduces import REDUCES
 from numgraph.expressions.expr import Expr
 from numgraph.expressions.walk import Arrays, Key, Output, check_fields, rows_of, walked_ends
 from numgraph.graph import Graph
 from numgraph.kernels import reference, shells
-from numgraph.kernels.balance import COMBINE, Hub, Parts, each_alone, parts_of, parts_of_edges
+from numgraph.kernels.balance import Hub, Parts, each_alone, parts_of, parts_of_edges
 from numgraph.kernels.layout import memory_dtype, memory_of
 from numgraph.kernels.lowering import node_walk
 from numgraph.kernels.planning import Kernel, Plan, make_plan
@@ -162,7 +163,7 @@ def _placed(made: list[Any], out: Sequence[Any] | None) -> list[Any]:
 
 def finished(array: Any, dtype: np.dtype[Any], output: Output, place: int) -> Any:
     """A buffer in the dtype of its result; winners stay in the dtype of the edge ids."""
-    if array.dtype == dtype or (place == 1 and output.reduce in ("max", "min")):
+    if array.dtype == dtype or output.is_winner(place):
         return array
     return array.view(dtype) if array.dtype == memory_of(dtype) else array.astype(dtype)
 
@@ -210,9 +211,15 @@ def _launch_hubs(launch: Launch, graph: Graph, fields: Arrays, buffers: Buffers,
         for number, target in kernel.targets:
             made = [scratch[key] for key in sorted(scratch) if key[0] == number]
             if made:
-                for place, value in enumerate(COMBINE[target.output.reduce](made, hub.counts)):
+                for place, value in enumerate(_of_chunks(target.output.reduce, made, hub)):
                     buffers[number, place][hub.row] = _in_bits(value, buffers[number, place].dtype, target.output.results()[place][1])
     del kept
+
+
+def _of_chunks(reduce: str, made: list[Any], hub: Hub) -> Sequence[Any]:
+    """A row's arrays from those of its chunks; without NumPy's warnings of NaN and infinity, as kernels give none."""
+    with np.errstate(all="ignore"):
+        return REDUCES[reduce].chunks(made, hub.counts)
 
 
 def _in_bits(value: Any, memory: np.dtype[Any], dtype: np.dtype[Any]) -> Any:

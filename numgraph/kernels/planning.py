@@ -12,6 +12,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
+from numgraph import errors
 from numgraph.expressions.expr import Expr, is_float, leaves_of, topological
 from numgraph.expressions.walk import Output, Reads, sides
 from numgraph.kernels import shells, sources, vectormath
@@ -19,6 +20,7 @@ from numgraph.kernels.axes import Axes, analyse
 from numgraph.kernels.codegen import Generator, expression_size
 from numgraph.kernels.layout import CACHE_LINE, HALVES, Layout, Target, compute_name
 from numgraph.kernels.lowering import hoist, lowered
+from numgraph.kernels.reducing import REDUCERS
 from numgraph.kernels.verify import verify
 
 LIGHT = 4
@@ -83,12 +85,21 @@ def make_plan(
         if dense:
             group, found = hoist(group, "u" if rows == "v" else "v", len(hoisted))
             hoisted += found
+        if build:
+            _check_generated(group)
         made = None if build else by_compiler(group, numbers, rows, ids.name, ordered, wide, length)
         if made is not None:
             kernels.append(made)
             continue
         kernels += [(build or _kernel)(*one, rows, ids.name, ordered, wide) for one in _grouped(group, numbers)]
     return Plan(outputs, reads, hoisted, kernels, [output.results() for output in outputs])
+
+
+def _check_generated(outputs: Sequence[Output]) -> None:
+    for output in outputs:
+        if output.reduce not in REDUCERS:
+            fix = 'move the graph and its fields to the host, or reduce by "mean" twice, of the messages and of their squared distances'
+            raise errors.not_possible("update_all", f"there is no kernel for {output.reduce!r} on a device", fix)
 
 
 def by_compiler(outputs: list[Output], numbers: list[int], rows: str, ids: str, ordered: bool, wide: bool, length: int) -> Kernel | None:
@@ -217,7 +228,7 @@ def word_of(kind: str, what: Any, sizes: dict[int, int]) -> int:
 def stored_as(output: Output, ids: str, wide: bool) -> tuple[str, ...]:
     """The storage of an output's arrays: winners are edge ids; where parts are added up later, 16-bit floats are not rounded before."""
     names = [compute_name(dtype) if wide and dtype.name in HALVES else dtype.name for _, dtype in output.results()]
-    return (names[0], ids) if output.reduce in ("max", "min") else tuple(names)
+    return tuple([ids if output.is_winner(place) else name for place, name in enumerate(names)])
 
 
 def _tile(targets: Sequence[Target], axes: Axes, loops: set[int]) -> tuple[int | None, int | None, int, int]:

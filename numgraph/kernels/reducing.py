@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.compiler.reduces import SLACK
 from numgraph.kernels.codegen import Generator
 from numgraph.kernels.layout import Scope, Target, Value, compute_name
 
@@ -79,10 +80,6 @@ def _extreme(generator: Generator, number: int, target: Target, scope: Scope) ->
     generator.update.append(f"{winner} = {use('where')}({take}, {this}, {winner})")
     generator.write(scope, (number, 0), target.kept, Value(best, width, 0, value.dtype), "row", False, generator.final)
     generator.write(scope, (number, 1), target.kept, Value(winner, width, 0, ids), "row", False, generator.final)
-
-
-SLACK = 8
-"""How far a score may exceed the shift of its row's exponentials before they are rescaled: sums grow by e^8 at most."""
 
 
 def _softmax(generator: Generator, number: int, target: Target, scope: Scope) -> None:

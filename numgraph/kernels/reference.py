@@ -9,6 +9,7 @@ import numpy as np
 
 from numgraph.expressions import elementary
 from numgraph.expressions.expr import Expr, constant_value, topological
+from numgraph.expressions.reduces import REDUCES
 from numgraph.expressions.walk import Arrays, Output, rows_of
 
 
@@ -75,54 +76,26 @@ def execute(graph: Any, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
         if output.reduce == "edge":
             results.append(np.ascontiguousarray(values[0].astype(shapes[0][1])))
             continue
-        index = graph.src if output.to == "u" else graph.dst
+        index = np.asarray(graph.src if output.to == "u" else graph.dst)
         with np.errstate(all="ignore"):
-            found = _reduce(output.reduce, values, np.asarray(index), rows_of(graph, output.to))
-        results += [np.asarray(array).astype(dtype) for array, (_, dtype) in zip(found, shapes, strict=True)]
+            results += _reduced(output, values, index, rows_of(graph, output.to))
     return results
 
 
-def _reduce(reduce: str, values: list[Any], index: Any, rows: int) -> tuple[Any, ...]:
-    message = values[-1]
-    shape = (rows, *message.shape[1:])
-    if reduce in ("sum", "mean"):
-        total = np.zeros(shape, message.dtype)
-        np.add.at(total, index, message)
-        if reduce == "mean":
-            degree = np.maximum(np.bincount(index, minlength=rows), 1).reshape((rows,) + (1,) * (total.ndim - 1))
-            total = total / degree.astype(total.dtype)
-        return (total,)
-    if reduce == "prod":
-        product = np.ones(shape, message.dtype)
-        np.multiply.at(product, index, message)
-        return (product,)
-    if reduce in ("max", "min"):
-        return _extreme(reduce, message, index, shape)
-    score = values[0]
-    top = np.full((rows, *score.shape[1:]), -np.inf, score.dtype)
-    np.maximum.at(top, index, score)
-    weight = np.where(score == -np.inf, 0, np.exp(score - top[index])).astype(score.dtype)
-    total = np.zeros_like(top)
-    np.add.at(total, index, weight)
-    if reduce == "logsumexp":
-        return top, 1 / total
-    rank = max(message.ndim, score.ndim)
-    weight, message, divisor = (a.reshape(a.shape[:1] + (1,) * (rank - a.ndim) + a.shape[1:]) for a in (weight, message, total))
-    z = np.zeros((rows, *np.broadcast_shapes(weight.shape[1:], message.shape[1:])), message.dtype)
-    np.add.at(z, index, weight * message)
-    empty = np.bincount(index, minlength=rows) == 0
-    return np.where(empty.reshape((rows,) + (1,) * (rank - 1)), 0, z / divisor), top, 1 / total
-
-
-def _extreme(reduce: str, message: Any, index: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """The first winning edge in edge-id order; NaN wins over everything."""
-    best = np.zeros(shape, message.dtype)
-    winner = np.full(shape, -1, np.int64)
-    for edge, row in enumerate(index):
-        value = message[edge]
-        better = value > best[row] if reduce == "max" else value < best[row]
-        take = (winner[row] < 0) | better | (np.isnan(value) & ~np.isnan(best[row]))
-        take &= ~((winner[row] >= 0) & np.isnan(best[row]))
-        best[row] = np.where(take, value, best[row])
-        winner[row] = np.where(take, edge, winner[row])
-    return best, winner
+def _reduced(output: Output, values: list[Any], index: Any, rows: int) -> list[Any]:
+    """The definition of a reduce, for each row with edges; in the order of edge ids."""
+    row, made = REDUCES[output.reduce], []
+    for empty, (shape, dtype) in zip(row.empty, output.results(), strict=True):
+        made.append(np.full((rows, *shape), np.asarray(empty).astype(dtype)))
+    if all(array.size == 0 for array in made):
+        return made
+    order = np.argsort(index, kind="stable")
+    bounds = np.searchsorted(index[order], np.arange(rows + 1))
+    for number in np.flatnonzero(np.diff(bounds)):
+        edges = order[bounds[number] : bounds[number + 1]]
+        found = list(row.definition(*[value[edges] for value in values]))
+        if row.winner:
+            found[-1] = edges[found[-1]]
+        for array, value in zip(made, found, strict=True):
+            array[number] = value
+    return made

@@ -11,7 +11,7 @@ from numgraph.arrays.devices import device_of, moved
 from numgraph.arrays.inputs import as_array
 from numgraph.autodiff.tensor import Tensor, rule, unwrap
 from numgraph.errors import bad_value, check_name
-from numgraph.expressions.walk import REDUCES
+from numgraph.expressions.reduces import NAMES
 from numgraph.graph.edge_map import EdgeMap
 from numgraph.message.passing import update_all
 
@@ -21,7 +21,7 @@ OP = "EdgeMap.gather"
 @rule(OP)
 def gather(edges: EdgeMap, values: Any, reduce: str, fill: Any) -> Any:
     """Merged edges are the destinations of a walk over the map as a graph; what was one edge is a row of its own."""
-    check_name(OP, "reduce", reduce, (*REDUCES, "first"))
+    check_name(OP, "reduce", reduce, (*NAMES, "first"))
     library = foreign((values,)) or NATIVE
     values = _taken(library, "values", values)
     if len(values.shape) == 0 or values.shape[0] != edges.old.num_edges:
@@ -52,7 +52,7 @@ def _of_new(edges: EdgeMap, library: Library, values: Any, fill: Any, known: int
         problem = f"{count} edges are new, from edge {known} on, and fill is None"
         raise bad_value(OP, problem, "give their data: a number, an array, or a reduce over their destination's edges, such as 'mean'")
     if isinstance(fill, str):
-        check_name(OP, "fill", fill, REDUCES)
+        check_name(OP, "fill", fill, NAMES)
         found = update_all(edges.old, lambda e: e.x, fill, e={"x": values})
         return _rows(library, found, edges.new.to("cpu").dst[known:])
     shape = (count, *values.shape[1:])

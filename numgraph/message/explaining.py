@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numgraph.expressions import expr
-from numgraph.expressions.derivatives import Key, Need, derive, needed_shape
+from numgraph.expressions.derivatives import Key, derive
 from numgraph.expressions.expr import Expr
 from numgraph.expressions.formulas import bare, text
+from numgraph.expressions.reduces import NEEDS, REDUCES, NeedOf, needed
 from numgraph.expressions.walk import Output, sides
 
 _WIDTH = 114  # of a line, without the tape's indent
@@ -22,27 +23,12 @@ _LONG = 48  # a record with a formula longer than this has names for what occurs
 _INDENT = " " * 7
 
 _EDGES = {"v": "the in-edges of v (CSC)", "u": "the out-edges of u (CSR)"}
-_SIGNS = {"sum": "Σ", "mean": "mean", "max": "max", "min": "min", "prod": "Π", "edge": "", "logsumexp": "log Σ exp"}
-_WINNER = "win_{to} is the winning edge of each node and feature, kept from the forward: it alone passes the gradient on"
-_WEIGHTS = (
-    "α = exp(s − shift_{to}) · scale_{to}; these two, about the largest s and 1 / Σ exp(s − shift_{to}), one each per node and head, are "
-    "all that the forward kept: α is recomputed per edge"
-)
-_KEPT = {
-    "mean": "g_{to}/deg_{to}: every edge passes on the same share of the gradient, 1/degree",
-    "max": _WINNER,
-    "min": _WINNER,
-    "prod": "the derivative by a factor is the product of the others; rest_{to}: product of the factors ≠ 0, zeros_{to}: of those that "
-    "are 0, num_zeros_{to}: their number, sum_zeros_{to}: their sum",
-    "softmax": _WEIGHTS,
-    "logsumexp": _WEIGHTS,
-}
 
 
 def explain_walk(outputs: Sequence[Output], wanted: Sequence[Key]) -> list[str]:
     """The lines for one record: its formulas, what they mean, and for each wanted gradient its formula, its kernel, and why."""
     symbols = [_Symbols(output, f"{i + 1}" if len(outputs) > 1 else "", _letter(outputs)) for i, output in enumerate(outputs)]
-    needs: list[Need | None] = [symbol.need for symbol in symbols]
+    needs: list[NeedOf | None] = [symbol.need for symbol in symbols]
     gradients = derive(outputs, needs, wanted) if wanted else {}
     backward = [output.expressions[0] for output in gradients.values()]
     names = {id(node): name for symbol in symbols for node, name in symbol.made.values()}
@@ -56,7 +42,7 @@ def explain_walk(outputs: Sequence[Output], wanted: Sequence[Key]) -> list[str]:
             names[id(bare(output.expressions[0]))] = symbol.result
     notes = [f"with {line}" for line in definitions]
     if gradients:
-        notes += dict.fromkeys(_KEPT[output.reduce].format(to=output.to) for output in outputs if output.reduce in _KEPT)
+        notes += dict.fromkeys(REDUCES[output.reduce].kept.format(to=output.to) for output in outputs if REDUCES[output.reduce].kept)
     rows += [("", note) for note in notes]
     told: set[str] = set()
     for key in wanted:
@@ -79,12 +65,12 @@ class _Symbols:
         self.result, self.letter = f"z{number}_{to}", f"{letter}{number}_{to}"
 
     def need(self, name: str) -> Any:
-        if name == "g of scale":
+        if NEEDS[name].gradient == -1 and REDUCES[self.output.reduce].value is None:
             return None  # only gradients of gradients have it
         if name not in self.made:
             to, g = self.output.to, self.letter
-            written = {"g": g, "g/degree": f"{g}/deg_{to}", "winner": f"win_{to}", "⟨g, z⟩": f"⟨{g}, {self.result}⟩"}
-            symbol = expr.field(to, f"{name} of {self.result}′", *needed_shape(self.output, name))
+            written = {"g": g, "g/degree": f"{g}/deg_{to}", "winner": f"win_{to}", "⟨g, z⟩": f"⟨{g}, {self.result}⟩", "z": self.result}
+            symbol = expr.field(to, f"{name} of {self.result}′", *needed(self.output.expressions, self.output.reduce, name))
             self.made[name] = symbol, written.get(name, f"{name}_{to}")
         return self.made[name][0]
 
@@ -151,11 +137,8 @@ def _reduced(output: Output, names: Mapping[int, str]) -> str:
     written = text(root, names)
     loose = root.op in ("add", "subtract", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
     grouped = f"({written})" if loose and id(root) not in names else written
-    if output.reduce == "softmax":
-        return f"Σ α · {grouped}"
-    if output.reduce == "logsumexp":
-        return f"log Σ exp({written})"
-    return f"{_SIGNS[output.reduce]} {grouped}" if output.reduce != "edge" else written
+    sign = REDUCES[output.reduce].sign
+    return f"{sign}({written})" if sign.endswith("exp") else f"{sign} {grouped}" if sign else written
 
 
 def _forward_kernel(output: Output) -> str:

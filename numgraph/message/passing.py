@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,42 +15,93 @@ from numgraph.arrays.inputs import as_array, kind_of
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.autodiff.tape import Tensor, unwrap
 from numgraph.expressions import expr
+from numgraph.expressions.reduces import NAMES, REDUCES, message_of
 from numgraph.expressions.tracing import trace
-from numgraph.expressions.walk import REDUCES, Output, rows_of
+from numgraph.expressions.walk import Output, rows_of
 from numgraph.graph import Graph, check_graph
 from numgraph.kernels import execute
 from numgraph.message.propagate import Values, propagate
+from numgraph.message.results import result
 
 FieldArrays = Mapping[str, Any] | None
 
 
 def update_all(
-    g: Graph, message: Callable[..., Any], reduce: str, *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None
+    g: Graph,
+    message: Callable[..., Any],
+    reduce: str | Sequence[str],
+    *,
+    u: FieldArrays = None,
+    v: FieldArrays = None,
+    e: FieldArrays = None,
+    initial: Any = None,
 ) -> Any:
     """z_v = ⊕ φ(x_u, y_v, w_e) over the in-edges e = (u → v) of every destination node v.
 
-    message: φ, a function of any of u, v, e (by parameter name) whose fields are attributes: ``lambda u, e: u.x * e.w``.
-    reduce: "sum", "mean", "max", "min" or "prod". Rows without in-edges give 0, and 1 for prod. In max and min the first winning edge in
-    in-edge order takes the whole gradient; NaN reaches the result.
-    u, v, e: fields by name, arrays or Tensors [num_src, …], [num_dst, …], [num_edges, …]. Feature axes broadcast as in NumPy.
+    Parameters
+    ----------
+    message : φ, a function of any of u, v, e (by parameter name) whose fields are attributes: ``lambda u, e: u.x * e.w``.
+    reduce : ⊕, a name; or a tuple of names, of which one walk makes a tuple of results.
+    u, v, e : fields by name, arrays or Tensors [num_src, …], [num_dst, …], [num_edges, …]. Feature axes broadcast as in NumPy.
+    initial : what the reduce starts with, as NumPy's: a number, an array or a Tensor that broadcasts against the result. Of mean, var, std
+        and softmax, which do not start with anything, rows without in-edges give it. Beside a tuple of names one for all, or a tuple.
 
-    Returns [num_dst, …] with the message's feature shape and dtype; sums and products of integers are int64, their means float64. No array
-    over edges × features is made, forward or backward.
+    Returns
+    -------
+    [num_dst, …] with the message's feature shape and dtype; sums and products of integers are int64; means, var, std, logsumexp and softmax
+    of integers float64. No array over edges × features is made, forward or backward.
+
+    Notes
+    -----
+    "sum", "mean", "prod"; "max", "min": the first winning edge in in-edge order takes the whole gradient, and none does where initial wins.
+    "var", "std": of the population, Σ (φ − mean)² / n, in one pass (Welford, 1962; Chan, Golub and LeVeque, 1983); the gradient of std is 0
+    where it is 0. "logsumexp": log Σ exp(φ). "softmax": Σ softmax(φ) · φ, each feature for itself (GENConv: Li et al., 2020); for other
+    scores and values, attend. Rows without in-edges give 0, 1 for prod, −inf for logsumexp. NaN reaches the result.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> g = ng.Graph([0, 1, 2], [2, 2, 1])
+    >>> ng.update_all(g, lambda u: u.x, ("mean", "std"), u={"x": np.array([1.0, 3.0, 5.0])})
+    (array([0., 5., 2.]), array([0., 0., 1.]))
+    >>> ng.update_all(g, lambda u: u.x, "min", u={"x": np.array([1.0, 3.0, 5.0])}, initial=np.inf)
+    array([inf,  5.,  1.])
     """
     if "torch" in MODULES and is_traced():
-        return TRACED["torch"](update_all, (g, message, reduce), {"u": u, "v": v, "e": e}, (message,))
-    errors.check_name("update_all", "reduce", reduce, REDUCES)
+        options = {"u": u, "v": v, "e": e} if initial is None else {"u": u, "v": v, "e": e, "initial": initial}
+        return TRACED["torch"](update_all, (g, message, reduce), options, (message,))
+    several = not isinstance(reduce, str) and isinstance(reduce, Sequence)
+    names: tuple[Any, ...] = tuple(reduce) if several else (reduce,)
+    if not names:
+        raise errors.bad_value("update_all", "reduce is an empty tuple", f"name some of {', '.join(NAMES)}")
+    for name in names:
+        errors.check_name("update_all", "reduce", name, NAMES)
     (root,), fields = _trace("update_all", g, (message,), u, v, e)
-    return propagate(f"update_all({reduce})", g, _reduction(root, reduce), fields)[0]
+    outputs = _reductions(root, names)
+    told = f"update_all({', '.join(names)})"
+    made = propagate(told, g, outputs, fields)
+    if not several and initial is None and REDUCES[names[0]].value is None:
+        return made[0]
+    results = []
+    for name, output, start in zip(names, outputs, _initials(initial, len(names)) if several else (initial,), strict=True):
+        count = len(output.results())
+        results.append(result(f"update_all({name})", g, name, output, made[:count], start))
+        made = made[count:]
+    return tuple(results) if several else results[0]
 
 
 @functools.lru_cache(maxsize=1024)
-def _reduction(root: expr.Expr, reduce: str) -> tuple[Output, ...]:
-    if reduce == "mean" and not expr.is_float(root.dtype):
-        root = root.astype(np.float64)
-    elif reduce in ("sum", "prod") and root.dtype.kind in "biu":
-        root = root.astype(np.int64)
-    return (Output((root,), "v", reduce),)
+def _reductions(root: expr.Expr, names: tuple[str, ...]) -> tuple[Output, ...]:
+    return tuple([Output(message_of(name, root), "v", name) for name in names])
+
+
+def _initials(initial: Any, count: int) -> tuple[Any, ...]:
+    """One for each of several reduces."""
+    if not isinstance(initial, tuple):
+        return (initial,) * count
+    if len(initial) != count:
+        raise errors.bad_value("update_all", f"initial has {len(initial)} values for {count} reduces", "give one each, None for nothing")
+    return initial
 
 
 def apply_edges(g: Graph, message: Callable[..., Any], *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None) -> Any:

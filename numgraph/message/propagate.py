@@ -25,8 +25,9 @@ from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.expressions import expr
 from numgraph.expressions.batching import batched
-from numgraph.expressions.derivatives import Key, Need, derive, factors, needed_shape
+from numgraph.expressions.derivatives import Key, derive, factor_walk
 from numgraph.expressions.precision import narrowed, wide
+from numgraph.expressions.reduces import NEEDS, NeedOf, needed
 from numgraph.expressions.walk import Output, rows_of
 from numgraph.graph import Graph
 from numgraph.kernels import execute
@@ -66,8 +67,7 @@ class Walk(NamedTuple):
         ids, made = self.graph.in_edges.indptr.dtype, []
         for output in self.outputs:
             for place, (shape, dtype) in enumerate(output.results()):
-                winner = place == 1 and output.reduce in ("max", "min")
-                made.append(((rows_of(self.graph, output.to), *shape), np.dtype(ids) if winner else dtype))
+                made.append(((rows_of(self.graph, output.to), *shape), np.dtype(ids) if output.is_winner(place) else dtype))
         return made
 
     def gradients(
@@ -114,15 +114,15 @@ class Walk(NamedTuple):
     def _node_arrays(self, library: Library, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> Callable[[int, str], Any]:
         """Gives a node array by the number of its output and its name in NEEDS."""
         starts = _starts(self.outputs)
-        products: dict[int, dict[str, Any]] = {}
+        products: dict[int, Sequence[Any]] = {}
 
         def array(number: int, name: str) -> Any:
             output, part = self.outputs[number], slice(starts[number], starts[number + 1])
-            if output.reduce == "prod" and name != "g":
+            factor = NEEDS[name].factor
+            if factor is not None:
                 if number not in products:
-                    found = propagate("factors", self.graph, factors(output.expressions[0], output.to), fields)
-                    products[number] = dict(zip(("rest", "zeros", "num_zeros", "sum_zeros"), found, strict=True))
-                return products[number][name]
+                    products[number] = propagate("factors", self.graph, factor_walk(output), fields)
+                return products[number][factor]
             return _node_array(name, library, self.graph, output, grads[part], made[part])
 
         return array
@@ -190,18 +190,19 @@ def _backward(
     """Derive a backward once. arrived: which arrays of the outputs got a gradient. ids: dtype of edge ids."""
     taken = set(fields)
     bound: list[tuple[int, str, Key, Any]] = []
-    symbols: list[Need | None] = []
+    symbols: list[NeedOf | None] = []
     starts = _starts(outputs)
 
-    def binder(number: int, output: Output, got: tuple[bool, ...]) -> Need:
+    def binder(number: int, output: Output, got: tuple[bool, ...]) -> NeedOf:
         def bind(name: str) -> Any:
-            if (name in ("g", "g/degree", "⟨g, z⟩") and not got[0]) or (name == "g of scale" and not got[-1]):
+            gradient = NEEDS[name].gradient
+            if gradient is not None and not got[gradient]:
                 return None
             key = output.to, f"{name}′"
             while key in taken:
                 key = output.to, f"{key[1]}′"
             taken.add(key)
-            shape, dtype = needed_shape(output, name)
+            shape, dtype = needed(output.expressions, output.reduce, name)
             bound.append((number, name, key, ids if name == "winner" else dtype))
             return expr.field(*key, shape, bound[-1][3])
 
@@ -227,27 +228,31 @@ def _reads(
     fields = set(_read(tuple(backward.walk.values()))) | set(backward.same.values())
     results: set[int] = set()
     for number, need, _, _ in backward.bound:
-        first, last = starts[number], starts[number + 1] - 1
-        if outputs[number].reduce == "prod" and need != "g":
+        if NEEDS[need].factor is not None:
             fields |= _read((outputs[number],))
-        results |= {"winner": {last}, "scale": {last}, "shift": {last - 1}, "⟨g, z⟩": {first, first + 1}}.get(need, set())
+        if (place := NEEDS[need].result) is not None:
+            results.add(range(starts[number], starts[number + 1])[place])
     return tuple([i for i, key in enumerate(keys) if key in fields]), tuple(sorted(results))
 
 
 def _node_array(name: str, library: Library, g: Graph, output: Output, grads: Sequence[Any], made: Sequence[Any]) -> Any:
-    if name == "g/degree":
-        degrees = g.in_degrees() if output.to == "v" else g.out_degrees()
-        share = (1 / np.maximum(degrees, 1)).astype(wide(library.dtype(grads[0])))
-        return grads[0] * library.constant(share.reshape((-1,) + (1,) * (len(grads[0].shape) - 1)))
-    if name == "⟨g, z⟩":
-        z, score = made[0], output.expressions[0].shape
-        into = library.cast(grads[0], library.dtype(made[1]))
+    need = NEEDS[name]
+    if need.dotted:
+        z, (score, dtype) = made[0], needed(output.expressions, output.reduce, name)
+        into = library.cast(grads[0], dtype)
         lead = len(z.shape) - 1 - len(score)
         axes = tuple(i + 1 for i in range(len(z.shape) - 1) if i < lead or (score[i - lead] == 1 and z.shape[i + 1] != 1))
         return _products(library, into, z, axes).reshape((z.shape[0], *score))
-    if name == "shift":
-        return library.detached(unwrap(made[-2]))
-    return {"g": grads[0], "winner": made[-1], "scale": made[-1], "g of scale": grads[-1]}[name]
+    if need.gradient is None:
+        assert need.result is not None
+        array = made[need.result]
+        return library.detached(unwrap(array)) if need.constant else array
+    gradient = grads[need.gradient]
+    if not need.by_degree:
+        return gradient
+    degrees = g.in_degrees() if output.to == "v" else g.out_degrees()
+    share = (1 / np.maximum(degrees, 1)).astype(wide(library.dtype(gradient)))
+    return gradient * library.constant(share.reshape((-1,) + (1,) * (len(gradient.shape) - 1)))
 
 
 def _products(library: Library, g: Any, z: Any, axes: tuple[int, ...]) -> Any:

@@ -15,7 +15,8 @@ from numgraph.dense import gather
 from numgraph.errors import bad_value, check_name, shown
 from numgraph.expressions.expr import check_dtype
 from numgraph.expressions.precision import floating, wide, widened
-from numgraph.expressions.walk import REDUCES, rows_of
+from numgraph.expressions.reduces import NAMES
+from numgraph.expressions.walk import rows_of
 from numgraph.graph import Graph, check_graph
 from numgraph.message import update_all
 from numgraph.nn.module import check_features
@@ -144,11 +145,11 @@ def features_with_loops(g: Graph, w: Any, fill: Any, collapse: bool) -> Any:
 def check_fill(op: str, fill: Any, edge_dim: int | None) -> Any:
     """The features of new loops: a number, one for each of the edge_dim features, or the name of a reduce."""
     if isinstance(fill, str):
-        check_name(op, "fill_value", fill, REDUCES)
+        check_name(op, "fill_value", fill, NAMES)
         return fill
     shape = np.shape(fill)
     if np.asarray(fill).dtype.kind not in "biuf" or shape not in ((), (edge_dim,)):
-        raise bad_value(op, f"fill_value is {shown(fill)}", f"give a number, edge_dim numbers, or one of {', '.join(REDUCES)}")
+        raise bad_value(op, f"fill_value is {shown(fill)}", f"give a number, edge_dim numbers, or one of {', '.join(NAMES)}")
     return fill
 
 

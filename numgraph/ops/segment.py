@@ -13,7 +13,7 @@ from numgraph.arrays import foreign
 from numgraph.arrays.devices import device_of, moved, same_device
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.expressions.walk import REDUCES
+from numgraph.expressions.reduces import NAMES
 from numgraph.graph import Graph
 from numgraph.graph.sorting import checked_ids, given_ids, group, ids_dtype
 from numgraph.message import update_all
@@ -31,7 +31,7 @@ def _traced(ids: Any, function: Callable[..., Any], *args: Any) -> Any:
 def segment_reduce(offsets: Any, x: Any, reduce: str = "sum") -> Any:
     """z_s = ⊕ x_i over the rows i of segment s, offsets[s] ≤ i < offsets[s + 1].
 
-    offsets: integers [segments + 1], from 0 to N. x: [N, …]. reduce: ⊕, one of "sum", "mean", "max", "min", "prod".
+    offsets: integers [segments + 1], from 0 to N. x: [N, …]. reduce: ⊕, "sum" or another one of update_all.
     Returns [segments, …]; empty segments give 0, and 1 for prod. Gradients of every order.
 
     Examples
@@ -42,7 +42,7 @@ def segment_reduce(offsets: Any, x: Any, reduce: str = "sum") -> Any:
     """
     if "torch" in MODULES and is_traced():
         return _traced(offsets, segment_reduce, offsets, x, reduce)
-    errors.check_name("segment_reduce", "reduce", reduce, REDUCES)
+    errors.check_name("segment_reduce", "reduce", reduce, NAMES)
     g, x = _segments("segment_reduce", offsets, x)
     return update_all(g, lambda e: e.x, reduce, e={"x": x})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from numgraph import errors
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
-from numgraph.expressions.walk import REDUCES
+from numgraph.expressions.reduces import NAMES
 from numgraph.graph import Graph, check_graph
 from numgraph.message import update_all
 from numgraph.ops.operands import check_feature_shapes, rows_operand
@@ -25,7 +25,7 @@ _MESSAGES: dict[str, Callable[..., Any]] = {
 def gspmm(g: Graph, op: str, reduce: str, lhs: Any, rhs: Any) -> Any:
     """z_v = ⊕ lhs_u ∘ rhs_e over the in-edges e = (u → v) of every destination v.
 
-    op: ∘, one of "add", "sub", "mul", "div", "copy_lhs", "copy_rhs". reduce: ⊕, one of "sum", "mean", "max", "min", "prod".
+    op: ∘, one of "add", "sub", "mul", "div", "copy_lhs", "copy_rhs". reduce: ⊕, "sum" or another one of update_all.
     lhs: [num_src, …]; rhs: [num_edges, …]; feature axes broadcast as in NumPy, so [num_edges] weights scale every feature. The operand that
     a copy does not read may be None.
 
@@ -46,7 +46,7 @@ def _spmm(name: str, g: Graph, op: str, reduce: str, lhs: Any, rhs: Any) -> Any:
         return TRACED["torch"](_spmm, (name, g, op, reduce, lhs, rhs), {})
     check_graph(name, "g", g)
     errors.check_name(name, "op", op, _MESSAGES)
-    errors.check_name(name, "reduce", reduce, REDUCES)
+    errors.check_name(name, "reduce", reduce, NAMES)
     u = {} if op == "copy_rhs" else {"lhs": rows_operand(name, "lhs", g, "u", lhs)}
     e = {} if op == "copy_lhs" else {"rhs": rows_operand(name, "rhs", g, "e", rhs)}
     if u and e:

@@ -6,6 +6,7 @@ Values are those of the literal oracle, derivatives central differences of the o
 from __future__ import annotations
 
 import functools
+import operator
 
 import frameworks
 import numpy as np
@@ -19,7 +20,7 @@ from numgraph import ops
 G = ng.Graph([1, 0, 3, 1, 2, 1, 0, 3], [2, 0, 1, 2, 0, 4, 4, 1], num_src=5, num_dst=6)
 EMPTY = ng.Graph(np.zeros(0, int), np.zeros(0, int), num_src=5, num_dst=6)
 ROWS = {"u": G.num_src, "v": G.num_dst, "e": G.num_edges}
-REDUCES = ("sum", "mean", "max", "min", "prod")
+REDUCES = ("sum", "mean", "max", "min", "prod", "var", "std", "softmax", "logsumexp")
 
 
 @pytest.fixture(params=list(frameworks.KINDS))
@@ -66,7 +67,22 @@ def matrix_of(product):
 
 
 CASES = {
-    **{f"update_all({reduce})": of_message(reduce) for reduce in REDUCES},
+    **{f"update_all({reduce})": of_message(reduce) for reduce in REDUCES if reduce != "logsumexp"},
+    "update_all(max) from initial": (
+        lambda x, i: ng.update_all(G, lambda u: u.x, "max", u={"x": x}, initial=i)[:5],
+        lambda x, i: np.maximum(oracle.update_all(G, lambda u: u.x, "max", {"x": x}), i)[:5],
+        (X, data(6, 1, seed=4) / 4),
+    ),
+    "update_all(logsumexp) from initial": (
+        lambda x: ng.update_all(G, lambda u: u.x, "logsumexp", u={"x": x}, initial=0.2),
+        lambda x: np.logaddexp(oracle.update_all(G, lambda u: u.x, "logsumexp", {"x": x}), 0.2),
+        (X,),
+    ),
+    "update_all(std, min)": (
+        lambda x, w: operator.add(*ng.update_all(G, lambda u, e: u.x * e.w, ("std", "min"), u={"x": x}, e={"w": w})),
+        lambda x, w: sum(oracle.update_all(G, lambda u, e: u.x * e.w, name, {"x": x}, (), {"w": w}) for name in ("std", "min")),
+        (X, W),
+    ),
     "apply_edges": (
         lambda x, y, w, s: ng.apply_edges(G, message, u={"x": x}, v={"y": y}, e={"w": w, "s": s}),
         lambda x, y, w, s: oracle.apply_edges(G, message, {"x": x}, {"y": y}, {"w": w, "s": s}),
@@ -214,7 +230,7 @@ def test_graphs_without_edges(library, reduce):
         return ng.update_all(EMPTY, lambda u, e: u.x * e.w, reduce, u={"x": x}, e={"w": w})
 
     got = call(library.make(x), library.make(e))
-    np.testing.assert_array_equal(library.numpy(got), np.full((6, 3), 1.0 if reduce == "prod" else 0.0))
+    np.testing.assert_array_equal(library.numpy(got), np.full((6, 3), {"prod": 1.0, "logsumexp": -np.inf}.get(reduce, 0.0)))
     dx, dw = library.gradients(call, [x, e], np.ones((6, 3)))
     np.testing.assert_array_equal(dx, np.zeros_like(x))
     assert dw.shape == (0, 3)

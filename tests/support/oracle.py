@@ -33,11 +33,18 @@ def messages(g, function, u=(), v=(), e=()):
     return found, sample
 
 
+FUNCTIONS = {
+    **{name: getattr(np, name) for name in ("sum", "mean", "max", "min", "prod", "var", "std")},
+    "logsumexp": lambda m, axis: np.log(np.sum(np.exp(m), axis=axis)),
+    "softmax": lambda m, axis: np.sum(np.exp(m) * m, axis=axis) / np.sum(np.exp(m), axis=axis),
+}
+
+
 def reduced(rows, sample, reduce):
-    """[rows, …]: each row's messages reduced; 0 without any, 1 for prod."""
-    function = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min, "prod": np.prod}[reduce]
+    """[rows, …]: each row's messages reduced; 0 without any, 1 for prod, −inf for logsumexp."""
+    function = FUNCTIONS[reduce]
     dtype = function(np.ones((1, *sample.shape), sample.dtype), axis=0).dtype
-    out = np.full((len(rows), *sample.shape), 1 if reduce == "prod" else 0, dtype)
+    out = np.full((len(rows), *sample.shape), {"prod": 1, "logsumexp": -np.inf}.get(reduce, 0), dtype)
     for r, row in enumerate(rows):
         if row:
             with np.errstate(all="ignore"):

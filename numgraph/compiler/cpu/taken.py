@@ -25,6 +25,7 @@ from dataclasses import replace
 
 from numgraph.compiler.index import EDGE, Notation, Term, Variable, terms_of
 from numgraph.compiler.schedule import Machine, Schedule, candidates
+from numgraph.kernels.reducing import REDUCERS
 
 COSTLY = 20.0
 """Instructions of a function that is worth lanes of its own."""
@@ -37,6 +38,8 @@ LONG, LONGER = 12, 96
 
 def chosen(notation: Notation, machine: Machine, length: int, ordered: bool, cheapest: Callable[[Machine], Schedule]) -> Schedule | None:
     """The schedule of a walk that the compiler serves, None for others. length: edges of a row, roughly. ordered: ids are positions."""
+    if any(result.reduce not in REDUCERS and result.reduce != "edge" for result in notation.results):
+        return cheapest(machine)
     if side_by_side(notation, machine, length, ordered):
         return next(schedule for schedule in candidates(notation, machine) if EDGE in schedule.lanes)
     if not worth(notation, machine):
