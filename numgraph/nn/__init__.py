@@ -5,6 +5,7 @@ from __future__ import annotations
 from numgraph.errors import no_attribute
 from numgraph.nn.dropout import Dropout
 from numgraph.nn.edge import EdgeConv
+from numgraph.nn.embedding import Embedding
 from numgraph.nn.gat import GATConv, GATv2Conv
 from numgraph.nn.gcn import GCNConv
 from numgraph.nn.gin import GINConv, GINEConv
@@ -29,6 +30,7 @@ __all__ = [
     "BatchNorm",
     "Dropout",
     "EdgeConv",
+    "Embedding",
     "GATConv",
     "GATv2Conv",
     "GCNConv",

@@ -59,7 +59,7 @@ class GINConv(Module):
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         """The convolution."""
-        like = _dtype_of(self.f)
+        like = dtype_of(self.f)
         x_src, x_dst = both_sides("GINConv", g, x, None, None, like, lone=True)
         e = None if edge_weight is None else {"w": column("GINConv", g, edge_weight, x_src.dtype)}
         first, rest = _split(self.f)
@@ -83,7 +83,7 @@ def check_function(op: str, f: Any) -> Any:
     return f
 
 
-def _dtype_of(f: Any) -> Any:
+def dtype_of(f: Any) -> Any:
     """The dtype of f's parameters, None if it has none."""
     first = next(f.named_parameters(), None) if isinstance(f, Module) else None
     return None if first is None else first[1].dtype
@@ -145,7 +145,7 @@ class GINEConv(Module):
 
     def forward(self, g: Graph, x: Any, w: Any) -> Any:
         """The convolution."""
-        x_src, x_dst = both_sides("GINEConv", g, x, None, None, _dtype_of(self.f), lone=True)
+        x_src, x_dst = both_sides("GINEConv", g, x, None, None, dtype_of(self.f), lone=True)
         if is_sparse(x_src):
             raise bad_type("GINEConv", f"x is a SciPy sparse {type(x_src).__name__}", "give x.toarray()")
         if self.edge is not None:

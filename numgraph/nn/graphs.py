@@ -219,11 +219,11 @@ def check_norm(op: str, norm: str) -> str:
     return norm
 
 
-def column(op: str, g: Graph, edge_weight: Any, like: Any) -> Any:
+def column(op: str, g: Graph, edge_weight: Any, like: Any, name: str = "edge_weight") -> Any:
     """Edge weights as [num_edges, 1], integers and booleans in ``like``, the dtype of what they scale."""
-    weight = _edge_array(op, g, edge_weight, "edge_weight")
+    weight = _edge_array(op, g, edge_weight, name)
     if tuple(weight.shape) not in ((g.num_edges,), (g.num_edges, 1)):
-        raise bad_value(op, f"edge_weight has shape {list(weight.shape)}", f"one weight an edge: [{g.num_edges}]")
+        raise bad_value(op, f"{name} has shape {list(weight.shape)}", f"one weight an edge: [{g.num_edges}]")
     return floating(weight, like).reshape(g.num_edges, 1)
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays.inputs import given, is_sparse, kind_of
-from numgraph.dense import matmul, relu
+from numgraph.dense import elu, gelu, leaky_relu, matmul, relu, silu, softplus
 from numgraph.dense.activations import biased
-from numgraph.errors import bad_type, bad_value, shown
+from numgraph.errors import bad_type, bad_value, check_name, shown
 from numgraph.expressions.precision import floating
 from numgraph.nn import init
-from numgraph.nn.module import Module, check_size
-from numgraph.nn.norm import BatchNorm
+from numgraph.nn.module import Module, check_activation, check_size
+from numgraph.nn.norm import normalisation
 
 
 class Linear(Module):
@@ -62,16 +62,33 @@ class Sequential(Module):
         return x
 
 
-class MLP(Sequential):
-    """Linear layers of the given widths with relu between them, ``MLP([in, hidden, out])``; with ``norm`` a BatchNorm before each relu."""
+_ACTIVATIONS = {f.__name__: f for f in (relu, leaky_relu, elu, gelu, silu, softplus)} | {"tanh": np.tanh}
 
-    def __init__(self, widths: Sequence[int], *, norm: bool = False, rng: init.Seed = None, dtype: Any = np.float32) -> None:
+
+def activation_of(op: str, act: Any) -> Callable[[Any], Any] | None:
+    """The function that ``act`` names, or is; None is none."""
+    if isinstance(act, str):
+        check_name(op, "act", act, _ACTIVATIONS)
+        return _ACTIVATIONS[act]
+    return check_activation(op, act)
+
+
+class MLP(Sequential):
+    """Linear layers of the given widths with an activation between them, ``MLP([in, hidden, out])``.
+
+    norm: None, or "batch" (also True), "layer" or a function of a width that makes a Module, which stands before each activation. act: a
+    function, or its name.
+    """
+
+    def __init__(self, widths: Sequence[int], *, norm: Any = None, act: Any = relu, rng: init.Seed = None, dtype: Any = np.float32) -> None:
         if not hasattr(widths, "__len__") or isinstance(widths, str):
             raise bad_type("MLP", f"widths is {shown(widths)}", "give the widths of all layers, [in, hidden, out]")
-        rng = np.random.default_rng(rng)
+        rng, act = np.random.default_rng(rng), activation_of("MLP", act)
+        norm = {True: "batch", False: None}[norm] if isinstance(norm, bool) else norm
         steps: list[Callable[[Any], Any]] = []
         for i in range(len(widths) - 1):
             if steps:
-                steps += [BatchNorm(widths[i], dtype=dtype), relu] if norm else [relu]
+                steps += [] if norm is None else [normalisation("MLP", norm, widths[i], dtype)]
+                steps += [] if act is None else [act]
             steps.append(Linear(widths[i], widths[i + 1], rng=rng, dtype=dtype))
         super().__init__(*steps)

@@ -1,34 +1,54 @@
-"""Models: stacks of one kind of layer with an activation between, for node classification and regression."""
+"""Models: stacks of one kind of layer with normalisation and activation between, for node classification and regression."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from numgraph.dense import elu, relu
+from numgraph.errors import bad_value, check_name
 from numgraph.expressions.precision import floating
 from numgraph.graph import Graph, check_graph
 from numgraph.nn import init
 from numgraph.nn.dropout import Dropout
-from numgraph.nn.gat import GATConv
+from numgraph.nn.gat import GATConv, GATv2Conv
 from numgraph.nn.gcn import GCNConv
 from numgraph.nn.gin import GINConv
-from numgraph.nn.linear import MLP
+from numgraph.nn.graphs import NORMS
+from numgraph.nn.linear import MLP, Linear, activation_of
 from numgraph.nn.module import Module, check_features, check_size
+from numgraph.nn.norm import normalisation
 from numgraph.nn.sage import SAGEConv
+
+JUMPS = ("cat", "max", "last")
 
 
 class _Stack(Module):
-    """h ← activation(layer(dropout(h))) for every layer, without the activation after the last.
+    """h ← act(norm(layer(dropout(h)))) for every layer, without norm and act after the last.
 
-    in_features, hidden, out_features: widths; layers: how many; dropout: of every layer's input; the other options are the layers'.
+    Parameters
+    ----------
+    in_features, hidden, out_features : widths
+    layers : how many
+    dropout : of every layer's input
+    act : a function, such as ``numgraph.elu``, or its name; None is none, "default" the model's own
+    norm : "batch", "layer", or a function of a width that makes a Module
+    jk : what the model gives is a Linear (``out``) of all layers' results, side by side ("cat") or their maximum ("max"), or of the last
+        layer's ("last") (Xu et al., Representation Learning on Graphs with Jumping Knowledge Networks, ICML 2018). All layers have then
+        ``hidden`` features, and norm and act.
+    rng, dtype : of the parameters' first values; rng also draws dropout
+    options : the layers'
 
-    ``model(g, x)``: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix; returns [num_nodes, out_features], for
-    classification the logits. Dropout acts while training (``train()``, the start) and not after ``eval()``; ``rng`` at a call draws it
-    instead of the model's own generator.
+    Notes
+    -----
+    ``model(g, x, edge_weight=None, edge_attr=None)``: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix; edge_weight
+    [num_edges] and edge_attr [num_edges, edge_dim] are every layer's. Returns [num_nodes, out_features], for classification the logits.
+    Dropout acts while training (``train()``, the start) and not after ``eval()``; ``rng`` at a call draws it instead of the model's own
+    generator.
     """
 
     activation: Callable[[Any], Any] = staticmethod(relu)
@@ -41,49 +61,91 @@ class _Stack(Module):
         *,
         layers: int = 2,
         dropout: float = 0.5,
+        act: Callable[[Any], Any] | str | None = "default",
+        norm: Any = None,
+        jk: str | None = None,
         rng: init.Seed = None,
         dtype: Any = np.float32,
         **options: Any,
     ) -> None:
-        check_size(type(self).__name__, in_features=in_features, hidden=hidden, out_features=out_features, layers=layers)
+        op = type(self).__name__
+        check_size(op, in_features=in_features, hidden=hidden, out_features=out_features, layers=layers)
+        if jk is not None:
+            check_name(op, "jk", jk, JUMPS)
         rng = np.random.default_rng(rng)
-        self.dropout, self.dtype = Dropout(dropout, rng=rng), np.dtype(dtype)
+        self.dropout, self.dtype, self.jk = Dropout(dropout, rng=rng), np.dtype(dtype), jk
+        self.act = type(self).activation if isinstance(act, str) and act == "default" else activation_of(op, act)
         self.layers: list[Any] = []
-        for width_in, width_out in pairwise([in_features, *[hidden] * (layers - 1), out_features]):
-            activation = self.activation if len(self.layers) < layers - 1 else None
-            self.layers.append(self._layer(width_in, width_out, activation=activation, rng=rng, dtype=dtype, **options))
+        widths = [in_features, *[hidden] * (layers - 1), out_features if jk is None else hidden]
+        for number, (width_in, width_out) in enumerate(pairwise(widths)):
+            acting = self.act if norm is None and self._acts(number, layers) else None
+            self.layers.append(self._layer(width_in, width_out, activation=acting, rng=rng, dtype=dtype, **options))
+        wide = self._width(hidden)
+        self.norms = [] if norm is None else [normalisation(op, norm, wide, dtype) for n in range(layers) if self._acts(n, layers)]
+        self.out = None if jk is None else Linear(wide * layers if jk == "cat" else wide, out_features, rng=rng, dtype=dtype)
+
+    def _acts(self, number: int, layers: int) -> bool:
+        """Whether norm and act follow the layer."""
+        return self.jk is not None or number < layers - 1
+
+    def _width(self, hidden: int) -> int:
+        """How many features there are between layers."""
+        return hidden
 
     def _layer(self, width_in: int, width_out: int, **options: Any) -> Any:
         """The next one of ``layers``."""
         raise NotImplementedError
 
-    def forward(self, g: Graph, x: Any, *, rng: np.random.Generator | None = None) -> Any:
-        check_graph(type(self).__name__, "the first argument", g)
-        x = floating(check_features(type(self).__name__, x, None if g.is_bipartite else g.num_src, None), self.dtype)
-        for layer in self.layers:
-            x = self._propagate(layer, g, self.dropout(x, rng=rng), rng)
-        return x
+    def forward(self, g: Graph, x: Any, edge_weight: Any = None, edge_attr: Any = None, *, rng: np.random.Generator | None = None) -> Any:
+        """The model."""
+        op = type(self).__name__
+        check_graph(op, "the first argument", g)
+        x = floating(check_features(op, x, None if g.is_bipartite else g.num_src, None), self.dtype)
+        between = []
+        for number, layer in enumerate(self.layers):
+            x = self._propagate(layer, g, self.dropout(x, rng=rng), edge_weight, edge_attr, rng)
+            if number < len(self.norms):
+                x = self.norms[number](x)
+                x = x if self.act is None else self.act(x)
+            between.append(x)
+        if self.out is None:
+            return x
+        return self.out(np.concatenate(between, 1) if self.jk == "cat" else reduce(np.maximum, between) if self.jk == "max" else x)
 
-    def _propagate(self, layer: Any, g: Graph, x: Any, rng: np.random.Generator | None) -> Any:
-        return layer(g, x)
+    def _propagate(self, layer: Any, g: Graph, x: Any, edge_weight: Any, edge_attr: Any, rng: np.random.Generator | None) -> Any:
+        if edge_attr is not None:
+            op = type(self).__name__
+            raise bad_value(op, "edge_attr is given, which its layers do not take", "choose GAT(…, edge_dim=…), or give edge_weight")
+        return layer(g, x, edge_weight)
 
 
 class GCN(_Stack):
     """GCNConv layers with relu between (Kipf and Welling, ICLR 2017).
 
-    in_features, hidden, out_features: widths; layers: how many, 2 in the paper; dropout: of every layer's input; the other options, norm,
-    bias and add_self_loops, are GCNConv's.
+    in_features, hidden, out_features: widths; layers: how many, 2 in the paper; dropout: of every layer's input; act, norm and jk as in
+    the other models; degree_norm: GCNConv's norm, whose names are also taken as ``norm``; the other options, such as bias, add_self_loops,
+    collapse_loops and improved, are GCNConv's. ``model(g, x, edge_weight=None)``.
     """
 
+    def __init__(
+        self, in_features: int, hidden: int, out_features: int, *, norm: Any = None, degree_norm: str | None = None, **options: Any
+    ) -> None:
+        if isinstance(norm, str) and norm in NORMS:
+            if degree_norm is not None:
+                raise bad_value("GCN", f"norm is {norm!r} and degree_norm is {degree_norm!r}", "give GCNConv's norm once, as degree_norm")
+            degree_norm, norm = norm, None
+        self.degree_norm = "both" if degree_norm is None else degree_norm
+        super().__init__(in_features, hidden, out_features, norm=norm, **options)
+
     def _layer(self, width_in: int, width_out: int, **options: Any) -> Any:
-        return GCNConv(width_in, width_out, **options)
+        return GCNConv(width_in, width_out, norm=self.degree_norm, **options)
 
 
 class SAGE(_Stack):
     """SAGEConv layers with relu between (Hamilton, Ying and Leskovec, NeurIPS 2017).
 
-    in_features, hidden, out_features: widths; layers: how many; dropout: of every layer's input; the other options, aggr and bias, are
-    SAGEConv's.
+    in_features, hidden, out_features: widths; layers: how many; dropout: of every layer's input; act, norm and jk as in the other models;
+    the other options, such as aggr, project, normalize, root_weight and bias, are SAGEConv's. ``model(g, x, edge_weight=None)``.
     """
 
     def _layer(self, width_in: int, width_out: int, **options: Any) -> Any:
@@ -94,8 +156,10 @@ class GAT(_Stack):
     """GATConv layers with elu between (Veličković et al., ICLR 2018).
 
     in_features, hidden, out_features: widths, ``hidden`` that of one head; layers: how many, 2 in the paper; heads: of the hidden
-    layers, concatenated; out_heads: of the last layer, averaged; dropout: of every layer's input, and of the attention unless
-    ``attention_dropout`` is given; the other options, negative_slope, bias and add_self_loops, are GATConv's.
+    layers, concatenated; out_heads: of the last layer, averaged (with jk it is as the others); dropout: of every layer's input, and of
+    the attention unless ``attention_dropout`` is given; v2: the layers are GATv2Conv; act, norm and jk as in the other models; the other
+    options, such as negative_slope, bias, edge_dim, residual and add_self_loops, are the layers'.
+    ``model(g, x, edge_weight=None, edge_attr=None)``.
     """
 
     activation = staticmethod(elu)
@@ -111,34 +175,55 @@ class GAT(_Stack):
         out_heads: int = 1,
         dropout: float = 0.6,
         attention_dropout: float | None = None,
+        v2: bool = False,
+        jk: str | None = None,
         **options: Any,
     ) -> None:
         check_size("GAT", layers=layers, heads=heads, out_heads=out_heads)
-        self.heads = (*[heads] * (layers - 1), out_heads)
-        self.attention_dropout = dropout if attention_dropout is None else attention_dropout
-        super().__init__(in_features, hidden, out_features, layers=layers, dropout=dropout, **options)
+        self.heads = (*[heads] * (layers - 1), out_heads if jk is None else heads)
+        self.attention_dropout, self.v2 = dropout if attention_dropout is None else attention_dropout, v2
+        super().__init__(in_features, hidden, out_features, layers=layers, dropout=dropout, jk=jk, **options)
+
+    def _width(self, hidden: int) -> int:
+        return hidden * self.heads[0]
 
     def _layer(self, width_in: int, width_out: int, **options: Any) -> Any:
         number = len(self.layers)
         concatenated = self.heads[number - 1] if number else 1
-        options |= {"heads": self.heads[number], "concat": number < len(self.heads) - 1, "dropout": self.attention_dropout}
-        return GATConv(concatenated * width_in, width_out, **options)
+        concat = self._acts(number, len(self.heads))
+        options |= {"heads": self.heads[number], "concat": concat, "dropout": self.attention_dropout}
+        return (GATv2Conv if self.v2 else GATConv)(concatenated * width_in, width_out, **options)
 
-    def _propagate(self, layer: Any, g: Graph, x: Any, rng: np.random.Generator | None) -> Any:
-        return layer(g, x, rng=rng)
+    def _propagate(self, layer: Any, g: Graph, x: Any, edge_weight: Any, edge_attr: Any, rng: np.random.Generator | None) -> Any:
+        return layer(g, x, edge_attr, edge_weight, rng=rng)
 
 
 class GIN(_Stack):
-    """GINConv layers with a trained eps, each with an MLP of one hidden layer, and relu between (Xu et al., ICLR 2019).
+    """GINConv layers, each with an MLP of one hidden layer, and relu between (Xu et al., ICLR 2019).
 
-    in_features, hidden, out_features: widths; layers: how many; dropout: of every layer's input; norm: the paper's batch normalisation in
-    the MLPs. It classifies graphs; with the few labels of Cora its nodes are classified 6 points worse with than without.
+    in_features, hidden, out_features: widths; layers: how many; dropout: of every layer's input; train_eps: eps is trained; norm: True is
+    the paper's batch normalisation in the MLPs, "batch", "layer" or a function stand in the MLPs and between the layers; mlp_width:
+    "hidden", or "out" where the MLPs' hidden layer is as wide as what they give, as in PyG (they differ in the last one); act and jk as in
+    the other models. ``model(g, x, edge_weight=None)``. It classifies graphs; with the few labels of Cora its nodes are classified 6
+    points worse with norm than without.
     """
 
-    def __init__(self, in_features: int, hidden: int, out_features: int, *, norm: bool = False, **options: Any) -> None:
-        self.hidden, self.norm = hidden, norm
-        super().__init__(in_features, hidden, out_features, **options)
+    def __init__(
+        self,
+        in_features: int,
+        hidden: int,
+        out_features: int,
+        *,
+        norm: Any = False,
+        train_eps: bool = True,
+        mlp_width: str = "hidden",
+        **options: Any,
+    ) -> None:
+        check_name("GIN", "mlp_width", mlp_width, ("hidden", "out"))
+        self.hidden, self.norm, self.train_eps, self.mlp_width = hidden, norm, train_eps, mlp_width
+        super().__init__(in_features, hidden, out_features, norm=None if isinstance(norm, bool) else norm, **options)
 
     def _layer(self, width_in: int, width_out: int, **options: Any) -> Any:
-        mlp = MLP([width_in, self.hidden, width_out], norm=self.norm, rng=options.pop("rng"), dtype=options["dtype"])
-        return GINConv(mlp, train_eps=True, **options)
+        inner = self.hidden if self.mlp_width == "hidden" else width_out
+        mlp = MLP([width_in, inner, width_out], norm=self.norm, act=self.act, rng=options.pop("rng"), dtype=options["dtype"])
+        return GINConv(mlp, train_eps=self.train_eps, **options)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from numgraph.dense import batch_norm, layer_norm
+from numgraph.errors import bad_type, check_name, shown
 from numgraph.expressions.precision import wide
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
@@ -41,3 +43,17 @@ class BatchNorm(Module):
 
     def forward(self, x: Any) -> Any:
         return batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.training, self.momentum, self.eps)
+
+
+_NORMS: dict[str, Callable[..., Module]] = {"batch": BatchNorm, "layer": LayerNorm}
+
+
+def normalisation(op: str, norm: Any, features: int, dtype: Any) -> Module:
+    """The Module that ``norm`` stands for: "batch", "layer", or a function of a width that makes one."""
+    if isinstance(norm, str):
+        check_name(op, "norm", norm, _NORMS)
+        return _NORMS[norm](features, dtype=dtype)
+    made = norm(features, dtype=dtype) if norm in _NORMS.values() else norm(features) if callable(norm) else None
+    if not isinstance(made, Module):
+        raise bad_type(op, f"norm is {shown(norm)}", 'choose "batch" or "layer", or give a function of a width that makes a Module')
+    return made

@@ -7,13 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numgraph.autodiff.tensor import Parameter
 from numgraph.errors import bad_type, bad_value, shown
+from numgraph.nn.edge import EdgeConv
 from numgraph.nn.gat import GATConv, GATv2Conv
 from numgraph.nn.gcn import GCNConv
 from numgraph.nn.gin import GINConv, GINEConv
 from numgraph.nn.linear import Linear, Sequential
+from numgraph.nn.models import GAT, GCN, GIN, SAGE
 from numgraph.nn.module import Module
 from numgraph.nn.norm import BatchNorm, LayerNorm
+from numgraph.nn.pna import PNAConv
 from numgraph.nn.propagation import SGConv
 from numgraph.nn.rgcn import RGCNConv
 from numgraph.nn.sage import SAGEConv
@@ -61,7 +65,7 @@ def load_pyg(module: Module, state: Mapping[str, Any]) -> Module:
         taken.add(theirs)
         changed = source.change(arrays[theirs])
         last = name.rpartition(".")[2]
-        if isinstance(getattr(owner, last), float):
+        if last in _NUMBERS and not isinstance(getattr(owner, last), Parameter):
             numbers.append((owner, last, float(changed)))
         else:
             filled[name] = changed
@@ -84,16 +88,23 @@ def sources(module: Module, theirs: Mapping[str, Any], ours: str = "", prefix: s
     for name, value in _TABLES[kind](module).items():
         if isinstance(value, _Inner):
             yield from _network(value.module, theirs, f"{ours}{name}.", f"{prefix}{value.name}.")
-        elif getattr(module, name.split(".")[0]) is not None:
-            names, change = value
-            owner = getattr(module, name.split(".")[0]) if "." in name else module
-            if getattr(owner, name.rpartition(".")[2]) is not None:
-                names = (names,) if isinstance(names, str) else names
-                yield ours + name, owner, Source(tuple([prefix + one for one in names]), change)
+            continue
+        names, change = value
+        *path, last = name.split(".")
+        owner: Any = module
+        for step in path:
+            owner = owner and (owner[int(step)] if step.isdigit() else getattr(owner, step))
+        if owner and (last in _NUMBERS or getattr(owner, last) is not None):
+            names = (names,) if isinstance(names, str) else names
+            yield ours + name, owner, Source(tuple([prefix + one for one in names]), change)
+
+
+_NUMBERS = ("eps", "delta")
+"""What a layer may hold as a number."""
 
 
 class _Inner(NamedTuple):
-    """A network inside a layer: the module here, and PyG's name of it."""
+    """A layer or network inside: the module here, and PyG's name of it."""
 
     module: Any
     name: str
@@ -196,7 +207,7 @@ def _transformer(layer: Any) -> dict[str, Any]:
 
 
 def _gin(layer: Any) -> dict[str, Any]:
-    return {"f": _Inner(layer.f, "nn"), "eps": ("eps", lambda w: w.reshape(()))}
+    return {"f": _Inner(layer.f, "nn"), "eps": ("eps", _number)}
 
 
 def _gine(layer: Any) -> dict[str, Any]:
@@ -206,6 +217,48 @@ def _gine(layer: Any) -> dict[str, Any]:
 def _rgcn(layer: Any) -> dict[str, Any]:
     named = {"bases": "weight", "coefficients": "comp", "weight_self": "root", "bias": "bias"}
     return {ours: (theirs, _same) for ours, theirs in named.items()}
+
+
+def _edge(layer: Any) -> dict[str, Any]:
+    if layer.f is not None:
+        return {"f": _Inner(layer.f, "nn")}
+    width = layer.theta.shape[0]
+    parts = {"phi": slice(None, width), "theta": slice(width, None)}
+    return {name: ("nn.0.weight", _columns(part)) for name, part in parts.items()} | {"bias": ("nn.0.bias", _same)}
+
+
+def _columns(part: slice) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda w: w[:, part].T
+
+
+def _pna(layer: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"mix.weight": ("lin.weight", _turned), "mix.bias": ("lin.bias", _same), "delta": (_DELTA, _number)}
+    found |= {"edge.weight": ("edge_encoder.weight", _turned), "edge.bias": ("edge_encoder.bias", _same)}
+    for i, tower in enumerate(layer.towers):
+        width, before, after = tower.theta.shape[0], f"pre_nns.{i}.0", f"post_nns.{i}.0"
+        for name, place, part in (
+            ("phi.weight", before, slice(None, width)),
+            ("theta", before, slice(width, 2 * width)),
+            ("psi", before, slice(2 * width, None)),
+            ("self_update", after, slice(None, width)),
+            ("update.weight", after, slice(width, None)),
+        ):
+            found[f"towers.{i}.{name}"] = (f"{place}.weight", _columns(part))
+        found |= {f"towers.{i}.phi.bias": (f"{before}.bias", _same), f"towers.{i}.update.bias": (f"{after}.bias", _same)}
+    return found
+
+
+_DELTA = "aggr_module.avg_deg_log"
+
+
+def _number(w: np.ndarray) -> np.ndarray:
+    return w.reshape(())
+
+
+def _model(model: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {f"layers.{i}": _Inner(layer, f"convs.{i}") for i, layer in enumerate(model.layers)}
+    found |= {f"norms.{i}": _Inner(norm, f"norms.{i}") for i, norm in enumerate(model.norms)}
+    return found | ({} if model.out is None else {"out": _Inner(model.out, "lin")})
 
 
 _TABLES: dict[type, Callable[[Any], dict[str, Any]]] = {
@@ -221,5 +274,8 @@ _TABLES: dict[type, Callable[[Any], dict[str, Any]]] = {
     GINConv: _gin,
     GINEConv: _gine,
     RGCNConv: _rgcn,
+    EdgeConv: _edge,
+    PNAConv: _pna,
+    **dict.fromkeys((GCN, SAGE, GAT, GIN), _model),
 }
 """By kind of layer: the names of its arrays, and PyG's with the change; or a network inside."""

@@ -16,62 +16,104 @@ from numgraph.expressions.precision import narrowed, wide
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init
-from numgraph.nn.graphs import both_sides, node_features, once
-from numgraph.nn.module import Module, check_size
+from numgraph.nn.graphs import both_sides, column, node_features, once
+from numgraph.nn.module import Module, check_size, pair_of
 
 
 class RGCNConv(Module):
-    """z_v = x_v W_self + Σ_r Σ_{u → v of relation r} x_u W_r / c_vr + b with W_r = Σ_b a_rb V_b (Schlichtkrull et al., ESWC 2018).
+    """z_v = x_v W_self + Σ_r Σ_{u → v of relation r} n_uv x_u W_r + b with n_uv = 1 / c_vr (Schlichtkrull et al., ESWC 2018), c_vr the
+    number of v's in-edges of relation r.
 
-    c_vr is the number of v's in-edges of relation r. The sum over b is swapped with that over edges, so the products with the bases V_b
-    are over nodes; an edge has one coefficient a_rb / c_vr for each basis, the only array over edges: [num_edges, num_bases]. num_bases
-    None takes one basis a relation with a_rb = 1 for b = r, a matrix of its own for each relation.
+    Parameters
+    ----------
+    in_features : width of x, or a pair (of sources, of destinations)
+    out_features : width of z
+    num_relations : how many there are
+    num_bases : W_r = Σ_b a_rb V_b, with so many matrices V_b; None is a matrix of its own for each relation
+    num_blocks : W_r has so many blocks on its diagonal, and nothing beside them; it divides both widths
+    self_loop : have x_v W_self
+    bias : have b
+    rng, dtype : of the parameters' first values
 
-    Shapes: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix, or on a bipartite graph a pair ([num_src, in_features],
-    [num_dst, in_features]); relations [num_edges] integers, 0 ≤ r < num_relations; returns [num_dst, out_features].
+    Notes
+    -----
+    The sum over b is swapped with that over edges, so the products with the V_b are over nodes; an edge has one coefficient a_rb n_uv for
+    each basis, the only array over edges: [num_edges, num_bases]. Without bases a_rb is 1 for b = r. Called as
+    ``conv(g, x, relations, norm=None)``: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix, or a pair
+    ([num_src, in_src], [num_dst, in_dst]), whose second may be None: then x_v W_self is left out; relations [num_edges] integers,
+    0 ≤ r < num_relations; norm [num_edges] stands for n_uv. Returns [num_dst, out_features].
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> g = ng.Graph([0, 1, 2], [1, 2, 0])
+    >>> ng.nn.RGCNConv(4, 2, 3, num_blocks=2)(g, np.ones((3, 4), np.float32), [0, 2, 2]).shape
+    (3, 2)
     """
 
     def __init__(
         self,
-        in_features: int,
+        in_features: int | tuple[int, int],
         out_features: int,
         num_relations: int,
         *,
         num_bases: int | None = None,
+        num_blocks: int | None = None,
         self_loop: bool = True,
         bias: bool = True,
         rng: init.Seed = None,
         dtype: Any = np.float32,
     ) -> None:
         bases = num_relations if num_bases is None else num_bases
-        check_size("RGCNConv", in_features=in_features, out_features=out_features, num_relations=num_relations, num_bases=bases)
+        in_src, in_dst = pair_of("RGCNConv", in_features)
+        check_size("RGCNConv", in_src=in_src, in_dst=in_dst, out_features=out_features, num_relations=num_relations, num_bases=bases)
         rng = np.random.default_rng(rng)
-        self.num_relations = num_relations
-        self.bases = init.glorot(rng, (bases, in_features, out_features), dtype)
+        self.num_relations, self.in_features = num_relations, (in_src, in_dst)
+        shape: tuple[int, ...] = (bases, in_src, out_features)
+        if num_blocks is not None:
+            check_size("RGCNConv", num_blocks=num_blocks)
+            if num_bases is not None:
+                raise bad_value("RGCNConv", f"num_bases is {num_bases} and num_blocks is {num_blocks}", "give one of them")
+            if in_src % num_blocks or out_features % num_blocks:
+                problem = f"num_blocks is {num_blocks}, the widths are {in_src} and {out_features}"
+                raise bad_value("RGCNConv", problem, "choose a number that divides both")
+            shape = (bases, num_blocks, in_src // num_blocks, out_features // num_blocks)
+        self.bases = init.glorot(rng, shape, dtype)
         self.coefficients = None if num_bases is None else init.glorot(rng, (num_relations, bases), dtype)
-        self.weight_self = init.glorot(rng, (in_features, out_features), dtype) if self_loop else None
+        self.weight_self = init.glorot(rng, (in_dst, out_features), dtype) if self_loop else None
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
-    def forward(self, g: Graph, x: Any, relations: Any) -> Any:
-        bases, width_in, width_out = self.bases.shape
+    def forward(self, g: Graph, x: Any, relations: Any, norm: Any = None) -> Any:
+        """The convolution."""
+        matrices = self.bases if self.bases.ndim == 3 else _block_diagonal(self.bases)
+        bases, width_in, width_out = matrices.shape
+        like = self.bases.dtype
         if self.weight_self is not None or isinstance(x, tuple):
-            x, x_self = both_sides("RGCNConv", g, x, width_in, width_in, self.bases.dtype)
+            x, x_self = both_sides("RGCNConv", g, x, *self.in_features, like, lone=True)
         else:
-            x = x_self = node_features("RGCNConv", g, x, width_in, self.bases.dtype, "u")
+            x = x_self = node_features("RGCNConv", g, x, width_in, like, "u")
         relations = _checked(g, relations, self.num_relations)
-        coefficients = namespace_of(self.bases.data).eye(bases, dtype=self.bases.dtype) if self.coefficients is None else self.coefficients
-        c = (gather(coefficients, relations) * _shares(g, relations, self.num_relations, wide(self.bases.dtype)))[..., None]
-        dtype = np.result_type(x.dtype, self.bases.dtype)
+        coefficients = namespace_of(self.bases.data).eye(bases, dtype=like) if self.coefficients is None else self.coefficients
+        shares = _shares(g, relations, self.num_relations, wide(like)) if norm is None else column("RGCNConv", g, norm, like, "norm")
+        c = (gather(coefficients, relations) * shares)[..., None]
+        dtype = np.result_type(x.dtype, like)
         if width_out < width_in or is_sparse(x):  # the narrower side passes the edges
-            flat = np.reshape(np.swapaxes(self.bases, 0, 1), (width_in, bases * width_out))
+            flat = np.reshape(np.swapaxes(matrices, 0, 1), (width_in, bases * width_out))
             h = matmul(x, flat).reshape(-1, bases, width_out)
             z = narrowed(update_all(g, lambda u, e: (u.h * e.c).sum(0), "sum", u={"h": h}, e={"c": c}), dtype)
         else:
             z = narrowed(update_all(g, lambda u, e: u.x[None] * e.c, "sum", u={"x": x}, e={"c": c}), dtype)
-            z = matmul(z.reshape(z.shape[0], bases * width_in), self.bases.reshape(bases * width_in, width_out))
-        if self.weight_self is not None:
+            z = matmul(z.reshape(z.shape[0], bases * width_in), matrices.reshape(bases * width_in, width_out))
+        if self.weight_self is not None and x_self is not None:
             z = z + matmul(x_self, self.weight_self)
         return biased(z, self.bias)
+
+
+def _block_diagonal(blocks: Any) -> Any:
+    """[R, blocks, in, out] → [R, blocks · in, blocks · out]."""
+    relations, count, width_in, width_out = blocks.shape
+    eye = namespace_of(blocks.data).eye(count, dtype=blocks.dtype).reshape(1, count, 1, count, 1)
+    return (blocks.reshape(relations, count, width_in, 1, width_out) * eye).reshape(relations, count * width_in, count * width_out)
 
 
 def _checked(g: Graph, relations: Any, num_relations: int) -> np.ndarray:
