@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.autograd import forward_ad
+from torch.utils._pytree import register_pytree_node
 
 from numgraph import errors
 from numgraph.arrays import Library
@@ -18,6 +19,7 @@ from numgraph.arrays.devices import cupy
 from numgraph.arrays.inputs import kind_of
 from numgraph.bridges import torch_messages
 from numgraph.bridges.torch_arrays import NUMPY_DTYPES, numpy_dtype, plain, run, tensor, torch_dtype
+from numgraph.graph import Graph
 from numgraph.message.propagate import Walk
 
 _functorch_is_active = torch._C._are_functorch_transforms_active
@@ -281,3 +283,6 @@ class Torch(Library):
 
 
 LIBRARY = Torch()
+
+# torch.export and vmap take a graph among their arguments as a constant
+register_pytree_node(Graph, lambda g: ([], g), lambda _, g: g, flatten_with_keys_fn=lambda g: ([], g))

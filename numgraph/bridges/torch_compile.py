@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from numgraph.bridges.torch_reads import varying
@@ -39,7 +40,7 @@ def traced(function: Callable[..., Any], args: tuple[Any, ...], options: dict[st
     return _called(name, tensors)
 
 
-@torch.compiler.disable
+@torch.compiler.disable(reason="numgraph reads numbers here that compiled code has not: give lists of offsets and ids, make graphs outside")
 def between(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """The call as it is, between two compiled parts."""
     return function(*args, **options)
@@ -49,6 +50,8 @@ _FIX = "pass it as a field, such as v={'a': a.expand(num_dst, …)}, a constant 
 
 
 def _described(x: Any, tensors: list[torch.Tensor]) -> Any:
+    if isinstance(x, np.ndarray):  # of which torch makes a tensor wherever it traces
+        x = torch.as_tensor(x)
     if isinstance(x, torch.Tensor):
         for length in x.shape:
             operator.index(length)  # dynamic lengths become fixed ones: kernels are planned for them

@@ -189,6 +189,39 @@ def test_export():
     torch.testing.assert_close(torch.export.export(Model(), xs).module()(*xs), CALLS["attend"](*xs))
 
 
+def test_a_graph_is_a_constant_of_what_is_exported_and_mapped():
+    import numgraph.torch
+
+    layer, x = numgraph.torch.nn.GCNConv(3, 2), make(NODES, 3).detach()
+    exported = torch.export.export(layer, (g, x)).module()
+    torch.testing.assert_close(exported(g, x), layer(g, x))
+    with pytest.raises(ValueError, match="tree spec"):
+        exported(ng.Graph([0], [1], NODES), x)
+    torch.testing.assert_close(torch.func.vmap(layer)(g, torch.stack([x, -x])), torch.stack([layer(g, x), layer(g, -x)]))
+
+
+@pytest.mark.parametrize(
+    "weights", [np.arange(EDGES, dtype=np.float32)[:, None], np.arange(2 * EDGES)[::2, None]], ids=["float", "strided"]
+)
+def test_arrays_of_numpy_are_constants(weights):
+    def f(x):
+        return ng.update_all(g, lambda u, e: u.x * e.w, "sum", u={"x": x}, e={"w": weights}) + ng.ops.u_mul_e_sum(g, x, weights)
+
+    x = make(NODES, 3)
+    found, wanted = torch.compile(f, fullgraph=True, backend="aot_eager")(x), f(x)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(*(torch.autograd.grad(z.square().sum(), x)[0] for z in (found, wanted)))
+
+
+def test_arrays_of_offsets_are_read_between_the_parts():
+    offsets, x = np.array([0, 2, NODES]), make(NODES, 3).detach()
+    f = lambda x: ng.ops.segment_reduce(offsets, x * 2, "sum")
+    torch.testing.assert_close(torch.compile(f, backend="aot_eager")(x), f(x))
+    torch._dynamo.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="give lists of offsets and ids, make graphs outside"):
+        torch.compile(f, fullgraph=True, backend="aot_eager")(x)
+
+
 class Held:
     """What a message reads: everything here may change."""
 
