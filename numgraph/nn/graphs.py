@@ -165,25 +165,19 @@ def _missing(g: Graph) -> Looped | None:
     """A loop for every node that lacks one."""
     if g.device != "cpu":
         return _moved(g, _missing, False)
-    src, dst = g.src, g.dst
-    lacking = np.ones(g.num_nodes, bool)
-    lacking[src[src == dst]] = False
-    loops = np.flatnonzero(lacking)
-    if len(loops) == 0:
-        return None
-    graph = g.add_self_loops() if len(loops) == g.num_nodes else _joined(g, None, loops)
-    return Looped(graph, None, loops, None)
+    graph = g.add_self_loops(only_missing=True)
+    return None if graph.num_edges == g.num_edges else Looped(graph, None, graph.dst[g.num_edges :], None)
 
 
 def _collapsed(g: Graph) -> Looped:
     """One loop for every node, in the order of nodes."""
     if g.device != "cpu":
         return _moved(g, _collapsed, True)
-    is_loop = g.src == g.dst
+    plain, edges = g.remove_self_loops(return_edges=True)
+    loops = np.flatnonzero(g.src == g.dst)
     last = np.full(g.num_nodes, g.num_edges, np.int64)
-    last[g.src[is_loop]] = np.flatnonzero(is_loop)  # NumPy assigns in order: the last one stays
-    kept, nodes = np.flatnonzero(~is_loop), np.arange(g.num_nodes)
-    return Looped(_joined(g, kept, nodes), kept, nodes, last)
+    last[g.src[loops]] = loops  # NumPy assigns in order: the last one stays
+    return Looped(plain.add_self_loops(), edges.ids, np.arange(g.num_nodes), last)
 
 
 def _moved(g: Graph, make: Any, collapse: bool) -> Any:
@@ -191,18 +185,10 @@ def _moved(g: Graph, make: Any, collapse: bool) -> Any:
     return made and made._replace(graph=made.graph.to(g.device))
 
 
-def _joined(g: Graph, kept: np.ndarray | None, loops: np.ndarray) -> Graph:
-    src, dst = (ids if kept is None else ids[kept] for ids in (g.src, g.dst))
-    return Graph(np.concatenate([src, loops]), np.concatenate([dst, loops]), g.num_nodes)
-
-
 def _without_loops(g: Graph) -> tuple[Graph, np.ndarray] | None:
     """The graph's other edges and their ids; None where it has no loops."""
-    host = g.to("cpu")
-    kept = np.flatnonzero(host.src != host.dst)
-    if len(kept) == g.num_edges:
-        return None
-    return Graph(host.src[kept], host.dst[kept], g.num_nodes).to(g.device), kept
+    plain, edges = g.remove_self_loops(return_edges=True)
+    return None if len(edges) == g.num_edges else (plain, edges.ids)
 
 
 def _kept(made: Looped, w: Any) -> Any:

@@ -347,6 +347,23 @@ def test_gathers_of_frameworks_keep_their_kind():
             np.testing.assert_allclose(tensor.grad.numpy(), tape.gradient(loss, [x])[0], rtol=1e-14)
 
 
+def test_gathers_of_jax_are_traced_and_differentiated():
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    g = GRAPHS["multigraph"]
+    w = np.random.default_rng(2).normal(size=(g.num_edges, 2)).astype(np.float32)
+    merged, looped = g.coalesce(return_edges=True)[1], g.add_self_loops(return_edges=True)[1]
+    for edges, options in ((merged, {"reduce": "max"}), (looped, {"fill": "mean"}), (looped, {"fill": 1.5})):
+        want = edges.gather(w, **options)
+        with ng.Tape() as tape:
+            x = tape.watch(w)
+            loss = (edges.gather(x, **options) ** 2).sum()
+        (gradient,) = tape.gradient(loss, [x])
+        got = jax.jit(lambda x, edges=edges, options=options: edges.gather(x, **options))(w * jax.numpy.ones(1))
+        np.testing.assert_allclose(np.asarray(got), want, rtol=1e-6)
+        got = jax.grad(lambda x, edges=edges, options=options: (edges.gather(x, **options) ** 2).sum())(w * jax.numpy.ones(1))
+        np.testing.assert_allclose(np.asarray(got), gradient, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "values",
     [
