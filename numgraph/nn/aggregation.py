@@ -16,8 +16,6 @@ from numgraph.graph import Graph
 from numgraph.message import apply_edges, update_all
 
 AGGREGATIONS = ("sum", "mean", "max", "min", "prod", "var", "std", "median")
-_FLOOR = 1e-5
-"""A variance up to here is one of equal messages: its root has no slope."""
 
 
 def check_aggregations(op: str, what: str, names: Any, known: Sequence[str] = AGGREGATIONS) -> tuple[str, ...]:
@@ -43,28 +41,17 @@ def aggregate(
 ) -> list[Any]:
     """⊕ message(u, v, e) over the in-edges of every node for each named ⊕, [num_dst, features] each; 0 (prod: 1) without in-edges.
 
-    var is mean((m − mean(m))²); std its root, 0 and without gradient where var is at most 1e-5; median the lower one of each feature. The
-    messages of a median are made, [num_edges, features], and sorted; nothing else is as large.
+    All are made by one walk, but a median, the lower one of each feature: its messages are made, [num_edges, features], and sorted.
     """
+    walked = tuple(dict.fromkeys(name for name in names if name != "median"))
     found: dict[str, Any] = {}
-
-    def one(name: str) -> Any:
-        if name not in found:
-            found[name] = make(name)
-        return found[name]
-
-    def make(name: str) -> Any:
-        if name == "var":
-            fields = {**(v or {}), "mean_": one("mean")}
-            return update_all(g, lambda u, v, e: np.square(message(u, v, e) - v.mean_), "mean", u=u, v=fields, e=e)
-        if name == "std":
-            some = unwrap(one("var")) > _FLOOR
-            return np.where(some, np.sqrt(np.where(some, one("var"), 1)), 0)
-        if name == "median":
-            return _median(g, apply_edges(g, message, u=u, v=v, e=e))
-        return update_all(g, message, name, u=u, v=v, e=e)
-
-    return [one(name) for name in names]
+    if len(walked) > 1:
+        found.update(zip(walked, update_all(g, message, walked, u=u, v=v, e=e)))
+    elif walked:
+        found[walked[0]] = update_all(g, message, walked[0], u=u, v=v, e=e)
+    if "median" in names:
+        found["median"] = _median(g, apply_edges(g, message, u=u, v=v, e=e))
+    return [found[name] for name in names]
 
 
 def joined(parts: Sequence[Any]) -> Any:

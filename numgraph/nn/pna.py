@@ -68,7 +68,7 @@ class PNAConv(_Tower):
     towers : how many such functions there are, of out_features / towers each, side by side
     divide_input : each tower reads in_features / towers of the features
     mix : a Linear comes last, which mixes the towers; None is: where there are several
-    std_eps : added to the variance under std's root; with 0 std is 0 and without gradient where the variance is at most 1e-5, as in PyG
+    std_eps : added to the variance under std's root; 0 as in PyG, then std has no gradient where it is 0
     rng, dtype : of the parameters' first values
 
     Notes
