@@ -57,15 +57,17 @@ class Source:
     ----------
     name : the file's path, or "the table of nodes"
     table : pyarrow.Table, its columns in the file's order
+    columns, rows : the names of the columns, the number of rows
     """
 
     def __init__(self, name: str, table: Any, path: str | None = None) -> None:
         self.name, self.table, self._path = name, table, path
+        self.columns, self.rows = list(table.column_names), table.num_rows
         self._one_line_a_row: bool | None = None
 
-    @property
-    def columns(self) -> list[str]:
-        return list(self.table.column_names)
+    def forget(self, columns: Sequence[str]) -> None:
+        """Let the values of columns go; their names stay known."""
+        self.table = self.table.drop_columns(list(columns))
 
     def at(self, row: int, column: str | None = None) -> str:
         """Where a row is: "nodes.csv, line 7, column 'age'"; rows of what is no text file count from 0."""
@@ -75,7 +77,7 @@ class Source:
     def _line(self, row: int) -> int:
         assert self._path is not None
         if self._one_line_a_row is None:
-            self._one_line_a_row = _count_lines(self._path) <= self.table.num_rows + 1
+            self._one_line_a_row = _count_lines(self._path) <= self.rows + 1
         return row + 2 if self._one_line_a_row else line_of(self._path, row)[0]
 
     def column(self, op: str, name: str, what: str) -> Any:
@@ -133,14 +135,12 @@ def read(op: str, what: str, given: Any, types: Types) -> Source:
 
 def _cast(pa: Any, column: Any, kind: Any) -> Any:
     """A column of another type; whole floats become the text of integers, as 3.0 is a name or a class 3."""
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if pa.types.is_string(plain) and pa.types.is_floating(column.type):
+    if pa.types.is_string(kind) and pa.types.is_floating(column.type):
         import pyarrow.compute as pc
 
         if pc.all(pc.or_kleene(pc.equal(pc.floor(column), column), pc.is_null(column, nan_is_null=True))).as_py():
             column = pc.if_else(pc.is_nan(column), None, column).cast(pa.int64(), safe=False)
-    column = column.cast(plain)
-    return column.dictionary_encode() if pa.types.is_dictionary(kind) else column
+    return column.cast(kind)
 
 
 def _in_memory(op: str, what: str, given: Any) -> Any:

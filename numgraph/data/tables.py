@@ -118,18 +118,15 @@ def read_pairs(pairs: Any, data: Dataset) -> tuple[tuple[Any, Any], NDArray[np.i
     op = "read_pairs"
     assert isinstance(data.names, Names)
     table = read(op, "pairs", pairs, lambda found: dict(list(_edge_types(found).items())[:2]))
+    first, second = (table.table[name] for name in table.columns)
     src, dst, _ = _ends(op, table, data.names.array, None)
-    import pyarrow as pa
-
-    first, second = (table.table[name].cast(pa.string()) for name in table.columns)
     return (first, second), np.stack([src, dst], axis=1).astype(np.int64)
 
 
 def _edge_types(found: list[str]) -> dict[str, Any]:
     import pyarrow as pa
 
-    name = pa.dictionary(pa.int32(), pa.string())
-    return dict.fromkeys(found[:2], name) | ({WEIGHT: pa.float64()} if WEIGHT in found[2:] else {})
+    return dict.fromkeys(found[:2], pa.string()) | ({WEIGHT: pa.float64()} if WEIGHT in found[2:] else {})
 
 
 def _node_types(found: list[str]) -> dict[str, Any]:
@@ -175,21 +172,29 @@ def _ends(op: str, links: Source, names: Any, table: Source | None) -> tuple[NDA
     ends = [links.table[name] for name in links.columns[:2]]
     for name, column in zip(links.columns, ends):
         _check_there(op, links, column, name)
-    both = pa.chunked_array([chunk for column in ends for chunk in column.chunks], ends[0].type).unify_dictionaries()
-    found = both.chunk(0).dictionary if both.num_chunks else pa.array([], pa.string())
-    ids = np.concatenate([chunk.indices.to_numpy() for chunk in both.chunks] or [np.zeros(0, np.int32)])
+    # Arrow's dictionaries of blocks, unified afterwards, would take as long and more memory.
+    both = pa.chunked_array([chunk for column in ends for chunk in column.chunks], pa.string())
+    links.forget(links.columns[:2])
+    del ends, column
+    coded = both.dictionary_encode()
+    found = coded.chunk(0).dictionary if coded.num_chunks else pa.array([], pa.string())
+    del both
+    ids = np.concatenate([chunk.indices.to_numpy() for chunk in coded.chunks] or [np.zeros(0, np.int32)])
+    del coded
+    pa.default_memory_pool().release_unused()
+    count = len(ids) // 2
     _check_header(op, links, found if names is None else names)
     if names is not None:
         places = pc.index_in(found, names)
         if places.null_count:
             stranger = int(np.flatnonzero(places.is_null().to_numpy(zero_copy_only=False)[ids])[0])
-            row, side = stranger % len(ends[0]), stranger // len(ends[0])
+            row, side = stranger % count, stranger // count
             name, others = found[int(ids[stranger])].as_py(), table.name if table else "the data"
             near = did_you_mean(name, names.to_pylist()) if len(names) < 100_000 else ""
             problem = f"{links.at(row, links.columns[side])}: the node {name!r} is not in {others}"
             raise bad_value(op, problem, f"add it there, or take the edge out{near}")
         ids = places.to_numpy()[ids]
-    return ids[: len(ends[0])], ids[len(ends[0]) :], found if names is None else names
+    return ids[:count], ids[count:], found if names is None else names
 
 
 def _check_header(op: str, links: Source, names: Any) -> None:

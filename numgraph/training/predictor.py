@@ -47,12 +47,10 @@ class Predictor:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a .npz or .safetensors file, in one step."""
-        outputs = self.recipe.hidden if self.task == "link" else len(self.columns.classes) or 1
         about = {
             "format": FORMAT,
             "task": self.task,
             "recipe": asdict(self.recipe),
-            "outputs": outputs,
             "columns": self.columns.as_dict(),
             "label_scale": self.label_scale,
             "directed": self.directed,
@@ -77,9 +75,9 @@ class Predictor:
         try:
             about = json.loads(arrays[ABOUT].tobytes())
             made = cls._made(about, sum(array.size for array in state.values()))
+            made.model.load_state_dict(state)
         except Exception as error:  # whatever a damaged or foreign description leads to
             raise bad_value("predict", f"{path} is damaged: {type(error).__name__}: {error!s:.200}", "save the model again") from error
-        made.model.load_state_dict(state)
         made.model.eval()
         return made
 
@@ -91,7 +89,8 @@ class Predictor:
         kinds = {field.name: type(getattr(RECIPES["gcn"], field.name)) for field in fields(Recipe)}
         recipe = Recipe(**{name: kind(about["recipe"][name]) for name, kind in kinds.items()})
         columns = Columns.from_dict(about["columns"])
-        outputs, widest = int(about["outputs"]), max(recipe.hidden * recipe.heads, columns.width, int(about["outputs"]))
+        outputs = {"classification": len(columns.classes), "regression": 1, "link": recipe.hidden}[about["task"]]
+        widest = max(recipe.hidden * recipe.heads, columns.width, outputs)
         if recipe.layers > stored or widest > stored or min(recipe.hidden, recipe.layers, recipe.heads, outputs) < 1:
             raise ValueError(f"{stored} numbers cannot be the parameters of {recipe.layers} layers up to {widest} wide")
         mean, deviation = (float(number) for number in about["label_scale"])
