@@ -171,6 +171,11 @@ def inner(record: Any) -> Records:
     return record.body if isinstance(record, Loop | When) else ()
 
 
+def every(records: Records) -> list[Any]:
+    """The records, each followed by those of its body."""
+    return [one for record in records for one in (record, *every(inner(record)))]
+
+
 def reads(record: Any) -> tuple[str, ...]:
     """The values that a record reads, and those that its body does."""
     match record:

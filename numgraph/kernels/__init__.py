@@ -19,6 +19,6 @@ def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays, out: Sequen
     """
     if getattr(graph, "device", "cpu") == "cpu":
         return cpu.execute(graph, outputs, fields, out)
-    from numgraph.kernels import cuda
+    from numgraph.compiler import cuda
 
     return cuda.execute(graph, outputs, fields)

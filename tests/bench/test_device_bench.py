@@ -16,7 +16,7 @@ from numgraph.bench.comparison import _features, _sizes
 from numgraph.bench.kernels import ROWS
 from numgraph.bench.report import side_by_side, summary
 from numgraph.cli import main
-from numgraph.kernels import cuda
+from numgraph.compiler import cuda
 
 __all__ = ["device"]
 

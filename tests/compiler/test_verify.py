@@ -13,12 +13,11 @@ import numgraph as ng
 from numgraph.expressions import expr
 from numgraph.expressions.walk import Output, check_fields
 from numgraph.kernels import cpu, planning, verify
-from numgraph.kernels.cuda import planning as cuda_planning
 
 G = ng.Graph([0, 1, 2, 0], [0, 0, 1, 1], 3)
 
 
-def planned(outputs, build=None):
+def planned(outputs):
     """What the verifier is asked for each kernel of a walk over in-edges and out-edges, none of which is compiled."""
     asked = []
 
@@ -30,11 +29,10 @@ def planned(outputs, build=None):
     with (
         mock.patch.object(planning, "verify", remember),
         mock.patch.object(planning, "by_compiler", return_value=None),
-        mock.patch.object(cuda_planning, "verify", remember),
         mock.patch.object(planning.sources, "load", return_value=SimpleNamespace(body=None)),
         mock.patch.object(planning.shells, "address_of", return_value=0),
     ):
-        planning.make_plan.__wrapped__(outputs, np.dtype(np.int32), orders, False, False, build)
+        planning.make_plan.__wrapped__(outputs, np.dtype(np.int32), orders, False, False)
     return asked
 
 
@@ -60,15 +58,10 @@ def walks():
     }
 
 
-BUILDS = {"cpu": None, "cuda": cuda_planning.build}
-KERNELS = {f"{name} on {target}": (name, build) for target, build in BUILDS.items() for name in walks()}
-
-
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", walks())
 def test_kernels_pass_and_arrays_one_shorter_do_not(name):
     """Each array of a kernel, one element shorter than it is: the last access of it is outside then."""
-    walk, build = KERNELS[name]
-    for args in planned(walks()[walk], build):
+    for args in planned(walks()[name]):
         reader = verify._Reader
         seen: list = []
 

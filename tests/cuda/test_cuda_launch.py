@@ -12,8 +12,9 @@ import pytest
 import walks
 
 from numgraph.arrays import cupy as cupy_arrays
+from numgraph.compiler.driver import make_plan
+from numgraph.compiler.target import Request
 from numgraph.expressions.walk import Output
-from numgraph.kernels.planning import make_plan
 from numgraph.message import passing as message
 
 pytestmark = pytest.mark.skipif(
@@ -42,7 +43,7 @@ def placed(shape, dtype=np.float32, at=0):
 @pytest.fixture
 def launches(monkeypatch):
     """What the driver is asked: the function, blocks, threads, stream, and a reader of so many arguments."""
-    from numgraph.kernels.cuda import launching
+    from numgraph.compiler.cuda import launching
 
     found, thread = [], threading.local()
 
@@ -63,16 +64,16 @@ def launches(monkeypatch):
 
 
 def kernel_of(function, **fields):
-    from numgraph.kernels.cuda.planning import build
+    from numgraph.compiler.cuda.running import TARGET
 
     roots, _ = message._trace("test", G, (function,), *[fields.get(target) for target in "uve"])
-    plan = make_plan((Output(tuple(roots), "v", "sum"),), np.dtype(np.int32), (("v", False),), False, False, build)
+    plan = make_plan(TARGET, (Output(tuple(roots), "v", "sum"),), (Request("v", "int32", False),), False)
     return plan.kernels[0]
 
 
 def start(kernel, x, out, count=1000):
     """Launch a kernel of one field; the words of its argument block by slot."""
-    from numgraph.kernels.cuda.launching import launch, operand_of
+    from numgraph.compiler.cuda.launching import launch, operand_of
 
     ids = placed((4 * count,), np.int32)
     by_kind = {"count": count, "ids": ids, "field": operand_of(x), "out": operand_of(out), "size": x.shape[-1], "float": 5}
@@ -145,7 +146,7 @@ def test_no_tasks_no_launch(launches):
 
 @pytest.mark.parametrize("layout", ["Fortran", "every other feature", "backwards", "one axis", "shared"])
 def test_operands_have_contiguous_features(layout):
-    from numgraph.kernels.cuda.launching import operand_of
+    from numgraph.compiler.cuda.launching import operand_of
 
     x = np.arange(60.0, dtype=np.float32).reshape(6, 10).view(Array)
     given = {"Fortran": np.asfortranarray(x).view(Array), "every other feature": x[:, ::2], "backwards": x[::-1], "one axis": x[:, 3]}

@@ -18,7 +18,7 @@ from ptx_instructions import Stuck
 from scripts import WHOLE, run_on_the_device
 
 import numgraph as ng
-from numgraph.kernels.cuda import compiling
+from numgraph.compiler.cuda import compiling
 from numgraph.runtime import caches
 
 pytestmark = pytest.mark.skipif(
@@ -63,7 +63,7 @@ def launched(kernel, num_rows, fields, out):
     words, arrays = [], []
     for kind, what in kernel.slots:
         if kind in ("count", "size", "float"):
-            words.append(num_rows if kind == "count" else kernel.sizes[what] if kind == "size" else int(np.float64(what).view(np.int64)))
+            words.append(num_rows if kind == "count" else what if kind == "size" else int(np.float64(what).view(np.int64)))
             continue
         array = ids[what] if kind == "ids" else fields[what] if kind == "field" else out
         arrays.append(array)

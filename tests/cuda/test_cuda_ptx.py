@@ -14,9 +14,10 @@ import test_kernels
 import walks
 
 import numgraph as ng
+from numgraph.compiler.driver import make_plan
+from numgraph.compiler.target import Request
 from numgraph.expressions.walk import Output, sides
 from numgraph.kernels import reference
-from numgraph.kernels.planning import make_plan
 from numgraph.message import passing as message
 from numgraph.message import propagate
 
@@ -28,10 +29,10 @@ CAPABILITIES = {"sm_75": (7, 5), "sm_80": (8, 0), "sm_90": (9, 0)}
 
 
 def planned(outputs, ids="int32", ordered=False, wide=False, atomic=False):
-    from numgraph.kernels.cuda.planning import build, build_atomic
+    from numgraph.compiler.cuda.running import TARGET
 
-    orders = tuple((rows, ordered) for rows in sorted(set(sides(outputs))))
-    plan = make_plan(tuple(outputs), np.dtype(ids), orders, True, wide, build_atomic if atomic else build)
+    requests = [Request(rows, ids, ordered, wide, atomic=atomic) for rows in sorted(set(sides(outputs)))]
+    plan = make_plan(TARGET, tuple(outputs), tuple(requests), True)
     assert not plan.empty
     return plan.kernels
 
@@ -60,14 +61,14 @@ def kernels_of(run, fields, atomic=False):
 
 
 def compiled(kernel, capability=(9, 0)):
-    from numgraph.kernels.cuda import compiling
+    from numgraph.compiler.cuda import compiling
 
     return compiling.ptx_of(kernel.text, kernel.words, capability)
 
 
 def check(kernel, capability, local=False):
     """What holds for every kernel: parameters, address space, nothing in local memory, no unasked atomics, and code for the device."""
-    from numgraph.kernels.cuda import compiling
+    from numgraph.compiler.cuda import compiling
 
     ptx = compiled(kernel, capability)
     major, minor = capability
@@ -76,7 +77,7 @@ def check(kernel, capability, local=False):
     assert header.count(".param .u64") == kernel.words
     assert local or ".local" not in ptx
     assert not re.search(r"\bcall\b.*__nv", ptx)
-    added = {target.stored[0].replace("float", "global.add.f") for _, target in kernel.targets if target.atomic}
+    added = {made.stored[0].replace("float", "global.add.f") for made in kernel.outputs if made.atomic}
     assert {name.partition(".")[2] for name in re.findall(r"\b(?:atom|red)\b[.\w]*", ptx)} == added
     assert not re.search(r"\b(ld|st)\.(v\d\.)?[fubs]\d+", ptx), "an access to memory whose address space is not known"
     code, log = compiling.linked(ptx, capability)
@@ -198,7 +199,7 @@ def test_sines_reduce_large_angles_in_memory_of_the_thread(name):
 
 @pytest.mark.parametrize("reduce", ["sum", "mean", "prod", "max", "softmax", "logsumexp"])
 def test_chunks_of_long_rows_become_rows(reduce):
-    from numgraph.kernels.cuda import running
+    from numgraph.compiler.cuda import running
 
     float32, ids = np.dtype(np.float32), np.dtype(np.int32)
     number = (4, 1), float32
@@ -232,14 +233,14 @@ def test_gradients_add_to_rows_too(reduce):
     kernels = kernels_of(*walk_of(reduce), atomic=True)
     for kernel in kernels:
         check(kernel, (9, 0))
-    assert sum(target.atomic for kernel in kernels for _, target in kernel.targets) >= 2
+    assert sum(made.atomic for kernel in kernels for made in kernel.outputs) >= 2
 
 
 def test_a_sum_beside_a_maximum():
     roots, _ = message._trace("test", G, (lambda u: u.x, lambda u: u.x * 2), {"x": normal("u", 64)}, None, None)
     outputs = Output((roots[0],), "v", "sum"), Output((roots[1],), "v", "max")
     (kernel,) = planned(outputs, wide=True, atomic=True)
-    assert [target.atomic for _, target in kernel.targets] == [True, False]
+    assert [made.atomic for made in kernel.outputs] == [True, False]
     assert len(re.findall(r"\batom\.", check(kernel, (9, 0)))) == 4
 
 
@@ -307,7 +308,7 @@ def test_wide_ids():
 
 def test_registers_leave_room_for_many_rows():
     """2048 threads of a multiprocessor have 32 registers each; 1024 have 64."""
-    from numgraph.kernels.cuda import compiling
+    from numgraph.compiler.cuda import compiling
 
     relu = kernel_of(
         lambda u, v, e: ng.relu(u.x - v.y) * e.w, "sum", u={"x": normal("u", 128)}, v={"y": normal("v", 128)}, e={"w": normal("e", 1)}
@@ -318,7 +319,7 @@ def test_registers_leave_room_for_many_rows():
 
 
 def test_a_kernel_is_compiled_once_for_all_processes(tmp_path, monkeypatch):
-    from numgraph.kernels.cuda import compiling
+    from numgraph.compiler.cuda import compiling
     from numgraph.runtime import caches
 
     monkeypatch.setattr(caches, "folder", lambda: tmp_path)

@@ -15,9 +15,9 @@ from walks import compare, compare_step, normal
 
 import numgraph as ng
 from numgraph.arrays import devices
+from numgraph.compiler.cuda import running
 from numgraph.expressions.walk import Output
 from numgraph.kernels import cpu, reference
-from numgraph.kernels.cuda import running
 from numgraph.message import passing as message
 
 G = walks.graph()  # rows of 20 edges and more, and of none
@@ -100,7 +100,7 @@ def test_outputs_of_one_walk_go_their_own_ways(launched, beside):
     with devices.atomics():
         got = cpu.execute(G, outputs, fields)
     walks.assert_same(walks.in_one_number(got, beside), walks.in_one_number(want, beside))
-    assert [target.atomic for _, target in launched[0].targets] == [True, beside == "mean"]
+    assert [made.atomic for made in launched[0].outputs] == [True, beside == "mean"]
     assert len(launched) == {"mean": 1, "edge": 1, "max": 3}.get(beside, 2)
     assert not any("atomic_add" in kernel.text for kernel in launched[1:])
 

@@ -18,8 +18,9 @@ import scripts
 from numgraph.arrays import cupy as cupy_arrays
 from numgraph.arrays import devices
 from numgraph.arrays.lookup import CUPY
-from numgraph.kernels import cpu, cuda
-from numgraph.kernels.cuda import compiling, launching, tasks
+from numgraph.compiler import cuda
+from numgraph.compiler.cuda import compiling, launching, tasks
+from numgraph.kernels import cpu
 from numgraph.message import propagate
 
 

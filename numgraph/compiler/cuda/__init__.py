@@ -11,6 +11,6 @@ from numgraph.graph import Graph
 
 def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
     """All arrays of all outputs, in order (see Output.results): those of cpu.execute, read and made on the graph's device."""
-    from numgraph.kernels.cuda import running
+    from numgraph.compiler.cuda import running
 
     return running.execute(graph, outputs, fields)

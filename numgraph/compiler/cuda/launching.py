@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays import devices
-from numgraph.kernels.cuda import compiling
-from numgraph.kernels.cuda.planning import Kernel
+from numgraph.compiler.cuda import compiling
+from numgraph.compiler.cuda.planning import Kernel
 from numgraph.kernels.layout import memory_of
 
 BLOCK = 128

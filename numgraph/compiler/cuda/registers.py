@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from numba.extending import intrinsic
 from numgraph.expressions import elementary
 from numgraph.kernels import arithmetic
 from numgraph.kernels import lanes as vectors_of
-from numgraph.kernels.lanes import I1, I32, I64
+from numgraph.kernels.lanes import I1, I32, I64, larger, total
 
 WARP = 32
 LIBDEVICE = {
@@ -32,11 +31,6 @@ def thread_of(builder: Any) -> Any:
     """threadIdx.x as i32."""
     function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), "llvm.nvvm.read.ptx.sreg.tid.x")
     return builder.call(function, [])
-
-
-def member_of(builder: Any, threads: int) -> Any:
-    """The thread's number in its group, as i32."""
-    return builder.and_(thread_of(builder), ir.Constant(I32, threads - 1))
 
 
 def _each(builder: Any, x: Any, function: Callable[..., Any], *others: Any) -> Any:
@@ -119,8 +113,17 @@ FUNCTIONS: dict[str, Any] = {
 """Arithmetic by the names that generated kernels use."""
 
 
+def _product(builder: Any, a: Any, b: Any) -> Any:
+    return builder.mul(a, b) if isinstance(getattr(a.type, "element", a.type), ir.IntType) else builder.fmul(a, b)
+
+
 def _of_partner(builder: Any, x: Any, distance: int, members: Any) -> Any:
     """The value of the thread whose number differs in the bit ``distance``. members: mask of the threads that take part."""
+    if isinstance(x.type, ir.VectorType):
+        made = ir.Constant(x.type, ir.Undefined)
+        for place in [ir.Constant(I32, i) for i in range(x.type.count)]:
+            made = builder.insert_element(made, _of_partner(builder, builder.extract_element(x, place), distance, members), place)
+        return made
     if isinstance(x.type, ir.IntType) and x.type.width == 1:
         return builder.trunc(_of_partner(builder, builder.zext(x, I32), distance, members), I1)
     if isinstance(x.type, ir.FloatType | ir.DoubleType):
@@ -136,26 +139,42 @@ def _of_partner(builder: Any, x: Any, distance: int, members: Any) -> Any:
     return builder.extract_value(builder.call(shuffle, [members, butterfly, x, ir.Constant(I32, distance), clamp]), 0)
 
 
-@functools.cache
-def fold_of(combine: Callable[[Any, Any, Any], Any], threads: int, group: int) -> Any:
-    """The lanes of ``group`` neighbouring threads of a group of ``threads`` as one value, the same in all of them: a butterfly."""
+COMBINE: dict[str, Callable[[Any, Any, Any], Any]] = {"add": total, "multiply": _product, "maximum": larger}
+"""(builder, a, b) of what folds."""
+
+
+def _halved(builder: Any, x: Any, place: int, combine: Callable[[Any, Any, Any], Any]) -> Any:
+    """The lanes of a thread in pairs that differ in one bit of their place."""
+    low = [lane for lane in range(x.type.count) if not lane >> place & 1]
+    parts = [[lane + shift for lane in low] for shift in (0, 1 << place)]
+    if len(low) == 1:
+        return combine(builder, *[builder.extract_element(x, ir.Constant(I32, lane)) for (lane,) in parts])
+    return combine(builder, *[vectors_of._shuffle(builder, x, lanes) for lanes in parts])
+
+
+def fold_of(combine: Callable[[Any, Any, Any], Any], threads: int, own: list[int], distances: list[int]) -> Any:
+    """A value folded over the bits ``own`` of the place among the lanes that a thread holds, then with the threads at ``distances``: a
+    butterfly, whose result is the same in all of them. A fixed order."""
 
     @intrinsic
     def fold(typingctx: Any, value: Any) -> Any:
+        count = getattr(value, "width", 1) >> len(own)
+        dtype = getattr(value, "dtype", value)
+
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            x = _combined(builder, values[0], combine)
-            if group == 1:
+            (x,) = values
+            for place in reversed(own):
+                x = _halved(builder, x, place, combine)
+            if not distances:
                 return x
             members: Any = ir.Constant(I32, -1)
             if threads < WARP:
                 first = builder.and_(thread_of(builder), ir.Constant(I32, WARP - threads))
                 members = builder.shl(ir.Constant(I32, (1 << threads) - 1), first)
-            distance = 1
-            while distance < group:
+            for distance in distances:
                 x = combine(builder, x, _of_partner(builder, x, distance, members))
-                distance *= 2
             return x
 
-        return getattr(value, "dtype", value)(value), codegen
+        return (vectors_of.Lanes(dtype, count) if count > 1 else dtype)(value), codegen
 
     return fold

@@ -1,0 +1,195 @@
+"""How the lanes of a program lie in the threads of a group.
+
+A lane has a number, whose bits are, from the lowest: which of a thread's neighbouring lanes, which thread, which of a thread's registers.
+
+    | register | thread | vector |
+
+Every variable in lanes has a run of these bits. A value that varies with some variables is the same in all lanes that differ in other bits
+only: what is per head is held by every thread of the head, without a copy, and a fold is a butterfly over the bits of what is folded. A
+variable whose number of values is no power of two leaves lanes idle; variables that no value varies with at once share their bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from numgraph.compiler import program as ir
+from numgraph.compiler.index import EDGE, Column, Variable
+
+WARP_BITS = 5
+"""log2 of the threads of a warp."""
+LARGEST_LOAD = 16
+"""Bytes that a thread loads at once."""
+
+Terms = tuple[tuple[int, int, int], ...]
+"""What of a column a lane adds: (first bit, bits, stride) of each variable."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A tile: ``threads`` of a group, each with ``vectors`` times ``vector`` neighbouring lanes, all powers of two.
+
+    A form is the set of bits that a value varies with, as a number. A thread holds as many lanes of it as its bits of vector and register
+    can tell apart.
+    """
+
+    threads: int
+    vector: int
+    vectors: int
+
+    @property
+    def of_threads(self) -> int:
+        """The bits that tell threads apart."""
+        return (self.threads - 1) * self.vector
+
+    def held(self, form: int) -> tuple[int, ...]:
+        """The lanes of a value that the first thread holds, in order."""
+        lanes = [0]
+        for bit in bits_of(form & ~self.of_threads & (self.threads * self.vector * self.vectors - 1)):
+            lanes += [lane + bit for lane in lanes]
+        return tuple(lanes)
+
+    def taken(self, have: int, want: int) -> tuple[int, ...]:
+        """Which of the lanes of a form that it holds a thread takes for each lane of another form."""
+        known = self.held(have)
+        return tuple(known.index(lane & have) for lane in self.held(want))
+
+
+def bits_of(form: int) -> list[int]:
+    """The single bits of a number, the lowest first."""
+    return [1 << place for place in range(form.bit_length()) if form >> place & 1]
+
+
+@dataclass(frozen=True)
+class Digit:
+    """Variables that lie in lanes as one: neighbours in memory wherever they occur, and never one without the other.
+
+    size: lanes of a tile that are in use, of the 2 ** bits that there are; length: those of all tiles, or None.
+    """
+
+    variables: tuple[Variable, ...]
+    first: int
+    bits: int
+    size: int
+    length: int | None
+
+    @property
+    def form(self) -> int:
+        return (1 << self.bits) - 1 << self.first
+
+    @property
+    def padded(self) -> bool:
+        """Whether a full tile has idle lanes."""
+        return self.size < 1 << self.bits
+
+    @property
+    def whole(self) -> bool:
+        """Whether one tile has all values."""
+        return self.length == self.size
+
+    @property
+    def cut(self) -> bool:
+        """Whether the last tile has fewer values than others, or any tile may."""
+        return self.length is None or self.length % self.size != 0
+
+
+class Layout:
+    """The digits of a program, and the shape of its tiles."""
+
+    def __init__(self, program: ir.Program) -> None:
+        accesses = list(_accesses(program))
+        self.digits = _placed(program, accesses)
+        self.digit = {v: digit for digit in self.digits for v in digit.variables}
+        used = [digit for digit in self.digits if digit.bits]
+        total = max([digit.first + digit.bits for digit in used], default=0)
+        vector = LARGEST_LOAD // max([4, *_sizes(program)])
+        lowest = [digit for digit in used if digit.first == 0]
+        while vector > 1 and any(digit.length is None or digit.size % vector or digit.length % vector for digit in lowest):
+            vector //= 2
+        if not any(self.neighbours(column, lanes, vector) for column, lanes in accesses):
+            vector = 1
+        left = total - (vector.bit_length() - 1)
+        threads = min(left, WARP_BITS)
+        self.shape = Shape(1 << threads, vector, 1 << left - threads)
+
+    def form(self, lanes: tuple[Variable, ...]) -> int:
+        form = 0
+        for v in lanes:
+            form |= self.digit[v].form
+        return form
+
+    def along(self, lanes: tuple[Variable, ...]) -> list[Digit]:
+        """The digits of a value."""
+        return list(dict.fromkeys(self.digit[v] for v in lanes))
+
+    def terms(self, column: Column, lanes: tuple[Variable, ...]) -> Terms:
+        """What each lane adds to a column."""
+        strides = dict(column.strides)
+        found = [(digit.first, digit.bits, strides.get(digit.variables[-1], 0)) for digit in self.along(lanes)]
+        return tuple(term for term in found if term[1] and term[2])
+
+    def neighbours(self, column: Column, lanes: tuple[Variable, ...], vector: int) -> bool:
+        """Whether so many lanes are neighbours in memory, and start at a multiple of their number."""
+        terms = self.terms(column, lanes)
+        inner = [stride for first, _, stride in terms if first == 0]
+        outer = [stride for first, _, stride in terms if first]
+        loops = [stride for v, stride in column.strides if v not in self.digit]
+        return vector > 1 and inner == [1] and all(stride % vector == 0 for stride in (*outer, *loops))
+
+
+def _sizes(program: ir.Program) -> Iterator[int]:
+    """Bytes of what is computed with: the values of arrays, winners apart."""
+    for array in program.arrays.values():
+        if array.slot[0] == "field" or (array.written and array.slot[1][1] == 0):
+            yield np.dtype(ir.computed(array.stored)).itemsize
+
+
+def _accesses(program: ir.Program) -> Iterator[tuple[Column, tuple[Variable, ...]]]:
+    """The columns that are loaded and stored, with the lanes that they are along."""
+    for record in ir.every(program.body):
+        if isinstance(record, ir.Load):
+            yield record.column, record.type.lanes
+        elif isinstance(record, ir.Store):
+            yield record.column, program.lanes.of(record.column.variables)
+
+
+def _placed(program: ir.Program, accesses: list[tuple[Column, tuple[Variable, ...]]]) -> tuple[Digit, ...]:
+    """The variables in lanes as digits, the outermost first, each above those inside of it that some value varies with too."""
+    lanes = program.lanes
+    types = {frozenset(record.type.lanes) for record in ir.every(program.body) if hasattr(record, "type")}
+    types |= {frozenset(own) for _, own in accesses}
+    if EDGE in lanes:
+        types.add(frozenset({EDGE}))
+    columns = [column for column, _ in accesses]
+    groups: list[list[Variable]] = []
+    for v, _ in lanes.tiles:
+        if not any(v in used for used in types):
+            continue
+        joined = groups and EDGE not in (v, groups[-1][-1]) and lanes.whole(v) and _together(groups[-1][-1], v, types, columns)
+        if joined:
+            groups[-1].append(v)
+        else:
+            groups.append([v])
+    digits: list[Digit] = []
+    for group in reversed(groups):
+        inner = [digit for digit in digits if any(group[0] in used and digit.variables[0] in used for used in types)]
+        first = max([digit.first + digit.bits for digit in inner], default=0)
+        size = lanes.count(tuple(group))
+        length = None if group[0].extent is None else math.prod([v.extent or 0 for v in group])
+        digits.insert(0, Digit(tuple(group), first, (size - 1).bit_length(), size, length))
+    return tuple(digits)
+
+
+def _together(a: Variable, b: Variable, types: set[frozenset[Variable]], columns: list[Column]) -> bool:
+    """Whether all values vary with both or neither, and b's values are neighbours in memory where a's are one after the other."""
+
+    def flat(column: Column) -> bool:
+        strides: dict[Variable, Any] = dict(column.strides)
+        return strides.get(a, 0) == strides.get(b, 0) * (b.extent or 0)
+
+    return all((a in used) == (b in used) for used in types) and all(map(flat, columns))
