@@ -150,7 +150,7 @@ def test_an_error_leaves_the_stream_as_it_was(g, monkeypatch):
     def broken(*args):
         raise MemoryError
 
-    monkeypatch.setattr("numgraph.kernels.cuda.execute", broken)
+    monkeypatch.setattr("numgraph.compiler.cuda.execute", broken)
     with pytest.raises(MemoryError, match=r"there is no memory for \[5, 2\] of float64"):
         ng.ops.copy_u_sum(g, cuda(make(5, 2)))
     assert cuda_tensors.cupy_stream() == 0

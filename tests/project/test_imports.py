@@ -105,6 +105,23 @@ def test_no_circle_of_files():
     TopologicalSorter(needs).prepare()  # a CycleError names the circle
 
 
+TARGETS = sorted({path.parts[1] for path in FILES if path.parts[0] == "compiler" and len(path.parts) > 2} - {"llvm"})
+GENERATOR = ("axes", "codegen", "emitting", "reducing", "memory", "planning", "shells", "cpu")
+"""What of kernels/ is of the CPU, or of the generator that compiler/ replaces."""
+
+
+def test_targets_do_not_know_each_other():
+    """A third one touches nothing else."""
+    assert {"cpu", "cuda"} <= set(TARGETS)
+    for path in FILES:
+        if path.parts[0] != "compiler" or len(path.parts) < 3 or path.parts[1] not in TARGETS:
+            continue
+        others = [f"numgraph.compiler.{name}" for name in TARGETS if name != path.parts[1]]
+        others += [f"numgraph.kernels.{name}" for name in GENERATOR if path.parts[1] == "cuda"]
+        for name, line in imports(ast.parse((PACKAGE / path).read_text("utf-8"))):
+            assert not any(f"{name}.".startswith(f"{other}.") for other in others), f"numgraph/{path}:{line} imports {name}"
+
+
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_modules_import_little_at_the_top(path):
     tree = ast.parse((PACKAGE / path).read_text("utf-8"))

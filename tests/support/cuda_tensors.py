@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from numgraph.bridges import torch as bridge
-from numgraph.kernels import cuda as kernels
+from numgraph.compiler import cuda as kernels
 
 events: list[tuple[str, int, int]] = []
 """What happened, CuPy's stream at that time (0, or the one of an ExternalStream), and the address of what was passed."""

@@ -10,6 +10,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from programs import comparable, notation_of
 
 import numgraph as ng
 from numgraph.compiler import driver
@@ -24,7 +25,6 @@ from numgraph.expressions import expr
 from numgraph.expressions.walk import Output
 from numgraph.kernels import reference
 from numgraph.kernels.layout import memory_name
-from tests.programs import comparable, notation_of
 
 GRAPHS = {
     "ids": ng.Graph([0, 2, 1, 0, 3, 2, 0, 0, 4], [1, 0, 1, 3, 1, 1, 1, 0, 1], num_src=5, num_dst=4),
