@@ -63,6 +63,7 @@ LAYOUTS = {
     "heads whose features are one run": ([Output((field("u", 5, 11) * 2,), "v", "sum")], Shape(32, 1, 2)),
     "numbers per head beside features": (attention(8, 16), Shape(32, 4, 1)),
     "heads of three": (attention(3, 4), Shape(4, 4, 1)),
+    "heads of any width": (attention(5, 11), Shape(32, 1, 2)),
     "a fold": ([Output(((field("u", 100) * field("v", 100, name="y")).sum(-1),), "e", "edge")], Shape(32, 4, 1)),
 }
 
@@ -99,6 +100,17 @@ HEADS, NUMBERS, ROW = field("u", 5, 8, name="h"), field("v", 5, 1, name="s"), fi
 WALKS: dict[str, list[Output]] = {
     "attention by products": [Output(((X * Y).sum(-1, keepdims=True), X), "v", "softmax")],
     "attention by numbers": attention(3, 4),
+    "heads of several vectors": attention(3, 12),
+    "results per head, per feature and per both": [
+        Output((X * field("v", 3, 1, name="s") + field("v", 5, name="b"),), "v", "sum"),
+        Output((field("u", 3, 1, name="p"),), "v", "sum"),
+        Output((field("u", 5, name="z"),), "v", "max"),
+    ],
+    "three axes": [
+        Output((field("u", 2, 3, 5, name="g") * field("v", 2, 1, 1, name="f") + field("e", 3, 1, name="q"),), "v", "sum"),
+        Output((field("u", 2, 3, 1, name="p") * field("e", 3, 1, name="q"),), "v", "sum"),
+        Output((field("u", 2, 1, 5, name="w") + field("e", 5, name="c"),), "v", "sum"),
+    ],
     "attention of one number": [Output((W, field("u", name="o")), "v", "softmax")],
     "keys narrower than values": [
         Output(((field("u", 3, 2, name="k") * field("v", 3, 2, name="q")).sum(-1, keepdims=True), X), "v", "softmax")

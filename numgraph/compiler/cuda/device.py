@@ -19,7 +19,7 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
 from numgraph.compiler.cuda.registers import COMBINE, FUNCTIONS, fold_of, thread_of
-from numgraph.compiler.cuda.threads import LARGEST_LOAD, Shape, Terms, bits_of
+from numgraph.compiler.cuda.threads import LARGEST_LOAD, Part, Shape, Terms, bits_of
 from numgraph.kernels import lanes as vectors_of
 from numgraph.kernels.lanes import DTYPES, I32, I64, LLVM, Lanes
 
@@ -202,12 +202,16 @@ class Tile:
 
     def _numbers(self, builder: Any, form: int, terms: Terms) -> list[Any]:
         """Σ stride · digit of every lane that a thread holds, as i64."""
-        own: Any = ir.Constant(I32, 0)
-        for first, bits, stride in terms:
-            if (self.shape.of_threads >> first) & ((1 << bits) - 1):
-                own = builder.add(own, builder.mul(self._digit(builder, first, bits), ir.Constant(I32, stride)))
-        held = [sum((lane >> first & (1 << bits) - 1) * stride for first, bits, stride in terms) for lane in self.shape.held(form)]
-        return [builder.zext(builder.add(own, ir.Constant(I32, number)), I64) for number in held]
+        held = self.shape.held(form)
+        numbers: list[Any] = [ir.Constant(I32, 0)] * len(held)
+        for first, bits, divide, modulo, stride in terms:
+            own = self._digit(builder, first, bits) if (self.shape.of_threads >> first) & ((1 << bits) - 1) else ir.Constant(I32, 0)
+            for i, lane in enumerate(held):
+                digit = builder.add(own, ir.Constant(I32, lane >> first & (1 << bits) - 1))
+                digit = builder.udiv(digit, ir.Constant(I32, divide)) if divide > 1 else digit
+                digit = builder.urem(digit, ir.Constant(I32, modulo)) if modulo else digit
+                numbers[i] = builder.add(numbers[i], builder.mul(digit, ir.Constant(I32, stride)))
+        return [builder.zext(number, I64) for number in numbers]
 
     def group(self) -> Any:
         """group()(): the number of this thread's group in the grid."""
@@ -264,12 +268,25 @@ class Tile:
         @intrinsic
         def mask(typingctx: Any, limit: Any) -> Any:
             def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-                numbers = self._numbers(builder, form, ((first, bits, 1),))
+                numbers = self._numbers(builder, form, ((first, bits, 1, 0, 1),))
                 whole = [numbers[self.shape.held(form).index(lane & ~(self.shape.vector - 1))] for lane in self.shape.held(form)]
                 known = {id(number): builder.icmp_signed("<", number, values[0]) for number in whole}
                 return _vector(builder, [known[id(number)] for number in whole])
 
             return self._kind(types.boolean, form)(types.int64), codegen
+
+        return mask
+
+    def zero(self, form: int, part: Part) -> Any:
+        """zero(form, part)(): whether a part of a lane's number is 0."""
+
+        @intrinsic
+        def mask(typingctx: Any) -> Any:
+            def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+                numbers = self._numbers(builder, form, ((*part, 1),))
+                return _vector(builder, [builder.icmp_signed("==", number, ir.Constant(I64, 0)) for number in numbers])
+
+            return self._kind(types.boolean, form)(), codegen
 
         return mask
 

@@ -24,7 +24,7 @@ import numba
 import numpy as np
 
 from numgraph.compiler import program as ir
-from numgraph.compiler.cuda.threads import Digit, Layout
+from numgraph.compiler.cuda.threads import Digit, Layout, Part
 from numgraph.compiler.cuda.unrolling import steps, unrolled
 from numgraph.compiler.index import EDGE, ROW, Column, Variable
 from numgraph.kernels import arithmetic
@@ -133,23 +133,26 @@ class Printer:
 
     # --- masks ---
 
-    def mask(self, lanes: tuple[Variable, ...], digits: Sequence[Digit], tiles: bool = True) -> str | None:
-        """The name of the mask of lanes in use, by what these digits say; None where all are. tiles: also where tiles are cut."""
+    def mask(self, lanes: tuple[Variable, ...], digits: Sequence[Digit], tiles: bool = True, zeros: Sequence[Part] = ()) -> str | None:
+        """The name of the mask of lanes in use, by what these digits say; None where all are. tiles: also where tiles are cut. zeros: and
+        where these parts are 0."""
         form = self.layout.form(lanes)
         needed = tuple(digit for digit in digits if digit.bits and (digit.padded or (tiles and digit.cut)))
-        if not needed:
+        if not needed and not zeros:
             return None
-        if ("mask", form, needed, tiles) not in self.names:
-            name = self.names["mask", form, needed, tiles] = f"mask_{len(self.names)}"
+        key = "mask", form, needed, tiles, tuple(zeros)
+        if key not in self.names:
+            name = self.names[key] = f"mask_{len(self.names)}"
             moving = [digit.variables[0] for digit in needed if tiles and digit.cut]
             parts = [f"{self.below(form, digit)}({self.limit(digit, tiles)})" for digit in needed]
+            parts += [f"{self.made('zero', f'lanes.zero({form}, {part})')}()" for part in zeros]
             text = functools.reduce(lambda a, b: f"{self.use('logical_and')}({a}, {b})", parts)
             inner = [v for v in self.loops if v in moving]
             if inner:
                 self.masks.setdefault(inner[-1], {})[name] = [f"{name} = {text}"]
             else:
                 self.prologue.append(f"{name} = {text}")
-        return self.names["mask", form, needed, tiles]
+        return self.names[key]
 
     def below(self, form: int, digit: Digit) -> str:
         return self.made("below", f"lanes.below({form}, {digit.first}, {digit.bits})")
@@ -232,7 +235,7 @@ class Printer:
         inside = self.body(record.body)
         mask = self.mask((EDGE,), [digit])
         self.loops.pop()
-        counted = [self.made("counted", f"lanes.counted({digit.form}, {terms})") for terms in (((digit.first, digit.bits, 1),), ())]
+        counted = [self.made("counted", f"lanes.counted({digit.form}, {terms})") for terms in (((digit.first, digit.bits, 1, 0, 1),), ())]
         numbers = f"{self.name(k)} = {self.use('where')}({mask}, {counted[0]}({k}), {counted[1]}({k}))"
         inside = [*self.masks_of(EDGE), numbers, *inside]
         return [f"for {k} in range(begin, end, {record.step}):", *["    " + line for line in inside]]
@@ -266,7 +269,7 @@ class Printer:
         count = layout.shape.vector if layout.neighbours(column, lanes, layout.shape.vector) else 1
         if count > 1:
             self.whole_vectors.add(array)
-        mask = self.mask(lanes, layout.along(lanes))
+        mask = self.mask(lanes, layout.along(lanes), zeros=[] if by == "load" else layout.absent(lanes))
         by = by if mask is None else f"{by}_masked"
         return self.made(by, f"lanes.{by}({layout.form(lanes)}, {layout.terms(column, lanes)}, {count})"), mask
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.compiler.cuda.threads import Shape, Terms, bits_of
+from numgraph.compiler.cuda.threads import Part, Shape, Terms, bits_of
 from numgraph.expressions import elementary
 
 
@@ -147,15 +147,19 @@ class Tile:
         """Σ stride · digit of every lane of every thread."""
         lane = np.arange(self.shape.threads)[:, None] * self.shape.vector + np.array(self.shape.held(form))
         total = np.zeros_like(lane)
-        for first, bits, stride in terms:
-            total += (lane >> first & (1 << bits) - 1) * stride
+        for first, bits, divide, modulo, stride in terms:
+            digit = (lane >> first & (1 << bits) - 1) // divide
+            total += (digit % modulo if modulo else digit) * stride
         return total if form else total[0, 0]
 
     def counted(self, form: int, terms: Terms) -> Any:
         return lambda start: start + self._numbers(form, terms)
 
     def below(self, form: int, first: int, bits: int) -> Any:
-        return lambda limit: self._numbers(form, ((first, bits, 1),)) < limit
+        return lambda limit: self._numbers(form, ((first, bits, 1, 0, 1),)) < limit
+
+    def zero(self, form: int, part: Part) -> Any:
+        return lambda: self._numbers(form, ((*part, 1),)) == 0
 
     @staticmethod
     def _checked(array: Any, row: Any, columns: Any) -> tuple[Any, Any]:

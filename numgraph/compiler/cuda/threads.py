@@ -7,6 +7,9 @@ A lane has a number, whose bits are, from the lowest: which of a thread's neighb
 Every variable in lanes has a run of these bits. A value that varies with some variables is the same in all lanes that differ in other bits
 only: what is per head is held by every thread of the head, without a copy, and a fold is a butterfly over the bits of what is folded. A
 variable whose number of values is no power of two leaves lanes idle; variables that no value varies with at once share their bits.
+
+Where nothing is folded over some variables and not over others, all of them may lie in one run of bits, one value of heads × features after
+the other, and no lane but the last ones is idle: what is per head is then found by a division, made once.
 """
 
 from __future__ import annotations
@@ -26,8 +29,11 @@ WARP_BITS = 5
 LARGEST_LOAD = 16
 """Bytes that a thread loads at once."""
 
-Terms = tuple[tuple[int, int, int], ...]
-"""What of a column a lane adds: (first bit, bits, stride) of each variable."""
+Part = tuple[int, int, int, int]
+"""What a lane's number says of a variable: (first bit, bits, divide, modulo), the number in these bits divided, and the rest of that; modulo
+0: all of it."""
+Terms = tuple[tuple[int, int, int, int, int], ...]
+"""What of a column a lane adds: a part and its stride, for each."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ def bits_of(form: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Digit:
-    """Variables that lie in lanes as one: neighbours in memory wherever they occur, and never one without the other.
+    """Variables that lie in one run of bits, the last one's values next to each other.
 
     size: lanes of a tile that are in use, of the 2 ** bits that there are; length: those of all tiles, or None.
     """
@@ -81,6 +87,12 @@ class Digit:
     @property
     def form(self) -> int:
         return (1 << self.bits) - 1 << self.first
+
+    def part(self, v: Variable) -> Part:
+        """What a lane's number says of one of the variables."""
+        place = self.variables.index(v)
+        divide = math.prod([w.extent or 1 for w in self.variables[place + 1 :]])
+        return self.first, self.bits, divide, (v.extent or 0) if place else 0
 
     @property
     def padded(self) -> bool:
@@ -119,8 +131,11 @@ class Layout:
 
     def form(self, lanes: tuple[Variable, ...]) -> int:
         form = 0
-        for v in lanes:
-            form |= self.digit[v].form
+        for digit in self.along(lanes):
+            missing = next((i for i, v in enumerate(reversed(digit.variables)) if v in lanes), 0)
+            inner = math.prod([v.extent or 1 for v in digit.variables[len(digit.variables) - missing :]])
+            same = self.shape.vector - 1 if missing and digit.first == 0 and inner % self.shape.vector == 0 else 0
+            form |= digit.form & ~same
         return form
 
     def along(self, lanes: tuple[Variable, ...]) -> list[Digit]:
@@ -130,16 +145,30 @@ class Layout:
     def terms(self, column: Column, lanes: tuple[Variable, ...]) -> Terms:
         """What each lane adds to a column."""
         strides = dict(column.strides)
-        found = [(digit.first, digit.bits, strides.get(digit.variables[-1], 0)) for digit in self.along(lanes)]
-        return tuple(term for term in found if term[1] and term[2])
+        found: list[tuple[int, int, int, int, int]] = []
+        for digit in self.along(lanes):
+            runs: list[tuple[int, int, int]] = []  # divide, values, stride: of variables that are one after the other in memory
+            for v in reversed(digit.variables):
+                stride, size = strides.get(v, 0), v.extent or 0
+                if runs and stride == runs[-1][1] * runs[-1][2]:
+                    runs[-1] = (runs[-1][0], runs[-1][1] * size, runs[-1][2])
+                else:
+                    runs.append((digit.part(v)[2], size, stride))
+            runs[-1] = (runs[-1][0], 0, runs[-1][2])
+            found += [(digit.first, digit.bits, *run) for run in runs if digit.bits and run[2]]
+        return tuple(found)
+
+    def absent(self, lanes: tuple[Variable, ...]) -> list[Part]:
+        """What tells lanes of equal values apart, of which one stores: the variables of its digits that a value does not vary with."""
+        return [digit.part(v) for digit in self.along(lanes) for v in digit.variables if v not in lanes and digit.bits]
 
     def neighbours(self, column: Column, lanes: tuple[Variable, ...], vector: int) -> bool:
         """Whether so many lanes are neighbours in memory, and start at a multiple of their number."""
         terms = self.terms(column, lanes)
-        inner = [stride for first, _, stride in terms if first == 0]
-        outer = [stride for first, _, stride in terms if first]
+        inner = [(divide, modulo % vector, stride) for first, _, divide, modulo, stride in terms if first == 0 and divide % vector]
+        outer = [stride for first, _, divide, _, stride in terms if first or divide % vector == 0]
         loops = [stride for v, stride in column.strides if v not in self.digit]
-        return vector > 1 and inner == [1] and all(stride % vector == 0 for stride in (*outer, *loops))
+        return vector > 1 and inner == [(1, 0, 1)] and all(stride % vector == 0 for stride in (*outer, *loops))
 
 
 def _sizes(program: ir.Program) -> Iterator[int]:
@@ -166,10 +195,13 @@ def _placed(program: ir.Program, accesses: list[tuple[Column, tuple[Variable, ..
     if EDGE in lanes:
         types.add(frozenset({EDGE}))
     columns = [column for column, _ in accesses]
+    run = [v for v, _ in lanes.tiles if any(v in used for used in types)]
+    if _flat(program, run):
+        length = None if run[0].extent is None else math.prod([v.extent or 0 for v in run])
+        size = lanes.count(tuple(run))
+        return (Digit(tuple(run), 0, (size - 1).bit_length(), size, length),)
     groups: list[list[Variable]] = []
-    for v, _ in lanes.tiles:
-        if not any(v in used for used in types):
-            continue
+    for v in run:
         joined = groups and EDGE not in (v, groups[-1][-1]) and lanes.whole(v) and _together(groups[-1][-1], v, types, columns)
         if joined:
             groups[-1].append(v)
@@ -183,6 +215,19 @@ def _placed(program: ir.Program, accesses: list[tuple[Column, tuple[Variable, ..
         length = None if group[0].extent is None else math.prod([v.extent or 0 for v in group])
         digits.insert(0, Digit(tuple(group), first, (size - 1).bit_length(), size, length))
     return tuple(digits)
+
+
+def _flat(program: ir.Program, run: list[Variable]) -> bool:
+    """Whether all variables may lie in one run of bits, and are better off there: some inner one would leave lanes idle."""
+    lanes, types = program.lanes, {}
+    if len(run) < 2 or EDGE in run or not all(map(lanes.whole, run[1:])):
+        return False
+    for record in ir.every(program.body):
+        if hasattr(record, "type"):
+            types[record.name] = record.type.lanes
+        if isinstance(record, ir.Fold) and (set(types[record.value]) != set(run) or record.type.lanes):
+            return False
+    return any(lanes.size(v) & (lanes.size(v) - 1) for v in run[1:])
 
 
 def _together(a: Variable, b: Variable, types: set[frozenset[Variable]], columns: list[Column]) -> bool:
