@@ -116,7 +116,7 @@ def run(target: Target, graph: Any, plan: Plan, fields: Arrays) -> list[Any]:
 
 def finished(array: Any, dtype: np.dtype[Any], output: Output, place: int) -> Any:
     """A buffer in the dtype of its result; winners stay in the dtype of the edge ids."""
-    if array.dtype == dtype or (place == 1 and output.reduce in ("max", "min")):
+    if array.dtype == dtype or output.is_winner(place):
         return array
     return array.view(dtype) if array.dtype == memory_of(dtype) else array.astype(dtype)
 

@@ -44,7 +44,7 @@ class Request:
         """The dtype in memory of each array of an output: winners are edge ids."""
         wide = self.wide and output.reduce != "edge"
         names = [compute_name(dtype) if wide and dtype.name in HALVES else dtype.name for _, dtype in output.results()]
-        return (names[0], self.ids) if output.reduce in ("max", "min") else tuple(names)
+        return tuple([self.ids if output.is_winner(place) else name for place, name in enumerate(names)])
 
 
 @dataclass(frozen=True)

@@ -197,17 +197,21 @@ def test_sines_reduce_large_angles_in_memory_of_the_thread(name):
     assert ".local" in check(kernel, (9, 0), local=True)
 
 
-@pytest.mark.parametrize("reduce", ["sum", "mean", "prod", "max", "softmax", "logsumexp"])
+@pytest.mark.parametrize("reduce", ["sum", "mean", "prod", "max", "std", "softmax", "logsumexp"])
 def test_chunks_of_long_rows_become_rows(reduce):
-    from numgraph.compiler.cuda import running
+    from numgraph.compiler.cuda import chunks
 
     float32, ids = np.dtype(np.float32), np.dtype(np.int32)
     number = (4, 1), float32
     shapes = {"max": (((4, 8), float32), ((4, 8), ids)), "softmax": (((4, 8), float32), number, number), "logsumexp": (number, number)}
-    plans = [running._combination(reduce, shapes.get(reduce, (((4, 8), float32),)), ids)]
-    plans += [running._winners(shapes["max"], ids)] if reduce == "max" else []
-    for plan in plans:
-        for kernel in plan.kernels:
+    if reduce == "std":
+        arrays = ((4, 8), float32), ((4, 8), float32)
+        walks = [chunks._means(arrays), chunks._variances("std", arrays)]
+    else:
+        walks = [chunks._combination(reduce, shapes.get(reduce, (((4, 8), float32),)))]
+        walks += [chunks._winners(shapes["max"])] if reduce == "max" else []
+    for output in walks:
+        for kernel in planned((output,), ordered=True, wide=True):
             check(kernel, (9, 0))
 
 

@@ -20,6 +20,7 @@ TESTS = {
     "compiler/test_kernels.py": (OF_THE_CPU, 100),
     "compiler/test_half.py": (OF_THE_CPU, 10),
     "support/atomic_walks.py": ("", 60),
+    "message/test_reduces.py": ("(var or std) and (values or long_rows or one_walk)", 8),
     "message/test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
     "cuda/test_device_layers.py": ("test_layers or test_attention or test_edge_softmax or test_segments", 30),
 }

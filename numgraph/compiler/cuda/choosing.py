@@ -12,6 +12,7 @@ from numgraph.compiler.build import Places, build
 from numgraph.compiler.cuda.threads import WARP_BITS, Layout
 from numgraph.compiler.cuda.unrolling import steps
 from numgraph.compiler.index import EDGE, ROW, Column, Notation, Variable
+from numgraph.compiler.reduces import REDUCES
 from numgraph.compiler.schedule import FEW, Lanes, Machine, Schedule, candidates
 
 MACHINE = Machine(register_bytes=512, registers=4, held=64, edges=False)
@@ -43,7 +44,7 @@ def _candidates(notation: Notation, length: int) -> Iterator[Schedule]:
     """Those of every target, and edges side by side, as many as a warp has threads for, or a part of them."""
     plain = candidates(notation, MACHINE)
     yield from plain
-    if not length or any(result.reduce in ("max", "min", "edge") for result in notation.results):
+    if not length or any(result.reduce == "edge" or REDUCES[result.reduce].winner for result in notation.results):
         return  # a winner is the first of equals, in the order of edges
     runs = {schedule.lanes.tiles for schedule in plain if not schedule.loops and all(map(schedule.lanes.whole, _variables(schedule.lanes)))}
     for run, bits in itertools.product(sorted(runs, key=str), range(2, WARP_BITS + 1)):

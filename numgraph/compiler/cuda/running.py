@@ -13,13 +13,12 @@ from numgraph.arrays import devices
 from numgraph.compiler import driver
 from numgraph.compiler import program as ir
 from numgraph.compiler.build import Places
-from numgraph.compiler.cuda import choosing, tasks
+from numgraph.compiler.cuda import choosing, chunks, tasks
 from numgraph.compiler.cuda.launching import Operand, launch, operand_of
 from numgraph.compiler.cuda.planning import Kernel, printed
 from numgraph.compiler.index import Notation
 from numgraph.compiler.schedule import Machine
 from numgraph.compiler.target import Buffers, Made, Request, Target
-from numgraph.expressions import expr
 from numgraph.expressions.walk import Arrays, Output, rows_of, walked_ends
 from numgraph.graph.sorting import expanded
 from numgraph.kernels import reference
@@ -76,7 +75,8 @@ class Cuda(Target):
         for level in _schedule(_adjacency(graph, kernel.rows)).levels[1:]:
             for made in kernel.outputs:
                 if made.output.reduce != "edge" and not made.atomic:
-                    _combine(made.output, level, [buffers[key] for key in sorted(buffers) if key[0] == made.number])
+                    walk = functools.partial(_walk_chunks, level)
+                    chunks.combine(walk, made.output, level, [buffers[key] for key in sorted(buffers) if key[0] == made.number])
 
 
 TARGET = Cuda()
@@ -154,60 +154,10 @@ def _start(kernel: Kernel, ids: Callable[[str], Any], fields: Arrays, buffers: B
     launch(kernel, operands, count)
 
 
-# --- long rows ---
-
-
-def _combine(output: Output, level: tasks.Level, made: list[Any]) -> None:
-    """The results of a level's chunks become those of its rows: a walk whose edges are chunks. made: the arrays of one output."""
-    reduce = output.reduce
-    edges = [array[level.first : level.first + level.num_edges] for array in made]
-    edges = [array.view(np.bool_) if dtype.kind == "b" else array for array, (_, dtype) in zip(edges, output.results(), strict=True)]
-    shapes = tuple((array.shape[1:], array.dtype) for array in edges)
-    fields: Arrays = {("e", f"x{i}"): array for i, array in enumerate(edges)}
-    if reduce == "mean":
-        fields["e", "share"] = level.shares_as(made[0].dtype)
-    if reduce in ("max", "min"):
-        chunk = devices.namespace_of(made[1]).empty(made[1].shape, made[1].dtype)
-        _run_level(_combination(reduce, shapes, level.tasks.dtype), level, fields, [made[0], chunk])
-        fields["v", "chunk"] = chunk
-        _run_level(_winners(shapes, level.tasks.dtype), level, fields, [made[1]])
-        return
-    _run_level(_combination(reduce, shapes, level.tasks.dtype), level, fields, made)
-
-
-def _run_level(plan: driver.Plan, level: tasks.Level, fields: Arrays, made: list[Any]) -> None:
+def _walk_chunks(level: tasks.Level, output: Output, fields: Arrays, made: list[Any]) -> None:
+    """A walk over the rows of a level, whose edges are chunks."""
+    plan = driver.make_plan(TARGET, (output,), (Request("v", level.tasks.dtype.name, True, wide=True),), False)
+    fields = {key: fields[key] for key, _, _ in plan.reads}
     buffers = {(0, place): array for place, array in enumerate(made)}
     for kernel in plan.kernels:
         _start(kernel, lambda _: level.tasks, fields, buffers, len(level.tasks) // 4)
-
-
-Shapes = tuple[tuple[tuple[int, ...], Any], ...]
-
-
-@functools.lru_cache(maxsize=256)
-def _combination(reduce: str, shapes: Shapes, ids: Any) -> driver.Plan:
-    """The walk over chunks, of an output whose arrays have these feature shapes and dtypes."""
-    x: list[Any] = [expr.field("e", f"x{i}", *one) for i, one in enumerate(shapes)]
-    if reduce in ("softmax", "logsumexp"):
-        *values, shift, scale = x
-        values = [np.where(shift == -np.inf, 0, z) for z in values]  # z of a masked chunk is 0 / 0
-        output = Output((shift, 1 / scale, *values), "v", reduce)
-    elif reduce == "mean":
-        share: Any = expr.field("e", "share", (), shapes[0][1])
-        output = Output((x[0] * share,), "v", "sum")
-    else:
-        output = Output((x[0],), "v", reduce)
-    return _of_chunks(output, ids)
-
-
-@functools.lru_cache(maxsize=256)
-def _winners(shapes: Shapes, ids: Any) -> driver.Plan:
-    """The walk that looks up the winning edge of the winning chunk."""
-    shape, dtype = shapes[1]
-    chosen: Any = expr.edge_id() == expr.field("v", "chunk", shape, dtype)
-    edge: Any = np.where(chosen, expr.field("e", "x1", shape, dtype), 0)
-    return _of_chunks(Output((edge,), "v", "sum"), ids)
-
-
-def _of_chunks(output: Output, ids: Any) -> driver.Plan:
-    return driver.make_plan(TARGET, (output,), (Request("v", ids.name, True, wide=True),), False)

@@ -30,7 +30,7 @@ LARGEST_LOAD = 16
 """Bytes that a thread loads at once."""
 
 Part = tuple[int, int, int, int]
-"""What a lane's number says of a variable: (first bit, bits, divide, modulo), the number in these bits divided, and the rest of that; modulo
+"""What a lane's number says of a variable: (first bit, bits, divide, modulo), the number in these bits divided, and its rest; modulo
 0: all of it."""
 Terms = tuple[tuple[int, int, int, int, int], ...]
 """What of a column a lane adds: a part and its stride, for each."""
