@@ -15,7 +15,7 @@ from numgraph.expressions.precision import widened
 from numgraph.graph import Graph
 from numgraph.message import apply_edges, update_all
 
-AGGREGATIONS = ("sum", "mean", "max", "min", "prod", "var", "std", "median")
+AGGREGATIONS = ("sum", "mean", "max", "min", "prod", "var", "std", "softmax", "median")
 
 
 def check_aggregations(op: str, what: str, names: Any, known: Sequence[str] = AGGREGATIONS) -> tuple[str, ...]:

@@ -29,8 +29,8 @@ class EdgeConv(Module):
     in_features : width of x, for the paper's f of one layer, relu((x_u − x_v) Θ + x_v Φ + b); or f itself, a Module or function of
         [num_edges, 2 · features], such as ``MLP([2 * in, hidden, out])``
     out_features : width of z; with f it is f's
-    aggr : ⊕, one of "max" (the paper's), "sum", "mean", "min", "prod", "var", "std", "median", or several side by side; 0 (prod: 1) where v
-        has no in-edges
+    aggr : ⊕, one of "max" (the paper's), "sum", "mean", "min", "prod", "var", "std", "softmax", "median", or several side by side;
+        0 (prod: 1) where v has no in-edges
     bias : have b
     rng, dtype : of the parameters' first values
 

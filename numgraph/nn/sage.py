@@ -30,8 +30,8 @@ class SAGEConv(Module):
     ----------
     in_features : width of x, or a pair (of sources, of destinations)
     out_features : width of z
-    aggr : ⊕, one of "sum", "mean", "max", "min", "prod", "var", "std", "median", or several of them, which stand beside each other before
-        W; 0 (prod: 1) where v has no in-edges. "pool" is "max" with ``project=True``, the paper's.
+    aggr : ⊕, one of "sum", "mean", "max", "min", "prod", "var", "std", "softmax", "median", or several of them, which stand beside each
+        other before W; 0 (prod: 1) where v has no in-edges. "pool" is "max" with ``project=True``, the paper's.
     project : h is relu(x P + p)
     root_weight : have x_v W_self
     normalize : z is divided by its length, the paper's last step

@@ -82,7 +82,7 @@ CASES: dict[str, Case] = {
     "appnp, weights": Case(lambda **o: nn.APPNP(k=2, alpha=0.2, **ONE), lambda: pyg.APPNP(2, 0.2), W, weighted_loops=True),
     **{
         f"sage {aggr}": Case(lambda aggr=aggr, **o: nn.SAGEConv(3, 2, aggr=aggr, **o), lambda aggr=aggr: pyg.SAGEConv(3, 2, aggr=aggr))
-        for aggr in ("mean", "sum", "max", "min", "var", "std", "median")
+        for aggr in ("mean", "sum", "max", "min", "var", "std", "softmax", "median")
     },
     "sage prod": Case(lambda **o: nn.SAGEConv(3, 2, aggr="prod", **o), lambda: pyg.SAGEConv(3, 2, aggr="mul")),
     "sage several": Case(
