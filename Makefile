@@ -10,7 +10,7 @@ WORKERS ?= auto
 SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test quick test-bounds test-gpu gpu-report lint format bench peers docs clean
+.PHONY: help install train test quick test-whole test-bounds test-gpu gpu-report lint format bench peers docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: $(STAMP) ## the test suite, on WORKERS processes (WORKERS=0: in this one)
 
 quick: $(STAMP) ## what to run at every change: the suite without its slow tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
+
+test-whole: $(STAMP) ## the test suite, with every test that runs on CUDA's machine and simulator, where `make test` takes one in six
+	NUMGRAPH_TEST_WHOLE=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-bounds: $(STAMP) ## the kernels' tests with Numba's bounds checks (its own cache: the check is no part of Numba's cache key)
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds NUMGRAPH_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
