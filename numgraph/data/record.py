@@ -11,14 +11,13 @@ import numpy as np
 
 from numgraph.arrays.devices import moved
 from numgraph.arrays.inputs import as_array, given, is_sparse, kind_of
+from numgraph.data.columns import Columns
 from numgraph.data.split import parts_of
 from numgraph.errors import bad_type, bad_value, check_name, no_attribute
 from numgraph.graph import Graph, check_graph
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-
-    from numgraph.data.columns import Columns
 
 
 _ARRAYS = ("features", "labels", "train_mask", "val_mask", "test_mask", "edge_weight")
@@ -88,7 +87,8 @@ class Dataset:
         ----------
         graph : Graph with N nodes
         x : features [N, F], an array or a SciPy sparse matrix; a vector [N] is one feature; None: each node is a feature of its own
-        y : labels [N]; whole numbers are classes 0, 1, …, and −1 a node without label; floats are a regression, and NaN a node without
+        y : labels [N]; whole numbers are classes 0, 1, …, and −1 a node without label; texts are names of classes, sorted in
+            ``columns.classes``, and None or "" a node without; floats are a regression, and NaN a node without
         split : the shares of the labelled nodes for training, validation and test, each class by itself as far as the numbers let it;
             or three boolean masks
         rng : a seed or a generator, from which the split is drawn
@@ -110,8 +110,8 @@ class Dataset:
         """
         op = "Dataset.from_arrays"
         check_graph(op, "graph", graph)
-        y = as_array(op, "y", y)
-        if y.dtype.kind not in "iuf" or y.size != graph.num_nodes:
+        y, classes = _classes(as_array(op, "y", y))
+        if y.dtype.kind not in "biuf" or y.size != graph.num_nodes:
             fix = f"y has a class number or a real number for each of the {graph.num_nodes} nodes"
             raise bad_value(op, f"y has dtype {y.dtype} and shape {list(y.shape)}", fix)
         y = y.reshape(-1).astype(np.float32 if y.dtype.kind == "f" else np.int64)
@@ -119,18 +119,20 @@ class Dataset:
         if not labelled.any():
             raise bad_value(op, "no node has a label", "y is −1 for nodes without a class, NaN for those without a number")
         train, val, test = parts_of(op, y, labelled, split, rng)
+        features = as_features(op, x, graph.num_nodes)
         return cls(
             name=name,
             graph=graph,
-            features=as_features(op, x, graph.num_nodes),
+            features=features,
             labels=y,
             train_mask=train,
             val_mask=val,
             test_mask=test,
-            num_classes=0 if y.dtype.kind == "f" else int(y.max()) + 1,
+            num_classes=0 if y.dtype.kind == "f" else len(classes) or int(y.max()) + 1,
             edge_weight=None if edge_weight is None else as_array(op, "edge_weight", edge_weight).astype(np.float32),
             names=names,
             task="regression" if y.dtype.kind == "f" else "classification",
+            columns=Columns(extra=int(features.shape[1]), classes=classes) if classes else None,
         )
 
     @property
@@ -215,6 +217,16 @@ class Dataset:
             f"Dataset({self.name!r}, nodes={self.num_nodes}, edges={self.graph.num_edges}, "
             f"features={self.num_features}, {what}, split={split})"
         )
+
+
+def _classes(y: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels that are text as numbers, and what the numbers mean; others as they are."""
+    if y.dtype.kind not in "UTO" or not all(one is None or isinstance(one, str) for one in y.ravel().tolist()):
+        return y, ()
+    texts = [one or "" for one in y.ravel().tolist()]
+    classes = tuple(sorted(set(texts) - {""}))
+    number = {name: k for k, name in enumerate(classes)}
+    return np.array([number.get(text, -1) for text in texts], np.int64), classes
 
 
 def as_features(op: str, x: Any, num_nodes: int) -> Any:

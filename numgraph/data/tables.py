@@ -98,6 +98,8 @@ def read_tables(
     else:
         table = read(op, "nodes", nodes, _node_types)
         names = _node_names(op, table)
+    if not links.rows:
+        raise bad_value(op, f"{links.name} has no edges, only the names of columns", "give a row for each edge")
     src, dst, names = _ends(op, links, names, table)
     graph, weight = _graph(op, links, src, dst, names, directed, notes)
     _note_isolated(graph, table, names, notes)
@@ -126,7 +128,13 @@ def read_pairs(pairs: Any, data: Dataset) -> tuple[tuple[Any, Any], NDArray[np.i
 def _edge_types(found: list[str]) -> dict[str, Any]:
     import pyarrow as pa
 
-    return dict.fromkeys(found[:2], pa.string()) | ({WEIGHT: pa.float64()} if WEIGHT in found[2:] else {})
+    weight = _meaning(found[2:], WEIGHT)
+    return dict.fromkeys(found[:2], pa.string()) | ({} if weight is None else {weight: pa.float64()})
+
+
+def _meaning(columns: Sequence[str], word: str) -> str | None:
+    """The column that means something by its name, in letters of either case."""
+    return next((name for name in columns if name.strip().lower() == word), None)
 
 
 def _node_types(found: list[str]) -> dict[str, Any]:
@@ -190,7 +198,7 @@ def _ends(op: str, links: Source, names: Any, table: Source | None) -> tuple[NDA
             stranger = int(np.flatnonzero(places.is_null().to_numpy(zero_copy_only=False)[ids])[0])
             row, side = stranger % count, stranger // count
             name, others = found[int(ids[stranger])].as_py(), table.name if table else "the data"
-            near = did_you_mean(name, names.to_pylist()) if len(names) < 100_000 else ""
+            near = did_you_mean(name, names.to_pylist()) if len(names) < 20_000 else ""
             problem = f"{links.at(row, links.columns[side])}: the node {name!r} is not in {others}"
             raise bad_value(op, problem, f"add it there, or take the edge out{near}")
         ids = places.to_numpy()[ids]
@@ -214,14 +222,15 @@ def _graph(
 ) -> tuple[Graph, NDArray[np.float32] | None]:
     """The graph with its weights, and notes on edges that are there twice."""
     weight: NDArray[np.float32] | None = None
-    if WEIGHT in links.columns[2:]:
-        values = as_numbers(op, links, links.table[WEIGHT].combine_chunks(), WEIGHT)
+    name = _meaning(links.columns[2:], WEIGHT)
+    if name is not None:
+        column = links.table[name].combine_chunks()
+        values = as_numbers(op, links, column, name)
         bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
         if len(bad):
             row, value = int(bad[0]), values[bad[0]]
-            missing = links.table[WEIGHT].combine_chunks()[row].as_py() is None
-            problem = "the weight is missing" if missing else f"the weight is {value:g}"
-            raise bad_value(op, f"{links.at(row, WEIGHT)}: {problem}", "weights are finite numbers, at least 0")
+            problem = "the weight is missing" if column[row].as_py() is None else f"the weight is {value:g}"
+            raise bad_value(op, f"{links.at(row, name)}: {problem}", "weights are finite numbers, at least 0")
         weight = values.astype(np.float32)
     count = len(names)
     keys = src.astype(np.int64) * count + dst
@@ -271,7 +280,7 @@ def _features(
             for name, what in ((target, "target"), *((name, "column") for name in categories)):
                 if name is not None:
                     table.column(op, name, what)
-            wanted = [name for name in table.columns[1:] if name not in (target, SPLIT)]
+            wanted = [name for name in table.columns[1:] if name not in (target, _meaning(table.columns[1:], SPLIT))]
             inputs = learn(op, table, wanted, categories, notes)
         alone = not (inputs or width)
         columns = Columns(inputs, Names(names) if alone or identity else None, width, target)
@@ -355,23 +364,24 @@ def _masks(
     if labels.dtype.kind in "iu" and len(columns.classes) == 1:
         problem = f"{table.name}: every label in {columns.target!r} is {columns.classes[0]!r}"
         raise bad_value(op, problem, "there is nothing to tell apart; choose another target")
-    if SPLIT in table.columns[1:] and columns.target != SPLIT:
-        return _split_column(op, table, labelled, notes)
+    parts = _meaning(table.columns[1:], SPLIT)
+    if parts is not None and parts != columns.target:
+        return _split_column(op, table, parts, labelled, notes)
     return parts_of(op, labels, labelled, split, rng)
 
 
-def _split_column(op: str, table: Source, labelled: NDArray[np.bool_], notes: Notes) -> list[NDArray[np.bool_]]:
+def _split_column(op: str, table: Source, name: str, labelled: NDArray[np.bool_], notes: Notes) -> list[NDArray[np.bool_]]:
     """The masks that the words of the column `split` tell; rows without a word are in none."""
-    words = [None if word is None else word.strip().lower() for word in table.table[SPLIT].to_pylist()]
+    words = [None if word is None else word.strip().lower() for word in table.table[name].to_pylist()]
     strange = next((row for row, word in enumerate(words) if word and word not in PARTS), None)
     if strange is not None:
         near = did_you_mean(words[strange], PARTS)
-        raise bad_value(op, f"{table.at(strange, SPLIT)}: {words[strange]!r} is no part", f"write train, val or test, or nothing{near}")
+        raise bad_value(op, f"{table.at(strange, name)}: {words[strange]!r} is no part", f"write train, val or test, or nothing{near}")
     parts = np.array([PARTS.get(word or "", -1) for word in words])
     empty = np.flatnonzero(~labelled & ((parts == 0) | (parts == 1)))
     if len(empty):
         row = int(empty[0])
-        notes.add("split", f"{table.at(row, SPLIT)}: it is for {words[row]}, but has no label, and is left out", len(empty))
+        notes.add("split", f"{table.at(row, name)}: it is for {words[row]}, but has no label, and is left out", len(empty))
     if not (labelled & (parts == 0)).any():
-        raise bad_value(op, f"{table.name}: no row with a label is for training", "write train into the column split of some rows")
+        raise bad_value(op, f"{table.name}: no row with a label is for training", f"write train into the column {name} of some rows")
     return [labelled & (parts == part) for part in range(3)]

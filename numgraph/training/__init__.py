@@ -2,5 +2,6 @@
 
 from numgraph.training.fit import Diverged, History, evaluate, fit
 from numgraph.training.metrics import Metrics
+from numgraph.training.predictor import Predictor
 
-__all__ = ["Diverged", "History", "Metrics", "evaluate", "fit"]
+__all__ = ["Diverged", "History", "Metrics", "Predictor", "evaluate", "fit"]

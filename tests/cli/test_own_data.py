@@ -160,6 +160,23 @@ def test_links_from_files(blocks: Blocks, tmp_path: Path, capsys: pytest.Capture
     assert [row["prediction"] for row in rows] == [str(int(p >= 0.5)) for p in probability]
 
 
+@pytest.mark.parametrize("model", ["gcn", "sage", "gat", "gin"])
+def test_weights_of_edges_count(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Edges join nodes of all blocks alike; only their weights tell which are near."""
+    one = Blocks(tmp_path, nodes=200, blocks=2, inside=0.1, outside=0.1)
+    same = one.block[one.pairs[:, 0]] == one.block[one.pairs[:, 1]]
+    rows = [[one.names[u], one.names[v], 1.0 if near else 0.02] for (u, v), near in zip(one.pairs, same)]
+    edges = write_rows(tmp_path / "weighted.csv", ["u", "v", "weight"], rows)
+    nodes = one.write_nodes(tmp_path / "labels.csv", range(200), "name,label")
+    options = ["--nodes", nodes, "--target", "label", "--model", model, "--epochs", "60"]
+    weighted = call(capsys, "train", "--edges", edges, *options, "--save", tmp_path / "m.npz")
+    assert call(capsys, "train", "--edges", one.edges, *options)["test_accuracy"] < 0.8 < 0.9 < weighted["test_accuracy"]
+    told = call(capsys, "predict", "--model", tmp_path / "m.npz", "--edges", edges, "--nodes", nodes, "--out", tmp_path / "p.csv")
+    right = [row["prediction"] == f"block {b}" for row, b in zip(rows_of(tmp_path / "p.csv"), one.block)]
+    assert told["labelled"] == int((~one.hidden).sum())
+    assert np.mean(np.array(right)[one.hidden]) > 0.9
+
+
 def test_everything_in_a_table_is_for_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A split column without val and test: trained all the same, null where there is nothing to measure by."""
     edges = write_rows(tmp_path / "edges.csv", ["u", "v"], [["a", "b"], ["b", "c"], ["c", "d"]])

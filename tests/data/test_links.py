@@ -95,9 +95,13 @@ def test_from_arrays_takes_masks_and_says_what_is_wrong() -> None:
     data = ng.Dataset.from_arrays(graph, [1, 2, 3], [0, 1, 0], split=masks, names=["a", "b", "c"])
     assert data.features.tolist() == [[1], [2], [3]]
     assert [mask.tolist() for mask in (data.train_mask, data.val_mask, data.test_mask)] == np.eye(3, dtype=bool).tolist()
+    named = ng.Dataset.from_arrays(graph, None, ["red", None, "blue"], split=(1, 0, 0))
+    assert (named.columns.classes, named.labels.tolist(), named.num_classes) == (("blue", "red"), [1, -1, 0], 2)
+    assert ng.Dataset.from_arrays(graph, None, [True, False, True]).labels.tolist() == [1, 0, 1]
     for changes, message in (
         ({"y": [0, 1]}, "y has dtype int64 and shape"),
-        ({"y": ["a", "b", "c"]}, "y has dtype <U1"),
+        ({"y": [1j, 0, 0]}, "y has dtype complex128"),
+        ({"y": np.array([{}, 1, None], object)}, "y has dtype object"),
         ({"y": [-1, -1, -1]}, "no node has a label"),
         ({"x": np.ones((4, 2))}, "x has 4 rows, the graph 3 nodes"),
         ({"x": [[np.inf], [0], [1]]}, r"x\[0, 0\] is inf"),

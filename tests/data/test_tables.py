@@ -169,6 +169,14 @@ def test_split_column() -> None:
     assert [np.flatnonzero(mask).tolist() for mask in masks] == [[0, 1], [2], [3]]
 
 
+def test_columns_with_a_meaning_in_letters_of_either_case() -> None:
+    nodes = {"name": list("abc"), "y": ["p", "q", "p"], "Split": ["train", "train", "test"]}
+    data = read_tables({"u": ["a", "b"], "v": ["b", "c"], " Weight": [2.0, 3.0]}, nodes, target="y")
+    assert data.edge_weight.tolist() == [2, 3]
+    assert data.test_mask.tolist() == [False, False, True]
+    assert data.features.shape == (3, 3)  # each node one, none of the split
+
+
 def test_features_beside_the_table(tmp_path: Path) -> None:
     x = np.arange(12.0).reshape(4, 3)
     np.save(tmp_path / "x.npy", x)
@@ -241,6 +249,7 @@ BROKEN: dict[str, tuple[str | bytes, str | bytes, dict[str, Any], str]] = {
     "weight negative": (W + "a,b,1\nb,c,-2\n", N, {}, r"edges\.csv, line 3, column 'weight': the weight is -2"),
     "node twice": (E, "name,y\na,p\nb,q\nc,p\nd,q\nb,q\n", {}, r"nodes\.csv, line 6: the node 'b' is there twice, first in .*line 3"),
     "node without name": (E, "name,y\na,p\n,q\n", {}, r"nodes\.csv, line 3, column 'name': the name of the node is missing"),
+    "no edges": ("u,v\n", N, {}, r"edges\.csv has no edges, only the names of columns"),
     "no nodes": (E, "name,y\n", {}, r"nodes\.csv has no nodes"),
     "target not there": (E, N, {"target": "Y"}, r"nodes\.csv has no column 'Y' for the target; it has .*did you mean 'y'\?"),
     "target empty": (E, "name,y\na,\nb,\nc,\nd,\n", {}, r"nodes\.csv: the target 'y' is empty in every row"),
