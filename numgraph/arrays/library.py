@@ -85,9 +85,13 @@ class Library:
         """Rows of an array by ids that are in range."""
         return x[ids]
 
-    def concatenated(self, parts: Sequence[Any]) -> Any:
-        """Arrays one after the other, along the first axis."""
-        return np.concatenate(list(parts))
+    def concatenated(self, parts: Sequence[Any], axis: int = 0) -> Any:
+        """Arrays one after the other along an axis."""
+        return np.concatenate(list(parts), axis)
+
+    def entries(self, x: Any, index: tuple[Any, ...]) -> Any:
+        """Entries of axes by slices and tuples of numbers, of which there is one at most."""
+        return x[tuple([list(item) if isinstance(item, tuple) else item for item in index])]
 
     def where(self, condition: Any, x: Any, y: Any) -> Any:
         """x where the condition holds, else y."""

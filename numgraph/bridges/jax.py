@@ -254,8 +254,11 @@ class Jax(Library):
     def take(self, x: Any, ids: np.ndarray) -> Any:
         return x[ids]
 
-    def concatenated(self, parts: Sequence[Any]) -> Any:
-        return jnp.concatenate(list(parts))
+    def concatenated(self, parts: Sequence[Any], axis: int = 0) -> Any:
+        return jnp.concatenate(list(parts), axis)
+
+    def entries(self, x: Any, index: tuple[Any, ...]) -> Any:
+        return x[tuple([np.array(item, np.int32) if isinstance(item, tuple) else item for item in index])]
 
     def where(self, condition: Any, x: Any, y: Any) -> Any:
         return jnp.where(condition, x, y)

@@ -242,8 +242,8 @@ class Torch(Library):
     def take(self, x: Any, ids: np.ndarray) -> Any:
         return x[self.constant(ids)]
 
-    def concatenated(self, parts: Sequence[Any]) -> Any:
-        return torch.cat(list(parts))
+    def concatenated(self, parts: Sequence[Any], axis: int = 0) -> Any:
+        return torch.cat(list(parts), axis)
 
     def where(self, condition: Any, x: Any, y: Any) -> Any:
         return torch.where(condition, x, y)

@@ -10,7 +10,7 @@ import torch
 
 from numgraph import errors
 from numgraph.bridges.torch_arrays import numpy_dtype
-from numgraph.expressions import elementary
+from numgraph.expressions import elementary, features
 from numgraph.expressions.advice import instead
 from numgraph.expressions.expr import Expr
 from numgraph.expressions.functions import built
@@ -130,6 +130,20 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "where": lambda condition, x, y: np.where(condition, x, y),
     "lerp": lambda x, end, weight: x + weight * (end - x),
     "float_power": elementary.float_power,
+    **dict.fromkeys(("cat", "concat", "concatenate"), lambda tensors, dim=0: features.concatenate(tensors, dim)),
+    "stack": lambda tensors, dim=0: features.stack(tensors, dim),
+    "einsum": features.einsum,
+    "matmul": features.matmul,
+    "__rmatmul__": lambda x, y: features.matmul(y, x),
+    "dot": features.dot,
+    "linalg_vecdot": lambda x, y, *, dim=-1: features.vecdot(x, y, dim),
+    "norm": lambda x, p=2, dim=None, keepdim=False: features.norm(x, p, dim, keepdim),
+    "linalg_norm": lambda x, ord=None, dim=None, keepdim=False: features.norm(x, ord, dim, keepdim),
+    "linalg_vector_norm": lambda x, ord=2, dim=None, keepdim=False: features.norm(x, ord, dim, keepdim),
+    "softmax": lambda x, dim, _stacklevel=3, dtype=None: features.softmax(x if dtype is None else _to(x, dtype), dim),
+    "log_softmax": lambda x, dim, _stacklevel=3, dtype=None: features.log_softmax(x if dtype is None else _to(x, dtype), dim),
+    "logsumexp": lambda x, dim, keepdim=False: features.logsumexp(x, dim, keepdim),
+    "transpose": lambda x, dim0, dim1: np.swapaxes(x, dim0, dim1),
     "isnan": elementary.COMPOSED[np.isnan],
     "isinf": elementary.COMPOSED[np.isinf],
     "isfinite": elementary.COMPOSED[np.isfinite],

@@ -17,6 +17,8 @@ from numgraph.autodiff.tensor import rule
 from numgraph.dense.blas import product
 from numgraph.dense.sparse import times
 from numgraph.errors import bad_type, bad_value
+from numgraph.expressions import features
+from numgraph.expressions.expr import Expr
 from numgraph.expressions.precision import is_half
 
 
@@ -44,6 +46,8 @@ def _scipy_times(a: Any, x: Any, transposed: bool) -> Any:
 
 
 def _matmul(a: Any, b: Any, sparse_times: Callable[[Any, Any, bool], Any]) -> Any:
+    if isinstance(a, Expr) or isinstance(b, Expr):
+        return features.matmul(a, b)
     a, b = _operand("a", a), _operand("b", b)
     shapes = tuple(a.shape), tuple(b.shape)
     if not shapes[0] or not shapes[1] or shapes[0][-1] != shapes[1][-2 if len(shapes[1]) > 1 else 0]:
@@ -119,6 +123,8 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
     """np.einsum in its explicit form, ``"nhf,hf->nh"``: no ellipsis, no letter twice in one operand."""
     if not isinstance(subscripts, str):
         raise bad_type("einsum", f"the first argument is {kind_of(subscripts)}", "the subscripts come first, einsum('nhf,hf->nh', x, y)")
+    if any(isinstance(x, Expr) for x in operands):
+        return features.einsum(subscripts, *operands, **options)
     operands = tuple([given("einsum", f"operand {number}", x) for number, x in enumerate(operands)])
     inputs, arrow, output = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")

@@ -14,6 +14,8 @@ from numgraph.dense.activations import softplus
 from numgraph.dense.reductions import mean
 from numgraph.dense.shapes import as_ids, getitem, scatter_add, scattered
 from numgraph.errors import bad_index, bad_type, bad_value, check_name, shown
+from numgraph.expressions import features
+from numgraph.expressions.expr import Expr
 from numgraph.expressions.precision import floating, narrowed, widened
 from numgraph.message.rowwise import apply
 
@@ -37,7 +39,10 @@ def _softmax_gradient(g: Any, y: Any, axis: int) -> Any:
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
-    """exp(x) / Σ exp(x) along ``axis``, without overflow. x: array or Tensor of any shape; returns the same shape and dtype."""
+    """exp(x) / Σ exp(x) along ``axis``, without overflow. x: array or Tensor of any shape; returns the same shape and dtype.
+    In a message, over a feature axis."""
+    if isinstance(x, Expr):
+        return features.softmax(x, axis)
     return _of_rows("softmax", _softmax, _softmax_gradient, x, axis)
 
 
@@ -51,7 +56,10 @@ def _log_softmax_gradient(g: Any, y: Any, axis: int) -> Any:
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
-    """x − log Σ exp(x) along ``axis``, without overflow. x: array or Tensor of any shape; returns the same shape and dtype."""
+    """x − log Σ exp(x) along ``axis``, without overflow. x: array or Tensor of any shape; returns the same shape and dtype.
+    In a message, over a feature axis."""
+    if isinstance(x, Expr):
+        return features.log_softmax(x, axis)
     return _of_rows("log_softmax", _log_softmax, _log_softmax_gradient, x, axis)
 
 

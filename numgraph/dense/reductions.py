@@ -14,6 +14,8 @@ from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.tensor import rule
 from numgraph.dense.elementwise import where
 from numgraph.errors import bad_type, bad_value, shown
+from numgraph.expressions import features
+from numgraph.expressions.expr import Expr
 from numgraph.expressions.precision import floating, is_half, narrowed, wide, widened
 
 
@@ -221,6 +223,8 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     x: array or Tensor of any shape; axis: int, tuple or None (all). Returns x's shape without ``axis`` (1 there with keepdims). The
     derivative is the softmax: 0 where the sum is −inf, and in equal parts for the entries that are inf where there are some.
     """
+    if isinstance(x, Expr):
+        return features.logsumexp(x, axis, keepdims)
     x = given("logsumexp", "x", x)
     _check_axis("logsumexp", axis, x.ndim)
     data = widened(unwrap(x))

@@ -191,6 +191,7 @@ square = _row("square", (np.square,), lambda g, y, x: (g * (2 * x),), lambda x: 
 sqrt = _row("sqrt", (np.sqrt,), lambda g, y, x: (g * 0.5 / y,))
 maximum = _row("maximum", (np.maximum,), _maximum_vjp)
 minimum = _row("minimum", (np.minimum,), _minimum_vjp)
+detached = _row("detached", (), None, lambda x: x, lambda x: x)  # x, as a constant to derivatives
 where = _row("where", (np.where,), lambda g, y, c, a, b: (None, np.where(c, g, 0), np.where(c, 0, g)))
 
 # Exponentials and logarithms.

@@ -27,6 +27,7 @@ from numgraph.expressions.advice import instead
 from numgraph.expressions.dtypes import COMPARISONS, check_dtype, comparison_beyond, is_float, result_dtype
 from numgraph.expressions.formulas import text
 from numgraph.expressions.functions import apply_function
+from numgraph.expressions.indexing import parsed
 from numgraph.expressions.operators import Operators
 from numgraph.expressions.rewrites import simplified
 
@@ -38,7 +39,8 @@ _intern_lock = threading.Lock()
 
 
 class Expr(Operators):
-    """One node of a message: ``op`` names an elementary row or one of field, edge_id, constant, cast, axes, broadcast, sum, max.
+    """One node of a message: ``op`` names an elementary row or one of field, edge_id, constant, cast, axes, broadcast, sum, max; or part or
+    join, of which messages are rid once they are traced (pieces.py).
 
     shape, dtype: of the value for one edge. reads: which of u, v, e (bits) the value depends on.
     """
@@ -123,27 +125,13 @@ class Expr(Operators):
         return apply(row, operands)
 
     def __getitem__(self, index: Any) -> Expr:
-        """Only None, ... and : are known: they add axes of length one, as in ``e.w[..., None]``."""
-        items = index if isinstance(index, tuple) else (index,)
-        slices = sum(1 for item in items if item is not None and item is not Ellipsis)
-        axes: list[int | None] = []
-        source = 0
-        for item in items:
-            if item is None:
-                axes.append(None)
-            elif item is Ellipsis:
-                axes += range(source, self.ndim - slices)
-                source = max(source, self.ndim - slices)
-            elif isinstance(item, slice) and item == slice(None) and source < self.ndim:
-                axes.append(source)
-                source += 1
-                slices -= 1
-            else:
-                raise errors.bad_type(
-                    "message", f"{text(self)} indexed by {errors.shown(index)}", "only None, ... and : are known; slice the field"
-                )
-        axes += range(source, self.ndim)
-        return view_axes(self, tuple(axes))
+        """Entries of feature axes by constants: numbers, slices, lists; None adds an axis of length one."""
+        taken, axes = parsed(index, self.shape, text(self))
+        node = self
+        for axis, positions in taken:
+            shape = (*node.shape[:axis], len(positions), *node.shape[axis + 1 :])
+            node = _make("part", (node,), (axis, positions), shape, node.dtype, node.reads)
+        return view_axes(node, axes)
 
     def astype(self, dtype: Any) -> Expr:
         """The value converted to dtype."""
@@ -169,6 +157,22 @@ class Expr(Operators):
 
     def _broadcast_to(self, shape: tuple[int, ...]) -> Expr:
         return broadcast_to(self, shape)
+
+    def _viewed(self, axes: tuple[int | None, ...]) -> Expr:
+        return view_axes(self, axes)
+
+    @staticmethod
+    def _lifted(value: Any) -> Expr:
+        return lift(value)
+
+    @staticmethod
+    def _joined(parts: Sequence[Expr], axis: int) -> Expr:
+        """Parts one after the other along an axis; they have equal lengths in the others."""
+        dtype = np.result_type(*[part.dtype for part in parts])
+        nodes = tuple([cast(part, dtype) for part in parts])
+        shape = list(parts[0].shape)
+        shape[axis] = sum(part.shape[axis] for part in parts)
+        return nodes[0] if len(nodes) == 1 else node("join", nodes, (axis,), tuple(shape), dtype)
 
 
 def _make(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[int, ...], dtype: np.dtype[Any], reads: int) -> Expr:

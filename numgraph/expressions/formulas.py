@@ -34,7 +34,7 @@ _INFIX = {  # binding strength and sign; a − (b − c) and a / (b / c) keep th
 }
 _OPPOSITE = {"equal": "≠", "not_equal": "=", "less": "≥", "less_equal": ">", "greater": "≤", "greater_equal": "<"}
 _SIGN, _ATOM = 6, 9
-_TRANSPARENT = ("cast", "broadcast", "axes")
+_TRANSPARENT = ("cast", "broadcast", "axes", "detached")
 _LIMIT = 160
 
 
@@ -110,6 +110,11 @@ def _written(node: Any, done: Mapping[int, tuple[int, str]]) -> tuple[int, str]:
         return _SIGN, f"not {operand(args[0], _SIGN)}"
     if op in ("sum", "max"):
         return _ATOM, _over_axes(node, done)
+    if op == "part":
+        axis, positions = node.attrs
+        return _ATOM, f"{operand(args[0], _ATOM)}[{'…, ' if axis else ''}{positions[0] if len(positions) == 1 else positions}]"
+    if op == "join":
+        return _ATOM, f"[{', '.join(done[id(arg)][1] for arg in args)}]"
     if op == "where":
         return _choice(args, done, operand)
     return _ATOM, f"{op}({', '.join(done[id(arg)][1] for arg in args)})"

@@ -11,6 +11,7 @@ from numgraph import errors
 from numgraph.arrays.inputs import named
 from numgraph.expressions import elementary
 from numgraph.expressions.advice import instead
+from numgraph.expressions.features import FUNCTIONS
 from numgraph.expressions.formulas import text
 
 
@@ -75,4 +76,5 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.mean: _reduction("mean"),
     np.expand_dims: _expand_dims,
     np.broadcast_to: _broadcast_to,
+    **FUNCTIONS,
 }

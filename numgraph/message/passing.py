@@ -15,6 +15,7 @@ from numgraph.arrays.inputs import as_array, kind_of
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.autodiff.tape import Tensor, unwrap
 from numgraph.expressions import expr
+from numgraph.expressions.pieces import Pieces, pieces_of
 from numgraph.expressions.reduces import NAMES, REDUCES, message_of
 from numgraph.expressions.tracing import trace
 from numgraph.expressions.walk import Output, rows_of
@@ -76,23 +77,29 @@ def update_all(
         raise errors.bad_value("update_all", "reduce is an empty tuple", f"name some of {', '.join(NAMES)}")
     for name in names:
         errors.check_name("update_all", "reduce", name, NAMES)
-    (root,), fields = _trace("update_all", g, (message,), u, v, e)
-    outputs = _reductions(root, names)
-    told = f"update_all({', '.join(names)})"
-    made = propagate(told, g, outputs, fields)
-    if not several and initial is None and REDUCES[names[0]].value is None:
+    roots, fields = _trace("update_all", g, (message,), u, v, e)
+    pieces = _pieces("update_all", g, roots, fields)
+    outputs = _reductions(pieces.parts, names)
+    made = propagate(f"update_all({', '.join(names)})", g, outputs, fields)
+    if not several and initial is None and len(pieces.parts) == 1 and REDUCES[names[0]].value is None:
         return made[0]
-    results = []
-    for name, output, start in zip(names, outputs, _initials(initial, len(names)) if several else (initial,), strict=True):
-        count = len(output.results())
-        results.append(result(f"update_all({name})", g, name, output, made[:count], start))
-        made = made[count:]
+    count, results = len(pieces.parts), []
+    for name, start in zip(names, _initials(initial, len(names)) if several else (initial,), strict=True):
+        width = len(outputs[0].results())
+        arrays = [_joined(pieces, made[place : width * count : width]) for place in range(width)]
+        results.append(result(f"update_all({name})", g, name, outputs[0].expressions[-1].dtype, arrays, start))
+        made, outputs = made[width * count :], outputs[count:]
     return tuple(results) if several else results[0]
 
 
 @functools.lru_cache(maxsize=1024)
-def _reductions(root: expr.Expr, names: tuple[str, ...]) -> tuple[Output, ...]:
-    return tuple([Output(message_of(name, root), "v", name) for name in names])
+def _reductions(parts: tuple[tuple[expr.Expr, ...], ...], names: tuple[str, ...]) -> tuple[Output, ...]:
+    """The outputs of each name, one for each part."""
+    return tuple([Output(message_of(name, root), "v", name) for name in names for (root,) in parts])
+
+
+def _joined(pieces: Pieces, made: Sequence[Any]) -> Any:
+    return made[0] if len(pieces.parts) == 1 else pieces.joined(made, library_of(made[0]))
 
 
 def _initials(initial: Any, count: int) -> tuple[Any, ...]:
@@ -108,8 +115,9 @@ def apply_edges(g: Graph, message: Callable[..., Any], *, u: FieldArrays = None,
     """m_e = φ(x_u, y_v, w_e) for every edge e = (u → v), [num_edges, …] in edge-id order. Fields and φ as in update_all."""
     if "torch" in MODULES and is_traced():
         return TRACED["torch"](apply_edges, (g, message), {"u": u, "v": v, "e": e}, (message,))
-    (root,), fields = _trace("apply_edges", g, (message,), u, v, e)
-    return propagate("apply_edges", g, (Output((root,), "e", "edge"),), fields)[0]
+    roots, fields = _trace("apply_edges", g, (message,), u, v, e)
+    pieces = _pieces("apply_edges", g, roots, fields)
+    return _joined(pieces, propagate("apply_edges", g, tuple([Output(part, "e", "edge") for part in pieces.parts]), fields))
 
 
 def attend(
@@ -129,11 +137,13 @@ def attend(
     """
     if "torch" in MODULES and is_traced():
         return TRACED["torch"](attend, (g, score, value), {"u": u, "v": v, "e": e}, (score, value))
-    (s, phi), fields = _trace("attend", g, (score, value), u, v, e)
+    roots, fields = _trace("attend", g, (score, value), u, v, e)
+    s, phi = roots
     dtype = np.result_type(s.dtype, phi.dtype)
     dtype = dtype if expr.is_float(dtype) else np.dtype(np.float64)
     expr.broadcast_shapes("attend (score · value)", (s, phi))
-    return propagate("attend", g, (Output((s.astype(dtype), phi.astype(dtype)), "v", "softmax"),), fields)[0]
+    pieces = _pieces("attend", g, (s.astype(dtype), phi.astype(dtype)), fields)
+    return _joined(pieces, propagate("attend", g, tuple([Output(part, "v", "softmax") for part in pieces.parts]), fields)[::3])
 
 
 def log_sum_exp(g: Graph, score: Callable[..., Any], *, e: FieldArrays) -> tuple[Any, Any]:
@@ -174,9 +184,18 @@ def _trace(
             roots, captured = _traced(op, g, functions, values, library)
         for name, value in captured.items():
             values["shared", name] = _placed(op, g, "shared", name, value, library)
-    for exponent in _signed_exponents(roots):
-        _check_exponent(op, g, exponent, values)
     return roots, values
+
+
+def _pieces(op: str, g: Graph, roots: tuple[expr.Expr, ...], values: Values) -> Pieces:
+    """What walks compute of traced expressions; the values get the views that it reads."""
+    pieces = pieces_of(roots)
+    for key, field, index in pieces.views:
+        x = values[field]
+        values[key] = library_of(x).entries(x, index if field[0] == "shared" else (slice(None), *index))
+    for exponent in _signed_exponents(tuple([node for part in pieces.parts for node in part])):
+        _check_exponent(op, g, exponent, values)
+    return pieces
 
 
 def _traced(

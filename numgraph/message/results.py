@@ -23,12 +23,11 @@ from numgraph.message.propagate import propagate
 from numgraph.message.rowwise import apply
 
 
-def result(name: str, g: Graph, reduce: str, output: Output, made: Sequence[Any], initial: Any) -> Any:
-    """What a reduce gives, of the arrays that its output made. initial: what it starts with; None: nothing."""
+def result(name: str, g: Graph, reduce: str, dtype: Any, made: Sequence[Any], initial: Any) -> Any:
+    """What a reduce of messages of a dtype gives, of the arrays that a walk made. initial: what it starts with; None: nothing."""
     row = REDUCES[reduce]
     if row.value is None and initial is None:
         return made[0]
-    dtype = output.expressions[-1].dtype
     if initial is None:
         return _at_nodes(name, _value, made, (), reduce, dtype)
     rank = len(made[0].shape)

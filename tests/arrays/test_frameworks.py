@@ -49,6 +49,10 @@ def score(u, v):
     return np.tanh(u.x - v.y).sum(-1, keepdims=True)
 
 
+def joined(u, v, e):
+    return np.concatenate([u.x, np.tanh(v.y) * e.w[..., :1]], -1) * np.linalg.norm(u.x - v.y)
+
+
 def of_message(reduce):
     return (
         lambda x, y, w, s: ng.update_all(G, message, reduce, u={"x": x}, v={"y": y}, e={"w": w, "s": s}),
@@ -72,6 +76,16 @@ CASES = {
         lambda x, i: ng.update_all(G, lambda u: u.x, "max", u={"x": x}, initial=i)[:5],
         lambda x, i: np.maximum(oracle.update_all(G, lambda u: u.x, "max", {"x": x}), i)[:5],
         (X, data(6, 1, seed=4) / 4),
+    ),
+    "what is joined": (
+        lambda x, y, w: ng.update_all(G, joined, "sum", u={"x": x}, v={"y": y}, e={"w": w}),
+        lambda x, y, w: oracle.update_all(G, joined, "sum", {"x": x}, {"y": y}, {"w": w}),
+        (X, Y, W),
+    ),
+    "entries and a softmax of features": (
+        lambda x, y: ng.apply_edges(G, lambda u, v: ng.softmax(u.x * v.y)[[2, 0]] * u.x[::-1][:2], u={"x": x}, v={"y": y}),
+        lambda x, y: oracle.apply_edges(G, lambda u, v: oracle.softmax(u.x * v.y)[[2, 0]] * u.x[::-1][:2], {"x": x}, {"y": y}),
+        (X, Y),
     ),
     "update_all(logsumexp) from initial": (
         lambda x: ng.update_all(G, lambda u: u.x, "logsumexp", u={"x": x}, initial=0.2),

@@ -43,6 +43,10 @@ SAME = {  # functions of x [5, 3] and y > 0, of captured w [3]
     ),
     "casts": lambda x, y: x.float().double() + y.to(torch.float32).double(),
     "others": lambda x, y: torch.lerp(x, y, 0.3) + torch.masked_fill(x, x > 0, 2.0) + torch.erf(x) + torch.hypot(x, y) + x.clone() + abs(x),
+    "axes": lambda x, y: (
+        torch.cat([x[:1], y[1:]]) * F.softmax(x, dim=-1) + torch.stack([x, y], -1)[..., 1] * torch.linalg.norm(x) + x[[2, 0, 1]]
+    ),
+    "products": lambda x, y: torch.einsum("i,j->i", x, y) + (x @ w) * y + torch.log_softmax(y, -1) + torch.logsumexp(x * w, -1),
     "not finite": lambda x, y: (torch.isnan(x) | torch.isinf(y) | torch.isfinite(x)).double() * x,
 }
 x_dtype = torch.float64
@@ -86,9 +90,8 @@ def test_a_message_of_methods_alone_is_known_among_tensors_only():
 
 
 ERRORS = {
-    "unknown": (lambda u: torch.linalg.norm(u.x), TypeError, "torch's linalg_norm cannot be part of a message"),
-    "advice": (lambda u: torch.einsum("i,i->", u.x, u.x), TypeError, r"write \(u.x \* v.y\).sum\(-1\)"),
-    "matmul": (lambda u: w @ u.x, TypeError, "matmul cannot be part of a message; multiply the nodes' features"),
+    "unknown": (lambda u: torch.linalg.inv(u.x), TypeError, "torch's linalg_inv cannot be part of a message"),
+    "advice": (lambda u: torch.vdot(u.x, u.x), TypeError, r"write \(u.x \* v.y\).sum\(-1\)"),
     "places": (lambda u: torch.max(u.x, dim=-1), TypeError, r"torch.amax\(x, dim\)"),
     "in place": (lambda u: F.relu(u.x, inplace=True), TypeError, "in place"),
     "method in place": (lambda u: u.x.add_(1), AttributeError, "has no .add_"),
