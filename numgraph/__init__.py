@@ -27,6 +27,7 @@ from numgraph.dense import (
     silu,
     softmax,
     softplus,
+    take,
 )
 from numgraph.errors import no_attribute
 from numgraph.expressions.elementary import erf, sigmoid
@@ -78,6 +79,7 @@ __all__ = [
     "silu",
     "softmax",
     "softplus",
+    "take",
     "update_all",
 ]
 

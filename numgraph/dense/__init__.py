@@ -12,6 +12,7 @@ from numgraph.dense.normalisation import batch_norm, dropout, layer_norm
 from numgraph.dense.ordered import median as _median  # noqa: F401  (fills the table of rules)
 from numgraph.dense.reductions import logsumexp
 from numgraph.dense.shapes import gather, scatter_add
+from numgraph.dense.tables import take
 
 __all__ = [
     "batch_norm",
@@ -35,4 +36,5 @@ __all__ = [
     "silu",
     "softmax",
     "softplus",
+    "take",
 ]

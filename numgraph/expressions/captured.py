@@ -46,6 +46,8 @@ def _rows(roots: tuple[Expr, ...], counts: tuple[int, ...]) -> tuple[Expr, int, 
 def _uses(roots: Sequence[Expr]) -> Iterator[tuple[Expr, list[Expr]]]:
     """Each captured array with the operands that it meets, those that differ from edge to edge."""
     for node in topological(roots):
+        if node.op == "take":  # a table is read by rows
+            continue
         met = [arg for arg in node.args if arg.reads]
         yield from ((arg, met) for arg in node.args if _is_captured(arg) and met)
     yield from ((root, []) for root in roots if _is_captured(root))

@@ -39,8 +39,8 @@ _intern_lock = threading.Lock()
 
 
 class Expr(Operators):
-    """One node of a message: ``op`` names an elementary row or one of field, edge_id, constant, cast, axes, broadcast, sum, max; or part or
-    join, of which messages are rid once they are traced (pieces.py).
+    """One node of a message: ``op`` names an elementary row or one of field, edge_id, constant, cast, axes, broadcast, sum, max; or one of
+    part, join, take, of which messages are rid once they are traced (pieces.py).
 
     shape, dtype: of the value for one edge. reads: which of u, v, e (bits) the value depends on.
     """
@@ -382,6 +382,19 @@ def reduce_axes(op: str, node: Expr, axis: Any, keepdims: bool) -> Expr:
         shape = tuple(1 if i in axes else n for i, n in enumerate(node.shape))
         result = _make(op, (result,), axes, shape, result.dtype, node.reads)
     return result if keepdims else view_axes(result, tuple(i for i in range(node.ndim) if i not in axes))
+
+
+def take(table: Any, ids: Expr) -> Expr:
+    """The row of a captured table that a field of integers names."""
+    leaf = lift(table)
+    if leaf.op != "field" or leaf.attrs[0] != "shared" or not leaf.ndim:
+        raise errors.bad_type(
+            "take", f"the table is {text(leaf)}, {list(leaf.shape)}", "give an array [rows, …] from outside of the message"
+        )
+    if ids.op != "field" or ids.attrs[0] == "shared" or ids.ndim or ids.dtype.kind not in "iu":
+        problem = f"the ids are {text(ids)}, {ids.dtype.name}{list(ids.shape)}"
+        raise errors.bad_type("take", problem, "give a field of integers, one for each edge or node, as e.rel")
+    return _make("take", (leaf, ids), (), leaf.shape[1:], leaf.dtype, ids.reads)
 
 
 def unbroadcast(node: Expr, shape: tuple[int, ...]) -> Expr:

@@ -30,16 +30,27 @@ Cuts = tuple[frozenset[int], ...]
 
 
 @dataclass(frozen=True)
+class View:
+    """A field that is entries of another one. index: of its feature axes, slices and tuples of numbers. ids: of a table, which
+    field says which row."""
+
+    key: Key
+    base: Key
+    index: tuple[Any, ...]
+    ids: Key | None = None
+
+
+@dataclass(frozen=True)
 class Pieces:
     """What several expressions, that broadcast against each other, consist of.
 
     parts: the expressions of each piece, the last axis running fastest; counts: into how many pieces each axis of the result is cut.
-    views: the fields that are entries of others, each with the other one and its index of feature axes.
+    views: the fields that are entries of others.
     """
 
     parts: tuple[tuple[Expr, ...], ...]
     counts: tuple[int, ...]
-    views: tuple[tuple[Key, Key, tuple[Any, ...]], ...]
+    views: tuple[View, ...]
 
     def joined(self, made: Sequence[Any], library: Any) -> Any:
         """The whole of results [rows, …] of the pieces."""
@@ -53,14 +64,14 @@ class Pieces:
 @functools.lru_cache(maxsize=1024)
 def pieces_of(roots: tuple[Expr, ...]) -> Pieces:
     """The pieces of expressions."""
-    if all(node.op not in ("join", "part") for node in topological(roots)):
+    if all(node.op not in ("join", "part", "take") for node in topological(roots)):
         return Pieces((roots,), (), ())
     splitter = _Splitter()
     shape = np.broadcast_shapes(*[root.shape for root in roots])
     cuts = _together([splitter.cuts(root) for root in roots], [root.shape for root in roots], shape)
     intervals = [list(_intervals(length, cut)) for length, cut in zip(shape, cuts, strict=True)]
     parts = [tuple([splitter.at(root, _aligned(root.shape, box)) for root in roots]) for box in itertools.product(*intervals)]
-    return Pieces(tuple(parts), tuple(map(len, intervals)), tuple([(key, *view) for key, view in splitter.views.items()]))
+    return Pieces(tuple(parts), tuple(map(len, intervals)), tuple(splitter.views.values()))
 
 
 def _intervals(length: int, cuts: frozenset[int]) -> Iterator[range]:
@@ -88,7 +99,7 @@ class _Splitter:
     """cuts(node): where its axes are cut. at(node, box): its entries in a box that no cut goes through, without "join" and "part"."""
 
     def __init__(self) -> None:
-        self.views: dict[Key, tuple[Key, tuple[Any, ...]]] = {}
+        self.views: dict[Key, View] = {}
         self._cuts: dict[int, Cuts] = {}
         self._at: dict[tuple[int, Box], Expr] = {}
 
@@ -99,6 +110,8 @@ class _Splitter:
         return self._cuts[id(node)]
 
     def _cut(self, node: Expr, args: list[Cuts]) -> Cuts:
+        if node.op == "take":
+            return (frozenset(),) * node.ndim
         if node.op == "axes":
             return tuple([frozenset() if axis is None else args[0][axis] for axis in node.attrs])
         if node.op in ("sum", "max"):
@@ -129,6 +142,8 @@ class _Splitter:
         shape = tuple(map(len, box))
         if node.op in ("field", "constant", "edge_id"):
             return node if box == tuple(map(range, node.shape)) else self._view(node, box)
+        if node.op == "take":
+            return self._view(node.args[0], box, node.args[1].attrs)
         if node.op == "join":
             (axis,) = node.attrs
             start = 0
@@ -162,9 +177,11 @@ class _Splitter:
         join = elementary.TABLE["add" if node.op == "sum" else "maximum"]
         return functools.reduce(lambda a, b: expr.apply(join, (a, b)), found)
 
-    def _view(self, leaf: Expr, box: Box) -> Expr:
-        index, said = [], []
-        for positions, length in zip(box, leaf.shape, strict=True):
+    def _view(self, leaf: Expr, box: Box, ids: Key | None = None) -> Expr:
+        """The field of a leaf's entries; ids: which field says in which row of a table they are."""
+        index: list[Any] = []
+        said = []
+        for positions, length in zip(box, leaf.shape[len(leaf.shape) - len(box) :], strict=True):
             if positions == range(length):
                 index.append(slice(None))
                 said.append(":")
@@ -175,6 +192,8 @@ class _Splitter:
                 index.append(tuple(positions))
                 said.append(str(list(positions)))
         target, name = leaf.attrs
+        if ids is not None:
+            target, said = ids[0], [".".join(ids), *said]
         key = target, f"{name}[{', '.join(said)}]"
-        self.views[key] = leaf.attrs, tuple(index)
+        self.views[key] = View(key, leaf.attrs, tuple(index), ids)
         return expr.field(*key, tuple(map(len, box)), leaf.dtype)

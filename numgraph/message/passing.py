@@ -15,7 +15,7 @@ from numgraph.arrays.inputs import as_array, kind_of
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.autodiff.tape import Tensor, unwrap
 from numgraph.expressions import expr
-from numgraph.expressions.pieces import Pieces, pieces_of
+from numgraph.expressions.pieces import Pieces, View, pieces_of
 from numgraph.expressions.reduces import NAMES, REDUCES, message_of
 from numgraph.expressions.tracing import trace
 from numgraph.expressions.walk import Output, rows_of
@@ -96,6 +96,22 @@ def update_all(
 def _reductions(parts: tuple[tuple[expr.Expr, ...], ...], names: tuple[str, ...]) -> tuple[Output, ...]:
     """The outputs of each name, one for each part."""
     return tuple([Output(message_of(name, root), "v", name) for name in names for (root,) in parts])
+
+
+def _checked_ids(op: str, view: View, ids: Any, rows: int) -> Any:
+    """The rows of a table that a field names, or an error that says which edge or node names one that is not there. A compiler traces them
+    without numbers."""
+    plain = library_of(ids).plain(unwrap(ids))
+    if plain is None:
+        return ids
+    wrong = (plain < 0) | (plain >= rows)
+    if wrong.any():
+        target, field = view.ids or ("", "")
+        place = int(wrong.argmax())
+        what = {"u": "source", "v": "destination", "e": "edge"}[target]
+        problem = f"{target}.{field} is {int(plain[place])} at {what} {place}, the table has {rows} rows"
+        raise errors.bad_index(op, problem, f"ids are from 0 to {rows - 1}")
+    return plain.astype(np.int64)
 
 
 def _joined(pieces: Pieces, made: Sequence[Any]) -> Any:
@@ -190,9 +206,12 @@ def _trace(
 def _pieces(op: str, g: Graph, roots: tuple[expr.Expr, ...], values: Values) -> Pieces:
     """What walks compute of traced expressions; the values get the views that it reads."""
     pieces = pieces_of(roots)
-    for key, field, index in pieces.views:
-        x = values[field]
-        values[key] = library_of(x).entries(x, index if field[0] == "shared" else (slice(None), *index))
+    for view in pieces.views:
+        x = values[view.base]
+        library = library_of(x)
+        rows = () if view.base[0] == "shared" and view.ids is None else (slice(None),)
+        x = library.entries(x, (*rows, *view.index))
+        values[view.key] = x if view.ids is None else library.take(x, _checked_ids(op, view, values[view.ids], x.shape[0]))
     for exponent in _signed_exponents(tuple([node for part in pieces.parts for node in part])):
         _check_exponent(op, g, exponent, values)
     return pieces

@@ -49,6 +49,9 @@ def score(u, v):
     return np.tanh(u.x - v.y).sum(-1, keepdims=True)
 
 
+RELATIONS = np.array([0, 2, 1, 1, 0, 2, 2, 0])
+
+
 def joined(u, v, e):
     return np.concatenate([u.x, np.tanh(v.y) * e.w[..., :1]], -1) * np.linalg.norm(u.x - v.y)
 
@@ -86,6 +89,11 @@ CASES = {
         lambda x, y: ng.apply_edges(G, lambda u, v: ng.softmax(u.x * v.y)[[2, 0]] * u.x[::-1][:2], u={"x": x}, v={"y": y}),
         lambda x, y: oracle.apply_edges(G, lambda u, v: oracle.softmax(u.x * v.y)[[2, 0]] * u.x[::-1][:2], {"x": x}, {"y": y}),
         (X, Y),
+    ),
+    "rows of a table": (
+        lambda x, t: ng.update_all(G, lambda u, e: u.x * ng.take(t, e.rel), "sum", u={"x": x}, e={"rel": RELATIONS}),
+        lambda x, t: oracle.update_all(G, lambda u, e: u.x * t[e.rel], "sum", {"x": x}, (), {"rel": RELATIONS}),
+        (X, data(3, 3, seed=12)),
     ),
     "update_all(logsumexp) from initial": (
         lambda x: ng.update_all(G, lambda u: u.x, "logsumexp", u={"x": x}, initial=0.2),

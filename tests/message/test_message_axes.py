@@ -208,7 +208,49 @@ def test_kernels_know_of_no_joins_and_no_indices():
     assert pieces.counts == (2,)
     for (root,) in pieces.parts:
         assert {node.op for node in topological((root,))} == {"field", "exp"}
-    assert [(base, index) for _, base, index in pieces.views] == [(("u", "x"), (slice(1, 3, 1),))]
+    assert [(view.base, view.index) for view in pieces.views] == [(("u", "x"), (slice(1, 3, 1),))]
+
+
+# --- tables -------------------------------------------------------------------------------------------------------------------------------
+
+TABLE, RELATION, KIND = RNG.standard_normal((4, 3)), RNG.integers(0, 4, 20), RNG.integers(0, 4, 6)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+def test_rows_of_tables(dtype):
+    fields = {"u": {"x": FIELDS["u"]["x"], "kind": KIND.astype(dtype)}, "e": {"rel": RELATION.astype(dtype)}}
+
+    def message(x, table):
+        return ng.update_all(
+            G,
+            lambda u, e: np.tanh(u.x * ng.take(table, e.rel)) + ng.take(table, u.kind)[::-1] * ng.take(table, e.rel)[0],
+            "sum",
+            **{**fields, "u": {**fields["u"], "x": x}},
+        )
+
+    x = FIELDS["u"]["x"]
+    rows, kinds = TABLE[RELATION], TABLE[KIND[G.src]]
+    m = np.tanh(x[G.src] * rows) + kinds[:, ::-1] * rows[:, :1]
+    want = np.zeros((5, 3))
+    np.add.at(want, G.dst, m)
+    np.testing.assert_allclose(message(x, TABLE), want, 1e-12, 1e-13)
+    if dtype is np.int64:
+        check_gradient(message, [x, TABLE], order=2, rtol=1e-6)
+
+
+def test_ids_out_of_range_name_the_edge():
+    for bad in (4, -1):
+        rel = np.where(np.arange(20) == 7, bad, RELATION)
+        with pytest.raises(IndexError, match=rf"e\.rel is {bad} at edge 7, the table has 4 rows"):
+            ng.update_all(G, lambda e: ng.take(TABLE, e.rel), "sum", e={"rel": rel})
+    with pytest.raises(TypeError, match=r"the ids are e\.w, float64"):
+        ng.update_all(G, lambda e: ng.take(TABLE, e.w), "sum", e={"w": np.ones(20)})
+
+
+def test_take_of_arrays():
+    np.testing.assert_array_equal(ng.take(TABLE, RELATION), TABLE[RELATION])
+    got = gradients(lambda table: ng.take(table, RELATION), [TABLE])[0]
+    assert got.shape == TABLE.shape
 
 
 ERRORS = {
