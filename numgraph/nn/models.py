@@ -37,6 +37,7 @@ class _Stack(Module):
     dropout : of every layer's input
     act : a function, such as ``numgraph.elu``, or its name; None is none, "default" the model's own
     norm : "batch", "layer", or a function of a width that makes a Module
+    act_first : act stands before norm
     jk : what the model gives is a Linear (``out``) of all layers' results, side by side ("cat") or their maximum ("max"), or of the last
         layer's ("last") (Xu et al., Representation Learning on Graphs with Jumping Knowledge Networks, ICML 2018). All layers have then
         ``hidden`` features, and norm and act.
@@ -63,6 +64,7 @@ class _Stack(Module):
         dropout: float = 0.5,
         act: Callable[[Any], Any] | str | None = "default",
         norm: Any = None,
+        act_first: bool = False,
         jk: str | None = None,
         rng: init.Seed = None,
         dtype: Any = np.float32,
@@ -78,9 +80,10 @@ class _Stack(Module):
         self.layers: list[Any] = []
         widths = [in_features, *[hidden] * (layers - 1), out_features if jk is None else hidden]
         for number, (width_in, width_out) in enumerate(pairwise(widths)):
-            acting = self.act if norm is None and self._acts(number, layers) else None
+            acting = self.act if (norm is None or act_first) and self._acts(number, layers) else None
             self.layers.append(self._layer(width_in, width_out, activation=acting, rng=rng, dtype=dtype, **options))
         wide = self._width(hidden)
+        self.act_first = act_first
         self.norms = [] if norm is None else [normalisation(op, norm, wide, dtype) for n in range(layers) if self._acts(n, layers)]
         self.out = None if jk is None else Linear(wide * layers if jk == "cat" else wide, out_features, rng=rng, dtype=dtype)
 
@@ -106,7 +109,7 @@ class _Stack(Module):
             x = self._propagate(layer, g, self.dropout(x, rng=rng), edge_weight, edge_attr, rng)
             if number < len(self.norms):
                 x = self.norms[number](x)
-                x = x if self.act is None else self.act(x)
+                x = x if self.act is None or self.act_first else self.act(x)
             between.append(x)
         if self.out is None:
             return x

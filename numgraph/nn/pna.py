@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from numgraph.nn.module import Module, check_size
 
 AGGREGATORS = ("mean", "max", "min", "std")
 SCALERS = ("identity", "amplification", "attenuation")
+_SCALERS = (*SCALERS, "linear", "inverse_linear")
 _KNOWN = (*AGGREGATORS, "sum", "var", "median")
 
 
@@ -62,8 +63,10 @@ class PNAConv(_Tower):
     in_features, out_features : widths
     aggregators : of "mean", "max", "min", "std", "sum", "var", "median". std is √(var + std_eps). Without in-edges mean, max, min, sum and
         median are 0
-    scalers : of v with d in-edges: "identity" 1, "amplification" log(d + 1) / δ, "attenuation" δ / log(d + 1) (d at least 1)
+    scalers : of v with d in-edges: "identity" 1, "amplification" log(d + 1) / δ, "attenuation" δ / log(d + 1) (d at least 1), "linear"
+        d / D, "inverse_linear" D / d (d at least 1)
     delta : δ, the mean of log(d + 1) over the training graphs' nodes (``mean_log_degree``); None takes it from the graph of each call
+    mean_degree : D, the mean of d; None takes it from the graph of each call
     edge_dim : width of edge_attr, where there is some; m has the term (edge_attr W_edge + b_edge) Ψ more
     towers : how many such functions there are, of out_features / towers each, side by side
     divide_input : each tower reads in_features / towers of the features
@@ -93,6 +96,7 @@ class PNAConv(_Tower):
         aggregators: Sequence[str] = AGGREGATORS,
         scalers: Sequence[str] = SCALERS,
         delta: float | None = None,
+        mean_degree: float | None = None,
         edge_dim: int | None = None,
         towers: int = 1,
         divide_input: bool = False,
@@ -103,16 +107,21 @@ class PNAConv(_Tower):
     ) -> None:
         check_size("PNAConv", in_features=in_features, out_features=out_features, towers=towers)
         _check_list("aggregator", aggregators, _KNOWN)
-        _check_list("scaler", scalers, SCALERS)
-        if delta is not None and not (isinstance(delta, int | float | np.number) and delta > 0):
-            raise bad_value("PNAConv", f"delta is {shown(delta)}", "it is a mean of log(d + 1), above 0: see mean_log_degree")
+        _check_list("scaler", scalers, _SCALERS)
+        for name, number, what in (
+            ("delta", delta, "log(d + 1), above 0: see mean_log_degree"),
+            ("mean_degree", mean_degree, "in-degrees, above 0"),
+        ):
+            if number is not None and not (isinstance(number, int | float | np.number) and number > 0):
+                raise bad_value("PNAConv", f"{name} is {shown(number)}", f"it is a mean of {what}")
         if not isinstance(std_eps, int | float | np.number) or not std_eps >= 0:
             raise bad_value("PNAConv", f"std_eps is {shown(std_eps)}", "it is added to a variance, a number of at least 0")
         if out_features % towers or (divide_input and in_features % towers):
             problem = f"towers is {towers}, the widths are {in_features} and {out_features}"
             raise bad_value("PNAConv", problem, "choose a number that divides out_features, and with divide_input both")
         rng = np.random.default_rng(rng)
-        self.aggregators, self.scalers, self.delta = tuple(aggregators), tuple(scalers), delta
+        self.aggregators, self.scalers = tuple(aggregators), tuple(scalers)
+        self.delta, self.mean_degree = delta, mean_degree
         self.divide_input, self.std_eps, self.in_features = divide_input, std_eps, in_features
         width, parts = in_features // towers if divide_input else in_features, len(aggregators) * len(scalers)
         sizes: Any = (width, out_features // towers, parts, edge_dim is not None, rng, dtype)
@@ -146,11 +155,17 @@ class PNAConv(_Tower):
 
     def scales(self, g: Graph, dtype: Any) -> list[Any]:
         """The factors of the nodes by scaler, [num_dst, 1]; None is 1."""
-        logs = np.log(np.maximum(g.in_degrees(), 1) + 1.0)[:, None]
-        growth = np.log(g.in_degrees() + 1.0)[:, None]
-        delta = mean_log_degree(g) if self.delta is None else self.delta
-        table = {"identity": None, "amplification": (growth / delta).astype(dtype), "attenuation": (delta / logs).astype(dtype)}
-        return [table[name] for name in self.scalers]
+        degrees = g.in_degrees()[:, None]
+        some, delta, mean = np.maximum(degrees, 1), self.delta, self.mean_degree
+        delta = mean_log_degree(g) if delta is None else delta
+        mean = max(g.num_edges, 1) / max(g.num_dst, 1) if mean is None else mean
+        table: dict[str, Callable[[], Any]] = {
+            "amplification": lambda: np.log(degrees + 1.0) / delta,
+            "attenuation": lambda: delta / np.log(some + 1.0),
+            "linear": lambda: degrees / mean,
+            "inverse_linear": lambda: mean / some,
+        }
+        return [table[name]().astype(dtype) if name in table else None for name in self.scalers]
 
 
 def _check_list(what: str, names: Any, known: Sequence[str]) -> None:

@@ -99,7 +99,7 @@ def sources(module: Module, theirs: Mapping[str, Any], ours: str = "", prefix: s
             yield ours + name, owner, Source(tuple([prefix + one for one in names]), change)
 
 
-_NUMBERS = ("eps", "delta")
+_NUMBERS = ("eps", "delta", "mean_degree")
 """What a layer may hold as a number."""
 
 
@@ -232,7 +232,8 @@ def _columns(part: slice) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _pna(layer: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"mix.weight": ("lin.weight", _turned), "mix.bias": ("lin.bias", _same), "delta": (_DELTA, _number)}
+    found: dict[str, Any] = {"mix.weight": ("lin.weight", _turned), "mix.bias": ("lin.bias", _same), "delta": (f"{_MEANS}_log", _number)}
+    found["mean_degree"] = (f"{_MEANS}_lin", _number)
     found |= {"edge.weight": ("edge_encoder.weight", _turned), "edge.bias": ("edge_encoder.bias", _same)}
     for i, tower in enumerate(layer.towers):
         width, before, after = tower.theta.shape[0], f"pre_nns.{i}.0", f"post_nns.{i}.0"
@@ -248,7 +249,7 @@ def _pna(layer: Any) -> dict[str, Any]:
     return found
 
 
-_DELTA = "aggr_module.avg_deg_log"
+_MEANS = "aggr_module.avg_deg"
 
 
 def _number(w: np.ndarray) -> np.ndarray:

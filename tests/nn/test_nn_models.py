@@ -339,7 +339,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "heads": (lambda: nn.GATConv(4, 2, heads=1.5), ValueError, "GATConv: heads is 1.5"),
     "layers": (lambda: nn.GAT(4, 2, 2, layers=0), ValueError, "GAT: layers is 0"),
     "alpha": (lambda: nn.APPNP(alpha=1.5), ValueError, "alpha is 1.5"),
-    "scaler": (lambda: nn.PNAConv(4, 2, scalers=("linear",)), ValueError, "unknown scaler 'linear'"),
+    "scaler": (lambda: nn.PNAConv(4, 2, scalers=("cubic",)), ValueError, "unknown scaler 'cubic'"),
     "delta": (lambda: nn.PNAConv(4, 2, delta=0.0), ValueError, "delta is 0.0"),
     "relation": (lambda: nn.RGCNConv(4, 2, 2)(G, X, [0, 2]), IndexError, r"relations\[1\] is 2; relations run from 0 to 1"),
     "relations": (lambda: nn.RGCNConv(4, 2, 2)(G, X, [0]), ValueError, r"relations have shape \[1\]"),

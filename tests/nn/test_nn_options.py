@@ -188,6 +188,17 @@ def test_pairs_of_pna() -> None:
     close(layer(PAIR, (X_SRC, X_DST)), unwrap(layer(joined, np.concatenate([X_DST, X_SRC])))[:4])
 
 
+def test_linear_scalers_of_pna() -> None:
+    """Beside the mean in-degree of the graph, 11 / 6, unless another is given."""
+    layer = filled(nn.PNAConv(3, 2, aggregators=["mean"], scalers=["linear", "inverse_linear"], **WIDE))
+    degrees = np.bincount(DST, minlength=6)[:, None]
+    m = messages(np.mean, X[SRC] @ layer.theta.data) + np.where(degrees > 0, unwrap(layer.phi(X)), 0)
+    for mean in (11 / 6, 2.5):
+        parts = np.concatenate([m * degrees / mean, m * mean / np.maximum(degrees, 1)], 1)
+        close(layer(G, X), X @ layer.self_update.data + parts @ layer.update.weight.data + layer.update.bias.data)
+        layer.mean_degree = 2.5
+
+
 def test_rgcn_norm_and_lone_sources() -> None:
     relations = np.arange(11) % 3
     layer = filled(nn.RGCNConv(3, 2, 3, num_bases=2, **WIDE))
@@ -282,6 +293,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "width of GINE": (lambda: nn.GINEConv(ng.relu, edge_dim=2), ValueError, "GINEConv: in_features is None"),
     "shared": (lambda: nn.GATv2Conv((3, 2), 2, share_weights=True), ValueError, r"share_weights is True and in_features is \(3, 2\)"),
     "towers": (lambda: nn.PNAConv(3, 4, towers=3), ValueError, "towers is 3, the widths are 3 and 4"),
+    "mean_degree": (lambda: nn.PNAConv(3, 4, mean_degree=0), ValueError, "mean_degree is 0; it is a mean of in-degrees, above 0"),
     "std_eps": (lambda: nn.PNAConv(3, 4, std_eps=-1), ValueError, "std_eps is -1"),
     "blocks": (lambda: nn.RGCNConv(3, 4, 2, num_blocks=2), ValueError, "num_blocks is 2, the widths are 3 and 4"),
     "blocks and bases": (lambda: nn.RGCNConv(4, 4, 2, num_blocks=2, num_bases=2), ValueError, "num_bases is 2 and num_blocks is 2"),

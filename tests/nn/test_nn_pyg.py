@@ -59,7 +59,7 @@ def steps(*widths: int) -> Any:
 ONE = {"norm": "in", "collapse_loops": True}
 DEGREES = torch.tensor([1, 2, 3, 1, 0, 1])
 PNA = {"aggregators": ["mean", "min", "max", "std"], "scalers": ["identity", "amplification", "attenuation"]}
-MORE = {"aggregators": ["sum", "var", "median", "std"], "scalers": ["attenuation", "identity"]}
+MORE = {"aggregators": ["sum", "var", "median", "std"], "scalers": ["attenuation", "identity", "linear", "inverse_linear"]}
 NODE_NORM = {"norm": "layer_norm", "norm_kwargs": {"mode": "node"}}
 W, A, RELATIONS = ("edge_weight",), ("edge_attr",), ("relations",)
 CASES: dict[str, Case] = {
@@ -259,6 +259,10 @@ CASES |= {
     "SAGE": Case(
         lambda **o: nn.SAGE(3, 4, 2, dropout=0, aggr="max", project=True, **o),
         lambda: pyg.GraphSAGE(3, 4, 2, 2, aggr="max", project=True),
+    ),
+    "SAGE, act first": Case(
+        lambda **o: nn.SAGE(3, 4, 2, dropout=0, norm="batch", act_first=True, **o),
+        lambda: pyg.GraphSAGE(3, 4, 2, 2, norm="batch_norm", act_first=True),
     ),
     "SAGE, jumps": Case(
         lambda **o: nn.SAGE(3, 4, 2, dropout=0, norm="layer", jk="max", **o), lambda: pyg.GraphSAGE(3, 4, 2, 2, jk="max", **NODE_NORM)
