@@ -391,7 +391,7 @@ X, W, Y = data(5, 3), data(8, 3), data(6, 3)
         (lambda: ops.v_add_u(G, X, Y), ValueError, r"v_add_u: lhs has shape \[5, 3\], the graph's num_dst is 6"),
         (lambda: ops.edge_softmax(G, X), ValueError, r"edge_softmax: scores has shape \[5, 3\], the graph's num_edges is 8"),
         (lambda: ops.edge_softmax(G, W, "both"), ValueError, "edge_softmax: unknown norm_by 'both'; choose from 'dst', 'src'"),
-        (lambda: ops.segment_reduce([0, 5], W, "var"), ValueError, "segment_reduce: unknown reduce 'var'; choose from"),
+        (lambda: ops.segment_reduce([0, 5], W, "median"), ValueError, "segment_reduce: unknown reduce 'median'; choose from"),
         (lambda: ops.segment_reduce([3, 5], W), ValueError, r"segment_reduce: offsets\[0\] is 3; it must be 0, .*np.cumsum\(lengths\)"),
         (lambda: ops.segment_reduce([0, 6, 5, 8], W), ValueError, r"offsets\[2\] is 5, less than offsets\[1\], 6; the start of a segment"),
         (lambda: ops.segment_reduce([0, 5], W), ValueError, r"offsets\[1\], the last, is 5 and there are 8 rows; the last entry must be"),
