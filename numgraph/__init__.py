@@ -2,7 +2,7 @@
 
 import importlib
 
-from numgraph import data, dense, nn, ops, optim
+from numgraph import data, dense, nn, ops, optim, sampling
 from numgraph.autodiff.tape import Parameter, Tape, Tensor
 from numgraph.data import Dataset
 from numgraph.dense import (
@@ -73,6 +73,7 @@ __all__ = [
     "ops",
     "optim",
     "relu",
+    "sampling",
     "save",
     "scatter_add",
     "sigmoid",

@@ -3,8 +3,9 @@
 To import from outside: what stands here, and ``sorting`` for ids.
 """
 
+from numgraph.graph.block import Block, Origin
 from numgraph.graph.edge_map import EdgeMap
 from numgraph.graph.graph import Graph, check_graph
 from numgraph.graph.sorting import Adjacency
 
-__all__ = ["Adjacency", "EdgeMap", "Graph", "check_graph"]
+__all__ = ["Adjacency", "Block", "EdgeMap", "Graph", "Origin", "check_graph"]

@@ -31,6 +31,7 @@ ORDER = [
     ["serialize"],
     ["nn", "optim"],
     ["data"],
+    ["sampling"],
     ["bridges"],
     ["torch"],
     ["training"],

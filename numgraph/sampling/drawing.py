@@ -1,0 +1,196 @@
+"""The kernels of a hop: which in-edges of each node are drawn, and the numbers of their sources in the batch.
+
+All are serial and release the GIL. What is drawn for a node depends on the key and the node alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from numgraph.runtime.compiling import njit
+from numgraph.sampling.random import ask, below, state_of, unit
+
+_AHEAD = 8
+"""Nodes, and _AHEAD_IDS edges, whose memory is asked for before it is read: a line from DRAM takes as long as they do."""
+_AHEAD_IDS = 16
+_FEW = 64
+"""Draws up to which, and up to twice the root of the degree, each is compared with those before; above, every edge is looked at."""
+
+
+@njit()
+def begin(table, stamp, seeds, nodes):
+    """Number the seeds; the position of the first one that was there before, or -1."""
+    for i in range(len(seeds)):
+        node = seeds[i]
+        if (table[node] >> 32) == stamp:
+            return i
+        table[node] = (stamp << 32) | i
+        nodes[i] = node
+    return -1
+
+
+@njit()
+def measure(indptr, nodes, fanout, replace, plan):
+    """plan: the most edges that can be drawn, and the largest degree."""
+    total, largest = np.int64(0), np.int64(0)
+    for i in range(len(nodes)):
+        if i + _AHEAD_IDS < len(nodes):
+            ask(indptr, np.int64(nodes[i + _AHEAD_IDS]))
+        node = nodes[i]
+        degree = np.int64(indptr[node + 1] - indptr[node])
+        largest = degree if degree > largest else largest
+        if fanout < 0 or (degree < fanout and not replace):
+            total += degree
+        elif degree > 0:
+            total += fanout
+    plan[0], plan[1] = total, largest
+
+
+@njit()
+def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace, key, nodes, starts, sources, positions):
+    """Draw up to fanout in-edges of each node, all for -1; how many there are.
+
+    weights: by position, or empty. banned: sources that are not drawn by the node at the same place of banned_rows, which is sorted.
+    starts: first edge of each node. sources, positions: of each edge.
+    """
+    weighted, limited = len(weights) > 0, len(banned_rows) > 0
+    allowed = np.empty(largest if weighted or limited else 0, np.int64)
+    values = np.empty(largest if weighted else 0, np.float64)
+    arrivals = np.empty(max(fanout, 0) if weighted else 0, np.float64)
+    place = 0
+    for i in range(len(nodes)):
+        if i + _AHEAD < len(nodes):
+            ask(indices, np.int64(indptr[nodes[i + _AHEAD]]))
+        node = nodes[i]
+        start, stop = np.int64(indptr[node]), np.int64(indptr[node + 1])
+        count, first = stop - start, place
+        starts[i] = place
+        filtered = weighted
+        if limited:
+            low = np.searchsorted(banned_rows, node)
+            filtered = filtered or (low < len(banned_rows) and banned_rows[low] == node)
+        if filtered:
+            count = np.int64(0)
+            for position in range(start, stop):
+                if weighted and not weights[position] > 0:
+                    continue
+                if limited and _is_banned(banned_rows, banned, low, node, indices[position]):
+                    continue
+                allowed[count] = position
+                if weighted:
+                    values[count] = weights[position]
+                count += 1
+        if fanout < 0 or (count <= fanout and not replace) or count == 0:
+            for k in range(count):
+                positions[place] = k
+                place += 1
+        elif weighted and replace:
+            place = _weighted_with(state_of(key, node), values, count, fanout, positions, place)
+        elif weighted:
+            place = _weighted_without(state_of(key, node), values, count, fanout, arrivals, positions, place)
+        elif replace:
+            state = state_of(key, node)
+            for k in range(fanout):
+                positions[place] = below(state, k, count)
+                place += 1
+        else:
+            place = _without(state_of(key, node), count, fanout, positions, place)
+        for k in range(first, place):
+            position = allowed[positions[k]] if filtered else start + positions[k]
+            positions[k] = position
+            sources[k] = indices[position]
+    starts[len(nodes)] = place
+    return place
+
+
+@njit()
+def _is_banned(banned_rows, banned, low, node, source):
+    while low < len(banned_rows) and banned_rows[low] == node:
+        if banned[low] == source:
+            return True
+        low += 1
+    return False
+
+
+@njit()
+def _without(state, count, fanout, positions, place):
+    """fanout of count numbers, each set of them as likely (Floyd; Bentley, A Sample of Brilliance, CACM 1987), or by looking at all."""
+    if fanout <= _FEW or fanout * fanout <= 4 * count:
+        first = place
+        for last in range(count - fanout, count):
+            chosen = below(state, last, last + 1)
+            for k in range(first, place):
+                if positions[k] == chosen:
+                    chosen = last
+                    break
+            positions[place] = chosen
+            place += 1
+        return place
+    wanted = fanout
+    for k in range(count):
+        if below(state, k, count - k) < wanted:
+            positions[place] = k
+            place += 1
+            wanted -= 1
+    return place
+
+
+@njit()
+def _weighted_with(state, values, count, fanout, positions, place):
+    """fanout times one of count, as likely as its value is large; the values become their sums."""
+    for k in range(1, count):
+        values[k] += values[k - 1]
+    for k in range(fanout):
+        target = unit(state, k) * values[count - 1]
+        low, high = 0, count - 1
+        while low < high:
+            middle = (low + high) >> 1
+            if values[middle] > target:
+                high = middle
+            else:
+                low = middle + 1
+        positions[place] = low
+        place += 1
+    return place
+
+
+@njit()
+def _weighted_without(state, values, count, fanout, arrivals, positions, place):
+    """The first fanout of count to arrive at exponential times with the values as rates: draws one by one, in their order, each in
+    proportion to the values that are left (Efraimidis and Spirakis, Information Processing Letters 2006).
+    """
+    held = 0
+    for k in range(count):
+        time = -np.log(unit(state, k)) / values[k]
+        if held == fanout and not time < arrivals[held - 1]:
+            continue
+        slot = held if held < fanout else fanout - 1
+        while slot > 0 and arrivals[slot - 1] > time:
+            arrivals[slot] = arrivals[slot - 1]
+            positions[place + slot] = positions[place + slot - 1]
+            slot -= 1
+        arrivals[slot] = time
+        positions[place + slot] = k
+        held = min(held + 1, fanout)
+    return place + held
+
+
+@njit()
+def relabel(table, stamp, sources, nodes, known, numbers):
+    """numbers: of the sources in the batch, new ones after the known; returns how many nodes there are then.
+
+    table: by node, the stamp of the batch that last numbered it, and the number. Nothing needs clearing between batches.
+    """
+    for k in range(len(sources)):
+        if k + _AHEAD_IDS < len(sources):
+            ask(table, np.int64(sources[k + _AHEAD_IDS]))
+        node = sources[k]
+        entry = table[node]
+        if (entry >> 32) == stamp:
+            numbers[k] = entry & 0xFFFFFFFF
+        else:
+            table[node] = (stamp << 32) | known
+            nodes[known] = node
+            numbers[k] = known
+            known += 1
+    return known

@@ -1,0 +1,255 @@
+"""Neighbours of seeds, hop by hop, as blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numgraph.arrays.inputs import as_array
+from numgraph.errors import bad_type, bad_value, shown
+from numgraph.graph import Block, EdgeMap, Graph, Origin, check_graph
+from numgraph.graph.sorting import Ids, checked_ids, frozen, given_ids, ids_dtype
+from numgraph.sampling import drawing
+from numgraph.sampling.random import checked_seed, key_of
+
+_NO_IDS, _NO_WEIGHTS = np.zeros(0, np.int64), frozen(np.zeros(0))
+Banned = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Destinations, sorted, and the source that each does not draw."""
+
+
+@dataclass(eq=False, repr=False)
+class Batch:
+    """What samplers and loaders give; fields that a loader has nothing for are None.
+
+    Attributes
+    ----------
+    blocks : list of Block, or of a ClusterLoader a Graph
+        One for each layer, the outermost hop first; ``model(batch.blocks, batch.x)`` gives a row for each seed.
+    seeds : the nodes whose results are wanted
+    nodes : [num_src of blocks[0]] the nodes whose features are read; the seeds are the first
+    x : [len(nodes), …] their features
+    labels : the seeds' labels; of a LinkLoader 1 for its targets and 0 for pairs that are no edges
+    edges : of a LinkLoader the ids of its targets
+    pairs : of a LinkLoader [pairs, 2] rows of the model's result: the ends of the targets, then of pairs that are no edges
+    """
+
+    blocks: Any
+    seeds: Ids
+    nodes: Ids
+    x: Any = None
+    labels: Any = None
+    edges: Any = None
+    pairs: Any = None
+    _edge_ids: Any = None
+
+    @property
+    def edge_ids(self) -> Any:
+        """For each block, the ids of its edges in the whole graph."""
+        return [block.edge_ids for block in self.blocks] if self._edge_ids is None else self._edge_ids
+
+    def __repr__(self) -> str:
+        edges = [block.num_edges for block in self.blocks] if isinstance(self.blocks, list) else self.blocks.num_edges
+        return f"Batch(seeds={len(self.seeds)}, nodes={len(self.nodes)}, edges={edges})"
+
+
+class NeighborSampler:
+    """Draws in-edges of seeds, of their sources, and so on (Hamilton, Ying and Leskovec, NeurIPS 2017).
+
+    Parameters
+    ----------
+    fanouts : for each layer, how many in-edges of a node are drawn; the last is the seeds' hop, -1 takes all
+    weight : [num_edges] of the graph's edges, at least 0: an edge is drawn in proportion to it, and never with 0. None: all alike
+    replace : an edge may be drawn more than once; then each node with in-edges has exactly as many as its fanout
+
+    Notes
+    -----
+    Each hop draws anew. What is drawn for a node depends on the seed, the hop and the node alone: not on the other seeds, on threads, or on
+    how seeds are split over batches of one number. Without replacement and with weights, edges are drawn one after the other, each in
+    proportion to the weights left.
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> g = ng.Graph([0, 1, 2, 3], [1, 2, 0, 0])
+    >>> batch = ng.sampling.NeighborSampler([-1, 1]).sample(g, [1], seed=3)
+    >>> batch.nodes.tolist(), [block.num_edges for block in batch.blocks]
+    ([1, 0, 2, 3], [3, 1])
+    """
+
+    def __init__(self, fanouts: Sequence[int], *, weight: ArrayLike | None = None, replace: bool = False) -> None:
+        op = "NeighborSampler"
+        if not isinstance(fanouts, list | tuple | np.ndarray):
+            raise bad_type(op, f"fanouts is {shown(fanouts)}", "give a list, a number for each layer, as [10, 10]")
+        if len(fanouts) == 0:
+            raise bad_value(op, "there are no fanouts", "give a number for each layer, as [10, 10]")
+        self.fanouts = tuple(_fanout(op, f"fanouts[{i}]", fanout) for i, fanout in enumerate(fanouts))
+        self.replace = bool(replace)
+        self.weight = None if weight is None else checked_weight(op, weight)
+        self._weights: WeakKeyDictionary[Graph, NDArray[np.float64]] = WeakKeyDictionary()
+
+    def sample(self, g: Graph, seeds: ArrayLike, *, seed: int = 0) -> Batch:
+        """The blocks of seeds, distinct node ids: a Batch with ``blocks``, ``nodes``, ``seeds`` and ``edge_ids``.
+
+        Raises
+        ------
+        ValueError : a bipartite graph, a seed that is there twice
+        IndexError : a seed outside of 0 … num_nodes - 1
+        """
+        op = "NeighborSampler.sample"
+        g = checked_host(op, g)
+        return self.drawn(op, Origin(g), seeds_of(op, g, seeds), key_of(checked_seed(op, seed), 0, 0))
+
+    def drawn(self, op: str, origin: Origin, seeds: Ids, key: np.uint64, banned: Banned = (_NO_IDS, _NO_IDS)) -> Batch:
+        """The blocks of checked seeds, without the banned edges."""
+        g = origin.graph
+        rows, weights = g.in_edges, self._weights_of(op, g)
+        idle: list[_Table] = rows.derived("tables of samplers", lambda rows: [])
+        try:
+            table = idle.pop()
+        except IndexError:
+            table = _Table(g.num_nodes)
+        stamp = table.next()
+        nodes = np.empty(len(seeds), rows.indices.dtype)
+        again = drawing.begin(table.entries, stamp, seeds, nodes)
+        if again >= 0:
+            idle.append(table)
+            first = int(np.flatnonzero(seeds == seeds[again])[0])
+            problem = f"seeds[{first}] and seeds[{again}] are both {seeds[again]}"
+            raise bad_value(op, problem, "give each node once: np.unique(seeds, return_inverse=True) has the rows of repeated ones")
+        hops: list[tuple[int, Any, Any, Any]] = []
+        plan = np.empty(2, np.int64)
+        for hop, fanout in enumerate(reversed(self.fanouts)):
+            known = len(nodes)
+            drawing.measure(rows.indptr, nodes, fanout, self.replace, plan)
+            most, largest = int(plan[0]), int(plan[1])
+            local = ids_dtype(known + most, most)
+            starts, numbers = np.empty(known + 1, local), np.empty(most, local)
+            sources, positions = np.empty(most, nodes.dtype), np.empty(most, rows.indptr.dtype)
+            hop_key = key_of(int(key), hop)
+            count = drawing.draw(
+                rows.indptr, rows.indices, weights, *banned, largest, fanout, self.replace, hop_key, nodes, starts, sources, positions
+            )
+            sources, positions, numbers = sources[:count], positions[:count], numbers[:count]
+            wider = np.empty(known + count, nodes.dtype)
+            wider[:known] = nodes
+            known = drawing.relabel(table.entries, stamp, sources, wider, known, numbers)
+            nodes = wider[:known]
+            hops.append((known, starts, numbers, positions))
+        idle.append(table)
+        nodes = frozen(nodes)
+        blocks = [Block.from_rows(origin, nodes[:known], *arrays) for known, *arrays in reversed(hops)]
+        return Batch(blocks, seeds, nodes)
+
+    def _weights_of(self, op: str, g: Graph) -> NDArray[np.float64]:
+        """The weights by position among the in-edges, the largest 1; none if there are none."""
+        if self.weight is None:
+            return _NO_WEIGHTS
+        found = self._weights.get(g)
+        if found is None:
+            if len(self.weight) != g.num_edges:
+                raise bad_value(op, f"weight has {len(self.weight)} entries, the graph {g.num_edges} edges", "give one an edge")
+            rows = g.in_edges
+            by_position = self.weight if rows.ordered else self.weight[rows.edge_ids]
+            most = by_position.max(initial=0)
+            found = self._weights[g] = frozen(by_position / most if most else by_position.copy())
+        return found if len(found) else frozen(np.zeros(1))  # a graph without edges: nothing reads it
+
+
+class _Table:
+    """The numbers of nodes in a batch, see ``drawing.relabel``; whoever samples has one alone."""
+
+    def __init__(self, num_nodes: int) -> None:
+        self.entries, self._stamp = np.zeros(num_nodes, np.int64), 0
+
+    def next(self) -> int:
+        self._stamp += 1
+        if self._stamp >= 2**31:
+            self.entries.fill(0)
+            self._stamp = 1
+        return self._stamp
+
+
+@overload
+def sample_neighbors(
+    g: Graph, nodes: ArrayLike, fanout: int, *, seed: int = ..., weight: Any = ..., replace: bool = ..., return_edges: Literal[False] = ...
+) -> Graph: ...
+@overload
+def sample_neighbors(
+    g: Graph, nodes: ArrayLike, fanout: int, *, seed: int = ..., weight: Any = ..., replace: bool = ..., return_edges: Literal[True]
+) -> tuple[Graph, EdgeMap]: ...
+def sample_neighbors(
+    g: Graph,
+    nodes: ArrayLike,
+    fanout: int,
+    *,
+    seed: int = 0,
+    weight: ArrayLike | None = None,
+    replace: bool = False,
+    return_edges: bool = False,
+) -> Any:
+    """The graph with up to `fanout` in-edges of each of some nodes and no others; all nodes stay, with their numbers.
+
+    Parameters
+    ----------
+    g : Graph
+    nodes : distinct ids
+    fanout, weight, replace : as of NeighborSampler
+    seed : the same one gives the same edges of a node, whatever the other nodes are
+    return_edges : return (graph, EdgeMap), whose ``ids`` are those of the edges in g
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> g = ng.Graph([0, 1, 2, 3], [3, 3, 3, 0])
+    >>> ng.sampling.sample_neighbors(g, [3], 2, seed=1)
+    Graph(num_nodes=4, num_edges=2)
+    """
+    op = "sample_neighbors"
+    g = checked_host(op, g)
+    sampler = NeighborSampler([_fanout(op, "fanout", fanout)], weight=weight, replace=replace)
+    batch = sampler.drawn(op, Origin(g), seeds_of(op, g, nodes, "nodes"), key_of(checked_seed(op, seed), 0, 0))
+    if replace:  # the same edge more than once: edge_subgraph takes ids as they come
+        made, edges = g.edge_subgraph(batch.blocks[0].edge_ids, return_edges=True)
+    else:
+        made, edges = g.edge_subgraph(np.sort(batch.blocks[0].edge_ids), return_edges=True)
+    return (made, edges) if return_edges else made
+
+
+def checked_host(op: str, g: Any) -> Graph:
+    """A graph of one set of nodes, on the host."""
+    check_graph(op, "g", g)
+    if g.is_bipartite:
+        problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations"
+        raise bad_value(op, problem, "neighbours of neighbours need one set of nodes: Graph(src, dst, num_nodes)")
+    return g.to("cpu")
+
+
+def seeds_of(op: str, g: Graph, seeds: Any, name: str = "seeds") -> Ids:
+    """Node ids that are known to be there."""
+    ids = given_ids(op, name, seeds)
+    return checked_ids(op, name, ids, "num_nodes", g.num_nodes, g.in_edges.indices.dtype)
+
+
+def checked_weight(op: str, weight: Any) -> NDArray[np.float64]:
+    """A copy of weights of edges, finite and at least 0."""
+    array = as_array(op, "weight", weight)
+    if array.dtype.kind not in "biuf" or array.ndim != 1:
+        raise bad_type(op, f"weight has dtype {array.dtype} and shape {list(array.shape)}", "give a number for each edge, [num_edges]")
+    array = array.astype(np.float64)
+    bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if len(bad):
+        raise bad_value(op, f"weight[{bad[0]}] is {array[bad[0]]}", "weights are finite and at least 0; 0 is never drawn")
+    return frozen(array)
+
+
+def _fanout(op: str, name: str, value: Any) -> int:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise bad_type(op, f"{name} is {shown(value)}", "give a whole number of edges a node, -1 for all")
+    if not -1 <= value < 2**31:
+        raise bad_value(op, f"{name} is {value}", "give a number of at least 0, or -1 for all in-edges")
+    return int(value)
