@@ -26,10 +26,12 @@ from numgraph.compiler.program import (
     Loop,
     Op,
     Program,
+    Records,
     Spread,
     Store,
     Type,
     When,
+    all_of,
     computed,
     hoisted,
     live,
@@ -37,11 +39,17 @@ from numgraph.compiler.program import (
     prefetched,
 )
 from numgraph.compiler.reduces import REDUCES, Reduce
-from numgraph.compiler.schedule import Lanes, Schedule
+from numgraph.compiler.schedule import COSTLY, PRICES, Lanes, Schedule
 from numgraph.expressions import elementary
 from numgraph.expressions.dtypes import COMPARISONS
 from numgraph.expressions.reduces import REDUCES as WHAT
-from numgraph.kernels.layout import identity_of
+from numgraph.kernels.layout import CACHE_LINE, identity_of, memory_name
+
+PRIVATE = 64
+"""Lanes that a sum's own loop adds up in, in four registers at most, for one would wait for itself; or as many as a register has."""
+LIGHT = 4
+"""Values that an edge computes at most in a kernel that is light, none of them by a polynomial. Attention's gradients took 15 % longer
+without asking for single cache lines, which the numbers per head are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,16 +107,32 @@ class Places:
 def build(notation: Notation, schedule: Schedule, places: Places) -> Program:
     """The program of a walk under a schedule."""
     program = Builder(notation, schedule, places).program()
+    body = live(merged(hoisted(program.body)))
+    light = _is_light(body)
 
     def apart(load: Load) -> str | None:
-        """Rows that are reached through an index array; of single edges, as lanes of edges are gathered."""
-        kind = program.arrays[load.array].rows
-        ends = {"row u", "row v"} - {f"row {notation.rows}"}
-        index = "far" if kind in ends else "edge" if kind == "row e" and not places.ordered else None
-        return index if EDGE not in load.type.lanes else None
+        """Rows that are reached through an index array; not single numbers, nor what lanes of edges gather, nor single cache lines where an
+        edge is little work: the processor itself is dozens of edges ahead there."""
+        array = program.arrays[load.array]
+        kind, lanes = array.rows, load.type.lanes
+        if not lanes or EDGE in lanes or kind == f"row {notation.rows}":
+            return None
+        if light and program.lanes.count(lanes) * np.dtype(memory_name(array.stored)).itemsize <= CACHE_LINE:
+            return None
+        return next((name for name, array in program.arrays.items() if array.stored == kind and array.slot[0] == "ids"), None)
 
-    body = live(merged(hoisted(program.body)))
     return Program(program.walked, program.arrays, program.lanes, prefetched(body, apart))
+
+
+def _is_light(records: Records) -> bool:
+    """Whether an edge takes so few instructions that the processor itself is dozens of edges ahead."""
+    inside = [one for record in all_of(records) if isinstance(record, Loop) and record.variable in (EDGE,) for one in all_of(record.body)]
+    if not inside:
+        inside = all_of(records)
+    computed = [one for one in inside if isinstance(one, Op | Fold) and one.op not in ("cast", "wrap")]
+    sums = sum(isinstance(one, Accumulate) for one in inside)
+    costly = any(dict(PRICES).get(one.op, 1.0) >= COSTLY for one in computed)
+    return len(computed) - sums <= LIGHT and not costly and not any(isinstance(one, When) for one in inside)
 
 
 class Builder:
@@ -116,17 +140,21 @@ class Builder:
 
     def __init__(self, notation: Notation, schedule: Schedule, places: Places) -> None:
         self.notation, self.lanes, self.places, self.count = notation, schedule.lanes, places, 0
-        own, far = notation.rows, "v" if notation.rows == "u" else "u"
-        self.arrays = {
-            "begin": Array(f"row {own}", 1, "bound", ("ids", "indptr")),
-            "end": Array(f"row {own}", 1, "bound", ("ids", "indptr")),
-            "far": Array("row k", 1, f"row {far}", ("ids", "indices")),
-        }
-        if not places.ordered:
-            self.arrays["edge"] = Array("row k", 1, "row e", ("ids", "edge_ids"))
+        own = notation.rows
+        if own == "e":
+            self.arrays = {name: Array("row e", 1, f"row {end}", ("ids", name)) for name, end in (("src", "u"), ("dst", "v"))}
+        else:
+            self.arrays = {
+                "begin": Array(f"row {own}", 1, "bound", ("ids", "indptr")),
+                "end": Array(f"row {own}", 1, "bound", ("ids", "indptr")),
+                "far": Array("row k", 1, f"row {'v' if own == 'u' else 'u'}", ("ids", "indices")),
+            }
+            if not places.ordered:
+                self.arrays["edge"] = Array("row k", 1, "row e", ("ids", "edge_ids"))
         scope = self.root = Scope(None, None)
         tiled = schedule.tiled
-        for variable in (ROW, *schedule.loops, *([tiled] if tiled not in (None, EDGE) else []), EDGE):
+        inner = () if own == "e" else (EDGE,)
+        for variable in (ROW, *schedule.loops, *([tiled] if tiled not in (None, EDGE) else []), *inner):
             scope = Scope(variable, scope)
         self.edges = scope
         self.into = scope.before
@@ -196,7 +224,7 @@ class Builder:
 
     def masked(self, lanes: tuple[Variable, ...]) -> bool:
         """Whether some lanes stand for nothing: beyond the end of a variable, or filling up a register."""
-        return self.lanes.partial(lanes) or self.lanes.width(lanes) > self.lanes.count(lanes) > 0
+        return self.lanes.varies(lanes) or self.lanes.partial(lanes) or self.lanes.width(lanes) > self.lanes.count(lanes) > 0
 
     def row(self, target: str, scope: Scope) -> Value | None:
         """The row number of a field: that of the walk, or what the adjacency says of the edge."""
@@ -204,18 +232,24 @@ class Builder:
             return None
         if target == self.notation.rows:
             return Value(self, ROW.name, Type(f"row {target}"))
-        return self.edge(scope) if target == "e" else self.found("far", scope)
+        return (
+            self.edge(scope) if target == "e" else self.found(next(n for n, a in self.arrays.items() if a.stored == f"row {target}"), scope)
+        )
 
     def edge(self, scope: Scope) -> Value:
         """The id of the edge, as a row number."""
+        if self.notation.rows == "e":
+            return Value(self, ROW.name, Type("row e"))
         if self.places.ordered:
             return Value(self, EDGE.name, Type("row e", self.lanes.of({EDGE})))
         return self.found("edge", scope)
 
     def found(self, array: str, scope: Scope) -> Value:
-        scope = scope.binding({EDGE})
+        """What an index array says of the edge."""
+        at = self.notation.edge
+        scope = scope.binding({at})
         if array not in scope.memo:
-            k = Value(self, EDGE.name, Type("row k", self.lanes.of({EDGE})))
+            k = Value(self, at.name, Type(self.arrays[array].rows, self.lanes.of({at})))
             with self.writing(scope.before):
                 scope.memo[array] = self.load(array, k, Column(), self.arrays[array].stored)
         return scope.memo[array]
@@ -234,7 +268,8 @@ class Builder:
         old = self.lanes
         if private and not inside and not old.of(variables_in(body) | {EDGE}):
             last = private[-1]
-            self.lanes = Lanes((*old.tiles, (last, min(last.extent or 1, old.vector))), old.vector)
+            size = min(last.extent or 1, max(old.vector, min(PRIVATE, 4 * old.vector)))
+            self.lanes = Lanes((*old.tiles, (last, size)), old.vector, old.general)
         value = self.looped(op, body, private, scope) if private else self.emit(body, scope)
         over = [*inside, *[v for v in private if v in self.lanes]]
         return self.fold(op, self.spread(value, self.lanes.of({*value.type.lanes, *over})), over)
@@ -352,7 +387,7 @@ class Builder:
         scope = self.edges
         body: tuple[Any, ...] = ()
         while scope.parent is not None:
-            if scope.variable == ROW:
+            if scope.variable == ROW and self.notation.rows != "e":
                 ends = [Load(name, Type("bound"), name, ROW.name, Column(), False) for name in ("begin", "end")]
                 scope.before[:0] = [*ends, Op("degree", Type("int64"), "subtract", ("end", "begin"))]
             body = (self.loop(scope, body),)

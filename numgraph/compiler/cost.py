@@ -3,6 +3,7 @@ built, so none can drift from it."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from numgraph.compiler import program as ir
@@ -54,7 +55,7 @@ class _Counter:
                 trips = -(-self.degree // record.step)
                 return trips * (1 + self.spilled(record) + sum(map(self.price, record.body)))
             case ir.Loop():
-                trips = 1.0 if record.variable == ROW else -(-float(record.variable.extent or 0) // record.step)
+                trips = 1.0 if record.variable == ROW else self.trips(record)
                 return trips * (1 + sum(map(self.price, record.body)))
             case ir.When():
                 return 2.0 + sum(map(self.price, record.body)) / 8
@@ -70,6 +71,12 @@ class _Counter:
                 return 8.0 * self.registers(record.type.lanes) + 4
             case _:
                 return self.registers(record.type.lanes) * self.prices.get(getattr(record, "op", ""), 1.0)
+
+    def trips(self, loop: ir.Loop) -> float:
+        """Steps of a loop. Over tiles of a single variable no matter how full the last is: so the tile does not depend on the length, and
+        all lengths share a kernel."""
+        trips = (loop.variable.extent or 0) / loop.step
+        return max(trips, 1.0) if loop.variable in self.lanes and len(self.lanes.tiles) == 1 else float(math.ceil(trips))
 
     def access(self, column: Column, own: tuple[Variable, ...], row: str) -> float:
         gathered = EDGE in own and row not in ("", ROW.name, EDGE.name)

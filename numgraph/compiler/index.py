@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,7 @@ class Result:
 
 class Notation:
     """A walk over the edges of ``rows`` ("v": in-edges, "u": out-edges) in index notation: its ``results``, and the ``fields`` they read.
+    "e": over the edges in the order of their ids, each a row by itself.
 
     The outputs' expressions are ``lowered``. The names of variables mean nothing: a result's axes, and a sum's, may be called by any that
     is not in use there, and they are called so that the walk has the fewest terms.
@@ -113,6 +114,7 @@ class Notation:
 
     def __init__(self, outputs: Sequence[Output], rows: str) -> None:
         self.rows = rows
+        self.edge = ROW if rows == "e" else EDGE
         self._at: dict[tuple[int, Indices], Term] = {}
         self._terms: dict[Any, Term] = {}
         self._variables: dict[tuple[int, int], Variable] = {}
@@ -121,6 +123,8 @@ class Notation:
         self.results: list[Result] = []
         for output in outputs:
             self.results.append(self._sharing(output))
+        while (pair := self._inseparable()) is not None:
+            self._fuse(*pair)
 
     # --- terms of nodes ---
 
@@ -136,7 +140,7 @@ class Notation:
         if node.op == "field":
             return self._load(node, row_major(node.shape, aligned(node.shape, indices)))
         if node.op == "edge_id":
-            return self._term("edge_id", (), None, "int64", frozenset({EDGE}))
+            return self._term("edge_id", (), None, "int64", frozenset({self.edge}))
         if node.op == "constant":
             return self._constant(node, dtype)
         if node.op == "axes":
@@ -199,7 +203,7 @@ class Notation:
 
     def _load(self, node: Expr, column: Column) -> Term:
         target = node.attrs[0]
-        row = {"shared": (), self.rows: (ROW,)}.get(target, (EDGE,))
+        row = {"shared": (), self.rows: (ROW,)}.get(target, (self.edge,))
         return self._term("load", (), (node.attrs, column), compute_name(node.dtype), column.variables.union(row))
 
     def _term(self, op: str, args: tuple[Term, ...], detail: Any, dtype: str, free: frozenset[Variable]) -> Term:
@@ -215,6 +219,46 @@ class Notation:
             return self._load(self.fields[key], column.renamed(old, new))
         args = tuple([self.renamed(arg, old, new) for arg in term.args])
         return self._term(term.op, args, term.detail, term.dtype, term.free - {old} | {new})
+
+    # --- variables that are one ---
+
+    def _inseparable(self) -> tuple[Variable, Variable] | None:
+        """Two variables that every column and every sum has side by side, or has neither of: they number one longer axis."""
+        terms = terms_of(self.results)
+        columns = [column for result in self.results for column, _, _ in result.arrays]
+        columns += [term.detail[1] for term in terms if term.op == "load"]
+        sums = [frozenset(term.detail) for term in terms if term.op in ("sum", "max")]
+        neighbours = dict.fromkeys((a, b) for column in columns for (a, _), (b, _) in itertools.pairwise(column.strides))
+
+        def together(a: Variable, b: Variable, column: Column) -> bool:
+            strides = dict(column.strides)
+            return strides[a] == (b.extent or 0) * strides[b] if a in strides and b in strides else not {a, b} & strides.keys()
+
+        for a, b in neighbours:
+            if all(together(a, b, column) for column in columns) and all(len({a, b} & own) != 1 for own in sums):
+                return a, b
+        return None
+
+    def _fuse(self, a: Variable, b: Variable) -> None:
+        """One variable for two, everywhere."""
+        whole = Variable(f"{a.name}{b.name}", (a.extent or 0) * (b.extent or 0))
+        made: dict[int, Term] = {}
+
+        def column(old: Column) -> Column:
+            return Column(tuple([(whole if v == b else v, stride) for v, stride in old.strides if v != a]))
+
+        for term in terms_of(self.results):
+            args = tuple([made[id(arg)] for arg in term.args])
+            free = frozenset(whole if v == b else v for v in term.free if v != a)
+            detail = term.detail
+            if term.op == "load":
+                detail = detail[0], column(detail[1])
+            elif term.op in ("sum", "max"):
+                detail = tuple([whole if v == b else v for v in detail if v != a])
+            made[id(term)] = self._term(term.op, args, detail, term.dtype, free)
+        for i, result in enumerate(self.results):
+            terms = tuple([made[id(term)] for term in result.terms])
+            self.results[i] = replace(result, terms=terms, arrays=tuple([(column(old), size, dtype) for old, size, dtype in result.arrays]))
 
     # --- variables ---
 

@@ -147,6 +147,10 @@ class Store:
     first: tuple[Variable, ...] = ()
 
 
+_AROUND = (Loop, When)
+_CHANGING = (Loop, When, Accumulate)
+
+
 @dataclass(frozen=True)
 class Program:
     """A kernel over the rows of one end. walked: "u" or "v"; arrays by name."""
@@ -168,7 +172,12 @@ def computed(stored: str) -> str:
 
 
 def inner(record: Any) -> Records:
-    return record.body if isinstance(record, Loop | When) else ()
+    return record.body if type(record) in _AROUND else ()
+
+
+def all_of(records: Records) -> list[Any]:
+    """The records and those in them."""
+    return [one for record in records for one in (record, *all_of(inner(record)))]
 
 
 def every(records: Records) -> list[Any]:
@@ -195,13 +204,14 @@ def reads(record: Any) -> tuple[str, ...]:
             own = (record.name, record.value)
         case _:
             own = ()
-    return (*own, *[name for one in inner(record) for name in reads(one)])
+    return (*own, *[name for one in record.body for name in reads(one)]) if type(record) in _AROUND else own
 
 
 def changes(record: Any) -> set[str]:
     """The accumulators that a record changes."""
-    own = {record.name} if isinstance(record, Accumulate) else set()
-    return own.union(*[changes(one) for one in inner(record)])
+    if type(record) is Accumulate:
+        return {record.name}
+    return {name for one in inner(record) if type(one) in _CHANGING for name in changes(one)}
 
 
 def defines(record: Any) -> set[str]:

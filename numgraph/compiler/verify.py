@@ -146,8 +146,9 @@ class _Check:
 
     def prefetch(self, record: ir.Prefetch, loops: Loops) -> None:
         array, index = self.array(record, record.array, False), self.array(record, record.index, False)
-        require(index.rows == "row k" and index.stored == array.rows, record, f"{record.index} does not find its rows")
-        require(any(loop.variable == EDGE for loop in loops) and EDGE not in self.lanes, record, "looks ahead outside of the edges")
+        edges, numbers = (ROW, "row e") if self.program.walked == "e" else (EDGE, "row k")
+        require(index.rows == numbers and index.stored == array.rows, record, f"{record.index} does not find its rows")
+        require(any(loop.variable == edges for loop in loops) and edges not in self.lanes, record, "looks ahead outside of the edges")
         self.columns(record, record.column, record.lanes, True, loops, array.features)
 
     def store(self, record: ir.Store, loops: Loops) -> None:
@@ -159,7 +160,7 @@ class _Check:
         require(given == ir.Type(ir.computed(array.stored), lanes), record, f"{given} into {array.stored} along {lanes}")
         self.columns(record, record.column, lanes, record.masked, loops, array.features)
         around = [loop.variable for loop in loops]
-        rows = {ROW, EDGE} if array.rows == "row e" else {ROW}
+        rows = {ROW, EDGE} if array.rows == "row e" and self.program.walked != "e" else {ROW}
         again = set(around) - record.column.variables - set(record.first) - rows
         require(not again and rows <= set(around), record, f"is stored again for every {again or rows}")
         require(set(record.first) <= set(around) - record.column.variables - rows, record, "is not stored in every iteration")

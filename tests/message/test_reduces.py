@@ -13,7 +13,7 @@ import numgraph as ng
 from numgraph.expressions import expr
 from numgraph.expressions.reduces import NAMES
 from numgraph.expressions.walk import Output
-from numgraph.kernels import balance, cpu, planning
+from numgraph.kernels import balance, cpu
 
 RNG = np.random.default_rng(5)
 SRC, DST = RNG.integers(0, 7, 40), RNG.integers(0, 5, 40)
@@ -295,12 +295,6 @@ def test_the_largest_over_relations():
 
 
 # --- where there is no kernel -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_target_without_the_reduce_says_so():
-    outputs = (Output((expr.field("u", "x", (3,), X.dtype),), "v", "std"),)
-    with pytest.raises(NotImplementedError, match=r"no kernel for 'std'.*\"mean\" twice"):
-        planning.make_plan(outputs, np.dtype(np.int32), (("v", False),), False, False, build=lambda *args: None)
 
 
 def test_explained():

@@ -46,7 +46,7 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 REQUIRED = {"llvmlite", "numba", "numpy"}
 """What a module may import at its top besides the standard library; the function that needs SciPy or anything optional imports it."""
 
-TO_BE_DELETED = {("numgraph.kernels.codegen", "numgraph.kernels.reducing"), ("numgraph.kernels.planning", "numgraph.compiler.cpu.kernel")}
+TO_BE_DELETED = {("numgraph.kernels.planning", "numgraph.compiler.cpu.kernel")}
 """Circles of the generator that compiler/ replaces."""
 
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -107,8 +107,8 @@ def test_no_circle_of_files():
 
 
 TARGETS = sorted({path.parts[1] for path in FILES if path.parts[0] == "compiler" and len(path.parts) > 2} - {"llvm"})
-GENERATOR = ("axes", "codegen", "emitting", "reducing", "memory", "planning", "shells", "cpu")
-"""What of kernels/ is of the CPU, or of the generator that compiler/ replaces."""
+GENERATOR = ("memory", "planning", "shells", "cpu")
+"""What of kernels/ is of the CPU."""
 
 
 def test_targets_do_not_know_each_other():

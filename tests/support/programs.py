@@ -176,13 +176,13 @@ def interpreting(choice: Choice) -> Iterator[None]:
 
 @contextlib.contextmanager
 def compiling(choice: Choice) -> Iterator[list[Schedule]]:
-    """Walks are run by the compiler's kernels, whether or not it would take them: under the first schedule of a choice. Yields those."""
+    """Walks are run by one kernel an end, under the first schedule of a choice. Yields those schedules."""
     used: list[Schedule] = []
 
     def forced(outputs: Any, numbers: Any, rows: str, ids: str, ordered: bool, chunked: bool, length: int) -> Any:
         notation = Notation(outputs, rows)
         used.append(choice(candidates(notation, machine()))[0])
-        return compiled(notation, numbers, ids, ordered, chunked, used[-1])
+        return [compiled(notation, numbers, ids, ordered, chunked, used[-1])]
 
     with (
         mock.patch.object(planning, "by_compiler", forced),

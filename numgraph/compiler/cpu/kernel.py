@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import llvmlite.binding as llvm
 import numpy as np
 
 from numgraph.compiler.build import Places, build
-from numgraph.compiler.cost import choose
-from numgraph.compiler.cpu import taken
+from numgraph.compiler.cost import DEGREE, choose
 from numgraph.compiler.cpu.printing import Printer
-from numgraph.compiler.index import Notation
-from numgraph.compiler.schedule import Machine, Schedule
+from numgraph.compiler.index import EDGE, Notation
+from numgraph.compiler.schedule import Machine, Schedule, candidates, side_by_side
 from numgraph.compiler.verify import verify
 from numgraph.expressions.walk import Output
 from numgraph.kernels import planning, shells, sources
@@ -22,22 +23,56 @@ from numgraph.kernels.layout import HALVES, Target
 
 @functools.cache
 def machine() -> Machine:
-    """The host."""
-    return Machine(planning.register_bytes())
+    """The host, by the width of its vector registers."""
+    features = llvm.get_host_cpu_features()
+    return Machine(64 if features.get("avx512f") else 32 if features.get("avx2") else 16, shared=True)
 
 
-def kernel(
+def kernels(
     outputs: Sequence[Output], numbers: Sequence[int], rows: str, ids: str, ordered: bool, chunked: bool, length: int
-) -> planning.Kernel | None:
-    """One kernel for outputs of a walk over in-edges ("v") or out-edges ("u"), by their numbers in the walk; None where the generator of
-    kernels/ is to make it (see taken.py). ids: dtype of the graph's indices. ordered: edge ids are positions. chunked: some rows are put
-    together from chunks, whose 16-bit floats must not be rounded before. length: edges of a row, roughly."""
-    if not ordered and planning.by_edge_ids([_target(output, ()) for output in outputs], rows):
-        return None
-    notation = Notation(outputs, rows)
-    places = _places(notation, ids, ordered, False)
-    schedule = taken.chosen(notation, machine(), length, ordered, lambda described: choose(notation, described, places)[0])
-    return None if schedule is None else compiled(notation, numbers, ids, ordered, chunked, schedule)
+) -> list[planning.Kernel]:
+    """The kernels of a walk: outputs are made by one where that costs less than by two."""
+    groups: list[_Group] = []
+    for number in range(len(outputs)):
+        alone = _group(outputs, [number], rows, ids, ordered, length)
+        for i, group in enumerate(groups):
+            together = _group(outputs, [*group.numbers, number], rows, ids, ordered, length)
+            if together.price <= group.price + alone.price + EDGE_LOOP:
+                groups[i] = together
+                break
+        else:
+            groups.append(alone)
+    made = []
+    for group in groups:
+        own = [numbers[i] for i in group.numbers]
+        made.append(compiled(group.notation, own, ids, ordered or group.notation.rows == "e", chunked, group.schedule))
+    return made
+
+
+EDGE_LOOP = 2.0
+"""Instructions an edge of a kernel that does nothing."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Outputs of a walk, by their places in it, as one kernel, and what it costs for an edge."""
+
+    numbers: list[int]
+    notation: Notation
+    schedule: Schedule
+    price: float
+
+
+def _group(outputs: Sequence[Output], numbers: list[int], rows: str, ids: str, ordered: bool, length: int) -> _Group:
+    own = [outputs[i] for i in numbers]
+    if not ordered and all(o.reduce == "edge" for o in own) and planning.by_edge_ids([_target(o, ()) for o in own], rows):
+        rows, ordered = "e", True
+    notation = Notation(own, rows)
+    described, degree = replace(machine(), edges=False), float(length or DEGREE)
+    schedule, _, price = choose(notation, described, _places(notation, ids, ordered, False), degree)
+    if side_by_side(notation, machine(), length, ordered):
+        schedule = next(schedule for schedule in candidates(notation, machine()) if EDGE in schedule.lanes)
+    return _Group(numbers, notation, schedule, price)
 
 
 def compiled(notation: Notation, numbers: Sequence[int], ids: str, ordered: bool, chunked: bool, schedule: Schedule) -> planning.Kernel:
@@ -60,7 +95,7 @@ def _target(output: Output, stored: tuple[str, ...]) -> Target:
 def _made(notation: Notation, schedule: Schedule, numbers: Sequence[int], places: Places) -> planning.Kernel:
     program = build(notation, schedule, places)
     verify(program)
-    printer = Printer(program, places.ids)
+    printer = Printer(program, places.ids, machine().register_bytes == 64)
     text = printer.text()
     offsets, length = planning.block_of(printer.slots)
     words, arrays = [0] * length, []

@@ -6,7 +6,6 @@ register does not hold anyway. ``t5`` is then ``t5_0`` and ``t5_1``.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -15,9 +14,11 @@ import numpy as np
 
 from numgraph.compiler import program as ir
 from numgraph.compiler.cost import contiguous
+from numgraph.compiler.cpu.naming import Names
 from numgraph.compiler.index import EDGE, ROW, Column, Variable
+from numgraph.compiler.reduces import SLACK
 from numgraph.kernels import arithmetic
-from numgraph.kernels.layout import HALVES, LITERALS, memory_name
+from numgraph.kernels.layout import HALVES, LITERALS, identity_of, memory_name
 
 AHEAD = 16
 """How many edges before its use a far row is asked for."""
@@ -25,131 +26,8 @@ IDS_AHEAD = 1024
 """How many entries before their use an index array is asked for where edges go side by side."""
 
 
-def parts_of(width: int) -> list[int]:
-    """The widths of a value's vectors: powers of two, the largest first. A scalar's is 0."""
-    return [1 << bit for bit in reversed(range(width.bit_length())) if width >> bit & 1] or [0]
-
-
-class Printer:
-    """Prints one program. ``slots``: what stands in the argument block, as kernels/layout.Source has it."""
-
-    def __init__(self, program: ir.Program, ids: str) -> None:
-        self.program, self.lanes, self.ids = program, program.lanes, ids
-        self.slots: list[tuple[Any, ...]] = []
-        self.words = 0
-        self.prologue: list[str] = []
-        self.defined: dict[str, str] = {}
-        self.used: set[str] = set()
-        self.whole = False  # whether every step over the edges has as many as it has lanes
-        self.names: dict[Any, str] = {}
-        self.types: dict[str, ir.Type] = {record.name: record.type for record in _all(program.body) if hasattr(record, "type")}
-        for record in _all(program.body):
-            if isinstance(record, ir.Loop):
-                self.types[record.variable.name] = ir.Type("int64", self.lanes.of({record.variable}))
-
-    # --- names ---
-
-    def slot(self, descriptor: tuple[Any, ...], words: int) -> int:
-        self.slots.append(descriptor)
-        self.words += words
-        return self.words - words
-
-    def define(self, name: str, text: str) -> str:
-        self.defined[name] = text
-        return name
-
-    def made(self, stem: str, text: str) -> str:
-        """A primitive that is made once, by a name with a number."""
-        key = "made", text
-        if key not in self.names:
-            self.names[key] = self.define(f"{stem}_{len(self.names)}", text)
-        return self.names[key]
-
-    def called(self, name: str, text: str, of: str) -> str:
-        """The primitive made by a text, of a value."""
-        return f"{self.define(name, text)}({of})"
-
-    def use(self, primitive: str) -> str:
-        self.used.add(primitive)
-        return primitive
-
-    def array(self, name: str) -> str:
-        array = self.program.arrays[name]
-        if name not in self.names:
-            self.names[name] = f"{'out' if array.written else 'x'}_{len(self.names)}"
-            stored = memory_name(array.stored)
-            maker = self.define(f"operand_{stored}", f'memory.operand("{stored}")')
-            kind, what = array.slot
-            slot = ("whole" if self.single(name) else kind, what)
-            self.prologue.append(f"{self.names[name]} = {maker}(args, {self.slot(slot, 3)})")
-        return self.names[name]
-
-    def single(self, name: str) -> bool:
-        """Whether an array's rows are found by lanes of edges and have one entry: its memory must then be without gaps."""
-        array = self.program.arrays[name]
-        near = ("", f"row {self.program.walked}")
-        return EDGE in self.lanes and array.features == 1 and array.rows not in near and not array.written
-
-    def id_array(self, name: str) -> str:
-        array = self.program.arrays[name].slot[1]
-        if array not in self.names:
-            self.names[array] = array
-            maker = self.define(f"ids_{self.ids}", f'memory.ids("{self.ids}")')
-            self.prologue.append(f"{array} = {maker}(args, {self.slot(('ids', array), 2)})")
-        return array
-
-    def parts(self, name: str) -> list[str]:
-        """The names of a value's vectors."""
-        lanes = self.types[name].lanes
-        stem = f"{name}s" if name == EDGE.name and lanes else name
-        count = len(parts_of(self.lanes.width(lanes)))
-        return [stem] if count == 1 else [f"{stem}_{i}" for i in range(count)]
-
-    def widths(self, lanes: tuple[Variable, ...]) -> list[tuple[int, int]]:
-        """Where each vector of a value along these variables starts, and its width."""
-        widths = parts_of(self.lanes.width(lanes))
-        return list(zip(itertools.accumulate(widths, initial=0), widths, strict=False))
-
-    # --- masks ---
-
-    def mask(self, lanes: tuple[Variable, ...], start: int, width: int, masked: bool) -> str | None:
-        """The name of the mask of a vector's lanes in use; None where all are."""
-        count = self.lanes.count(lanes)
-        varies = self.lanes.partial(lanes[:1]) and not (self.whole and lanes[:1] == (EDGE,))
-        if not masked or (start + width <= count and not varies):
-            return None
-        first = self.define(f"first{width}", f"lanes.first_lanes({width})")
-        if not varies:
-            name = f"use{width}_{count - start}"
-            line = f"{name} = {first}({count - start})"
-            if line not in self.prologue:
-                self.prologue.append(line)
-            return name
-        return f"in_{lanes[0].name}_{self.lanes.count(lanes[1:])}_{start}_{width}"
-
-    def masks(self, record: ir.Loop) -> list[str]:
-        """The lines of a loop over tiles that make the masks of what is in it."""
-        v, lines = record.variable, dict[str, None]()
-        if v not in self.lanes or not self.lanes.partial((v,)):
-            return []
-        for lanes in [self.accessed(one) for one in _all(record.body) if getattr(one, "masked", False)]:
-            if lanes[:1] == (v,):
-                unit = self.lanes.count(lanes[1:])
-                end = "end" if v == EDGE else str(v.extent)
-                for start, width in self.widths(lanes):
-                    limit = f"({end} - {v.name}) * {unit}" if unit > 1 else f"{end} - {v.name}"
-                    if v != EDGE or self.lanes.count(lanes) < start + width:  # lanes that fill up belong to no value
-                        limit = f"min({limit}, {self.lanes.count(lanes)})"
-                    name = self.mask(lanes, start, width, True)
-                    first = self.define(f"first{width}", f"lanes.first_lanes({width})")
-                    lines[f"{name} = {first}({limit}{f' - {start}' if start else ''})"] = None
-        return list(lines)
-
-    def accessed(self, record: Any) -> tuple[Variable, ...]:
-        if isinstance(record, ir.Load):
-            return record.type.lanes
-        name = record.name if isinstance(record, ir.Accumulate) else record.value
-        return self.types[name].lanes
+class Printer(Names):
+    """Prints one program, a line or a few for each record."""
 
     # --- records ---
 
@@ -162,16 +40,21 @@ class Printer:
             return []
         if v == EDGE and v in self.lanes:
             return self.edges(record)
+        if v in self.lanes and len(self.lanes.tiles) > 1:
+            tiles = self.number("tiles", v, -(-(v.extent or 0) // record.step))
+            inside = [f"{v.name} = tile * {self.step(v)}", *self.masks(record), *self.body(record.body)]
+            return [f"for tile in range({tiles}):", *["    " + line for line in inside]]
         step = f", {record.step}" if record.step > 1 else ""
-        bounds = "start, stop" if v == ROW else f"{record.begin}, {record.end}"
-        inside = [*self.masks(record), *(self.ahead(record) if v == EDGE else []), *self.body(record.body)]
+        end = record.end if isinstance(record.end, str) else self.number("extent", v, record.end)
+        bounds = "start, stop" if v == ROW else f"{record.begin}, {end}"
+        inside = [*self.masks(record), *(self.ahead(record) if v == self.edge else []), *self.body(record.body)]
         return [f"for {v.name} in range({bounds}{step}):", *["    " + line for line in inside]]
 
     def edges(self, record: ir.Loop) -> list[str]:
         """The edges side by side: whole steps without masks, then what is left."""
         k, step = EDGE.name, record.step
         numbers = []
-        if any(k in ir.reads(replace(one, body=()) if ir.inner(one) else one) for one in _all(record.body) if not self.finds(one)):
+        if any(k in ir.reads(replace(one, body=()) if ir.inner(one) else one) for one in ir.all_of(record.body) if not self.finds(one)):
             numbers = [
                 f"{name} = {self.define(f'from{width}', f'vectors.count_from({width})')}({k}{f' + {start}' if start else ''})"
                 for name, (start, width) in zip(self.parts(k), self.widths(self.types[k].lanes), strict=True)
@@ -193,7 +76,7 @@ class Printer:
 
     def ahead(self, record: ir.Loop) -> list[str]:
         """Where the rows are that are asked for."""
-        wanted = dict.fromkeys(one.index for one in _all(record.body) if isinstance(one, ir.Prefetch))
+        wanted = dict.fromkeys(one.index for one in ir.all_of(record.body) if isinstance(one, ir.Prefetch))
         if not wanted:
             return []
         indices = [self.id_array(name) for name in wanted]
@@ -201,19 +84,11 @@ class Printer:
         if line not in self.prologue:
             self.prologue.append(line)
         found = [f"next_{name} = {self.use('at')}({ids}, next_k)" for name, ids in zip(wanted, indices, strict=True)]
-        return [f"next_k = min(k + {AHEAD}, last)", *found]
+        return [f"next_k = min({self.edge.name} + {AHEAD}, last)", *found]
 
     def when(self, record: ir.When) -> list[str]:
         condition = " or ".join(f"{self.use('any_lane')}({part})" for part in self.parts(record.condition))
         return [f"if {condition}:", *["    " + line for line in self.body(record.body)]]
-
-    def column(self, column: Column, more: int = 0) -> str:
-        """A column at the first lane; variables that are whole in lanes start at 0."""
-        terms = []
-        for v, stride in column.strides:
-            if v not in self.lanes or not self.lanes.whole(v):
-                terms.append(v.name if stride == 1 else f"{v.name} * {stride}")
-        return " + ".join([*terms, *([str(more)] if more or not terms else [])])
 
     def offsets(self, column: Column, lanes: tuple[Variable, ...]) -> np.ndarray:
         """How far each lane's column is from the first's; of a lane that is not in use, nowhere."""
@@ -241,6 +116,26 @@ class Printer:
         take = self.made(f"take{len(places)}", f"vectors.take({tuple(places)}, {len(parts)})")
         return f"{take}({', '.join(parts)})"
 
+    def spread_by(self, places: tuple[int, ...], record: ir.Spread, start: int) -> str:
+        """Lanes taken by places; those of one register by an index in the argument block, so other lengths run the same code."""
+        have, want, dtype = self.types[record.value].lanes, record.type.lanes, record.type.dtype
+        if not self.permutes or dtype == "bool" or EDGE in want or self.lanes.width(have) > self.lanes.vector:
+            return self.taken(places, record.value)
+        bits = 64 if dtype.endswith("64") else 32
+        if self.lanes.width(have) * bits > 512:
+            return self.taken(places, record.value)
+        key = "places", (have, want, start, bits)
+        if key not in self.names:
+            self.names[key] = f"by_{len(self.names)}"
+            packed = np.array(places, f"int{bits}")
+            packed = np.concatenate([packed, np.zeros(len(packed) * bits // 32 % 2, packed.dtype)]).view(np.int64)
+            first = self.words
+            for word in packed.tolist():
+                self.slot(("int", word), 1)
+            maker = self.define(f"indices{len(places)}_{bits}", f"vectors.indices({len(places)}, {bits})")
+            self.prologue.append(f"{self.names[key]} = {maker}(args, {first})")
+        return f"{self.define('take_by', 'vectors.take_by')}({self.names[key]}, {record.value})"
+
     def load(self, record: ir.Load) -> list[str]:
         if record.type.dtype == "bound" or record.type.dtype.startswith("row "):
             return self.load_id(record)
@@ -254,7 +149,7 @@ class Printer:
             if following:
                 place = f"{array}, {EDGE.name}, "
             if not lanes or following or self.neighbours(record.column, lanes):
-                place += self.column(record.column, start)
+                place += self.column(record.array, record.column, start)
                 by = f"load{width or ''}" if mask is None else f"load_masked{width}"
                 maker = f"memory.load({width})" if mask is None else f"memory.load_masked({width})"
                 text = f"{self.define(by, maker)}({place}{f', {mask}' if mask else ''})"
@@ -262,7 +157,7 @@ class Printer:
                 offsets = tuple(self.offsets(record.column, lanes)[start : start + width].tolist())
                 single = ", True" if self.single(record.array) else ""
                 gather = self.made(f"gather{width}", f"vectors.gather({offsets}{single})")
-                text = f"{gather}({place}{self.column(record.column)}, {mask or self.all_lanes(width)})"
+                text = f"{gather}({place}{self.column(record.array, record.column)}, {mask or self.all_lanes(width)})"
             lines.append(f"{name} = {self.widened(text, stored, record.type.dtype)}")
         return lines
 
@@ -295,9 +190,9 @@ class Printer:
 
     def prefetch(self, record: ir.Prefetch) -> list[str]:
         array = self.program.arrays[record.array]
-        size = max(self.lanes.count(record.lanes), 1) * np.dtype(memory_name(array.stored)).itemsize
+        size = max(self.lanes.width(record.lanes), 1) * np.dtype(memory_name(array.stored)).itemsize
         ask = self.define(f"prefetch{size}", f"memory.prefetch({size})")
-        return [f"{ask}({self.array(record.array)}, next_{record.index}, {self.column(record.column)})"]
+        return [f"{ask}({self.array(record.array)}, next_{record.index}, {self.column(record.array, record.column)})"]
 
     def store(self, record: ir.Store) -> list[str]:
         array, lanes = self.array(record.array), self.types[record.value].lanes
@@ -308,11 +203,12 @@ class Printer:
             if not lanes or self.neighbours(record.column, lanes):
                 by = f"store{width or ''}" if mask is None else f"store_masked{width}"
                 maker = f"memory.store({width})" if mask is None else f"memory.store_masked({width})"
-                lines.append(f"{self.define(by, maker)}({place}{self.column(record.column, start)}, {value}{f', {mask}' if mask else ''})")
+                place += self.column(record.array, record.column, start)
+                lines.append(f"{self.define(by, maker)}({place}, {value}{f', {mask}' if mask else ''})")
             else:
                 offsets = tuple(self.offsets(record.column, lanes)[start : start + width].tolist())
                 scatter = self.made(f"scatter{width}", f"vectors.scatter({offsets})")
-                lines.append(f"{scatter}({place}{self.column(record.column)}, {value}, {mask or self.all_lanes(width)})")
+                lines.append(f"{scatter}({place}{self.column(record.array, record.column)}, {value}, {mask or self.all_lanes(width)})")
         if not record.first:
             return lines
         return [f"if {' == '.join(v.name for v in record.first)} == 0:", *["    " + line for line in lines]]
@@ -325,17 +221,13 @@ class Printer:
 
     def constant(self, record: ir.Constant) -> list[str]:
         number, dtype, lanes = record.number, record.type.dtype, record.type.lanes
-        if (not lanes and number not in LITERALS) or repr(number) == "-0.0":  # numbers that kernels do not depend on
+        if (not lanes and number not in _LITERALS) or repr(number) == "-0.0":  # numbers that kernels do not depend on
             caster = self.define(f"as_{dtype}", f'lanes.cast("{dtype}")')
             if dtype.startswith("float"):
                 return [f"{record.name} = {caster}({self.use('number')}(args, {self.slot(('float', number), 1)}))"]
             return [f"{record.name} = {caster}(args[{self.slot(('int', number), 1)}])"]
-        text = f'float("{number}")' if isinstance(number, float) and math.isinf(number) else repr(number)
-        lines = []
-        for name, (_, width) in zip(self.parts(record.name), self.widths(lanes), strict=True):
-            literal = self.made(f"literal{width or ''}", f'lanes.constant("{dtype}", {text}, {width})')
-            lines.append(f"{name} = {literal}()")
-        return lines
+        parts = zip(self.parts(record.name), self.widths(lanes), strict=True)
+        return [f"{name} = {self.literal(dtype, number, width)}()" for name, (_, width) in parts]
 
     def op(self, record: ir.Op) -> list[str]:
         if record.op == "subtract" and not {"begin", "end"} - set(record.args):
@@ -356,7 +248,7 @@ class Printer:
         lines = []
         for name, (start, width) in zip(self.parts(record.name), self.widths(want), strict=True):
             if have:
-                text = self.taken(self.lanes.places(have, want)[start : start + width], record.value)
+                text = self.spread_by(self.lanes.places(have, want)[start : start + width], record, start)
             else:
                 text = self.called(f"expand{width}", f"lanes.expand({width})", record.value)
             lines.append(f"{name} = {text}")
@@ -367,12 +259,32 @@ class Printer:
         sizes = tuple(self.lanes.size(v) for v in have)
         over = tuple(i for i, v in enumerate(have) if v not in left)
         given, last = self.parts(record.value), self.lanes.count(left) - 1
-        lines = []
+        lines: list[str] = []
+        if not left and len(have) == 1:
+            given, sizes = self.filled(record, lines), (self.lanes.width(have),)
         for name, (start, width) in zip(self.parts(record.name), self.widths(left), strict=True):
             places = tuple(min(place, last) for place in range(start, start + width))
             fold = self.made("fold", f'vectors.fold("{record.op}", {sizes}, {over}, {places}, {len(given)})')
             lines.append(f"{name} = {fold}({', '.join(given)})")
         return lines
+
+    def filled(self, record: ir.Fold, lines: list[str]) -> list[str]:
+        """The vectors of a value that is folded to one number, where lanes that are not in use change nothing."""
+        kind, parts = self.types[record.value], []
+        for name, (start, width) in zip(self.parts(record.value), self.widths(kind.lanes), strict=True):
+            mask = self.mask(kind.lanes, start, width, kind.lanes[0] != EDGE and self.lanes.whole(kind.lanes[0]))
+            if mask is not None:
+                middle = 1 if record.op == "multiply" else identity_of("sum" if record.op == "add" else "max", kind.dtype)
+                full = self.literal(kind.dtype, middle, width)
+                lines.append(f"{record.name}_{name} = {self.use('where')}({mask}, {name}, {full}())")
+                name = f"{record.name}_{name}"
+            parts.append(name)
+        return parts
+
+    def literal(self, dtype: str, number: Any, width: int) -> str:
+        number = bool(number) if dtype == "bool" else float(number) if dtype.startswith("float") else int(number)
+        text = f'float("{number}")' if isinstance(number, float) and math.isinf(number) else repr(number)
+        return self.made(f"literal{width or ''}", f'lanes.constant("{dtype}", {text}, {width})')
 
     def accumulate(self, record: ir.Accumulate) -> list[str]:
         lanes, lines = self.types[record.name].lanes, []
@@ -396,8 +308,5 @@ class Printer:
         return "\n".join([*header, *["    " + line for line in (*self.prologue, *lines)]]) + "\n"
 
 
-def _all(records: ir.Records) -> list[Any]:
-    return [one for record in records for one in (record, *_all(ir.inner(record)))]
-
-
+_LITERALS = (*LITERALS, SLACK, math.inf, -math.inf)
 _OTHERS = ("any_lane", "at", "number")

@@ -95,19 +95,83 @@ def take(places: Places, parts: int) -> Any:
 
 
 @functools.cache
+def indices(width: int, bits: int) -> Any:
+    """indices(width, bits)(args, slot): so many integers, one after the other from a slot of the argument block on."""
+
+    @intrinsic
+    def read(typingctx: Any, args: Any, slot: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            block = context.make_array(sig.args[0])(context, builder, values[0])
+            kind = ir.VectorType(ir.IntType(bits), width)
+            place = builder.bitcast(builder.gep(block.data, [values[1]]), kind.as_pointer())
+            return builder.load(place, align=8, typ=kind)
+
+        return Lanes(types.int32 if bits == 32 else types.int64, width)(args, types.int64), codegen
+
+    return read
+
+
+_PERMUTES = {ir.FloatType(): "sf", ir.DoubleType(): "df", I32: "si", I64: "di"}
+
+
+@intrinsic
+def take_by(typingctx: Any, indices: Any, value: Any) -> Any:
+    """take_by(indices, vector): lane i is lane indices[i] of a vector that is one register of 64 bytes at most. For AVX-512."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        by, x = values
+        width = 512 // by.type.element.width
+        kind = ir.VectorType(x.type.element, width)
+        whole = _shuffled(builder, x, _undefined(x.type), [min(i, x.type.count - 1) for i in range(width)])
+        name = f"llvm.x86.avx512.permvar.{_PERMUTES[x.type.element]}.512"
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(kind, [kind, ir.VectorType(by.type.element, width)]), name
+        )
+        made = []
+        for start in range(0, by.type.count, width):
+            own = _shuffled(builder, by, _undefined(by.type), [min(start + i, by.type.count - 1) for i in range(width)])
+            made.append(builder.call(function, [whole, own]))
+        joined = _joined(builder, made)
+        return _shuffled(builder, joined, _undefined(joined.type), list(range(by.type.count)))
+
+    return Lanes(value.dtype, indices.width)(indices, value), codegen
+
+
+@functools.cache
 def fold(op: str, sizes: tuple[int, ...], over: tuple[int, ...], places: Places, parts: int) -> Any:
     """fold(op, sizes, over, places, parts)(vector, …): lanes in rows of ``sizes``, summed, multiplied, or their maximum taken along the
     axes ``over``, then taken by places; no places: a scalar. Halves are added to halves, so the order depends on the sizes alone."""
     combine, middle = {"add": (total, 0), "multiply": (_product, 1), "maximum": (larger, None)}[op]
 
     def build(builder: Any, given: list[Any]) -> Any:
+        if not places:
+            return _as_one(builder, given, math.prod(sizes), combine, middle)
         x, shape = _joined(builder, given), list(sizes)
         for axis in over:
             while shape[axis] > 1:
                 x, shape = _halved(builder, x, shape, axis, combine, middle)
-        return _shuffled(builder, x, _undefined(x.type), places) if places else builder.extract_element(x, ir.Constant(I32, 0))
+        return _shuffled(builder, x, _undefined(x.type), places)
 
     return _of_parts(parts, lambda kind: Lanes(kind.dtype, len(places)) if places else kind.dtype, build)
+
+
+def _as_one(builder: Any, given: list[Any], count: int, combine: Callable[..., Any], middle: int | None) -> Any:
+    """All ``count`` lanes of vectors, the widest first: halves onto each other, and onto them the next vector when it is as wide."""
+    start, left = 0, []
+    for part in given:
+        width = part.type.count
+        if start + width > count:  # lanes not in use become the middle number, or one that is in use
+            order = [i if start + i < count else width if middle is not None else 0 for i in range(width)]
+            part = _shuffled(builder, part, ir.Constant(part.type, [middle or 0] * width), order)
+        left.append(part)
+        start += width
+    x, left = left[0], left[1:]
+    while x.type.count > 1:
+        half = x.type.count // 2
+        x = combine(builder, *[_shuffled(builder, x, _undefined(x.type), list(range(first, first + half))) for first in (0, half)])
+        while left and left[0].type.count == x.type.count:
+            x, left = combine(builder, x, left[0]), left[1:]
+    return builder.extract_element(x, ir.Constant(I32, 0))
 
 
 def _product(builder: Any, a: Any, b: Any) -> Any:

@@ -1,0 +1,166 @@
+"""The names in a kernel's text: what stands in its argument block, the primitives it uses, its arrays, vectors and masks."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from numgraph.compiler import program as ir
+from numgraph.compiler.index import EDGE, ROW, Column, Variable
+from numgraph.kernels.layout import memory_name
+
+
+def parts_of(width: int) -> list[int]:
+    """The widths of a value's vectors: powers of two, the largest first. A scalar's is 0."""
+    return [1 << bit for bit in reversed(range(width.bit_length())) if width >> bit & 1] or [0]
+
+
+class Names:
+    """What the text of a program speaks of. ``slots``: what stands in the argument block, as kernels/layout.Source has it.
+    permutes: whether the processor takes the lanes of a register by an index (AVX-512)."""
+
+    def __init__(self, program: ir.Program, ids: str, permutes: bool = False) -> None:
+        self.permutes = permutes
+        self.program, self.lanes, self.ids = program, program.lanes, ids
+        self.edge = ROW if program.walked == "e" else EDGE
+        self.slots: list[tuple[Any, ...]] = []
+        self.words = 0
+        self.prologue: list[str] = []
+        self.defined: dict[str, str] = {}
+        self.used: set[str] = set()
+        self.whole = False  # whether every step over the edges has as many as it has lanes
+        self.names: dict[Any, str] = {}
+        self.types: dict[str, ir.Type] = {record.name: record.type for record in ir.all_of(program.body) if hasattr(record, "type")}
+        for record in ir.all_of(program.body):
+            if isinstance(record, ir.Loop):
+                self.types[record.variable.name] = ir.Type("int64", self.lanes.of({record.variable}))
+
+    # --- names ---
+
+    def slot(self, descriptor: tuple[Any, ...], words: int) -> int:
+        self.slots.append(descriptor)
+        self.words += words
+        return self.words - words
+
+    def define(self, name: str, text: str) -> str:
+        self.defined[name] = text
+        return name
+
+    def made(self, stem: str, text: str) -> str:
+        """A primitive that is made once, by a name with a number."""
+        key = "made", text
+        if key not in self.names:
+            self.names[key] = self.define(f"{stem}_{len(self.names)}", text)
+        return self.names[key]
+
+    def called(self, name: str, text: str, of: str) -> str:
+        """The primitive made by a text, of a value."""
+        return f"{self.define(name, text)}({of})"
+
+    def use(self, primitive: str) -> str:
+        self.used.add(primitive)
+        return primitive
+
+    def array(self, name: str) -> str:
+        array = self.program.arrays[name]
+        if name not in self.names:
+            self.names[name] = f"{'out' if array.written else 'x'}_{len(self.names)}"
+            stored = memory_name(array.stored)
+            maker = self.define(f"operand_{stored}", f'memory.operand("{stored}")')
+            kind, what = array.slot
+            slot = ("whole" if self.single(name) else kind, what)
+            self.prologue.append(f"{self.names[name]} = {maker}(args, {self.slot(slot, 3)})")
+        return self.names[name]
+
+    def single(self, name: str) -> bool:
+        """Whether an array's rows are found by lanes of edges and have one entry: its memory must then be without gaps."""
+        array = self.program.arrays[name]
+        near = ("", f"row {self.program.walked}")
+        return EDGE in self.lanes and array.features == 1 and array.rows not in near and not array.written
+
+    def id_array(self, name: str) -> str:
+        array = self.program.arrays[name].slot[1]
+        if array not in self.names:
+            self.names[array] = array
+            maker = self.define(f"ids_{self.ids}", f'memory.ids("{self.ids}")')
+            self.prologue.append(f"{array} = {maker}(args, {self.slot(('ids', array), 2)})")
+        return array
+
+    def parts(self, name: str) -> list[str]:
+        """The names of a value's vectors."""
+        lanes = self.types[name].lanes
+        stem = f"{name}s" if name == EDGE.name and lanes else name
+        count = len(parts_of(self.lanes.width(lanes)))
+        return [stem] if count == 1 else [f"{stem}_{i}" for i in range(count)]
+
+    def widths(self, lanes: tuple[Variable, ...]) -> list[tuple[int, int]]:
+        """Where each vector of a value along these variables starts, and its width."""
+        widths = parts_of(self.lanes.width(lanes))
+        return list(zip(itertools.accumulate(widths, initial=0), widths, strict=False))
+
+    # --- masks ---
+
+    def mask(self, lanes: tuple[Variable, ...], start: int, width: int, masked: bool) -> str | None:
+        """The name of the mask of a vector's lanes in use; None where all are."""
+        count = self.lanes.count(lanes)
+        varies = self.lanes.varies(lanes) and not (self.whole and lanes[:1] == (EDGE,))
+        if not masked or (start + width <= count and not varies):
+            return None
+        first = self.define(f"first{width}", f"lanes.first_lanes({width})")
+        if not varies:
+            name = f"use{width}_{''.join(v.name for v in lanes)}_{start}"
+            limit = self.number("count", lanes, count)
+            line = f"{name} = {first}({limit}{f' - {start}' if start else ''})"
+            if line not in self.prologue:
+                self.prologue.append(line)
+            return name
+        return f"in_{''.join(v.name for v in lanes)}_{start}_{width}"
+
+    def masks(self, record: ir.Loop) -> list[str]:
+        """The lines of a loop over tiles that make the masks of what is in it."""
+        v, lines = record.variable, dict[str, None]()
+        if v not in self.lanes or not self.lanes.varies((v,)):
+            return []
+        for lanes in [self.accessed(one) for one in ir.all_of(record.body) if getattr(one, "masked", False)]:
+            if lanes[:1] == (v,):
+                unit = self.lanes.count(lanes[1:])
+                end = "end" if v == EDGE else self.number("extent", v, v.extent)
+                for start, width in self.widths(lanes):
+                    by = unit if v == EDGE else self.number("unit", lanes, unit)
+                    limit = f"({end} - {v.name}) * {by}" if unit > 1 else f"{end} - {v.name}"
+                    if v != EDGE and len(lanes) > 1:
+                        limit = f"min({limit}, {self.number('count', lanes, self.lanes.count(lanes))})"
+                    elif v != EDGE or self.lanes.count(lanes) < start + width:  # lanes that fill up belong to no value
+                        limit = f"min({limit}, {self.step(v)})" if v != EDGE else f"min({limit}, {self.lanes.count(lanes)})"
+                    name = self.mask(lanes, start, width, True)
+                    first = self.define(f"first{width}", f"lanes.first_lanes({width})")
+                    lines[f"{name} = {first}({limit}{f' - {start}' if start else ''})"] = None
+        return list(lines)
+
+    def accessed(self, record: Any) -> tuple[Variable, ...]:
+        if isinstance(record, ir.Load):
+            return record.type.lanes
+        name = record.name if isinstance(record, ir.Accumulate) else record.value
+        return self.types[name].lanes
+
+    # --- lengths ---
+
+    def number(self, kind: str, what: Any, number: int | None) -> str:
+        """The name of a length or stride, which stands in the argument block: so other lengths run the same code."""
+        key = kind, what
+        if key not in self.names:
+            self.names[key] = f"n_{len(self.names)}"
+            self.prologue.append(f"{self.names[key]} = args[{self.slot(('int', number), 1)}]")
+        return self.names[key]
+
+    def step(self, v: Variable) -> str:
+        """How many values of a variable a tile takes: where several variables are in lanes, a length like others."""
+        return self.number("step", v, self.lanes.size(v)) if len(self.lanes.tiles) > 1 else str(self.lanes.size(v))
+
+    def column(self, array: str, column: Column, more: int = 0) -> str:
+        """A column of an array at the first lane; variables that are whole in lanes start at 0."""
+        terms = []
+        for v, stride in column.strides:
+            if v not in self.lanes or not self.lanes.whole(v) or (self.lanes.general and v == self.lanes.tiles[0][0]):
+                terms.append(v.name if stride == 1 else f"{v.name} * {self.number('stride', (array, v), stride)}")
+        return " + ".join([*terms, *([str(more)] if more or not terms else [])])
