@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from numgraph.cli.options import path, refusing
+from numgraph.cli.options import Refused, path, refusing
 from numgraph.cli.progress import shown
 from numgraph.cli.train import noted
 
@@ -40,7 +41,13 @@ def _predict(options: argparse.Namespace) -> int:
     out = sys.stderr if options.json else sys.stdout
     with refusing(), noted("predict"):
         check_table("predict", options.out)
+        for name in ("model", "edges", "nodes", "features", "pairs"):
+            given = getattr(options, name)
+            if given and os.path.exists(options.out) and os.path.exists(given) and os.path.samefile(options.out, given):
+                raise Refused(f"--out is the file of --{name}, {given}; give the predictions a file of their own")
         predictor = Predictor.load(options.model)
+        if options.pairs and predictor.task != "link":
+            raise Refused(f"--pairs is for models of links, and {options.model} is one of {predictor.task}; leave it out")
         data = predictor.read(options.edges, options.nodes, features=options.features)
         columns = _links(predictor, data, options) if predictor.task == "link" else predictor.predict(data)
         measured = predictor.measure(data)

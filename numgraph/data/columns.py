@@ -153,7 +153,12 @@ def learn(op: str, source: Source, names: Sequence[str], categories: Sequence[st
             values = as_numbers(op, source, column, name)
             values = values[np.isfinite(values)]
             if len(values):
-                scale = float(values.std())
+                with np.errstate(over="ignore", invalid="ignore"):
+                    scale = float(values.std())
+                if not np.isfinite(scale):
+                    row = int(np.nanargmax(np.abs(as_numbers(op, source, column, name))))
+                    problem = f"{source.at(row, name)}: {shown(column[row].as_py())} is too large for a deviation"
+                    raise bad_value(op, problem, "correct it, or give the column in another unit")
                 found.append(Column(name, float(values.mean()), scale if scale > 0 else 1.0))
         elif len(distinct) > max(FEW, len(column) // 2):
             text = f"{source.name}: the column {name!r} has {len(distinct):,} different texts in {len(column):,} rows, "

@@ -198,9 +198,10 @@ def _text_file(op: str, path: str, types: Types) -> Source:
     except UnicodeDecodeError as error:
         raise bad_value(op, f"{path}, line 1 is no text in UTF-8: {error}", "save it as UTF-8") from error
     except (pa.ArrowException, OSError) as error:
-        if "Empty" in str(error):
-            raise bad_value(op, f"{path} is empty", "its first line has the names of the columns") from error
         header = _header(op, path, error)
+        if "Empty" in str(error):  # a first line that does not end
+            kinds = types(_distinct(op, path, header))
+            return Source(path, pa.table({column: pa.array([], kind) for column, kind in kinds.items()}), path)
     wanted = types(_distinct(op, path, header))
     convert = pyarrow.csv.ConvertOptions(
         column_types=dict(wanted), include_columns=list(wanted), null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True
@@ -222,6 +223,10 @@ def _header(op: str, path: str, error: Exception) -> list[str]:
     try:
         columns = line_of(path, -1)[1]
     except (StopIteration, OSError, EOFError, csv.Error):
+        columns = []
+    if "Empty" in str(error) and not any(column.strip() for column in columns):
+        raise bad_value(op, f"{path} is empty", "its first line has the names of the columns") from error
+    if not columns:
         raise _explained(op, path, str(error)) from error
     if any("\\x" in column for column in columns):
         raise bad_value(op, f"{path}, line 1 is no text in UTF-8", "save it as UTF-8") from error

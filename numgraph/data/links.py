@@ -83,6 +83,7 @@ def split_links(data: Dataset, split: Any = (0.8, 0.1, 0.1), rng: int | np.rando
     dealt = rng.permutation(joined)
     parts = [dealt[start:end] for start, end in zip((0, *ends[:-1]), ends)]
     train = np.sort(parts[0])
+    _check_room(op, train, count)  # each epoch draws pairs beside these
     kept = np.flatnonzero(_among(keys, train) | (low == high))
     left = replace(
         data,
@@ -98,10 +99,8 @@ def negative_pairs(op: str, joined: NDArray[np.int64], num_nodes: int, wanted: i
 
     joined: the keys low · num_nodes + high of joined pairs, sorted.
     """
-    if num_nodes * (num_nodes - 1) // 2 <= len(joined) and wanted:
-        raise bad_value(
-            op, f"all {len(joined):,} pairs of {num_nodes:,} nodes are joined", "there is no pair without an edge to tell apart"
-        )
+    if wanted:
+        _check_room(op, joined, num_nodes)
     found = np.zeros(0, np.int64)
     while len(found) < wanted:
         ends = rng.integers(0, num_nodes, (max(16, 2 * (wanted - len(found))), 2))
@@ -109,6 +108,13 @@ def negative_pairs(op: str, joined: NDArray[np.int64], num_nodes: int, wanted: i
         keys = (low * num_nodes + high)[low != high]
         found = np.concatenate([found, keys[~_among(keys, joined)]])
     return _pairs(found[:wanted], num_nodes)
+
+
+def _check_room(op: str, joined: NDArray[np.int64], num_nodes: int) -> None:
+    """An error where every pair of nodes is joined."""
+    if num_nodes * (num_nodes - 1) // 2 <= len(joined):
+        problem = f"all {len(joined):,} pairs of {num_nodes:,} nodes are joined"
+        raise bad_value(op, problem, "there is no pair without an edge to tell apart")
 
 
 def _among(keys: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -242,14 +242,17 @@ def as_features(op: str, x: Any, num_nodes: int) -> Any:
             raise bad_type(
                 op, f"x is {kind_of(x)} of dtype {x.dtype} and shape {list(x.shape)}", "features are real numbers [nodes, features]"
             )
-        x = np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
+        with np.errstate(over="ignore"):  # what float32 has no number for is an error below
+            x = np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
     if x.shape[0] != num_nodes:
         raise bad_value(op, f"x has {x.shape[0]} rows, the graph {num_nodes} nodes", "give one row a node")
     values = x.data if is_sparse(x) else x
     if not np.isfinite(values).all():
         bad = np.argwhere(~np.isfinite(values))[0]
         place = "the data of x" if is_sparse(x) else "x"
-        raise bad_value(op, f"{place}{[int(i) for i in bad]} is {values[tuple(bad)]}", "features are finite numbers")
+        raise bad_value(
+            op, f"{place}{[int(i) for i in bad]} is {values[tuple(bad)]}", "features are finite numbers, within the range of float32"
+        )
     return x
 
 

@@ -277,6 +277,10 @@ def _features(
     if columns is None:
         inputs: tuple[Column, ...] = ()
         if table is not None:
+            first = table.columns[0]
+            if first in (target, *categories):
+                problem = f"{table.name}: the column {first!r} is the first, which has the names of the nodes"
+                raise bad_value(op, problem, "choose another one as " + ("the target" if first == target else "categories"))
             for name, what in ((target, "target"), *((name, "column") for name in categories)):
                 if name is not None:
                     table.column(op, name, what)
@@ -307,9 +311,10 @@ def _array(op: str, given: Any) -> Any:
     if not os.path.exists(path):
         raise FileNotFoundError(f"{op}: there is no file {path}; np.save writes one")
     try:
-        return np.load(path, allow_pickle=False)
+        with open(path, "rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise bad_value(op, f"{path} cannot be read: {error!s:.200}", "give a .npy file of numbers, as np.save writes it") from error
+        raise bad_value(op, f"{path} is no .npy file of numbers: {error!s:.200}", "write it by np.save") from error
 
 
 def _known_names(table: Source | None, names: Any, known: Any, notes: Notes) -> Any:

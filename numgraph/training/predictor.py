@@ -90,7 +90,9 @@ class Predictor:
         recipe = Recipe(**{name: kind(about["recipe"][name]) for name, kind in kinds.items()})
         columns = Columns.from_dict(about["columns"])
         outputs = {"classification": len(columns.classes), "regression": 1, "link": recipe.hidden}[about["task"]]
-        widest = max(recipe.hidden * recipe.heads, columns.width, outputs)
+        # One layer has no hidden features, but for the network inside GIN's.
+        hidden = recipe.hidden * recipe.heads if recipe.layers > 1 or recipe.model == "gin" else 1
+        widest = max(hidden, columns.width, outputs)
         if recipe.layers > stored or widest > stored or min(recipe.hidden, recipe.layers, recipe.heads, outputs) < 1:
             raise ValueError(f"{stored} numbers cannot be the parameters of {recipe.layers} layers up to {widest} wide")
         mean, deviation = (float(number) for number in about["label_scale"])

@@ -211,7 +211,7 @@ def one_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         (["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "z"], "nodes.csv has no column 'z' for the target"),
         (["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "y", "--save", "a.pt"], "unknown file extension '.pt'"),
         (["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "y", "--features", "x.npy"], "there is no file x.npy"),
-        (["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "y", "--features", "edges.csv"], "edges.csv cannot be read"),
+        (["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "y", "--features", "edges.csv"], "edges.csv is no .npy file"),
         (["--edges", "edges.csv", "--nodes", "edges.csv", "--target", "v"], "line 4: the node 'b' is there twice"),
     ],
 )
@@ -296,11 +296,31 @@ def test_tables_that_do_not_fit_the_model_are_one_line(
 def test_options_of_predict_that_cannot_be(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for out, message in (("p.xlsx", "extension '.xlsx'"), ("nowhere/p.csv", "there is no folder")):
         assert message in one_line(capsys, predict_in(trained, tmp_path / out))
+    tables = [tmp_path / "edges.csv", tmp_path / "nodes.csv"]
+    for path in tables:
+        path.write_bytes((trained / path.name).read_bytes())
+        said = one_line(capsys, predict_in(trained, path, edges=tables[0], nodes=tables[1]))
+        assert f"--out is the file of --{path.stem}" in said
+        assert path.read_bytes() == (trained / path.name).read_bytes()
+    pairs = predict_in(trained, tmp_path / "p.csv", pairs=tmp_path / "pairs.csv")
+    assert "--pairs is for models of links" in one_line(capsys, pairs)
+    (tmp_path / "x.npy").write_bytes(b"1,2\n3,4\n")
+    assert "is no .npy file of numbers" in one_line(capsys, predict_in(trained, tmp_path / "p.csv", features=tmp_path / "x.npy"))
     np.save(tmp_path / "x.npy", np.ones((4, 2)))
     assert "the model was trained with 0" in one_line(capsys, predict_in(trained, tmp_path / "p.csv", features=tmp_path / "x.npy"))
     assert "there is no table of nodes" in one_line(
         capsys, [text for text in predict_in(trained, tmp_path / "p.csv") if "nodes" not in text]
     )
+
+
+@pytest.mark.parametrize("model", ["gcn", "sage", "gat", "gin"])
+def test_a_model_of_one_layer_predicts(model: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A small one: its hidden width is above the number of its parameters."""
+    save, out = tmp_path / "model.npz", tmp_path / "p.csv"
+    files = ["--edges", str(trained / "edges.csv"), "--nodes", str(trained / "nodes.csv"), "--target", "y", "--inductive"]
+    assert main(["train", *files, "--model", model, "--layers", "1", "--epochs", "2", "--quiet", "--save", str(save)]) == 0
+    assert main([*predict_in(trained, out, model=save), "--quiet"]) == 0
+    assert len(out.read_text().splitlines()) == 5
 
 
 def damages(about: dict[str, Any]) -> dict[str, Any]:

@@ -69,6 +69,9 @@ def test_split_links_says_what_is_wrong() -> None:
     complete = ng.Dataset.from_arrays(ng.Graph(*np.triu_indices(5, 1), 5), None, np.arange(5))
     with pytest.raises(ValueError, match="all 10 pairs of 5 nodes are joined"):
         split_links(complete)
+    with pytest.raises(ValueError, match="all 10 pairs of 5 nodes are joined"):
+        split_links(complete, split=(1, 0, 0))  # no epoch would find a pair without an edge
+    assert len(split_links(complete, split=(0.5, 0, 0)).train) == 5
     empty = ng.Dataset.from_arrays(ng.Graph([], [], 3), None, np.arange(3))
     with pytest.raises(ValueError, match="of 0 pairs none is for training"):
         split_links(empty)
