@@ -4,7 +4,7 @@ import importlib
 
 from numgraph import data, dense, nn, ops, optim, sampling
 from numgraph.autodiff.tape import Parameter, Tape, Tensor
-from numgraph.data import Dataset
+from numgraph.data import Dataset, GraphLoader
 from numgraph.dense import (
     batch_norm,
     binary_cross_entropy_with_logits,
@@ -31,8 +31,8 @@ from numgraph.dense import (
 )
 from numgraph.errors import no_attribute
 from numgraph.expressions.elementary import erf, sigmoid
-from numgraph.graph import Adjacency, EdgeMap, Graph
-from numgraph.message import apply_edges, attend, update_all
+from numgraph.graph import Adjacency, EdgeMap, Graph, GraphBatch, batch, unbatch
+from numgraph.message import apply_edges, attend, readout, update_all
 from numgraph.serialize import load, save
 from numgraph.training import fit
 
@@ -43,11 +43,14 @@ __all__ = [
     "Dataset",
     "EdgeMap",
     "Graph",
+    "GraphBatch",
+    "GraphLoader",
     "Parameter",
     "Tape",
     "Tensor",
     "apply_edges",
     "attend",
+    "batch",
     "batch_norm",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
@@ -72,6 +75,7 @@ __all__ = [
     "nn",
     "ops",
     "optim",
+    "readout",
     "relu",
     "sampling",
     "save",
@@ -81,6 +85,7 @@ __all__ = [
     "softmax",
     "softplus",
     "take",
+    "unbatch",
     "update_all",
 ]
 

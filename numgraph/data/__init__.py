@@ -10,12 +10,13 @@ from typing import Any
 from numgraph.data.digits import load_digits
 from numgraph.data.karate import load_karate
 from numgraph.data.links import Links, split_links
+from numgraph.data.loader import GraphLoader, LoadedBatch
 from numgraph.data.planetoid import load_planetoid
 from numgraph.data.record import Dataset
 from numgraph.data.tables import read_tables
 from numgraph.errors import bad_type, check_name
 
-__all__ = ["NAMES", "Dataset", "Links", "load", "read_tables", "split_links"]
+__all__ = ["NAMES", "Dataset", "GraphLoader", "Links", "LoadedBatch", "load", "read_tables", "split_links"]
 
 _EMBEDDED = {"digits": load_digits, "karate": load_karate}
 _PLANETOID = ("cora", "citeseer", "pubmed")

@@ -3,9 +3,10 @@
 To import from outside: what stands here, and ``sorting`` for ids.
 """
 
+from numgraph.graph.batch import GraphBatch, batch, check_batch, unbatch
 from numgraph.graph.block import Block, Origin
 from numgraph.graph.edge_map import EdgeMap
 from numgraph.graph.graph import Graph, check_graph
 from numgraph.graph.sorting import Adjacency
 
-__all__ = ["Adjacency", "Block", "EdgeMap", "Graph", "Origin", "check_graph"]
+__all__ = ["Adjacency", "Block", "EdgeMap", "Graph", "GraphBatch", "Origin", "batch", "check_batch", "check_graph", "unbatch"]

@@ -17,7 +17,8 @@ SRC, DST = 0, 1
 class Edges:
     """What a graph and its reverse share: two columns of ids, and the edges grouped by either column, each made when first asked for.
 
-    Column SRC grouped gives the out-edges, column DST the in-edges. `columns` or one `ordered` adjacency is there from the start.
+    Column SRC grouped gives the out-edges, column DST the in-edges. `columns` or one `ordered` adjacency is there from the start, but for
+    a subclass that makes them in another way.
     bipartite: the columns are of two sets of nodes, as they always are where their counts differ.
     """
 
@@ -28,7 +29,7 @@ class Edges:
     ) -> None:
         self.counts, self.columns, self.adjacencies = counts, columns, adjacencies
         self.bipartite = bipartite or counts[SRC] != counts[DST]
-        self.num_edges = len(next(c for c in columns if c is not None))
+        self.num_edges = next((len(c) for c in columns if c is not None), 0)
         self._lock, self._process = threading.RLock(), os.getpid()
         self._copy: weakref.ref[DeviceEdges] | None = None
         self.remembered: dict[Hashable, Any] = {}
@@ -59,10 +60,13 @@ class Edges:
             with self.locked():
                 ids = self.columns[side]
                 if ids is None:
-                    rows = self.adjacencies[side]
-                    assert rows is not None
-                    ids = self.columns[side] = expanded(rows.indptr)
+                    ids = self.columns[side] = self._column(side)
         return ids
+
+    def _column(self, side: int) -> Ids:
+        rows = self.adjacencies[side]
+        assert rows is not None
+        return expanded(rows.indptr)
 
     def adjacency(self, side: int) -> Adjacency:
         rows = self.adjacencies[side]
@@ -70,8 +74,11 @@ class Edges:
             with self.locked():
                 rows = self.adjacencies[side]
                 if rows is None:
-                    rows = self.adjacencies[side] = group(self.column(side), self.column(1 - side), self.counts[side])
+                    rows = self.adjacencies[side] = self._adjacency(side)
         return rows
+
+    def _adjacency(self, side: int) -> Adjacency:
+        return group(self.column(side), self.column(1 - side), self.counts[side])
 
 
 class DeviceEdges:

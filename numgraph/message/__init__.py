@@ -2,5 +2,6 @@
 
 from numgraph.message import carrying  # noqa: F401  (what EdgeMap.gather does)
 from numgraph.message.passing import apply_edges, attend, log_sum_exp, update_all
+from numgraph.message.readout import readout
 
-__all__ = ["apply_edges", "attend", "log_sum_exp", "update_all"]
+__all__ = ["apply_edges", "attend", "log_sum_exp", "readout", "update_all"]

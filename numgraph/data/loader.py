@@ -1,0 +1,128 @@
+"""GraphLoader: a set of graphs in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numgraph.arrays import library_of
+from numgraph.arrays.inputs import as_array, kind_of
+from numgraph.errors import bad_type, bad_value, shown
+from numgraph.graph import Graph, GraphBatch, check_graph
+
+
+class LoadedBatch(GraphBatch):
+    """A batch of a GraphLoader: a GraphBatch with its data.
+
+    Attributes
+    ----------
+    x : [nodes, …] the graphs' features, one after the other
+    labels : [graphs, …] a row for each graph, or None
+    indices : [graphs] their places in the data set: data of edges, say, are ``np.concatenate([w[i] for i in batch.indices])``
+    """
+
+    def __init__(self, graphs: list[Graph], x: Any, labels: Any, indices: NDArray[np.int64]) -> None:
+        super().__init__(graphs)
+        self.x, self.labels, self.indices = x, labels, indices
+
+
+class GraphLoader:
+    """Batches of a set of graphs; every pass over the loader is one over the set.
+
+    Parameters
+    ----------
+    dataset : a sequence of (graph, x, label), or an object with ``graphs`` and ``features``, lists, and ``labels`` [graphs, …] or None.
+        x has a row for each node (of a bipartite graph each source), the same feature axes everywhere; arrays of NumPy, torch or JAX
+    batch_size : graphs in a batch
+    shuffle : in another order at every pass
+    drop_last : leave out the last batch where it is smaller
+    seed : of the orders; that of pass k depends on seed and k alone
+
+    Raises
+    ------
+    TypeError, ValueError : items of another kind, or features and labels that do not fit the graphs; the message has the place
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> pair, ring = ng.Graph([0, 1], [1, 0]), ng.Graph([0, 1, 2], [1, 2, 0])
+    >>> for batch in ng.GraphLoader([(pair, np.ones((2, 4)), 0), (ring, np.ones((3, 4)), 1), (pair, np.zeros((2, 4)), 0)], 2):
+    ...     print(batch.graph, batch.x.shape, batch.labels, batch.node_offsets)
+    Graph(num_nodes=5, num_edges=5) (5, 4) [0 1] [0 2 5]
+    Graph(num_nodes=2, num_edges=2) (2, 4) [0] [0 2]
+    """
+
+    def __init__(self, dataset: Any, batch_size: int = 32, *, shuffle: bool = False, drop_last: bool = False, seed: int = 0) -> None:
+        for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise bad_value("GraphLoader", f"{name} is {shown(value)}", f"give a whole number, {least} or more")
+        self.graphs, self.features, self.labels = _taken(dataset)
+        self.batch_size, self.shuffle, self.drop_last, self.seed = int(batch_size), shuffle, drop_last, int(seed)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Batches of a pass."""
+        whole, rest = divmod(len(self.graphs), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[LoadedBatch]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        order = np.arange(len(self.graphs))
+        if self.shuffle:
+            np.random.default_rng([self.seed, epoch]).shuffle(order)
+        return (self._batch(order[k * self.batch_size : (k + 1) * self.batch_size]) for k in range(len(self)))
+
+    def _batch(self, indices: NDArray[np.int64]) -> LoadedBatch:
+        chosen = indices.tolist()
+        rows = [self.features[i] for i in chosen]
+        labels = None if self.labels is None else self.labels[indices]
+        return LoadedBatch([self.graphs[i] for i in chosen], library_of(rows[0]).concatenated(rows), labels, indices)
+
+
+def _taken(dataset: Any) -> tuple[list[Graph], list[Any], Any]:
+    """Graphs, features and labels, checked once."""
+    if all(hasattr(dataset, name) for name in ("graphs", "features", "labels")):
+        graphs, features, labels = list(dataset.graphs), list(dataset.features), dataset.labels
+        if len(features) != len(graphs):
+            raise bad_value("GraphLoader", f"dataset has {len(graphs)} graphs and {len(features)} features", "give an array for each graph")
+    else:
+        if not hasattr(dataset, "__iter__"):
+            raise bad_type(
+                "GraphLoader",
+                f"dataset is {kind_of(dataset)}",
+                "give a list of (graph, x, label), or an object with graphs, features, labels",
+            )
+        items = list(dataset)
+        for i, item in enumerate(items):
+            if not isinstance(item, tuple | list) or len(item) != 3:
+                what = f"has {len(item)} entries" if isinstance(item, tuple | list) else f"is {kind_of(item)}"
+                raise bad_type("GraphLoader", f"dataset[{i}] {what}", "an item is (graph, x, label)")
+        graphs, features = [item[0] for item in items], [item[1] for item in items]
+        given = [item[2] for item in items]
+        if any(label is None for label in given):
+            if i := next((i for i, label in enumerate(given) if (label is None) != (given[0] is None)), 0):
+                raise bad_value(
+                    "GraphLoader", f"of dataset[0] and dataset[{i}] one has no label", "give all graphs a label, or None to all"
+                )
+            labels = None
+        elif given and library_of(given[0]).has_autodiff:
+            library = library_of(given[0])
+            labels = library.concatenated([label.reshape(1, *label.shape) for label in given])
+        else:
+            labels = given
+    for i, (g, x) in enumerate(zip(graphs, features, strict=True)):
+        check_graph("GraphLoader", f"graph {i}", g)
+        x = features[i] = x if hasattr(x, "shape") else as_array("GraphLoader", f"x of graph {i}", x)
+        if len(x.shape) == 0 or x.shape[0] != g.num_src or x.shape[1:] != features[0].shape[1:]:
+            expected = ["…"] if i == 0 else list(features[0].shape[1:])
+            problem = f"x of graph {i} has shape {list(x.shape)}, its graph has {g.num_src} {'sources' if g.is_bipartite else 'nodes'}"
+            raise bad_value("GraphLoader", problem, f"give [{', '.join(map(str, [g.num_src, *expected]))}]")
+    if labels is not None:
+        labels = labels if hasattr(labels, "shape") else as_array("GraphLoader", "labels", labels)
+        if len(labels.shape) == 0 or labels.shape[0] != len(graphs):
+            problem = f"labels has shape {list(labels.shape)}, there are {len(graphs)} graphs"
+            raise bad_value("GraphLoader", problem, "give a row for each graph")
+    return graphs, features, labels
