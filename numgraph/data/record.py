@@ -114,10 +114,20 @@ class Dataset:
         if y.dtype.kind not in "biuf" or y.size != graph.num_nodes:
             fix = f"y has a class number or a real number for each of the {graph.num_nodes} nodes"
             raise bad_value(op, f"y has dtype {y.dtype} and shape {list(y.shape)}", fix)
-        y = y.reshape(-1).astype(np.float32 if y.dtype.kind == "f" else np.int64)
-        labelled = np.isfinite(y) if y.dtype.kind == "f" else y >= 0
+        with np.errstate(over="ignore"):  # what float32 has no number for is an error below
+            y = y.reshape(-1).astype(np.float32 if y.dtype.kind == "f" else np.int64)
+        if y.dtype.kind == "f" and np.isinf(y).any():
+            node = int(np.flatnonzero(np.isinf(y))[0])
+            raise bad_value(op, f"y[{node}] is {y[node]}", "labels are finite numbers within the range of float32; NaN is to be predicted")
+        labelled = ~np.isnan(y) if y.dtype.kind == "f" else y >= 0
         if not labelled.any():
             raise bad_value(op, "no node has a label", "y is −1 for nodes without a class, NaN for those without a number")
+        if edge_weight is not None:
+            edge_weight = as_array(op, "edge_weight", edge_weight).astype(np.float32)
+            bad = np.argwhere(~np.isfinite(edge_weight))
+            if len(bad):
+                place = [int(i) for i in bad[0]]
+                raise bad_value(op, f"edge_weight{place} is {edge_weight[tuple(bad[0])]}", "weights are finite numbers")
         train, val, test = parts_of(op, y, labelled, split, rng)
         features = as_features(op, x, graph.num_nodes)
         return cls(
@@ -129,7 +139,7 @@ class Dataset:
             val_mask=val,
             test_mask=test,
             num_classes=0 if y.dtype.kind == "f" else len(classes) or int(y.max()) + 1,
-            edge_weight=None if edge_weight is None else as_array(op, "edge_weight", edge_weight).astype(np.float32),
+            edge_weight=edge_weight,
             names=names,
             task="regression" if y.dtype.kind == "f" else "classification",
             columns=Columns(extra=int(features.shape[1]), classes=classes) if classes else None,

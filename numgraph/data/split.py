@@ -37,13 +37,16 @@ def parts_of(op: str, labels: NDArray[Any], labelled: Mask, split: Any, rng: int
             if mask.dtype != np.bool_ or mask.shape != labels.shape:
                 problem = f"split[{i}] has dtype {mask.dtype} and shape {list(mask.shape)}"
                 raise bad_type(op, problem, f"a mask has one True or False for each of the {len(labels)} nodes")
+            bare = np.flatnonzero(mask & ~labelled)
+            if len(bare):
+                raise bad_value(op, f"node {bare[0]} is in split[{i}], but has no label", "take it out of the mask")
         return masks
     shares = shares_of(op, split)
     nodes = np.random.default_rng(rng).permutation(np.flatnonzero(labelled))
     classes = labels[nodes] if labels.dtype.kind in "iu" else np.zeros(len(nodes), np.int64)
     order = np.argsort(classes, kind="stable")
     starts = np.searchsorted(classes[order], classes[order])
-    sizes = np.bincount(classes)[classes[order]]
+    sizes = np.searchsorted(classes[order], classes[order], side="right") - starts
     depth = np.empty(len(nodes))  # how far down its class a node is, from 0 to 1
     depth[order] = (np.arange(len(nodes)) - starts + 0.5) / sizes
     nodes = nodes[np.argsort(depth, kind="stable")]

@@ -149,6 +149,8 @@ def cross_entropy(
     same_device(op, logits=unwrap(logits), labels=labels, rows=unwrap(rows))
     ids = _select(op, rows, logits.shape[0], logits)
     chosen = labels if ids is None else labels[ids]
+    if ignore_index is not None and (isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer)):
+        raise bad_type(op, f"ignore_index is {shown(ignore_index)}", "give the label of the rows that are left out, a whole number")
     places, total = None, chosen.size
     if ignore_index is not None and (ignored := chosen == ignore_index).any():
         places = np.flatnonzero(~ignored)

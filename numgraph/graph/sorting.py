@@ -130,13 +130,13 @@ def _cast(name: str, ids: NDArray[Any]) -> str:
     return cast
 
 
-def node_count(op: str, name: str, value: Any) -> int:
-    """`value` as a number of nodes."""
+def node_count(op: str, name: str, value: Any, what: str = "a number of nodes") -> int:
+    """`value` as a number of nodes, or of what is named."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__") or np.ndim(value) > 0:
         raise bad_type(op, f"{name} is {shown(value)}, of type {type(value).__name__}", "give a whole number")
     count = int(value.__index__())
     if not 0 <= count < 2**63 - 1:
-        raise bad_value(op, f"{name} is {count}", "a number of nodes is between 0 and 2**63 - 2")
+        raise bad_value(op, f"{name} is {count}", f"{what} is between 0 and 2**63 - 2")
     return count
 
 

@@ -117,7 +117,7 @@ class Subgraphs(Changes):
         nodes : [num_nodes of the new graph] their numbers here, so that ``x[nodes]`` is their data
         """
         op = "Graph.khop_subgraph"
-        num_nodes, hops = self._square("khop_subgraph"), node_count(op, "hops", hops)
+        num_nodes, hops = self._square("khop_subgraph"), node_count(op, "hops", hops, "a number of hops")
         check_name(op, "direction", direction, DIRECTIONS)
         chosen, numbers = self._distinct(op, "nodes", nodes, "num_nodes", num_nodes)
         seen, steps = numbers >= 0, [chosen]

@@ -10,7 +10,7 @@ from numgraph.arrays import NATIVE, Library, foreign, library_of
 from numgraph.arrays.devices import device_of, moved
 from numgraph.arrays.inputs import as_array
 from numgraph.autodiff.tensor import Tensor, rule, unwrap
-from numgraph.errors import bad_value, check_name
+from numgraph.errors import bad_type, bad_value, check_name
 from numgraph.expressions.reduces import NAMES
 from numgraph.graph.edge_map import EdgeMap
 from numgraph.message.passing import update_all
@@ -28,6 +28,10 @@ def gather(edges: EdgeMap, values: Any, reduce: str, fill: Any) -> Any:
         problem = f"values have shape {list(values.shape)}, the old graph has {edges.old.num_edges} edges"
         raise bad_value(OP, problem, "give a row for each of them, in the order of its edge ids")
     known = len(edges) - edges.num_new
+    merges = edges.groups is not None and reduce != "first"
+    if library is NATIVE and values.dtype.kind in "OSUTMm" and (merges or isinstance(fill, str)):
+        fix = 'pass reduce="first"' if merges else "give fill as a value"
+        raise bad_type(OP, f"values have dtype {values.dtype}, of which there is no {reduce if merges else fill}", fix)
     if edges.groups is None or reduce == "first":
         rows = _rows(library, values, edges.ids[:known])
     else:

@@ -49,6 +49,9 @@ def clip_gradients(grads: list[Any], max_norm: float | None = None, *, max_value
         raise bad_value(op, "neither max_norm nor max_value is given", "give one of them")
     if order != math.inf and number(op, "order", order) == 0:
         raise bad_value(op, "order is 0", "give a positive number, or math.inf")
+    absent = next((i for i, g in enumerate(grads) if g is None), None)
+    if absent is not None:
+        raise bad_type(op, f"grads[{absent}] is None", "leave parameters without a gradient out")
     arrays = [unwrap(g) for g in grads]
     before = _norm(arrays, order)
     if max_value is not None:

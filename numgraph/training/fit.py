@@ -157,7 +157,11 @@ def fit(
     for name, number in (("epochs", epochs), ("patience", patience)):
         if not isinstance(number, int | np.integer) or number < 0:
             raise bad_value("fit", f"{name} is {shown(number)}", f"{name} is a whole number, at least 0")
-    callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
+    callbacks = [callback] if callable(callback) else [] if callback is None else callback
+    if not isinstance(callbacks, list | tuple) or not all(callable(one) for one in callbacks):
+        raise bad_type("fit", f"callback is {shown(callback)}", "give a function of epoch and history, or a list of them")
+    if not isinstance(dataset, Links) and not bool(dataset.train_mask.any()):
+        raise bad_value("fit", "no node is for training", "give the dataset a train_mask, or a split whose first share is larger")
     warn_of_weights("fit", model, objective.data)
     rng = np.random.default_rng(seed)
     parameters = list(optimizer.parameters)

@@ -101,6 +101,7 @@ def test_from_arrays_takes_masks_and_says_what_is_wrong() -> None:
     named = ng.Dataset.from_arrays(graph, None, ["red", None, "blue"], split=(1, 0, 0))
     assert (named.columns.classes, named.labels.tolist(), named.num_classes) == (("blue", "red"), [1, -1, 0], 2)
     assert ng.Dataset.from_arrays(graph, None, [True, False, True]).labels.tolist() == [1, 0, 1]
+    assert ng.Dataset.from_arrays(graph, None, [0, 10**12, 0]).labels.tolist() == [0, 10**12, 0]  # nothing is as large as a class number
     for changes, message in (
         ({"y": [0, 1]}, "y has dtype int64 and shape"),
         ({"y": [1j, 0, 0]}, "y has dtype complex128"),
@@ -112,6 +113,9 @@ def test_from_arrays_takes_masks_and_says_what_is_wrong() -> None:
         ({"split": 0.5}, "split is 0.5"),
         ({"split": (masks[0], masks[1], [1, 0, 1])}, r"split\[2\] has dtype int64"),
         ({"split": (masks[0], masks[0], masks[1])}, "node 0 is in more than one of the masks"),
+        ({"y": [0.5, np.inf, 1.5]}, r"y\[1\] is inf"),
+        ({"y": [-1, 1, 0], "split": masks}, r"node 0 is in split\[0\], but has no label"),
+        ({"edge_weight": [1.0, np.nan]}, r"edge_weight\[1\] is nan"),
         ({"edge_weight": [1.0]}, "edge_weight has 1 rows, the graph 2 edges"),
         ({"names": ["a"]}, "names has 1 entries, the graph 3 nodes"),
     ):

@@ -171,6 +171,7 @@ def test_sums_of_no_elements_are_zero():
 
 
 BAD = [
+    (lambda: ng.cross_entropy(X, LABELS, ignore_index="a"), TypeError, "cross_entropy: ignore_index is 'a'; give the label"),
     (lambda: ng.cross_entropy(X, LABELS, reduction="avg"), ValueError, "cross_entropy: unknown reduction 'avg'; choose from 'mean', 'sum'"),
     (lambda: ng.mse(X, T, reduction=None), ValueError, "mse: unknown reduction None"),
     (lambda: ng.cross_entropy(X, LABELS, weight=np.ones(4)), ValueError, "cross_entropy: weight has shape [4], logits [12, 5]; give a wei"),

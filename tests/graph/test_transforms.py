@@ -552,6 +552,8 @@ BAD = [
         ValueError,
         "EdgeMap.gather: values have shape [], the old graph has 9 edges",
     ),
+    (lambda: square.coalesce(return_edges=True)[1].gather(["a"] * len(w)), TypeError, 'no sum; pass reduce="first"'),
+    (lambda: square.khop_subgraph([0], -1), ValueError, "hops is -1; a number of hops is between 0"),
     (lambda: square.coalesce(return_edges=True)[1].gather(w, reduce="avg"), ValueError, "unknown reduce 'avg'; choose from 'sum'"),
 ]
 

@@ -306,6 +306,7 @@ one = SGD([ng.Parameter(np.ones(1))])
 BAD = [
     (lambda: clip_gradients(tuple(GRADS), 1.0), TypeError, "clip_gradients: grads is a tuple; pass the list that tape.gradient"),
     (lambda: clip_gradients([np.ones(1)]), ValueError, "clip_gradients: neither max_norm nor max_value is given"),
+    (lambda: clip_gradients([np.ones(1), None], 1.0), TypeError, "clip_gradients: grads[1] is None"),
     (lambda: clip_gradients([np.ones(1)], -1.0), ValueError, "clip_gradients: max_norm is -1.0"),
     (lambda: clip_gradients([np.ones(1)], 1.0, order=0), ValueError, "clip_gradients: order is 0"),
     (lambda: clip_gradients([np.ones(1), np.array([1, np.nan])], 1.0), ValueError, "clip_gradients: the norm is nan: gradient 1 is not fi"),

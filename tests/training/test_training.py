@@ -194,6 +194,18 @@ def test_a_callback_ends_the_training(digits: Dataset, end: Any) -> None:
     assert (history.stopped, history.epochs, calls) == ("callback", 4, [1, 2, 3, 4])
 
 
+@pytest.mark.parametrize(("callback", "message"), [(5, "callback is 5"), ([print, 3], "callback is .*, 3"), ("stop", "callback is 'stop'")])
+def test_what_is_no_callback(callback: Any, message: str, digits: Dataset) -> None:
+    with pytest.raises(TypeError, match=f"fit: {message}"):
+        fit(Smoothed(digits), digits, callback=callback)
+
+
+def test_no_node_for_training_is_an_error() -> None:
+    data = Dataset.from_arrays(Graph([0], [1], 4), None, [0.5, 1.5, 2.5, 3.5], split=(0, 0, 1))
+    with pytest.raises(ValueError, match="fit: no node is for training"):
+        fit(Line(), data)
+
+
 def test_the_optimizer_may_be_left_to_fit(digits: Dataset) -> None:
     one, two = Smoothed(digits), Smoothed(digits)
     fit(one, digits, epochs=3)
