@@ -33,6 +33,7 @@ from numgraph.errors import no_attribute
 from numgraph.expressions.elementary import erf, sigmoid
 from numgraph.graph import Adjacency, EdgeMap, Graph, GraphBatch, batch, unbatch
 from numgraph.message import apply_edges, attend, readout, update_all
+from numgraph.sampling import NeighborLoader
 from numgraph.serialize import load, save
 from numgraph.training import fit
 
@@ -45,6 +46,7 @@ __all__ = [
     "Graph",
     "GraphBatch",
     "GraphLoader",
+    "NeighborLoader",
     "Parameter",
     "Tape",
     "Tensor",

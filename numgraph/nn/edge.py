@@ -16,12 +16,13 @@ from numgraph.expressions.precision import narrowed
 from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.aggregation import aggregate, check_aggregations, joined
+from numgraph.nn.blocks import Convolution
 from numgraph.nn.gin import check_function, dtype_of
 from numgraph.nn.graphs import both_sides
-from numgraph.nn.module import Module, check_size
+from numgraph.nn.module import check_size
 
 
-class EdgeConv(Module):
+class EdgeConv(Convolution):
     """z_v = ⊕_{u → v} f([x_v, x_u − x_v]) (Wang et al., Dynamic Graph CNN, ACM Transactions on Graphics 2019).
 
     Parameters

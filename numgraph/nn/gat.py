@@ -16,13 +16,14 @@ from numgraph.errors import bad_value
 from numgraph.expressions import elementary
 from numgraph.graph import Graph
 from numgraph.nn import init
+from numgraph.nn.blocks import Convolution
 from numgraph.nn.dropout import attend_dropping, check_dropout
 from numgraph.nn.graphs import both_sides, check_fill, column, edge_attributes, features_with_loops, with_self_loops
 from numgraph.nn.linear import Linear
-from numgraph.nn.module import Module, check_activation, check_size, pair_of
+from numgraph.nn.module import check_activation, check_size, pair_of
 
 
-class _Attention(Module):
+class _Attention(Convolution):
     """What both have: sizes, features and weights of edges, the choice to concatenate or average the heads, residual, bias, dropout."""
 
     def __init__(

@@ -14,8 +14,9 @@ from numgraph.expressions.precision import narrowed
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init
+from numgraph.nn.blocks import Convolution
 from numgraph.nn.graphs import check_norm, column, degree_scales, loop_weight, node_features, weighted_loops
-from numgraph.nn.module import Module, check_activation, check_size
+from numgraph.nn.module import check_activation, check_size
 
 
 def normalised_sum(g: Graph, x: Any, norm: str = "both", edge_weight: Any = None, weighted_degrees: bool = True) -> Any:
@@ -42,7 +43,7 @@ _MESSAGES: dict[tuple[str, bool], Callable[..., Any]] = {  # by norm, and whethe
 _MESSAGES |= {("in", weighted): _MESSAGES["both", weighted] for weighted in (False, True)}
 
 
-class GCNConv(Module):
+class GCNConv(Convolution):
     """z = D^-½ A D^-½ x W + b (Kipf and Welling, ICLR 2017), with A the graph's (weighted) adjacency and self loops.
 
     Parameters

@@ -15,12 +15,13 @@ from numgraph.expressions.precision import narrowed
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init
+from numgraph.nn.blocks import Convolution
 from numgraph.nn.graphs import both_sides, column, edge_attributes, edge_features
 from numgraph.nn.linear import Linear, Sequential
 from numgraph.nn.module import Module, check_activation, check_size
 
 
-class GINConv(Module):
+class GINConv(Convolution):
     """z_v = f((1 + eps) · x_v + Σ_{u → v} w_uv x_u) (Xu et al., How Powerful are Graph Neural Networks?, ICLR 2019).
 
     Parameters
@@ -98,7 +99,7 @@ def _split(f: Any) -> tuple[Linear | None, Callable[[Any], Any]]:
     return None, f
 
 
-class GINEConv(Module):
+class GINEConv(Convolution):
     """z_v = f((1 + eps) · x_v + Σ_{e = (u → v)} relu(x_u + w_e)) (Hu et al., Strategies for Pre-training Graph Neural Networks, ICLR 2020).
 
     Parameters

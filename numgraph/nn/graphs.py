@@ -17,7 +17,7 @@ from numgraph.expressions.expr import check_dtype
 from numgraph.expressions.precision import floating, wide, widened
 from numgraph.expressions.reduces import NAMES
 from numgraph.expressions.walk import rows_of
-from numgraph.graph import Graph, check_graph
+from numgraph.graph import Block, Graph, Origin, check_graph
 from numgraph.message import update_all
 from numgraph.nn.module import check_features
 
@@ -43,7 +43,7 @@ def node_features(
     (precision.floating), and floats of fewer bits are widened to it. deep: axes may stand between, [nodes, …, features].
     """
     check_graph(op, "the first argument", g)
-    if side == "both" and g.is_bipartite:
+    if side == "both" and g.is_bipartite and not isinstance(g, Block):
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations"
         raise bad_value(op, problem, "this layer needs one set of nodes: Graph(src, dst, num_nodes)")
     x = floating(check_features(op, x, rows_of(g, "v" if side == "v" else "u"), features, name, deep), like)
@@ -68,6 +68,9 @@ def both_sides(op: str, g: Graph, x: Any, in_src: int | None, in_dst: int | None
                 raise bad_value(op, "x[1] is None", "the layer computes with the features of the destinations too: pass (x_src, x_dst)")
             return x_src, None
         return x_src, node_features(op, g, x[1], in_dst, like, "v", "x[1]")
+    if isinstance(g, Block):
+        x = node_features(op, g, x, in_src, like, "u")
+        return x, x[: g.num_dst] if in_src == in_dst else node_features(op, g, x[: g.num_dst], in_dst, like, "v")
     if g.is_bipartite:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations, and x is one array"
         raise bad_value(op, problem, "pass a pair of features, (x_src, x_dst)")
@@ -100,17 +103,36 @@ def with_self_loops(
         return g, edge_weight
     if edge_weight is not None:
         shape = edge_weight.shape[1:]
-        if made.last is None:
+        if isinstance(g, Block) and made.last is not None:
+            known = np.append(weights_of_origin(op, g), fill)[made.last]
+            loops = moved(known.astype(edge_weight.dtype), g.device).reshape(-1, *shape)
+        elif made.last is None:
             loops = np.full_like(edge_weight, fill, shape=(len(made.nodes), *shape))
         else:
             loops = gather(np.concatenate([edge_weight, np.full_like(edge_weight, fill, shape=(1, *shape))]), _on(made.last, edge_weight))
         edge_weight = np.concatenate([_kept(made, edge_weight), loops])
+        if isinstance(g, Block) and g.origin.edge_weight is not None:
+            return _with_weights(g, made, op, fill, collapse), edge_weight
     return made.graph, edge_weight
+
+
+def _with_weights(g: Block, made: Looped, op: str, fill: float, collapse: bool) -> Block:
+    """The block with loops, of a graph with loops and weights."""
+    key, whole = ("weighted loops", fill, collapse), g.origin.graph
+    origin = g.origin.kept.get(key)
+    if origin is None:
+        weight = moved(weights_of_origin(op, g).reshape(-1, 1), whole.device)
+        graph, weight = with_self_loops(whole, weight, op, fill, collapse)
+        origin = g.origin.kept.setdefault(key, Origin(graph, moved(weight, "cpu").reshape(-1)))
+    return Block.of(origin, g.nodes, made.graph._edges)
 
 
 def weighted_loops(g: Graph, edge_weight: Any, op: str, fill: float, collapse: bool, dtype: Any) -> tuple[Graph, Any]:
     """``with_self_loops`` where edges without weights have weight 1: they get them if the loops' is another."""
     if edge_weight is None and fill != 1:
+        if isinstance(g, Block):
+            ones = g.origin.kept.get("ones") or g.origin.kept.setdefault("ones", Origin(g.origin.graph, np.ones(g.origin.graph.num_edges)))
+            g = Block.of(ones, g.nodes, g._edges)
         edge_weight = moved(np.ones((g.num_edges, 1), dtype), g.device)
     return with_self_loops(g, edge_weight, op, fill, collapse)
 
@@ -136,7 +158,7 @@ def features_with_loops(g: Graph, w: Any, fill: Any, collapse: bool) -> Any:
         others = once(g, "no self loops", _without_loops)
         plain = w if others is None else gather(w, _on(others[1], w))
         loops = update_all(g if others is None else others[0], lambda e: e.w, fill, e={"w": plain})
-        loops = loops if len(made.nodes) == g.num_nodes else gather(loops, _on(made.nodes, w))
+        loops = loops if len(made.nodes) == g.num_dst else gather(loops, _on(made.nodes, w))
     else:
         loops = np.broadcast_to(moved(np.asarray(fill), g.device).astype(w.dtype), (len(made.nodes), *w.shape[1:]))
     return np.concatenate([kept, loops])
@@ -155,10 +177,48 @@ def check_fill(op: str, fill: Any, edge_dim: int | None) -> Any:
 
 def looped(g: Graph, op: str, collapse: bool) -> Looped | None:
     """The graph with self loops, or None where it is the graph itself."""
+    if isinstance(g, Block):
+        return once(g, ("self loops", collapse), lambda _: _looped_block(g, op, collapse))
     if g.is_bipartite:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations, which have no self loops"
         raise bad_value(op, problem, f"make the layer as {op}(…, add_self_loops=False)")
     return once(g, ("self loops", collapse), _collapsed if collapse else _missing)
+
+
+def _looped_block(g: Block, op: str, collapse: bool) -> Looped | None:
+    """A block of the graph with self loops: those of the destinations, also where a graph's own loop was not drawn.
+
+    last: ids in the graph that the block is of.
+    """
+    whole = g.origin.graph
+    made = looped(whole, op, collapse)
+    if made is None:
+        return None
+    place = once(whole, ("places of loops", collapse), lambda whole: _places(made.nodes, whole.num_nodes))
+    found = place[g.nodes[: g.num_dst]]
+    into = np.flatnonzero(found >= 0)
+    kept = np.flatnonzero(g.src != g.dst) if collapse else None
+    known = g.origin.kept.get(("looped", collapse))
+    if known is None:
+        known = g.origin.kept.setdefault(("looped", collapse), Origin(made.graph))
+    last = None if made.last is None else made.last[made.nodes][found[into]]
+    block = g.to("cpu").looped(into, known, kept).to(g.device)
+    return Looped(block, kept, into, last)
+
+
+def _places(nodes: np.ndarray, num_nodes: int) -> np.ndarray:
+    places = np.full(num_nodes, -1, np.int64)
+    places[nodes] = np.arange(len(nodes))
+    return places
+
+
+def weights_of_origin(op: str, g: Block) -> Any:
+    """[num_edges] the weights of all edges of the graph that a block is of."""
+    weight = g.origin.edge_weight
+    if weight is None:
+        fix = "sample with a NeighborLoader of a Dataset that has edge_weight, or choose weighted_degrees=False"
+        raise bad_value(op, "degrees are sums of weights, and the block knows those of its own edges alone", fix)
+    return np.asarray(weight).reshape(-1)
 
 
 def _missing(g: Graph) -> Looped | None:
@@ -187,6 +247,9 @@ def _moved(g: Graph, make: Any, collapse: bool) -> Any:
 
 def _without_loops(g: Graph) -> tuple[Graph, np.ndarray] | None:
     """The graph's other edges and their ids; None where it has no loops."""
+    if isinstance(g, Block):
+        ids = np.flatnonzero(g.src != g.dst)
+        return None if len(ids) == g.num_edges else (g.edge_subgraph(ids), ids)
     plain, edges = g.remove_self_loops(return_edges=True)
     return None if len(edges) == g.num_edges else (plain, edges.ids)
 
@@ -252,6 +315,8 @@ def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[An
     """
     if norm == "none":
         return None, None
+    if isinstance(g, Block):
+        return _block_scales(g, norm, edge_weight is not None, dtype)
     if norm == "in" and g.is_bipartite:
         problem = f"norm is 'in' and the graph is bipartite, with {g.num_src} sources, which have no in-edges"
         raise bad_value("GCNConv", problem, "choose norm 'both', 'right' or 'none'")
@@ -265,6 +330,19 @@ def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[An
     if norm == "in":
         return (scale := _inverse(into, 0.5)), scale
     return _inverse(update_all(g.reverse(), lambda e: e.w, "sum", e={"w": edge_weight}), 0.5), _inverse(into, 0.5)
+
+
+def _block_scales(g: Block, norm: str, weighted: bool, dtype: Any) -> tuple[Any, Any]:
+    """Those of the whole graph, for the block's nodes."""
+    origin, key = g.origin, ("scales", norm, weighted, np.dtype(wide(dtype)))
+    found = origin.kept.get(key)
+    if found is None:
+        weight = moved(weights_of_origin("GCNConv", g).astype(dtype).reshape(-1, 1), origin.graph.device) if weighted else None
+        made = degree_scales(origin.graph, norm, weight, dtype)
+        found = origin.kept[key] = tuple(None if scale is None else moved(unwrap(scale), "cpu") for scale in made)
+    sides = zip(found, (g.nodes, g.nodes[: g.num_dst]))
+    scale_src, scale_dst = (None if scale is None else moved(_frozen(scale[ids]), g.device) for scale, ids in sides)
+    return scale_src, scale_dst
 
 
 def _constant_scales(g: Graph, norm: str, dtype: Any) -> tuple[Any, Any]:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.autodiff.tensor import unwrap
 from numgraph.dense import elu, relu
 from numgraph.errors import bad_value, check_name
 from numgraph.expressions.precision import floating
-from numgraph.graph import Graph, check_graph
+from numgraph.graph import Block, Graph
 from numgraph.nn import init
+from numgraph.nn.blocks import first_rows, per_hop
 from numgraph.nn.dropout import Dropout
 from numgraph.nn.gat import GATConv, GATv2Conv
 from numgraph.nn.gcn import GCNConv
@@ -46,8 +48,10 @@ class _Stack(Module):
 
     Notes
     -----
-    ``model(g, x, edge_weight=None, edge_attr=None)``: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix; edge_weight
-    [num_edges] and edge_attr [num_edges, edge_dim] are every layer's. Returns [num_nodes, out_features], for classification the logits.
+    ``model(g, x, edge_weight=None, edge_attr=None)``: g is a graph, or a list of blocks, one for each layer
+    (``numgraph.sampling``), whose edge data are a list too, or the whole graph's; x [num_nodes, in_features], an array, Tensor or SciPy
+    sparse matrix; edge_weight [num_edges] and edge_attr [num_edges, edge_dim] are every layer's. Returns [num_nodes, out_features], for
+    classification the logits.
     Dropout acts while training (``train()``, the start) and not after ``eval()``; ``rng`` at a call draws it instead of the model's own
     generator.
     """
@@ -102,18 +106,63 @@ class _Stack(Module):
     def forward(self, g: Graph, x: Any, edge_weight: Any = None, edge_attr: Any = None, *, rng: np.random.Generator | None = None) -> Any:
         """The model."""
         op = type(self).__name__
-        check_graph(op, "the first argument", g)
-        x = floating(check_features(op, x, None if g.is_bipartite else g.num_src, None), self.dtype)
+        steps = per_hop(op, g, len(self.layers), edge_weight, edge_attr)
+        first, last = steps[0][0], steps[-1][0]
+        x = floating(
+            check_features(op, x, None if first.is_bipartite and not isinstance(first, Block) else first.num_src, None), self.dtype
+        )
         between = []
-        for number, layer in enumerate(self.layers):
-            x = self._propagate(layer, g, self.dropout(x, rng=rng), edge_weight, edge_attr, rng)
-            if number < len(self.norms):
-                x = self.norms[number](x)
-                x = x if self.act is None or self.act_first else self.act(x)
+        for number, (graph, weight, attr) in enumerate(steps):
+            x = self._step(number, graph, x, weight, attr, rng)
             between.append(x)
+        return self._jumped([first_rows(last, h) for h in between])
+
+    def _step(self, number: int, g: Graph, x: Any, edge_weight: Any, edge_attr: Any, rng: np.random.Generator | None = None) -> Any:
+        """Layer ``number`` and what follows it."""
+        x = self._propagate(self.layers[number], g, self.dropout(x, rng=rng), edge_weight, edge_attr, rng)
+        if number < len(self.norms):
+            x = self.norms[number](x)
+            x = x if self.act is None or self.act_first else self.act(x)
+        return x
+
+    def _jumped(self, between: list[Any]) -> Any:
+        """The model's result from those of its layers."""
+        x = between[-1]
         if self.out is None:
             return x
         return self.out(np.concatenate(between, 1) if self.jk == "cat" else reduce(np.maximum, between) if self.jk == "max" else x)
+
+    def inference(self, loader: Any) -> np.ndarray:
+        """The results for all nodes, layer by layer, each over batches of nodes with all their in-edges, in evaluation mode.
+
+        Parameters
+        ----------
+        loader : a ``numgraph.NeighborLoader`` of the graph and the features; its batch size is taken, its fanouts are not
+
+        Returns
+        -------
+        [num_nodes, out_features], as ``model.eval()(graph, x)`` gives
+        """
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            between = []
+            x = loader.x
+            for number in range(len(self.layers)):
+                made: Any = None
+                for batch in loader.over_all(x):
+                    ((g, weight),) = per_hop(type(self).__name__, batch.blocks, 1, loader.origin.edge_weight)
+                    h = unwrap(self._step(number, g, floating(batch.x, self.dtype), weight, None))
+                    made = np.empty((loader.origin.graph.num_nodes, h.shape[1]), h.dtype) if made is None else made
+                    made[batch.seeds] = h
+                if made is None:
+                    raise bad_value(f"{type(self).__name__}.inference", "the graph has no nodes", "there is nothing to infer")
+                x = made
+                between.append(x)
+            return unwrap(self._jumped(between))
+        finally:
+            for module, mode in modes:
+                module.training = mode
 
     def _propagate(self, layer: Any, g: Graph, x: Any, edge_weight: Any, edge_attr: Any, rng: np.random.Generator | None) -> Any:
         if edge_attr is not None:

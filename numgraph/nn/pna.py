@@ -10,9 +10,10 @@ import numpy as np
 from numgraph.dense import matmul
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.expressions.precision import narrowed, widened
-from numgraph.graph import Graph, check_graph
+from numgraph.graph import Block, Graph, check_graph
 from numgraph.nn import init
 from numgraph.nn.aggregation import aggregate, check_aggregations
+from numgraph.nn.blocks import Convolution
 from numgraph.nn.graphs import both_sides, edge_attributes, once
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import Module, check_size
@@ -55,7 +56,7 @@ class _Tower(Module):
         return narrowed(own + self.update(np.concatenate(scaled, 1)), own.dtype)
 
 
-class PNAConv(_Tower):
+class PNAConv(_Tower, Convolution):
     """z_v = [x_v, scalers ⊗ aggregators of m_uv = x_u Θ + x_v Φ + b] W (Corso et al., Principal Neighbourhood Aggregation, NeurIPS 2020).
 
     Parameters
@@ -177,4 +178,5 @@ def _check_list(what: str, names: Any, known: Sequence[str]) -> None:
 def mean_log_degree(g: Graph) -> float:
     """δ of a graph: the mean of log(in-degree + 1) over its nodes, 1 where there are no edges."""
     check_graph("mean_log_degree", "g", g)
+    g = g.origin.graph if isinstance(g, Block) else g
     return once(g, "mean log degree", lambda g: float(np.log(g.in_degrees() + 1.0).mean()) if g.num_edges else 1.0)

@@ -13,12 +13,33 @@ from numgraph.errors import bad_type, bad_value, shown
 from numgraph.expressions.precision import narrowed, widened
 from numgraph.graph import Graph
 from numgraph.nn import init
+from numgraph.nn.blocks import first_rows, per_hop
 from numgraph.nn.gcn import normalised_sum
 from numgraph.nn.graphs import check_norm, column, loop_weight, node_features, weighted_loops
 from numgraph.nn.module import Module, check_size
 
 
-class SGConv(Module):
+class _Propagation(Module):
+    k: int
+    add_self_loops: bool
+    collapse_loops: bool
+    fill_value: float
+
+    def _steps(self, op: str, g: Any, edge_weight: Any, dtype: Any) -> list[tuple[Any, Any]]:
+        """Graph and edge weights of each of the k steps, with self loops."""
+        made: list[tuple[Any, Any]] = []
+        for graph, weight in per_hop(op, g, self.k, edge_weight):
+            if made and graph is g:
+                made.append(made[0])
+                continue
+            weight = None if weight is None else column(op, graph, weight, dtype)
+            if self.add_self_loops:
+                graph, weight = weighted_loops(graph, weight, op, self.fill_value, self.collapse_loops, dtype)
+            made.append((graph, weight))
+        return made
+
+
+class SGConv(_Propagation):
     """z = S^k x W + b with S = D^-½ A D^-½ (Wu et al., Simplifying Graph Convolutional Networks, ICML 2019).
 
     A and its degrees, and the options norm, add_self_loops, fill_value and collapse_loops, are GCNConv's. Shapes: x
@@ -47,20 +68,17 @@ class SGConv(Module):
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         width_in, width_out = self.weight.shape
-        x = node_features("SGConv", g, x, width_in, self.weight.dtype)
-        if edge_weight is not None:
-            edge_weight = column("SGConv", g, edge_weight, self.weight.dtype)
-        if self.add_self_loops:
-            g, edge_weight = weighted_loops(g, edge_weight, "SGConv", self.fill_value, self.collapse_loops, self.weight.dtype)
+        steps = self._steps("SGConv", g, edge_weight, self.weight.dtype)
+        x = node_features("SGConv", steps[0][0], x, width_in, self.weight.dtype)
         first = width_out < width_in or is_sparse(x)
         z = matmul(x, self.weight) if first else x
-        for _ in range(self.k):
-            z = normalised_sum(g, z, self.norm, edge_weight)
+        for graph, weight in steps:
+            z = normalised_sum(graph, z, self.norm, weight)
         z = z if first else matmul(z, self.weight)
         return biased(z, self.bias)
 
 
-class APPNP(Module):
+class APPNP(_Propagation):
     """z⁰ = x, zⁱ⁺¹ = (1 − alpha) S zⁱ + alpha x, returns zᵏ: personalised PageRank of predictions, with GCNConv's S = D^-½ A D^-½
     (Gasteiger, Bojchevski and Günnemann, ICLR 2019). It has no parameters.
 
@@ -85,15 +103,13 @@ class APPNP(Module):
         self.add_self_loops, self.collapse_loops, self.fill_value = add_self_loops, collapse_loops, loop_weight("APPNP", fill_value)
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
-        x = node_features("APPNP", g, x, None, None)
+        x = node_features("APPNP", g[0] if isinstance(g, list | tuple) and g else g, x, None, None)
         if is_sparse(x):
             raise bad_type("APPNP", f"x is a SciPy sparse {type(x).__name__}, which a few steps fill", "give x.toarray()")
-        if edge_weight is not None:
-            edge_weight = column("APPNP", g, edge_weight, x.dtype)
-        if self.add_self_loops:
-            g, edge_weight = weighted_loops(g, edge_weight, "APPNP", self.fill_value, self.collapse_loops, x.dtype)
+        steps = self._steps("APPNP", g, edge_weight, x.dtype)
         dtype, x = x.dtype, widened(x)
         z, start = x, x * self.alpha
-        for _ in range(self.k):
-            z = normalised_sum(g, z, self.norm, edge_weight) * (1 - self.alpha) + start
+        for graph, weight in steps:
+            start = first_rows(graph, start)
+            z = normalised_sum(graph, z, self.norm, weight) * (1 - self.alpha) + start
         return narrowed(z, dtype)

@@ -16,11 +16,12 @@ from numgraph.expressions.precision import narrowed, wide
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init
+from numgraph.nn.blocks import Convolution
 from numgraph.nn.graphs import both_sides, column, node_features, once
-from numgraph.nn.module import Module, check_size, pair_of
+from numgraph.nn.module import check_size, pair_of
 
 
-class RGCNConv(Module):
+class RGCNConv(Convolution):
     """z_v = x_v W_self + Σ_r Σ_{u → v of relation r} n_uv x_u W_r + b with n_uv = 1 / c_vr (Schlichtkrull et al., ESWC 2018), c_vr the
     number of v's in-edges of relation r.
 

@@ -15,15 +15,16 @@ from numgraph.expressions.precision import narrowed, widened
 from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.aggregation import AGGREGATIONS, aggregate, check_aggregations, joined
+from numgraph.nn.blocks import Convolution
 from numgraph.nn.graphs import both_sides, column
 from numgraph.nn.linear import Linear
-from numgraph.nn.module import Module, check_activation, check_size, pair_of
+from numgraph.nn.module import check_activation, check_size, pair_of
 
 _LINEAR = ("sum", "mean")
 """What commutes with W."""
 
 
-class SAGEConv(Module):
+class SAGEConv(Convolution):
     """z_v = x_v W_self + ⊕_{u → v} w_uv h_u W + b with h = x, or relu(x P + p) (Hamilton, Ying and Leskovec, NeurIPS 2017).
 
     Parameters

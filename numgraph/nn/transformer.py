@@ -11,14 +11,15 @@ from numgraph.dense.reductions import mean
 from numgraph.expressions import elementary
 from numgraph.graph import Graph
 from numgraph.nn import init
+from numgraph.nn.blocks import Convolution
 from numgraph.nn.dropout import attend_dropping, check_dropout
 from numgraph.nn.gat import joined
 from numgraph.nn.graphs import both_sides, edge_attributes
 from numgraph.nn.linear import Linear
-from numgraph.nn.module import Module, check_size, pair_of
+from numgraph.nn.module import check_size, pair_of
 
 
-class TransformerConv(Module):
+class TransformerConv(Convolution):
     """z_v = x_v W_skip + Σ_{u → v} α_uv (h_u + W_edge w_uv) with α_uv = softmax_v(q_v · (k_u + W_edge w_uv) / √d), head by head
     (Shi et al., Masked Label Prediction, IJCAI 2021).
 

@@ -6,9 +6,10 @@ Drawing is serial code without the GIL; random numbers are counted, so results d
 from __future__ import annotations
 
 from numgraph.errors import no_attribute
+from numgraph.sampling.loaders import NeighborLoader
 from numgraph.sampling.neighbors import Batch, NeighborSampler, sample_neighbors
 
-__all__ = ["Batch", "NeighborSampler", "sample_neighbors"]
+__all__ = ["Batch", "NeighborLoader", "NeighborSampler", "sample_neighbors"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,58 @@
+"""Layers and models over sampled blocks: which block is whose, and the edges' data for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numgraph.arrays.inputs import kind_of
+from numgraph.dense import gather
+from numgraph.errors import bad_type, bad_value
+from numgraph.graph import Block, Graph, check_graph
+from numgraph.nn.module import Module
+
+
+class Convolution(Module):
+    """A layer of one hop: called with a graph, a block, or a list of one block."""
+
+    def __call__(self, g: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(g, list | tuple):
+            ((g,),) = per_hop(type(self).__name__, g, 1)
+        return self.forward(g, *args, **options)
+
+
+def per_hop(op: str, g: Any, hops: int, *of_edges: Any) -> list[tuple[Any, ...]]:
+    """(graph, edge data…) for each hop: the same for all on a graph, one block after the other of a list.
+
+    of_edges: None, an array of the whole graph's edges, or for blocks also a list of an array for each.
+    """
+    if not isinstance(g, list | tuple):
+        check_graph(op, "the first argument", g)
+        if not isinstance(g, Block):
+            return [(g, *of_edges)] * hops
+        if hops > 1:
+            raise bad_value(op, f"there is one block and there are {hops} hops", "give a list of blocks, one for each, as a sampler does")
+        return [(g, *of_edges)]
+    if len(g) != hops:
+        raise bad_value(op, f"there are {len(g)} blocks for {hops} hops", f"sample {hops} hops: a fanout for each layer")
+    for i, block in enumerate(g):
+        if not isinstance(block, Graph):
+            raise bad_type(op, f"block {i} is {kind_of(block)}", "give the blocks of a sampler or a loader")
+    return list(zip(g, *(_by_block(op, g, data) for data in of_edges)))
+
+
+def _by_block(op: str, blocks: Any, data: Any) -> list[Any]:
+    if data is None:
+        return [None] * len(blocks)
+    if isinstance(data, list | tuple):
+        if len(data) != len(blocks):
+            raise bad_value(op, f"there are {len(data)} arrays of edge data for {len(blocks)} blocks", "give one for each, or the graph's")
+        return list(data)
+    lacking = [i for i, block in enumerate(blocks) if not isinstance(block, Block)]
+    if lacking:
+        raise bad_type(op, f"block {lacking[0]} is a graph without edge_ids", "give edge data as a list, an array for each block")
+    return [gather(data, block.edge_ids) for block in blocks]
+
+
+def first_rows(g: Any, x: Any) -> Any:
+    """The features of a block's destinations, of those of its sources; of a graph x itself."""
+    return x[: g.num_dst] if isinstance(g, Block) else x
