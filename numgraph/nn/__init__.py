@@ -14,6 +14,7 @@ from numgraph.nn.models import GAT, GCN, GIN, SAGE
 from numgraph.nn.module import Module
 from numgraph.nn.norm import BatchNorm, LayerNorm
 from numgraph.nn.pna import PNAConv, mean_log_degree
+from numgraph.nn.pooling import AttentionPooling, GraphNorm
 from numgraph.nn.propagation import APPNP, SGConv
 from numgraph.nn.pyg import load_pyg
 from numgraph.nn.rgcn import RGCNConv
@@ -27,6 +28,7 @@ __all__ = [
     "GIN",
     "MLP",
     "SAGE",
+    "AttentionPooling",
     "BatchNorm",
     "Dropout",
     "EdgeConv",
@@ -36,6 +38,7 @@ __all__ = [
     "GCNConv",
     "GINConv",
     "GINEConv",
+    "GraphNorm",
     "LayerNorm",
     "Linear",
     "Module",
