@@ -12,15 +12,15 @@ import functools
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
 from numgraph.arrays import recycling
 from numgraph.expressions.precision import is_half
+from numgraph.runtime.threads import share
 
 PIECE = 32e6
 """Floating-point operations of a piece: about 0.3 ms, a few times what it costs to start a thread."""
@@ -76,13 +76,13 @@ def _in_pieces(a: Any, b: Any) -> Any:
     if along > 1:
         cuts = _cuts(inner, min(count, along))
         partial = np.empty((len(cuts), rows, columns), a.dtype)
-        _run([functools.partial(np.matmul, a[:, i:j], b[i:j], out=partial[p]) for p, (i, j) in enumerate(cuts)])
+        share([functools.partial(np.matmul, a[:, i:j], b[i:j], out=partial[p]) for p, (i, j) in enumerate(cuts)])
         return np.sum(partial, axis=0, dtype=np.float64).astype(a.dtype)
     cuts = _cuts(max(rows, columns), max(1, min(count, max(rows, columns) // SHORTEST)))
     if rows >= columns:
-        _run([functools.partial(np.matmul, a[i:j], b, out=out[i:j]) for i, j in cuts])
+        share([functools.partial(np.matmul, a[i:j], b, out=out[i:j]) for i, j in cuts])
     else:
-        _run([functools.partial(np.matmul, a, b[:, i:j], out=out[:, i:j]) for i, j in cuts])
+        share([functools.partial(np.matmul, a, b[:, i:j], out=out[:, i:j]) for i, j in cuts])
     return out
 
 
@@ -94,38 +94,13 @@ def _in_stretches(a: Any, b: Any, count: int) -> Any:
     left = np.swapaxes(a[:, :stop].reshape(rows, whole, STRETCH), 0, 1)
     right = b[:stop].reshape(whole, STRETCH, columns)
     partial = np.empty((whole, rows, columns), a.dtype)
-    _run([functools.partial(np.matmul, left[i:j], right[i:j], out=partial[i:j]) for i, j in _cuts(whole, max(1, min(count, whole)))])
+    share([functools.partial(np.matmul, left[i:j], right[i:j], out=partial[i:j]) for i, j in _cuts(whole, max(1, min(count, whole)))])
     return (np.sum(partial, axis=0, dtype=np.float64) + a[:, stop:] @ b[stop:]).astype(a.dtype)
 
 
 def _cuts(length: int, count: int) -> list[tuple[int, int]]:
     bounds = [length * i // count for i in range(count + 1)]
     return list(itertools.pairwise(bounds))
-
-
-def _run(pieces: list[Callable[[], Any]]) -> None:
-    """Every piece by whichever thread is free. None runs any more when this returns or raises."""
-    left: Iterator[Callable[[], Any]] = iter(pieces)
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            for piece in left:  # a list's iterator may be shared by threads
-                piece()
-        except BaseException as error:
-            failed.append(error)
-
-    helpers = [threading.Thread(target=work, daemon=True) for _ in range(min(numba.get_num_threads(), len(pieces)) - 1)]
-    try:
-        for helper in helpers:
-            helper.start()
-        work()
-    finally:
-        for helper in helpers:
-            if helper.ident is not None:
-                helper.join()
-    if failed:
-        raise failed[0]
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from numgraph.arrays.devices import computed
 from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.tensor import rule
+from numgraph.dense.blocks import in_blocks, is_large
 from numgraph.errors import bad_type
 from numgraph.expressions.dtypes import check_fits
 from numgraph.expressions.elementary import BY_FUNCTION, COMPOSED, TABLE, Row
@@ -92,11 +93,16 @@ def _replay(row: Row) -> Callable[..., Sequence[Any]] | None:
         return None
 
     def vjp(g: Any, operands: Sequence[Any], y: Any, needs: Sequence[bool]) -> list[Any]:
-        if single is not None:
-            grads: Sequence[Any] = [f(g, y, *operands) if f is not None and need else None for f, need in zip(single, needs)]
+        if is_large((g, y, *operands)):
+            grads: Sequence[Any] = in_blocks(partial(derivatives, needs), g, y, *operands)
         else:
-            grads = every(g, y, *operands)
+            grads = derivatives(needs, g, y, *operands)
         return [unbroadcast(d, x.shape) if need and d is not None else None for d, x, need in zip(grads, operands, needs)]
+
+    def derivatives(needs: Sequence[bool], g: Any, y: Any, *operands: Any) -> Sequence[Any]:
+        if single is not None:
+            return [f(g, y, *operands) if f is not None and need else None for f, need in zip(single, needs)]
+        return every(g, y, *operands)
 
     return vjp
 
@@ -112,7 +118,10 @@ def elementwise(row: Row, *operands: Any, **options: Any) -> Any:
     if row.name == "where" and len(operands) == 1:
         return np.where(*map(unwrap, operands))
     evaluate = select if row.name == "where" else row.evaluate
-    return record(row.name, operands, computed(row.name, evaluate, *map(unwrap, operands)), _REPLAYS[row.name])
+    arrays = tuple(map(unwrap, operands))
+    if is_large(arrays):
+        evaluate = partial(in_blocks, evaluate)
+    return record(row.name, operands, computed(row.name, evaluate, *arrays), _REPLAYS[row.name])
 
 
 for _function, _row in BY_FUNCTION.items():

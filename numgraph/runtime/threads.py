@@ -1,4 +1,5 @@
 """The one gate to parallel kernels: a kernel runs on the thread pool only where that is safe and worth it, else its serial twin runs.
+``share`` spreads calls of NumPy, which leaves the interpreter to others while it computes, over threads that live as long as they.
 
 Numba's workqueue layer aborts the process when two threads enter it at once, and a pool that was started before a fork is dead
 in the child (the OpenMP layer ends the process there). So one Python thread at a time is let into the pool, and a child of a
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numba
@@ -20,6 +21,7 @@ SMALL = 32768
 """Work (array elements touched) below which entering the pool, about 7 µs, costs more than it saves."""
 
 _gate = threading.Lock()
+_sharing = threading.Lock()
 _forked = _started = False
 
 
@@ -38,6 +40,42 @@ def run(parallel: Callable[..., Any], serial: Callable[..., Any], *args: Any, wo
         return (parallel if numba.get_num_threads() > 1 else serial)(*args)
 
 
+def share(pieces: Iterable[Callable[[], Any]]) -> None:
+    """Call every piece, each on whichever thread is free. None runs any more when this returns or raises.
+
+    While another thread, or a piece, shares its own, all are called here.
+    """
+    pieces = list(pieces)
+    left = iter(pieces)
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for piece in left:  # a list's iterator may be shared by threads
+                if failed:
+                    return
+                piece()
+        except BaseException as error:
+            failed.append(error)
+
+    gate = _sharing
+    free = gate.acquire(blocking=False)
+    count = min(numba.get_num_threads(), len(pieces)) - 1 if free else 0
+    helpers = [threading.Thread(target=work, daemon=True) for _ in range(count)]
+    try:
+        for helper in helpers:
+            helper.start()
+        work()
+    finally:
+        for helper in helpers:
+            if helper.ident is not None:
+                helper.join()
+        if free:
+            gate.release()
+    if failed:
+        raise failed[0]
+
+
 def _start() -> None:
     """Start the pool; an exception of a signal's handler in the middle would leave its locks taken."""
     global _started
@@ -48,9 +86,9 @@ def _start() -> None:
 
 def _after_fork_in_child() -> None:
     """The parent's pool has no threads here, and whoever was inside the gate does not exist here."""
-    global _gate, _forked
+    global _gate, _sharing, _forked
     _forked = _forked or _gate.locked() or _pool_started()
-    _gate = threading.Lock()
+    _gate, _sharing = threading.Lock(), threading.Lock()
 
 
 def _pool_started() -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from numgraph.dense import blas
+from numgraph.runtime.threads import share
 
 SHAPES = [
     (0, 3, 2),
@@ -59,7 +60,7 @@ def test_a_piece_that_fails_is_heard_after_the_others_have_ended():
         raise MemoryError("planted")
 
     with pytest.raises(MemoryError, match="planted"):
-        blas._run([fails, *[lambda: done.append(1)] * 5])
+        share([fails, *[lambda: done.append(1)] * 5])
     assert not [thread for thread in threading.enumerate() if "(work)" in thread.name]
 
 
