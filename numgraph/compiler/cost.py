@@ -73,10 +73,12 @@ class _Counter:
                 return self.registers(record.type.lanes) * self.prices.get(getattr(record, "op", ""), 1.0)
 
     def trips(self, loop: ir.Loop) -> float:
-        """Steps of a loop. Over tiles of a single variable no matter how full the last is: so the tile does not depend on the length, and
-        all lengths share a kernel."""
-        trips = (loop.variable.extent or 0) / loop.step
-        return max(trips, 1.0) if loop.variable in self.lanes and len(self.lanes.tiles) == 1 else float(math.ceil(trips))
+        """Steps of a loop. Where a single variable is too long for any tile, no matter how full its last tile is: so the tile does not
+        depend on the length, and all such lengths share a kernel."""
+        extent = loop.variable.extent or 0
+        trips = extent / loop.step
+        long = loop.variable in self.lanes and len(self.lanes.tiles) == 1 and extent > self.machine.registers * self.lanes.vector
+        return trips if long else float(math.ceil(trips))
 
     def access(self, column: Column, own: tuple[Variable, ...], row: str) -> float:
         gathered = EDGE in own and row not in ("", ROW.name, EDGE.name)

@@ -129,6 +129,16 @@ def test_where_edges_go_side_by_side(name):
     assert side_by_side(walk, Machine(), length, ordered) == want
 
 
+@pytest.mark.parametrize("length", [17, 24, 33, 40, 100, 128])
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_features_that_fit_one_tile_are_one(length, reduce):
+    """A second tile would walk the edges again, however few of its lanes are in use."""
+    walk = notation_of([Output((field("u", length),), "v", reduce)])
+    schedule, _, _ = choose(walk, Machine(), places_of(walk))
+    assert schedule.tiled is None
+    assert [v.extent for v, _ in schedule.lanes.tiles] == [length]
+
+
 # --- compiled kernels --------------------------------------------------------------------------------------------------------------------
 
 GRAPH = ng.Graph([0, 2, 1, 0, 3, 2, 0, 0], [1, 0, 1, 3, 1, 1, 1, 0], num_src=5, num_dst=4)
