@@ -16,6 +16,8 @@ LARGE = 1 << 20
 """Bytes from which on blocks are kept; the C library keeps smaller ones by itself."""
 KEPT = 1 << 30
 """Bytes of idle blocks at most."""
+LINE = 64
+"""Blocks begin at a multiple of so many bytes: rows of 64 bytes then touch one cache line each, not two."""
 
 _idle: dict[int, list[Any]] = {}  # blocks by size. Changed by single operations of dict and list only, so that no lock is needed
 
@@ -84,4 +86,6 @@ def _fresh(size: int) -> Any:
     for other in list(_idle):
         while freed < size and (block := _taken(other)) is not None:
             freed += block.nbytes
-    return np.empty(size, np.uint8)
+    memory = np.empty(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + size]

@@ -125,3 +125,11 @@ def test_the_interpreter_ends_quietly_while_results_live():
     code = f"import builtins, numpy as np; from numgraph.arrays import recycling; builtins.kept = recycling.empty(({ROWS},), np.float32)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_large_results_begin_at_cache_lines():
+    """Fresh memory of several sizes, and such that comes back."""
+    for rows in (ROWS, ROWS + 5, ROWS):
+        made = recycling.empty((rows,), np.float32)
+        assert made.ctypes.data % 64 == 0
+        made.fill(1)
