@@ -32,7 +32,13 @@ PYTHON = sys.executable
 RESERVE = 3.0
 """Seconds of the whole that are kept for the end."""
 
-DEVICE_TESTS = ("cuda/test_cuda_hardware.py", "cuda/test_device_layers.py", "cuda/test_device_dense.py", "project/test_docs.py")
+DEVICE_TESTS = (
+    "cuda/test_cuda_hardware.py",
+    "cuda/test_device_layers.py",
+    "cuda/test_device_options.py",
+    "cuda/test_device_dense.py",
+    "project/test_docs.py",
+)
 HOST_TESTS = (
     *(
         "compiler/test_kernels.py",

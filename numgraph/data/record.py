@@ -173,10 +173,11 @@ class Dataset:
         """The same with its graph and its arrays on a device, "cpu" or "cuda"; itself if it is there."""
         if device == self.graph.device:
             return self
+        graph = self.graph.to(device)  # first, as it says what a device lacks
         dense = self.features.toarray() if is_sparse(self.features) else self.features
         arrays = {name: getattr(self, name) for name in _ARRAYS} | {"features": dense}
         there = {name: moved(array, device) for name, array in arrays.items() if array is not None}
-        return replace(self, graph=self.graph.to(device), **there)
+        return replace(self, graph=graph, **there)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
