@@ -40,8 +40,7 @@ class Layout:
 class Target:
     """One output as the generator sees it: the value to reduce, the axes it is stored along, the axes it is summed over.
 
-    accumulate: its array is added to, not written once. stored: storage of each of its arrays. atomic: the chunks of a long row add to the
-    row itself (on CUDA).
+    accumulate: its array is added to, not written once. stored: storage of each of its arrays.
     """
 
     output: Output
@@ -50,7 +49,6 @@ class Target:
     summed: tuple[int, ...]
     accumulate: bool = False
     stored: tuple[str, ...] = ()
-    atomic: bool = False
 
 
 @dataclass

@@ -223,13 +223,6 @@ class SGD(Optimizer):
         self.buffers = ("velocity",) if momentum else ()
         super().__init__(parameters, lr, weight_decay)
 
-    def _options(self, group: dict[str, Any]) -> tuple[float, float]:
-        """A group's learning rate and weight decay, which anybody may have set."""
-        lr, weight_decay = group["lr"], group["weight_decay"]
-        if type(lr) is type(weight_decay) is float and 0 <= lr < math.inf and 0 <= weight_decay < math.inf:
-            return lr, weight_decay
-        return number(self._op, "lr", lr), number(self._op, "weight_decay", weight_decay)
-
     def _update(self, p: Any, g: Any, lr: float, weight_decay: float, *buffers: Any) -> None:
         if not buffers:
             np.subtract(p, lr * _decayed(p, g, weight_decay), out=p, casting="same_kind")
@@ -278,13 +271,6 @@ class Adam(Optimizer):
         self.betas = number(op, "betas[0]", betas[0], 1.0), number(op, "betas[1]", betas[1], 1.0)
         self.eps = number(op, "eps", eps)
         super().__init__(parameters, lr, weight_decay)
-
-    def _options(self, group: dict[str, Any]) -> tuple[float, float]:
-        """A group's learning rate and weight decay, which anybody may have set."""
-        lr, weight_decay = group["lr"], group["weight_decay"]
-        if type(lr) is type(weight_decay) is float and 0 <= lr < math.inf and 0 <= weight_decay < math.inf:
-            return lr, weight_decay
-        return number(self._op, "lr", lr), number(self._op, "weight_decay", weight_decay)
 
     def _update(self, p: Any, g: Any, lr: float, weight_decay: float, *buffers: Any) -> None:
         m, v = buffers

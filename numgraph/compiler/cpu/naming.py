@@ -7,6 +7,7 @@ from typing import Any
 
 from numgraph.compiler import program as ir
 from numgraph.compiler.index import EDGE, ROW, Column, Variable
+from numgraph.compiler.naming import Text
 from numgraph.kernels.layout import memory_name
 
 
@@ -15,47 +16,24 @@ def parts_of(width: int) -> list[int]:
     return [1 << bit for bit in reversed(range(width.bit_length())) if width >> bit & 1] or [0]
 
 
-class Names:
+class Names(Text):
     """What the text of a program speaks of. ``slots``: what stands in the argument block, as kernels/layout.Source has it.
     permutes: whether the processor takes the lanes of a register by an index (AVX-512)."""
 
     def __init__(self, program: ir.Program, ids: str, permutes: bool = False) -> None:
+        super().__init__()
         self.permutes = permutes
         self.program, self.lanes, self.ids = program, program.lanes, ids
         self.edge = ROW if program.walked == "e" else EDGE
-        self.slots: list[tuple[Any, ...]] = []
-        self.words = 0
         self.prologue: list[str] = []
-        self.defined: dict[str, str] = {}
         self.used: set[str] = set()
         self.whole = False  # whether every step over the edges has as many as it has lanes
-        self.names: dict[Any, str] = {}
         self.types: dict[str, ir.Type] = {record.name: record.type for record in ir.all_of(program.body) if hasattr(record, "type")}
         for record in ir.all_of(program.body):
             if isinstance(record, ir.Loop):
                 self.types[record.variable.name] = ir.Type("int64", self.lanes.of({record.variable}))
 
     # --- names ---
-
-    def slot(self, descriptor: tuple[Any, ...], words: int) -> int:
-        self.slots.append(descriptor)
-        self.words += words
-        return self.words - words
-
-    def define(self, name: str, text: str) -> str:
-        self.defined[name] = text
-        return name
-
-    def made(self, stem: str, text: str) -> str:
-        """A primitive that is made once, by a name with a number."""
-        key = "made", text
-        if key not in self.names:
-            self.names[key] = self.define(f"{stem}_{len(self.names)}", text)
-        return self.names[key]
-
-    def called(self, name: str, text: str, of: str) -> str:
-        """The primitive made by a text, of a value."""
-        return f"{self.define(name, text)}({of})"
 
     def use(self, primitive: str) -> str:
         self.used.add(primitive)

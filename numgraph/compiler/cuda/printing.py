@@ -27,6 +27,7 @@ from numgraph.compiler import program as ir
 from numgraph.compiler.cuda.threads import Digit, Layout, Part
 from numgraph.compiler.cuda.unrolling import steps, unrolled
 from numgraph.compiler.index import EDGE, ROW, Column, Variable
+from numgraph.compiler.naming import Text
 from numgraph.kernels import arithmetic
 from numgraph.kernels.layout import HALVES, LITERALS, identity_of, memory_name
 
@@ -37,7 +38,7 @@ OWNERS = {"owners": "dst", "indices": "src"}, {"owners": "src", "indices": "dst"
 """What says which rows an edge joins, by its id, where in-edges are walked, and where out-edges are."""
 
 
-class Printer:
+class Printer(Text):
     """Prints one program. ids: dtype of the graph's index arrays. per_edge: every edge is a task, by_ids: in the order of their ids.
     atomic: numbers of the results to which the chunks of long rows add.
 
@@ -47,14 +48,11 @@ class Printer:
     def __init__(
         self, program: ir.Program, layout: Layout, ids: str, per_edge: bool = False, by_ids: bool = False, atomic: Collection[int] = ()
     ) -> None:
+        super().__init__()
         self.program, self.layout, self.ids, self.per_edge, self.by_ids = program, layout, ids, per_edge, by_ids
         self.atomic = {f"out{number}.0" for number in atomic}
-        self.slots: list[tuple[Any, ...]] = []
-        self.words = 0
         self.prologue: list[str] = []
-        self.defined: dict[str, str] = {}
         self.used: set[str] = set()
-        self.names: dict[Any, str] = {}
         self.whole_vectors: set[str] = set()
         self.loops: list[Variable] = []
         self.masks: dict[Variable, dict[str, list[str]]] = {}
@@ -75,25 +73,6 @@ class Printer:
         return {self.slots.index(self.program.arrays[name].slot) for name in self.whole_vectors}
 
     # --- names ---
-
-    def slot(self, descriptor: tuple[Any, ...], words: int) -> int:
-        self.slots.append(descriptor)
-        self.words += words
-        return self.words - words
-
-    def define(self, name: str, text: str) -> str:
-        self.defined[name] = text
-        return name
-
-    def made(self, stem: str, text: str) -> str:
-        """A primitive that is made once, by a name with a number."""
-        if ("made", text) not in self.names:
-            self.names["made", text] = self.define(f"{stem}_{len(self.names)}", text)
-        return self.names["made", text]
-
-    def called(self, name: str, text: str, of: str) -> str:
-        """The primitive made by a text, of a value."""
-        return f"{self.define(name, text)}({of})"
 
     def use(self, primitive: str) -> str:
         self.used.add(primitive)
