@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from numgraph import __version__
 from numgraph.cli.bench import add_bench
 from numgraph.cli.options import INTERRUPTED, Parser, Refused
 from numgraph.cli.predict import add_predict
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # formulas have letters that an ASCII terminal has not
             stream.reconfigure(errors="replace")
-    options = _parser().parse_args(argv)
+    options = _parser().parsed(argv)
     try:
         status: int = options.run(options)
         sys.stdout.flush()
@@ -41,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(prog="numgraph", description="Message passing on graphs for NumPy.")
+    parser.add_argument("--version", action="version", version=f"numgraph {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="train|predict|explain|bench|info")
     add_train(commands)
     add_predict(commands)

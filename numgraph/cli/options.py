@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
+
+from numgraph.errors import did_you_mean
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 DEVICES = ("cpu", "cuda")
@@ -25,8 +27,25 @@ def refusing(kinds: tuple[type[Exception], ...] = (ValueError, TypeError, OSErro
 
 
 class Parser(argparse.ArgumentParser):
+    """Errors are one line that names what is near to a word that is unknown, and the command whose help tells more."""
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+    def parsed(self, words: Sequence[str] | None) -> argparse.Namespace:
+        """The options of a command; words that no option takes are an error of the command that they were given to."""
+        options, unknown = self.parse_known_args(words)
+        if unknown:
+            subparsers = next(action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+            command: argparse.ArgumentParser = subparsers.choices[options.command]
+            near = did_you_mean(unknown[0].partition("=")[0], command._option_string_actions) if unknown[0].startswith("-") else ""
+            command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        return options
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            near = did_you_mean(value, action.choices)
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}, choose from {', '.join(map(str, action.choices))}{near}")
 
 
 def number(kind: type, low: float, high: float, *, open_high: bool = False) -> Callable[[str], Any]:

@@ -55,6 +55,14 @@ def result_line(history: History, val: Metrics | None, test: Metrics | None) -> 
     return f"{tested}   ({validated} in epoch {history.best_epoch} of {history.epochs}{why}; {history.seconds:.1f} s)"
 
 
+def compiling_told(quiet: bool, out: TextIO) -> contextlib.AbstractContextManager[None]:
+    """A block in which a line says when kernels are compiled, for that takes seconds in which nothing else is seen."""
+    from numgraph.runtime import compiling
+
+    told = lambda: print("compiling kernels: seconds that the next run saves, as they are kept", file=out, flush=True)
+    return contextlib.nullcontext() if quiet else compiling.announced(told)
+
+
 @contextlib.contextmanager
 def progress(epochs: int, quiet: bool, out: TextIO) -> Iterator[Callable[[int, History], None] | None]:
     """A reporter for ``fit``: a bar on a terminal (with tqdm, the extra ``cli``), else ten lines."""

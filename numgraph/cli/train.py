@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from numgraph.cli.options import DEVICES, INTERRUPTED, Refused, names, natural, path, positive, rate, refusing, share
-from numgraph.cli.progress import print_start, progress, result_line
+from numgraph.cli.progress import compiling_told, print_start, progress, result_line
 
 if TYPE_CHECKING:
     from numgraph.data import Dataset, Links
@@ -202,7 +202,8 @@ def _train(options: argparse.Namespace) -> int:
         print_start(chosen, dataset, sum(parameter.size for parameter in optimizer.parameters), out)
     features = training_features(dataset.data if isinstance(dataset, Links) else dataset)
     settings = {"epochs": chosen.epochs, "patience": chosen.patience, "seed": options.seed}
-    with progress(chosen.epochs, options.quiet, out) as report, refusing((Diverged,)), noted("train"):
+    told = compiling_told(options.quiet, out)
+    with told, progress(chosen.epochs, options.quiet, out) as report, refusing((Diverged,)), noted("train"):
         history = fit(model, dataset, optimizer, features=features, callback=report, **settings)
     objective = objective_of("train", dataset, features)
     measured = dict(zip(("train", "val", "test"), objective.evaluate(model, ("train", "val", "test"))))

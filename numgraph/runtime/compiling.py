@@ -53,6 +53,27 @@ def njit(*signature: Any, **options: Any) -> Callable[..., Any]:
     return decorate
 
 
+_listeners: list[Callable[[], None]] = []
+"""Called before a function is compiled."""
+
+
+@contextlib.contextmanager
+def announced(listener: Callable[[], None]) -> Iterator[None]:
+    """A block in which `listener` is called once, before the first function that no cache has is compiled."""
+
+    def once() -> None:
+        if once in _listeners:
+            _listeners.remove(once)
+            listener()
+
+    _listeners.append(once)
+    try:
+        yield
+    finally:
+        if once in _listeners:
+            _listeners.remove(once)
+
+
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """A block that compiles: one thread at a time, signals wait for its end, and so does a fork."""
@@ -91,6 +112,8 @@ class Kept:
             name = self._index()[key]
             return compiler.CompileResult._rebuild(target_context, *pickle.loads(self._kept(name, key)))
         except Exception:  # nothing there, or whatever is wrong with it: it is compiled, and kept anew
+            for listener in list(_listeners):
+                listener()
             return None
 
     def save_overload(self, sig: Any, result: Any) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from scripts import interruptible
 
-from numgraph import data
+from numgraph import __version__, data
 from numgraph.cli import main
 from numgraph.serialize import read_arrays
 from numgraph.training import evaluate
@@ -185,6 +185,20 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
     assert process.wait(60) == 1
 
 
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["--version"])
+    assert leaving.value.code == 0
+    assert capsys.readouterr().out == f"numgraph {__version__}\n"
+
+
+def test_compiling_is_told(tmp_path: Path) -> None:
+    """In a cache of its own the first run says that it compiles, and the second finds what the first has made."""
+    env = {**os.environ, "NUMGRAPH_CACHE_DIR": str(tmp_path)}
+    runs = [subprocess.run(command(*KARATE, "--epochs", "1"), capture_output=True, text=True, env=env, check=True) for _ in range(2)]
+    assert [run.stdout.count("compiling kernels") for run in runs] == [1, 0]
+
+
 # Errors are one line
 
 
@@ -192,8 +206,8 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
     ("arguments", "status", "message"),
     [
         ((), 2, "the following arguments are required"),
-        (("trian",), 2, "invalid choice: 'trian'"),
-        (("train", "--dataset", "corra"), 2, "invalid choice: 'corra'"),
+        (("trian",), 2, "invalid choice: 'trian', choose from train, .*did you mean 'train'.*see numgraph --help"),
+        (("train", "--dataset", "corra"), 2, "invalid choice: 'corra', choose from .*did you mean 'cora'.*see numgraph train --help"),
         (("train", "--model", "mlp"), 2, "invalid choice: 'mlp'"),
         (("train", "--epochs", "0"), 2, "--epochs: '0' is not a whole number, at least 1"),
         (("train", "--epochs", "1.5"), 2, "--epochs: '1.5' is not a whole number"),
@@ -212,6 +226,8 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
             2,
             "unrecognized arguments: --what",
         ),
+        (("train", "--epocs", "3"), 2, "unrecognized arguments: --epocs 3, did you mean '--epochs'.*see numgraph train --help"),
+        (("train", "--modle=gat"), 2, "unrecognized arguments: --modle=gat, did you mean '--model'.*see numgraph train --help"),
         (("train", "--heads", "3"), 1, "heads is 3 for gcn; only gat has heads"),
         (
             ("train", "--dataset", "cora", "--data-dir", "/nowhere"),
