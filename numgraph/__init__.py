@@ -31,8 +31,8 @@ from numgraph.dense import (
 )
 from numgraph.errors import no_attribute
 from numgraph.expressions.elementary import erf, sigmoid
-from numgraph.graph import Adjacency, EdgeMap, Graph, GraphBatch, batch, unbatch
-from numgraph.message import apply_edges, attend, readout, update_all
+from numgraph.graph import Adjacency, EdgeMap, Graph, GraphBatch, HeteroGraph, batch, unbatch
+from numgraph.message import apply_edges, attend, multi_update_all, readout, update_all
 from numgraph.sampling import NeighborLoader
 from numgraph.serialize import load, save
 from numgraph.training import fit
@@ -46,6 +46,7 @@ __all__ = [
     "Graph",
     "GraphBatch",
     "GraphLoader",
+    "HeteroGraph",
     "NeighborLoader",
     "Parameter",
     "Tape",
@@ -74,6 +75,7 @@ __all__ = [
     "mae",
     "matmul",
     "mse",
+    "multi_update_all",
     "nn",
     "ops",
     "optim",

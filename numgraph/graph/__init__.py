@@ -7,6 +7,22 @@ from numgraph.graph.batch import GraphBatch, batch, check_batch, unbatch
 from numgraph.graph.block import Block, Origin
 from numgraph.graph.edge_map import EdgeMap
 from numgraph.graph.graph import Graph, check_graph
+from numgraph.graph.hetero import HeteroGraph, Homogeneous, Into, check_hetero
 from numgraph.graph.sorting import Adjacency
 
-__all__ = ["Adjacency", "Block", "EdgeMap", "Graph", "GraphBatch", "Origin", "batch", "check_batch", "check_graph", "unbatch"]
+__all__ = [
+    "Adjacency",
+    "Block",
+    "EdgeMap",
+    "Graph",
+    "GraphBatch",
+    "HeteroGraph",
+    "Homogeneous",
+    "Into",
+    "Origin",
+    "batch",
+    "check_batch",
+    "check_graph",
+    "check_hetero",
+    "unbatch",
+]

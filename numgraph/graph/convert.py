@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
 
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from numgraph.errors import bad_value
 from numgraph.graph import formats
@@ -30,14 +30,14 @@ class Converted(NamedTuple, Generic[G_co]):
     edges : array [num_edges, …] of each edge attribute, by its name; row e is edge e's
     names : the name of each node: node i is names[i]; a range where the nodes of the library are numbers themselves
 
-    Of a bipartite graph `nodes` and `names` are pairs, the sources' and the destinations'.
+    Of a bipartite graph `nodes` and `names` are pairs, the sources' and the destinations'; of a HeteroGraph all three are dicts by type.
 
     Numbers, dates and vectors of one length are arrays of their dtype; text and everything else are arrays of objects.
     """
 
     graph: G_co
     nodes: Any
-    edges: dict[Any, NDArray[Any]]
+    edges: dict[Any, Any]
     names: Any
 
 

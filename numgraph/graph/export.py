@@ -34,8 +34,8 @@ class ToLibraries(Changes):
             raise bad_type(
                 op, f"nodes is {kind_of(nodes)} and the graph is bipartite", "give a pair, (fields of sources, fields of destinations)"
             )
-        checked = [_rows(op, "nodes", fields, count, "nodes") for fields, count in zip(sets, counts)]
-        return checked, _rows(op, "edges", {} if edges is None else edges, self.num_edges, "edges")
+        checked = [rows_by_name(op, "nodes", fields, count, "nodes") for fields, count in zip(sets, counts)]
+        return checked, rows_by_name(op, "edges", {} if edges is None else edges, self.num_edges, "edges")
 
     def _names(self, op: str, names: Any) -> list[list[Any]]:
         """The names of each set of nodes, all of them different; by default numbers, of destinations after those of sources."""
@@ -237,8 +237,8 @@ class ToLibraries(Changes):
         store.edge_index = g.to_edge_index("torch")
         for end, values, count in zip(ends, sets, (g.num_src, g.num_dst)):
             end.num_nodes = count
-            _fill(op, end, values)
-        _fill(op, store, fields)
+            fill(op, end, values)
+        fill(op, store, fields)
         return G
 
     def to_dgl(self, nodes: Any = None, edges: Fields | None = None) -> Any:
@@ -258,11 +258,12 @@ class ToLibraries(Changes):
             G = dgl.graph(ends, num_nodes=g.num_src)
             stores = [G.ndata, G.edata]
         for store, values in zip(stores, (*sets, fields)):
-            _fill(op, store, values)
+            fill(op, store, values)
         return G
 
 
-def _rows(op: str, what: str, fields: Any, count: int, of: str) -> dict[Any, NDArray[Any]]:
+def rows_by_name(op: str, what: str, fields: Any, count: int, of: str) -> dict[Any, NDArray[Any]]:
+    """Fields by name as arrays with so many rows."""
     if not isinstance(fields, Mapping):
         raise bad_type(op, f"{what} is {kind_of(fields)}", f"give arrays by name, as in {what}={{'x': x}}")
     made = {}
@@ -290,6 +291,7 @@ def _tensor(op: str, name: Any, values: NDArray[Any]) -> Any:
         raise bad_type(op, f"{name!r} has dtype {values.dtype}, which tensors do not have", fix) from error
 
 
-def _fill(op: str, store: Any, fields: Mapping[Any, NDArray[Any]]) -> None:
+def fill(op: str, store: Any, fields: Mapping[Any, NDArray[Any]]) -> None:
+    """Tensors of fields, by name, into what holds such."""
     for name, values in fields.items():
         store[name] = _tensor(op, name, values)

@@ -182,14 +182,21 @@ def pyg(op: str, G: Any, edge_type: Any, data: bool) -> Parts:
     if None in counts:
         raise bad_value(op, "G does not tell how many nodes it has", "set it, as in G.num_nodes = 5, or G['user'].num_nodes = 5")
 
-    def read(one: Any, chosen: Any) -> dict[str, NDArray[Any]]:
-        found = {key: one[key] for key in list(one.keys()) if chosen(key) and key not in ("edge_index", "num_nodes")}
-        return {key: _of_tensor(op, key, value) for key, value in found.items()} if data else {}
-
-    nodes = [read(end, end.is_node_attr) for end in ends]
-    edges = read(store, store.is_edge_attr)
+    nodes = [pyg_fields(op, end, end.is_node_attr) if data else {} for end in ends]
+    edges = pyg_fields(op, store, store.is_edge_attr) if data else {}
     named = {"num_nodes": counts[0]} if len(ends) == 1 else {"num_src": counts[0], "num_dst": counts[1]}
     return Parts(src, dst, named, nodes[0] if len(ends) == 1 else tuple(nodes), edges, numbers(counts))
+
+
+def pyg_fields(op: str, store: Any, chosen: Any) -> dict[str, NDArray[Any]]:
+    """Those attributes of a Data, or of one type of a HeteroData, for which PyG's function says so."""
+    found = {key: store[key] for key in list(store.keys()) if chosen(key) and key not in ("edge_index", "num_nodes")}
+    return {key: _of_tensor(op, key, value) for key, value in found.items()}
+
+
+def dgl_fields(op: str, fields: Any) -> dict[str, NDArray[Any]]:
+    """Tensors by name as arrays."""
+    return {name: _of_tensor(op, name, fields[name]) for name in fields}
 
 
 def _of_tensor(op: str, name: str, value: Any) -> NDArray[Any]:
@@ -207,16 +214,13 @@ def dgl(op: str, G: Any, data: bool) -> Parts:
     source, _, destination = G.canonical_etypes[0]
     src, dst = _by_id(op, G)
 
-    def read(fields: Any) -> dict[str, NDArray[Any]]:
-        return {name: _of_tensor(op, name, fields[name]) for name in fields}
-
-    edges = read(G.edata) if data else {}
+    edges = dgl_fields(op, G.edata) if data else {}
     block = getattr(G, "is_block", False)  # a block's two sets of nodes may share a type name
     if source == destination and not block:
         count = G.num_nodes(source)
-        return Parts(src, dst, {"num_nodes": count}, read(G.ndata) if data else {}, edges, numbers([count]))
+        return Parts(src, dst, {"num_nodes": count}, dgl_fields(op, G.ndata) if data else {}, edges, numbers([count]))
     num_src, num_dst = (G.num_src_nodes(), G.num_dst_nodes()) if block else (G.num_nodes(source), G.num_nodes(destination))
-    nodes = (read(G.srcdata), read(G.dstdata)) if data else ({}, {})
+    nodes = (dgl_fields(op, G.srcdata), dgl_fields(op, G.dstdata)) if data else ({}, {})
     return Parts(src, dst, {"num_src": num_src, "num_dst": num_dst}, nodes, edges, numbers([num_src, num_dst]))
 
 

@@ -9,6 +9,7 @@ from numgraph.nn.embedding import Embedding
 from numgraph.nn.gat import GATConv, GATv2Conv
 from numgraph.nn.gcn import GCNConv
 from numgraph.nn.gin import GINConv, GINEConv
+from numgraph.nn.hetero import HeteroConv, HGTConv
 from numgraph.nn.linear import MLP, Linear, Sequential
 from numgraph.nn.models import GAT, GCN, GIN, SAGE
 from numgraph.nn.module import Module
@@ -39,6 +40,8 @@ __all__ = [
     "GINConv",
     "GINEConv",
     "GraphNorm",
+    "HGTConv",
+    "HeteroConv",
     "LayerNorm",
     "Linear",
     "Module",

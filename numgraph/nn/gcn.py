@@ -63,7 +63,7 @@ class GCNConv(Convolution):
     Notes
     -----
     Called as ``conv(g, x, edge_weight=None)``: x [num_src, in_features], an array, Tensor or SciPy sparse matrix, also with axes between,
-    [num_src, …, in_features]; edge_weight None or [num_edges]. Returns [num_dst, …, out_features].
+    [num_src, …, in_features], or a pair whose first it is; edge_weight None or [num_edges]. Returns [num_dst, …, out_features].
 
     Examples
     --------
@@ -100,6 +100,7 @@ class GCNConv(Convolution):
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         """The convolution."""
         width_in, width_out = self.weight.shape
+        x = x[0] if type(x) is tuple and len(x) == 2 else x
         x = node_features("GCNConv", g, x, width_in, self.weight.dtype, "u", deep=True)
         if edge_weight is not None:
             edge_weight = column("GCNConv", g, edge_weight, self.weight.dtype)

@@ -13,6 +13,7 @@ from numgraph.nn.edge import EdgeConv
 from numgraph.nn.gat import GATConv, GATv2Conv
 from numgraph.nn.gcn import GCNConv
 from numgraph.nn.gin import GINConv, GINEConv
+from numgraph.nn.hetero import HeteroConv, HGTConv
 from numgraph.nn.linear import Linear, Sequential
 from numgraph.nn.models import GAT, GCN, GIN, SAGE
 from numgraph.nn.module import Module
@@ -93,10 +94,16 @@ def sources(module: Module, theirs: Mapping[str, Any], ours: str = "", prefix: s
         *path, last = name.split(".")
         owner: Any = module
         for step in path:
-            owner = owner and (owner[int(step)] if step.isdigit() else getattr(owner, step))
-        if owner and (last in _NUMBERS or getattr(owner, last) is not None):
+            owner = owner and _inside(owner, step)
+        if owner and (last in _NUMBERS or _inside(owner, last) is not None):
             names = (names,) if isinstance(names, str) else names
             yield ours + name, owner, Source(tuple([prefix + one for one in names]), change)
+
+
+def _inside(owner: Any, step: str) -> Any:
+    if isinstance(owner, Mapping):
+        return owner[step]
+    return owner[int(step)] if step.isdigit() else getattr(owner, step)
 
 
 _NUMBERS = ("eps", "delta", "mean_degree")
@@ -249,6 +256,37 @@ def _pna(layer: Any) -> dict[str, Any]:
     return found
 
 
+def _hetero(layer: Any) -> dict[str, Any]:
+    """PyG names relations by triples."""
+    names = {key: relation if isinstance(relation, str) else "___".join(relation) for key, relation in zip(layer.convs, layer.relations)}
+    return {f"convs.{key}": _Inner(conv, f"convs.<{names[key]}>") for key, conv in layer.convs.items()}
+
+
+def _hgt(layer: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for kind in layer.in_features:
+        for i, name in enumerate(("key", "query", "value")):
+            rows = slice(i * layer.out_features, (i + 1) * layer.out_features)
+            found[f"{name}.{kind}.weight"] = (f"kqv_lin.lins.{kind}.weight", _rows(rows, _turned))
+            found[f"{name}.{kind}.bias"] = (f"kqv_lin.lins.{kind}.bias", _rows(rows, _same))
+        found |= {f"out.{kind}.weight": (f"out_lin.lins.{kind}.weight", _turned), f"out.{kind}.bias": (f"out_lin.lins.{kind}.bias", _same)}
+        found[f"skip.{kind}"] = (f"skip.{kind}", _same)
+    for r, relation in enumerate(layer.edge_types):
+        key = "__".join(relation)
+        matrices = _of_relation(r, layer.heads, len(layer.edge_types))
+        found |= {f"attention.{key}": ("k_rel.weight", matrices), f"message.{key}": ("v_rel.weight", matrices)}
+        found[f"prior.{key}"] = (f"p_rel.{key}", _first)
+    return found
+
+
+def _rows(part: slice, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda w: change(w[part])
+
+
+def _of_relation(r: int, heads: int, relations: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda w: w.reshape(heads, relations, *w.shape[1:])[:, r]
+
+
 _MEANS = "aggr_module.avg_deg"
 
 
@@ -277,6 +315,8 @@ _TABLES: dict[type, Callable[[Any], dict[str, Any]]] = {
     RGCNConv: _rgcn,
     EdgeConv: _edge,
     PNAConv: _pna,
+    HGTConv: _hgt,
+    HeteroConv: _hetero,
     **dict.fromkeys((GCN, SAGE, GAT, GIN), _model),
 }
 """By kind of layer: the names of its arrays, and PyG's with the change; or a network inside."""

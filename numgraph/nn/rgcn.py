@@ -13,12 +13,12 @@ from numgraph.dense import gather, matmul
 from numgraph.dense.activations import biased
 from numgraph.errors import bad_index, bad_type, bad_value
 from numgraph.expressions.precision import narrowed, wide
-from numgraph.graph import Graph
+from numgraph.graph import Graph, HeteroGraph
 from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.blocks import Convolution
 from numgraph.nn.graphs import both_sides, column, node_features, once
-from numgraph.nn.module import check_size, pair_of
+from numgraph.nn.module import check_features, check_size, pair_of
 
 
 class RGCNConv(Convolution):
@@ -39,7 +39,8 @@ class RGCNConv(Convolution):
     Notes
     -----
     The sum over b is swapped with that over edges, so the products with the V_b are over nodes; an edge has one coefficient a_rb n_uv for
-    each basis, the only array over edges: [num_edges, num_bases]. Without bases a_rb is 1 for b = r. Called as
+    each basis, the only array over edges: [num_edges, num_bases]. Without bases a_rb is 1 for b = r. On a HeteroGraph, ``conv(h, x)`` with
+    x {type: [nodes, in_features]} returns {type: [nodes, out_features]}: relation r is ``h.edge_types[r]``. Else called as
     ``conv(g, x, relations, norm=None)``: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix, or a pair
     ([num_src, in_src], [num_dst, in_dst]), whose second may be None: then x_v W_self is left out; relations [num_edges] integers,
     0 ≤ r < num_relations; norm [num_edges] stands for n_uv. Returns [num_dst, out_features].
@@ -84,8 +85,12 @@ class RGCNConv(Convolution):
         self.weight_self = init.glorot(rng, (in_dst, out_features), dtype) if self_loop else None
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
-    def forward(self, g: Graph, x: Any, relations: Any, norm: Any = None) -> Any:
+    def forward(self, g: Graph | HeteroGraph, x: Any, relations: Any = None, norm: Any = None) -> Any:
         """The convolution."""
+        if isinstance(g, HeteroGraph):
+            return self._of_types(g, x, relations, norm)
+        if relations is None:
+            raise bad_type("RGCNConv", "relations is None", "give the number of each edge's relation, conv(g, x, relations)")
         matrices = self.bases if self.bases.ndim == 3 else _block_diagonal(self.bases)
         bases, width_in, width_out = matrices.shape
         like = self.bases.dtype
@@ -108,6 +113,20 @@ class RGCNConv(Convolution):
         if self.weight_self is not None and x_self is not None:
             z = z + matmul(x_self, self.weight_self)
         return biased(z, self.bias)
+
+    def _of_types(self, h: HeteroGraph, x: Any, relations: Any, norm: Any) -> dict[str, Any]:
+        """On all types as one graph."""
+        op = "RGCNConv"
+        if relations is not None or norm is not None:
+            raise bad_type(op, "relations or norm are given with a HeteroGraph", "its edges have their relations: conv(h, x)")
+        given = h.by_type(op, "x", x)
+        lacking = [kind for kind in h.node_types if kind not in given]
+        if lacking:
+            raise bad_value(op, f"x has no features of {lacking[0]!r}", f"give those of all types, {', '.join(map(repr, h.node_types))}")
+        rows = [check_features(op, given[kind], count, self.in_features[0], f"x[{kind!r}]") for kind, count in h.num_nodes.items()]
+        graph, _, edge_type, offsets, _ = h.to_homogeneous()
+        z = self.forward(graph, np.concatenate(rows), moved(edge_type, graph.device))
+        return {kind: z[start:end] for kind, start, end in zip(h.node_types, offsets[:-1].tolist(), offsets[1:].tolist())}
 
 
 def _block_diagonal(blocks: Any) -> Any:

@@ -1,0 +1,119 @@
+"""HeteroGraphs from other libraries and for them: HeteroData of PyG, heterographs of DGL, NetworkX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from numgraph.errors import bad_value, missing
+from numgraph.graph import formats
+from numgraph.graph.convert import Converted
+from numgraph.graph.export import fill, rows_by_name
+
+
+class HeteroLibraries:
+    """The conversions that a HeteroGraph has. Fields come and go beside it: by type of nodes, and by relation."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:  # what HeteroGraph has
+
+        def __init__(self, edges: Mapping[Any, Any], num_nodes: Mapping[str, int] | None = None) -> None: ...
+        def items(self) -> Any: ...
+        def to(self, device: str) -> Self: ...
+        def to_homogeneous(self) -> Any: ...
+        def by_type(self, op: str, what: str, values: Any) -> dict[str, Any]: ...
+        def by_relation(self, op: str, what: str, values: Any) -> dict[Any, Any]: ...
+
+        num_nodes: Any
+        edge_types: Any
+
+    @classmethod
+    def from_pyg(cls, G: Any, *, data: bool = False) -> Self | Converted[Self]:
+        """The HeteroGraph of a torch_geometric HeteroData on the CPU; types and edges keep their names and ids.
+
+        With `data` a ``Converted``: ``nodes[type]["x"]`` and ``edges[relation]["edge_attr"]`` are what PyG tells to have a row for each
+        node and edge, names a range for each type.
+        """
+        op = "HeteroGraph.from_pyg"
+        if not (hasattr(G, "edge_types") and hasattr(G, "node_types")):
+            raise formats.wrong_kind(op, "G", G, "a torch_geometric HeteroData; of a Data, Graph.from_pyg(G)")
+        counts = {kind: G[kind].num_nodes for kind in G.node_types}
+        for kind, count in counts.items():
+            if count is None:
+                raise bad_value(op, f"G does not tell how many nodes of type {kind!r} it has", f"set it, as in G[{kind!r}].num_nodes = 5")
+        parts = {relation: formats.pyg(op, G, relation, data) for relation in G.edge_types}
+        nodes = {kind: formats.pyg_fields(op, G[kind], G[kind].is_node_attr) if data else {} for kind in G.node_types}
+        return cls._of_parts(parts, counts, nodes, data)
+
+    @classmethod
+    def from_dgl(cls, G: Any, *, data: bool = False) -> Self | Converted[Self]:
+        """The HeteroGraph of a DGL graph on the CPU of any number of types, edge ids kept.
+
+        With `data` a ``Converted`` whose nodes and edges are the fields by type, ``nodes["paper"]["x"]``.
+        """
+        op = "HeteroGraph.from_dgl"
+        if not all(hasattr(G, name) for name in ("canonical_etypes", "ntypes", "num_nodes")):
+            raise formats.wrong_kind(op, "G", G, "a dgl.DGLGraph")
+        if getattr(G, "is_block", False):
+            raise bad_value(op, "G is a block, whose sources and destinations are two sets of one type", "give the graph that it is of")
+        counts = {kind: G.num_nodes(kind) for kind in G.ntypes}
+        parts = {relation: formats.dgl(op, G[relation], data) for relation in G.canonical_etypes}
+        nodes = {kind: formats.dgl_fields(op, G.nodes[kind].data) if data else {} for kind in G.ntypes}
+        return cls._of_parts(parts, counts, nodes, data)
+
+    @classmethod
+    def _of_parts(cls, parts: Mapping[Any, formats.Parts], counts: Mapping[str, int], nodes: Any, data: bool) -> Self | Converted[Self]:
+        h = cls({relation: (one.src, one.dst) for relation, one in parts.items()}, counts)
+        names = {kind: range(count) for kind, count in counts.items()}
+        return Converted(h, nodes, {relation: one.edges for relation, one in parts.items()}, names) if data else h
+
+    def _fields(self, op: str, nodes: Any, edges: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
+        """Fields of all types, a row for each node and each edge."""
+        of_nodes = self.by_type(op, "nodes", {} if nodes is None else nodes)
+        of_edges = self.by_relation(op, "edges", {} if edges is None else edges)
+        rows = {kind: rows_by_name(op, f"nodes[{kind!r}]", given, self.num_nodes[kind], "nodes") for kind, given in of_nodes.items()}
+        graphs = dict(self.items())
+        return rows, {key: rows_by_name(op, f"edges[{key}]", given, graphs[key].num_edges, "edges") for key, given in of_edges.items()}
+
+    def to_pyg(self, nodes: Any = None, edges: Any = None) -> Any:
+        """A torch_geometric HeteroData with fields as tensors: nodes {type: {name: array}}, edges {relation: {name: array}}."""
+        from torch_geometric.data import HeteroData
+
+        op, h = "HeteroGraph.to_pyg", self.to("cpu")
+        of_nodes, of_edges = h._fields(op, nodes, edges)
+        G = HeteroData()
+        for kind, count in h.num_nodes.items():
+            G[kind].num_nodes = count
+            fill(op, G[kind], of_nodes.get(kind, {}))
+        for relation, graph in h.items():
+            G[relation].edge_index = graph.to_edge_index("torch")
+            fill(op, G[relation], of_edges.get(relation, {}))
+        return G
+
+    def to_dgl(self, nodes: Any = None, edges: Any = None) -> Any:
+        """A DGL heterograph on the CPU, edge ids kept, with fields as in ``to_pyg``."""
+        op, h = "HeteroGraph.to_dgl", self.to("cpu")
+        of_nodes, of_edges = h._fields(op, nodes, edges)
+        try:
+            import dgl
+        except ModuleNotFoundError as error:
+            raise missing(op, "DGL is not installed", "pip install dgl") from error
+        G = dgl.heterograph({key: tuple(graph.to_edge_index("torch")) for key, graph in h.items()}, num_nodes_dict=h.num_nodes)
+        for kind, values in of_nodes.items():
+            fill(op, G.nodes[kind].data, values)
+        for relation, values in of_edges.items():
+            fill(op, G.edges[relation].data, values)
+        return G
+
+    def to_networkx(self) -> Any:
+        """A networkx.MultiDiGraph: its nodes are pairs (type, id), its edges have the attribute "relation", the triple."""
+        import networkx
+
+        G = networkx.MultiDiGraph()
+        for kind, count in self.num_nodes.items():
+            G.add_nodes_from(((kind, i) for i in range(count)), type=kind)
+        for relation, graph in self.to("cpu").items():
+            ends = zip(graph.src.tolist(), graph.dst.tolist())
+            G.add_edges_from((((relation[0], u), (relation[2], v)) for u, v in ends), relation=relation)
+        return G
