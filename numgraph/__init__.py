@@ -95,7 +95,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The part for PyTorch users, imported when it is asked for; for other names an error that says where they are."""
+    """The parts for PyTorch users and for MPI, imported when they are asked for; for other names an error that says where they are."""
+    if name == "distributed":
+        return importlib.import_module("numgraph.distributed")
     if name == "torch":
         try:
             return importlib.import_module("numgraph.torch")

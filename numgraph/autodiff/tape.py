@@ -30,6 +30,7 @@ class _Record(NamedTuple):
     needs: tuple[bool, ...]
     explain: Callable[[Sequence[bool]], list[str]] | None
     held: tuple[Any, ...]
+    collective: bool
 
     def summary(self) -> tuple[Any, ...]:
         """What explain() prints, without the arrays."""
@@ -72,6 +73,7 @@ def record(
     vjp: Callable[..., Sequence[Any]] | None,
     explain: Callable[[Sequence[bool]], list[str]] | None = None,
     held: tuple[Any, ...] = (),
+    collective: bool = False,
 ) -> Any:
     """Put an operation on the active tapes: the one door.
 
@@ -86,6 +88,10 @@ def record(
 
     ``explain(needs)`` returns the lines of ``Tape.explain`` on the replay; it must not hold arrays. ``held``: arrays of the caller that vjp
     reads beside the inputs, such as row ids.
+
+    ``collective``: several processes run the operation together, as they do its vjp, and another's inputs reach this one's outputs. Where
+    an input is a Tensor, tracked or not, every active tape takes it and replays it once, with zeros for outputs without a gradient: so
+    processes that run the same program meet in the same operations in the same order, whatever their losses depend on, at every order.
     """
     tapes = TAPES.get()
     for x in inputs:
@@ -97,7 +103,7 @@ def record(
     boxed = tuple([Tensor(y) if is_float(y.dtype) else y for y in (outputs if many else (outputs,))])
     for tape in tapes:
         if tape._recording:
-            tape._take(name, inputs, boxed, vjp, many, explain, held)
+            tape._take(name, inputs, boxed, vjp, many, explain, held, collective)
     return boxed if many else boxed[0]
 
 
@@ -144,19 +150,27 @@ class Tape:
         return self._recording and (id(x) in self._tracked or isinstance(x, Parameter))
 
     def _take(
-        self, name: str, inputs: Sequence[Any], boxed: tuple[Any, ...], vjp: Any, many: bool, explain: Any, held: tuple[Any, ...]
+        self,
+        name: str,
+        inputs: Sequence[Any],
+        boxed: tuple[Any, ...],
+        vjp: Any,
+        many: bool,
+        explain: Any,
+        held: tuple[Any, ...],
+        collective: bool,
     ) -> None:
-        """Record an operation, if it has an input that is tracked."""
+        """Record an operation, if it has an input that is tracked, or may have one in another process."""
         tracked, leaves = self._tracked, self._leaves
         needs = tuple([id(x) in tracked or isinstance(x, Parameter) for x in inputs])
-        if True not in needs or vjp is None:
+        if (True not in needs and not collective) or vjp is None:
             results = [y for y in boxed if isinstance(y, Tensor)]
             if True in needs or any(id(x) in self._flat for x in inputs):
                 self._flat.update([(id(y), y) for y in results])
             else:
                 self._passed.update([(id(x), x) for x in inputs if isinstance(x, Tensor)])
             return
-        self._records.append(_Record(name, tuple(inputs), boxed, vjp, many, needs, explain, held))
+        self._records.append(_Record(name, tuple(inputs), boxed, vjp, many, needs, explain, held, collective))
         made = len(self._records)
         for x in (*inputs, *held) if held else inputs:
             if id(x) not in leaves:
@@ -248,7 +262,7 @@ class Tape:
         kept = {id(x) for x in inputs}
         reached = set(kept)  # only what depends on an input is worth a gradient
         for entry in records:
-            if not reached.isdisjoint(map(id, entry.inputs)):
+            if entry.collective or not reached.isdisjoint(map(id, entry.inputs)):
                 reached.update(map(id, entry.outputs))
         grads: dict[int, Any] = {id(loss): seed}
         owned: set[int] = set()  # ids of Tensors whose gradient is a sum made here: nobody else holds it
@@ -259,7 +273,9 @@ class Tape:
                 self._replayed.append(entry.summary())
             got = tuple([grads.get(id(y)) if id(y) in kept else grads.pop(id(y), None) for y in entry.outputs])
             needs = tuple([need and id(x) in reached for need, x in zip(entry.needs, entry.inputs, strict=True)])
-            if True not in needs or all(g is None for g in got):
+            if entry.collective:
+                got = tuple([_nothing(y, taped) if g is None else g for g, y in zip(got, entry.outputs, strict=True)])
+            elif True not in needs or all(g is None for g in got):
                 continue
             if changed:
                 _check_unchanged(entry, changed)
@@ -300,6 +316,13 @@ def _seed(loss: Tensor, seed: Any, taped: bool) -> Any:
     if seed.dtype != loss.dtype:
         seed = seed.astype(loss.dtype)
     return seed if taped and isinstance(seed, Tensor) else unwrap(seed).view()
+
+
+def _nothing(y: Tensor, taped: bool) -> Any:
+    """The gradient of a result that this process's loss does not depend on; a Tensor where a tape records, which then takes what is made
+    of it."""
+    zeros = np.zeros_like(y.data)
+    return Tensor(zeros) if taped else zeros
 
 
 def _check_unchanged(entry: _Record, changed: set[int]) -> None:

@@ -103,6 +103,13 @@ def _cuts(length: int, count: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
+def limit_threads(count: int) -> None:
+    """The number of threads that NumPy's BLAS takes for what is no ``product``; nothing where it is another than OpenBLAS."""
+    threads = _threads()
+    if threads is not None:
+        threads[1](count)
+
+
 @functools.cache
 def _threads() -> tuple[Callable[[], int], Callable[[int], None]] | None:
     """The functions that get and set the number of threads of the OpenBLAS that comes with NumPy's wheels; None where it is another."""

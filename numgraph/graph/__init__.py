@@ -8,6 +8,7 @@ from numgraph.graph.block import Block, Origin
 from numgraph.graph.edge_map import EdgeMap
 from numgraph.graph.graph import Graph, check_graph
 from numgraph.graph.hetero import HeteroGraph, Homogeneous, Into, check_hetero
+from numgraph.graph.shard import Shard, Spread
 from numgraph.graph.sorting import Adjacency
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "Homogeneous",
     "Into",
     "Origin",
+    "Shard",
+    "Spread",
     "batch",
     "check_batch",
     "check_graph",

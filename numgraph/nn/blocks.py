@@ -1,4 +1,4 @@
-"""Layers and models over sampled blocks: which block is whose, and the edges' data for each."""
+"""Layers and models over sampled blocks and over graphs that processes share: which is whose, and the edges' data for each."""
 
 from __future__ import annotations
 
@@ -7,24 +7,41 @@ from typing import Any
 from numgraph.arrays.inputs import kind_of
 from numgraph.dense import gather
 from numgraph.errors import bad_type, bad_value
-from numgraph.graph import Block, Graph, check_graph
+from numgraph.graph import Block, Graph, Shard, Spread, check_graph
 from numgraph.nn.module import Module
 
 
 class Convolution(Module):
-    """A layer of one hop: called with a graph, a block, or a list of one block."""
+    """A layer of one hop, called with a graph, a block, a list of one block, or a graph that processes share and the owned nodes' rows."""
 
     def __call__(self, g: Any, *args: Any, **options: Any) -> Any:
         if isinstance(g, list | tuple):
             ((g,),) = per_hop(type(self).__name__, g, 1)
-        return self.forward(g, *args, **options)
+        if isinstance(g, Spread):
+            if args:
+                args = (_of_sources(g, args[0]), *args[1:])
+            elif "x" in options:
+                options["x"] = _of_sources(g, options["x"])
+            g = g.graph
+        return super().__call__(g, *args, **options)
+
+
+def _of_sources(g: Spread, x: Any) -> Any:
+    """The sources' rows of what is given for the owned nodes; of a pair its first."""
+    return (g.exchange(x[0]), *x[1:]) if isinstance(x, tuple) else g.exchange(x)
 
 
 def per_hop(op: str, g: Any, hops: int, *of_edges: Any) -> list[tuple[Any, ...]]:
     """(graph, edge data…) for each hop: the same for all on a graph, one block after the other of a list.
 
+    Of a process's shard the first hop gets the sources' rows, the others exchange theirs.
+
     of_edges: None, an array of the whole graph's edges, or for blocks also a list of an array for each.
     """
+    if isinstance(g, Spread):
+        return [(g, *of_edges)] * hops
+    if isinstance(g, Shard):
+        return [(g, *of_edges)] + [(g.spread, *of_edges)] * (hops - 1)
     if not isinstance(g, list | tuple):
         check_graph(op, "the first argument", g)
         if not isinstance(g, Block):
@@ -51,6 +68,13 @@ def _by_block(op: str, blocks: Any, data: Any) -> list[Any]:
     if lacking:
         raise bad_type(op, f"block {lacking[0]} is a graph without edge_ids", "give edge data as a list, an array for each block")
     return [gather(data, block.edge_ids) for block in blocks]
+
+
+def rows_given(g: Any) -> int | None:
+    """How many rows a model's features need; None where a layer says it itself, by sides."""
+    if isinstance(g, Spread):
+        return g.graph.num_dst
+    return None if g.is_bipartite and not isinstance(g, Block) else g.num_src
 
 
 def first_rows(g: Any, x: Any) -> Any:

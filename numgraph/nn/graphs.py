@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,7 +17,8 @@ from numgraph.expressions.expr import check_dtype
 from numgraph.expressions.precision import floating, wide, widened
 from numgraph.expressions.reduces import NAMES
 from numgraph.expressions.walk import rows_of
-from numgraph.graph import Block, Graph, Origin, check_graph
+from numgraph.graph import Block, Graph, Origin, Shard, check_graph
+from numgraph.graph.edges import Edges
 from numgraph.message import update_all
 from numgraph.nn.module import check_features
 
@@ -103,7 +104,7 @@ def with_self_loops(
         return g, edge_weight
     if edge_weight is not None:
         shape = edge_weight.shape[1:]
-        if isinstance(g, Block) and made.last is not None:
+        if _is_sampled(g) and made.last is not None:
             known = np.append(weights_of_origin(op, g), fill)[made.last]
             loops = moved(known.astype(edge_weight.dtype), g.device).reshape(-1, *shape)
         elif made.last is None:
@@ -111,7 +112,7 @@ def with_self_loops(
         else:
             loops = gather(np.concatenate([edge_weight, np.full_like(edge_weight, fill, shape=(1, *shape))]), _on(made.last, edge_weight))
         edge_weight = np.concatenate([_kept(made, edge_weight), loops])
-        if isinstance(g, Block) and g.origin.edge_weight is not None:
+        if _is_sampled(g) and g.origin.edge_weight is not None:
             return _with_weights(g, made, op, fill, collapse), edge_weight
     return made.graph, edge_weight
 
@@ -130,7 +131,7 @@ def _with_weights(g: Block, made: Looped, op: str, fill: float, collapse: bool) 
 def weighted_loops(g: Graph, edge_weight: Any, op: str, fill: float, collapse: bool, dtype: Any) -> tuple[Graph, Any]:
     """``with_self_loops`` where edges without weights have weight 1: they get them if the loops' is another."""
     if edge_weight is None and fill != 1:
-        if isinstance(g, Block):
+        if _is_sampled(g):
             ones = g.origin.kept.get("ones") or g.origin.kept.setdefault("ones", Origin(g.origin.graph, np.ones(g.origin.graph.num_edges)))
             g = Block.of(ones, g.nodes, g._edges)
         edge_weight = moved(np.ones((g.num_edges, 1), dtype), g.device)
@@ -177,6 +178,8 @@ def check_fill(op: str, fill: Any, edge_dim: int | None) -> Any:
 
 def looped(g: Graph, op: str, collapse: bool) -> Looped | None:
     """The graph with self loops, or None where it is the graph itself."""
+    if isinstance(g, Shard):
+        return once(g, ("self loops", collapse), _collapsed_shard if collapse else _missing_of_shard)
     if isinstance(g, Block):
         return once(g, ("self loops", collapse), lambda _: _looped_block(g, op, collapse))
     if g.is_bipartite:
@@ -204,6 +207,32 @@ def _looped_block(g: Block, op: str, collapse: bool) -> Looped | None:
     last = None if made.last is None else made.last[made.nodes][found[into]]
     block = g.to("cpu").looped(into, known, kept).to(g.device)
     return Looped(block, kept, into, last)
+
+
+def _missing_of_shard(g: Any) -> Looped:
+    """Always another shard, also where no owned node lacks a loop: what processes derive together of a graph is new on all of them."""
+    has = np.zeros(g.num_dst, bool)
+    has[g.dst[g.src == g.dst]] = True
+    into = np.flatnonzero(~has)
+    return Looped(_with_loops(g, into, slice(None)), None, into, None)
+
+
+def _collapsed_shard(g: Any) -> Looped:
+    loops, into = np.flatnonzero(g.src == g.dst), np.arange(g.num_dst)
+    last = np.full(g.num_dst, g.num_edges, np.int64)
+    last[g.dst[loops]] = loops  # NumPy assigns in order: the last one stays
+    kept = np.flatnonzero(g.src != g.dst)
+    return Looped(_with_loops(g, into, kept), kept, into, last)
+
+
+def _with_loops(g: Shard, into: np.ndarray, kept: Any) -> Shard:
+    columns: list[Any] = [_frozen(np.concatenate([ends[kept], into.astype(ends.dtype)])) for ends in (g.src, g.dst)]
+    return g.with_edges(Edges((g.num_src, g.num_dst), columns, [None, None], True))
+
+
+def _is_sampled(g: Graph) -> TypeGuard[Block]:
+    """Whether a block has some of the in-edges, and the graph that it is from tells degrees and loops."""
+    return isinstance(g, Block) and not isinstance(g, Shard)
 
 
 def _places(nodes: np.ndarray, num_nodes: int) -> np.ndarray:
@@ -315,6 +344,8 @@ def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[An
     """
     if norm == "none":
         return None, None
+    if isinstance(g, Shard):
+        return _shard_scales(g, norm, edge_weight, wide(dtype))
     if isinstance(g, Block):
         return _block_scales(g, norm, edge_weight is not None, dtype)
     if norm == "in" and g.is_bipartite:
@@ -343,6 +374,23 @@ def _block_scales(g: Block, norm: str, weighted: bool, dtype: Any) -> tuple[Any,
     sides = zip(found, (g.nodes, g.nodes[: g.num_dst]))
     scale_src, scale_dst = (None if scale is None else moved(_frozen(scale[ids]), g.device) for scale, ids in sides)
     return scale_src, scale_dst
+
+
+def _shard_scales(g: Shard, norm: str, edge_weight: Any, dtype: Any) -> tuple[Any, Any]:
+    """Out-degrees are sums over the processes that have a node's out-edges; factors of ghosts come from their owners."""
+    if edge_weight is not None:
+        return _scales_of_owned(g, norm, lambda of: update_all(of, lambda e: e.w, "sum", e={"w": widened(edge_weight)}))
+    made = once(g, (norm, np.dtype(dtype)), lambda g: _scales_of_owned(g, norm, lambda of: of.in_degrees().astype(np.float64)[:, None]))
+    scale_src, scale_dst = (None if scale is None else _frozen(scale.astype(dtype)) for scale in made)
+    return scale_src, scale_dst
+
+
+def _scales_of_owned(g: Any, norm: str, degrees: Callable[[Graph], Any]) -> tuple[Any, Any]:
+    into = degrees(g)
+    if norm == "right":
+        return None, _inverse(into, 1)
+    scale_dst = _inverse(into, 0.5)
+    return g.spread.exchange(scale_dst if norm == "in" else _inverse(g.spread.collect(degrees(g.reverse())), 0.5)), scale_dst
 
 
 def _constant_scales(g: Graph, norm: str, dtype: Any) -> tuple[Any, Any]:

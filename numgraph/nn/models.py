@@ -13,9 +13,9 @@ from numgraph.autodiff.tensor import unwrap
 from numgraph.dense import elu, relu
 from numgraph.errors import bad_value, check_name
 from numgraph.expressions.precision import floating
-from numgraph.graph import Block, Graph
+from numgraph.graph import Graph
 from numgraph.nn import init
-from numgraph.nn.blocks import first_rows, per_hop
+from numgraph.nn.blocks import first_rows, per_hop, rows_given
 from numgraph.nn.dropout import Dropout
 from numgraph.nn.gat import GATConv, GATv2Conv
 from numgraph.nn.gcn import GCNConv
@@ -108,9 +108,7 @@ class _Stack(Module):
         op = type(self).__name__
         steps = per_hop(op, g, len(self.layers), edge_weight, edge_attr)
         first, last = steps[0][0], steps[-1][0]
-        x = floating(
-            check_features(op, x, None if first.is_bipartite and not isinstance(first, Block) else first.num_src, None), self.dtype
-        )
+        x = floating(check_features(op, x, rows_given(first), None), self.dtype)
         between = []
         for number, (graph, weight, attr) in enumerate(steps):
             x = self._step(number, graph, x, weight, attr, rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import gc
 import random
@@ -19,6 +20,7 @@ from numgraph.arrays.inputs import given, is_sparse, kind_of
 from numgraph.autodiff.tensor import Parameter, Tensor, unwrap
 from numgraph.errors import bad_type, bad_value, no_attribute, shown
 from numgraph.expressions.expr import check_dtype
+from numgraph.graph import Shard, Spread
 from numgraph.serialize import Mismatch, fill, fill_what_fits, set_generators
 
 
@@ -40,6 +42,7 @@ class Module:
     training: bool = True
     buffers: tuple[str, ...] = ()
     """Names of attributes that are arrays of the state, but not trained."""
+    _spread: Spread | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -47,7 +50,20 @@ class Module:
         raise no_attribute(kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"])
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        if args and isinstance(args[0], Spread | Shard):
+            return self.replicated(args[0]).forward(*args, **options)
         return self.forward(*args, **options)
+
+    def replicated(self, g: Spread | Shard) -> Any:
+        """The module for one process's rows of a graph that several share: the sums of parameters' gradients and of statistics go over all.
+
+        A copy that has Tensors for Parameters and the same buffers and generators; of such a copy itself.
+        """
+        if self._spread is not None:
+            return self
+        spread = g.spread if isinstance(g, Shard) else g
+        own = [parameter for _, parameter in self.named_parameters()]
+        return _copied(self, dict(zip(map(id, own), spread.replicate(own))), spread, {})
 
     def forward(self, *args: Any, **options: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
@@ -208,6 +224,32 @@ class Module:
         inner = [f"{name}: {child!r}".replace("\n", "\n  ") for name, child in self.children()]
         body = ", ".join(shapes) if not inner else "\n  " + "\n  ".join(shapes + inner) + "\n"
         return f"{type(self).__name__}({body})"
+
+
+def _copied(value: Any, parameters: dict[int, Any], spread: Spread, made: dict[int, Any]) -> Any:
+    """A module, or a container of some, with other values for its parameters, by id; what holds none is taken as it is."""
+    if isinstance(value, Parameter):
+        return parameters.get(id(value), value)
+    if type(value) in _SINGLE or isinstance(value, np.ndarray | Tensor):
+        return value
+    if id(value) in made:
+        return made[id(value)]
+    again: Any = value
+    if isinstance(value, Module) or (is_dataclass(value) and not isinstance(value, type)) or isinstance(value, SimpleNamespace):
+        again = made[id(value)] = copy.copy(value)
+        held = value._attributes() if isinstance(value, Module) else [(key, getattr(value, key)) for key in vars(value)]
+        for name, one in list(held):
+            object.__setattr__(again, name, _copied(one, parameters, spread, made))
+        if isinstance(value, Module):
+            again._spread = spread
+    elif isinstance(value, Mapping):
+        items = {key: _copied(one, parameters, spread, made) for key, one in value.items()}
+        again = items if any(items[key] is not value[key] for key in items) else value
+    elif isinstance(value, list | tuple | deque | UserList):
+        ones = [_copied(one, parameters, spread, made) for one in value]
+        if any(one is not before for one, before in zip(ones, value)):
+            again = type(value)(*ones) if hasattr(value, "_fields") else type(value)(ones)
+    return again
 
 
 @functools.lru_cache(maxsize=1024)

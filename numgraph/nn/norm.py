@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.autodiff.tensor import unwrap
 from numgraph.dense import batch_norm, layer_norm
 from numgraph.errors import bad_type, check_name, shown
-from numgraph.expressions.precision import wide
+from numgraph.expressions.precision import narrowed, wide, widened
+from numgraph.graph import Spread
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
 
@@ -42,7 +44,21 @@ class BatchNorm(Module):
         self.running_mean, self.running_var = np.zeros(features, wide(np.dtype(dtype))), np.ones(features, wide(np.dtype(dtype)))
 
     def forward(self, x: Any) -> Any:
+        if self.training and self._spread is not None:
+            return self._over_processes(x, self._spread)
         return batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.training, self.momentum, self.eps)
+
+    def _over_processes(self, x: Any, spread: Spread) -> Any:
+        """With the mean and the variance of all processes' rows."""
+        like, x = x.dtype, widened(x)
+        num = float(spread.total(np.array([x.shape[0]], np.float64))[0])
+        mean = spread.total(x.sum(0)) / num
+        centred = x - mean
+        variance = spread.total((centred * centred).sum(0)) / num
+        momentum, unbiased = self.momentum, unwrap(variance) * (num / max(num - 1, 1))
+        for running, now in ((self.running_mean, unwrap(mean)), (self.running_var, unbiased)):
+            running += (momentum * (now - running)).astype(running.dtype)
+        return narrowed(centred / np.sqrt(variance + self.eps) * self.weight + self.bias, like)
 
 
 _NORMS: dict[str, Callable[..., Module]] = {"batch": BatchNorm, "layer": LayerNorm}

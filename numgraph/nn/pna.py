@@ -10,7 +10,7 @@ import numpy as np
 from numgraph.dense import matmul
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.expressions.precision import narrowed, widened
-from numgraph.graph import Block, Graph, check_graph
+from numgraph.graph import Block, Graph, Shard, check_graph
 from numgraph.nn import init
 from numgraph.nn.aggregation import aggregate, check_aggregations
 from numgraph.nn.blocks import Convolution
@@ -159,7 +159,8 @@ class PNAConv(_Tower, Convolution):
         degrees = g.in_degrees()[:, None]
         some, delta, mean = np.maximum(degrees, 1), self.delta, self.mean_degree
         delta = mean_log_degree(g) if delta is None else delta
-        mean = max(g.num_edges, 1) / max(g.num_dst, 1) if mean is None else mean
+        whole: Any = g.spread if isinstance(g, Shard) else g
+        mean = max(whole.num_edges, 1) / max(whole.num_nodes if isinstance(g, Shard) else g.num_dst, 1) if mean is None else mean
         table: dict[str, Callable[[], Any]] = {
             "amplification": lambda: np.log(degrees + 1.0) / delta,
             "attenuation": lambda: delta / np.log(some + 1.0),
@@ -178,5 +179,12 @@ def _check_list(what: str, names: Any, known: Sequence[str]) -> None:
 def mean_log_degree(g: Graph) -> float:
     """δ of a graph: the mean of log(in-degree + 1) over its nodes, 1 where there are no edges."""
     check_graph("mean_log_degree", "g", g)
+    if isinstance(g, Shard):
+        return once(g, "mean log degree", _mean_over_processes)
     g = g.origin.graph if isinstance(g, Block) else g
     return once(g, "mean log degree", lambda g: float(np.log(g.in_degrees() + 1.0).mean()) if g.num_edges else 1.0)
+
+
+def _mean_over_processes(g: Any) -> float:
+    logs, nodes, edges = g.spread.total(np.array([np.log(g.in_degrees() + 1.0).sum(), g.num_dst, g.num_edges], np.float64))
+    return float(logs / nodes) if edges else 1.0

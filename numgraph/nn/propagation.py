@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numgraph.dense import matmul
 from numgraph.dense.activations import biased
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.expressions.precision import narrowed, widened
-from numgraph.graph import Graph
+from numgraph.graph import Graph, Spread
 from numgraph.nn import init
 from numgraph.nn.blocks import first_rows, per_hop
 from numgraph.nn.gcn import normalised_sum
@@ -25,18 +26,31 @@ class _Propagation(Module):
     collapse_loops: bool
     fill_value: float
 
-    def _steps(self, op: str, g: Any, edge_weight: Any, dtype: Any) -> list[tuple[Any, Any]]:
-        """Graph and edge weights of each of the k steps, with self loops."""
-        made: list[tuple[Any, Any]] = []
-        for graph, weight in per_hop(op, g, self.k, edge_weight):
-            if made and graph is g:
-                made.append(made[0])
+    def _steps(self, op: str, g: Any, edge_weight: Any, dtype: Any) -> list[tuple[Any, Any, Callable[[Any], Any]]]:
+        """Graph and edge weights of each of the k steps, with self loops, and what makes the rows of its sources."""
+        made: list[tuple[Any, Any, Callable[[Any], Any]]] = []
+        before = None
+        for given, weight in per_hop(op, g, self.k, edge_weight):
+            if made and given is before:
+                made.append(made[-1])
                 continue
+            before, (graph, sources) = given, (given.graph, given.exchange) if isinstance(given, Spread) else (given, _as_they_are)
             weight = None if weight is None else column(op, graph, weight, dtype)
             if self.add_self_loops:
                 graph, weight = weighted_loops(graph, weight, op, self.fill_value, self.collapse_loops, dtype)
-            made.append((graph, weight))
+            made.append((graph, weight, sources))
         return made
+
+
+def _as_they_are(x: Any) -> Any:
+    return x
+
+
+def _features(op: str, g: Any, x: Any, features: int | None, like: Any) -> Any:
+    """x for the first of the graphs in g."""
+    first = g[0] if isinstance(g, list | tuple) and g else g
+    graph, side = (first.graph, "v") if isinstance(first, Spread) else (first, "both")
+    return node_features(op, graph, x, features, like, side)
 
 
 class SGConv(_Propagation):
@@ -69,11 +83,11 @@ class SGConv(_Propagation):
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         width_in, width_out = self.weight.shape
         steps = self._steps("SGConv", g, edge_weight, self.weight.dtype)
-        x = node_features("SGConv", steps[0][0], x, width_in, self.weight.dtype)
+        x = _features("SGConv", g, x, width_in, self.weight.dtype)
         first = width_out < width_in or is_sparse(x)
         z = matmul(x, self.weight) if first else x
-        for graph, weight in steps:
-            z = normalised_sum(graph, z, self.norm, weight)
+        for graph, weight, sources in steps:
+            z = normalised_sum(graph, sources(z), self.norm, weight)
         z = z if first else matmul(z, self.weight)
         return biased(z, self.bias)
 
@@ -103,13 +117,13 @@ class APPNP(_Propagation):
         self.add_self_loops, self.collapse_loops, self.fill_value = add_self_loops, collapse_loops, loop_weight("APPNP", fill_value)
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
-        x = node_features("APPNP", g[0] if isinstance(g, list | tuple) and g else g, x, None, None)
+        x = _features("APPNP", g, x, None, None)
         if is_sparse(x):
             raise bad_type("APPNP", f"x is a SciPy sparse {type(x).__name__}, which a few steps fill", "give x.toarray()")
         steps = self._steps("APPNP", g, edge_weight, x.dtype)
         dtype, x = x.dtype, widened(x)
         z, start = x, x * self.alpha
-        for graph, weight in steps:
+        for graph, weight, sources in steps:
             start = first_rows(graph, start)
-            z = normalised_sum(graph, z, self.norm, weight) * (1 - self.alpha) + start
+            z = normalised_sum(graph, sources(z), self.norm, weight) * (1 - self.alpha) + start
         return narrowed(z, dtype)

@@ -32,6 +32,7 @@ ORDER = [
     ["nn", "optim"],
     ["data"],
     ["sampling"],
+    ["distributed"],
     ["bridges"],
     ["torch"],
     ["training"],
@@ -191,6 +192,9 @@ def imported(tmp_path_factory):
         "pandas",
         "polars",
         "pyarrow",
+        "mpi4py",
+        "pymetis",
+        "numgraph.distributed",
     ],
 )
 def test_import_loads_no_heavy_library(imported, library):

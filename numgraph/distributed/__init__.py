@@ -1,0 +1,20 @@
+"""Graphs that several processes share, by MPI: each owns some nodes, has their in-edges, and fetches rows of its neighbours' nodes.
+
+Programs run under ``mpiexec -n 4 python -m mpi4py program.py``. mpi4py and pymetis, the extra ``mpi``, are imported by the functions that
+need them.
+"""
+
+from __future__ import annotations
+
+from numgraph.distributed.graph import DistGraph
+from numgraph.distributed.partition import partition
+from numgraph.distributed.shared import allreduce, replicate
+from numgraph.errors import no_attribute
+
+__all__ = ["DistGraph", "allreduce", "partition", "replicate"]
+
+
+def __getattr__(name: str) -> object:
+    if name.startswith("_"):
+        raise AttributeError(f"module 'numgraph.distributed' has no attribute {name!r}")
+    raise no_attribute("numgraph.distributed", name, __all__)

@@ -1,0 +1,184 @@
+"""DistGraph: a graph whose nodes are owned by processes, each with the edges into its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numgraph.arrays.inputs import given
+from numgraph.autodiff.tape import record, unwrap
+from numgraph.distributed.halo import Halo, Meter
+from numgraph.distributed.partition import partition
+from numgraph.distributed.processes import communicator, from_first, share_cores, together
+from numgraph.distributed.shared import allreduce, replicate
+from numgraph.errors import bad_type, bad_value, no_attribute
+from numgraph.graph import Graph, Shard, Spread, check_graph
+from numgraph.graph.edges import Edges
+from numgraph.graph.sorting import Ids, frozen, ids_dtype
+
+
+class DistGraph(Spread):
+    """A graph that the processes of a communicator share: each owns some nodes, and has all edges into them.
+
+    Layers and models take it in place of a Graph, with the owned nodes' rows: ``model(d, x[d.owned])``. Messages of your own take
+    ``d.graph`` and what ``d.exchange`` gives. Every process makes the same calls in the same order; each one's loss is its part, and
+    ``tape.gradient`` gives the gradient of their sum.
+
+    Attributes
+    ----------
+    graph : Shard, (owned + ghosts) → owned: this process's edges, in the order of their ids, between the sources, numbered from 0 (the
+        owned nodes, then the ghosts: nodes of others with an edge into an owned one) and the owned nodes
+    owned : [own] ids of the owned nodes in the whole graph, ascending
+    ghosts : ids of the ghosts there
+    edge_ids : [num_edges] ids of ``graph``'s edges there: ``w[d.edge_ids]`` are their data
+    comm : mpi4py's communicator
+    num_nodes, num_edges : of the whole graph
+
+    Examples
+    --------
+    ``mpiexec -n 4 python -m mpi4py program.py`` of this program::
+
+        comm = MPI.COMM_WORLD
+        d = ng.distributed.DistGraph.from_graph(g, comm)
+        with ng.Tape() as tape:
+            logits = model(d, x[d.owned])
+            loss = ng.cross_entropy(logits, y[d.owned], reduction="sum") / g.num_nodes
+        optimizer.step(tape.gradient(loss, optimizer.parameters))
+    """
+
+    def __init__(
+        self, op: str, comm: Any, owned: Any, ghosts: Any, owners: Any, ends: Sequence[Ids], edge_ids: Ids, totals: tuple[int, int]
+    ) -> None:
+        """ends: numbers of the edges' sources and destinations among owned and ghosts; totals: nodes and edges of the whole graph."""
+        self.comm, self.owned, self.ghosts, self.edge_ids = comm, frozen(owned), frozen(ghosts), frozen(edge_ids)
+        self.num_nodes, self.num_edges = totals
+        self.threads = share_cores(comm)
+        self._halo = Halo(op, comm, owned, ghosts, owners)
+        counts = len(owned) + len(ghosts), len(owned)
+        dtype = ids_dtype(*counts, len(edge_ids))
+        columns: list[Ids | None] = [frozen(one.astype(dtype)) for one in ends]
+        nodes = frozen(np.concatenate([owned, ghosts]))
+        self.graph = Shard.whole_rows(self, nodes, Edges(counts, columns, [None, None], True), self.edge_ids)
+
+    @classmethod
+    def from_graph(cls, g: Graph, comm: Any, *, method: Any = "metis", objective: str = "cut", seed: int = 0) -> DistGraph:
+        """Every process has the whole graph and keeps its part.
+
+        Parameters
+        ----------
+        g : Graph of one set of nodes, the same on all processes
+        comm : mpi4py's communicator; process r owns part r
+        method, objective, seed : ``partition``'s; method may be the owner of each node
+
+        Raises
+        ------
+        ValueError, TypeError : on all processes, where one has the reason
+        """
+        op = "DistGraph.from_graph"
+        comm = communicator(op, comm)
+
+        def checked() -> None:
+            check_graph(op, "g", g)
+            _ = g.num_nodes
+
+        together(comm, checked)
+        part = from_first(comm, lambda: partition(g, comm.size, method=method, objective=objective, seed=seed))
+        if len(part) != g.num_nodes:
+            raise bad_value(op, f"g has {g.num_nodes} nodes here and {len(part)} on process 0", "give all processes the same graph")
+        src, dst = g.src, g.dst
+        edge_ids = np.flatnonzero(part[dst] == comm.rank)
+        src, dst = src[edge_ids], dst[edge_ids]
+        owned, ghosts, owners, place = numbering(part, comm.rank, src)
+        return cls(op, comm, owned, ghosts, owners, (place[src], place[dst]), edge_ids, (g.num_nodes, g.num_edges))
+
+    @property
+    def meter(self) -> Meter:
+        """Bytes of rows that this process has sent, and seconds that it has waited for rows, since the start."""
+        return self._halo.meter
+
+    def exchange(self, x: Any) -> Any:
+        """The rows of ``graph``'s sources, [owned + ghosts, …]: those of the owned nodes, then those that their owners send.
+
+        x: array or Tensor [owned, …], of the same dtype and features on all processes. The adjoint of ``collect``.
+        """
+        x = self._rows("exchange", "x", x, len(self.owned))
+
+        def vjp(g: Any, *_: Any) -> tuple[Any]:
+            return (self.collect(g),)
+
+        return record("exchange", (x,), self._halo.start(unwrap(x)).wait(), vjp, self._explain("collect"), collective=True)
+
+    def collect(self, y: Any) -> Any:
+        """[owned, …]: to each owned node's row of y the owner adds the rows that other processes have for it as a ghost.
+
+        y: array or Tensor [owned + ghosts, …]. The adjoint of ``exchange``.
+        """
+        y = self._rows("collect", "y", y, self.graph.num_src)
+
+        def vjp(g: Any, *_: Any) -> tuple[Any]:
+            return (self.exchange(g),)
+
+        return record("collect", (y,), self._halo.back(unwrap(y)), vjp, self._explain("exchange"), collective=True)
+
+    def _rows(self, op: str, name: str, x: Any, rows: int) -> Any:
+        x = given(f"DistGraph.{op}", name, x)
+        if not x.ndim or x.shape[0] != rows:
+            needed = f"[{len(self.owned)} owned" + (f" + {len(self.ghosts)} ghosts" if op == "collect" else "") + ", …]"
+            raise bad_value(f"DistGraph.{op}", f"{name} has shape {list(x.shape)}", f"give a row for each node, {needed}")
+        if x.dtype.hasobject:
+            raise bad_type(f"DistGraph.{op}", f"{name} has dtype {x.dtype}", "give numbers")
+        return x
+
+    def _explain(self, adjoint: str) -> Callable[[Sequence[bool]], list[str]]:
+        line = f"replayed as {adjoint}: {len(self._halo.rows)} rows sent, {self._halo.num_ghosts} received"
+        return lambda needs: [line]
+
+    def replicate(self, values: list[Any]) -> list[Any]:
+        """Shared values as this process's own, see ``numgraph.distributed.replicate``."""
+        return replicate(values, self.comm)
+
+    def total(self, x: Any) -> Any:
+        """Σ of x over the processes, as this process's own number: the gradients that arrive at it on all processes are summed."""
+        return replicate(allreduce(x, self.comm), self.comm)
+
+    def gather(self, x: Any, root: int = 0) -> NDArray[Any] | None:
+        """[num_nodes, …] the rows of all nodes in the order of their ids on process ``root``, None on the others; a plain array."""
+        array = np.asarray(unwrap(self._rows("gather", "x", x, len(self.owned))))
+        parts = self.comm.gather((self.owned, array), root=root)
+        if parts is None:
+            return None
+        whole = np.empty((self.num_nodes, *array.shape[1:]), array.dtype)
+        for ids, rows in parts:
+            whole[ids] = rows
+        return whole
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in vars(type(self)):
+            raise AttributeError(name)
+        raise no_attribute("a DistGraph", name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"])
+
+    def __repr__(self) -> str:
+        return (
+            f"DistGraph(process {self.comm.rank} of {self.comm.size}: {len(self.owned)} of {self.num_nodes} nodes, "
+            f"{len(self.edge_ids)} of {self.num_edges} edges, {len(self.ghosts)} ghosts)"
+        )
+
+
+def numbering(part: NDArray[Any], rank: int, src: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Of a part whose edges have the sources src: its nodes, its ghosts grouped by owner, their owners, and the number of every node of
+    both (of others nothing)."""
+    owned = np.flatnonzero(part == rank)
+    touched = np.zeros(len(part), bool)
+    touched[src] = True
+    touched[owned] = False
+    ghosts = np.flatnonzero(touched)
+    owners = part[ghosts]
+    order = np.argsort(owners, kind="stable")
+    ghosts, owners = ghosts[order], owners[order]
+    place = np.empty(len(part), np.int64)
+    place[owned] = np.arange(len(owned))
+    place[ghosts] = np.arange(len(owned), len(owned) + len(ghosts))
+    return owned, ghosts, owners, place

@@ -1,0 +1,91 @@
+"""Values that are the same on all processes, such as parameters: replicate and allreduce, adjoints of each other on the tape.
+
+A value is shared (equal on all processes, it counts once) or a process's own. ``replicate`` makes own copies of a shared value,
+``allreduce`` one shared value of own ones. A loss is a process's own, its part of the whole: so parameters are replicated before they
+meet its rows, and their gradients come back summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from numgraph.arrays.inputs import given
+from numgraph.autodiff.tape import record, unwrap
+from numgraph.distributed.processes import communicator
+from numgraph.errors import bad_type
+from numgraph.expressions.precision import is_half
+
+
+def replicate(w: Any, comm: Any) -> Any:
+    """A shared value as each process's own: w itself, whose gradient is the sum over the processes'.
+
+    Parameters
+    ----------
+    w : array, Tensor or Parameter, equal on all processes; of a list all are replicated, and their gradients summed at once
+    comm : mpi4py's communicator, or a DistGraph
+
+    Notes
+    -----
+    The adjoint of ``allreduce``: with copies w_r = w, ∂L/∂w = Σ_r ∂L/∂w_r.
+    """
+    return _each("replicate", w, communicator("replicate", comm))
+
+
+def allreduce(x: Any, comm: Any) -> Any:
+    """Σ_r x_r over the processes, a shared value: the same bits on all.
+
+    Parameters
+    ----------
+    x : array or Tensor, of the same shape and dtype on all processes; of a list all are summed at once
+    comm : mpi4py's communicator, or a DistGraph
+
+    Notes
+    -----
+    The adjoint of ``replicate``: the result counts once, and so does a loss that is computed of it alone. Where a process's part of the
+    loss is computed of it and the process's own rows, replicate it before.
+    """
+    return _each("allreduce", x, communicator("allreduce", comm))
+
+
+def _each(op: str, x: Any, comm: Any) -> Any:
+    if isinstance(x, list | tuple):
+        return list(_many(op, [given(op, f"[{i}]", one) for i, one in enumerate(x)], comm))
+    return _many(op, [given(op, "x", x)], comm)[0]
+
+
+def _many(op: str, values: Sequence[Any], comm: Any) -> Sequence[Any]:
+    if not values:
+        return ()
+    arrays = [unwrap(value) for value in values]
+    made = summed(arrays, comm) if op == "allreduce" else tuple([array.view() for array in arrays])
+    adjoint = "replicate" if op == "allreduce" else "allreduce"
+
+    def vjp(grads: Sequence[Any], *_: Any) -> Sequence[Any]:
+        return _many(adjoint, grads, comm)
+
+    return record(op, tuple(values), tuple(made), vjp, _explain(adjoint, comm.size), collective=True)
+
+
+def _explain(adjoint: str, size: int) -> Callable[[Sequence[bool]], list[str]]:
+    return lambda needs: [f"replayed as {adjoint} over {size} processes"]
+
+
+def summed(arrays: Sequence[Any], comm: Any) -> tuple[Any, ...]:
+    """The sums over the processes, in one message for each dtype; float16 and bfloat16 are added in float32."""
+    made: list[Any] = [None] * len(arrays)
+    groups: dict[np.dtype[Any], list[int]] = {}
+    for i, array in enumerate(arrays):
+        if array.dtype.kind not in "iu" and not is_half(array.dtype) and array.dtype.char not in "fd":
+            raise bad_type("allreduce", f"x has dtype {array.dtype}", "give real numbers")
+        groups.setdefault(np.dtype(np.float32) if is_half(array.dtype) else array.dtype, []).append(i)
+    for dtype, members in groups.items():
+        whole = np.concatenate([np.asarray(arrays[i], dtype).reshape(-1) for i in members])
+        total = np.empty_like(whole)
+        comm.Allreduce(whole, total)
+        ends = np.cumsum([arrays[i].size for i in members])
+        for i, part in zip(members, np.split(total, ends[:-1])):
+            made[i] = part.reshape(arrays[i].shape).astype(arrays[i].dtype)
+    return tuple(made)
