@@ -33,7 +33,7 @@ from numgraph.errors import no_attribute
 from numgraph.expressions.elementary import erf, sigmoid
 from numgraph.graph import Adjacency, EdgeMap, Graph, GraphBatch, HeteroGraph, batch, unbatch
 from numgraph.message import apply_edges, attend, multi_update_all, readout, update_all
-from numgraph.sampling import NeighborLoader
+from numgraph.sampling import ClusterLoader, LinkLoader, NeighborLoader
 from numgraph.serialize import load, save
 from numgraph.training import fit
 
@@ -41,12 +41,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Adjacency",
+    "ClusterLoader",
     "Dataset",
     "EdgeMap",
     "Graph",
     "GraphBatch",
     "GraphLoader",
     "HeteroGraph",
+    "LinkLoader",
     "NeighborLoader",
     "Parameter",
     "Tape",

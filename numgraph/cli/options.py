@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -28,6 +29,10 @@ def refusing(kinds: tuple[type[Exception], ...] = (ValueError, TypeError, OSErro
 
 class Parser(argparse.ArgumentParser):
     """Errors are one line that names what is near to a word that is unknown, and the command whose help tells more."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._negative_number_matcher = re.compile(r"-\d[-\d.,]*$")  # what is a value, and no option: several numbers too, as -1,10
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -77,6 +82,10 @@ def counts(text: str) -> tuple[int, ...]:
     return tuple(positive(one) for one in names(text))
 
 
+def fanouts(text: str) -> tuple[int, ...]:
+    return tuple(fanout(one) for one in names(text))
+
+
 _INF = float("inf")
-positive, natural = number(int, 1, 10**9), number(int, 0, 2**32 - 1)
+positive, natural, fanout = number(int, 1, 10**9), number(int, 0, 2**32 - 1), number(int, -1, 2**31 - 1)
 rate, share = number(float, 0, _INF, open_high=True), number(float, 0, 1, open_high=True)

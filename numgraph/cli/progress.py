@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -61,6 +61,19 @@ def compiling_told(quiet: bool, out: TextIO) -> contextlib.AbstractContextManage
 
     told = lambda: print("compiling kernels: seconds that the next run saves, as they are kept", file=out, flush=True)
     return contextlib.nullcontext() if quiet else compiling.announced(told)
+
+
+def print_sampling(loader: Any, fanouts: Sequence[int], out: TextIO) -> None:
+    """One line: what a step sees, and what is measured."""
+    drawn = ", ".join("all" if fanout < 0 else str(fanout) for fanout in fanouts)
+    what = "links and as many pairs without one" if hasattr(loader, "negatives") else "nodes"
+    steps = f"{len(loader):,} step{'s' if len(loader) > 1 else ''}"
+    print(
+        f"sampled: {steps} an epoch, of {min(loader.batch_size, len(loader.ids)):,} {what}; "
+        f"in-edges of a node that are drawn, by layer: {drawn}; measured with all of them, layer by layer",
+        file=out,
+        flush=True,
+    )
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from numgraph.cli.options import DEVICES, INTERRUPTED, Refused, names, natural, path, positive, rate, refusing, share
-from numgraph.cli.progress import compiling_told, print_start, progress, result_line
+from numgraph.cli.options import DEVICES, INTERRUPTED, Refused, fanouts, names, natural, path, positive, rate, refusing, share
+from numgraph.cli.progress import compiling_told, print_sampling, print_start, progress, result_line
 
 if TYPE_CHECKING:
     from numgraph.data import Dataset, Links
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MODELS = ("gcn", "sage", "gat", "gin")
 _DATASETS = ("digits", "karate", "cora", "citeseer", "pubmed")
 _TASKS = ("classification", "regression", "link")
+FANOUT = 10
 
 
 def _add_model_options(command: argparse.ArgumentParser, dataset: str) -> None:
@@ -78,6 +79,18 @@ def add_train(commands: Any) -> None:
         type=natural,
         metavar="N",
         help="stop after N epochs without a better validation loss or score (default 0: never; gat and regression 100)",
+    )
+    command.add_argument(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="train on sampled neighbours of N nodes, or N links, at a step (default: the whole graph is one step)",
+    )
+    command.add_argument(
+        "--num-neighbors",
+        type=fanouts,
+        metavar="F,…",
+        help=f"for each layer, how many in-edges of a node are drawn, the last layer's last, -1 for all (default {FANOUT} each)",
     )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where it is trained (default cpu)")
     command.add_argument("--json", action="store_true", help="print one JSON line last, on stdout; progress goes to stderr")
@@ -138,10 +151,24 @@ def _chosen(options: argparse.Namespace) -> tuple[Recipe, Dataset | Links, str]:
 
     changes = {name: getattr(options, name) for name in Recipe.__dataclass_fields__ if name != "model" and hasattr(options, name)}
     with refusing():
-        recipe(options.model, **changes)  # a bad choice is told before minutes of reading
+        _check_sampling(options, recipe(options.model, **changes))  # a bad choice is told before minutes of reading
         with noted(options.command):
             dataset, task = _loaded(options)
         return recipe(options.model, task, **changes), dataset, task
+
+
+def _check_sampling(options: argparse.Namespace, chosen: Recipe) -> None:
+    """The number of in-edges for each layer, where there are batches; an error for what cannot be."""
+    if getattr(options, "batch_size", None) is None:
+        if getattr(options, "num_neighbors", None) is not None:
+            raise Refused("--num-neighbors was given without --batch-size; the whole graph is one step then, and nothing is drawn")
+        return
+    if options.device != "cpu":
+        raise Refused(f"--batch-size was given beside --device {options.device}; neighbours are sampled on the host, leave out one of them")
+    if options.num_neighbors is None:
+        options.num_neighbors = (FANOUT,) * chosen.layers
+    if len(options.num_neighbors) != chosen.layers:
+        raise Refused(f"--num-neighbors has {len(options.num_neighbors)} numbers for {chosen.layers} layers; give one for each")
 
 
 @contextlib.contextmanager
@@ -181,7 +208,7 @@ def _train(options: argparse.Namespace) -> int:
     from numgraph.data import Links
     from numgraph.training import Diverged, fit
     from numgraph.training.objectives import objective_of
-    from numgraph.training.recipes import build, training_features
+    from numgraph.training.recipes import build, sampling, training_features
 
     with refusing():  # before the training, not after it
         if options.save:
@@ -198,14 +225,19 @@ def _train(options: argparse.Namespace) -> int:
     out = sys.stderr if options.json else sys.stdout
     model, optimizer = build(chosen, dataset, options.seed)
     model.to(options.device)
+    features = training_features(dataset.data if isinstance(dataset, Links) else dataset)
+    loader = None
+    if options.batch_size:
+        loader = sampling(dataset, features, options.num_neighbors, options.batch_size, options.seed)
     if not options.quiet:
         print_start(chosen, dataset, sum(parameter.size for parameter in optimizer.parameters), out)
-    features = training_features(dataset.data if isinstance(dataset, Links) else dataset)
+        if loader is not None:
+            print_sampling(loader, options.num_neighbors, out)
     settings = {"epochs": chosen.epochs, "patience": chosen.patience, "seed": options.seed}
     told = compiling_told(options.quiet, out)
     with told, progress(chosen.epochs, options.quiet, out) as report, refusing((Diverged,)), noted("train"):
-        history = fit(model, dataset, optimizer, features=features, callback=report, **settings)
-    objective = objective_of("train", dataset, features)
+        history = fit(model, dataset, optimizer, features=features, loader=loader, callback=report, **settings)
+    objective = objective_of("train", dataset, features, loader)
     measured = dict(zip(("train", "val", "test"), objective.evaluate(model, ("train", "val", "test"))))
     print(result_line(history, measured["val"], measured["test"]), file=out)
     with refusing():
@@ -252,7 +284,7 @@ def _result(
     """What --json prints; null is what there is nothing to measure it by."""
     measures = {"classification": ("accuracy",), "regression": ("r2", "rmse", "mae"), "link": ("auc", "average_precision")}[task]
     result: dict[str, Any] = {"dataset": objective.data.name, "task": task, "model": chosen.model, "seed": options.seed}
-    result["device"] = options.device
+    result |= {"device": options.device, "batch_size": options.batch_size, "num_neighbors": options.num_neighbors}
     for part in ("test", "val", "train"):
         metrics = measured[part]
         for name in measures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,13 @@ class Links:
     test: Pairs
     val_negatives: Pairs
     test_negatives: Pairs
+
+    @cached_property
+    def edge_ids(self) -> NDArray[np.int64]:
+        """[pairs for training] the edge of each in the graph, the first one."""
+        g = self.data.graph.to("cpu")
+        known, first = np.unique(_keys(g), return_index=True)
+        return first[np.searchsorted(known, self.train[:, 0] * g.num_nodes + self.train[:, 1])]
 
     def to(self, device: str) -> Links:
         """The same with its dataset on a device; pairs are ids, which stay on the host."""
@@ -74,9 +82,8 @@ def split_links(data: Dataset, split: Any = (0.8, 0.1, 0.1), rng: int | np.rando
     shares = shares_of(op, split)
     rng = np.random.default_rng(rng)
     graph, count = data.graph, data.num_nodes
-    low, high = np.minimum(graph.src, graph.dst).astype(np.int64), np.maximum(graph.src, graph.dst)
-    keys = low * count + high
-    joined = np.unique(keys[low != high])
+    keys, loops = _keys(graph), graph.src == graph.dst
+    joined = np.unique(keys[~loops])
     ends = np.round(np.cumsum(shares) * len(joined) + 1e-9).astype(int)
     if ends[0] == 0:
         raise bad_value(op, f"of {len(joined)} pairs none is for training with split {shares}", "give more edges, or a larger first share")
@@ -84,7 +91,7 @@ def split_links(data: Dataset, split: Any = (0.8, 0.1, 0.1), rng: int | np.rando
     parts = [dealt[start:end] for start, end in zip((0, *ends[:-1]), ends)]
     train = np.sort(parts[0])
     _check_room(op, train, count)  # each epoch draws pairs beside these
-    kept = np.flatnonzero(_among(keys, train) | (low == high))
+    kept = np.flatnonzero(_among(keys, train) | loops)
     left = replace(
         data,
         graph=Graph(graph.src[kept], graph.dst[kept], count),
@@ -92,6 +99,11 @@ def split_links(data: Dataset, split: Any = (0.8, 0.1, 0.1), rng: int | np.rando
     )
     negatives = [negative_pairs(op, joined, count, len(part), rng) for part in parts[1:]]
     return Links(left, *(_pairs(part, count) for part in parts), *negatives)
+
+
+def _keys(g: Graph) -> NDArray[np.int64]:
+    """low · num_nodes + high of the ends of each edge."""
+    return np.minimum(g.src, g.dst).astype(np.int64) * g.num_nodes + np.maximum(g.src, g.dst)
 
 
 def negative_pairs(op: str, joined: NDArray[np.int64], num_nodes: int, wanted: int, rng: np.random.Generator) -> Pairs:

@@ -7,9 +7,9 @@ need them.
 from __future__ import annotations
 
 from numgraph.distributed.graph import DistGraph
-from numgraph.distributed.partition import partition
 from numgraph.distributed.shared import allreduce, replicate
 from numgraph.errors import no_attribute
+from numgraph.graph.partition import partition
 
 __all__ = ["DistGraph", "allreduce", "partition", "replicate"]
 

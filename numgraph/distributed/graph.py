@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from numgraph.arrays.inputs import given
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.distributed.halo import Halo, Meter
-from numgraph.distributed.partition import partition
 from numgraph.distributed.processes import communicator, from_first, share_cores, together
 from numgraph.distributed.shared import allreduce, replicate
 from numgraph.errors import bad_type, bad_value, no_attribute
 from numgraph.graph import Graph, Shard, Spread, check_graph
 from numgraph.graph.edges import Edges
+from numgraph.graph.partition import partition
 from numgraph.graph.sorting import Ids, frozen, ids_dtype
 
 

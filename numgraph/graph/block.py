@@ -22,6 +22,9 @@ class Origin:
         self.graph, self.edge_weight = graph, edge_weight
         self.kept: dict[Hashable, Any] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Origin, (self.graph, self.edge_weight)
+
 
 class Block(Graph):
     """Edges of a graph into some of its nodes: destination i is source i, the other sources come after.

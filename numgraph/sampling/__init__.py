@@ -1,4 +1,4 @@
-"""Samples of a graph that is too large to be trained whole: neighbours of seeds as blocks.
+"""Samples of a graph that is too large to be trained whole: blocks of neighbours, clusters, walks, pairs that are no edges.
 
 Drawing is serial code without the GIL; random numbers are counted, so results do not depend on threads.
 """
@@ -6,10 +6,23 @@ Drawing is serial code without the GIL; random numbers are counted, so results d
 from __future__ import annotations
 
 from numgraph.errors import no_attribute
+from numgraph.sampling.clusters import ClusterLoader
+from numgraph.sampling.links import LinkLoader
 from numgraph.sampling.loaders import NeighborLoader
+from numgraph.sampling.negatives import negative_edges
 from numgraph.sampling.neighbors import Batch, NeighborSampler, sample_neighbors
+from numgraph.sampling.walks import random_walk
 
-__all__ = ["Batch", "NeighborLoader", "NeighborSampler", "sample_neighbors"]
+__all__ = [
+    "Batch",
+    "ClusterLoader",
+    "LinkLoader",
+    "NeighborLoader",
+    "NeighborSampler",
+    "negative_edges",
+    "random_walk",
+    "sample_neighbors",
+]
 
 
 def __getattr__(name: str) -> object:

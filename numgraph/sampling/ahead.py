@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,11 +11,20 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+def _named(make: Callable[[int], T], i: int, count: int) -> T:
+    """make(i), whose error says in which batch it came."""
+    try:
+        return make(i)
+    except Exception as error:
+        error.add_note(f"in batch {i} of 0 … {count - 1}")
+        raise
+
+
 class _Task:
     """make(i) on a thread. No thread waits for anything, so none is left behind by whoever stops to ask."""
 
-    def __init__(self, make: Callable[[int], Any], i: int) -> None:
-        self._make, self._i = make, i
+    def __init__(self, make: Callable[[], Any], i: int) -> None:
+        self._make = make
         self._found: tuple[Any] | None = None
         self._error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name=f"numgraph batch {i}", daemon=True)
@@ -22,15 +32,15 @@ class _Task:
 
     def _run(self) -> None:
         try:
-            self._found = (self._make(self._i),)
+            self._found = (self._make(),)
         except BaseException as error:
             self._error = error
 
     def result(self) -> Any:
-        self.thread.join()
+        """Once the thread has ended."""
         if self._error is not None:
             raise self._error
-        return self._make(self._i) if self._found is None else self._found[0]  # none in the child of a fork, where the thread is not
+        return self._make() if self._found is None else self._found[0]  # none in the child of a fork, where the thread is not
 
 
 def ahead(make: Callable[[int], T], count: int, depth: int) -> Iterator[T]:
@@ -39,15 +49,17 @@ def ahead(make: Callable[[int], T], count: int, depth: int) -> Iterator[T]:
     An exception of make is raised in its place. When the iterator is closed it waits for the threads that run.
     """
     if depth == 0:
-        yield from map(make, range(count))
+        for i in range(count):
+            yield _named(make, i, count)
         return
     tasks: deque[_Task] = deque()
     started = 0
     try:
         for i in range(count):
             while started < min(i + 1 + depth, count):
-                tasks.append(_Task(make, started))
+                tasks.append(_Task(functools.partial(_named, make, started, count), started))
                 started += 1
+            tasks[0].thread.join()  # it stays in line while it is waited for, where a Ctrl-C may come
             yield tasks.popleft().result()
     finally:
         for task in tasks:

@@ -50,7 +50,7 @@ def measure(indptr, nodes, fanout, replace, plan):
 def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace, key, nodes, starts, sources, positions):
     """Draw up to fanout in-edges of each node, all for -1; how many there are.
 
-    weights: by position, or empty. banned: sources that are not drawn by the node at the same place of banned_rows, which is sorted.
+    weights: by position, or empty. banned: sources that are not drawn by the node at the same place of banned_rows; sorted by both.
     starts: first edge of each node. sources, positions: of each edge.
     """
     weighted, limited = len(weights) > 0, len(banned_rows) > 0
@@ -68,13 +68,14 @@ def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace
         filtered = weighted
         if limited:
             low = np.searchsorted(banned_rows, node)
-            filtered = filtered or (low < len(banned_rows) and banned_rows[low] == node)
+            high = np.searchsorted(banned_rows, node, "right")
+            filtered = filtered or low < high
         if filtered:
             count = np.int64(0)
             for position in range(start, stop):
                 if weighted and not weights[position] > 0:
                     continue
-                if limited and _is_banned(banned_rows, banned, low, node, indices[position]):
+                if limited and _is_among(banned, low, high, indices[position]):
                     continue
                 allowed[count] = position
                 if weighted:
@@ -103,13 +104,17 @@ def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace
     return place
 
 
-@njit()
-def _is_banned(banned_rows, banned, low, node, source):
-    while low < len(banned_rows) and banned_rows[low] == node:
-        if banned[low] == source:
-            return True
-        low += 1
-    return False
+@njit(inline="always")
+def _is_among(ids, low, stop, one):
+    """Whether sorted ids have it between two places."""
+    high = stop
+    while low < high:
+        middle = (low + high) >> 1
+        if ids[middle] < one:
+            low = middle + 1
+        else:
+            high = middle
+    return low < stop and ids[low] == one
 
 
 @njit()
@@ -194,3 +199,22 @@ def relabel(table, stamp, sources, nodes, known, numbers):
             numbers[k] = known
             known += 1
     return known
+
+
+@njit()
+def induce(indptr, indices, table, stamp, nodes, starts, numbers, positions):
+    """The in-edges of numbered nodes from each other, as rows; how many there are."""
+    place = 0
+    for i in range(len(nodes)):
+        starts[i] = place
+        start, stop = np.int64(indptr[nodes[i]]), np.int64(indptr[nodes[i] + 1])
+        for position in range(start, stop):
+            if position + _AHEAD_IDS < stop:
+                ask(table, np.int64(indices[position + _AHEAD_IDS]))
+            entry = table[indices[position]]
+            if (entry >> 32) == stamp:
+                numbers[place] = entry & 0xFFFFFFFF
+                positions[place] = position
+                place += 1
+    starts[len(nodes)] = place
+    return place

@@ -12,21 +12,25 @@ from numgraph.arrays.inputs import is_sparse, kind_of
 from numgraph.data.record import Dataset
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.graph import Graph, Origin
+from numgraph.graph.sorting import checked_ids, frozen, given_ids
 from numgraph.sampling.ahead import ahead
 from numgraph.sampling.neighbors import Batch, NeighborSampler, checked_host, seeds_of
 from numgraph.sampling.random import checked_seed, key_of
 from numgraph.sampling.rows import rows_of
 
+MASKS = ("train_mask", "val_mask", "test_mask")
 
-class _Loader:
+
+class Loader:
     """Batches of ids in an order of each epoch; a subclass makes them."""
 
-    def __init__(
-        self, op: str, data: Any, ids: NDArray[Any], batch_size: int, shuffle: bool, drop_last: bool, seed: int, prefetch: int
-    ) -> None:
-        self.origin, self.x, self.labels = _parts(op, data)
-        self.data, self.ids = data, ids
-        self.batch_size, self.prefetch = _count(op, "batch_size", batch_size, 1), _count(op, "prefetch", prefetch, 0)
+    ids: NDArray[Any]
+
+    def __init__(self, op: str, data: Any, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int, prefetch: int) -> None:
+        self.origin, self.fields = _parts(op, data)
+        self.x, self.labels = self.fields.get("x"), self.fields.get("labels")
+        self.data = data
+        self.batch_size, self.prefetch = whole(op, "batch_size", batch_size, 1), whole(op, "prefetch", prefetch, 0)
         self.shuffle, self.drop_last, self.seed = bool(shuffle), bool(drop_last), checked_seed(op, seed)
         self.epoch = 0
 
@@ -36,6 +40,7 @@ class _Loader:
     def __iter__(self) -> Iterator[Batch]:
         epoch, self.epoch = self.epoch, self.epoch + 1
         ids = np.random.default_rng([self.seed, epoch]).permutation(self.ids) if self.shuffle else self.ids
+        ids = frozen(ids.view())
         size = self.batch_size
 
         def make(i: int) -> Batch:
@@ -46,11 +51,21 @@ class _Loader:
     def _batch(self, ids: NDArray[Any], key: np.uint64) -> Batch:
         raise NotImplementedError
 
+    def over_all(self, x: Any) -> NeighborLoader:
+        """A loader of every node with all in-edges, one hop, and these features: what a layer's inference goes over."""
+        made = NeighborLoader((self.origin.graph, {"x": x}), [-1], batch_size=self._nodes_in_batch(), prefetch=self.prefetch)
+        made.origin = self.origin
+        return made
+
+    def _nodes_in_batch(self) -> int:
+        """Nodes in a batch, about."""
+        return self.batch_size
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} batches of {self.batch_size}, {self.origin.graph!r})"
 
 
-class NeighborLoader(_Loader):
+class NeighborLoader(Loader):
     """Batches of nodes with their sampled neighbours, features and labels.
 
     Parameters
@@ -91,9 +106,9 @@ class NeighborLoader(_Loader):
         prefetch: int = 2,
     ) -> None:
         op = "NeighborLoader"
-        self.sampler = num_neighbors if isinstance(num_neighbors, NeighborSampler) else NeighborSampler(num_neighbors)
-        ids = nodes_of(op, _parts(op, data)[0].graph, input_nodes)
-        super().__init__(op, data, ids, batch_size, shuffle, drop_last, seed, prefetch)
+        super().__init__(op, data, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last, seed=seed, prefetch=prefetch)
+        self.sampler = sampler_of(num_neighbors)
+        self.ids = nodes_of(op, self.origin.graph, input_nodes)
 
     def _batch(self, ids: NDArray[Any], key: np.uint64) -> Batch:
         batch = self.sampler.drawn("NeighborLoader", self.origin, ids, key)
@@ -101,49 +116,66 @@ class NeighborLoader(_Loader):
         batch.labels = None if self.labels is None else self.labels[ids]
         return batch
 
-    def over_all(self, x: Any) -> NeighborLoader:
-        """A loader of every node with all in-edges, one hop, and these features: what a layer's inference goes over."""
-        made = NeighborLoader((self.origin.graph, {"x": x}), [-1], batch_size=self.batch_size, prefetch=self.prefetch)
-        made.origin = self.origin
-        return made
+
+def sampler_of(num_neighbors: Any) -> NeighborSampler:
+    return num_neighbors if isinstance(num_neighbors, NeighborSampler) else NeighborSampler(num_neighbors)
 
 
 def nodes_of(op: str, g: Graph, nodes: Any) -> NDArray[Any]:
     """Distinct ids of nodes, of a mask where it is true, all of None."""
     if nodes is None:
         return np.arange(g.num_nodes, dtype=g.in_edges.indices.dtype)
-    array = np.asarray(nodes)
-    if array.dtype == np.bool_:
-        if array.shape != (g.num_nodes,):
-            raise bad_value(op, f"input_nodes is a mask of shape {list(array.shape)}", f"give ids, or a mask [{g.num_nodes}]")
-        array = np.flatnonzero(array)
-    ids = seeds_of(op, g, array, "input_nodes")
-    _, first = np.unique(ids, return_index=True)
-    if len(first) < len(ids):
-        again = int(np.setdiff1d(np.arange(len(ids)), first)[0])
-        raise bad_value(op, f"input_nodes[{again}] is {ids[again]}, which is there before", "give each node once, as np.unique(ids)")
+    ids = seeds_of(op, g, _chosen(op, "input_nodes", nodes, g.num_nodes), "input_nodes")
+    check_distinct(op, "input_nodes", ids)
     return ids
 
 
-def _parts(op: str, data: Any) -> tuple[Origin, Any, Any]:
-    """The graph with its weights, features and labels."""
+def edges_of(op: str, g: Graph, edges: Any) -> NDArray[Any]:
+    """Distinct ids of edges, of a mask where it is true, all of None."""
+    if edges is None:
+        return np.arange(g.num_edges, dtype=g.in_edges.indices.dtype)
+    given = given_ids(op, "edges", _chosen(op, "edges", edges, g.num_edges))
+    ids = checked_ids(op, "edges", given, "num_edges", g.num_edges, g.in_edges.indices.dtype)
+    check_distinct(op, "edges", ids)
+    return ids
+
+
+def _chosen(op: str, name: str, ids: Any, count: int) -> Any:
+    array = np.asarray(ids)
+    if array.dtype != np.bool_:
+        return ids
+    if array.shape != (count,):
+        raise bad_value(op, f"{name} is a mask of shape {list(array.shape)}", f"give ids, or a mask [{count}]")
+    return np.flatnonzero(array)
+
+
+def check_distinct(op: str, name: str, ids: NDArray[Any]) -> None:
+    """An error where an id is there twice."""
+    _, first = np.unique(ids, return_index=True)
+    if len(first) < len(ids):
+        again = int(np.setdiff1d(np.arange(len(ids)), first)[0])
+        raise bad_value(op, f"{name}[{again}] is {ids[again]}, which is there before", f"give each {name[-5:-1]} once, as np.unique(ids)")
+
+
+def _parts(op: str, data: Any) -> tuple[Origin, dict[str, Any]]:
+    """The graph with its weights, and what its nodes have."""
     if isinstance(data, Dataset):
         data = data.to("cpu")
-        return Origin(checked_host(op, data.graph), data.edge_weight), data.features, data.labels
+        fields = {"x": data.features, "labels": data.labels, **{name: getattr(data, name) for name in MASKS}}
+        return Origin(checked_host(op, data.graph), data.edge_weight), fields
     if not (isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[1], Mapping)):
         raise bad_type(op, f"data is {kind_of(data)}", 'give a Dataset, or (graph, {"x": features})')
-    graph, fields = checked_host(op, data[0]), data[1]
-    for name, array in fields.items():
-        if name not in ("x", "labels"):
-            raise bad_value(op, f"data has {shown(name)}", 'the fields are "x" and "labels"; others are rows by batch.nodes')
+    graph, given = checked_host(op, data[0]), data[1]
+    for name, array in given.items():
+        if name not in ("x", "labels", *MASKS):
+            raise bad_value(op, f"data has {shown(name)}", 'the fields are "x", "labels" and masks; others are rows by batch.nodes')
         rows = array.shape[0] if is_sparse(array) or hasattr(array, "shape") else len(array)
         if rows != graph.num_nodes:
             raise bad_value(op, f"{name} has {rows} rows, the graph {graph.num_nodes} nodes", "give one row a node")
-    labels = fields.get("labels")
-    return Origin(graph), fields.get("x"), None if labels is None else np.asarray(labels)
+    return Origin(graph), {name: array if name == "x" else np.asarray(array) for name, array in given.items()}
 
 
-def _count(op: str, name: str, value: Any, least: int) -> int:
+def whole(op: str, name: str, value: Any, least: int) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < least:
         raise bad_value(op, f"{name} is {shown(value)}", f"give a whole number of at least {least}")
     return int(value)

@@ -19,7 +19,7 @@ from numgraph.sampling.random import checked_seed, key_of
 
 _NO_IDS, _NO_WEIGHTS = np.zeros(0, np.int64), frozen(np.zeros(0))
 Banned = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Destinations, sorted, and the source that each does not draw."""
+"""Destinations and the source that each does not draw, sorted by both."""
 
 
 @dataclass(eq=False, repr=False)
@@ -33,9 +33,10 @@ class Batch:
     seeds : the nodes whose results are wanted
     nodes : [num_src of blocks[0]] the nodes whose features are read; the seeds are the first
     x : [len(nodes), …] their features
-    labels : the seeds' labels; of a LinkLoader 1 for its targets and 0 for pairs that are no edges
+    labels : the seeds' labels; of a LinkLoader [pairs] 1 for its targets and 0 for pairs that are no edges
     edges : of a LinkLoader the ids of its targets
     pairs : of a LinkLoader [pairs, 2] rows of the model's result: the ends of the targets, then of pairs that are no edges
+    train_mask, val_mask, test_mask : of a ClusterLoader [len(nodes)] those of the data
     """
 
     blocks: Any
@@ -45,11 +46,14 @@ class Batch:
     labels: Any = None
     edges: Any = None
     pairs: Any = None
+    train_mask: Any = None
+    val_mask: Any = None
+    test_mask: Any = None
     _edge_ids: Any = None
 
     @property
     def edge_ids(self) -> Any:
-        """For each block, the ids of its edges in the whole graph."""
+        """For each block, the ids of its edges in the whole graph; of a ClusterLoader those of the graph."""
         return [block.edge_ids for block in self.blocks] if self._edge_ids is None else self._edge_ids
 
     def __repr__(self) -> str:
@@ -92,6 +96,12 @@ class NeighborSampler:
         self.weight = None if weight is None else checked_weight(op, weight)
         self._weights: WeakKeyDictionary[Graph, NDArray[np.float64]] = WeakKeyDictionary()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_weights": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _weights=WeakKeyDictionary())
+
     def sample(self, g: Graph, seeds: ArrayLike, *, seed: int = 0) -> Batch:
         """The blocks of seeds, distinct node ids: a Batch with ``blocks``, ``nodes``, ``seeds`` and ``edge_ids``.
 
@@ -108,11 +118,7 @@ class NeighborSampler:
         """The blocks of checked seeds, without the banned edges."""
         g = origin.graph
         rows, weights = g.in_edges, self._weights_of(op, g)
-        idle: list[_Table] = rows.derived("tables of samplers", lambda rows: [])
-        try:
-            table = idle.pop()
-        except IndexError:
-            table = _Table(g.num_nodes)
+        idle, table = table_of(g)
         stamp = table.next()
         nodes = np.empty(len(seeds), rows.indices.dtype)
         again = drawing.begin(table.entries, stamp, seeds, nodes)
@@ -160,7 +166,7 @@ class NeighborSampler:
         return found if len(found) else frozen(np.zeros(1))  # a graph without edges: nothing reads it
 
 
-class _Table:
+class Table:
     """The numbers of nodes in a batch, see ``drawing.relabel``; whoever samples has one alone."""
 
     def __init__(self, num_nodes: int) -> None:
@@ -172,6 +178,15 @@ class _Table:
             self.entries.fill(0)
             self._stamp = 1
         return self._stamp
+
+
+def table_of(g: Graph) -> tuple[list[Table], Table]:
+    """A table of a graph that nobody uses, and the list that it goes back to."""
+    idle: list[Table] = g.in_edges.derived("tables of samplers", lambda rows: [])
+    try:
+        return idle, idle.pop()
+    except IndexError:
+        return idle, Table(g.num_nodes)
 
 
 @overload

@@ -1,4 +1,4 @@
-"""Full-batch training: the loop behind ``numgraph.fit``, ``numgraph train`` and benchmarks/accuracy.py."""
+"""Training, of the whole graph or in batches: the loop behind ``numgraph.fit``, ``numgraph train`` and benchmarks/accuracy.py."""
 
 from __future__ import annotations
 
@@ -106,13 +106,14 @@ def fit(
     patience: int = 0,
     seed: int = 0,
     features: Any = None,
+    loader: Any = None,
     callback: Callback | Sequence[Callback] | None = None,
 ) -> History:
     """Train with the loss of the training nodes, and leave the model with the state of its best epoch, in evaluation mode.
 
     The best epoch is the one of the highest validation score (accuracy, R² for a regression, the area under the ROC curve for links), among
     equals the one of the lowest validation loss; without nodes for validation those of the training nodes stand in for them. Ctrl-C ends
-    the training after the epoch that runs, as its last epoch would, a second one at once; ``history.stopped`` tells.
+    the training after the step that runs, as its last epoch would, a second one at once; ``history.stopped`` tells.
 
     Parameters
     ----------
@@ -131,6 +132,9 @@ def fit(
         Of the generator that dropout, and pairs that are no links, are drawn from.
     features
         In place of ``dataset.features``, for example ``dataset.sparse_features``.
+    loader
+        A NeighborLoader of the dataset's training nodes, a ClusterLoader of it, or a LinkLoader of links: each batch is a step, and
+        ``model.inference(loader)`` measures. Features are the loader's.
     callback
         A function, or several, called after each epoch (1, 2, …) with the history so far; one that returns True ends the training.
 
@@ -150,7 +154,7 @@ def fit(
     """
     if not callable(model) or isinstance(model, type):
         raise bad_type("fit", f"model is {kind_of(model)}", "give a module, then a dataset and an optimizer")
-    objective = objective_of("fit", dataset, features)
+    objective = objective_of("fit", dataset, features, loader)
     optimizer = Adam(model.parameters(), lr=0.01) if optimizer is None else optimizer
     if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
         raise bad_type("fit", f"optimizer is {kind_of(optimizer)}", "give an object, as numgraph.optim.Adam(model.parameters())")
@@ -175,16 +179,24 @@ def fit(
             for epoch in range(1, epochs + 1):
                 model.train()
                 with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is an error below
-                    with Tape() as tape:
-                        loss = objective.loss(model, rng)
-                    optimizer.step(tape.gradient(loss, parameters))
+                    total, count = 0.0, 0
+                    for loss_of, size in objective.steps(model, rng):
+                        with Tape() as tape:
+                            loss = loss_of()
+                        optimizer.step(tape.gradient(loss, parameters))
+                        total, count = total + size * loss.item(), count + size
+                        if asked:
+                            break
+                    if not count:
+                        raise bad_value("fit", "no batch of the loader has a node for training", "give it the nodes of train_mask")
+                    mean_loss = total / count
                     train, val = objective.evaluate(model, ("train", "val"))
                 assert train is not None
                 judged = train if val is None else val
-                for kind, value in (("loss", loss.item()), ("training loss" if val is None else "validation loss", judged.loss)):
+                for kind, value in (("loss", mean_loss), ("training loss" if val is None else "validation loss", judged.loss)):
                     if not np.isfinite(value):
                         raise Diverged(f"fit: the {kind} is {value} in epoch {epoch}; lower the learning rate, {optimizer.lr:g}")
-                history.train_loss.append(loss.item())
+                history.train_loss.append(mean_loss)
                 history.train_score.append(train.score)
                 if val is not None:
                     history.val_loss.append(val.loss)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +17,10 @@ from numgraph.autodiff.tensor import unwrap
 from numgraph.data.links import Links, keys_of, negative_pairs
 from numgraph.data.record import Dataset
 from numgraph.dense import binary_cross_entropy_with_logits, cross_entropy, mse
-from numgraph.errors import bad_type
+from numgraph.errors import bad_type, bad_value
+from numgraph.graph import Graph
+from numgraph.sampling.links import LinkLoader
+from numgraph.sampling.loaders import Loader
 from numgraph.training.metrics import Metrics, link_values, regression_values
 
 
@@ -24,12 +28,47 @@ class Objective:
     """The nodes of a dataset with the model's results for them; a subclass says what is wanted of these.
 
     score : the name of what is to be high
+    loader : batches that an epoch's steps are made of; None: the whole graph is one step
     """
 
     score = ""
+    loader: Any = None
 
     def __init__(self, data: Dataset, features: Any = None) -> None:
         self.data, self.features = data, data.features if features is None else features
+
+    def steps(self, model: Any, rng: np.random.Generator) -> Iterator[tuple[Callable[[], Any], int]]:
+        """For each step of an epoch what gives its loss, a scalar for the tape, and of how many nodes or pairs that is the mean."""
+        if self.loader is None:
+            yield lambda: self.loss(model, rng), 1
+            return
+        for batch in self.loader:
+            count = self.count(batch)
+            if count:
+                yield functools.partial(self.batch_loss, model, batch, rng), count
+
+    def results(self, model: Any) -> Any:
+        """The model's results for all nodes, of a model in evaluation mode: layer by layer where the training has batches."""
+        if self.loader is None or not hasattr(model, "inference"):
+            return unwrap(self.forward(model))
+        return model.inference(self.loader)
+
+    def of_batch(self, model: Any, batch: Any, rng: np.random.Generator) -> Any:
+        """The model's results for the seeds of a batch."""
+        options: dict[str, Any] = {"rng": rng}
+        weight = self.data.edge_weight
+        if weight is not None and takes_weights(model):
+            whole = isinstance(batch.blocks, Graph)
+            options["edge_weight"] = weight[batch.edge_ids] if whole else [weight[ids] for ids in batch.edge_ids]
+        return model(batch.blocks, batch.x, **options)
+
+    def count(self, batch: Any) -> int:
+        """How many nodes or pairs of a batch are learnt."""
+        raise NotImplementedError
+
+    def batch_loss(self, model: Any, batch: Any, rng: np.random.Generator) -> Any:
+        """The mean loss of a batch, in training mode."""
+        raise NotImplementedError
 
     def forward(self, model: Any, **options: Any) -> Any:
         """The model's results for all nodes."""
@@ -75,7 +114,16 @@ class Labels(Objective):
     score = "accuracy"
 
     def loss(self, model: Any, rng: np.random.Generator) -> Any:
-        return cross_entropy(self.forward(model, rng=rng), self.data.labels, self.data.train_mask)
+        return self._error(self.forward(model, rng=rng), self.data.labels, self.data.train_mask)
+
+    def count(self, batch: Any) -> int:
+        return len(batch.seeds) if batch.train_mask is None else int(batch.train_mask.sum())
+
+    def batch_loss(self, model: Any, batch: Any, rng: np.random.Generator) -> Any:
+        return self._error(self.of_batch(model, batch, rng), batch.labels, batch.train_mask)
+
+    def _error(self, results: Any, labels: Any, mask: Any) -> Any:
+        return cross_entropy(results, labels, mask)
 
     def evaluate(self, model: Any, parts: Sequence[str]) -> list[Metrics | None]:
         return self.of_masks(model, [getattr(self.data, f"{part}_mask") for part in parts])
@@ -83,12 +131,12 @@ class Labels(Objective):
     def of_masks(self, model: Any, masks: Sequence[Any]) -> list[Metrics | None]:
         """The metrics of the nodes of each mask."""
         with evaluating(model) as ready:
-            results = unwrap(self.forward(ready))
+            results = self.results(ready)
         return [self._metrics(results, mask) if bool(mask.any()) else None for mask in masks]
 
     def _metrics(self, logits: Any, mask: Any) -> Metrics:
         accuracy = float((logits[mask].argmax(1) == self.data.labels[mask]).mean())
-        return Metrics(float(unwrap(cross_entropy(logits, self.data.labels, mask))), accuracy, {"accuracy": accuracy})
+        return Metrics(float(unwrap(self._error(logits, self.data.labels, mask))), accuracy, {"accuracy": accuracy})
 
 
 class Numbers(Labels):
@@ -96,19 +144,16 @@ class Numbers(Labels):
 
     score = "r2"
 
-    def loss(self, model: Any, rng: np.random.Generator) -> Any:
-        return self._error(self.forward(model, rng=rng), self.data.train_mask)
-
-    def _error(self, results: Any, mask: Any) -> Any:
+    def _error(self, results: Any, labels: Any, mask: Any) -> Any:
         mean, deviation = self.data.label_scale
-        chosen = np.flatnonzero(mask)
-        return mse(results[chosen].reshape(-1), (self.data.labels[chosen] - mean) / deviation)
+        chosen = slice(None) if mask is None else np.flatnonzero(mask)
+        return mse(results[chosen].reshape(-1), (labels[chosen] - mean) / deviation)
 
     def _metrics(self, results: Any, mask: Any) -> Metrics:
         mean, deviation = self.data.label_scale
         predicted, wanted = host_copy(results[mask].reshape(-1)), host_copy(self.data.labels[mask])
         values = regression_values(predicted * deviation + mean, wanted)
-        loss = float(unwrap(self._error(results, mask)))
+        loss = float(unwrap(self._error(results, self.data.labels, mask)))
         return Metrics(loss, values["r2"] if np.isfinite(values["r2"]) else -loss, values)
 
 
@@ -130,9 +175,15 @@ class Pairs(Objective):
         negatives = negative_pairs("fit", self._joined, self.data.num_nodes, len(pairs), rng)
         return _pair_loss(pair_scores(self.forward(model, rng=rng), np.concatenate([pairs, negatives])), len(pairs))
 
+    def count(self, batch: Any) -> int:
+        return len(batch.pairs)
+
+    def batch_loss(self, model: Any, batch: Any, rng: np.random.Generator) -> Any:
+        return _pair_loss(pair_scores(self.of_batch(model, batch, rng), batch.pairs), len(batch.edges))
+
     def evaluate(self, model: Any, parts: Sequence[str]) -> list[Metrics | None]:
         with evaluating(model) as ready:
-            h = unwrap(self.forward(ready))
+            h = self.results(ready)
         return [self._metrics(h, part) for part in parts]
 
     def _metrics(self, h: Any, part: str) -> Metrics | None:
@@ -161,10 +212,19 @@ def _pair_loss(scores: Any, positives: int) -> Any:
     return binary_cross_entropy_with_logits(scores, wanted)
 
 
-def objective_of(op: str, data: Any, features: Any = None) -> Objective:
-    """What is to be learnt of a dataset, or of links."""
+def objective_of(op: str, data: Any, features: Any = None, loader: Any = None) -> Objective:
+    """What is to be learnt of a dataset, or of links; in batches of a loader of it."""
     if isinstance(data, Links):
-        return Pairs(data, features)
-    if not isinstance(data, Dataset):
+        made: Objective = Pairs(data, features)
+    elif isinstance(data, Dataset):
+        made = (Numbers if data.task == "regression" else Labels)(data, features)
+    else:
         raise bad_type(op, f"dataset is {kind_of(data)}", "give a numgraph.data.Dataset, as numgraph.data.load returns it")
-    return (Numbers if data.task == "regression" else Labels)(data, features)
+    if loader is not None:
+        if not isinstance(loader, Loader) or isinstance(loader, LinkLoader) != isinstance(made, Pairs):
+            wanted = "a LinkLoader of these links" if isinstance(made, Pairs) else "a NeighborLoader or ClusterLoader of this dataset"
+            raise bad_type(op, f"loader is {kind_of(loader)}", f"give {wanted}")
+        if loader.origin.graph is not made.data.graph:
+            raise bad_value(op, f"loader is of another graph, {loader.origin.graph!r}", f"make it of the dataset, {made.data!r}")
+        made.loader = loader
+    return made

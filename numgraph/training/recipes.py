@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from numgraph.data.links import Links
 from numgraph.data.record import Dataset
 from numgraph.errors import bad_value, unknown
 from numgraph.optim import Adam
+from numgraph.sampling import LinkLoader, NeighborLoader
 
 
 @dataclass(frozen=True)
@@ -97,3 +99,14 @@ def training_features(dataset: Dataset) -> Any:
     if dataset.graph.device != "cpu" or is_sparse(dataset.features):
         return dataset.features
     return dataset.sparse_features if np.count_nonzero(dataset.features) < 0.1 * dataset.features.size else dataset.features
+
+
+def sampling(
+    dataset: Dataset | Links, features: Any, fanouts: Sequence[int], batch_size: int, seed: int = 0
+) -> NeighborLoader | LinkLoader:
+    """The loader that a training in batches goes over: of the nodes for training, or of the links."""
+    if isinstance(dataset, Links):
+        links = replace(dataset, data=replace(dataset.data, features=features))
+        return LinkLoader(links, fanouts, batch_size=batch_size, shuffle=True, seed=seed)
+    data = replace(dataset, features=features)
+    return NeighborLoader(data, fanouts, input_nodes=data.train_mask, batch_size=batch_size, shuffle=True, seed=seed)

@@ -15,7 +15,7 @@ from mpi4py import MPI
 import numgraph as ng
 from numgraph import nn
 from numgraph.distributed import DistGraph, allreduce, partition, replicate
-from numgraph.distributed.partition import ghosts as ghosts_of
+from numgraph.graph.partition import ghosts as ghosts_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sampling"))
 from test_blocks import LAYERS, F, G, N, W, X

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from numgraph.arrays.inputs import as_array
 from numgraph.errors import bad_type, bad_value, check_name, missing, shown
-from numgraph.graph import Graph, check_graph
+from numgraph.graph.graph import Graph, check_graph
 
 METHODS = ("metis", "random")
 OBJECTIVES = ("cut", "volume")
@@ -88,8 +88,7 @@ def _by_metis(op: str, g: Graph, parts: int, objective: str, seed: int) -> NDArr
     options = pymetis.Options(seed=seed, objtype=pymetis.ObjType.VOL if objective == "volume" else pymetis.ObjType.CUT)
     found = pymetis.part_graph(
         parts,
-        xadj=rows.indptr.astype(np.int32),
-        adjncy=rows.indices.astype(np.int32),
+        pymetis.CSRAdjacency(rows.indptr.astype(np.int32), rows.indices.astype(np.int32)),
         vweights=weights.astype(np.int32),
         recursive=False,
         options=options,
