@@ -22,7 +22,7 @@ from jax.interpreters import mlir
 
 from numgraph import errors
 from numgraph.bridges import jax_native
-from numgraph.kernels.programs import program
+from numgraph.compiler.cpu.programs import program
 from numgraph.message.propagate import Walk
 
 _TARGET = "numgraph_walk"

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from numgraph.kernels.programs import Program, length, play, play_on_threads, word
+from numgraph.compiler.cpu.programs import Program, length, play, play_on_threads, word
 from numgraph.runtime import threads
 from numgraph.runtime.compiling import njit, undisturbed
 

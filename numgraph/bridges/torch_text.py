@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from numgraph import errors
+from numgraph.compiler.rows import blocks
 from numgraph.expressions import expr
 from numgraph.expressions.walk import Output
 from numgraph.graph import Graph
-from numgraph.kernels.rows import blocks
 
 _GRAPHS: dict[str, Graph] = {}
 """Graphs by their content. Compiled code walks over them as long as the process runs."""

@@ -3,5 +3,29 @@
 ``index`` says what every output of a walk is at index variables, ``schedule`` how its variables become loops and lanes, ``program`` holds
 the records that ``build`` makes of both, ``verify`` proves of every program that it stays inside its arrays and stores each result once,
 and a target (a class as ``target`` has it; ``cpu/``, ``cuda/``) prints it. Nothing but a target knows of text, and targets do not know of
-each other. ``driver`` is the loop above them. From outside, ``cpu.kernel`` and ``cuda.execute`` are called.
+each other; ``llvm/`` is what both print with. ``driver`` is the loop above them, ``reference`` the definition in plain NumPy.
+
+From outside, ``execute`` is called; ``rows``, for functions of the rows of arrays; and ``cpu.programs``, for callers without Python.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numgraph.compiler import cuda
+from numgraph.compiler.cpu import running
+from numgraph.expressions.walk import Arrays, Output
+from numgraph.graph import Graph
+
+__all__ = ["execute"]
+
+
+def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays, out: Sequence[Any] | None = None) -> list[Any]:
+    """All arrays of all outputs of a walk, in order (see Output.results), computed where the graph's arrays are.
+
+    out: on the host, contiguous arrays that take the results, in whatever dtypes they have.
+    """
+    if getattr(graph, "device", "cpu") == "cpu":
+        return running.execute(graph, outputs, fields, out)
+    return cuda.execute(graph, outputs, fields)

@@ -40,10 +40,10 @@ from numgraph.compiler.program import (
 )
 from numgraph.compiler.reduces import REDUCES, Reduce
 from numgraph.compiler.schedule import COSTLY, PRICES, Lanes, Schedule
+from numgraph.compiler.storage import CACHE_LINE, identity_of, memory_name
 from numgraph.expressions import elementary
 from numgraph.expressions.dtypes import COMPARISONS
 from numgraph.expressions.reduces import REDUCES as WHAT
-from numgraph.kernels.layout import CACHE_LINE, identity_of, memory_name
 
 PRIVATE = 64
 """Lanes that a sum's own loop adds up in, in four registers at most, for one would wait for itself; or as many as a register has."""

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from numgraph.compiler.index import Notation
+from numgraph.compiler.lowering import hoist, lowered, node_walk
+from numgraph.compiler.storage import memory_of
 from numgraph.compiler.target import Buffers, Made, Request, Target
 from numgraph.compiler.verify import verify
 from numgraph.expressions.expr import Expr, leaves_of, topological
 from numgraph.expressions.walk import Arrays, Key, Output, Reads, check_fields, rows_of, sides
-from numgraph.kernels.layout import memory_of
-from numgraph.kernels.lowering import hoist, lowered, node_walk
 
 SLACK = 0.02
 """How much more, as a part of what they cost apart, outputs may cost in one kernel, which is compiled and launched once."""

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.compiler.storage import compute_name
 from numgraph.expressions.dtypes import COMPARISONS
 from numgraph.expressions.expr import Expr, constant_value, leaves_of
 from numgraph.expressions.walk import Output
-from numgraph.kernels.layout import compute_name
 
 _OVERFLOWING = ("add", "subtract", "multiply", "negative", "absolute", "power", "floor_divide", "bitwise_not", "left_shift")
 _NAMES = "abcdefghijlmnopq"  # k is the edge

@@ -14,7 +14,7 @@ import numpy as np
 
 from numgraph.compiler.index import Column, Variable
 from numgraph.compiler.schedule import Lanes
-from numgraph.kernels.layout import HALVES, compute_name
+from numgraph.compiler.storage import HALVES, compute_name
 
 Records = tuple[Any, ...]
 

@@ -15,8 +15,8 @@ from numgraph.compiler.build import Places
 from numgraph.compiler.cost import DEGREE, choose
 from numgraph.compiler.index import Notation
 from numgraph.compiler.schedule import Machine
+from numgraph.compiler.storage import HALVES, compute_name
 from numgraph.expressions.walk import Arrays, Output
-from numgraph.kernels.layout import HALVES, compute_name
 
 Buffers = dict[tuple[int, int], Any]
 """Result arrays by (number of the output, number of its array)."""

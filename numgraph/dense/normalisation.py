@@ -13,13 +13,13 @@ from numgraph.arrays.inputs import given, is_sparse, kind_of, number
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
+from numgraph.compiler.rows import blocks, pays
 from numgraph.dense.masks import fill, kept
 from numgraph.dense.reductions import mean
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.expressions.expr import Expr, field
 from numgraph.expressions.precision import floating, narrowed, widened
 from numgraph.expressions.walk import Output
-from numgraph.kernels.rows import blocks, pays
 from numgraph.message.propagate import propagate
 from numgraph.message.rowwise import apply
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph import kernels
+from numgraph import compiler
 from numgraph.expressions import expr
 from numgraph.expressions.walk import Output
 from numgraph.graph import Graph
@@ -32,7 +32,7 @@ def times(a: Any, x: Any, transposed: bool = False) -> Any:
         return (a.T if transposed else a) @ x
     graph = _graph(a, count)
     graph = graph if (a.format == "csr") != transposed else graph.reverse()
-    return kernels.execute(graph, _outputs(x.shape[1], x.dtype), {("e", "a"): a.data[:count], ("u", "x"): x})[0]
+    return compiler.execute(graph, _outputs(x.shape[1], x.dtype), {("e", "a"): a.data[:count], ("u", "x"): x})[0]
 
 
 @functools.lru_cache(maxsize=256)

@@ -14,13 +14,13 @@ from numgraph.arrays.devices import MOVE, adopted, device_of
 from numgraph.arrays.inputs import as_array, kind_of
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.autodiff.tape import Tensor, unwrap
+from numgraph.compiler import execute
 from numgraph.expressions import expr
 from numgraph.expressions.pieces import Pieces, View, pieces_of
 from numgraph.expressions.reduces import NAMES, REDUCES, message_of
 from numgraph.expressions.tracing import trace
 from numgraph.expressions.walk import Output, rows_of
 from numgraph.graph import Graph, check_graph
-from numgraph.kernels import execute
 from numgraph.message.propagate import Values, propagate
 from numgraph.message.results import result
 

@@ -23,6 +23,8 @@ from numgraph.arrays import NATIVE, Library, foreign
 from numgraph.arrays.devices import device_of
 from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
+from numgraph.compiler import execute
+from numgraph.compiler.rows import blocks, pays
 from numgraph.expressions import expr
 from numgraph.expressions.batching import batched
 from numgraph.expressions.derivatives import Key, derive, factor_walk
@@ -30,8 +32,6 @@ from numgraph.expressions.precision import narrowed, wide
 from numgraph.expressions.reduces import NEEDS, NeedOf, needed
 from numgraph.expressions.walk import Output, rows_of
 from numgraph.graph import Graph
-from numgraph.kernels import execute
-from numgraph.kernels.rows import blocks, pays
 from numgraph.message.explaining import explain_walk
 
 Values = dict[Key, Any]

@@ -12,13 +12,13 @@ from numgraph.arrays import NATIVE, foreign, library_of
 from numgraph.arrays.devices import adopted, device_of, moved
 from numgraph.arrays.inputs import as_array
 from numgraph.autodiff.tape import Tensor, unwrap
+from numgraph.compiler.rows import blocks
 from numgraph.expressions import expr
 from numgraph.expressions.dtypes import is_float
 from numgraph.expressions.precision import wide
 from numgraph.expressions.reduces import REDUCES
 from numgraph.expressions.walk import Output
 from numgraph.graph import Graph
-from numgraph.kernels.rows import blocks
 from numgraph.message.propagate import propagate
 from numgraph.message.rowwise import apply
 

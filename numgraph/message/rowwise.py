@@ -16,9 +16,9 @@ import numpy as np
 from numgraph.arrays.devices import device_of, moved
 from numgraph.arrays.inputs import given
 from numgraph.autodiff.tape import unwrap
+from numgraph.compiler.rows import blocks, is_large
 from numgraph.expressions import expr
 from numgraph.expressions.walk import Output
-from numgraph.kernels.rows import blocks, is_large
 from numgraph.message.propagate import propagate
 
 _COMPUTED = "fbiu"

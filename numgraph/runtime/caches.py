@@ -64,11 +64,11 @@ def fingerprint() -> str:
     """A hash of what gives generated text its meaning."""
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {numba.config.BOUNDSCHECK} sealed".encode())
     for name in (
-        "kernels/lanes",
-        "kernels/memory",
-        "kernels/arithmetic",
-        "kernels/vectormath",
-        "kernels/vectorvalues",
+        "compiler/llvm/lanes",
+        "compiler/cpu/memory",
+        "compiler/llvm/arithmetic",
+        "compiler/llvm/vectormath",
+        "compiler/llvm/vectorvalues",
         "compiler/cpu/vectors",
     ):
         digest.update((Path(__file__).parents[1] / f"{name}.py").read_bytes())

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import numgraph as ng
-from numgraph.kernels import balance, reference
+from numgraph.compiler import reference
+from numgraph.compiler.cpu import balance
 
 EDGES, NODES = 300, 12
 

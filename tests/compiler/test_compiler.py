@@ -11,14 +11,16 @@ import pytest
 from programs import notation_of, places_of
 
 import numgraph as ng
+from numgraph.compiler import reference
 from numgraph.compiler.cost import choose
+from numgraph.compiler.cpu import balance, planning
 from numgraph.compiler.cpu import kernel as cpu_kernel
+from numgraph.compiler.cpu import running as cpu
 from numgraph.compiler.cpu.naming import parts_of
 from numgraph.compiler.index import EDGE, Column, Notation, Variable, row_major, terms_of
 from numgraph.compiler.schedule import Lanes, Machine, candidates, side_by_side
 from numgraph.expressions import expr
 from numgraph.expressions.walk import Output
-from numgraph.kernels import balance, cpu, planning, reference
 from numgraph.runtime import threads
 
 H, F = Variable("h", 5), Variable("f", 11)
@@ -264,7 +266,7 @@ def test_long_rows_of_single_numbers_are_taken_and_right():
         return made[-1]
 
     planning.make_plan.cache_clear()
-    with mock.patch.object(planning, "by_compiler", remembered):
+    with mock.patch.object(planning, "kernels", remembered):
         found = ng.ops.edge_softmax(g, s)
         with ng.Tape() as tape:
             watched = tape.watch(s)
@@ -304,7 +306,7 @@ def test_attention_of_odd_heads_is_taken_and_right():
 
     along = [rng.normal(size=a.shape) for a in (x, s, r)]
     planning.make_plan.cache_clear()
-    with mock.patch.object(planning, "by_compiler", remembered):
+    with mock.patch.object(planning, "kernels", remembered):
         first = gradient(x, s, r)
         with ng.Tape() as outer:
             watched = [outer.watch(a) for a in (x, s, r)]

@@ -12,6 +12,7 @@ import pytest
 from programs import MACHINE, notation_of, places_of
 
 from numgraph.compiler import program as ir
+from numgraph.compiler import sources
 from numgraph.compiler.build import build
 from numgraph.compiler.cpu import kernel as cpu_kernel
 from numgraph.compiler.index import Notation
@@ -19,7 +20,6 @@ from numgraph.compiler.schedule import candidates
 from numgraph.compiler.verify import verify
 from numgraph.expressions import expr
 from numgraph.expressions.walk import Output
-from numgraph.kernels import sources
 
 
 def field(target: str, *shape: int, name: str = "x", dtype: Any = np.float64) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import numgraph as ng
-from numgraph.kernels import balance
+from numgraph.compiler.cpu import balance
 
 try:
     from ml_dtypes import bfloat16

@@ -9,8 +9,9 @@ import walks
 from walks import compare, compare_step, normal
 
 import numgraph as ng
+from numgraph.compiler import sources
+from numgraph.compiler.cpu import balance, planning
 from numgraph.graph import sorting
-from numgraph.kernels import balance, planning, sources
 
 WIDTHS = (*range(1, 21), 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 130, 200, 257, 1024)
 FEW = (1, 3, 16, 33, 130)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numba.extending import intrinsic
 
-from numgraph.kernels import memory, vectormath
+from numgraph.compiler.cpu import memory
+from numgraph.compiler.llvm import vectormath
 
 WIDTHS = (0, 1, 4, 16, 64)  # 0: the scalar
 NAMES = ("exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "arctan", "erf")

@@ -10,10 +10,10 @@ import pytest
 
 import numgraph as ng
 from numgraph.compiler.build import build
-from numgraph.compiler.cpu import kernel
+from numgraph.compiler.cpu import kernel, planning
+from numgraph.compiler.cpu import running as cpu
 from numgraph.expressions import expr
 from numgraph.expressions.walk import Output, check_fields
-from numgraph.kernels import cpu, planning
 
 G = ng.Graph([0, 1, 2, 0], [0, 0, 1, 1], 3)
 

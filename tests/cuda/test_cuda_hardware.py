@@ -12,8 +12,8 @@ from walks import normal
 import numgraph as ng
 from numgraph.arrays import devices
 from numgraph.compiler import cuda
+from numgraph.compiler.cpu import running as cpu
 from numgraph.compiler.cuda import tasks
-from numgraph.kernels import cpu
 
 PROBLEM = devices.problem()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(PROBLEM is not None, reason=f"no GPU: {PROBLEM}")]

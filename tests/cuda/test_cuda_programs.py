@@ -13,18 +13,17 @@ import pytest
 from programs import comparable, notation_of
 
 import numgraph as ng
-from numgraph.compiler import driver
+from numgraph.compiler import driver, reference
 from numgraph.compiler import program as ir
 from numgraph.compiler.build import build
 from numgraph.compiler.cuda import choosing, lanes, planning, running, simulated, tasks
 from numgraph.compiler.cuda.threads import Layout, Shape, bits_of
 from numgraph.compiler.index import EDGE, Notation
+from numgraph.compiler.storage import memory_name
 from numgraph.compiler.target import Made, Request
 from numgraph.compiler.verify import verify
 from numgraph.expressions import expr
 from numgraph.expressions.walk import Output
-from numgraph.kernels import reference
-from numgraph.kernels.layout import memory_name
 
 GRAPHS = {
     "ids": ng.Graph([0, 2, 1, 0, 3, 2, 0, 0, 4], [1, 0, 1, 3, 1, 1, 1, 0, 1], num_src=5, num_dst=4),

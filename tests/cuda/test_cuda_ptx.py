@@ -14,10 +14,10 @@ import test_kernels
 import walks
 
 import numgraph as ng
+from numgraph.compiler import reference
 from numgraph.compiler.driver import make_plan
 from numgraph.compiler.target import Request
 from numgraph.expressions.walk import Output, sides
-from numgraph.kernels import reference
 from numgraph.message import passing as message
 from numgraph.message import propagate
 

@@ -16,9 +16,9 @@ from device import DeviceArray, asarray, back, device, synchronised, there
 import numgraph as ng
 from numgraph import nn
 from numgraph.autodiff.tape import Parameter, Tape, Tensor, unwrap
+from numgraph.compiler import rows
 from numgraph.data import load
 from numgraph.dense.activations import biased
-from numgraph.kernels import rows
 from numgraph.nn.graphs import with_self_loops
 from numgraph.optim import SGD, Adam
 from numgraph.serialize import load_parameters, save_parameters

@@ -8,8 +8,8 @@ from checks import differences
 
 import numgraph as ng
 from numgraph.autodiff.sums import accumulated, unbroadcast
+from numgraph.compiler.rows import blocks
 from numgraph.dense.activations import biased
-from numgraph.kernels.rows import blocks
 from numgraph.runtime import threads
 
 ROWS = 1_000_000

@@ -10,10 +10,11 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import bellman_ford
 
 import numgraph as ng
+from numgraph.compiler.cpu import balance
+from numgraph.compiler.cpu import running as cpu
 from numgraph.expressions import expr
 from numgraph.expressions.reduces import NAMES
 from numgraph.expressions.walk import Output
-from numgraph.kernels import balance, cpu
 
 RNG = np.random.default_rng(5)
 SRC, DST = RNG.integers(0, 7, 40), RNG.integers(0, 5, 40)

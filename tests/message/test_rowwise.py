@@ -9,9 +9,9 @@ from checks import check_float32, check_gradient
 
 import numgraph as ng
 from numgraph.autodiff.tape import Tape, Tensor
+from numgraph.compiler import rows
 from numgraph.dense.activations import biased
 from numgraph.expressions import elementary
-from numgraph.kernels import rows
 from numgraph.message import rowwise
 
 RNG = np.random.default_rng(0)

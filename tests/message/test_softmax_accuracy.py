@@ -12,7 +12,7 @@ import walks
 from checks import assert_close, check_gradient, differences, products, scalar
 
 import numgraph as ng
-from numgraph.kernels import balance
+from numgraph.compiler.cpu import balance
 from numgraph.message import passing as message
 
 try:

@@ -24,7 +24,7 @@ ORDER = [
     ["expressions"],
     ["autodiff"],
     ["graph"],
-    ["compiler", "kernels"],
+    ["compiler"],
     ["message"],
     ["dense"],
     ["ops"],
@@ -46,9 +46,6 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
 REQUIRED = {"llvmlite", "numba", "numpy"}
 """What a module may import at its top besides the standard library; the function that needs SciPy or anything optional imports it."""
-
-TO_BE_DELETED = {("numgraph.kernels.planning", "numgraph.compiler.cpu.kernel")}
-"""Circles of the generator that compiler/ replaces."""
 
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
@@ -102,14 +99,12 @@ def test_no_circle_of_files():
         for name, line in imports(tree):
             while name and name not in modules:
                 name = name.rpartition(".")[0]
-            if name and name != module and line not in for_types and (module, name) not in TO_BE_DELETED:
+            if name and name != module and line not in for_types:
                 needs[module].add(name)
     TopologicalSorter(needs).prepare()  # a CycleError names the circle
 
 
 TARGETS = sorted({path.parts[1] for path in FILES if path.parts[0] == "compiler" and len(path.parts) > 2} - {"llvm"})
-GENERATOR = ("memory", "planning", "shells", "cpu")
-"""What of kernels/ is of the CPU."""
 
 
 def test_targets_do_not_know_each_other():
@@ -119,7 +114,6 @@ def test_targets_do_not_know_each_other():
         if path.parts[0] != "compiler" or len(path.parts) < 3 or path.parts[1] not in TARGETS:
             continue
         others = [f"numgraph.compiler.{name}" for name in TARGETS if name != path.parts[1]]
-        others += [f"numgraph.kernels.{name}" for name in GENERATOR if path.parts[1] == "cuda"]
         for name, line in imports(ast.parse((PACKAGE / path).read_text("utf-8"))):
             assert not any(f"{name}.".startswith(f"{other}.") for other in others), f"numgraph/{path}:{line} imports {name}"
 

@@ -196,7 +196,7 @@ def test_kernels_under_bounds_checks(tmp_path):
     out = run(
         """
         step(), step(g.reverse())
-        from numgraph.kernels import cpu
+        from numgraph.compiler.cpu import running as cpu
         import pytest
         launch = cpu._launch
         def short(made, graph, fields, buffers):

@@ -15,9 +15,10 @@ from walks import compare, compare_step, normal
 
 import numgraph as ng
 from numgraph.arrays import devices
+from numgraph.compiler import reference
+from numgraph.compiler.cpu import running as cpu
 from numgraph.compiler.cuda import running
 from numgraph.expressions.walk import Output
-from numgraph.kernels import cpu, reference
 from numgraph.message import passing as message
 
 G = walks.graph()  # rows of 20 edges and more, and of none

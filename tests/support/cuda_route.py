@@ -21,8 +21,8 @@ from numgraph.arrays import cupy as cupy_arrays
 from numgraph.arrays import devices
 from numgraph.arrays.lookup import CUPY
 from numgraph.compiler import cuda
+from numgraph.compiler.cpu import running as cpu
 from numgraph.compiler.cuda import compiling, launching, tasks
-from numgraph.kernels import cpu
 from numgraph.message import propagate
 
 

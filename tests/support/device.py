@@ -34,8 +34,8 @@ from numgraph.arrays import cupy as cupy_arrays
 from numgraph.arrays import devices
 from numgraph.arrays.lookup import CUPY
 from numgraph.compiler import cuda
+from numgraph.compiler.cpu import running as cpu
 from numgraph.compiler.cuda import launching
-from numgraph.kernels import cpu
 
 HARDWARE = os.environ.get("NUMGRAPH_TEST_DEVICE") == "hardware"
 double_only = pytest.mark.skipif(HARDWARE, reason="it tests the double of a device, and this run is on hardware")

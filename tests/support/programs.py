@@ -14,15 +14,16 @@ import numpy as np
 from numgraph import Graph
 from numgraph.compiler import program as ir
 from numgraph.compiler.build import Places, build
+from numgraph.compiler.cpu import planning
+from numgraph.compiler.cpu import running as cpu
 from numgraph.compiler.cpu.kernel import compiled, machine
 from numgraph.compiler.index import EDGE, ROW, Notation, Variable
+from numgraph.compiler.lowering import lowered
+from numgraph.compiler.reference import compute_dtype
 from numgraph.compiler.schedule import Machine, Schedule, candidates
 from numgraph.compiler.verify import verify
 from numgraph.expressions import elementary
 from numgraph.expressions.walk import Output, sides, walked_ends
-from numgraph.kernels import cpu, planning
-from numgraph.kernels.lowering import lowered
-from numgraph.kernels.reference import compute_dtype
 from numgraph.message import propagate
 
 MACHINE = Machine(register_bytes=32)
@@ -185,7 +186,7 @@ def compiling(choice: Choice) -> Iterator[list[Schedule]]:
         return [compiled(notation, numbers, ids, ordered, chunked, used[-1])]
 
     with (
-        mock.patch.object(planning, "by_compiler", forced),
+        mock.patch.object(planning, "kernels", forced),
         mock.patch.object(cpu, "make_plan", functools.lru_cache(maxsize=64)(planning.make_plan.__wrapped__)),
         mock.patch.object(Graph, "remembered", lambda self, key, make: make(self, key)),
     ):

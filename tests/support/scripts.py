@@ -17,7 +17,7 @@ TESTS = Path(__file__).parents[1]
 SETUP = """
 import numpy as np, numgraph as ng
 from numgraph.runtime import threads
-from numgraph.kernels import balance
+from numgraph.compiler.cpu import balance
 threads.SMALL, balance.HUB_EDGES = 0, 1000  # every kernel is worth the pool, the hub is cut into chunks
 rng = np.random.default_rng(0)
 n, m, f = 500, 6000, 40

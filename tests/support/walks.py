@@ -8,8 +8,9 @@ from unittest import mock
 import numpy as np
 
 from numgraph import Graph, Tape
+from numgraph.compiler import reference
+from numgraph.compiler.cpu import running as cpu
 from numgraph.expressions.walk import Output
-from numgraph.kernels import cpu, reference
 from numgraph.message import passing as message
 from numgraph.message import propagate
 

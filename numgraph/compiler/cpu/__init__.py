@@ -1,1 +1,1 @@
-"""The CPU as a target of the compiler: what it prints of a program, and the kernels that planning.py runs."""
+"""The CPU as a target of the compiler: what it prints of a program, and how its kernels run over the rows of a graph."""

@@ -8,7 +8,7 @@ from typing import Any
 from numgraph.compiler import program as ir
 from numgraph.compiler.index import EDGE, ROW, Column, Variable
 from numgraph.compiler.naming import Text
-from numgraph.kernels.layout import memory_name
+from numgraph.compiler.storage import memory_name
 
 
 def parts_of(width: int) -> list[int]:
@@ -17,8 +17,8 @@ def parts_of(width: int) -> list[int]:
 
 
 class Names(Text):
-    """What the text of a program speaks of. ``slots``: what stands in the argument block, as kernels/layout.Source has it.
-    permutes: whether the processor takes the lanes of a register by an index (AVX-512)."""
+    """What the text of a program speaks of. ``slots``: ("ids", name), ("field", key) or, without gaps, ("whole", key), ("out", (output,
+    place)), ("float" or "int", number). permutes: whether the processor takes the lanes of a register by an index (AVX-512)."""
 
     def __init__(self, program: ir.Program, ids: str, permutes: bool = False) -> None:
         super().__init__()

@@ -16,9 +16,9 @@ from numgraph.compiler import program as ir
 from numgraph.compiler.cost import contiguous
 from numgraph.compiler.cpu.naming import Names
 from numgraph.compiler.index import EDGE, ROW, Column, Variable
+from numgraph.compiler.llvm import arithmetic
 from numgraph.compiler.reduces import SLACK
-from numgraph.kernels import arithmetic
-from numgraph.kernels.layout import HALVES, LITERALS, identity_of, memory_name
+from numgraph.compiler.storage import HALVES, LITERALS, identity_of, memory_name
 
 AHEAD = 16
 """How many edges before its use a far row is asked for."""
@@ -299,10 +299,10 @@ class Printer(Names):
         """The module around the lines of the body."""
         lines = self.body(self.program.body)
         header = ["from numgraph.compiler.cpu import vectors", "from numgraph.runtime.compiling import njit"]
-        header.append("from numgraph.kernels import lanes, memory")
-        for module, names in (("arithmetic", vars(arithmetic)), ("lanes", ("any_lane",)), ("memory", ("at", "number"))):
-            used = [name for name in sorted(self.used) if name in names and (module == "arithmetic") == (name not in _OTHERS)]
-            header += [f"from numgraph.kernels.{module} import {', '.join(used)}"] if used else []
+        header += ["from numgraph.compiler.cpu import memory", "from numgraph.compiler.llvm import lanes"]
+        for module, names in (("llvm.arithmetic", vars(arithmetic)), ("llvm.lanes", ("any_lane",)), ("cpu.memory", ("at", "number"))):
+            used = [name for name in sorted(self.used) if name in names and (names is vars(arithmetic)) == (name not in _OTHERS)]
+            header += [f"from numgraph.compiler.{module} import {', '.join(used)}"] if used else []
         header += ["", *[f"{name} = {text}" for name, text in sorted(self.defined.items())], "", ""]
         header += ['@njit("void(int64[::1], int64, int64)")', "def body(args, start, stop):"]
         return "\n".join([*header, *["    " + line for line in (*self.prologue, *lines)]]) + "\n"

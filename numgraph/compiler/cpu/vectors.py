@@ -15,8 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numgraph.kernels.lanes import I32, I64, Lanes, larger, total
-from numgraph.kernels.memory import _align, _mangled, _pointer
+from numgraph.compiler.cpu.memory import alignment_of, mangled_name, pointer_of
+from numgraph.compiler.llvm.lanes import I32, I64, Lanes, larger, total
 
 Places = tuple[int, ...]
 
@@ -239,8 +239,8 @@ def load_ids(width: int) -> Any:
             vector = ir.VectorType(struct.data.type.pointee, width)
             pointer = builder.bitcast(builder.gep(struct.data, [values[1]]), vector.as_pointer())
             kind = ir.FunctionType(vector, [pointer.type, I32, values[2].type, vector])
-            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.{_mangled(vector)}")
-            found = builder.call(function, [pointer, ir.Constant(I32, _align(sig.args[0])), values[2], ir.Constant(vector, None)])
+            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.{mangled_name(vector)}")
+            found = builder.call(function, [pointer, ir.Constant(I32, alignment_of(sig.args[0])), values[2], ir.Constant(vector, None)])
             return found if vector.element == I64 else builder.sext(found, ir.VectorType(I64, width))
 
         return Lanes(types.int64, width)(array, types.int64, mask), codegen
@@ -253,7 +253,7 @@ def _pointers(context: Any, builder: Any, kind: Any, values: Any, offsets: Place
     after the other, whose numbers the processor scales itself."""
     array, row, column = values[:3]
     rows = isinstance(row.type, ir.VectorType)
-    base, _ = _pointer(context, builder, kind, (array, ir.Constant(I64, 0) if rows else row, column), 0)
+    base, _ = pointer_of(context, builder, kind, (array, ir.Constant(I64, 0) if rows else row, column), 0)
     struct = context.make_array(kind)(context, builder, array)
     stride, size = cgutils.unpack_tuple(builder, struct.strides)
     if single:
@@ -290,9 +290,9 @@ def gather(offsets: Places, single: bool = False) -> Any:
             pointers = _pointers(context, builder, sig.args[0], values, offsets, single)
             vector = ir.VectorType(pointers.type.element.pointee, len(offsets))
             kind = ir.FunctionType(vector, [pointers.type, I32, values[3].type, vector])
-            name = f"llvm.masked.gather.{_mangled(vector).removesuffix('.p0')}.v{len(offsets)}p0"
+            name = f"llvm.masked.gather.{mangled_name(vector).removesuffix('.p0')}.v{len(offsets)}p0"
             function = cgutils.get_or_insert_function(builder.module, kind, name)
-            return builder.call(function, [pointers, ir.Constant(I32, _align(sig.args[0])), values[3], ir.Constant(vector, None)])
+            return builder.call(function, [pointers, ir.Constant(I32, alignment_of(sig.args[0])), values[3], ir.Constant(vector, None)])
 
         return Lanes(array.dtype, len(offsets))(array, row, types.int64, mask), codegen
 
@@ -308,9 +308,9 @@ def scatter(offsets: Places) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             pointers = _pointers(context, builder, sig.args[0], values, offsets, False)
             kind = ir.FunctionType(ir.VoidType(), [values[3].type, pointers.type, I32, values[4].type])
-            name = f"llvm.masked.scatter.{_mangled(values[3].type).removesuffix('.p0')}.v{len(offsets)}p0"
+            name = f"llvm.masked.scatter.{mangled_name(values[3].type).removesuffix('.p0')}.v{len(offsets)}p0"
             function = cgutils.get_or_insert_function(builder.module, kind, name)
-            builder.call(function, [values[3], pointers, ir.Constant(I32, _align(sig.args[0])), values[4]])
+            builder.call(function, [values[3], pointers, ir.Constant(I32, alignment_of(sig.args[0])), values[4]])
             return context.get_dummy_value()
 
         return types.void(array, row, types.int64, value, mask), codegen

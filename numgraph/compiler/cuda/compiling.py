@@ -11,7 +11,7 @@ from typing import Any
 
 import numba
 
-from numgraph.kernels import sources
+from numgraph.compiler import sources
 from numgraph.runtime import caches
 from numgraph.runtime.compiling import undisturbed
 

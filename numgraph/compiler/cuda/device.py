@@ -20,8 +20,8 @@ from numba.extending import intrinsic, register_model
 
 from numgraph.compiler.cuda.registers import COMBINE, FUNCTIONS, fold_of, thread_of
 from numgraph.compiler.cuda.threads import LARGEST_LOAD, Part, Shape, Terms, bits_of
-from numgraph.kernels import lanes as vectors_of
-from numgraph.kernels.lanes import DTYPES, I32, I64, LLVM, Lanes
+from numgraph.compiler.llvm import lanes as vectors_of
+from numgraph.compiler.llvm.lanes import DTYPES, I32, I64, LLVM, Lanes
 
 GLOBAL = 1
 """LLVM's number of the address space of device memory."""

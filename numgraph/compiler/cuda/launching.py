@@ -17,7 +17,7 @@ import numpy as np
 from numgraph.arrays import devices
 from numgraph.compiler.cuda import compiling
 from numgraph.compiler.cuda.planning import Kernel
-from numgraph.kernels.layout import memory_of
+from numgraph.compiler.storage import memory_of
 
 BLOCK = 128
 """Threads of a block: it ends with the slowest of its groups, and 16 such blocks fill a multiprocessor."""

@@ -11,8 +11,8 @@ import numpy as np
 from numgraph.compiler import program as ir
 from numgraph.compiler.cuda.printing import Printer
 from numgraph.compiler.cuda.threads import Layout, Shape
+from numgraph.compiler.storage import CACHE_LINE, memory_name
 from numgraph.compiler.target import Made, Request
-from numgraph.kernels.layout import CACHE_LINE, memory_name
 
 WORDS = {"ids": 2, "field": 3, "out": 3}
 """Words of a slot in the argument block; other slots are one."""

@@ -27,9 +27,9 @@ from numgraph.compiler import program as ir
 from numgraph.compiler.cuda.threads import Digit, Layout, Part
 from numgraph.compiler.cuda.unrolling import steps, unrolled
 from numgraph.compiler.index import EDGE, ROW, Column, Variable
+from numgraph.compiler.llvm import arithmetic
 from numgraph.compiler.naming import Text
-from numgraph.kernels import arithmetic
-from numgraph.kernels.layout import HALVES, LITERALS, identity_of, memory_name
+from numgraph.compiler.storage import HALVES, LITERALS, identity_of, memory_name
 
 Mask = tuple[int, tuple[Digit, ...]]
 """The form of a mask, and the digits whose lanes in use it shows."""

@@ -10,10 +10,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from numgraph.compiler.llvm import arithmetic
+from numgraph.compiler.llvm import lanes as vectors_of
+from numgraph.compiler.llvm.lanes import I1, I32, I64, larger, total
 from numgraph.expressions import elementary
-from numgraph.kernels import arithmetic
-from numgraph.kernels import lanes as vectors_of
-from numgraph.kernels.lanes import I1, I32, I64, larger, total
 
 WARP = 32
 LIBDEVICE = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays import devices
-from numgraph.compiler import driver
+from numgraph.compiler import driver, reference
 from numgraph.compiler import program as ir
 from numgraph.compiler.build import Places
 from numgraph.compiler.cuda import choosing, chunks, tasks
@@ -18,11 +18,10 @@ from numgraph.compiler.cuda.launching import Operand, launch, operand_of
 from numgraph.compiler.cuda.planning import Kernel, printed
 from numgraph.compiler.index import Notation
 from numgraph.compiler.schedule import Machine
+from numgraph.compiler.storage import memory_name
 from numgraph.compiler.target import Buffers, Made, Request, Target
 from numgraph.expressions.walk import Arrays, Output, rows_of, walked_ends
 from numgraph.graph.sorting import expanded
-from numgraph.kernels import reference
-from numgraph.kernels.layout import memory_name
 
 LENGTHS = (0, 12, 48, 192)
 """Edges a row from which on a walk may have another plan."""

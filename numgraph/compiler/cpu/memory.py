@@ -13,8 +13,8 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from numgraph.kernels.lanes import DTYPES, I8, I32, I64, LLVM, Lanes
-from numgraph.kernels.layout import CACHE_LINE
+from numgraph.compiler.llvm.lanes import DTYPES, I8, I32, I64, LLVM, Lanes
+from numgraph.compiler.storage import CACHE_LINE
 
 # --- the argument block: addresses, sizes and constants as int64 -------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ def at(typingctx: Any, array: Any, position: Any) -> Any:
     return types.int64(array, types.int64), codegen
 
 
-def _pointer(context: Any, builder: Any, kind: Any, values: Any, width: int) -> tuple[Any, Any]:
+def pointer_of(context: Any, builder: Any, kind: Any, values: Any, width: int) -> tuple[Any, Any]:
     """Pointer to array[row, offset] of values = (array, row, offset, …), and the LLVM type of what is there."""
     array, row, offset = values[:3]
     struct = context.make_array(kind)(context, builder, array)
@@ -114,11 +114,11 @@ def _pointer(context: Any, builder: Any, kind: Any, values: Any, width: int) -> 
     return builder.bitcast(builder.gep(base, [position]), value_type.as_pointer()), value_type
 
 
-def _align(kind: Any) -> int:
+def alignment_of(kind: Any) -> int:
     return max(kind.dtype.bitwidth // 8, 1)
 
 
-def _mangled(vector: Any) -> str:
+def mangled_name(vector: Any) -> str:
     element = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(vector.element) or f"i{vector.element.width}"
     return f"v{vector.count}{element}.p0"
 
@@ -130,8 +130,8 @@ def load(width: int) -> Any:
     @intrinsic
     def read(typingctx: Any, array: Any, row: Any, offset: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            pointer, value_type = _pointer(context, builder, sig.args[0], values, width)
-            return builder.load(pointer, align=_align(sig.args[0]), typ=value_type)
+            pointer, value_type = pointer_of(context, builder, sig.args[0], values, width)
+            return builder.load(pointer, align=alignment_of(sig.args[0]), typ=value_type)
 
         return (Lanes(array.dtype, width) if width else array.dtype)(array, types.int64, types.int64), codegen
 
@@ -145,12 +145,12 @@ def load_masked(width: int) -> Any:
     @intrinsic
     def read(typingctx: Any, array: Any, row: Any, offset: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            pointer, vector = _pointer(context, builder, sig.args[0], values, width)
-            name = f"llvm.masked.load.{_mangled(vector)}"
+            pointer, vector = pointer_of(context, builder, sig.args[0], values, width)
+            name = f"llvm.masked.load.{mangled_name(vector)}"
             kind = ir.FunctionType(vector, [vector.as_pointer(), I32, values[3].type, vector])
             function = cgutils.get_or_insert_function(builder.module, kind, name)
             zero = ir.Constant(vector, None)
-            return builder.call(function, [pointer, ir.Constant(I32, _align(sig.args[0])), values[3], zero])
+            return builder.call(function, [pointer, ir.Constant(I32, alignment_of(sig.args[0])), values[3], zero])
 
         return Lanes(array.dtype, width)(array, types.int64, types.int64, mask), codegen
 
@@ -164,7 +164,7 @@ def prefetch(size: int) -> Any:
     @intrinsic
     def ask(typingctx: Any, array: Any, row: Any, offset: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            pointer, _ = _pointer(context, builder, sig.args[0], values, 0)
+            pointer, _ = pointer_of(context, builder, sig.args[0], values, 0)
             base = builder.bitcast(pointer, I8.as_pointer())
             kind = ir.FunctionType(ir.VoidType(), [base.type, I32, I32, I32])
             function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
@@ -185,8 +185,8 @@ def store(width: int) -> Any:
     @intrinsic
     def write(typingctx: Any, array: Any, row: Any, offset: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            pointer, _ = _pointer(context, builder, sig.args[0], values, width)
-            builder.store(values[3], pointer, align=_align(sig.args[0]))
+            pointer, _ = pointer_of(context, builder, sig.args[0], values, width)
+            builder.store(values[3], pointer, align=alignment_of(sig.args[0]))
             return context.get_dummy_value()
 
         return types.void(array, types.int64, types.int64, _of_width(value, width)), codegen
@@ -201,10 +201,10 @@ def store_masked(width: int) -> Any:
     @intrinsic
     def write(typingctx: Any, array: Any, row: Any, offset: Any, value: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            pointer, vector = _pointer(context, builder, sig.args[0], values, width)
+            pointer, vector = pointer_of(context, builder, sig.args[0], values, width)
             kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, values[4].type])
-            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{_mangled(vector)}")
-            builder.call(function, [values[3], pointer, ir.Constant(I32, _align(sig.args[0])), values[4]])
+            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{mangled_name(vector)}")
+            builder.call(function, [values[3], pointer, ir.Constant(I32, alignment_of(sig.args[0])), values[4]])
             return context.get_dummy_value()
 
         return types.void(array, types.int64, types.int64, _of_width(value, width), mask), codegen

@@ -21,10 +21,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numgraph.arrays import recycling
+from numgraph.compiler.cpu import running, shells
+from numgraph.compiler.lowering import node_walk
 from numgraph.expressions.walk import Key, Output, rows_of
 from numgraph.graph import Graph
-from numgraph.kernels import cpu, shells
-from numgraph.kernels.lowering import node_walk
 from numgraph.runtime import threads
 from numgraph.runtime.compiling import njit
 
@@ -43,28 +43,28 @@ class _Step(NamedTuple):
     """A route, and the numbers in the table of addresses of the fields that it reads and of the arrays that it makes."""
 
     graph: Graph
-    route: cpu.Route
+    route: running.Route
     fields: dict[Key, int]
-    made: dict[cpu.Place, int]
+    made: dict[running.Place, int]
 
 
 def program(graph: Graph, outputs: tuple[Output, ...], keys: Sequence[Key], given: Sequence[Any], made: Sequence[Any]) -> Program | None:
     """The program of a walk on contiguous memory, of these dtypes of fields and results; None if it is more than kernels on whole rows."""
     if numba.config.DISABLE_JIT or numba.config.BOUNDSCHECK:
         return None
-    route = cpu.route(graph, outputs)
+    route = running.route(graph, outputs)
     plan, places = route.plan, sorted(place for place, *_ in route.buffers)
     wanted = {key: dtype for key, _, dtype in plan.reads}
-    direct = all(cpu.stores_as(route, buffer, dtype) for buffer, dtype in zip(sorted(route.buffers), made))
+    direct = all(running.stores_as(route, buffer, dtype) for buffer, dtype in zip(sorted(route.buffers), made))
     if plan.empty or not direct or any(wanted[key] != dtype for key, dtype in zip(keys, given)):
         return None
     fields = {key: number for number, key in enumerate(keys)}
     steps: list[_Step] = []
     own: list[int] = []
     for key, expression in plan.hoisted:
-        nodes, (walk, names) = cpu.nodes(graph, key[0]), node_walk(key[0], expression)
+        nodes, (walk, names) = running.nodes(graph, key[0]), node_walk(key[0], expression)
         number = len(keys) + len(places) + len(own)
-        steps.append(_Step(nodes, cpu.route(nodes, walk), {name: fields[given] for given, name in names}, {(0, 0): number}))
+        steps.append(_Step(nodes, running.route(nodes, walk), {name: fields[given] for given, name in names}, {(0, 0): number}))
         fields[key] = number
         own.append(-(-nodes.num_edges * math.prod(expression.shape) * expression.dtype.itemsize // 8))
     steps.append(_Step(graph, route, fields, {place: number for number, place in enumerate(places, len(keys))}))
@@ -82,7 +82,7 @@ def program(graph: Graph, outputs: tuple[Output, ...], keys: Sequence[Key], give
     return Program(made_of.ctypes.data, max(launch.work for launch in launches), (made_of, *kept))
 
 
-def _kernel(launch: cpu.Launch, step: _Step, kept: list[Any]) -> list[int]:
+def _kernel(launch: running.Launch, step: _Step, kept: list[Any]) -> list[int]:
     """The words of a kernel. What they are the addresses of goes into ``kept``."""
     buffers = {place: (shape, dtype, added) for place, shape, dtype, added in step.route.buffers}
     sizes = {key: math.prod(shape) * dtype.itemsize for key, shape, dtype in step.route.plan.reads}
@@ -97,7 +97,7 @@ def _kernel(launch: cpu.Launch, step: _Step, kept: list[Any]) -> list[int]:
         block[offset + 1 : offset + 3] = (1, 0) if shared else (rows_of(step.graph, key[0]), sizes[key])
         operands += [offset, step.fields[key], 0]
     ranges = np.ascontiguousarray(launch.parts.ranges, np.int64)
-    kept += [launch.kernel, block, ranges, *cpu.index_arrays(launch.kernel, step.graph)]
+    kept += [launch.kernel, block, ranges, *running.index_arrays(launch.kernel, step.graph)]
     size = [block.ctypes.data, len(block), ranges.ctypes.data, len(ranges), launch.work >= threads.SMALL]
     return [launch.kernel.address, *size, len(operands) // 3, *operands]
 

@@ -9,8 +9,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from numgraph.kernels import vectormath
-from numgraph.kernels.lanes import CONTRACT, I32, fill, floating, larger, like, total
+from numgraph.compiler.llvm import vectormath
+from numgraph.compiler.llvm.lanes import CONTRACT, I32, fill, floating, larger, like, total
 
 
 def _unary(build: Callable[[Any, Any, bool], Any]) -> Any:

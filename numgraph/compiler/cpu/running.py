@@ -11,15 +11,17 @@ import numba
 import numpy as np
 
 from numgraph.arrays import recycling
+from numgraph.compiler import reference
+from numgraph.compiler.cpu import shells
+from numgraph.compiler.cpu.balance import Hub, Parts, each_alone, parts_of, parts_of_edges
+from numgraph.compiler.cpu.kernel import Kernel
+from numgraph.compiler.cpu.planning import Plan, make_plan
+from numgraph.compiler.lowering import node_walk
 from numgraph.compiler.reduces import REDUCES
+from numgraph.compiler.storage import memory_dtype, memory_of
 from numgraph.expressions.expr import Expr
 from numgraph.expressions.walk import Arrays, Key, Output, check_fields, rows_of, walked_ends
 from numgraph.graph import Graph
-from numgraph.kernels import reference, shells
-from numgraph.kernels.balance import Hub, Parts, each_alone, parts_of, parts_of_edges
-from numgraph.kernels.layout import memory_dtype, memory_of
-from numgraph.kernels.lowering import node_walk
-from numgraph.kernels.planning import Kernel, Plan, make_plan
 from numgraph.runtime import threads
 
 Place = tuple[int, int]

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numgraph.kernels.vectorvalues import Value, call_intrinsic, float_bits, libm, mend
+from numgraph.compiler.llvm.vectorvalues import Value, call_intrinsic, float_bits, libm, mend
 
 __all__ = ["FUNCTIONS", "arctan2", "call_intrinsic", "floor_divide", "fmod", "power", "remainder"]
 
