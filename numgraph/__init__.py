@@ -3,6 +3,7 @@
 import importlib
 
 from numgraph import data, dense, nn, ops, optim, sampling
+from numgraph.autodiff.functional import detach, grad, jacobian, no_grad, value_and_grad
 from numgraph.autodiff.tape import Parameter, Tape, Tensor
 from numgraph.data import Dataset, GraphLoader
 from numgraph.dense import (
@@ -61,6 +62,7 @@ __all__ = [
     "cross_entropy",
     "data",
     "dense",
+    "detach",
     "dropout",
     "einsum",
     "elu",
@@ -68,7 +70,9 @@ __all__ = [
     "fit",
     "gather",
     "gelu",
+    "grad",
     "huber",
+    "jacobian",
     "layer_norm",
     "leaky_relu",
     "load",
@@ -79,6 +83,7 @@ __all__ = [
     "mse",
     "multi_update_all",
     "nn",
+    "no_grad",
     "ops",
     "optim",
     "readout",
@@ -93,6 +98,7 @@ __all__ = [
     "take",
     "unbatch",
     "update_all",
+    "value_and_grad",
 ]
 
 

@@ -135,7 +135,7 @@ FOREIGN = {
     "grad": "tape.gradient(loss, inputs) returns the gradients",
     "requires_grad": "write tape.watch(array)",
     "requires_grad_": "write tape.watch(array)",
-    "detach": "the array without the tape is .data",
+    "detach": "write ng.detach(x); the array without the tape is .data",
     "numpy": "the array is .data",
     "view": "write .reshape(shape)",
     "dim": "it is the property .ndim",

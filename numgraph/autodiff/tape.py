@@ -149,6 +149,10 @@ class Tape:
         """Whether what is computed from x now is recorded."""
         return self._recording and (id(x) in self._tracked or isinstance(x, Parameter))
 
+    def reached(self, x: Tensor) -> bool:
+        """Whether x was computed under this tape, from something that it tracks."""
+        return id(x) in self._tracked or id(x) in self._flat or isinstance(x, Parameter)
+
     def _take(
         self,
         name: str,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -13,6 +15,7 @@ from numgraph.arrays.detaching import is_conversion
 from numgraph.arrays.devices import moved
 from numgraph.arrays.inputs import as_array, is_sparse, named
 from numgraph.errors import bad_type, bad_value, did_you_mean, no_attribute
+from numgraph.expressions.elementary import detached as DETACHED
 from numgraph.expressions.expr import is_float
 from numgraph.expressions.operators import Operators
 
@@ -50,6 +53,14 @@ def _no_rule(function: Any) -> TypeError:
     near = did_you_mean(name.split(".")[-1], known)
     fix = "build it from functions that have one, or pass tensor.data for the numbers alone, without a gradient"
     return bad_type(name, f"has no derivative rule, and an argument is a Tensor{near}", fix)
+
+
+def _of_scipy(key: Any) -> Callable[..., Any] | None:
+    """The rule of a ufunc of scipy.special, which goes by its name."""
+    name = getattr(key, "__name__", "")
+    if getattr(sys.modules.get("scipy.special"), name, None) is not key:
+        return None
+    return _RULES.get(f"scipy.special.{name}")
 
 
 _PLAIN = frozenset((np.ndarray, float, int, bool))
@@ -176,7 +187,10 @@ class Tensor(Operators):
             boxed[()] = self
             return boxed
         if self._is_recorded():
-            self._refuse("array", "np.stack for a list of Tensors, np.where for an assignment, sparse @ tensor for a product")
+            self._refuse(
+                "array",
+                "np.stack for a list, np.where for an assignment, sparse @ tensor for a product, ng.softmax and its like for SciPy's",
+            )
         return np.array(self.data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
@@ -193,7 +207,7 @@ class Tensor(Operators):
             if isinstance(x, list | tuple):
                 inputs = tuple([np.asarray(y) if y is x else y for y in inputs])
         key = ufunc if method == "__call__" else (ufunc, method)
-        implementation = _RULES.get(key)
+        implementation = _RULES.get(key) or _of_scipy(key)
         if implementation is None:
             raise _no_rule(key)
         if options.get("out") is not None:
@@ -206,7 +220,17 @@ class Tensor(Operators):
         implementation = _RULES.get(function)
         if implementation is None:
             raise _no_rule(function)
-        return implementation(*args, **options)
+        if not args:  # a rule may call its first parameter otherwise
+            first = next(iter(inspect.signature(function).parameters))
+            args, options = (options[first],), {name: value for name, value in options.items() if name != first}
+        try:
+            return implementation(*args, **options)
+        except TypeError as error:
+            option = re.fullmatch(r".*\(\) got an unexpected keyword argument '(\w+)'", str(error))
+            if option is None or option[1] not in options:
+                raise
+            problem = f"{option[1]}= is not possible where an argument is a Tensor"
+            raise bad_type(_name(function), problem, "leave it out, or pass tensor.data") from None
 
     @staticmethod
     def __elementary__(row: Any, operands: Sequence[Any]) -> Any:
@@ -252,6 +276,20 @@ class Tensor(Operators):
 
     def cumsum(self, axis: int | None = None) -> Any:
         return np.cumsum(self, axis=axis)
+
+    def cumprod(self, axis: int | None = None) -> Any:
+        return np.cumprod(self, axis=axis)
+
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+        return np.trace(self, offset, axis1, axis2)
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+        return np.diagonal(self, offset, axis1, axis2)
+
+    def detach(self) -> Tensor:
+        """The same numbers as a constant to derivatives, without a copy: no gradient flows through it, on any tape."""
+        y = _RULES["elementary"](DETACHED, self)
+        return y if isinstance(y, Tensor) else Tensor(y)
 
     def clip(self, min: Any = None, max: Any = None) -> Any:
         return np.clip(self, min, max)

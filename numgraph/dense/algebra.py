@@ -120,23 +120,26 @@ def outer(a: Any, b: Any, out: Any = None) -> Any:
 
 @rule(np.einsum)
 def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
-    """np.einsum in its explicit form, ``"nhf,hf->nh"``: no ellipsis, no letter twice in one operand."""
+    """np.einsum: ``"nhf,hf->nh"``, with an ellipsis for axes that broadcast, letters that occur twice in an operand (its diagonal), and
+    without an arrow."""
     if not isinstance(subscripts, str):
         raise bad_type("einsum", f"the first argument is {kind_of(subscripts)}", "the subscripts come first, einsum('nhf,hf->nh', x, y)")
     if any(isinstance(x, Expr) for x in operands):
         return features.einsum(subscripts, *operands, **options)
     operands = tuple([given("einsum", f"operand {number}", x) for number, x in enumerate(operands)])
-    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
-    terms = inputs.split(",")
-    if not arrow or "." in subscripts or any(len(set(term)) < len(term) for term in (*terms, output)) or len(terms) != len(operands):
-        raise bad_value("einsum", f"{subscripts!r} for {len(operands)} operands", "write every axis and the result, as in 'nhf,hf->nh'")
+    terms, output = _explicit(subscripts, [np.ndim(x) for x in operands])
     same_device("einsum", **{f"operand {number}": unwrap(x) for number, x in enumerate(operands)})  # CuPy's takes those of the host
     sizes: dict[str, int] = {}
     for number, (term, x) in enumerate(zip(terms, operands)):
         shape = np.shape(x)
-        if len(shape) != len(term) or any(sizes.setdefault(letter, n) not in (n, 1) and n != 1 for letter, n in zip(term, shape)):
-            raise bad_value("einsum", f"operand {number} has shape {list(shape)} for {term!r} of {subscripts!r}", "a letter has one length")
-    sizes = {letter: n for term, x in zip(terms, operands) for letter, n in zip(term, np.shape(x))}
+        for letter, n in zip(term, shape):
+            if sizes.get(letter, 1) not in (n, 1) and n != 1:
+                problem = f"operand {number} has shape {list(shape)} for {term!r} of {subscripts!r}"
+                raise bad_value("einsum", problem, "a letter has one length")
+            sizes[letter] = n if sizes.get(letter, 1) == 1 else sizes[letter]
+    for number, term in enumerate(terms):
+        for letter in [letter for letter in dict.fromkeys(term) if term.count(letter) > 1]:
+            operands, terms = _with_diagonal(operands, terms, number, letter)
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> list[Any]:
         grads: list[Any] = []
@@ -148,11 +151,45 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
             known = "".join(letter for letter in term if letter in output or any(letter in t for t, _ in others))
             back = f"{','.join([output, *[t for t, _ in others]])}->{known}"
             d = einsum(back, g, *[x for _, x in others], **options)
-            wide = np.reshape(d, [sizes[letter] if letter in known else 1 for letter in term])
-            grads.append(np.broadcast_to(wide, xs[i].shape))
+            lengths = dict(zip(known, d.shape))  # 1 where all others broadcast
+            wide = np.reshape(d, [lengths.get(letter, 1) for letter in term])
+            narrow = tuple([n if xs[i].shape[place] != 1 else 1 for place, n in enumerate(wide.shape)])
+            grads.append(np.broadcast_to(unbroadcast(wide, narrow), xs[i].shape))
         return grads
 
-    return record("einsum", operands, _einsum(subscripts, map(unwrap, operands), **options), vjp)
+    return record("einsum", operands, _einsum(f"{','.join(terms)}->{output}", map(unwrap, operands), **options), vjp)
+
+
+def _explicit(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:
+    """The letters of each operand and of the result. The axes of an ellipsis get letters that are not used, the last ones the same."""
+    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    free = [letter for letter in string.ascii_letters if letter not in subscripts]
+    widths = [ndim - len(term.replace("...", "")) if "..." in term else 0 for term, ndim in zip(terms, ndims)]
+    rest = "".join(free[: max([0, *widths])])
+    written = [term.replace("...", rest[len(rest) - width :]) for term, width in zip(terms, widths)]
+    if not arrow:
+        letters = "".join(term.replace("...", "") for term in terms)
+        output = ("..." if "..." in inputs else "") + "".join(sorted(letter for letter in set(letters) if letters.count(letter) == 1))
+    output = output.replace("...", rest)
+    known = set("".join(written))
+    fits = len(terms) == len(ndims) and all(len(term) == ndim for term, ndim in zip(written, ndims)) and min([0, *widths]) == 0
+    plain = all(set(term) <= set(string.ascii_letters) for term in (*written, output))
+    if not fits or not plain or len(set(output)) < len(output) or not set(output) <= known:
+        problem = f"{subscripts!r} for {len(ndims)} operands with {', '.join(map(str, ndims))} axes"
+        raise bad_value("einsum", problem, "a letter for each axis, or ... for some, as in 'nhf,hf->nh'; the result has each once")
+    return written, output
+
+
+def _with_diagonal(operands: tuple[Any, ...], terms: list[str], number: int, letter: str) -> tuple[tuple[Any, ...], list[str]]:
+    """The operand's diagonal along the first two axes of a letter, again until the letter is there once."""
+    x, term = operands[number], terms[number]
+    while term.count(letter) > 1:
+        first = term.index(letter)
+        second = term.index(letter, first + 1)
+        x = np.diagonal(x, axis1=first, axis2=second)
+        term = term[:first] + term[first + 1 : second] + term[second + 1 :] + letter
+    return (*operands[:number], x, *operands[number + 1 :]), [*terms[:number], term, *terms[number + 1 :]]
 
 
 def _einsum(subscripts: str, given: Iterable[Any], **options: Any) -> Any:

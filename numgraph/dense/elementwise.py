@@ -124,6 +124,17 @@ def elementwise(row: Row, *operands: Any, **options: Any) -> Any:
     return record(row.name, operands, computed(row.name, evaluate, *arrays), _REPLAYS[row.name])
 
 
+def dense_row(
+    name: str, functions: tuple[Any, ...], vjp: Callable[..., tuple[Any, ...]] | None, evaluate: Callable[..., Any] | None = None
+) -> Row:
+    """Register a row that Tensors have beside the table's; ``elementwise`` evaluates it."""
+    row = Row(name, functions, evaluate or functions[0], vjp)
+    _REPLAYS[name] = _replay(row)
+    for function in functions:
+        rule(function)(partial(elementwise, row))
+    return row
+
+
 for _function, _row in BY_FUNCTION.items():
     rule(_function)(partial(elementwise, _row))
 for _function, _composed in COMPOSED.items():
@@ -135,13 +146,22 @@ _DETACHED: tuple[Any, ...] = (
     *(np.shape, np.ndim, np.size, np.result_type, np.zeros_like, np.ones_like, np.empty_like, np.full_like),
     *(np.argmax, np.argmin, np.argsort, np.nonzero, np.flatnonzero, np.count_nonzero, np.any, np.all, np.searchsorted),
     *(np.array_equal, np.allclose, np.isclose, np.shares_memory, np.may_share_memory, np.iscomplexobj),
-    *(np.array_repr, np.array_str, np.array2string, np.save, np.rint, np.trunc, np.round, np.signbit),
+    *(np.array_repr, np.array_str, np.array2string, np.save, np.savez, np.savez_compressed, np.savetxt),
+    *(np.rint, np.trunc, np.round, np.around, np.fix, np.signbit, np.bitwise_count, np.gcd, np.lcm, np.packbits, np.unpackbits),
+    *(np.nanargmax, np.nanargmin, np.argpartition, np.argwhere, np.lexsort, np.digitize, np.isin, np.ix_, np.array_equiv),
+    *(np.iscomplex, np.isreal, np.isrealobj, np.isneginf, np.isposinf, np.can_cast, np.common_type, np.min_scalar_type),
+    *(np.ravel_multi_index, np.unravel_index, np.diag_indices_from, np.tril_indices_from, np.triu_indices_from),
+    *(np.einsum_path, np.linalg.matrix_rank),
 )
+
+
+def _plain(x: Any) -> Any:
+    return type(x)(map(unwrap, x)) if type(x) in (list, tuple) else unwrap(x)
 
 
 def _detached(function: Any) -> Callable[..., Any]:
     def call(*args: Any, **options: Any) -> Any:
-        return function(*map(unwrap, args), **{name: unwrap(x) for name, x in options.items()})
+        return function(*map(_plain, args), **{name: _plain(x) for name, x in options.items()})
 
     return call
 

@@ -128,18 +128,22 @@ def vstack(arrays: Sequence[Any]) -> Any:
     return concatenate([x if np.ndim(x) > 1 else np.reshape(x, (1, -1)) for x in arrays], axis=0)
 
 
-@rule(np.split, np.array_split)
-def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    parts = tuple(np.array_split(unwrap(x), indices_or_sections, axis))
-    if isinstance(indices_or_sections, int) and len({part.shape for part in parts}) > 1:
-        raise bad_value(
-            "split", f"axis {axis} of shape {x.shape} has no {indices_or_sections} equal parts", "give the indices at which to cut"
-        )
+@rule(np.array_split)
+def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    parts = tuple(np.array_split(unwrap(ary), indices_or_sections, axis))
 
     def vjp(grads: Any, xs: Any, ys: Any, needs: Any) -> tuple[Any]:
         return (np.concatenate([np.zeros_like(y) if g is None else g for g, y in zip(grads, ys)], axis),)
 
-    return list(record("split", (x,), parts, vjp))
+    return list(record("split", (ary,), parts, vjp))
+
+
+@rule(np.split)
+def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    if isinstance(indices_or_sections, int) and ary.shape[axis] % max(indices_or_sections, 1):
+        problem = f"axis {axis} of shape {ary.shape} has no {indices_or_sections} equal parts"
+        raise bad_value("split", problem, "give the indices at which to cut, or take np.array_split")
+    return array_split(ary, indices_or_sections, axis)
 
 
 @rule("getitem")

@@ -57,10 +57,8 @@ def test_errors_say_what_and_how():
         x[0] = 1
     with pytest.raises(TypeError, match=r"out= is not possible"):
         np.add(x, 1, out=np.ones(3))
-    with pytest.raises(TypeError, match=r"np.sinc: has no derivative rule.*did you mean 'sin'\?;.*tensor\.data"):
-        np.sinc(x)
-    with pytest.raises(TypeError, match=r"np.arcsinh: has no derivative rule"):
-        np.arcsinh(x)
+    with pytest.raises(TypeError, match=r"np.fft.fft: has no derivative rule.*tensor\.data"):
+        np.fft.fft(x)
     with pytest.raises(TypeError, match=r"np.add.accumulate: has no derivative rule"):
         np.add.accumulate(x)
     for dtype in (np.int64, bool, np.complex128, object):

@@ -88,10 +88,10 @@ def test_every_method_of_arrays_is_there_or_says_what_to_do(name):
     assert not hasattr(t, "no_such_method")
 
 
-@pytest.mark.parametrize("function", [np.unique, np.histogram, np.percentile, np.gradient, np.linalg.inv, np.cumprod, np.trace])
+@pytest.mark.parametrize("function", [np.histogram, np.roots, np.linalg.eigvals, np.fft.fft])
 def test_functions_without_a_rule_say_so(function):
     with pytest.raises(TypeError, match=r"tensor\.data"):
-        function(ng.Tensor(X[:, :2]), *([50] if function is np.percentile else []))
+        function(ng.Tensor(X[:, :2]))
 
 
 # Arrays in, arrays out.

@@ -1,0 +1,256 @@
+"""Derivatives of functions: ``grad``, ``value_and_grad``, ``jacobian``; and what has none: ``no_grad``, ``detach``."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from numgraph.arrays.inputs import as_array, kind_of
+from numgraph.autodiff.tape import Tape
+from numgraph.autodiff.tensor import TAPES, Parameter, Tensor, unwrap
+from numgraph.errors import bad_type, bad_value, shown
+from numgraph.expressions.elementary import detached
+
+
+def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """The gradient of a function whose value is a scalar, as a function of the same arguments.
+
+    Parameters
+    ----------
+    function : of arrays, or of lists, tuples and dicts of them, in any depth; or of a Module, whose parameters are meant.
+    argnums : which argument the gradient is by; a tuple of several gives a tuple.
+    has_aux : the function returns (value, anything else); then the gradient comes with the latter.
+
+    Returns
+    -------
+    A function whose value has the form of the argument: an array for an array, a dict for a dict; for a Module a dict of the arrays by the
+    parameters' names. Zeros for what the value does not depend on. Inside of another ``grad`` or a tape its values are Tensors, which are
+    recorded there.
+
+    Raises
+    ------
+    ValueError : the value is no scalar (``jacobian`` takes those). TypeError : the argument is not of floating-point numbers.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.grad(lambda x: np.sum(x**3))(np.array([1.0, 2.0]))
+    array([ 3., 12.])
+    >>> ng.grad(ng.grad(lambda x: x**3))(2.0)
+    array(12.)
+    >>> ng.grad(lambda p, x: np.sum(p["w"] * x) + p["b"])({"w": np.ones(2), "b": 0.0}, np.array([3.0, 4.0]))
+    {'w': array([3., 4.]), 'b': array(1.)}
+    """
+    both = value_and_grad(function, argnums, has_aux)
+
+    @functools.wraps(function, updated=())
+    def gradient(*args: Any, **options: Any) -> Any:
+        value, gradients = both(*args, **options)
+        return (gradients, value[1]) if has_aux else gradients
+
+    return gradient
+
+
+def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """The value and the gradient of a function whose value is a scalar, as a function of the same arguments; see ``grad``.
+
+    Returns
+    -------
+    A function that returns (value, gradient), with ``has_aux`` ((value, anything else), gradient).
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.value_and_grad(lambda x, y: np.sum(x * y), argnums=(0, 1))(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    (array(11.), (array([3., 4.]), array([1., 2.])))
+    """
+
+    @functools.wraps(function, updated=())
+    def evaluated(*args: Any, **options: Any) -> Any:
+        tape, places, y, aux = _recorded("value_and_grad", function, argnums, has_aux, args, options)
+        if np.shape(y) != ():
+            problem = f"the function's value has shape {list(np.shape(y))}"
+            raise bad_value("grad", problem, "reduce it with .sum() or .mean(), or take ng.jacobian")
+        gradients = _gradients(tape, y, places.watched, None)
+        y = y if isinstance(y, Tensor) else np.asarray(y)
+        value = (_released(y), _released(aux)) if has_aux else _released(y)
+        return value, places.filled(gradients)
+
+    return evaluated
+
+
+def jacobian(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """The Jacobian of a function of arrays, row by row of its value, as a function of the same arguments; see ``grad``.
+
+    Returns
+    -------
+    A function whose value has the form of the argument, with arrays [*shape of the value, *shape of the array]. It costs a replay for each
+    number of the value. ``ng.jacobian(ng.grad(f))`` is the Hessian.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.jacobian(lambda x: x**2)(np.array([1.0, 3.0]))
+    array([[2., 0.],
+           [0., 6.]])
+    """
+
+    @functools.wraps(function, updated=())
+    def evaluated(*args: Any, **options: Any) -> Any:
+        tape, places, y, aux = _recorded("jacobian", function, argnums, has_aux, args, options)
+        if not isinstance(y, Tensor | np.ndarray | np.generic | float | int):
+            raise bad_type("jacobian", f"the function's value is {kind_of(y)}", "return one array")
+        shape, rows = np.shape(y), []
+        for place in range(int(np.prod(shape))):
+            seed = np.zeros(shape, unwrap(y).dtype if hasattr(y, "dtype") else float)
+            seed.reshape(-1)[place] = 1
+            rows.append(_gradients(tape, y, places.watched, seed))
+        found = []
+        for i, x in enumerate(places.watched):
+            parts = [row[i] for row in rows]
+            stacked = np.stack(parts) if parts else np.zeros((0, *x.shape), x.dtype)
+            found.append(np.reshape(stacked, (*shape, *x.shape)))
+        return (places.filled(found), _released(aux)) if has_aux else places.filled(found)
+
+    return evaluated
+
+
+@contextlib.contextmanager
+def no_grad() -> Iterator[None]:
+    """Within it nothing is recorded: ``with ng.no_grad():``, or ``@ng.no_grad()`` before a function. It holds for the calling thread.
+
+    What is computed there is a constant to every tape, and what is computed from Parameters is plain arrays, as without a tape.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> with ng.Tape() as tape:
+    ...     x = tape.watch(np.array([1.0, 2.0]))
+    ...     with ng.no_grad():
+    ...         scale = np.max(x)
+    ...     loss = np.sum(x / scale)
+    >>> tape.gradient(loss, x)
+    array([0.5, 0.5])
+    """
+    token = TAPES.set(())
+    try:
+        yield
+    finally:
+        TAPES.reset(token)
+
+
+def detach(x: Any) -> Any:
+    """The same numbers as a constant to derivatives, without a copy; in lists, tuples and dicts each. Arrays are returned as they are, and
+    in a message a field may be detached: ``lambda u: u.x * ng.detach(u.x)``.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.grad(lambda x: np.sum(x * ng.detach(x)))(np.array([1.0, 2.0]))
+    array([1., 2.])
+    """
+    if isinstance(x, Mapping | list | tuple):
+        return _mapped(detach, x)
+    if isinstance(x, Tensor):
+        return x.detach()
+    return detached(x) if hasattr(type(x), "__elementary__") else x
+
+
+# --- arguments and their arrays -----------------------------------------------------------------------------------------------------------
+
+
+def _mapped(f: Callable[[Any], Any], tree: Any) -> Any:
+    """f of each leaf of lists, tuples (named ones too) and dicts."""
+    if isinstance(tree, Mapping):
+        return {key: f(value) for key, value in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*map(f, tree))
+    return type(tree)(map(f, tree)) if isinstance(tree, list | tuple) else f(tree)
+
+
+class _Places:
+    """The arrays of the arguments that are differentiated, as Tensors that a tape watches."""
+
+    def __init__(self, op: str, tape: Tape, argnums: int | Sequence[int], count: int) -> None:
+        self.op, self.tape, self.several = op, tape, not isinstance(argnums, int | np.integer)
+        self.watched: list[Tensor] = []
+        self.numbers = []
+        for number in argnums if self.several else [argnums]:  # type: ignore[union-attr]
+            if not isinstance(number, int | np.integer) or not -count <= number < count:
+                problem = f"argnums is {shown(argnums)}, and {count} arguments are given by position"
+                raise bad_value(op, problem, "name positions from 0; what is given by its name is a constant")
+            self.numbers.append(int(number) % count)
+        self.forms: list[Any] = []
+
+    def take(self, args: Sequence[Any]) -> list[Any]:
+        """The arguments to call the function with."""
+        given = list(args)
+        for number in self.numbers:
+            given[number], form = self._leaf(given[number], f"argument {number}")
+            self.forms.append(form)
+        return given
+
+    def _leaf(self, x: Any, name: str) -> tuple[Any, Any]:
+        """What stands for x in the call, and its form with numbers of Tensors in place of arrays."""
+        if callable(getattr(x, "named_parameters", None)):
+            return x, {key: self._watch(parameter) for key, parameter in x.named_parameters()}
+        if isinstance(x, Mapping | list | tuple):
+            items = x.items() if isinstance(x, Mapping) else enumerate(x)
+            pairs = [self._leaf(value, f"{name}[{key!r}]") for key, value in items]
+            made, forms = iter([one for one, _ in pairs]), iter([form for _, form in pairs])
+            return _mapped(lambda _: next(made), x), _mapped(lambda _: next(forms), x)
+        if isinstance(x, Parameter):
+            return x, self._watch(x)
+        tensor: Any = np.reshape(x, x.shape) if isinstance(x, Tensor) else Tensor(as_array(self.op, name, x).view())
+        if tensor.dtype.kind in "biuc":
+            raise bad_type(
+                self.op, f"{name} has dtype {tensor.dtype}, which has no gradient", "give floats, as in 2.0 or x.astype(np.float64)"
+            )
+        return tensor, self._watch(tensor)
+
+    def _watch(self, tensor: Tensor) -> int:
+        self.watched.append(self.tape.watch(tensor))
+        return len(self.watched) - 1
+
+    def filled(self, gradients: Sequence[Any]) -> Any:
+        """The gradients in the form of the arguments."""
+
+        def fill(form: Any) -> Any:
+            return gradients[form] if isinstance(form, int) else _mapped(fill, form)
+
+        found = tuple(map(fill, self.forms))
+        return found if self.several else found[0]
+
+
+def _recorded(
+    op: str, function: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, args: Sequence[Any], options: Mapping[str, Any]
+) -> tuple[Tape, _Places, Any, Any]:
+    tape = Tape(persistent=op == "jacobian")
+    places = _Places(op, tape, argnums, len(args))
+    given = places.take(args)
+    with tape:
+        y = function(*given, **options)
+    if not has_aux:
+        return tape, places, y, None
+    if not isinstance(y, tuple) or len(y) != 2:
+        raise bad_type(op, f"the function's value is {kind_of(y)}", "with has_aux=True return a pair, (value, anything else)")
+    return tape, places, *y
+
+
+def _gradients(tape: Tape, y: Any, watched: list[Tensor], seed: Any) -> list[Any]:
+    """Zeros by what y was not computed from."""
+    if not isinstance(y, Tensor) or not tape.reached(y):
+        return [np.zeros_like(x.data) for x in watched]
+    found: list[Any] = tape.gradient(y, watched, seed)
+    return found
+
+
+def _released(x: Any) -> Any:
+    """Arrays where no tape is active that could go on with Tensors."""
+    if TAPES.get():
+        return x
+    return _mapped(_released, x) if isinstance(x, Mapping | list | tuple) else unwrap(x)
