@@ -135,7 +135,7 @@ class _Stack(Module):
 
         Parameters
         ----------
-        loader : a ``numgraph.NeighborLoader`` of the graph and the features; its batch size is taken, its fanouts are not
+        loader : a loader of ``numgraph.sampling`` of the graph and the features; its batch size is taken, if not small, its fanouts are not
 
         Returns
         -------

@@ -81,9 +81,6 @@ class ClusterLoader(Loader):
             setattr(batch, name, None if array is None else array[nodes])
         return batch
 
-    def _nodes_in_batch(self) -> int:
-        return max(self.origin.graph.num_nodes * self.batch_size // max(len(self.ids), 1), 1)
-
 
 def _induced(g: Graph, nodes: Ids) -> tuple[Graph, Ids]:
     """The edges between distinct nodes, in the order of in-edges, and their ids; it takes as long as there are in-edges of these nodes."""

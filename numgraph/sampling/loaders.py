@@ -21,6 +21,10 @@ from numgraph.sampling.rows import rows_of
 MASKS = ("train_mask", "val_mask", "test_mask")
 
 
+_AT_ONCE = 4096
+"""Nodes that inference takes together, at least."""
+
+
 class Loader:
     """Batches of ids in an order of each epoch; a subclass makes them."""
 
@@ -58,8 +62,8 @@ class Loader:
         return made
 
     def _nodes_in_batch(self) -> int:
-        """Nodes in a batch, about."""
-        return self.batch_size
+        """Nodes in a batch of inference. It has one hop only, so that many nodes read fewer rows than a small batch of several hops."""
+        return max(self.batch_size, _AT_ONCE)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} batches of {self.batch_size}, {self.origin.graph!r})"
