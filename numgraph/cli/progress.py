@@ -24,7 +24,7 @@ def shown(measure: str, value: float, named: bool = True) -> str:
 
 def print_start(chosen: Recipe, dataset: Dataset | Links, parameters: int, out: TextIO) -> None:
     """Two lines: the data, and the model with its settings."""
-    from numgraph.data import Links
+    from numgraph.data import Links, StoredDataset
 
     if isinstance(dataset, Links):
         data, what = dataset.data, "links"
@@ -34,6 +34,8 @@ def print_start(chosen: Recipe, dataset: Dataset | Links, parameters: int, out: 
         data, what, edges = dataset, "nodes", f"{dataset.graph.num_edges:,} edges"
         split = [int(mask.sum()) for mask in (data.train_mask, data.val_mask, data.test_mask)]
     kind = "" if isinstance(dataset, Links) else ", regression" if data.task == "regression" else f", {data.num_classes} classes"
+    if isinstance(data, StoredDataset):
+        print(f"{data.path}: edges and features stay on disk, and are read where they are used", file=out)
     heads = f" × {chosen.heads} heads" if chosen.heads > 1 else ""
     print(
         f"{data.name}: {data.num_nodes:,} nodes, {edges}, {data.num_features:,} features{kind}; "

@@ -28,6 +28,12 @@ FANOUT = 10
 def _add_model_options(command: argparse.ArgumentParser, dataset: str) -> None:
     command.add_argument("--dataset", choices=_DATASETS, help=f"default {dataset}; digits and karate are embedded")
     command.add_argument(
+        "--data",
+        type=path,
+        metavar="FOLDER",
+        help="in place of --dataset, a folder that numgraph.data.save or GraphWriter wrote; its edges and features stay on disk",
+    )
+    command.add_argument(
         "--data-dir",
         type=path,
         metavar="DIR",
@@ -118,8 +124,18 @@ def add_explain(commands: Any) -> None:
 
 def _loaded(options: argparse.Namespace) -> tuple[Dataset | Links, str]:
     """What to learn from, and the task."""
-    from numgraph.data import load, read_tables, split_links
+    from numgraph.data import load, open_dataset, read_tables, split_links
 
+    if options.data is not None:
+        for name in ("dataset", "edges", "nodes", "target", "features", "categories"):
+            if getattr(options, name, None):
+                raise Refused(f"--{name} was given beside --data {options.data}; choose one of them")
+        opened = open_dataset(options.data)
+        if getattr(options, "task", None) == "link":
+            return split_links(opened, rng=options.seed), "link"
+        if getattr(options, "task", None) not in (None, opened.task):
+            raise Refused(f"--task is {options.task}, the labels in {options.data} are for {opened.task}")
+        return opened, opened.task
     if options.edges is None:
         given = [f"--{name}" for name in ("nodes", "target", "features", "task", "categories") if getattr(options, name, None)]
         if given:

@@ -1,5 +1,5 @@
 """Datasets: ``load("digits")`` and ``load("karate")`` are embedded, cora, citeseer and pubmed are read from files or downloaded;
-``read_tables`` makes one of your own tables, ``Dataset.from_arrays`` of arrays."""
+``read_tables`` makes one of your own tables, ``Dataset.from_arrays`` of arrays; ``save`` writes a folder that ``open_dataset`` maps."""
 
 from __future__ import annotations
 
@@ -13,10 +13,25 @@ from numgraph.data.links import Links, split_links
 from numgraph.data.loader import GraphLoader, LoadedBatch
 from numgraph.data.planetoid import load_planetoid
 from numgraph.data.record import Dataset
+from numgraph.data.storage import StoredDataset, open_dataset, save
 from numgraph.data.tables import read_tables
+from numgraph.data.writer import GraphWriter
 from numgraph.errors import bad_type, check_name
 
-__all__ = ["NAMES", "Dataset", "GraphLoader", "Links", "LoadedBatch", "load", "read_tables", "split_links"]
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "GraphLoader",
+    "GraphWriter",
+    "Links",
+    "LoadedBatch",
+    "StoredDataset",
+    "load",
+    "open_dataset",
+    "read_tables",
+    "save",
+    "split_links",
+]
 
 _EMBEDDED = {"digits": load_digits, "karate": load_karate}
 _PLANETOID = ("cora", "citeseer", "pubmed")

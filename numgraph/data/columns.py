@@ -75,8 +75,10 @@ class Columns:
             Column(one["name"], float(one["mean"]), float(one["scale"]), None if one["categories"] is None else tuple(one["categories"]))
             for one in made["inputs"]
         ]
-        pa = arrow("Columns")
-        names = None if made["names"] is None else Names(pa.array(made["names"], pa.string()))
+        names = None
+        if made["names"] is not None:
+            pa = arrow("Columns")
+            names = Names(pa.array(made["names"], pa.string()))
         return cls(tuple(inputs), names, int(made["extra"]), made["target"], tuple(made["classes"]))
 
 

@@ -110,39 +110,27 @@ class Dataset:
         """
         op = "Dataset.from_arrays"
         check_graph(op, "graph", graph)
-        y, classes = _classes(as_array(op, "y", y))
-        if y.dtype.kind not in "biuf" or y.size != graph.num_nodes:
-            fix = f"y has a class number or a real number for each of the {graph.num_nodes} nodes"
-            raise bad_value(op, f"y has dtype {y.dtype} and shape {list(y.shape)}", fix)
-        with np.errstate(over="ignore"):  # what float32 has no number for is an error below
-            y = y.reshape(-1).astype(np.float32 if y.dtype.kind == "f" else np.int64)
-        if y.dtype.kind == "f" and np.isinf(y).any():
-            node = int(np.flatnonzero(np.isinf(y))[0])
-            raise bad_value(op, f"y[{node}] is {y[node]}", "labels are finite numbers within the range of float32; NaN is to be predicted")
-        labelled = ~np.isnan(y) if y.dtype.kind == "f" else y >= 0
-        if not labelled.any():
-            raise bad_value(op, "no node has a label", "y is −1 for nodes without a class, NaN for those without a number")
+        learnt = Targets.of(op, y, graph.num_nodes, split, rng)
         if edge_weight is not None:
             edge_weight = as_array(op, "edge_weight", edge_weight).astype(np.float32)
             bad = np.argwhere(~np.isfinite(edge_weight))
             if len(bad):
                 place = [int(i) for i in bad[0]]
                 raise bad_value(op, f"edge_weight{place} is {edge_weight[tuple(bad[0])]}", "weights are finite numbers")
-        train, val, test = parts_of(op, y, labelled, split, rng)
         features = as_features(op, x, graph.num_nodes)
         return cls(
             name=name,
             graph=graph,
             features=features,
-            labels=y,
-            train_mask=train,
-            val_mask=val,
-            test_mask=test,
-            num_classes=0 if y.dtype.kind == "f" else len(classes) or int(y.max()) + 1,
+            labels=learnt.labels,
+            train_mask=learnt.masks[0],
+            val_mask=learnt.masks[1],
+            test_mask=learnt.masks[2],
+            num_classes=learnt.num_classes,
             edge_weight=edge_weight,
             names=names,
-            task="regression" if y.dtype.kind == "f" else "classification",
-            columns=Columns(extra=int(features.shape[1]), classes=classes) if classes else None,
+            task=learnt.task,
+            columns=Columns(extra=int(features.shape[1]), classes=learnt.classes) if learnt.classes else None,
         )
 
     @property
@@ -228,6 +216,42 @@ class Dataset:
             f"Dataset({self.name!r}, nodes={self.num_nodes}, edges={self.graph.num_edges}, "
             f"features={self.num_features}, {what}, split={split})"
         )
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels of nodes as they are learnt, and which nodes are for what. classes: what the numbers mean, if the labels were text."""
+
+    labels: np.ndarray
+    masks: tuple[np.ndarray, ...]
+    num_classes: int
+    task: str
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, op: str, y: Any, count: int, split: Any, rng: int | np.random.Generator | None) -> Targets:
+        """Of labels and a split as ``Dataset.from_arrays`` takes them, for so many nodes."""
+        y, classes = _classes(as_array(op, "y", y))
+        if y.dtype.kind not in "biuf" or y.size != count:
+            fix = f"y has a class number or a real number for each of the {count} nodes"
+            raise bad_value(op, f"y has dtype {y.dtype} and shape {list(y.shape)}", fix)
+        with np.errstate(over="ignore"):  # what float32 has no number for is an error below
+            y = y.reshape(-1).astype(np.float32 if y.dtype.kind == "f" else np.int64)
+        if y.dtype.kind == "f" and np.isinf(y).any():
+            node = int(np.flatnonzero(np.isinf(y))[0])
+            raise bad_value(op, f"y[{node}] is {y[node]}", "labels are finite numbers within the range of float32; NaN is to be predicted")
+        labelled = ~np.isnan(y) if y.dtype.kind == "f" else y >= 0
+        if not labelled.any():
+            raise bad_value(op, "no node has a label", "y is −1 for nodes without a class, NaN for those without a number")
+        masks = parts_of(op, y, labelled, split, rng)
+        if y.dtype.kind == "f":
+            return cls(y, masks, 0, "regression")
+        return cls(y, masks, len(classes) or int(y.max()) + 1, "classification", classes)
+
+    @classmethod
+    def none(cls, count: int) -> Targets:
+        """No labels."""
+        return cls(np.full(count, -1, np.int64), tuple(np.zeros(count, bool) for _ in range(3)), 0, "classification")
 
 
 def _classes(y: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

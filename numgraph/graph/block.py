@@ -70,9 +70,8 @@ class Block(Graph):
     def edge_ids(self) -> Ids:  # type: ignore[override]
         """[num_edges] the edges' ids in the origin; read-only."""
         if self._found is None:
-            rows = self.origin.graph.in_edges
-            self._found = self._positions if rows.ordered else frozen(rows.edge_ids[self._positions])
-        assert self._found is not None
+            assert self._positions is not None
+            self._found = self.origin.graph.edge_ids_at(self._positions)
         return self._found
 
     def to(self, device: str) -> Any:

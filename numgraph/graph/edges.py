@@ -8,8 +8,11 @@ import weakref
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from numgraph.arrays import devices
-from numgraph.graph.sorting import Adjacency, Ids, expanded, group
+from numgraph.graph.sorting import Adjacency, Ids, expanded, frozen, group, tally
 
 SRC, DST = 0, 1
 
@@ -77,6 +80,23 @@ class Edges:
                     rows = self.adjacencies[side] = self._adjacency(side)
         return rows
 
+    def as_read(self, side: int) -> Adjacency:
+        """The grouping for who reads row starts alone, or checks every other id itself: of files nothing else may be known yet."""
+        return self.adjacency(side)
+
+    def degrees(self, side: int) -> NDArray[np.int64]:
+        """[rows] edges of each row, without grouping them for that."""
+        if self.adjacencies[side] is not None:
+            return np.diff(self.adjacency(side).indptr).astype(np.int64)
+        counts = np.zeros(self.counts[side], np.int64)
+        tally(self.column(side), counts, -2)
+        return counts
+
+    def edge_ids_at(self, side: int, positions: Ids) -> Ids:
+        """The ids of the edges at positions of a grouping."""
+        rows = self.adjacency(side)
+        return positions if rows.ordered else frozen(rows.edge_ids[positions])
+
     def _adjacency(self, side: int) -> Adjacency:
         return group(self.column(side), self.column(1 - side), self.counts[side])
 
@@ -96,3 +116,6 @@ class DeviceEdges:
     def adjacency(self, side: int) -> Adjacency:
         found = self._copies.get(("rows", side))
         return self._copies.setdefault(("rows", side), self.host.adjacency(side).to(self.device)) if found is None else found
+
+    def as_read(self, side: int) -> Adjacency:
+        return self.adjacency(side)

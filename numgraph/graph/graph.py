@@ -250,6 +250,18 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
         """CSC: rows are destinations, `indices` are sources. Built on the first access."""
         return self._edges.adjacency(1 - self._out)
 
+    def in_edges_as_read(self) -> Adjacency:
+        """``in_edges`` for who checks every id that it reads: those of a graph on disk may be anything, and are not read through before."""
+        return self._edges.as_read(1 - self._out)
+
+    def degrees_of_sources(self) -> NDArray[np.int64]:
+        """``out_degrees()`` on the host, for who needs no other grouping of the edges."""
+        return self._edges.host.degrees(self._out)
+
+    def edge_ids_at(self, positions: Ids) -> Ids:
+        """``in_edges.edge_ids[positions]``; of a graph on disk no other ids are looked at."""
+        return self._edges.host.edge_ids_at(1 - self._out, positions)
+
     def remembered(self, key: Hashable, make: Callable[[Graph, Any], T]) -> T:
         """What ``make(self, key)`` returned the first time that `key` was asked for: the place for routes of walks."""
         known, place = self._edges.host.remembered, (key, self._out)
@@ -270,11 +282,11 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
 
     def in_degrees(self) -> NDArray[np.int64]:
         """[num_dst] number of in-edges of each destination; on the graph's device."""
-        return np.diff(self.in_edges.indptr).astype(np.int64)
+        return np.diff(self._edges.as_read(1 - self._out).indptr).astype(np.int64)
 
     def out_degrees(self) -> NDArray[np.int64]:
         """[num_src] number of out-edges of each source; on the graph's device."""
-        return np.diff(self.out_edges.indptr).astype(np.int64)
+        return np.diff(self._edges.as_read(self._out).indptr).astype(np.int64)
 
     def __copy__(self) -> Graph:
         return self

@@ -197,6 +197,16 @@ def group(keys: Ids, values: Ids, num_rows: int) -> Adjacency:
 
 
 @njit()
+def tally(ids, counts, last):
+    """Count ids. last: the id before them; returns the last one, or -2 if any is less than the one before it, and for good."""
+    for i in range(len(ids)):
+        counts[ids[i]] += 1
+        if last != -2:
+            last = np.int64(ids[i]) if ids[i] >= last else np.int64(-2)
+    return last
+
+
+@njit()
 def row_starts_if_sorted(keys, indptr):
     """Fill `indptr` in one pass over sorted keys; False, at the first descent, if they are not sorted."""
     row = 0
@@ -250,7 +260,7 @@ def _deal(keys, values, first, last, shift, cursors, bucket_keys, indices, edge_
 
 
 @njit()
-def _sort_bucket(start, stop, first_row, rows, bucket_keys, cursors, kept_values, kept_ids, indptr, indices, edge_ids):
+def sort_bucket(start, stop, first_row, rows, bucket_keys, cursors, kept_values, kept_ids, indptr, indices, edge_ids):
     """Counting sort of positions start … stop - 1, whose keys are first_row … first_row + rows - 1; writes those rows' starts."""
     cursors[:rows] = 0
     for i in range(start, stop):
@@ -315,5 +325,5 @@ def _sort_in_parts(keys, values, indptr, indices, edge_ids, bucket_keys, parts):
             first_row = bucket << bits
             rows = min(width, num_rows - first_row)
             start, stop = starts[bucket], starts[bucket + 1]
-            _sort_bucket(start, stop, first_row, rows, bucket_keys, row_cursors, kept_values, kept_ids, indptr, indices, edge_ids)
+            sort_bucket(start, stop, first_row, rows, bucket_keys, row_cursors, kept_values, kept_ids, indptr, indices, edge_ids)
     indptr[num_rows] = num_edges

@@ -16,7 +16,6 @@ from numgraph.runtime.compiling import njit
 from numgraph.sampling import drawing
 from numgraph.sampling.loaders import MASKS, Loader
 from numgraph.sampling.neighbors import Batch, table_of
-from numgraph.sampling.rows import rows_of
 
 
 class ClusterLoader(Loader):
@@ -75,7 +74,7 @@ class ClusterLoader(Loader):
         nodes = frozen(np.concatenate([self._order[self._starts[i] : self._starts[i + 1]] for i in ids]))
         made, edge_ids = _induced(self.origin.graph, nodes)
         batch = Batch(made, nodes, nodes, _edge_ids=edge_ids)
-        batch.x = None if self.x is None else rows_of(self.x, nodes)
+        batch.x = None if self.x is None else self._rows(nodes)
         for name in ("labels", *MASKS):
             array = self.fields.get(name)
             setattr(batch, name, None if array is None else array[nodes])

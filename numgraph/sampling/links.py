@@ -12,11 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from numgraph.data.links import Links
 from numgraph.errors import bad_value, shown
 from numgraph.graph.sorting import frozen
-from numgraph.sampling.loaders import Loader, edges_of, sampler_of, whole
+from numgraph.sampling.loaders import CACHE_BYTES, Loader, edges_of, sampler_of, whole
 from numgraph.sampling.negatives import NonEdges
 from numgraph.sampling.neighbors import Banned, Batch, NeighborSampler
 from numgraph.sampling.random import key_of
-from numgraph.sampling.rows import rows_of
 
 EXCLUDE = ("both", "forward", None)
 NEGATIVES = ("uniform", "source")
@@ -40,6 +39,7 @@ class LinkLoader(Loader):
     drop_last : leave out the last batch where it has fewer targets
     seed : of the order and of what is drawn
     prefetch : batches that are made ahead, each on a thread; 0 makes them when they are asked for. The batches are the same
+    cache_bytes : memory for rows of mapped features, as of a NeighborLoader
 
     Notes
     -----
@@ -71,12 +71,14 @@ class LinkLoader(Loader):
         drop_last: bool = False,
         seed: int = 0,
         prefetch: int = 2,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         op = "LinkLoader"
         if isinstance(data, Links):
             edges = data.edge_ids if edges is None else edges
             data = data.data
-        super().__init__(op, data, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last, seed=seed, prefetch=prefetch)
+        common: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last, "seed": seed, "prefetch": prefetch}
+        super().__init__(op, data, **common, cache_bytes=cache_bytes)
         for name, value, known in (("exclude", exclude, EXCLUDE), ("negative_method", negative_method, NEGATIVES)):
             if value not in known:
                 raise bad_value(op, f"{name} is {shown(value)}", f"choose from {', '.join(map(repr, known))}")
@@ -91,7 +93,7 @@ class LinkLoader(Loader):
         left, right = self._drawn(op, src, key_of(int(key), 0, 0))
         seeds, rows = np.unique(np.concatenate([src, left, dst, right]), return_inverse=True)
         batch = self.sampler.drawn(op, self.origin, frozen(seeds), key, self._banned(src, dst))
-        batch.x = None if self.x is None else rows_of(self.x, batch.nodes)
+        batch.x = None if self.x is None else self._rows(batch.nodes)
         pairs = np.ascontiguousarray(rows.reshape(2, -1).T)
         labels = (np.arange(len(pairs)) < len(ids)).astype(np.float32)
         return replace(batch, edges=ids, pairs=pairs, labels=labels)

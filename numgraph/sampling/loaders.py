@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,10 @@ from numgraph.graph.sorting import checked_ids, frozen, given_ids
 from numgraph.sampling.ahead import ahead
 from numgraph.sampling.neighbors import Batch, NeighborSampler, checked_host, seeds_of
 from numgraph.sampling.random import checked_seed, key_of
-from numgraph.sampling.rows import rows_of
+from numgraph.sampling.rows import Rows
 
+CACHE_BYTES = 1 << 26
+"""Memory for the rows of mapped features that are kept, if nothing else is said."""
 MASKS = ("train_mask", "val_mask", "test_mask")
 
 
@@ -30,10 +33,13 @@ class Loader:
 
     ids: NDArray[Any]
 
-    def __init__(self, op: str, data: Any, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int, prefetch: int) -> None:
+    def __init__(
+        self, op: str, data: Any, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int, prefetch: int, cache_bytes: int = 0
+    ) -> None:
         self.origin, self.fields = _parts(op, data)
         self.x, self.labels = self.fields.get("x"), self.fields.get("labels")
         self.data = data
+        self._rows = Rows(self.x, whole(op, "cache_bytes", cache_bytes, 0), functools.partial(hottest, self.origin.graph))
         self.batch_size, self.prefetch = whole(op, "batch_size", batch_size, 1), whole(op, "prefetch", prefetch, 0)
         self.shuffle, self.drop_last, self.seed = bool(shuffle), bool(drop_last), checked_seed(op, seed)
         self.epoch = 0
@@ -82,9 +88,12 @@ class NeighborLoader(Loader):
     drop_last : leave out the last batch where it has fewer seeds
     seed : of the order and of what is drawn
     prefetch : batches that are made ahead, each on a thread; 0 makes them when they are asked for. The batches are the same
+    cache_bytes : memory for features that are mapped from a file: the rows of the nodes with the most out-edges are read once and kept
 
     Notes
     -----
+    Rows of a mapped file that are not in memory are read by 64 threads, and the file is then told not to be read ahead (MADV_RANDOM).
+
     Each pass over the loader is an epoch, with draws of its own; ``loader.epoch`` is the number of the next one, and may be set.
 
     Examples
@@ -108,15 +117,17 @@ class NeighborLoader(Loader):
         drop_last: bool = False,
         seed: int = 0,
         prefetch: int = 2,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         op = "NeighborLoader"
-        super().__init__(op, data, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last, seed=seed, prefetch=prefetch)
+        common: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last, "seed": seed, "prefetch": prefetch}
+        super().__init__(op, data, **common, cache_bytes=cache_bytes)
         self.sampler = sampler_of(num_neighbors)
         self.ids = nodes_of(op, self.origin.graph, input_nodes)
 
     def _batch(self, ids: NDArray[Any], key: np.uint64) -> Batch:
         batch = self.sampler.drawn("NeighborLoader", self.origin, ids, key)
-        batch.x = None if self.x is None else rows_of(self.x, batch.nodes)
+        batch.x = None if self.x is None else self._rows(batch.nodes)
         batch.labels = None if self.labels is None else self.labels[ids]
         return batch
 
@@ -125,10 +136,16 @@ def sampler_of(num_neighbors: Any) -> NeighborSampler:
     return num_neighbors if isinstance(num_neighbors, NeighborSampler) else NeighborSampler(num_neighbors)
 
 
+def hottest(g: Graph, count: int) -> NDArray[Any]:
+    """So many nodes with the most out-edges, which samples have most often."""
+    degrees = g.degrees_of_sources()
+    return np.argpartition(degrees, len(degrees) - count)[len(degrees) - count :]
+
+
 def nodes_of(op: str, g: Graph, nodes: Any) -> NDArray[Any]:
     """Distinct ids of nodes, of a mask where it is true, all of None."""
     if nodes is None:
-        return np.arange(g.num_nodes, dtype=g.in_edges.indices.dtype)
+        return np.arange(g.num_nodes, dtype=g.in_edges_as_read().indices.dtype)
     ids = seeds_of(op, g, _chosen(op, "input_nodes", nodes, g.num_nodes), "input_nodes")
     check_distinct(op, "input_nodes", ids)
     return ids

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numgraph.arrays.inputs import as_array
-from numgraph.errors import bad_type, bad_value, shown
+from numgraph.errors import bad_type, bad_value, shown, unsound
 from numgraph.graph import Block, EdgeMap, Graph, Origin, check_graph
 from numgraph.graph.sorting import Ids, checked_ids, frozen, given_ids, ids_dtype
 from numgraph.sampling import drawing
@@ -117,7 +117,7 @@ class NeighborSampler:
     def drawn(self, op: str, origin: Origin, seeds: Ids, key: np.uint64, banned: Banned = (_NO_IDS, _NO_IDS)) -> Batch:
         """The blocks of checked seeds, without the banned edges."""
         g = origin.graph
-        rows, weights = g.in_edges, self._weights_of(op, g)
+        rows, weights = g.in_edges_as_read(), self._weights_of(op, g)
         idle, table = table_of(g)
         stamp = table.next()
         nodes = np.empty(len(seeds), rows.indices.dtype)
@@ -140,6 +140,8 @@ class NeighborSampler:
             count = drawing.draw(
                 rows.indptr, rows.indices, weights, *banned, largest, fanout, self.replace, hop_key, nodes, starts, sources, positions
             )
+            if count < 0:
+                raise _damage(op, g)
             sources, positions, numbers = sources[:count], positions[:count], numbers[:count]
             wider = np.empty(known + count, nodes.dtype)
             wider[:known] = nodes
@@ -182,7 +184,7 @@ class Table:
 
 def table_of(g: Graph) -> tuple[list[Table], Table]:
     """A table of a graph that nobody uses, and the list that it goes back to."""
-    idle: list[Table] = g.in_edges.derived("tables of samplers", lambda rows: [])
+    idle: list[Table] = g.in_edges_as_read().derived("tables of samplers", lambda rows: [])
     try:
         return idle, idle.pop()
     except IndexError:
@@ -247,7 +249,7 @@ def checked_host(op: str, g: Any) -> Graph:
 def seeds_of(op: str, g: Graph, seeds: Any, name: str = "seeds") -> Ids:
     """Node ids that are known to be there."""
     ids = given_ids(op, name, seeds)
-    return checked_ids(op, name, ids, "num_nodes", g.num_nodes, g.in_edges.indices.dtype)
+    return checked_ids(op, name, ids, "num_nodes", g.num_nodes, g.in_edges_as_read().indices.dtype)
 
 
 def checked_weight(op: str, weight: Any) -> NDArray[np.float64]:
@@ -260,6 +262,14 @@ def checked_weight(op: str, weight: Any) -> NDArray[np.float64]:
     if len(bad):
         raise bad_value(op, f"weight[{bad[0]}] is {array[bad[0]]}", "weights are finite and at least 0; 0 is never drawn")
     return frozen(array)
+
+
+def _damage(op: str, g: Graph) -> Exception:
+    """What is wrong with the ids of a graph, of whom one was none: checking them all finds it."""
+    try:
+        return unsound(op, f"an id of {g.in_edges} was out of range, and is not any more")
+    except IndexError as error:
+        return error
 
 
 def _fanout(op: str, name: str, value: Any) -> int:

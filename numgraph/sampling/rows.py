@@ -1,8 +1,16 @@
-"""Rows of features by number, copied into memory that batches before have used."""
+"""Rows of features by number, copied into memory that batches before have used.
+
+Rows of a mapped file that are not in memory cost a wait for the disk each. A disk has many in work at once, so as many threads wait: the
+copy is a kernel without the GIL, and the page faults are its own. The rows that are asked for most are kept.
+"""
 
 from __future__ import annotations
 
 import math
+import mmap
+import sys
+import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -10,29 +18,139 @@ from numpy.typing import NDArray
 
 from numgraph.arrays import recycling
 from numgraph.arrays.inputs import is_sparse
+from numgraph.data.npy import mapping_of
 from numgraph.runtime.compiling import njit
 from numgraph.sampling.random import ask
 
 _AHEAD = 8
 """Rows whose memory is asked for before they are copied."""
 _LINE = 64
+READERS = 64
+"""Threads that wait for the disk."""
+_FIRST = 64
+"""Rows that are copied before it is known whether the disk is waited for; then twice as many, and so on."""
+_COLD = 16
+"""Waits among that many rows on which the others are read by many threads."""
+_PIECE = 128
+"""Rows that a reader takes at once, at most."""
+_NO_SLOTS, _NO_ORDER = np.zeros(0, np.int32), np.zeros(0, np.int64)
 
 
 def rows_of(x: Any, ids: NDArray[Any]) -> Any:
     """x[ids], for ids that are known to be there; x is an array, also one that is mapped from a file, or a SciPy sparse matrix."""
-    if is_sparse(x):
-        return x[ids]
-    x = np.asarray(x)
-    size = x.dtype.itemsize * math.prod(x.shape[1:])
-    word = next((w for w in (8, 4, 2, 1) if size % w == 0), 1)
-    if size == 0 or x.dtype.kind == "O" or not x.flags.c_contiguous or not x.flags.aligned:
-        return x[ids]
-    made = _memory(len(ids) * size)[: len(ids) * size]
-    words = np.dtype(f"u{word}")
-    flat = np.ndarray((len(x) * size // word,), words, x, strides=(word,)) if len(x) else np.zeros(0, words)
-    flat.flags.writeable = False
-    _copy(flat, ids, size // word, made.view(words))
-    return made.view(x.dtype).reshape(len(ids), *x.shape[1:])
+    return Rows(x)(ids)
+
+
+class Rows:
+    """``Rows(x)(ids)`` is x[ids], for ids that are known to be there. Only of a mapped x anything is kept.
+
+    Parameters
+    ----------
+    x : an array, also one that is mapped from a file, or a SciPy sparse matrix
+    kept_bytes : of a mapped file, memory for rows that are read once and kept
+    hottest : ids of so many rows, those that will be asked for most; called once
+    """
+
+    def __init__(self, x: Any, kept_bytes: int = 0, hottest: Callable[[int], NDArray[Any]] | None = None) -> None:
+        self._given = x, kept_bytes, hottest
+        self.x = x if is_sparse(x) else np.asarray(x)
+        self._words, self._slots, self._kept = None, _NO_SLOTS, np.zeros(0, np.uint8)
+        self._hottest, self._lock = hottest, threading.Lock()
+        if is_sparse(x):
+            return
+        x = self.x
+        self._size = x.dtype.itemsize * math.prod(x.shape[1:])
+        if self._size == 0 or x.dtype.kind == "O" or not x.flags.c_contiguous or not x.flags.aligned:
+            return
+        self._word = next(w for w in (8, 4, 2, 1) if self._size % w == 0)
+        words = np.dtype(f"u{self._word}")
+        self._words = np.ndarray((x.nbytes // self._word,), words, x) if len(x) else np.zeros(0, words)
+        self._words.flags.writeable = False
+        self._mapping = mapping_of(x)
+        if self._mapping is not None and hasattr(mmap, "MADV_RANDOM"):
+            self._mapping.madvise(mmap.MADV_RANDOM)  # a page is read for its rows, and not megabytes after it
+        self._room = min(kept_bytes // self._size, len(x)) if self._mapping is not None else 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Rows, self._given
+
+    def __call__(self, ids: NDArray[Any]) -> Any:
+        if self._words is None:
+            return self.x[ids]
+        made = _memory(len(ids) * self._size)[: len(ids) * self._size]
+        if self._room and self._hottest is not None:
+            self._keep()
+        self._copy_into(made.view(self._words.dtype), ids)
+        return made.view(self.x.dtype).reshape(len(ids), *self.x.shape[1:])
+
+    def _keep(self) -> None:
+        """Read the hottest rows, in the order of the file."""
+        with self._lock:
+            hottest, self._hottest = self._hottest, None
+            if hottest is None:
+                return
+            assert self._words is not None
+            ids = np.sort(hottest(self._room))
+            kept = np.empty(len(ids) * self._size // self._word, self._words.dtype)
+            self._copy_into(kept, ids)
+            slots = np.full(len(self.x), -1, np.int32)
+            slots[ids] = np.arange(len(ids), dtype=np.int32)
+            self._kept, self._slots = kept, slots  # kept first: a slot is of rows that are there
+
+    def _copy_into(self, made: NDArray[Any], ids: NDArray[Any]) -> None:
+        assert self._words is not None
+        width = self._size // self._word
+        if self._mapping is None:
+            _copy(self._words, ids, width, made)
+            return
+        slots, kept = self._slots, self._kept.view(self._words.dtype)
+        done, step = 0, _FIRST
+        while done < len(ids):
+            before = _waits()
+            last = min(done + step, len(ids))
+            _copy_rows(self._words, kept, slots, ids, _NO_ORDER, done, last, width, made)
+            cold = before is None or (_waits() or 0) - before > (last - done) // _COLD
+            done, step = last, 2 * step
+            if cold and len(ids) - done > _PIECE:
+                self._read(made, ids, done, slots, kept, width)
+                return
+
+    def _read(self, made: NDArray[Any], ids: NDArray[Any], done: int, slots: Any, kept: Any, width: int) -> None:
+        """The rows from `done` on, by many threads; rows of one page one after the other."""
+        order = (done + np.argsort(ids[done:])).astype(np.int64)
+        size = min(max(len(order) // (4 * READERS), 1), _PIECE)
+        pieces = [(first, min(first + size, len(order))) for first in range(0, len(order), size)]
+        _by_many(lambda piece: _copy_rows(self._words, kept, slots, ids, order, *piece, width, made), pieces)
+
+
+def _waits() -> int | None:
+    """How often this thread has waited for a disk to bring a page; None where the system does not say."""
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
+
+
+def _by_many(work: Callable[[Any], None], pieces: Iterable[Any]) -> None:
+    """work(piece) for every piece, on threads that wait most of their time."""
+    pieces = list(pieces)
+    left, failed = iter(pieces), list[BaseException]()
+
+    def run() -> None:
+        try:
+            for piece in left:  # a list's iterator may be shared by threads
+                work(piece)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, daemon=True, name=f"numgraph reader {i}") for i in range(min(READERS, len(pieces)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 def _memory(size: int) -> NDArray[np.uint8]:
@@ -52,3 +170,18 @@ def _copy(x, ids, width, made):
         start, place = np.int64(ids[i]) * width, i * width
         for k in range(width):
             made[place + k] = x[start + k]
+
+
+@njit()
+def _copy_rows(x, kept, slots, ids, order, first, last, width, made):
+    """Rows first … last - 1, or those at these places of order: from the kept ones where they have a slot, else from the file."""
+    for at in range(first, last):
+        i = np.int64(order[at]) if len(order) > 0 else np.int64(at)
+        row, place = np.int64(ids[i]), i * width
+        slot = np.int64(slots[row]) if len(slots) > 0 else np.int64(-1)
+        if slot >= 0:
+            for k in range(width):
+                made[place + k] = kept[slot * width + k]
+        else:
+            for k in range(width):
+                made[place + k] = x[row * width + k]

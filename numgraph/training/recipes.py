@@ -10,6 +10,7 @@ import numpy as np
 
 from numgraph.arrays.inputs import is_sparse
 from numgraph.data.links import Links
+from numgraph.data.npy import mapping_of
 from numgraph.data.record import Dataset
 from numgraph.errors import bad_value, unknown
 from numgraph.optim import Adam
@@ -94,8 +95,15 @@ def _groups(model: Any, chosen: Recipe) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
+LARGE = 1 << 28
+"""Bytes of features that are not read through just to see what they are."""
+
+
 def training_features(dataset: Dataset) -> Any:
-    """Sparse where less than a tenth of the features is not zero (the citation networks), dense otherwise and on a device."""
+    """Sparse where less than a tenth of the features is not zero (the citation networks), dense otherwise, on a device, and if they are
+    large and on disk."""
+    if mapping_of(dataset.features) is not None and dataset.features.nbytes > LARGE:
+        return dataset.features
     if dataset.graph.device != "cpu" or is_sparse(dataset.features):
         return dataset.features
     return dataset.sparse_features if np.count_nonzero(dataset.features) < 0.1 * dataset.features.size else dataset.features
