@@ -15,6 +15,7 @@ from numgraph.data.planetoid import load_planetoid
 from numgraph.data.record import Dataset
 from numgraph.data.storage import StoredDataset, open_dataset, save
 from numgraph.data.tables import read_tables
+from numgraph.data.triples import Triples, load_triples
 from numgraph.data.writer import GraphWriter
 from numgraph.errors import bad_type, check_name
 
@@ -26,7 +27,9 @@ __all__ = [
     "Links",
     "LoadedBatch",
     "StoredDataset",
+    "Triples",
     "load",
+    "load_triples",
     "open_dataset",
     "read_tables",
     "save",

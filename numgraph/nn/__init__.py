@@ -10,6 +10,7 @@ from numgraph.nn.gat import GATConv, GATv2Conv
 from numgraph.nn.gcn import GCNConv
 from numgraph.nn.gin import GINConv, GINEConv
 from numgraph.nn.hetero import HeteroConv, HGTConv
+from numgraph.nn.knowledge import ComplEx, DistMult, TransE
 from numgraph.nn.linear import MLP, Linear, Sequential
 from numgraph.nn.models import GAT, GCN, GIN, SAGE
 from numgraph.nn.module import Module
@@ -31,6 +32,8 @@ __all__ = [
     "SAGE",
     "AttentionPooling",
     "BatchNorm",
+    "ComplEx",
+    "DistMult",
     "Dropout",
     "EdgeConv",
     "Embedding",
@@ -50,6 +53,7 @@ __all__ = [
     "SAGEConv",
     "SGConv",
     "Sequential",
+    "TransE",
     "TransformerConv",
     "load_pyg",
     "mean_log_degree",

@@ -3,5 +3,6 @@
 from numgraph.training.fit import Diverged, History, evaluate, fit
 from numgraph.training.metrics import Metrics
 from numgraph.training.predictor import Predictor
+from numgraph.training.triples import fit_triples, rank_triples
 
-__all__ = ["Diverged", "History", "Metrics", "Predictor", "evaluate", "fit"]
+__all__ = ["Diverged", "History", "Metrics", "Predictor", "evaluate", "fit", "fit_triples", "rank_triples"]

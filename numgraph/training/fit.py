@@ -76,7 +76,7 @@ def evaluate(model: Module, dataset: Dataset, features: Any, *masks: np.ndarray)
 
 
 @contextmanager
-def _interrupts() -> Iterator[list[bool]]:
+def interrupts() -> Iterator[list[bool]]:
     """What is no longer empty after a Ctrl-C; a second one raises KeyboardInterrupt.
 
     An exception raised just anywhere may be lost: Python drops those in callbacks of weak references, which an epoch has many of.
@@ -175,7 +175,7 @@ def fit(
     highest, lowest, waited = -np.inf, np.inf, 0
     start = time.perf_counter()
     try:
-        with _interrupts() as asked:
+        with interrupts() as asked:
             for epoch in range(1, epochs + 1):
                 model.train()
                 with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is an error below

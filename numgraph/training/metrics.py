@@ -62,3 +62,12 @@ def average_precision(wanted: Any, scores: Any) -> float:
 def link_values(wanted: Any, scores: Any) -> dict[str, float]:
     """The area under the ROC curve and the average precision."""
     return {"auc": roc_auc(wanted, scores), "average_precision": average_precision(wanted, scores)}
+
+
+def ranking_values(ranks: Any) -> dict[str, float]:
+    """The mean of 1 / rank (MRR), the shares of ranks up to 1, 3 and 10, and the mean rank; NaN where there are none."""
+    ranks = np.asarray(ranks, np.float64)
+    if not len(ranks):
+        return dict.fromkeys(("mrr", "hits@1", "hits@3", "hits@10", "mean_rank"), np.nan)
+    hits = {f"hits@{k}": float(np.mean(ranks <= k)) for k in (1, 3, 10)}
+    return {"mrr": float(np.mean(1 / ranks)), **hits, "mean_rank": float(np.mean(ranks))}
