@@ -1,4 +1,4 @@
-"""The command line: ``numgraph train | predict | explain | bench | info``."""
+"""The command line: ``numgraph train | predict | explain | partition | bench | info``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from numgraph import __version__
 from numgraph.cli.bench import add_bench
 from numgraph.cli.options import INTERRUPTED, Parser, Refused
+from numgraph.cli.partition import add_partition
 from numgraph.cli.predict import add_predict
+from numgraph.cli.shared import run_train
 from numgraph.cli.train import add_explain, add_train
 
 
@@ -45,10 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="numgraph", description="Message passing on graphs for NumPy.")
     parser.add_argument("--version", action="version", version=f"numgraph {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="train|predict|explain|bench|info")
-    add_train(commands)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="train|predict|explain|partition|bench|info")
+    add_train(commands, run_train)
     add_predict(commands)
     add_explain(commands)
+    add_partition(commands)
     add_bench(commands)
     command = commands.add_parser("info", help="versions, threads, threading layer, cache folders, devices")
     command.add_argument("--json", action="store_true", help="as one JSON line")

@@ -7,7 +7,7 @@ import contextlib
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from numgraph.cli.options import DEVICES, INTERRUPTED, Refused, fanouts, names, natural, path, positive, rate, refusing, share
@@ -16,17 +16,16 @@ from numgraph.cli.progress import compiling_told, print_sampling, print_start, p
 if TYPE_CHECKING:
     from numgraph.data import Dataset, Links
     from numgraph.training import History, Metrics
-    from numgraph.training.objectives import Objective
     from numgraph.training.recipes import Recipe
 
 _MODELS = ("gcn", "sage", "gat", "gin")
-_DATASETS = ("digits", "karate", "cora", "citeseer", "pubmed")
+DATASETS = ("digits", "karate", "cora", "citeseer", "pubmed")
 _TASKS = ("classification", "regression", "link")
 FANOUT = 10
 
 
 def _add_model_options(command: argparse.ArgumentParser, dataset: str) -> None:
-    command.add_argument("--dataset", choices=_DATASETS, help=f"default {dataset}; digits and karate are embedded")
+    command.add_argument("--dataset", choices=DATASETS, help=f"default {dataset}; digits and karate are embedded")
     command.add_argument(
         "--data",
         type=path,
@@ -68,7 +67,7 @@ def _add_table_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_train(commands: Any) -> None:
+def add_train(commands: Any, run: Callable[[argparse.Namespace], int]) -> None:
     command = commands.add_parser(
         "train",
         help="train a model of nodes or links",
@@ -109,7 +108,16 @@ def add_train(commands: Any) -> None:
     )
     command.add_argument("--quiet", action="store_true", help="print the result alone")
     _add_table_options(command)
-    command.set_defaults(run=_train)
+    _add_process_options(command)
+    command.set_defaults(run=run)
+
+
+def _add_process_options(command: argparse.ArgumentParser) -> None:
+    several = command.add_argument_group(
+        "several processes", "mpiexec -n 4 python -m mpi4py -m numgraph train …: they share the nodes (the extra mpi); docs/distributed.md."
+    )
+    several.add_argument("--shards", type=path, metavar="FOLDER", help="what numgraph partition wrote, a part for each process")
+    several.add_argument("--partition", choices=("metis", "random"), default="metis", help="who owns which node, without --shards")
 
 
 def add_explain(commands: Any) -> None:
@@ -161,7 +169,7 @@ def _loaded(options: argparse.Namespace) -> tuple[Dataset | Links, str]:
     return (split_links(data, rng=options.seed), "link") if linked else (data, data.task)
 
 
-def _chosen(options: argparse.Namespace) -> tuple[Recipe, Dataset | Links, str]:
+def chosen_by(options: argparse.Namespace) -> tuple[Recipe, Dataset | Links, str]:
     """The recipe with the options' changes, what to learn from, and the task; warnings about the data are lines on stderr."""
     from numgraph.training.recipes import Recipe, recipe
 
@@ -211,7 +219,7 @@ def _explain(options: argparse.Namespace) -> int:
     from numgraph.training.objectives import objective_of
     from numgraph.training.recipes import build
 
-    chosen, dataset, _ = _chosen(options)
+    chosen, dataset, _ = chosen_by(options)
     model, _ = build(chosen, dataset, options.seed)
     with Tape() as tape:
         loss = objective_of("explain", dataset).loss(model, np.random.default_rng(options.seed))
@@ -220,13 +228,9 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train(options: argparse.Namespace) -> int:
-    from numgraph.data import Links
-    from numgraph.training import Diverged, fit
-    from numgraph.training.objectives import objective_of
-    from numgraph.training.recipes import build, sampling, training_features
-
-    with refusing():  # before the training, not after it
+def check_targets(options: argparse.Namespace) -> None:
+    """Errors of the files that are to be written, before the training and not after it."""
+    with refusing():
         if options.save:
             from numgraph.serialize import check_target
 
@@ -235,7 +239,17 @@ def _train(options: argparse.Namespace) -> int:
             from numgraph.training.plots import check_plot
 
             check_plot(options.plot)
-    chosen, dataset, task = _chosen(options)
+
+
+def train(options: argparse.Namespace) -> int:
+    """The command, of one process."""
+    from numgraph.data import Links
+    from numgraph.training import Diverged, fit
+    from numgraph.training.objectives import objective_of
+    from numgraph.training.recipes import build, sampling, training_features
+
+    check_targets(options)
+    chosen, dataset, task = chosen_by(options)
     with refusing():
         dataset = dataset.to(options.device)
     out = sys.stderr if options.json else sys.stdout
@@ -255,6 +269,17 @@ def _train(options: argparse.Namespace) -> int:
         history = fit(model, dataset, optimizer, features=features, loader=loader, callback=report, **settings)
     objective = objective_of("train", dataset, features, loader)
     measured = dict(zip(("train", "val", "test"), objective.evaluate(model, ("train", "val", "test"))))
+    written(options, chosen, task, model, objective, history, measured, out)
+    if options.json:
+        count = sum(parameter.size for parameter in optimizer.parameters)
+        print(json.dumps(result_of(options, chosen, task, objective, history, measured, count)), flush=True)
+    return INTERRUPTED if history.stopped == "interrupted" else 0
+
+
+def written(
+    options: argparse.Namespace, chosen: Recipe, task: str, model: Any, objective: Any, history: History, measured: Any, out: Any
+) -> None:
+    """Print what was reached, and write the files that were asked for."""
     print(result_line(history, measured["val"], measured["test"]), file=out)
     with refusing():
         if options.save:
@@ -267,13 +292,9 @@ def _train(options: argparse.Namespace) -> int:
             score = f": test {shown(history.score, tested.values[history.score])}" if tested else ""
             plot_training(history, options.plot, f"{chosen.model} on {objective.data.name}{score}")
             print(f"plot: {options.plot}", file=out)
-    if options.json:
-        count = sum(parameter.size for parameter in optimizer.parameters)
-        print(json.dumps(_result(options, chosen, task, objective, history, measured, count)), flush=True)
-    return INTERRUPTED if history.stopped == "interrupted" else 0
 
 
-def _save(options: argparse.Namespace, chosen: Recipe, task: str, model: Any, objective: Objective, out: Any) -> None:
+def _save(options: argparse.Namespace, chosen: Recipe, task: str, model: Any, objective: Any, out: Any) -> None:
     if options.edges is None:
         from numgraph.serialize import save_parameters
 
@@ -288,11 +309,11 @@ def _save(options: argparse.Namespace, chosen: Recipe, task: str, model: Any, ob
     print(f"model: {options.save}", file=out)
 
 
-def _result(
+def result_of(
     options: argparse.Namespace,
     chosen: Recipe,
     task: str,
-    objective: Objective,
+    objective: Any,
     history: History,
     measured: dict[str, Metrics | None],
     parameters: int,

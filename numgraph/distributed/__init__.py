@@ -7,11 +7,12 @@ need them.
 from __future__ import annotations
 
 from numgraph.distributed.graph import DistGraph
+from numgraph.distributed.shards import write_shards
 from numgraph.distributed.shared import allreduce, replicate
 from numgraph.errors import no_attribute
 from numgraph.graph.partition import partition
 
-__all__ = ["DistGraph", "allreduce", "partition", "replicate"]
+__all__ = ["DistGraph", "allreduce", "partition", "replicate", "write_shards"]
 
 
 def __getattr__(name: str) -> object:

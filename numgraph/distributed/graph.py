@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,9 @@ from numgraph.arrays.inputs import given
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.distributed.halo import Halo, Meter
 from numgraph.distributed.processes import communicator, from_first, share_cores, together
+from numgraph.distributed.shards import ABOUT_ALL, OF_GRAPH, read_shard
 from numgraph.distributed.shared import allreduce, replicate
-from numgraph.errors import bad_type, bad_value, no_attribute
+from numgraph.errors import bad_type, bad_value, check_name, no_attribute
 from numgraph.graph import Graph, Shard, Spread, check_graph
 from numgraph.graph.edges import Edges
 from numgraph.graph.partition import partition
@@ -29,12 +31,14 @@ class DistGraph(Spread):
 
     Attributes
     ----------
-    graph : Shard, (owned + ghosts) → owned: this process's edges, in the order of their ids, between the sources, numbered from 0 (the
-        owned nodes, then the ghosts: nodes of others with an edge into an owned one) and the owned nodes
+    graph : Shard, (owned + ghosts) → owned: this process's edges between the sources, numbered from 0 (the owned nodes, then the ghosts:
+        nodes of others with an edge into an owned one) and the owned nodes; a node's in-edges are in the order of their ids
     owned : [own] ids of the owned nodes in the whole graph, ascending
     ghosts : ids of the ghosts there
     edge_ids : [num_edges] ids of ``graph``'s edges there: ``w[d.edge_ids]`` are their data
     comm : mpi4py's communicator
+    meter : bytes of rows that this process has sent, and seconds that it has waited for rows, since the start
+    threads : that this process computes with, see ``share_cores``
     num_nodes, num_edges : of the whole graph
 
     Examples
@@ -50,18 +54,16 @@ class DistGraph(Spread):
     """
 
     def __init__(
-        self, op: str, comm: Any, owned: Any, ghosts: Any, owners: Any, ends: Sequence[Ids], edge_ids: Ids, totals: tuple[int, int]
+        self, op: str, comm: Any, owned: Any, ghosts: Any, owners: Any, edges: Edges, edge_ids: Ids, totals: tuple[int, int]
     ) -> None:
-        """ends: numbers of the edges' sources and destinations among owned and ghosts; totals: nodes and edges of the whole graph."""
+        """edges: between the numbers of owned and ghosts, and those of owned; totals: nodes and edges of the whole graph."""
         self.comm, self.owned, self.ghosts, self.edge_ids = comm, frozen(owned), frozen(ghosts), frozen(edge_ids)
         self.num_nodes, self.num_edges = totals
         self.threads = share_cores(comm)
         self._halo = Halo(op, comm, owned, ghosts, owners)
-        counts = len(owned) + len(ghosts), len(owned)
-        dtype = ids_dtype(*counts, len(edge_ids))
-        columns: list[Ids | None] = [frozen(one.astype(dtype)) for one in ends]
-        nodes = frozen(np.concatenate([owned, ghosts]))
-        self.graph = Shard.whole_rows(self, nodes, Edges(counts, columns, [None, None], True), self.edge_ids)
+        self.graph = Shard.whole_rows(self, frozen(np.concatenate([owned, ghosts])), edges, self.edge_ids)
+        self.about: Mapping[str, Any] = {}
+        self.arrays: Mapping[str, Any] = {}
 
     @classmethod
     def from_graph(cls, g: Graph, comm: Any, *, method: Any = "metis", objective: str = "cut", seed: int = 0) -> DistGraph:
@@ -92,7 +94,46 @@ class DistGraph(Spread):
         edge_ids = np.flatnonzero(part[dst] == comm.rank)
         src, dst = src[edge_ids], dst[edge_ids]
         owned, ghosts, owners, place = numbering(part, comm.rank, src)
-        return cls(op, comm, owned, ghosts, owners, (place[src], place[dst]), edge_ids, (g.num_nodes, g.num_edges))
+        counts = len(owned) + len(ghosts), len(owned)
+        columns: list[Ids | None] = [frozen(place[ends].astype(ids_dtype(*counts, len(src)))) for ends in (src, dst)]
+        return cls(op, comm, owned, ghosts, owners, Edges(counts, columns, [None, None], True), edge_ids, (g.num_nodes, g.num_edges))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], comm: Any, *, verify: str = "full") -> DistGraph:
+        """Process r opens part r of a folder that ``numgraph partition`` wrote, and nothing else.
+
+        ``d.arrays`` has what is stored beside the edges: features (mapped), labels and masks of the owned nodes, ``edge_weight`` if there;
+        ``d.about`` the dataset's name, task and classes.
+
+        Parameters
+        ----------
+        path : the folder
+        comm : mpi4py's communicator, of as many processes as there are parts
+        verify : "full" compares the content of every file with what was written, "sizes" dtypes and shapes alone
+
+        Raises
+        ------
+        ValueError, OSError : on all processes: a shard that is damaged, of another format or partition, or not there
+        """
+        op = "DistGraph.load"
+        check_name(op, "verify", verify, ("full", "sizes"))
+        comm = communicator(op, comm)
+        about, arrays = together(comm, lambda: read_shard(path, comm.rank, comm.size, verify))
+        first = comm.bcast({key: about[key] for key in ("partition", *ABOUT_ALL)})
+
+        def check() -> Graph:
+            for key, value in first.items():
+                if about[key] != value:
+                    problem = f"{key} of part {comm.rank} is {about[key]!r}, of part 0 {value!r}"
+                    raise bad_value(op, problem, "the parts are of different partitions: copy all of one run of numgraph partition")
+            count = len(arrays["owned"]) + len(arrays["ghosts"])
+            return Graph.from_csc(arrays["indptr"], arrays["indices"], num_src=count, num_dst=len(arrays["owned"]))
+
+        edges = together(comm, check)._edges
+        totals = about["num_nodes"], about["num_edges"]
+        d = cls(op, comm, arrays["owned"], arrays["ghosts"], arrays["owners"], cast(Edges, edges), arrays["edge_ids"], totals)
+        d.about, d.arrays = about, {name: array for name, array in arrays.items() if name not in OF_GRAPH}
+        return d
 
     @property
     def meter(self) -> Meter:

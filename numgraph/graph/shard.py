@@ -41,7 +41,7 @@ class Spread:
 class Shard(Block):
     """A process's part: the destinations are the nodes that it owns, the sources these and, after them, its ghosts, owned by others.
 
-    All in-edges of the owned nodes are there, in the order of their ids in the whole graph.
+    All in-edges of the owned nodes are there, each node's in the order of their ids in the whole graph.
 
     Attributes
     ----------

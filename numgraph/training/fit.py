@@ -164,7 +164,7 @@ def fit(
     callbacks = [callback] if callable(callback) else [] if callback is None else callback
     if not isinstance(callbacks, list | tuple) or not all(callable(one) for one in callbacks):
         raise bad_type("fit", f"callback is {shown(callback)}", "give a function of epoch and history, or a list of them")
-    if not isinstance(dataset, Links) and not bool(dataset.train_mask.any()):
+    if not isinstance(dataset, Links) and not objective.agreed(bool(dataset.train_mask.any())):
         raise bad_value("fit", "no node is for training", "give the dataset a train_mask, or a split whose first share is larger")
     warn_of_weights("fit", model, objective.data)
     rng = np.random.default_rng(seed)
@@ -180,7 +180,7 @@ def fit(
                 model.train()
                 with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is an error below
                     total, count = 0.0, 0
-                    for loss_of, size in objective.steps(model, rng):
+                    for loss_of, size in objective.steps(model, objective.generator(seed, epoch, rng)):
                         with Tape() as tape:
                             loss = loss_of()
                         optimizer.step(tape.gradient(loss, parameters))
@@ -189,7 +189,7 @@ def fit(
                             break
                     if not count:
                         raise bad_value("fit", "no batch of the loader has a node for training", "give it the nodes of train_mask")
-                    mean_loss = total / count
+                    mean_loss = objective.total(total / count)
                     train, val = objective.evaluate(model, ("train", "val"))
                 assert train is not None
                 judged = train if val is None else val
@@ -208,13 +208,13 @@ def fit(
                 highest, lowest = max(highest, judged.score), min(lowest, judged.loss)
                 history.seconds = time.perf_counter() - start
                 ends = [one(epoch, history) for one in callbacks]
-                if any(isinstance(end, bool | np.bool_) and end for end in ends):
+                if objective.agreed(any(isinstance(end, bool | np.bool_) and end for end in ends)):
                     history.stopped = "callback"
                     break
                 if patience and waited >= patience:
                     history.stopped = "patience"
                     break
-                if asked:
+                if objective.agreed(bool(asked)):
                     history.stopped = "interrupted"
                     break
     except KeyboardInterrupt:

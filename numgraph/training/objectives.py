@@ -18,7 +18,7 @@ from numgraph.data.links import Links, keys_of, negative_pairs
 from numgraph.data.record import Dataset
 from numgraph.dense import binary_cross_entropy_with_logits, cross_entropy, mse
 from numgraph.errors import bad_type, bad_value
-from numgraph.graph import Graph
+from numgraph.graph import Graph, Spread
 from numgraph.sampling.links import LinkLoader
 from numgraph.sampling.loaders import Loader
 from numgraph.training.metrics import Metrics, link_values, regression_values
@@ -84,6 +84,18 @@ class Objective:
     def evaluate(self, model: Any, parts: Sequence[str]) -> list[Metrics | None]:
         """The metrics of the parts "train", "val" and "test" from one pass, without dropout; None of an empty one."""
         raise NotImplementedError
+
+    def generator(self, seed: int, epoch: int, rng: np.random.Generator) -> np.random.Generator:
+        """What an epoch draws from: the training's generator, which goes on."""
+        return rng
+
+    def agreed(self, flag: bool) -> bool:
+        """Whether any process that takes part says so."""
+        return flag
+
+    def total(self, loss: float) -> float:
+        """The whole loss, of which each process has a part."""
+        return loss
 
 
 @contextmanager
@@ -216,6 +228,8 @@ def objective_of(op: str, data: Any, features: Any = None, loader: Any = None) -
     """What is to be learnt of a dataset, or of links; in batches of a loader of it."""
     if isinstance(data, Links):
         made: Objective = Pairs(data, features)
+    elif isinstance(getattr(data, "graph", None), Spread):
+        made = data.objective(features)
     elif isinstance(data, Dataset):
         made = (Numbers if data.task == "regression" else Labels)(data, features)
     else:

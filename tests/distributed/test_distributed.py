@@ -1,49 +1,72 @@
-"""Graphs that processes share give one process's results and gradients: program.py under a real mpiexec with 1, 2, 3 and 4 ranks."""
+"""Graphs that processes share give one process's results and gradients: under a real mpiexec with 1, 2, 3 and 4 ranks."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ranks import run, starts
 
-pytest.importorskip("mpi4py", reason="mpi4py is not installed")
-pytest.importorskip("pymetis", reason="pymetis is not installed")
+import numgraph as ng
+
 HERE = Path(__file__).parent
-
-
-def mpiexec() -> str:
-    """The program that starts ranks, of this environment or of the machine."""
-    found = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    if found is None:
-        pytest.skip("there is no mpiexec: pip install mpich")
-    return found
-
-
-def run(ranks, *arguments, seconds=300, **environment):
-    """The finished process of ``mpiexec -n ranks python -m mpi4py arguments``."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **environment}
-    command = [mpiexec(), "-n", str(ranks), sys.executable, "-m", "mpi4py", *map(str, arguments)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=seconds)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def starts():
-    """Skips the file where no rank can be started."""
-    tried = run(2, "-c", "from mpi4py import MPI; print(MPI.COMM_WORLD.size)", seconds=60)
-    if tried.returncode or "".join(tried.stdout.split()) != "22":
-        pytest.skip(f"mpiexec starts no two ranks here: {(tried.stderr or tried.stdout)[-300:]}")
+pytestmark = pytest.mark.usefixtures("starts")
+assert starts
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_ranks_give_one_process_results_and_gradients(ranks):
     """Of two orders, for models, layers and a message, whatever the partition; the bytes sent are the formula's."""
-    done = run(ranks, HERE / "program.py", *(["layers"] if ranks == 3 else []))
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads(done.stdout)
+    status, out, error = run(ranks, HERE / "program.py", *(["layers"] if ranks == 3 else []))
+    assert status == 0, error[-3000:]
+    report = json.loads(out)
     assert len(report) > 150
     assert {name: pair for name, pair in report.items() if not pair[0] <= pair[1]} == {}
+
+
+def test_shards_are_the_graph_and_what_does_not_fit_is_an_error_everywhere(tmp_path):
+    status, out, error = run(3, HERE / "shards.py", tmp_path)
+    assert status == 0, error[-3000:]
+    report = json.loads(out)
+    assert len(report) == 9
+    assert {name: told for name, told in report.items() if not all(fits for fits, _ in told)} == {}
+
+
+def test_a_rank_that_raises_ends_all_with_its_traceback(tmp_path):
+    """While the others wait for its rows."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import numpy as np, numgraph as ng\n"
+        "from mpi4py import MPI\n"
+        "d = ng.distributed.DistGraph.from_graph(ng.Graph([0, 1], [1, 0]), MPI.COMM_WORLD, method=[0, 1])\n"
+        "if MPI.COMM_WORLD.rank == 1:\n"
+        "    raise RuntimeError('this rank has had enough')\n"
+        "d.exchange(np.ones((1, 3)))\n"
+    )
+    status, _, error = run(2, program, seconds=60)
+    assert status != 0
+    assert "RuntimeError: this rank has had enough" in error
+
+
+def test_training_by_two_ranks_is_that_of_one_process(tmp_path):
+    """numgraph partition, then train on the shards: the losses, and the bytes of the formula in --json."""
+    options = ["--epochs", "8", "--dropout", "0", "--json", "--quiet"]
+    folder = tmp_path / "shards"
+    assert run(1, "-m", "numgraph", "partition", "--dataset", "karate", "--parts", "2", "--out", folder)[0] == 0
+    results = []
+    for ranks, given in ((2, ["--shards", folder]), (1, ["--dataset", "karate"])):
+        saved = tmp_path / f"{ranks}.npz"
+        status, out, error = run(ranks, "-m", "numgraph", "train", *given, *options, "--save", saved)
+        assert status == 0, error[-2000:]
+        results.append((json.loads(out.splitlines()[-1]), np.load(saved)))
+    (two, shared), (one, alone) = results
+    assert two["test_loss"] == pytest.approx(one["test_loss"], rel=1e-5)
+    assert two["test_accuracy"] == one["test_accuracy"]
+    assert all(np.allclose(shared[name], alone[name], rtol=1e-4, atol=1e-6) for name in alone.files)
+    data = ng.data.load("karate")
+    steps = 8 * 3 + 1  # forward, backward and evaluation of 16 numbers a ghost, and the last evaluation
+    degrees = 2 * 8
+    assert two["bytes_exchanged"] == two["ghosts"] * (4 * (data.num_features + 16 * steps) + degrees)
+    assert (two["processes"], one["processes"], one["bytes_exchanged"]) == (2, 1, 0)
