@@ -4,7 +4,7 @@ built, so none can drift from it."""
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from numgraph.compiler import program as ir
 from numgraph.compiler.build import Places, build
@@ -13,6 +13,14 @@ from numgraph.compiler.schedule import Lanes, Machine, Schedule, candidates
 
 DEGREE = 16
 """Edges a row where nothing is known."""
+
+
+class Choice(NamedTuple):
+    """A schedule, its program, and what that costs."""
+
+    schedule: Schedule
+    program: ir.Program
+    price: float
 
 
 def contiguous(column: Column, lanes: tuple[Variable, ...]) -> bool:
@@ -87,9 +95,9 @@ class _Counter:
         return self.registers(own)
 
 
-def choose(notation: Notation, machine: Machine, places: Places, degree: float = DEGREE) -> tuple[Schedule, ir.Program, float]:
-    """The schedule whose program is the cheapest, that program, and what it costs."""
+def choose(notation: Notation, machine: Machine, places: Places, degree: float = DEGREE) -> Choice:
+    """The schedule whose program is the cheapest."""
     made = [(schedule, build(notation, schedule, places)) for schedule in candidates(notation, machine)]
     priced = [(cost(program, machine, degree), str(schedule), i) for i, (schedule, program) in enumerate(made)]
     least, _, number = min(priced)
-    return (*made[number], least)
+    return Choice(*made[number], least)

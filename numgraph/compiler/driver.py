@@ -5,33 +5,90 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from numgraph.arrays import devices
+from numgraph.compiler import reference
+from numgraph.compiler.cost import Choice
 from numgraph.compiler.index import Notation
 from numgraph.compiler.lowering import hoist, lowered, node_walk
-from numgraph.compiler.storage import memory_of
-from numgraph.compiler.target import Buffers, Made, Request, Target
+from numgraph.compiler.rows import itself
+from numgraph.compiler.schedule import Schedule
+from numgraph.compiler.storage import memory_dtype, memory_of
+from numgraph.compiler.target import Buffer, Buffers, Made, Place, Request, Target
 from numgraph.compiler.verify import verify
 from numgraph.expressions.expr import Expr, leaves_of, topological
 from numgraph.expressions.walk import Arrays, Key, Output, Reads, check_fields, rows_of, sides
 
-SLACK = 0.02
-"""How much more, as a part of what they cost apart, outputs may cost in one kernel, which is compiled and launched once."""
-
 
 @dataclass
 class Plan:
-    """The kernels of a walk, the fields that it reads, the values computed per node before the kernels, and the arrays that they make."""
+    """The kernels of a walk and their schedules, the fields that it reads, the values computed per node before the kernels, and the arrays
+    that they make."""
 
     outputs: tuple[Output, ...]
     reads: Reads
     hoisted: list[tuple[Key, Expr]]
     kernels: list[Any]
+    schedules: list[Schedule]
     results: list[list[tuple[tuple[int, ...], np.dtype[Any]]]]
     empty: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """A plan on one graph: its kernels as they are launched there, the memory of the results, and for each result, in order, its place, its
+    rows and its dtype; None where that is the memory's."""
+
+    plan: Plan
+    launches: list[Any]
+    buffers: list[Buffer]
+    results: list[tuple[Place, int, np.dtype[Any] | None]]
+
+
+def execute(target: Target, graph: Any, outputs: tuple[Output, ...], fields: Arrays, out: Sequence[Any] | None = None) -> list[Any]:
+    """All arrays of all outputs, in order (see Output.results). out: contiguous arrays of the host that take them, of any dtypes."""
+    known = route(target, graph, outputs)
+    plan = known.plan
+    check_fields(graph, plan.reads, fields)
+    if plan.empty:
+        return placed(_by_definition(graph, outputs, fields), out)
+    if plan.hoisted:
+        fields = dict(fields)
+        for key, expression in plan.hoisted:
+            fields[key] = _per_node(target, graph, key[0], expression, fields)
+    buffers: Buffers = {} if out is None else _given(known, out)
+    for buffer in known.buffers:
+        if buffer.place not in buffers:
+            buffers[buffer.place] = target.allocate(buffer)
+    for launch in known.launches:
+        parts = target.launch(launch, graph, fields, buffers)
+        if parts:
+            target.combine(launch, parts, graph, buffers)
+    return placed([_finished(buffers[place], rows, dtype) for place, rows, dtype in known.results], out)
+
+
+def route(target: Target, graph: Any, outputs: tuple[Output, ...]) -> Route:
+    """The route of a walk, made once for a graph."""
+    return graph.remembered((target, outputs), _route)
+
+
+def _route(graph: Any, key: tuple[Target, tuple[Output, ...]]) -> Route:
+    target, outputs = key
+    plan = make_plan(target, outputs, target.requests(graph, outputs), graph.num_edges > graph.num_src + graph.num_dst)
+    buffers, results = [], []
+    for kernel in plan.kernels:
+        for made in kernel.outputs:
+            rows, size = rows_of(graph, made.output.to), target.rows(made, graph)
+            for place, stored in enumerate(made.stored):
+                shape, dtype = plan.results[made.number][place]
+                memory = memory_dtype(stored)
+                buffers.append(Buffer((made.number, place), (size, *shape), memory, made.atomic))
+                same = made.output.is_winner(place) or memory == dtype  # winners stay in the dtype of the edge ids
+                results.append(((made.number, place), rows, None if same else dtype))
+    return Route(plan, [target.prepare(kernel, graph) for kernel in plan.kernels], buffers, sorted(results, key=lambda one: one[0]))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -40,48 +97,46 @@ def make_plan(target: Target, outputs: tuple[Output, ...], requests: tuple[Reque
     leaves = leaves_of(expression for output in outputs for expression in output.expressions)
     reads = tuple([(leaf.attrs, leaf.shape, leaf.dtype) for leaf in leaves])
     if any(0 in node.shape for output in outputs for node in topological(output.expressions)):
-        return Plan(outputs, reads, [], [], [], empty=True)  # a feature axis of length 0: there are no lanes
+        return Plan(outputs, reads, [], [], [], [], empty=True)  # a feature axis of length 0: there are no lanes
     low = [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs]
-    hoisted: list[tuple[Key, Expr]] = []
-    kernels: list[Any] = []
+    plan = Plan(outputs, reads, [], [], [], [output.results() for output in outputs])
     for request in requests:
         numbers = [i for i, side in enumerate(sides(outputs)) if side == request.rows]
         group = [low[i] for i in numbers]
         if dense:
-            group, found = hoist(group, "u" if request.rows == "v" else "v", len(hoisted))
-            hoisted += found
-        for chosen in grouped(target, group, request):
-            kernels.append(kernel(target, [group[i] for i in chosen], [numbers[i] for i in chosen], request))
-    return Plan(outputs, reads, hoisted, kernels, [output.results() for output in outputs])
+            group, found = hoist(group, "u" if request.rows == "v" else "v", len(plan.hoisted))
+            plan.hoisted.extend(found)
+        for chosen, choice in grouped(target, group, request):
+            plan.schedules.append(choice.schedule)
+            plan.kernels.append(kernel(target, [group[i] for i in chosen], [numbers[i] for i in chosen], request, choice))
+    return plan
 
 
-def grouped(target: Target, outputs: Sequence[Output], request: Request) -> list[list[int]]:
-    """Which outputs go into one kernel: those that cost no more together than apart."""
-
-    def price(group: list[int]) -> float:
-        own = [outputs[i] for i in group]
-        return target.choose(Notation(own, request.rows), request.places(own), request.length)[1]
-
-    if len(outputs) == 1:
-        return [[0]]
-    groups: list[list[int]] = []
-    prices: list[float] = []
+def grouped(target: Target, outputs: Sequence[Output], request: Request) -> list[tuple[list[int], Choice]]:
+    """Which outputs go into one kernel, by their places: those that cost no more together than apart."""
+    machine = target.describe()
+    groups: list[tuple[list[int], Choice]] = []
     for number in range(len(outputs)):
-        alone = price([number])
-        for i, group in enumerate(groups):
-            together = price([*group, number])
-            if together <= (prices[i] + alone) * (1 + SLACK):
-                groups[i], prices[i] = [*group, number], together
+        alone = _choice(target, outputs[number : number + 1], request)
+        for i, (group, choice) in enumerate(groups):
+            together = _choice(target, [outputs[k] for k in (*group, number)], request)
+            if together.price <= (choice.price + alone.price) * (1 + machine.slack) + machine.loop:
+                groups[i] = [*group, number], together
                 break
         else:
-            groups.append([number])
-            prices.append(alone)
+            groups.append(([number], alone))
     return groups
 
 
-def kernel(target: Target, outputs: Sequence[Output], numbers: Sequence[int], request: Request) -> Any:
+def _choice(target: Target, outputs: Sequence[Output], request: Request) -> Choice:
+    request = target.walked(outputs, request)
+    return target.choose(Notation(outputs, request.rows), request.places(outputs), request.length)
+
+
+def kernel(target: Target, outputs: Sequence[Output], numbers: Sequence[int], request: Request, choice: Choice | None = None) -> Any:
     """One kernel: its program is proven before it is printed."""
-    program, _ = target.choose(Notation(outputs, request.rows), request.places(outputs), request.length)
+    program = (choice or _choice(target, outputs, request)).program
+    request = target.walked(outputs, request)
     verify(program)
     addable = [request.atomic and output.reduce in ("sum", "mean") for output in outputs]
     stored = [request.stored(output) for output in outputs]
@@ -92,31 +147,38 @@ def kernel(target: Target, outputs: Sequence[Output], numbers: Sequence[int], re
     return target.build(target.print(program, made, request), made, request)
 
 
-def run(target: Target, graph: Any, plan: Plan, fields: Arrays) -> list[Any]:
-    """All arrays of all outputs, in order (see Output.results)."""
-    check_fields(graph, plan.reads, fields)
-    fields = dict(fields)
-    for key, expression in plan.hoisted:
-        fields[key] = _per_node(target, graph, key[0], expression, fields)
-    buffers: Buffers = {}
-    like = list(fields.values())
-    for kernel in plan.kernels:
-        for made in kernel.outputs:
-            for place, (shape, _) in enumerate(plan.results[made.number]):
-                buffers[made.number, place] = target.allocate(made, place, graph, shape, like)
-        target.launch(kernel, graph, fields, buffers)
-        target.combine(kernel, graph, fields, buffers)
-    results = []
-    for number, place in sorted(buffers):
-        output, array = plan.outputs[number], buffers[number, place]
-        rows = rows_of(graph, output.to)
-        results.append(finished(array if len(array) == rows else array[:rows], plan.results[number][place][1], output, place))
-    return results
+def stores_as(known: Route, buffer: Buffer, dtype: np.dtype[Any]) -> bool:
+    """Whether a result of a dtype is stored as its buffer is: then kernels may store into the caller's memory."""
+    number, place = buffer.place
+    return memory_of(dtype) == buffer.dtype and dtype in (buffer.dtype, known.plan.results[number][place][1])
 
 
-def finished(array: Any, dtype: np.dtype[Any], output: Output, place: int) -> Any:
-    """A buffer in the dtype of its result; winners stay in the dtype of the edge ids."""
-    if array.dtype == dtype or output.is_winner(place):
+def _given(known: Route, out: Sequence[Any]) -> Buffers:
+    """The caller's arrays that kernels can store into."""
+    pairs = zip(out, sorted(known.buffers), strict=True)
+    found = {buffer.place: array.view(buffer.dtype) for array, buffer in pairs if stores_as(known, buffer, array.dtype)}
+    for buffer in known.buffers:
+        if buffer.zeroed and buffer.place in found:
+            found[buffer.place].fill(0)
+    return found
+
+
+def placed(made: list[Any], out: Sequence[Any] | None) -> list[Any]:
+    """The results in the caller's arrays, cast to their dtypes."""
+    if out is None:
+        return made
+    for array, result in zip(out, made, strict=True):
+        if not np.may_share_memory(array, result):
+            with np.errstate(all="ignore"):
+                array[...] = result
+    return list(out)
+
+
+def _finished(array: Any, rows: int, dtype: np.dtype[Any] | None) -> Any:
+    """A buffer as a result: its own rows, in its dtype."""
+    if len(array) != rows:
+        array = array[:rows]
+    if dtype is None:
         return array
     return array.view(dtype) if array.dtype == memory_of(dtype) else array.astype(dtype)
 
@@ -124,7 +186,15 @@ def finished(array: Any, dtype: np.dtype[Any], output: Output, place: int) -> An
 def _per_node(target: Target, graph: Any, end: str, expression: Expr, fields: Arrays) -> Any:
     """The value of an expression of one node's fields, for every node: a walk over the nodes themselves, each an edge of its own."""
     outputs, names = node_walk(end, expression)
-    renamed = {name: fields[key] for key, name in names}
-    count = rows_of(graph, end)
-    nodes = SimpleNamespace(num_src=count, num_dst=count, num_edges=count)
-    return run(target, nodes, make_plan(target, outputs, (Request("v", "int64", True),), False), renamed)[0]
+    return execute(target, nodes(graph, end), outputs, {name: fields[key] for key, name in names})[0]
+
+
+def nodes(graph: Any, end: str) -> Any:
+    """The sources or destinations as a graph, each an edge of its own, where the graph is."""
+    return itself(rows_of(graph, end), graph.device)
+
+
+def _by_definition(graph: Any, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
+    """Axes of length 0: next to nothing is computed, on the host."""
+    found = reference.execute(graph.to("cpu"), outputs, {key: devices.moved(array, "cpu") for key, array in fields.items()})
+    return [devices.moved(array, graph.device) for array in found]

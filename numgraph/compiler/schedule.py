@@ -35,9 +35,13 @@ PRICES = (
 
 @dataclass(frozen=True)
 class Machine:
-    """What a schedule needs to know of a target. registers: how many of them one value may take; held: how many can be kept while edges go
-    by; edges: whether edges may go side by side; shared: whether all lengths of several variables run the same code; gather: the price of a
-    gathered lane; prices: instructions of functions that are more than one."""
+    """What a schedule needs to know of a target.
+
+    registers: how many of them one value may take; held: how many can be kept while edges go by; edges: whether edges may go side by side;
+    shared: whether all lengths of several variables run the same code; gather: the price of a gathered lane; loop: instructions an edge of
+    a kernel that does nothing; slack: how much more, as a part of what outputs cost apart, they may cost in one kernel, which is compiled
+    and launched once; prices: instructions of functions that are more than one.
+    """
 
     register_bytes: int = 64
     registers: int = 8
@@ -45,6 +49,8 @@ class Machine:
     edges: bool = True
     shared: bool = False
     gather: float = 0.5
+    loop: float = 2.0
+    slack: float = 0.0
     prices: tuple[tuple[str, float], ...] = PRICES
 
 

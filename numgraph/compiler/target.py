@@ -8,25 +8,38 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from numgraph.compiler import program as ir
+import numpy as np
+
 from numgraph.compiler.build import Places
-from numgraph.compiler.cost import DEGREE, choose
+from numgraph.compiler.cost import DEGREE, Choice, choose
 from numgraph.compiler.index import Notation
+from numgraph.compiler.program import Program
 from numgraph.compiler.schedule import Machine
 from numgraph.compiler.storage import HALVES, compute_name
 from numgraph.expressions.walk import Arrays, Output
 
-Buffers = dict[tuple[int, int], Any]
-"""Result arrays by (number of the output, number of its array)."""
+Place = tuple[int, int]
+"""A result: the number of the output, and of its array."""
+Buffers = dict[Place, Any]
+"""Memory of results."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a kernel depends on besides its outputs. rows: "v" walks in-edges, "u" out-edges. ids: dtype of the graph's index arrays.
-    ordered: edge ids are positions there. wide: rows are put together from parts, so 16-bit floats must not be rounded before. length:
-    edges of a row, roughly; 0: not known. atomic: parts may add to their row in memory.
+class Buffer(NamedTuple):
+    """What a result needs: its shape, with rows for parts of rows where a target has them there; the dtype of its memory; whether kernels
+    add to it, so that it must be zeros before."""
+
+    place: Place
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    zeroed: bool
+
+
+class Request(NamedTuple):
+    """What a kernel depends on besides its outputs. rows: "v" walks in-edges, "u" out-edges, "e" edges by their ids. ids: dtype of the
+    graph's index arrays. ordered: edge ids are positions there. wide: rows are put together from parts, so 16-bit floats must not be
+    rounded before. length: edges of a row, roughly; 0: not known. atomic: parts may add to their row in memory.
     """
 
     rows: str
@@ -58,6 +71,12 @@ class Made:
     atomic: bool = False
 
 
+def length_of(adjacency: Any, lengths: Sequence[int]) -> int:
+    """How many edges a row has, as roughly as plans depend on it. lengths: from which on they may be others, ascending."""
+    mean = adjacency.num_edges // max(adjacency.num_rows, 1)
+    return max([length for length in lengths if length <= mean])
+
+
 class Target(ABC):
     """A machine that walks run on."""
 
@@ -65,13 +84,20 @@ class Target(ABC):
     def describe(self) -> Machine:
         """What a schedule needs to know of it."""
 
-    def choose(self, notation: Notation, places: Places, length: int) -> tuple[ir.Program, float]:
-        """The program of the cheapest schedule of a walk, and its price, by which it is decided what goes into one kernel."""
-        _, program, price = choose(notation, self.describe(), places, length or DEGREE)
-        return program, price
+    @abstractmethod
+    def requests(self, graph: Any, outputs: tuple[Output, ...]) -> tuple[Request, ...]:
+        """What the kernels of a walk depend on of a graph, for each of ``walked_ends``."""
+
+    def walked(self, outputs: Sequence[Output], request: Request) -> Request:
+        """The same for outputs of one kernel, which may be walked in another order."""
+        return request
+
+    def choose(self, notation: Notation, places: Places, length: int) -> Choice:
+        """The cheapest schedule of a walk, and its price, by which it is decided what goes into one kernel."""
+        return choose(notation, self.describe(), places, length or DEGREE)
 
     @abstractmethod
-    def print(self, program: ir.Program, outputs: Sequence[Made], request: Request) -> Any:
+    def print(self, program: Program, outputs: Sequence[Made], request: Request) -> Any:
         """A verified program as text, with what stands in its argument block."""
 
     @abstractmethod
@@ -79,13 +105,21 @@ class Target(ABC):
         """The kernel of what was printed; at least with its ``outputs``."""
 
     @abstractmethod
-    def allocate(self, made: Made, place: int, graph: Any, shape: tuple[int, ...], like: Sequence[Any]) -> Any:
-        """Memory for an array of an output whose rows have this shape, and for what is put together later. like: arrays of the walk."""
+    def prepare(self, kernel: Any, graph: Any) -> Any:
+        """A kernel with what its launches on one graph have in common. It is kept with the graph's arrays on the host."""
 
     @abstractmethod
-    def launch(self, kernel: Any, graph: Any, fields: Arrays, buffers: Buffers) -> None:
-        """Run a kernel over all rows, long ones in parts."""
+    def rows(self, made: Made, graph: Any) -> int:
+        """Rows of an output's memory: those of its node or edges, and of what is put together later."""
 
     @abstractmethod
-    def combine(self, kernel: Any, graph: Any, fields: Arrays, buffers: Buffers) -> None:
+    def allocate(self, buffer: Buffer) -> Any:
+        """Memory for a result."""
+
+    @abstractmethod
+    def launch(self, prepared: Any, graph: Any, fields: Arrays, buffers: Buffers) -> Any:
+        """Run a kernel over all rows, long ones in parts. Returns what ``combine`` is to put together, if there is anything."""
+
+    @abstractmethod
+    def combine(self, prepared: Any, parts: Any, graph: Any, buffers: Buffers) -> None:
         """Make rows of their parts."""

@@ -11,10 +11,9 @@ import pytest
 from programs import notation_of, places_of
 
 import numgraph as ng
-from numgraph.compiler import reference
+from numgraph.compiler import driver, reference
 from numgraph.compiler.cost import choose
-from numgraph.compiler.cpu import balance, planning
-from numgraph.compiler.cpu import kernel as cpu_kernel
+from numgraph.compiler.cpu import balance
 from numgraph.compiler.cpu import running as cpu
 from numgraph.compiler.cpu.naming import parts_of
 from numgraph.compiler.index import EDGE, Column, Notation, Variable, row_major, terms_of
@@ -259,14 +258,14 @@ def test_long_rows_of_single_numbers_are_taken_and_right():
     rng = np.random.default_rng(2)
     g = ng.Graph(rng.integers(0, 6, 90), rng.integers(0, 5, 90), num_src=6, num_dst=5)
     s, c, along = rng.normal(size=90), rng.normal(size=90), rng.normal(size=90)
-    made = []
+    made, kernel = [], driver.kernel
 
     def remembered(*args: Any) -> Any:
-        made.append(cpu_kernel.kernels(*args))
+        made.append(kernel(*args))
         return made[-1]
 
-    planning.make_plan.cache_clear()
-    with mock.patch.object(planning, "kernels", remembered):
+    driver.make_plan.cache_clear()
+    with mock.patch.object(driver, "kernel", remembered):
         found = ng.ops.edge_softmax(g, s)
         with ng.Tape() as tape:
             watched = tape.watch(s)
@@ -288,10 +287,10 @@ def test_attention_of_odd_heads_is_taken_and_right():
     rng = np.random.default_rng(1)
     g = ng.Graph(rng.integers(0, 5, 12), rng.integers(0, 4, 12), num_src=5, num_dst=4)
     x, s, r, c = (rng.normal(size=shape) for shape in ((5, 3, 7), (5, 3, 1), (4, 3, 1), (4, 3, 7)))
-    made = []
+    made, kernel = [], driver.kernel
 
     def remembered(*args: Any) -> Any:
-        made.append(cpu_kernel.kernels(*args))
+        made.append(kernel(*args))
         return made[-1]
 
     def loss(x: Any, s: Any, r: Any) -> Any:
@@ -305,8 +304,8 @@ def test_attention_of_odd_heads_is_taken_and_right():
         return tape.gradient(value, watched)
 
     along = [rng.normal(size=a.shape) for a in (x, s, r)]
-    planning.make_plan.cache_clear()
-    with mock.patch.object(planning, "kernels", remembered):
+    driver.make_plan.cache_clear()
+    with mock.patch.object(driver, "kernel", remembered):
         first = gradient(x, s, r)
         with ng.Tape() as outer:
             watched = [outer.watch(a) for a in (x, s, r)]

@@ -9,8 +9,8 @@ import walks
 from walks import compare, compare_step, normal
 
 import numgraph as ng
-from numgraph.compiler import sources
-from numgraph.compiler.cpu import balance, planning
+from numgraph.compiler import driver, sources
+from numgraph.compiler.cpu import balance
 from numgraph.graph import sorting
 
 WIDTHS = (*range(1, 21), 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 130, 200, 257, 1024)
@@ -315,9 +315,9 @@ def test_plans_are_found_again():
     fields = {"u": {"x": normal(G, "u", 3)}}
     message = lambda u: u.x * 2.125
     ng.update_all(G, message, "sum", **fields)
-    before = planning.make_plan.cache_info().currsize
+    before = driver.make_plan.cache_info().currsize
     ng.update_all(walks.graph(seed=5), lambda u: u.x * 2.125, "sum", **fields)
-    assert planning.make_plan.cache_info().currsize == before
+    assert driver.make_plan.cache_info().currsize == before
 
 
 # --- graphs ---

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import numgraph as ng
+from numgraph.compiler import cost, driver
 from numgraph.compiler.build import build
-from numgraph.compiler.cpu import kernel, planning
+from numgraph.compiler.cpu import kernel
 from numgraph.compiler.cpu import running as cpu
+from numgraph.compiler.target import Request
 from numgraph.expressions import expr
 from numgraph.expressions.walk import Output, check_fields
 
@@ -33,11 +35,11 @@ def test_no_kernel_is_compiled_when_the_proof_fails():
         return replace(program, arrays=shorter)
 
     with (
-        mock.patch.object(kernel, "build", wrong),
+        mock.patch.object(cost, "build", wrong),
         mock.patch.object(kernel.sources, "load", loaded.append),
         pytest.raises(RuntimeError, match=r"Load \w+: reaches column 10 of 10"),
     ):
-        planning.make_plan.__wrapped__(outputs, np.dtype(np.int32), (("v", False),), False, False)
+        driver.make_plan.__wrapped__(cpu.TARGET, outputs, (Request("v", "int32", False),), False)
     assert not loaded
 
 

@@ -16,6 +16,7 @@ import numgraph as ng
 from numgraph.compiler import driver, reference
 from numgraph.compiler import program as ir
 from numgraph.compiler.build import build
+from numgraph.compiler.cost import Choice
 from numgraph.compiler.cuda import choosing, lanes, planning, running, simulated, tasks
 from numgraph.compiler.cuda.threads import Layout, Shape, bits_of
 from numgraph.compiler.index import EDGE, Notation
@@ -42,7 +43,7 @@ def field(target: str, *shape: int, name: str = "x", dtype: Any = np.float32) ->
 
 def chosen(outputs: list[Output], length: int = 0) -> tuple[ir.Program, Layout]:
     notation = notation_of(outputs)
-    program, _ = choosing.choose(notation, Request("v", "int32", False).places(notation.outputs), length)
+    program = choosing.choose(notation, Request("v", "int32", False).places(notation.outputs), length).program
     return program, Layout(program)
 
 
@@ -201,10 +202,11 @@ def test_a_program_is_proven_before_it_is_printed():
     outputs = [Output((X,), "v", "sum")]
     target, printed = running.TARGET, []
 
-    def wrong(notation: Notation, places: Any, length: int) -> tuple[ir.Program, float]:
-        program, price = choosing.choose(notation, places, length)
-        arrays = {name: replace(array, features=array.features - 1) if array.written else array for name, array in program.arrays.items()}
-        return replace(program, arrays=arrays), price
+    def wrong(notation: Notation, places: Any, length: int) -> Choice:
+        choice = choosing.choose(notation, places, length)
+        arrays = choice.program.arrays.items()
+        shorter = {name: replace(array, features=array.features - 1) if array.written else array for name, array in arrays}
+        return choice._replace(program=replace(choice.program, arrays=shorter))
 
     with (
         mock.patch.object(running.Cuda, "choose", staticmethod(wrong)),

@@ -10,6 +10,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import bellman_ford
 
 import numgraph as ng
+from numgraph.compiler import driver
 from numgraph.compiler.cpu import balance
 from numgraph.compiler.cpu import running as cpu
 from numgraph.expressions import expr
@@ -174,7 +175,7 @@ def test_several_reduces_are_one_kernel():
         np.testing.assert_allclose(z, dense(G, X, name), 1e-13)
     node = expr.field("u", "x", (3,), X.dtype)
     outputs = tuple(Output((node,), "v", name) for name in names)
-    assert len(cpu.route(G, outputs).plan.kernels) == 1
+    assert len(driver.route(cpu.TARGET, G, outputs).plan.kernels) == 1
 
 
 def test_every_reduce_at_once_with_gradients():

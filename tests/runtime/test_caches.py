@@ -198,15 +198,15 @@ def test_kernels_under_bounds_checks(tmp_path):
         step(), step(g.reverse())
         from numgraph.compiler.cpu import running as cpu
         import pytest
-        launch = cpu._launch
-        def short(made, graph, fields, buffers):
-            launch(made, graph, fields, {key: array[:-1] for key, array in buffers.items()})
+        launch = cpu.Cpu.launch
+        def short(self, made, graph, fields, buffers):
+            return launch(self, made, graph, fields, {key: array[:-1] for key, array in buffers.items()})
         for small in (0, 1 << 62):
             threads.SMALL = small
-            cpu._launch = short
+            cpu.Cpu.launch = short
             with pytest.raises(IndexError):
                 ng.update_all(g, lambda u: u.x, "sum", u={"x": x})
-            cpu._launch = launch
+            cpu.Cpu.launch = launch
             step()
         print("done")
         """,

@@ -12,15 +12,16 @@ from unittest import mock
 import numpy as np
 
 from numgraph import Graph
+from numgraph.compiler import cost, driver
 from numgraph.compiler import program as ir
 from numgraph.compiler.build import Places, build
-from numgraph.compiler.cpu import planning
 from numgraph.compiler.cpu import running as cpu
-from numgraph.compiler.cpu.kernel import compiled, machine
+from numgraph.compiler.cpu.kernel import machine
 from numgraph.compiler.index import EDGE, ROW, Notation, Variable
 from numgraph.compiler.lowering import lowered
 from numgraph.compiler.reference import compute_dtype
 from numgraph.compiler.schedule import Machine, Schedule, candidates
+from numgraph.compiler.target import Request
 from numgraph.compiler.verify import verify
 from numgraph.expressions import elementary
 from numgraph.expressions.walk import Output, sides, walked_ends
@@ -180,14 +181,18 @@ def compiling(choice: Choice) -> Iterator[list[Schedule]]:
     """Walks are run by one kernel an end, under the first schedule of a choice. Yields those schedules."""
     used: list[Schedule] = []
 
-    def forced(outputs: Any, numbers: Any, rows: str, ids: str, ordered: bool, chunked: bool, length: int) -> Any:
-        notation = Notation(outputs, rows)
+    def forced(self: Any, notation: Notation, places: Places, length: int) -> cost.Choice:
         used.append(choice(candidates(notation, machine()))[0])
-        return [compiled(notation, numbers, ids, ordered, chunked, used[-1])]
+        return cost.Choice(used[-1], build(notation, used[-1], places), 0.0)
+
+    def together(target: Any, outputs: Any, request: Request) -> Any:
+        return [([*range(len(outputs))], forced(target, Notation(outputs, request.rows), request.places(outputs), 0))]
 
     with (
-        mock.patch.object(planning, "kernels", forced),
-        mock.patch.object(cpu, "make_plan", functools.lru_cache(maxsize=64)(planning.make_plan.__wrapped__)),
+        mock.patch.object(cpu.Cpu, "choose", forced),
+        mock.patch.object(cpu.Cpu, "walked", lambda self, outputs, request: request),
+        mock.patch.object(driver, "grouped", together),
+        mock.patch.object(driver, "make_plan", functools.lru_cache(maxsize=64)(driver.make_plan.__wrapped__)),
         mock.patch.object(Graph, "remembered", lambda self, key, make: make(self, key)),
     ):
         yield used

@@ -36,10 +36,17 @@ class Hub:
 
 @dataclass(frozen=True)
 class Parts:
-    """ranges [groups, 2]: first and last + 1 row of each group, hubs left out. edges: how many a row of them has on average."""
+    """ranges [groups, 2]: first and last + 1 row of each group, hubs left out."""
 
     ranges: Any
     hubs: tuple[Hub, ...]
+
+
+def divided(rows: Any, small: bool) -> Parts:
+    """The division of an adjacency's rows, or of a number of edges, each a row of its own. small: one thread computes them anyway."""
+    if small and (isinstance(rows, int) or rows.num_edges <= HUB_EDGES):
+        return Parts(np.array([[0, rows if isinstance(rows, int) else rows.num_rows]], np.int64), ())
+    return parts_of_edges(rows) if isinstance(rows, int) else rows.derived("parts", parts_of)
 
 
 def parts_of(adjacency: Any) -> Parts:
@@ -47,10 +54,15 @@ def parts_of(adjacency: Any) -> Parts:
     indptr, rows = adjacency.indptr, adjacency.num_rows
     most = max(HUB_EDGES, adjacency.num_edges // 1024)
     chunk = min(most, max(CHUNK_EDGES, adjacency.num_edges // 1024))
-    degrees = np.diff(indptr)
-    long = np.flatnonzero(degrees > most)
-    weights = np.where(degrees > most, 0, degrees) + 1
-    reached = np.concatenate([[0], np.cumsum(weights, dtype=np.int64)])
+    reached = indptr + np.arange(rows + 1)  # a row costs its edges and one
+    long = np.flatnonzero(np.diff(indptr) > most) if adjacency.num_edges > most else np.empty(0, np.int64)
+    if not len(long):
+        cuts = np.searchsorted(reached, np.linspace(0, reached[-1], PARTS + 1))
+        ranges = np.stack([cuts[:-1], cuts[1:]], axis=1)
+        return Parts(ranges[cuts[:-1] < cuts[1:]], ())
+    weights = np.diff(reached)
+    weights[long] = 1
+    reached = np.concatenate([[0], np.cumsum(weights)])
     bounds = np.searchsorted(reached, np.linspace(0, reached[-1], PARTS + 1)[1:-1])
     cuts = np.unique(np.concatenate([[0], bounds, long, long + 1, [rows]])).astype(np.int64)
     ranges = np.stack([cuts[:-1], cuts[1:]], axis=1)

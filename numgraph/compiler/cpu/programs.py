@@ -4,7 +4,7 @@ A program is words of int64: how many kernels it has; how long the table of addr
 memory of the program's own, for values of nodes; how many of these values there are, and for each its number in the table, and the word of
 the table where its memory begins. Then for each kernel the address of its body, the address and length of its argument block, the address
 and number of its ranges of rows, whether these are worth threads, and how many operands it has; then for each operand its place in the
-block, its number in the table, and how many bytes of it are zeroed before.
+block, and its number in the table.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numgraph.arrays import recycling
+from numgraph.compiler import driver
 from numgraph.compiler.cpu import running, shells
 from numgraph.compiler.lowering import node_walk
+from numgraph.compiler.target import Place
 from numgraph.expressions.walk import Key, Output, rows_of
 from numgraph.graph import Graph
 from numgraph.runtime import threads
@@ -43,33 +44,34 @@ class _Step(NamedTuple):
     """A route, and the numbers in the table of addresses of the fields that it reads and of the arrays that it makes."""
 
     graph: Graph
-    route: running.Route
+    route: driver.Route
     fields: dict[Key, int]
-    made: dict[running.Place, int]
+    made: dict[Place, int]
 
 
 def program(graph: Graph, outputs: tuple[Output, ...], keys: Sequence[Key], given: Sequence[Any], made: Sequence[Any]) -> Program | None:
     """The program of a walk on contiguous memory, of these dtypes of fields and results; None if it is more than kernels on whole rows."""
     if numba.config.DISABLE_JIT or numba.config.BOUNDSCHECK:
         return None
-    route = running.route(graph, outputs)
+    route = driver.route(running.TARGET, graph, outputs)
     plan, places = route.plan, sorted(place for place, *_ in route.buffers)
     wanted = {key: dtype for key, _, dtype in plan.reads}
-    direct = all(running.stores_as(route, buffer, dtype) for buffer, dtype in zip(sorted(route.buffers), made))
+    direct = all(driver.stores_as(route, buffer, dtype) for buffer, dtype in zip(sorted(route.buffers), made))
     if plan.empty or not direct or any(wanted[key] != dtype for key, dtype in zip(keys, given)):
         return None
     fields = {key: number for number, key in enumerate(keys)}
     steps: list[_Step] = []
     own: list[int] = []
     for key, expression in plan.hoisted:
-        nodes, (walk, names) = running.nodes(graph, key[0]), node_walk(key[0], expression)
+        nodes, (walk, names) = driver.nodes(graph, key[0]), node_walk(key[0], expression)
         number = len(keys) + len(places) + len(own)
-        steps.append(_Step(nodes, running.route(nodes, walk), {name: fields[given] for given, name in names}, {(0, 0): number}))
+        known = driver.route(running.TARGET, nodes, walk)
+        steps.append(_Step(nodes, known, {name: fields[given] for given, name in names}, {(0, 0): number}))
         fields[key] = number
         own.append(-(-nodes.num_edges * math.prod(expression.shape) * expression.dtype.itemsize // 8))
     steps.append(_Step(graph, route, fields, {place: number for number, place in enumerate(places, len(keys))}))
     launches = [launch for step in steps for launch in step.route.launches]
-    if any(launch.parts.hubs for launch in launches) or 8 * sum(own) > recycling.LARGE:
+    if any(launch.hubs for launch in launches) or 8 * sum(own) > recycling.LARGE:
         return None
     first = len(keys) + len(places)
     starts = [first + len(own) + sum(own[:i]) for i in range(len(own) + 1)]
@@ -84,22 +86,21 @@ def program(graph: Graph, outputs: tuple[Output, ...], keys: Sequence[Key], give
 
 def _kernel(launch: running.Launch, step: _Step, kept: list[Any]) -> list[int]:
     """The words of a kernel. What they are the addresses of goes into ``kept``."""
-    buffers = {place: (shape, dtype, added) for place, shape, dtype, added in step.route.buffers}
+    buffers = {buffer.place: buffer for buffer in step.route.buffers}
     sizes = {key: math.prod(shape) * dtype.itemsize for key, shape, dtype in step.route.plan.reads}
     sizes |= {key: math.prod(made.shape) * made.dtype.itemsize for key, made in step.route.plan.hoisted}
     block, operands = np.array(launch.words, np.int64), []
-    for offset, place in launch.outs:
-        shape, dtype, added = buffers[place]
-        row = math.prod(shape[1:]) * dtype.itemsize
-        block[offset + 1 : offset + 3] = shape[0], row
-        operands += [offset, step.made[place], shape[0] * row if added else 0]
-    for offset, key, shared in launch.fields:
+    for offset, place in launch.kernel.outs:
+        rows, *features = buffers[place].shape
+        block[offset + 1 : offset + 3] = rows, math.prod(features) * buffers[place].dtype.itemsize
+        operands += [offset, step.made[place]]
+    for offset, key, shared in launch.kernel.fields:
         block[offset + 1 : offset + 3] = (1, 0) if shared else (rows_of(step.graph, key[0]), sizes[key])
-        operands += [offset, step.fields[key], 0]
-    ranges = np.ascontiguousarray(launch.parts.ranges, np.int64)
+        operands += [offset, step.fields[key]]
+    ranges = np.ascontiguousarray(launch.ranges, np.int64)
     kept += [launch.kernel, block, ranges, *running.index_arrays(launch.kernel, step.graph)]
     size = [block.ctypes.data, len(block), ranges.ctypes.data, len(ranges), launch.work >= threads.SMALL]
-    return [launch.kernel.address, *size, len(operands) // 3, *operands]
+    return [launch.kernel.address, *size, len(operands) // 2, *operands]
 
 
 @intrinsic
@@ -112,16 +113,6 @@ def word(typingctx: Any, address: Any) -> Any:
     return types.int64(types.int64), codegen
 
 
-@intrinsic
-def _zero(typingctx: Any, address: Any, size: Any) -> Any:
-    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        pointer = builder.inttoptr(values[0], ir.IntType(8).as_pointer())
-        cgutils.memset(builder, pointer, values[1], 0)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
-
-
 @njit()
 def _block(at, table):
     """The argument block of the kernel at a word of a program."""
@@ -130,17 +121,14 @@ def _block(at, table):
     for i in range(length):
         block[i] = word(start + 8 * i)
     for operand in range(word(at + 48)):
-        place = at + 56 + 24 * operand
-        address, zeroed = table[word(place + 8)], word(place + 16)
-        block[word(place)] = address
-        if zeroed:
-            _zero(address, zeroed)
+        place = at + 56 + 16 * operand
+        block[word(place)] = table[word(place + 8)]
     return block
 
 
 @njit()
 def _next(at):
-    return at + 56 + 24 * word(at + 48)
+    return at + 56 + 16 * word(at + 48)
 
 
 def _parts(at, block):

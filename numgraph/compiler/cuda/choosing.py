@@ -9,13 +9,14 @@ from typing import Any
 
 from numgraph.compiler import program as ir
 from numgraph.compiler.build import Places, build
+from numgraph.compiler.cost import Choice
 from numgraph.compiler.cuda.threads import WARP_BITS, Layout
 from numgraph.compiler.cuda.unrolling import steps
 from numgraph.compiler.index import EDGE, ROW, Column, Notation, Variable
 from numgraph.compiler.reduces import REDUCES
 from numgraph.compiler.schedule import FEW, Lanes, Machine, Schedule, candidates
 
-MACHINE = Machine(register_bytes=512, registers=4, held=64, edges=False)
+MACHINE = Machine(register_bytes=512, registers=4, held=64, edges=False, slack=0.02, loop=0.0)
 """A warp whose threads load 16 bytes each. held: 32-bit registers of a thread for what is kept while edges go by."""
 MOST = 8
 """Lanes of one value that a thread holds at most."""
@@ -27,17 +28,17 @@ LATENCY = 32.0
 """What a step over edges costs however few threads take it: they wait for memory, and other groups cannot always fill the time."""
 
 
-def choose(notation: Notation, places: Places, length: int) -> tuple[ir.Program, float]:
-    """The program of the cheapest schedule of a walk, and what it costs a row. length: edges of a row, roughly; 0: not known."""
+def choose(notation: Notation, places: Places, length: int) -> Choice:
+    """The cheapest schedule of a walk, by what it costs a row. length: edges of a row, roughly; 0: not known."""
     found = []
     for number, schedule in enumerate(_candidates(notation, length)):
         program = build(notation, schedule, places)
         layout = Layout(program)
         held = max([len(layout.shape.held(digit.form)) for digit in layout.digits], default=1)
         if held <= MOST and layout.shape.vectors * layout.shape.vector <= MOST and not _between(layout):
-            found.append((_Counter(layout, length or DEGREE).row(program), number, program))
-    price, _, program = min(found, key=lambda one: one[:2])
-    return program, price
+            found.append((_Counter(layout, length or DEGREE).row(program), number, schedule, program))
+    price, _, schedule, program = min(found, key=lambda one: one[:2])
+    return Choice(schedule, program, price)
 
 
 def _candidates(notation: Notation, length: int) -> Iterator[Schedule]:

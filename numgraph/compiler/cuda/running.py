@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays import devices
-from numgraph.compiler import driver, reference
+from numgraph.compiler import driver
 from numgraph.compiler import program as ir
 from numgraph.compiler.build import Places
+from numgraph.compiler.cost import Choice
 from numgraph.compiler.cuda import choosing, chunks, tasks
 from numgraph.compiler.cuda.launching import Operand, launch, operand_of
 from numgraph.compiler.cuda.planning import Kernel, printed
 from numgraph.compiler.index import Notation
 from numgraph.compiler.schedule import Machine
-from numgraph.compiler.storage import memory_name
-from numgraph.compiler.target import Buffers, Made, Request, Target
+from numgraph.compiler.target import Buffer, Buffers, Made, Request, Target, length_of
 from numgraph.expressions.walk import Arrays, Output, rows_of, walked_ends
 from numgraph.graph.sorting import expanded
 
@@ -27,21 +27,28 @@ LENGTHS = (0, 12, 48, 192)
 """Edges a row from which on a walk may have another plan."""
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """The tasks of an adjacency's rows on its device; rows: of outputs, those for chunks included."""
-
-    levels: tuple[tasks.Level, ...]
-    rows: int
-
-
+@dataclass(frozen=True, eq=False)
 class Cuda(Target):
-    """A device that CUDA drives, or Numba's simulator of one."""
+    """A device that CUDA drives, or Numba's simulator of one. atomic: chunks may add to their row in memory; chunk: edges of a chunk."""
+
+    atomic: bool
+    chunk: int
 
     def describe(self) -> Machine:
         return choosing.MACHINE
 
-    def choose(self, notation: Notation, places: Places, length: int) -> tuple[ir.Program, float]:
+    def requests(self, graph: Any, outputs: tuple[Output, ...]) -> tuple[Request, ...]:
+        host = graph.to("cpu")
+        walked = {rows: _adjacency(host, rows) for rows in walked_ends(outputs)}
+        wide = any(len(self.levels(walked[output.to])[0]) > 1 for output in outputs if output.to != "e")
+        return tuple(
+            [
+                Request(rows, one.indptr.dtype.name, one.ordered, wide, length_of(one, LENGTHS), wide and self.atomic)
+                for rows, one in walked.items()
+            ]
+        )
+
+    def choose(self, notation: Notation, places: Places, length: int) -> Choice:
         return choosing.choose(notation, places, length)
 
     def print(self, program: ir.Program, outputs: Sequence[Made], request: Request) -> Kernel:
@@ -51,82 +58,71 @@ class Cuda(Target):
         """The text: it is compiled when it is launched, as that tells which device it is for."""
         return printed
 
-    def allocate(self, made: Made, place: int, graph: Any, shape: tuple[int, ...], like: Sequence[Any]) -> Any:
-        """With rows for chunks behind those of the result."""
-        to, library = made.output.to, devices.namespace_of(*_indptr(graph), *like)
-        rows = rows_of(graph, to) if to == "e" or made.atomic else _schedule(_adjacency(graph, to)).rows
-        return (library.zeros if made.atomic else library.empty)((rows, *shape), memory_name(made.stored[place]))
+    def prepare(self, kernel: Kernel, graph: Any) -> Kernel:
+        """The kernel alone: what stays with the host's arrays must not hold those of a device."""
+        return kernel
 
-    def launch(self, kernel: Kernel, graph: Any, fields: Arrays, buffers: Buffers) -> None:
-        """Over all rows, and all chunks of long ones, or over all edges."""
-        if kernel.per_edge:
-            adjacency = None if kernel.rows == "e" else _adjacency(graph, kernel.rows)
+    def rows(self, made: Made, graph: Any) -> int:
+        """Those of chunks are behind those of the result."""
+        to = made.output.to
+        return rows_of(graph, to) if to == "e" or made.atomic else self.levels(_adjacency(graph.to("cpu"), to))[1]
+
+    def allocate(self, buffer: Buffer) -> Any:
+        library = devices.cupy()
+        return (library.zeros if buffer.zeroed else library.empty)(buffer.shape, buffer.dtype)
+
+    def launch(self, prepared: Kernel, graph: Any, fields: Arrays, buffers: Buffers) -> Sequence[tasks.Level]:
+        """Over all rows, and all chunks of long ones, or over all edges. Returns the levels of the chunks."""
+        if prepared.per_edge:
+            adjacency = None if prepared.rows == "e" else _adjacency(graph, prepared.rows)
             ids = lambda name: _owners(adjacency) if name == "owners" else getattr(adjacency or graph, name)
-            _start(kernel, ids, fields, buffers, graph.num_edges)
-            return
-        adjacency = _adjacency(graph, kernel.rows)
-        first = _schedule(adjacency).levels[0]
-        _start(kernel, lambda name: first.tasks if name == "tasks" else getattr(adjacency, name), fields, buffers, len(first.tasks) // 4)
+            _start(prepared, ids, fields, buffers, graph.num_edges)
+            return ()
+        adjacency = _adjacency(graph, prepared.rows)
+        first, *others = self.placed(adjacency)
+        _start(prepared, lambda name: first.tasks if name == "tasks" else getattr(adjacency, name), fields, buffers, len(first.tasks) // 4)
+        return others
 
-    def combine(self, kernel: Kernel, graph: Any, fields: Arrays, buffers: Buffers) -> None:
-        if kernel.per_edge:
-            return
-        for level in _schedule(_adjacency(graph, kernel.rows)).levels[1:]:
-            for made in kernel.outputs:
+    def combine(self, prepared: Kernel, parts: Sequence[tasks.Level], graph: Any, buffers: Buffers) -> None:
+        for level in parts:
+            for made in prepared.outputs:
                 if made.output.reduce != "edge" and not made.atomic:
-                    walk = functools.partial(_walk_chunks, level)
+                    walk = functools.partial(self.walk_chunks, level)
                     chunks.combine(walk, made.output, level, [buffers[key] for key in sorted(buffers) if key[0] == made.number])
 
+    def levels(self, adjacency: Any) -> tuple[list[tasks.Level], int]:
+        """The launches that an adjacency's rows take, on the host, and the rows of outputs, those for chunks included."""
+        return adjacency.host.derived(("levels", self.chunk), lambda host: tasks.levels_of(host.indptr, self.chunk))
 
-TARGET = Cuda()
+    def placed(self, adjacency: Any) -> list[tasks.Level]:
+        """The same launches with their tasks on the device of the adjacency."""
+        return adjacency.derived(("placed", self.chunk), lambda a: [level.on(_mover(a)) for level in self.levels(a)[0]])
 
-
-def execute(graph: Any, outputs: Sequence[Output], fields: Arrays, out: Sequence[Any] | None = None) -> list[Any]:
-    """All arrays of all outputs, in order (see Output.results). out: arrays that take them."""
-    made = driver.run(TARGET, graph, plan, fields) if not (plan := _plan(graph, tuple(outputs))).empty else _on_host(graph, outputs, fields)
-    if out is None:
-        return made
-    for array, result in zip(out, made, strict=True):
-        array[...] = result
-    return list(out)
-
-
-def _plan(graph: Any, outputs: tuple[Output, ...]) -> driver.Plan:
-    walked = {rows: _adjacency(graph, rows) for rows in walked_ends(outputs)}
-    reduced = {output.to for output in outputs if output.to != "e"}
-    wide = any(len(_schedule(walked[rows]).levels) > 1 for rows in reduced)
-    atomic = wide and devices.ATOMICS.get()
-    requests = [Request(rows, one.indptr.dtype.name, one.ordered, wide, _length(one), atomic) for rows, one in walked.items()]
-    return driver.make_plan(TARGET, outputs, tuple(requests), graph.num_edges > graph.num_src + graph.num_dst)
+    def walk_chunks(self, level: tasks.Level, output: Output, fields: Arrays, made: list[Any]) -> None:
+        """A walk over the rows of a level, whose edges are chunks."""
+        plan = driver.make_plan(self, (output,), (Request("v", level.tasks.dtype.name, True, wide=True),), False)
+        fields = {key: fields[key] for key, _, _ in plan.reads}
+        buffers = {(0, place): array for place, array in enumerate(made)}
+        for kernel in plan.kernels:
+            _start(kernel, lambda _: level.tasks, fields, buffers, len(level.tasks) // 4)
 
 
-def _length(adjacency: Any) -> int:
-    """How many edges a row has, as roughly as plans depend on it."""
-    mean = adjacency.num_edges // max(adjacency.num_rows, 1)
-    return max([length for length in LENGTHS if length <= mean])
+@functools.cache
+def target(atomic: bool, chunk: int) -> Cuda:
+    """The target under these options."""
+    return Cuda(atomic, chunk)
 
 
-def _on_host(graph: Any, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
-    """Axes of length 0: next to nothing is computed."""
-    found = reference.execute(graph.to("cpu"), outputs, {key: devices.moved(array, "cpu") for key, array in fields.items()})
-    return [devices.moved(array, graph.device) for array in found]
+TARGET = target(False, tasks.CHUNK)
+
+
+def execute(graph: Any, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
+    """All arrays of all outputs, in order (see Output.results)."""
+    return driver.execute(target(devices.ATOMICS.get(), tasks.CHUNK), graph, tuple(outputs), fields)
 
 
 def _adjacency(graph: Any, rows: str) -> Any:
     return graph.in_edges if rows == "v" else graph.out_edges
-
-
-def _indptr(graph: Any) -> list[Any]:
-    """An index array of a graph, if it has any."""
-    return [graph.in_edges.indptr] if hasattr(graph, "in_edges") else []
-
-
-def _schedule(adjacency: Any) -> Schedule:
-    def make(adjacency: Any) -> Schedule:
-        levels, rows = tasks.levels_of(adjacency.host.indptr)
-        return Schedule(tuple(level.on(_mover(adjacency)) for level in levels), rows)
-
-    return adjacency.derived(("schedule", tasks.CHUNK), make)
 
 
 def _mover(adjacency: Any) -> Callable[[Any], Any]:
@@ -151,12 +147,3 @@ def _start(kernel: Kernel, ids: Callable[[str], Any], fields: Arrays, buffers: B
         else:
             operands.append(count if kind == "count" else int(np.float64(what).view(np.int64)) if kind == "float" else int(what))
     launch(kernel, operands, count)
-
-
-def _walk_chunks(level: tasks.Level, output: Output, fields: Arrays, made: list[Any]) -> None:
-    """A walk over the rows of a level, whose edges are chunks."""
-    plan = driver.make_plan(TARGET, (output,), (Request("v", level.tasks.dtype.name, True, wide=True),), False)
-    fields = {key: fields[key] for key, _, _ in plan.reads}
-    buffers = {(0, place): array for place, array in enumerate(made)}
-    for kernel in plan.kernels:
-        _start(kernel, lambda _: level.tasks, fields, buffers, len(level.tasks) // 4)

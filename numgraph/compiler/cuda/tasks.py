@@ -45,9 +45,9 @@ class Level:
         return self._cast[dtype]
 
 
-def levels_of(indptr: Any) -> tuple[list[Level], int]:
-    """The launches that a walk over rows takes, and the rows that its outputs need."""
-    indptr = np.asarray(indptr)
+def levels_of(indptr: Any, chunk: int = 0) -> tuple[list[Level], int]:
+    """The launches that a walk over rows takes, and the rows that its outputs need. chunk: edges of a chunk; 0: CHUNK."""
+    indptr, chunk = np.asarray(indptr), chunk or CHUNK
     begins, ends = indptr[:-1].astype(np.int64), indptr[1:].astype(np.int64)
     row = place = np.arange(len(begins))
     first, free = 0, len(begins)
@@ -55,13 +55,13 @@ def levels_of(indptr: Any) -> tuple[list[Level], int]:
     levels: list[Level] = []
     while True:
         lengths = ends - begins
-        cut = lengths > 2 * CHUNK
-        counts = np.where(cut, -(-lengths // CHUNK), 0)
+        cut = lengths > 2 * chunk
+        counts = np.where(cut, -(-lengths // chunk), 0)
         chunks = int(counts.sum())
         owner = np.repeat(np.arange(len(begins)), counts)
         after = np.cumsum(counts)
-        starts = begins[owner] + (np.arange(chunks) - (after - counts)[owner]) * CHUNK
-        stops = np.minimum(starts + CHUNK, ends[owner])
+        starts = begins[owner] + (np.arange(chunks) - (after - counts)[owner]) * chunk
+        stops = np.minimum(starts + chunk, ends[owner])
         places = free + np.arange(chunks)
         whole = np.stack([row, begins, ends, place], axis=1)[~cut]
         tasks = np.concatenate([whole, np.stack([row[owner], starts, stops, places], axis=1)])
