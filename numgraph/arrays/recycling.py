@@ -1,8 +1,8 @@
 """Memory of large results, used again.
 
 Memory that is fresh from the system costs a page fault and zeros for every page: relu of 64 MB took 4.7 and 5.1 ms into used memory, and
-6.9 and 8.3 into fresh. A result's block comes back here when the last array that sees it is gone, and serves the next result of its size: a
-training loop needs fresh memory in its first epoch only.
+6.9 and 8.3 into fresh. A result's block comes back here when the last array that sees it is gone, and serves the next result of about its
+size: a training loop needs fresh memory in its first epoch only, one over mini-batches, whose sizes change, in its first steps.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ LARGE = 1 << 20
 """Bytes from which on blocks are kept; the C library keeps smaller ones by itself."""
 KEPT = 1 << 30
 """Bytes of idle blocks at most."""
+CLASSES = 8
+"""Sizes of blocks between a power of two and the next one. At most a ninth of a block is not asked for, and the system need not back it."""
 LINE = 64
 """Blocks begin at a multiple of so many bytes: rows of 64 bytes then touch one cache line each, not two."""
 
@@ -43,7 +45,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Any:
     size = math.prod(shape) * dtype.itemsize
     if size < LARGE or dtype.kind == "V":
         return np.empty(shape, dtype)
-    return np.asarray(_Lease(_block(size), shape, dtype))
+    return np.asarray(_Lease(_block(_rounded(size)), shape, dtype))
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
@@ -66,6 +68,12 @@ def release() -> None:
 def idle_bytes() -> int:
     """Bytes that wait to be used again."""
     return sum(size * len(blocks) for size, blocks in list(_idle.items()))
+
+
+def _rounded(size: int) -> int:
+    """The size of the blocks that serve results of a size."""
+    step = (1 << (size.bit_length() - 1)) // CLASSES
+    return -(-size // step) * step
 
 
 def _block(size: int) -> Any:

@@ -14,6 +14,8 @@ import numgraph as ng
 from numgraph.arrays import recycling
 
 ROWS = recycling.LARGE // 4 + 3
+SIZE = recycling.LARGE + recycling.LARGE // recycling.CLASSES
+"""Of the block behind so many rows of four bytes."""
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +33,7 @@ def test_the_next_result_of_a_size_takes_the_memory_of_one_that_is_gone():
     first = recycling.empty((ROWS,), np.float32)
     where = address(first)
     del first
-    assert recycling.idle_bytes() == 4 * ROWS
+    assert recycling.idle_bytes() == SIZE
     second = recycling.empty((1, ROWS), "int32")
     assert address(second) == where
     assert second.shape == (1, ROWS)
@@ -51,29 +53,44 @@ def test_memory_that_a_view_still_sees_is_nobody_elses(view):
     assert address(other) != where
     assert not np.asarray(seen).any()
     del seen
-    assert recycling.idle_bytes() == 4 * ROWS
+    assert recycling.idle_bytes() == SIZE
 
 
 def test_fresh_memory_replaces_idle_memory_of_other_sizes():
     """Together never more than was once in use at the same time."""
-    kept = [recycling.empty((ROWS + i,), np.float32) for i in range(4)]
-    most = sum(array.nbytes for array in kept)
+    kept = [recycling.empty((ROWS + i * ROWS // 6,), np.float32) for i in range(4)]
+    asked = sum(array.nbytes for array in kept)
     del kept
-    assert recycling.idle_bytes() == most
+    most = recycling.idle_bytes()
+    assert asked <= most <= asked * 9 / 8
+    assert len(recycling._idle) == 4, "sizes of their own"
     larger = recycling.empty((2 * ROWS,), np.float32)
     assert recycling.idle_bytes() <= most - larger.nbytes
 
 
+def test_sizes_that_change_a_little_share_memory():
+    """Rows of mini-batches: about as many in each step."""
+    seen = set()
+    for step in range(20):
+        made = recycling.empty((ROWS + 1000 * step, 1), np.float32)
+        made[-1] = step
+        assert made.nbytes == 4 * (ROWS + 1000 * step)
+        seen.add(address(made))
+        del made
+    assert len(seen) == 1
+    assert recycling.idle_bytes() == SIZE
+
+
 def test_idle_memory_has_a_limit(monkeypatch):
-    monkeypatch.setattr(recycling, "KEPT", 4 * ROWS)
+    monkeypatch.setattr(recycling, "KEPT", SIZE)
     a, b = (recycling.empty((ROWS,), np.float32) for _ in range(2))
     del a, b
-    assert recycling.idle_bytes() == 4 * ROWS
+    assert recycling.idle_bytes() == SIZE
 
 
 def test_idle_memory_can_be_released():
     recycling.empty((ROWS,), np.float32)
-    assert recycling.idle_bytes() == 4 * ROWS
+    assert recycling.idle_bytes() == SIZE
     recycling.release()
     assert recycling.idle_bytes() == 0
 
