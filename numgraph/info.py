@@ -39,7 +39,7 @@ def describe(facts: dict[str, Any]) -> str:
         ("not installed", ", ".join(absent) or "nothing"),
         ("platform", facts["platform"]),
         ("threads", f"{threads['count']} of {threads['cores']} cores; layer {threads['layer']}"),
-        ("kernel cache", folders["kernels"]),
+        ("kernel cache", f"{folders['kernels']}; {folders['kernels_bytes'] / 1e6:.1f} MB with those of other versions"),
         ("downloads", folders["downloads"]),
         ("data", folders["data"] or "NUMGRAPH_DATA_DIR is not set"),
         ("cpu", f"{cpu['name']}, {cpu['vectors']}"),
@@ -83,10 +83,11 @@ def _likely_layer(config: Any) -> str:
 
 def _folders() -> dict[str, Any]:
     from numgraph.data.fetch import download_folder
-    from numgraph.runtime.caches import place
+    from numgraph.runtime import caches
 
     return {
-        "kernels": str(place()),
+        "kernels": str(caches.place()),
+        "kernels_bytes": sum(caches.size_of(caches.cache_root())),
         "downloads": str(download_folder()),
         "data": os.environ.get("NUMGRAPH_DATA_DIR") or None,
     }

@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -21,6 +22,13 @@ import llvmlite
 import numba
 
 from numgraph.runtime import atomic
+
+UNUSED = 90 * 86400
+"""Seconds after which a kernel that no process has read goes."""
+LARGEST = 512 << 20
+"""Bytes of all kernels together, beyond which those that were not read for longest go. A kernel takes about 40 kB."""
+DAY = 86400
+"""Seconds between two notes of a file's use, which is its time of modification."""
 
 _SEAL = hashlib.sha256().digest_size
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -138,7 +146,13 @@ def _seal(purpose: bytes, content: bytes) -> bytes:
 
 
 def keep(path: Path, content: bytes, purpose: bytes, shared: bool = False) -> None:
-    """Keep content for a purpose, if that is possible here. shared: in a folder that belongs to an installation, not to the user."""
+    """Keep content for a purpose, if that is possible here. shared: in a folder that belongs to an installation, not to the user.
+
+    The first that a process keeps makes it look for what can go.
+    """
+    _used.add(_unit(path))
+    if not shared:
+        _prune_once()
     with contextlib.suppress(OSError):  # no room, no permission, no folder any more: whoever needs it makes it again
         if shared:
             path.parent.mkdir(exist_ok=True)
@@ -170,10 +184,85 @@ def kept(path: Path, purpose: bytes, shared: bool = False) -> bytes:
         if not stat.S_ISREG(state.st_mode) or not (shared or _trusted(state)):
             raise PermissionError(f"{path} may come from someone else")
         whole = file.read()
+        if not shared and state.st_mtime < time.time() - DAY:
+            with contextlib.suppress(OSError):  # a file that only root may change
+                os.utime(path)
     content, seal = whole[:-_SEAL], whole[-_SEAL:]
     if seal != _seal(purpose, content):
         raise FileNotFoundError(f"{path} is not what was kept for this purpose")
+    _used.add(_unit(path))
     return content
+
+
+_used: set[str] = set()
+"""The units that this process has read or kept."""
+
+
+def _unit(path: Path) -> str:
+    """What the files of one kernel, its text, byte code, index and machine code, have in common."""
+    folder = path.parent.parent if path.parent.name == "__pycache__" else path.parent
+    return str(folder / path.name.partition(".")[0])
+
+
+@functools.cache
+def _prune_once() -> None:
+    with contextlib.suppress(OSError):
+        prune(cache_root())
+
+
+def prune(root: Path, unused: float = UNUSED, largest: int = LARGEST) -> None:
+    """Delete kernels that no process has read for long, then those that were not read for longest until the others fit.
+
+    What this process has read or kept stays. Another process that finds a file gone compiles the kernel again; none ever sees half a file.
+    Only folders that this package made, and that nobody else can change, are looked at; kernels of other versions are there too.
+    """
+    now, units = time.time(), []
+    for folder in _kernel_folders(root):
+        if _open_to_others(folder)[0]:
+            continue
+        found: dict[str, list[tuple[Path, os.stat_result]]] = {}
+        for path, state in _files(folder):
+            found.setdefault(_unit(path), []).append((path, state))
+        units += [(max(state.st_mtime for _, state in files), unit, files) for unit, files in found.items() if unit not in _used]
+    total = sum(size_of(root))
+    for last, _, files in sorted(units, key=lambda one: one[:2]):
+        if now - last < unused and total <= largest:
+            break
+        total -= sum(state.st_size for _, state in files)
+        for path, _ in files:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    for folder in _kernel_folders(root):
+        for empty in (folder / "__pycache__", folder):
+            with contextlib.suppress(OSError):  # it has files
+                if folder != place():
+                    empty.rmdir()
+
+
+def size_of(root: Path) -> list[int]:
+    """The bytes of every file of kernels below a cache root."""
+    return [state.st_size for folder in _kernel_folders(root) for _, state in _files(folder)]
+
+
+def _kernel_folders(root: Path) -> list[Path]:
+    try:
+        with os.scandir(root) as found:
+            return [root / entry.name for entry in found if entry.name.startswith("kernels-") and entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def _files(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """The regular files in a folder and in the folders in it, with their states; links are not followed."""
+    found: list[tuple[Path, os.stat_result]] = []
+    for below, _, names in os.walk(folder):
+        for name in names:
+            path = Path(below, name)
+            with contextlib.suppress(OSError):  # another process was quicker
+                state = os.lstat(path)
+                if stat.S_ISREG(state.st_mode):
+                    found.append((path, state))
+    return found
 
 
 def _without_waiting(path: str, flags: int) -> int:
