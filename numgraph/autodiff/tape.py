@@ -86,7 +86,8 @@ def record(
     that what vjp computes is recorded there; ``needs`` says whose gradient is wanted. A vjp must not change the arrays it is given.
     ``vjp=None``: the derivative is zero everywhere.
 
-    ``explain(needs)`` returns the lines of ``Tape.explain`` on the replay; it must not hold arrays. ``held``: arrays of the caller that vjp
+    ``explain(needs)`` returns the lines of ``Tape.explain`` on the replay, and its method ``kernels(needs)``, if it has one, those that
+    ``explain(kernel=True)`` adds; it must not hold arrays. ``held``: arrays of the caller that vjp
     reads beside the inputs, such as row ids.
 
     ``collective``: several processes run the operation together, as they do its vjp, and another's inputs reach this one's outputs. Where
@@ -293,14 +294,22 @@ class Tape:
                     _add(grads, owned, x, g, taped, entry.name)
         return _results(grads, inputs, taped)
 
-    def explain(self) -> str:
-        """Every record, and how it is replayed; before and after ``gradient``."""
+    def explain(self, kernel: bool = False) -> str:
+        """Every record, and how it is replayed; before and after ``gradient``.
+
+        Parameters
+        ----------
+        kernel
+            Also the schedules of the compiled kernels: whose edges each walks, what it loops over, what is in the lanes of a register.
+        """
         summaries = self._replayed[::-1] + [entry.summary() for entry in self._records]
         lines = []
         for number, (name, shapes_in, shapes_out, needs, explain) in enumerate(summaries):
             into, out = (", ".join(str(tuple(shape)) for shape in shapes) for shapes in (shapes_in, shapes_out))
             lines.append(f"#{number} {name}  {into} → {out}")
-            lines += [f"     {line}" for line in (explain(needs) if explain else ())]
+            told = explain(needs) if explain else []
+            told += explain.kernels(needs) if kernel and hasattr(explain, "kernels") else []
+            lines += [f"     {line}" for line in told]
         return "\n".join(lines)
 
 

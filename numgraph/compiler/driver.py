@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,14 +25,12 @@ from numgraph.expressions.walk import Arrays, Key, Output, Reads, check_fields, 
 
 @dataclass
 class Plan:
-    """The kernels of a walk and their schedules, the fields that it reads, the values computed per node before the kernels, and the arrays
-    that they make."""
+    """The kernels of a walk, the fields that it reads, the values computed per node before the kernels, and the arrays that they make."""
 
     outputs: tuple[Output, ...]
     reads: Reads
     hoisted: list[tuple[Key, Expr]]
     kernels: list[Any]
-    schedules: list[Schedule]
     results: list[list[tuple[tuple[int, ...], np.dtype[Any]]]]
     empty: bool = False
 
@@ -77,7 +75,7 @@ def route(target: Target, graph: Any, outputs: tuple[Output, ...]) -> Route:
 
 def _route(graph: Any, key: tuple[Target, tuple[Output, ...]]) -> Route:
     target, outputs = key
-    plan = make_plan(target, outputs, target.requests(graph, outputs), graph.num_edges > graph.num_src + graph.num_dst)
+    plan = make_plan(target, outputs, target.requests(graph, outputs), _dense(graph))
     buffers, results = [], []
     for kernel in plan.kernels:
         for made in kernel.outputs:
@@ -91,25 +89,61 @@ def _route(graph: Any, key: tuple[Target, tuple[Output, ...]]) -> Route:
     return Route(plan, [target.prepare(kernel, graph) for kernel in plan.kernels], buffers, sorted(results, key=lambda one: one[0]))
 
 
+def _dense(graph: Any) -> bool:
+    """Whether what depends on one node is better computed once a node."""
+    return graph.num_edges > graph.num_src + graph.num_dst
+
+
 @functools.lru_cache(maxsize=1024)
 def make_plan(target: Target, outputs: tuple[Output, ...], requests: tuple[Request, ...], dense: bool) -> Plan:
     """The kernels of a walk: a request for each end of ``walked_ends``. dense: more edges than nodes."""
     leaves = leaves_of(expression for output in outputs for expression in output.expressions)
     reads = tuple([(leaf.attrs, leaf.shape, leaf.dtype) for leaf in leaves])
-    if any(0 in node.shape for output in outputs for node in topological(output.expressions)):
-        return Plan(outputs, reads, [], [], [], [], empty=True)  # a feature axis of length 0: there are no lanes
+    if _without_lanes(outputs):
+        return Plan(outputs, reads, [], [], [], empty=True)
+    hoisted, shares = shared_out(target, outputs, requests, dense)
+    kernels = [kernel(target, share.outputs, share.numbers, share.request, share.choice) for share in shares]
+    return Plan(outputs, reads, hoisted, kernels, [output.results() for output in outputs])
+
+
+def schedules(target: Target, graph: Any, outputs: tuple[Output, ...]) -> list[tuple[list[int], Schedule]]:
+    """The schedule of each kernel of a walk, with the numbers of its outputs. Nothing is compiled."""
+    if _without_lanes(outputs):
+        return []
+    _, shares = shared_out(target, outputs, target.requests(graph, outputs), _dense(graph))
+    return [(share.numbers, share.choice.schedule) for share in shares]
+
+
+def _without_lanes(outputs: Sequence[Output]) -> bool:
+    """Whether there is a feature axis of length 0."""
+    return any(0 in node.shape for output in outputs for node in topological(output.expressions))
+
+
+class Share(NamedTuple):
+    """Outputs of a walk, as kernels compute them, by their numbers: what one kernel makes."""
+
+    outputs: list[Output]
+    numbers: list[int]
+    request: Request
+    choice: Choice
+
+
+def shared_out(
+    target: Target, outputs: Sequence[Output], requests: Sequence[Request], dense: bool
+) -> tuple[list[tuple[Key, Expr]], list[Share]]:
+    """What is computed per node, and which kernel makes which outputs."""
     low = [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs]
-    plan = Plan(outputs, reads, [], [], [], [output.results() for output in outputs])
+    hoisted: list[tuple[Key, Expr]] = []
+    shares: list[Share] = []
     for request in requests:
         numbers = [i for i, side in enumerate(sides(outputs)) if side == request.rows]
         group = [low[i] for i in numbers]
         if dense:
-            group, found = hoist(group, "u" if request.rows == "v" else "v", len(plan.hoisted))
-            plan.hoisted.extend(found)
+            group, found = hoist(group, "u" if request.rows == "v" else "v", len(hoisted))
+            hoisted += found
         for chosen, choice in grouped(target, group, request):
-            plan.schedules.append(choice.schedule)
-            plan.kernels.append(kernel(target, [group[i] for i in chosen], [numbers[i] for i in chosen], request, choice))
-    return plan
+            shares.append(Share([group[i] for i in chosen], [numbers[i] for i in chosen], request, choice))
+    return hoisted, shares
 
 
 def grouped(target: Target, outputs: Sequence[Output], request: Request) -> list[tuple[list[int], Choice]]:

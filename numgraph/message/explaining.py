@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from numgraph.compiler import schedules
 from numgraph.expressions import expr
 from numgraph.expressions.derivatives import Key, derive
 from numgraph.expressions.expr import Expr
 from numgraph.expressions.formulas import bare, text
 from numgraph.expressions.reduces import NEEDS, REDUCES, NeedOf, needed
 from numgraph.expressions.walk import Output, sides
+from numgraph.graph import Graph
 
 _WIDTH = 114  # of a line, without the tape's indent
 _FORMULA = 56  # a wider formula has its kernel on the next line
@@ -25,9 +27,26 @@ _INDENT = " " * 7
 _EDGES = {"v": "the in-edges of v (CSC)", "u": "the out-edges of u (CSR)"}
 
 
+def explain_kernels(graph: Graph, outputs: Sequence[Output], gradients: Mapping[Key, Output]) -> list[str]:
+    """The lines for the kernels of one record: what each makes, and its schedule."""
+    made = [f"z{number}_{output.to}" for number, output in zip(_numbers(outputs), outputs, strict=True)]
+    walks = [(made, tuple(outputs)), ([f"∂{text(expr.field(*key, (), float))}" for key in gradients], tuple(gradients.values()))]
+    lines = []
+    for names, walk in walks:
+        for numbers, schedule in schedules(graph, walk) if walk else ():
+            lines.append(f"kernel of {', '.join([names[i] for i in numbers])}: {schedule}")
+    return lines
+
+
+def _numbers(outputs: Sequence[Output]) -> list[str]:
+    """What tells the results of several outputs apart."""
+    digits = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+    return [f"{i + 1}".translate(digits) if len(outputs) > 1 else "" for i in range(len(outputs))]
+
+
 def explain_walk(outputs: Sequence[Output], wanted: Sequence[Key]) -> list[str]:
     """The lines for one record: its formulas, what they mean, and for each wanted gradient its formula, its kernel, and why."""
-    symbols = [_Symbols(output, f"{i + 1}" if len(outputs) > 1 else "", _letter(outputs)) for i, output in enumerate(outputs)]
+    symbols = [_Symbols(output, number, _letter(outputs)) for output, number in zip(outputs, _numbers(outputs), strict=True)]
     needs: list[NeedOf | None] = [symbol.need for symbol in symbols]
     gradients = derive(outputs, needs, wanted) if wanted else {}
     backward = [output.expressions[0] for output in gradients.values()]
@@ -61,7 +80,7 @@ class _Symbols:
     def __init__(self, output: Output, number: str, letter: str) -> None:
         self.output = output
         self.made: dict[str, tuple[Expr, str]] = {}
-        number, to = number.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")), output.to
+        to = output.to
         self.result, self.letter = f"z{number}_{to}", f"{letter}{number}_{to}"
 
     def need(self, name: str) -> Any:

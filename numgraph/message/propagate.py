@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from numgraph.expressions.precision import narrowed, wide
 from numgraph.expressions.reduces import NEEDS, NeedOf, needed
 from numgraph.expressions.walk import Output, rows_of
 from numgraph.graph import Graph
-from numgraph.message.explaining import explain_walk
+from numgraph.message.explaining import explain_kernels, explain_walk
 
 Values = dict[Key, Any]
 
@@ -144,10 +145,32 @@ def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, 
     def vjp(grads: Sequence[Any], inputs: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]) -> list[Any]:
         return walk.gradients(NATIVE, inputs, grads, made, needs)
 
-    def explain(needs: Sequence[bool]) -> list[str]:
-        return explain_walk(outputs, [key for key, need in zip(keys, needs, strict=True) if need])
+    made = walk.run([unwrap(x) for x in values])
+    return record(name, values, made, vjp, _Told(outputs, keys, weakref.ref(g)) if told else None)
 
-    return record(name, values, walk.run([unwrap(x) for x in values]), vjp, explain if told else None)
+
+class _Told:
+    """What ``Tape.explain`` says about a walk. It keeps neither arrays nor the graph."""
+
+    __slots__ = ("graph", "keys", "outputs")
+
+    def __init__(self, outputs: tuple[Output, ...], keys: tuple[Key, ...], graph: Callable[[], Graph | None]) -> None:
+        self.outputs, self.keys, self.graph = outputs, keys, graph
+
+    def __call__(self, needs: Sequence[bool]) -> list[str]:
+        return explain_walk(self.outputs, self._wanted(needs))
+
+    def kernels(self, needs: Sequence[bool]) -> list[str]:
+        """The schedules of its kernels, and of those of the gradients where every result has one."""
+        graph, wanted = self.graph(), self._wanted(needs)
+        if graph is None:
+            return ["its kernels depend on the graph, which is gone"]
+        arrived = (True,) * _starts(self.outputs)[-1]
+        backward = _backward(self.outputs, arrived, self.keys, wanted, graph.in_edges.indptr.dtype).walk if wanted else {}
+        return explain_kernels(graph, self.outputs, backward)
+
+    def _wanted(self, needs: Sequence[bool]) -> tuple[Key, ...]:
+        return tuple([key for key, need in zip(self.keys, needs, strict=True) if need])
 
 
 _batched_outputs = functools.lru_cache(maxsize=1024)(batched)

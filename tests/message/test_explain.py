@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 
 import numpy as np
@@ -182,3 +183,44 @@ TEXTS = [
 @pytest.mark.parametrize(("node", "expected"), TEXTS, ids=[expected for _, expected in TEXTS])
 def test_text(node, expected):
     assert text(node) == expected
+
+
+# --- kernels ---
+
+SCHEDULES = {
+    "sum": (sums(lambda u: u.x), ["z_v: v", "∂u.x: u"]),
+    "several": (lambda *xyw: sum(sums(lambda u, e: u.x * e.w, ("sum", "max"))(*xyw)), ["z₁_v, z₂_v: v", "∂u.x: u", "∂e.w: e"]),
+    "edges": (
+        lambda x, y, w: ng.apply_edges(G, lambda u, v: (u.x * v.y).sum(-1), u={"x": x}, v={"y": y}),
+        ["z_e: e", "∂u.x: u", "∂v.y: v"],
+    ),
+    "attend": (
+        lambda x, y, w: ng.attend(G, lambda u, v: (u.x * v.y).sum(-1), lambda u: u.x, u={"x": x}, v={"y": y}),
+        ["z_v: v", "∂u.x: u", "∂v.y: v"],
+    ),
+}
+"""Walks, and the ends that their kernels walk. The one feature axis, of four, is in lanes."""
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_kernels_are_told_where_they_are_asked_for(name):
+    """A few lines more, before and after the replay; nothing else changes."""
+    compute, walked = SCHEDULES[name]
+    with ng.Tape() as tape:
+        watched = [tape.watch(array) for array in (X, Y, W)]
+        loss = np.sum(compute(*watched))
+    plain, told = tape.explain().splitlines(), tape.explain(kernel=True).splitlines()
+    assert [line for line in told if "kernel of " not in line] == plain
+    assert [line.strip() for line in told if line not in plain] == [f"kernel of {one}: lanes a:4, 4 a tile of 4" for one in walked]
+    tape.gradient(loss, watched)
+    assert tape.explain(kernel=True).splitlines() == told
+
+
+def test_a_tape_does_not_keep_graphs_to_tell_of_their_kernels():
+    g = ng.Graph([0, 1], [1, 0])
+    with ng.Tape() as tape:
+        loss = np.sum(ng.update_all(g, lambda u: u.x, "sum", u={"x": tape.watch(X[:2])}))
+    tape.gradient(loss, [loss])
+    del g
+    gc.collect()
+    assert "the graph, which is gone" in tape.explain(kernel=True)

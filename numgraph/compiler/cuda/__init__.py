@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from numgraph.compiler.target import Target
 from numgraph.expressions.walk import Arrays, Output
 from numgraph.graph import Graph
 
@@ -14,3 +15,10 @@ def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any
     from numgraph.compiler.cuda import running
 
     return running.execute(graph, outputs, fields)
+
+
+def target() -> Target:
+    """The target under the options that hold now."""
+    from numgraph.compiler.cuda import running
+
+    return running.chosen()

@@ -118,7 +118,12 @@ TARGET = target(False, tasks.CHUNK)
 
 def execute(graph: Any, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
     """All arrays of all outputs, in order (see Output.results)."""
-    return driver.execute(target(devices.ATOMICS.get(), tasks.CHUNK), graph, tuple(outputs), fields)
+    return driver.execute(chosen(), graph, tuple(outputs), fields)
+
+
+def chosen() -> Cuda:
+    """The target under the options that hold now."""
+    return target(devices.ATOMICS.get(), tasks.CHUNK)
 
 
 def _adjacency(graph: Any, rows: str) -> Any:
