@@ -17,6 +17,7 @@ CLAIMS = {
     "sampled_links": (r"test AUC ([\d.]+)", 0.85, 1),
     "link_prediction": (r"test AUC ([\d.]+)", 0.9, 1),
     "edge_features": (r"mean attention to a road of kind 2: ([\d.]+)", 0.4, 1),
+    "on_disk": (r"right about (\d+) % of", 90, 100),
     "regression": (r"validation R² ([\d.]+)", 0.9, 1),
     "stop_and_go_on": (r"stopped by (?:callback|patience) after (\d+) epochs", 2, 499),
 }
