@@ -13,6 +13,9 @@ from numgraph.sampling.random import ask, below, state_of, unit
 _AHEAD = 8
 """Nodes, and _AHEAD_IDS edges, whose memory is asked for before it is read: a line from DRAM takes as long as they do."""
 _AHEAD_IDS = 16
+_RARE = 4
+"""In rows that are so many times as long as what is drawn, a banned edge is seldom drawn: no need to look at all for it."""
+_TRIES = 8
 _FEW = 64
 """Draws up to which, and up to twice the root of the degree, each is compared with those before; above, every edge is looked at."""
 
@@ -69,7 +72,18 @@ def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace
         if limited:
             low = np.searchsorted(banned_rows, node)
             high = np.searchsorted(banned_rows, node, "right")
-            filtered = filtered or low < high
+            if low < high:
+                filtered = True
+                if not weighted and fanout >= 0 and count > _FEW and _RARE * fanout <= count:
+                    after = _without_banned(
+                        state_of(key, node), indices, start, count, fanout, replace, banned, low, high, positions, place
+                    )
+                    if after >= 0:
+                        for k in range(place, after):
+                            positions[k] += start
+                            sources[k] = indices[positions[k]]
+                        place = after
+                        continue
         if filtered:
             count = np.int64(0)
             for position in range(start, stop):
@@ -105,6 +119,24 @@ def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace
             sources[k] = source
     starts[len(nodes)] = place
     return place
+
+
+@njit()
+def _without_banned(state, indices, start, count, fanout, replace, banned, low, high, positions, place):
+    """Draws of a long row, made again where one is banned: each set without such is as likely. -1 after some that were not."""
+    for attempt in range(_TRIES):
+        one = state_of(state, attempt)
+        if replace:
+            for k in range(fanout):
+                positions[place + k] = below(one, k, count)
+        else:
+            _without(one, count, fanout, positions, place)
+        k = place
+        while k < place + fanout and not _is_among(banned, low, high, indices[start + positions[k]]):
+            k += 1
+        if k == place + fanout:
+            return k
+    return -1
 
 
 @njit(inline="always")

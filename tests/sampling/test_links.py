@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 import numgraph as ng
+from numgraph.graph import Origin
+from numgraph.graph.sorting import frozen
+from numgraph.sampling.random import key_of
 
 RNG = np.random.default_rng(0)
 N = 60
@@ -84,6 +88,24 @@ def test_a_weighted_sampler_leaves_targets_out_too():
     for batch in loader_of(num_neighbors=ng.sampling.NeighborSampler([5], weight=weight, replace=True)):
         barred = {frozenset(pair) for pair in zip(SRC[batch.edges].tolist(), DST[batch.edges].tolist())}
         assert not barred & {frozenset(pair) for pair in ends_of(batch, batch.blocks[0], batch.edge_ids[0])}
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("barred", [3, 150, 299])
+def test_what_is_left_of_a_long_row_is_as_likely(barred, replace):
+    """Banned edges are few, so that draws are made again, or most, so that the others are looked up."""
+    g = ng.Graph(np.arange(1, 301), np.zeros(300, int), 301)
+    ban = np.sort(np.random.default_rng(1).permutation(np.arange(1, 301))[:barred])
+    sampler, counts = ng.sampling.NeighborSampler([4], replace=replace), np.zeros(301)
+    for seed in range(1500):
+        batch = sampler.drawn("test", Origin(g), frozen(np.array([0], np.int32)), key_of(seed), (np.zeros(barred, np.int64), ban))
+        sources = batch.nodes[batch.blocks[0].src]
+        assert len(sources) == (4 if replace else min(4, 300 - barred))
+        assert replace or len(set(sources.tolist())) == len(sources)
+        np.add.at(counts, sources, 1)
+    left = np.setdiff1d(np.arange(1, 301), ban)
+    assert counts.sum() == counts[left].sum()
+    assert len(left) == 1 or chisquare(counts[left]).pvalue > 1e-4
 
 
 def test_links_that_were_dealt_out():
