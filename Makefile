@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST := $(VENV)-oldest
 ARGS ?=
 MINUTES ?= 9
 OUT ?= gpu-report
@@ -10,7 +11,7 @@ WORKERS ?= auto
 SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test quick test-whole test-bounds test-gpu gpu-report lint format bench peers docs clean
+.PHONY: help install train test quick test-whole test-oldest test-bounds test-gpu gpu-report lint format bench peers docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,12 @@ quick: $(STAMP) ## what to run at every change: the suite without its slow tests
 
 test-whole: $(STAMP) ## the test suite, with every test that runs on CUDA's machine and simulator, where `make test` takes one in six
 	NUMGRAPH_TEST_WHOLE=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+
+test-oldest: ## the quick tests with the oldest NumPy, SciPy and Numba that pyproject.toml allows, in an environment of their own
+	$(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' | sed 's/>=/==/' > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/oldest.txt --editable '.[test]'
+	$(OLDEST)/bin/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
 test-bounds: $(STAMP) ## the kernels' tests with Numba's bounds checks (its own cache: the check is no part of Numba's cache key)
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds NUMGRAPH_CACHE_DIR=$(CURDIR)/$(VENV)/cache-bounds $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
@@ -65,5 +72,5 @@ docs: $(STAMP) ## API pages in site/
 	$(BIN)/pdoc --docformat numpy --math --output-directory site numgraph
 
 clean: ## remove .venv and every cache
-	rm -rf $(VENV) site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

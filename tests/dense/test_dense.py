@@ -161,7 +161,7 @@ MOVES = [
     case(lambda x: np.swapaxes(x, 0, -1) ** 2, normal(2, 3, 4), covers=(np.swapaxes,)),
     case(lambda x: np.matrix_transpose(x) ** 2, normal(2, 3, 4), covers=(np.matrix_transpose,)),
     case(lambda x: np.moveaxis(x, (0, 1), (-1, 0)) ** 2, normal(2, 3, 4), covers=(np.moveaxis,)),
-    *[case(lambda x, a=a: np.flip(x, a) ** 2, normal(2, 3), covers=(np.flip,)) for a in (None, 0, (0, 1))],
+    *[case(lambda x, a=a: np.square(np.flip(x, a)), normal(2, 3), covers=(np.flip,)) for a in (None, 0, (0, 1))],
     *[case(lambda x, s=s: np.broadcast_to(x, s) ** 2, normal(3, 1), covers=(np.broadcast_to,)) for s in ((3, 4), (2, 3, 1), (2, 3, 0))],
     *[
         case(lambda x, y, a=a: np.concatenate([x, np.ones((2, 2)), y], a) ** 2, normal(2, 2), normal(2, 2), covers=(np.concatenate,))
