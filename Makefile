@@ -68,8 +68,8 @@ peers: $(STAMP) ## install what `make bench` compares with: torch, PyG, MKL, and
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' networkx psutil requests tqdm
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps dgl==1.1.3
 
-docs: $(STAMP) ## API pages in site/
-	$(BIN)/pdoc --docformat numpy --math --output-directory site numgraph
+docs: $(STAMP) ## the documentation in site/; python -m http.server -d site shows it
+	$(BIN)/mkdocs build --strict
 
 clean: ## remove .venv and every cache
 	rm -rf $(VENV) $(OLDEST) site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

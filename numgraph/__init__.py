@@ -2,7 +2,7 @@
 
 import importlib
 
-from numgraph import data, dense, nn, ops, optim, sampling
+from numgraph import data, dense, extend, nn, ops, optim, sampling
 from numgraph.autodiff.functional import detach, grad, jacobian, no_grad, value_and_grad
 from numgraph.autodiff.tape import Parameter, Tape, Tensor
 from numgraph.data import Dataset, GraphLoader
@@ -67,6 +67,7 @@ __all__ = [
     "einsum",
     "elu",
     "erf",
+    "extend",
     "fit",
     "gather",
     "gelu",

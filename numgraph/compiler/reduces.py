@@ -220,7 +220,7 @@ _SHIFT, _ZERO = Part(-INF, 0), Part(0, 0)
 _BEST, _MOMENTS = (_ZERO, Part(-1, 0, "ids")), (Part(0, None), _ZERO, _ZERO)
 _MORE, _LESS = _extreme(lambda a, b: a > b), _extreme(lambda a, b: a < b)
 
-REDUCES = {
+REDUCES: dict[str, Reduce] = {
     "sum": Reduce((_ZERO,), _added, _each("add"), _as_they_are, _over_chunks(np.sum)),
     "mean": Reduce((_ZERO,), _added, _each("add"), _mean, _mean_of_chunks),
     "prod": Reduce((Part(1, 0),), _multiplied, _each("multiply"), _as_they_are, _over_chunks(np.prod)),

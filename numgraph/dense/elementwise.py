@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numgraph.autodiff.tensor import rule
 from numgraph.dense.blocks import in_blocks, is_large
 from numgraph.errors import bad_type
 from numgraph.expressions.dtypes import check_fits
-from numgraph.expressions.elementary import BY_FUNCTION, COMPOSED, TABLE, Row
+from numgraph.expressions.elementary import BY_FUNCTION, COMPOSED, TABLE, Elementwise
 
 _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
 
@@ -87,7 +87,8 @@ BY_OPERAND: dict[str, tuple[Callable[..., Any] | None, ...]] = {
 }
 
 
-def _replay(row: Row) -> Callable[..., Sequence[Any]] | None:
+@cache
+def _replay(row: Elementwise) -> Callable[..., Sequence[Any]] | None:
     every, single = row.vjp, BY_OPERAND.get(row.name)
     if every is None:
         return None
@@ -107,11 +108,8 @@ def _replay(row: Row) -> Callable[..., Sequence[Any]] | None:
     return vjp
 
 
-_REPLAYS = {name: _replay(row) for name, row in TABLE.items()}
-
-
 @rule("elementary")
-def elementwise(row: Row, *operands: Any, **options: Any) -> Any:
+def elementwise(row: Elementwise, *operands: Any, **options: Any) -> Any:
     """Evaluate a row of the table on arrays and Tensors that broadcast."""
     if options:
         raise bad_type(row.name, f"the option {next(iter(options))}= is not possible where an operand is a Tensor", "leave it out")
@@ -121,15 +119,14 @@ def elementwise(row: Row, *operands: Any, **options: Any) -> Any:
     arrays = tuple(map(unwrap, operands))
     if is_large(arrays):
         evaluate = partial(in_blocks, evaluate)
-    return record(row.name, operands, computed(row.name, evaluate, *arrays), _REPLAYS[row.name])
+    return record(row.name, operands, computed(row.name, evaluate, *arrays), _replay(row))
 
 
 def dense_row(
     name: str, functions: tuple[Any, ...], vjp: Callable[..., tuple[Any, ...]] | None, evaluate: Callable[..., Any] | None = None
-) -> Row:
-    """Register a row that Tensors have beside the table's; ``elementwise`` evaluates it."""
-    row = Row(name, functions, evaluate or functions[0], vjp)
-    _REPLAYS[name] = _replay(row)
+) -> Elementwise:
+    """Register a function that Tensors have beside the table's; ``elementwise`` evaluates it."""
+    row = Elementwise(name, functions, evaluate or functions[0], vjp)
     for function in functions:
         rule(function)(partial(elementwise, row))
     return row

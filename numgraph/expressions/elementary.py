@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays.inputs import given
+from numgraph.errors import bad_value
 
 _SQRT_HALF = math.sqrt(0.5)
 _TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
@@ -26,9 +27,15 @@ _LOG_2 = math.log(2.0)
 _LOG_10 = math.log(10.0)
 
 
+TABLE: dict[str, Row] = {}
+"""The rows by name."""
+BY_FUNCTION: dict[Any, Row] = {}
+"""The row that a NumPy function builds."""
+
+
 @dataclass(frozen=True, eq=False)
-class Row:
-    """An elementary function. Calling it asks ``__elementary__`` of its operands (Tensors, message symbols), else evaluates arrays."""
+class Elementwise:
+    """A function of numbers, of arrays and Tensors. Calling it asks ``__elementary__`` of its operands, else evaluates arrays."""
 
     name: str
     functions: tuple[Any, ...]
@@ -49,7 +56,31 @@ class Row:
         return f"<elementary function {self.name}>"
 
 
-TABLE: dict[str, Row] = {}
+@dataclass(frozen=True, eq=False, repr=False)
+class Row(Elementwise):
+    """An elementary function, which messages have too; making one puts it in the table.
+
+    Parameters
+    ----------
+    name : what errors, ``explain()`` and the compiler call it.
+    functions : NumPy's functions that stand for it in messages; ``()`` where the row itself is called.
+    evaluate : its values of arrays.
+    vjp : ``vjp(g, y, *operands)`` gives a gradient for each operand, None where there is none, before it is summed over broadcast axes.
+        Written with NumPy's functions and those of numgraph; None: the derivative is 0 everywhere.
+    lower : the row in terms of others, for kernels. Only what every target has as an instruction goes without.
+
+    Raises
+    ------
+    ValueError
+        Another row has the name, or one of the functions.
+    """
+
+    def __post_init__(self) -> None:
+        taken = [f"np.{function.__name__}" for function in self.functions if function in BY_FUNCTION]
+        if self.name in TABLE or taken:
+            raise bad_value("Row", f"there is a row of {taken[0] if taken else repr(self.name)} already", "take another name")
+        TABLE[self.name] = self
+        BY_FUNCTION.update(dict.fromkeys(self.functions, self))
 
 
 def _row(
@@ -59,8 +90,7 @@ def _row(
     lower: Callable[..., Any] | None = None,
     evaluate: Callable[..., Any] | None = None,
 ) -> Row:
-    row = TABLE[name] = Row(name, functions, evaluate or functions[0], vjp, lower)
-    return row
+    return Row(name, functions, evaluate or functions[0], vjp, lower)
 
 
 def as_float(x: Any) -> Any:
@@ -303,6 +333,3 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     np.isfinite: lambda x: np.abs(x) < np.inf,
 }
 """NumPy functions that are combinations of rows, as they act on Tensors and message symbols."""
-
-BY_FUNCTION: dict[Any, Row] = {function: row for row in TABLE.values() for function in row.functions}
-"""The row that a NumPy function builds."""

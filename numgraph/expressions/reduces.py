@@ -99,16 +99,17 @@ class Reduce:
 # --- the arrays of results ----------------------------------------------------------------------------------------------------------------
 
 
-def _one(expressions: Sequence[Expr]) -> Arrays:
+def one(expressions: Sequence[Expr]) -> Arrays:
+    """A result alone, with the shape and dtype of the last expression."""
     return [(expressions[-1].shape, expressions[-1].dtype)]
 
 
 def _with_winner(expressions: Sequence[Expr]) -> Arrays:
-    return [*_one(expressions), (expressions[-1].shape, np.dtype(np.int64))]
+    return [*one(expressions), (expressions[-1].shape, np.dtype(np.int64))]
 
 
 def _with_mean(expressions: Sequence[Expr]) -> Arrays:
-    return [*_one(expressions), (expressions[-1].shape, wide(expressions[-1].dtype))]
+    return [*one(expressions), (expressions[-1].shape, wide(expressions[-1].dtype))]
 
 
 def _shift_and_scale(expressions: Sequence[Expr]) -> Arrays:
@@ -236,9 +237,9 @@ _KEPT_WEIGHTS = (
 _KEPT_WINNER = "win_{to} is the winning edge of each node and feature, kept from the forward: it alone passes the gradient on"
 _KEPT_MEAN = "mean_{to} is kept from the forward: the mean of the messages"
 
-REDUCES: Mapping[str, Reduce] = {
+REDUCES: dict[str, Reduce] = {
     "sum": Reduce(
-        _one,
+        one,
         lambda m: [np.sum(m, axis=0, dtype=m.dtype)],
         (0,),
         _passed_on,
@@ -248,7 +249,7 @@ REDUCES: Mapping[str, Reduce] = {
         started=lambda z, initial: z + initial,
     ),
     "mean": Reduce(
-        _one,
+        one,
         lambda m: [np.sum(m, axis=0, dtype=m.dtype) / m.dtype.type(len(m))],
         (0,),
         _shared_out,
@@ -278,7 +279,7 @@ REDUCES: Mapping[str, Reduce] = {
         started=lambda z, initial, winner: np.where((winner >= 0) & ((z < initial) | (z != z)), z, initial),
     ),
     "prod": Reduce(
-        _one,
+        one,
         lambda m: [np.prod(m, axis=0, dtype=m.dtype)],
         (1,),
         _others,
@@ -329,11 +330,11 @@ REDUCES: Mapping[str, Reduce] = {
         value=lambda shift, scale: np.where(shift == np.inf, shift, shift - np.log(scale)),
         started=lambda z, initial: np.logaddexp(z, initial),
     ),
-    "edge": Reduce(_one, lambda m: [m], (), _passed_on, message=None),
+    "edge": Reduce(one, lambda m: [m], (), _passed_on, message=None),
 }
 """By name. "edge" is none: it stores each edge's value."""
 
-NAMES = tuple([name for name, row in REDUCES.items() if row.message is not None])
+NAMES = [name for name, row in REDUCES.items() if row.message is not None]
 """The reduces of update_all."""
 
 

@@ -1,4 +1,5 @@
 """Every Python block of README.md and docs/*.md runs, in order, in one namespace per file; a block marked python that raises is a bug.
+The text block after one that prints is what it printed. Links and their anchors lead somewhere.
 
 Blocks marked ``python gpu`` need a CUDA device: they run on the double of one (device.py), and on hardware where there is one.
 """
@@ -7,9 +8,11 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
+from added import taken_back
 from device import HARDWARE, device
 
 from numgraph.arrays import devices
@@ -17,21 +20,35 @@ from numgraph.arrays import devices
 __all__ = ["device"]
 
 ROOT = Path(__file__).parents[2]
-FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+FILES = [*sorted(ROOT.glob("*.md")), *PAGES]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 GPU_BLOCK = re.compile(r"^```python gpu\n(.*?)^```$", re.M | re.S)
-LINK = re.compile(r"\]\(([^)#]+)(#[^)]*)?\)")
+ANY_BLOCK = re.compile(r"^```.*?^```$", re.M | re.S)
+SHOWN = re.compile(r"\n\n```text\n(.*?)^```$", re.M | re.S)
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.M)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_added():
+    with taken_back():
+        yield
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_python_blocks_run(path, tmp_path, monkeypatch):
+def test_python_blocks_run(path, tmp_path, monkeypatch, capsys):
     written = path.read_text("utf-8")
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
     for block in BLOCK.finditer(written):
         line = written[: block.start()].count("\n") + 1
         code = "\n" * line + block[1]  # so that a traceback shows the line of the page
+        capsys.readouterr()
         exec(compile(code, str(path), "exec"), namespace)
+        shown = SHOWN.match(written, block.end())
+        if shown:
+            assert capsys.readouterr().out == shown[1], f"{path.name}, line {line}"
 
 
 def run_gpu_blocks(path, tmp_path, monkeypatch):
@@ -59,31 +76,28 @@ def test_gpu_blocks_run(path, tmp_path, monkeypatch):
     run_gpu_blocks(path, tmp_path, monkeypatch)
 
 
+def anchors(path):
+    """The ids of a page's headings, by the rule of Markdown's table of contents."""
+    found = set()
+    for heading in HEADING.findall(ANY_BLOCK.sub("", path.read_text("utf-8"))):
+        plain = unicodedata.normalize("NFKD", heading.replace("`", "")).encode("ascii", "ignore").decode()
+        found.add(re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower()))
+    return found
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_links_lead_somewhere(path):
-    for target, _ in LINK.findall(path.read_text("utf-8")):
-        if "://" not in target:
-            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+    for target, anchor in LINK.findall(ANY_BLOCK.sub("", path.read_text("utf-8"))):
+        if "://" in target:
+            continue
+        page = path.parent / target if target else path
+        assert page.exists(), f"{path.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(page), f"{path.name} links to {target}#{anchor}; {page.name} has {sorted(anchors(page))}"
 
 
-def test_every_page_is_linked_from_the_index():
-    index = (ROOT / "docs" / "index.md").read_text("utf-8")
-    for path in (ROOT / "docs").glob("*.md"):
+def test_every_page_is_in_the_index_and_in_the_menu():
+    index, menu = (ROOT / "docs" / "index.md").read_text("utf-8"), (ROOT / "mkdocs.yml").read_text("utf-8")
+    for path in PAGES:
         assert path.name == "index.md" or f"({path.name})" in index, f"docs/index.md has no link to {path.name}"
-
-
-def test_output_shown_in_the_readme_is_what_is_printed(capsys, tmp_path, monkeypatch):
-    """The text block after a Python block that prints is its output."""
-    monkeypatch.chdir(tmp_path)
-    shown = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", re.M | re.S)
-    checked = 0
-    for path in FILES:
-        written, namespace = path.read_text("utf-8"), {"__name__": "__main__"}
-        outputs = {match[1]: match[2] for match in shown.finditer(written)}
-        for block in BLOCK.finditer(written):
-            capsys.readouterr()
-            exec(compile(block[1], str(path), "exec"), namespace)
-            if block[1] in outputs:
-                assert capsys.readouterr().out == outputs[block[1]], path.name
-                checked += 1
-    assert checked
+        assert f"- {path.name}\n" in menu, f"mkdocs.yml does not name {path.name}"

@@ -36,6 +36,7 @@ ORDER = [
     ["bridges"],
     ["torch"],
     ["training"],
+    ["extend"],
     ["__init__"],
     ["info"],
     ["bench"],
