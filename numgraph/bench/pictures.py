@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ def draw(results: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[Pat
 
 def ratios(results: Mapping[str, Any]) -> Any:
     """A bar for each row and peer: peer's time / numgraph's, quartiles as whiskers, goals as ticks; on a logarithmic axis."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     groups = list(_compared(results))
     if not groups:
         return None
@@ -55,13 +57,27 @@ def ratios(results: Mapping[str, Any]) -> Any:
         place += 0.8
     axes.axvline(1, color="#666666", linewidth=0.9)
     axes.set_xscale("log")
+    axes.set_xlim(_ends(peers for _, peers in groups))
+    axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("peer's time / numgraph's (above 1: numgraph is faster; black tick: goal)")
     axes.set_yticks([at for at, _ in ticks], [title for _, title in ticks], fontsize=7.5)
     axes.set_ylim(place, -1)
-    axes.legend(loc="upper right", frameon=False, fontsize=8)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(seen), frameon=False, fontsize=8)
     _tidy(axes, "x")
     figure.suptitle(_caption(results), fontsize=9)
     return figure
+
+
+def _ends(groups: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
+    """Where the axis of ratios begins and ends: all bars, whiskers, goals and the numbers behind them are inside."""
+    found = [1.0]
+    for peers in groups:
+        for one in peers.values():
+            found += [one["ratio"], *one["ratio_quartiles"], one.get("goal", 1.0)]
+    low, high = min(found), max(found)
+    return low / 1.1, high * (high / low) ** 0.12
 
 
 def _compared(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
