@@ -69,7 +69,7 @@ def save(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: G
     parts |= {name: {} if one is None else one.state_dict() for name, one in (("optimizer", optimizer), ("schedule", schedule))}
     parts["rng"] = {name: generator.bit_generator.state for name, generator in _named_generators(rng).items()}
     for part in ("random", "rng"):
-        parts[part] = {name: _as_bytes(state) for name, state in parts[part].items()}
+        parts[part] = {name: as_bytes(state) for name, state in parts[part].items()}
     save_parameters(path, {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()})
 
 
@@ -103,11 +103,11 @@ def load(path: str | os.PathLike[str], model: Any, optimizer: Any = None, rng: G
     try:
         model.load_state_dict(parts["model"])
         if whole:
-            model.load_random_state({name: _from_bytes(path, array) for name, array in parts["random"].items()})
+            model.load_random_state({name: from_bytes(path, array) for name, array in parts["random"].items()})
         for one, state in others:  # the optimiser after its schedule, which sets its rates
             one.load_state_dict(state)
         if rng is not None:
-            states = {name: _from_bytes(path, array) for name, array in parts["rng"].items()}
+            states = {name: from_bytes(path, array) for name, array in parts["rng"].items()}
             set_generators("load", _named_generators(rng), states, str(path), "rng")
     except BaseException:
         model.load_state_dict(before[0])
@@ -161,7 +161,7 @@ def set_generators(
         raise bad_value(op, f"{source} has no state of the generator {name!r}: {error!s:.200}", "save it again") from error
 
 
-def _as_bytes(state: Any) -> np.ndarray:
+def as_bytes(state: Any) -> np.ndarray:
     """The state of a random generator as the bytes of its JSON."""
     return np.frombuffer(json.dumps(state, default=_as_list).encode(), np.uint8)
 
@@ -171,7 +171,7 @@ def _as_list(array: Any) -> Any:
     return {"dtype": array.dtype.str, "values": array.tolist()}
 
 
-def _from_bytes(path: Any, raw: np.ndarray) -> Any:
+def from_bytes(path: Any, raw: np.ndarray) -> Any:
     try:
         return json.loads(
             raw.tobytes(), object_hook=lambda entry: np.array(entry["values"], entry["dtype"]) if "values" in entry else entry

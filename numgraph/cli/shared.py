@@ -59,7 +59,7 @@ def _together(comm: Any, make: Callable[[], T]) -> T:
 
 def _train(options: argparse.Namespace, comm: Any) -> int:
     from numgraph.data import Links
-    from numgraph.training import Diverged, fit
+    from numgraph.training import fit
     from numgraph.training.recipes import build
 
     first = comm.rank == 0
@@ -88,8 +88,8 @@ def _train(options: argparse.Namespace, comm: Any) -> int:
         )
     try:
         with compiling_told(quiet, out), progress(chosen.epochs, quiet, out) as report:
-            history = fit(model, shared, optimizer, epochs=chosen.epochs, patience=chosen.patience, seed=options.seed, callback=report)
-    except Diverged as error:  # of numbers that are the same everywhere
+            history = fit(model, shared, optimizer, callback=report, **train.fit_settings(options, chosen))
+    except train.ends(options) as error:  # the same on all processes
         raise Refused(str(error)) from error
     objective = shared.objective()
     measured = dict(zip(("train", "val", "test"), objective.evaluate(model, ("train", "val", "test"))))

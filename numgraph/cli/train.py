@@ -106,6 +106,10 @@ def add_train(commands: Any, run: Callable[[argparse.Namespace], int]) -> None:
         metavar="FILE",
         help="write .npz or .safetensors: of your own data all that predict needs, of a dataset the parameters",
     )
+    command.add_argument(
+        "--checkpoint", type=path, metavar="FILE", help="go on from it where it is there; written, .npz or .safetensors, while it trains"
+    )
+    command.add_argument("--checkpoint-every", type=positive, default=10, metavar="N", help="epochs between two writings (default 10)")
     command.add_argument("--quiet", action="store_true", help="print the result alone")
     _add_table_options(command)
     _add_process_options(command)
@@ -231,10 +235,11 @@ def _explain(options: argparse.Namespace) -> int:
 def check_targets(options: argparse.Namespace) -> None:
     """Errors of the files that are to be written, before the training and not after it."""
     with refusing():
-        if options.save:
-            from numgraph.serialize import check_target
+        from numgraph.serialize import check_target
 
-            check_target(options.save)
+        for target in (options.save, options.checkpoint):
+            if target:
+                check_target(target)
         if options.plot:
             from numgraph.training.plots import check_plot
 
@@ -244,7 +249,7 @@ def check_targets(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> int:
     """The command, of one process."""
     from numgraph.data import Links
-    from numgraph.training import Diverged, fit
+    from numgraph.training import fit
     from numgraph.training.objectives import objective_of
     from numgraph.training.recipes import build, sampling, training_features
 
@@ -263,9 +268,9 @@ def train(options: argparse.Namespace) -> int:
         print_start(chosen, dataset, sum(parameter.size for parameter in optimizer.parameters), out)
         if loader is not None:
             print_sampling(loader, options.num_neighbors, out)
-    settings = {"epochs": chosen.epochs, "patience": chosen.patience, "seed": options.seed}
+    settings = fit_settings(options, chosen)
     told = compiling_told(options.quiet, out)
-    with told, progress(chosen.epochs, options.quiet, out) as report, refusing((Diverged,)), noted("train"):
+    with told, progress(chosen.epochs, options.quiet, out) as report, refusing(ends(options)), noted("train"):
         history = fit(model, dataset, optimizer, features=features, loader=loader, callback=report, **settings)
     objective = objective_of("train", dataset, features, loader)
     measured = dict(zip(("train", "val", "test"), objective.evaluate(model, ("train", "val", "test"))))
@@ -274,6 +279,19 @@ def train(options: argparse.Namespace) -> int:
         count = sum(parameter.size for parameter in optimizer.parameters)
         print(json.dumps(result_of(options, chosen, task, objective, history, measured, count)), flush=True)
     return INTERRUPTED if history.stopped == "interrupted" else 0
+
+
+def ends(options: argparse.Namespace) -> tuple[type[Exception], ...]:
+    """Errors of a training that are told without a traceback: numbers that diverge, and of a checkpoint whatever does not fit."""
+    from numgraph.training import Diverged
+
+    return (ValueError, OSError) if options.checkpoint else (Diverged,)
+
+
+def fit_settings(options: argparse.Namespace, chosen: Recipe) -> dict[str, Any]:
+    """The options of ``fit``."""
+    kept = {"checkpoint": options.checkpoint, "checkpoint_every": options.checkpoint_every}
+    return {"epochs": chosen.epochs, "patience": chosen.patience, "seed": options.seed, **kept}
 
 
 def written(

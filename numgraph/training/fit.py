@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,47 +21,11 @@ from numgraph.nn.module import Module
 from numgraph.optim import Adam
 from numgraph.training.metrics import Metrics
 from numgraph.training.objectives import Labels, objective_of, warn_of_weights
+from numgraph.training.standing import Checkpoint, History, Standing
 
 
 class Diverged(ValueError):
     """The loss became infinite or no number."""
-
-
-@dataclass
-class History:
-    """One number an epoch. ``train_loss`` is what the step minimised, with dropout; the others are measured after it, without.
-
-    The score is the accuracy of a classification, R² of a regression, the area under the ROC curve of links. Without nodes or links for
-    validation ``val_loss`` and ``val_score`` stay empty, and the best epoch is that of the best training score.
-    """
-
-    train_loss: list[float] = field(default_factory=list)
-    train_score: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_score: list[float] = field(default_factory=list)
-    score: str = "accuracy"  # or "r2", "auc"
-    best_epoch: int = 0  # the first is 1; 0 is before training
-    stopped: str = "epochs"  # or "patience", "callback", "interrupted"
-    seconds: float = 0.0
-
-    @property
-    def epochs(self) -> int:
-        return len(self.train_loss)
-
-    @property
-    def train_accuracy(self) -> list[float]:
-        """``train_score`` of a classification."""
-        return self._accuracy(self.train_score)
-
-    @property
-    def val_accuracy(self) -> list[float]:
-        """``val_score`` of a classification."""
-        return self._accuracy(self.val_score)
-
-    def _accuracy(self, scores: list[float]) -> list[float]:
-        if self.score != "accuracy":
-            raise AttributeError(f"a History of {self.score} has no accuracy; see its train_score and val_score")
-        return scores
 
 
 Callback = Callable[[int, History], Any]
@@ -76,15 +40,15 @@ def evaluate(model: Module, dataset: Dataset, features: Any, *masks: np.ndarray)
 
 
 @contextmanager
-def interrupts() -> Iterator[list[bool]]:
-    """What is no longer empty after a Ctrl-C; a second one raises KeyboardInterrupt.
+def interrupts(alone: bool = True) -> Iterator[list[bool]]:
+    """What is no longer empty after a Ctrl-C; a second one raises KeyboardInterrupt, but where several processes must stop together.
 
     An exception raised just anywhere may be lost: Python drops those in callbacks of weak references, which an epoch has many of.
     """
     asked: list[bool] = []
 
     def handler(*_: Any) -> None:
-        if asked:
+        if asked and alone:
             raise KeyboardInterrupt
         asked.append(True)
 
@@ -108,6 +72,8 @@ def fit(
     features: Any = None,
     loader: Any = None,
     callback: Callback | Sequence[Callback] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 10,
 ) -> History:
     """Train with the loss of the training nodes, and leave the model with the state of its best epoch, in evaluation mode.
 
@@ -137,6 +103,9 @@ def fit(
         ``model.inference(loader)`` measures. Features are the loader's.
     callback
         A function, or several, called after each epoch (1, 2, …) with the history so far; one that returns True ends the training.
+    checkpoint
+        A file (.npz or .safetensors) that the training goes on from where it is there, with the same results as if it had never stopped;
+        it is replaced, in one step, after every ``checkpoint_every`` epochs and at the end.
 
     Raises
     ------
@@ -158,9 +127,9 @@ def fit(
     optimizer = Adam(model.parameters(), lr=0.01) if optimizer is None else optimizer
     if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
         raise bad_type("fit", f"optimizer is {kind_of(optimizer)}", "give an object, as numgraph.optim.Adam(model.parameters())")
-    for name, number in (("epochs", epochs), ("patience", patience)):
-        if not isinstance(number, int | np.integer) or number < 0:
-            raise bad_value("fit", f"{name} is {shown(number)}", f"{name} is a whole number, at least 0")
+    for name, number, least in (("epochs", epochs, 0), ("patience", patience, 0), ("checkpoint_every", checkpoint_every, 1)):
+        if not isinstance(number, int | np.integer) or number < least:
+            raise bad_value("fit", f"{name} is {shown(number)}", f"{name} is a whole number, at least {least}")
     callbacks = [callback] if callable(callback) else [] if callback is None else callback
     if not isinstance(callbacks, list | tuple) or not all(callable(one) for one in callbacks):
         raise bad_type("fit", f"callback is {shown(callback)}", "give a function of epoch and history, or a list of them")
@@ -169,14 +138,19 @@ def fit(
     warn_of_weights("fit", model, objective.data)
     rng = np.random.default_rng(seed)
     parameters = list(optimizer.parameters)
-    history = History(score=objective.score)
-    best = model.state_dict()
-    best_score = (-np.inf, -np.inf)  # validation score, and minus validation loss
-    highest, lowest, waited = -np.inf, np.inf, 0
+    standing = Standing(History(score=objective.score), model.state_dict())
+    kept = None if checkpoint is None else Checkpoint(checkpoint, model, optimizer, rng)
+    if kept is not None:
+        found = objective.from_first(kept.read)
+        if found is not None:
+            standing = kept.restored(found, objective.score)
+            if loader is not None:
+                loader.epoch = standing.history.epochs
+    history, before = standing.history, standing.history.seconds
     start = time.perf_counter()
     try:
-        with interrupts() as asked:
-            for epoch in range(1, epochs + 1):
+        with interrupts(objective.alone) as asked:
+            for epoch in range(history.epochs + 1, epochs + 1):
                 model.train()
                 with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is an error below
                     total, count = 0.0, 0
@@ -196,30 +170,23 @@ def fit(
                 for kind, value in (("loss", mean_loss), ("training loss" if val is None else "validation loss", judged.loss)):
                     if not np.isfinite(value):
                         raise Diverged(f"fit: the {kind} is {value} in epoch {epoch}; lower the learning rate, {optimizer.lr:g}")
-                history.train_loss.append(mean_loss)
-                history.train_score.append(train.score)
-                if val is not None:
-                    history.val_loss.append(val.loss)
-                    history.val_score.append(val.score)
-                if (judged.score, -judged.loss) > best_score:
-                    best, best_score = model.state_dict(), (judged.score, -judged.loss)
-                    history.best_epoch = epoch
-                waited = 0 if judged.score > highest or judged.loss < lowest else waited + 1
-                highest, lowest = max(highest, judged.score), min(lowest, judged.loss)
-                history.seconds = time.perf_counter() - start
+                standing.took(model, mean_loss, train, val)
+                history.seconds = before + time.perf_counter() - start
                 ends = [one(epoch, history) for one in callbacks]
                 if objective.agreed(any(isinstance(end, bool | np.bool_) and end for end in ends)):
                     history.stopped = "callback"
-                    break
-                if patience and waited >= patience:
+                elif patience and standing.waited >= patience:
                     history.stopped = "patience"
-                    break
-                if objective.agreed(bool(asked)):
+                elif objective.agreed(bool(asked)):
                     history.stopped = "interrupted"
+                ending = history.stopped != "epochs" or epoch == epochs
+                if kept is not None and objective.first and (ending or epoch % checkpoint_every == 0):
+                    kept.write(standing)
+                if ending:
                     break
     except KeyboardInterrupt:
         history.stopped = "interrupted"
     finally:
-        model.load_state_dict(best)
+        model.load_state_dict(standing.best)
         model.eval()
     return history

@@ -33,6 +33,8 @@ class Objective:
 
     score = ""
     loader: Any = None
+    alone, first = True, True
+    """Whether no other process takes part, and whether this is the one that writes files."""
 
     def __init__(self, data: Dataset, features: Any = None) -> None:
         self.data, self.features = data, data.features if features is None else features
@@ -92,6 +94,10 @@ class Objective:
     def agreed(self, flag: bool) -> bool:
         """Whether any process that takes part says so."""
         return flag
+
+    def from_first(self, make: Callable[[], Any]) -> Any:
+        """What the process makes that is the first."""
+        return make()
 
     def total(self, loss: float) -> float:
         """The whole loss, of which each process has a part."""

@@ -17,8 +17,9 @@ from numgraph.dense import cross_entropy, softplus
 from numgraph.dense.reductions import mean
 from numgraph.errors import bad_type, bad_value, check_name, shown
 from numgraph.optim import Adam
-from numgraph.training.fit import Callback, Diverged, History, interrupts
+from numgraph.training.fit import Callback, Diverged, interrupts
 from numgraph.training.metrics import ranking_values
+from numgraph.training.standing import History
 
 LOSSES = ("softmax", "negatives")
 _NUMBERS = 2**22

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ranks import run, starts
+from ranks import descendants, is_rank, run, started, starts
 
 import numgraph as ng
+from numgraph.training import evaluate
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.usefixtures("starts")
@@ -70,3 +74,47 @@ def test_training_by_two_ranks_is_that_of_one_process(tmp_path):
     degrees = 2 * 8
     assert two["bytes_exchanged"] == two["ghosts"] * (4 * (data.num_features + 16 * steps) + degrees)
     assert (two["processes"], one["processes"], one["bytes_exchanged"]) == (2, 1, 0)
+
+
+TRAIN = ["-m", "numgraph", "train", "--dataset", "karate", "--partition", "random", "--dropout", "0", "--json"]
+
+
+def test_ctrl_c_ends_all_ranks_with_the_best_parameters(tmp_path):
+    saved, point = tmp_path / "best.npz", tmp_path / "point.npz"
+    with started(2, *TRAIN, "--epochs", "1000000", "--save", saved, "--checkpoint", point, "--checkpoint-every", "3") as process:
+        for line in process.stderr:
+            if line.startswith("epoch "):
+                break
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    result = json.loads(out.splitlines()[-1])
+    assert result["stopped"] == "interrupted", error
+    model = ng.nn.GCN(34, 16, 2)
+    ng.load(saved, model)
+    data = ng.data.load("karate")
+    (found,) = evaluate(model.eval(), data, data.features, data.test_mask)
+    assert found.loss == pytest.approx(result["test_loss"], rel=1e-5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ranks are found by Linux's /proc")
+def test_a_rank_that_dies_ends_all_and_another_number_of_ranks_goes_on(tmp_path):
+    """The resumed training ends where one that was not disturbed does."""
+    point = tmp_path / "point.npz"
+    with started(2, *TRAIN, "--epochs", "1000000", "--checkpoint", point, "--checkpoint-every", "2") as process:
+        while process.poll() is None and not point.exists():
+            select.select([], [], [], 0.05)
+        ranks = [pid for pid in descendants(process.pid) if is_rank(pid)]
+        assert len(ranks) == 2
+        os.kill(ranks[1], signal.SIGKILL)
+        process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert not any(is_rank(pid) for pid in ranks)
+    epochs = len(json.loads(np.load(point)["standing"].tobytes())["history"]["train_loss"]) + 5
+    results = []
+    for ranks, *given in ((3, "--checkpoint", point), (1,)):
+        status, out, error = run(ranks, *TRAIN, "--quiet", "--epochs", epochs, *given)
+        assert status == 0, error[-2000:]
+        results.append(json.loads(out.splitlines()[-1]))
+    again, whole = results
+    assert (again["epochs_run"], again["test_accuracy"]) == (epochs, whole["test_accuracy"])
+    assert again["test_loss"] == pytest.approx(whole["test_loss"], rel=1e-4)

@@ -45,3 +45,25 @@ def starts():
     status, out, error = run(2, "-c", "from mpi4py import MPI; print(MPI.COMM_WORLD.size)", seconds=60)
     if status or "".join(out.split()) != "22":
         pytest.skip(f"mpiexec starts no two ranks here: {(error or out)[-300:]}")
+
+
+def descendants(pid):
+    """Processes that a process has started, and that these have, by Linux's /proc."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parents.setdefault(int((folder / "stat").read_text().rpartition(")")[2].split()[1]), []).append(int(folder.name))
+            except OSError:
+                continue
+    found = list(parents.get(pid, []))
+    for child in found:  # which grows meanwhile
+        found += parents.get(child, [])
+    return found
+
+
+def is_rank(pid):
+    try:
+        return b"-m\0mpi4py" in Path(f"/proc/{pid}/cmdline").read_bytes() and b"mpiexec" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
