@@ -112,14 +112,12 @@ class SciPy(Matrices):
 
 
 class MKL(SciPy):
-    """Through sparse-dot-mkl. MKL's threads are Intel's OpenMP, which would spin for 0.2 s after each product, on the cores of whoever is
-    measured next: KMP_BLOCKTIME=1 (millisecond) is set unless the user has chosen it."""
+    """Through sparse-dot-mkl."""
 
     name, distribution, install = "mkl", "mkl", "pip install sparse-dot-mkl mkl"
 
     def __init__(self) -> None:
         super().__init__()
-        os.environ.setdefault("KMP_BLOCKTIME", "1")
         if "MKL_RT" not in os.environ:
             found = sorted((Path(sys.prefix) / "lib").glob("libmkl_rt*"))
             if found:
@@ -239,8 +237,16 @@ def _pyg_softmax(softmax: Callable[..., Any]) -> Callable[..., Any]:
 PEERS: dict[str, type[Peer]] = {kind.name: kind for kind in (SciPy, MKL, TorchCSR, DGL, PyG)}
 
 
+PASSIVE = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
+"""What OpenMP's libraries read when they are loaded: threads that have no work sleep. Else they spin on the cores of whoever is measured
+next, those of GCC's library for 5 to 10 ms, those of Intel's (MKL) for 200."""
+
+
 def load(names: Iterable[str] | None, known: Mapping[str, type[Peer]]) -> tuple[dict[str, Peer], dict[str, str]]:
-    """The peers that are here, of these or all the known ones, and of the others name → how to install them."""
+    """The peers that are here, of these or all the known ones, and of the others name → how to install them. Their threads are passive,
+    unless the user has chosen otherwise or they were loaded before."""
+    for name, value in PASSIVE.items():
+        os.environ.setdefault(name, value)
     found: dict[str, Peer] = {}
     left_out: dict[str, str] = {}
     for name in known if names is None else names:

@@ -78,6 +78,17 @@ def test_peers_that_are_not_installed_are_named_and_left_out(monkeypatch):
         assert command in line
 
 
+@pytest.mark.parametrize("chosen", [None, "active"])
+def test_threads_of_peers_are_passive_unless_the_user_chose(monkeypatch, chosen):
+    for name in peers_module.PASSIVE:
+        monkeypatch.setenv(name, chosen or "")  # undone after the test
+        if chosen is None:
+            monkeypatch.delenv(name)
+    peers_module.load((), {})
+    found = {name: os.environ[name] for name in peers_module.PASSIVE}
+    assert found == (peers_module.PASSIVE if chosen is None else dict.fromkeys(peers_module.PASSIVE, chosen))
+
+
 def test_epochs_train_and_describe_themselves():
     results = bench(Request(suites=("epochs",), rows=("rmat_gcn", "rmat_gat"), peers=(), **TINY), quiet)
     assert [one["row"] for one in results["epochs"]] == ["rmat_gcn", "rmat_gat"]
