@@ -212,6 +212,8 @@ def _class_weights(op: str, weight: Any, like: Any) -> Any:
     weight = unwrap(given(op, "weight", weight))
     if tuple(weight.shape) != like.shape[1:]:
         raise bad_value(op, f"weight has shape {list(weight.shape)}, logits {list(like.shape)}", "give a weight for each class")
+    if not bool((weight >= 0).all()):
+        raise bad_value(op, f"weight is {shown(weight)}, with a number below 0 or NaN", "a class counts 0 or more")
     return moved(weight, device_of(like)).astype(like.dtype)
 
 
