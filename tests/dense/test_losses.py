@@ -176,7 +176,11 @@ BAD = [
     (lambda: ng.mse(X, T, reduction=None), ValueError, "mse: unknown reduction None"),
     (lambda: ng.cross_entropy(X, LABELS, weight=np.ones(4)), ValueError, "cross_entropy: weight has shape [4], logits [12, 5]; give a wei"),
     (lambda: ng.cross_entropy(X, LABELS, weight=["a"] * 5), TypeError, "cross_entropy: weight has dtype <U1"),
-    (lambda: ng.cross_entropy(X, LABELS, weight=[1, 1, -1, 1, 1]), ValueError, "weight is array([ 1,  1, -1,  1,  1]), with a number below 0"),
+    (
+        lambda: ng.cross_entropy(X, LABELS, weight=[1, 1, -1, 1, 1]),
+        ValueError,
+        "weight is array([ 1,  1, -1,  1,  1]), with a number below 0",
+    ),
     (lambda: ng.cross_entropy(X, LABELS, weight=[1, np.nan, 1, 1, 1]), ValueError, "weight is array([ 1., nan,  1.,  1.,  1.]), with a"),
     (lambda: ng.cross_entropy(X, LABELS, label_smoothing=-0.1), ValueError, "cross_entropy: label_smoothing is -0.1"),
     (lambda: ng.cross_entropy(X, LABELS, label_smoothing=1.5), ValueError, "cross_entropy: label_smoothing is 1.5; it is a share, from 0"),
