@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -25,6 +27,23 @@ def refusing(kinds: tuple[type[Exception], ...] = (ValueError, TypeError, OSErro
         yield
     except kinds as error:
         raise Refused(str(error)) from error
+
+
+@contextlib.contextmanager
+def noted(command: str) -> Iterator[None]:
+    """Warnings about the user's data become lines on stderr, without Python's place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        show = warnings.showwarning
+
+        def line(message: Any, category: Any, *place: Any, **more: Any) -> None:
+            if issubclass(category, UserWarning):
+                print(f"numgraph {command}: warning: {message}", file=sys.stderr, flush=True)
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = line
+        yield
 
 
 class Parser(argparse.ArgumentParser):

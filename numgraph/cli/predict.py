@@ -8,9 +8,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from numgraph.cli.options import Refused, path, refusing
+from numgraph.cli.options import Refused, noted, path, refusing
 from numgraph.cli.progress import shown
-from numgraph.cli.train import noted
 
 if TYPE_CHECKING:
     from numgraph.data import Dataset

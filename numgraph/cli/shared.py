@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from numgraph.cli import train
 from numgraph.cli.options import INTERRUPTED, Refused
 from numgraph.cli.progress import compiling_told, print_start, progress
+from numgraph.cli.triples import train_triples
 
 T = TypeVar("T")
 
@@ -31,6 +32,11 @@ def started_by_mpi() -> bool:
 
 def run_train(options: argparse.Namespace) -> int:
     """The command, of one process or of several."""
+    if options.task == "triples" or options.model in train.SCORERS:
+        if started_by_mpi():
+            raise Refused("triples are learnt by one process; leave out mpiexec")
+        return train_triples(options, train.SCORERS)
+    options.model = options.model or "gcn"
     if not started_by_mpi():
         if options.shards:
             problem = f"--shards {options.shards} is for several processes"

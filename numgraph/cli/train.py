@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from numgraph.cli.options import DEVICES, INTERRUPTED, Refused, fanouts, names, natural, path, positive, rate, refusing, share
+from numgraph.cli.options import DEVICES, INTERRUPTED, Refused, fanouts, names, natural, noted, path, positive, rate, refusing, share
 from numgraph.cli.progress import compiling_told, print_sampling, print_start, progress, result_line
 
 if TYPE_CHECKING:
@@ -20,17 +18,19 @@ if TYPE_CHECKING:
 
 _MODELS = ("gcn", "sage", "gat", "gin")
 DATASETS = ("digits", "karate", "cora", "citeseer", "pubmed")
-_TASKS = ("classification", "regression", "link")
+SCORERS = ("complex", "distmult", "transe")
+_TASKS = ("classification", "regression", "link", "triples")
 FANOUT = 10
 
 
-def _add_model_options(command: argparse.ArgumentParser, dataset: str) -> None:
+def _add_model_options(command: argparse.ArgumentParser, dataset: str, scorers: tuple[str, ...] = ()) -> None:
     command.add_argument("--dataset", choices=DATASETS, help=f"default {dataset}; digits and karate are embedded")
     command.add_argument(
         "--data",
         type=path,
-        metavar="FOLDER",
-        help="in place of --dataset, a folder that numgraph.data.save or GraphWriter wrote; its edges and features stay on disk",
+        metavar="PATH",
+        help="in place of --dataset, a folder that numgraph.data.save or GraphWriter wrote; its edges and features stay on disk"
+        + ("; with --task triples a folder with train.txt, valid.txt and test.txt, or a file, a triple a line" if scorers else ""),
     )
     command.add_argument(
         "--data-dir",
@@ -38,7 +38,8 @@ def _add_model_options(command: argparse.ArgumentParser, dataset: str) -> None:
         metavar="DIR",
         help="DIR/planetoid has the citation networks' files; default NUMGRAPH_DATA_DIR or a download",
     )
-    command.add_argument("--model", choices=_MODELS, default="gcn", help="default gcn")
+    of_triples = f"; of triples {', '.join(scorers)} (default {scorers[0]})" if scorers else ""
+    command.add_argument("--model", choices=(*_MODELS, *scorers), default=None if scorers else "gcn", help=f"default gcn{of_triples}")
     command.add_argument(
         "--hidden", type=positive, metavar="N", help="features of a hidden layer, of one head for gat (default 16, gat 8, gin 64)"
     )
@@ -57,7 +58,7 @@ def _add_table_options(command: argparse.ArgumentParser) -> None:
     own.add_argument("--nodes", type=path, metavar="FILE", help="a row a node: its name, then the target, features, split")
     own.add_argument("--target", metavar="COLUMN", help="the column to learn; where it is empty it is to be predicted")
     own.add_argument("--features", type=path, metavar="X.npy", help="more features, a row a node in the order of --nodes")
-    own.add_argument("--task", choices=_TASKS, help="default: what the target is; link needs none")
+    own.add_argument("--task", choices=_TASKS, help="default: what the target is; link needs none; triples: a knowledge graph in --data")
     own.add_argument("--categories", type=names, default=(), metavar="C,…", help="columns of numbers that are kinds, not quantities")
     own.add_argument("--directed", action="store_true", help="messages go along edges only (default: both ways)")
     own.add_argument(
@@ -73,7 +74,7 @@ def add_train(commands: Any, run: Callable[[argparse.Namespace], int]) -> None:
         help="train a model of nodes or links",
         description="Train a model, by default as its paper does. Ctrl-C ends it with the best parameters so far.",
     )
-    _add_model_options(command, "digits")
+    _add_model_options(command, "digits", SCORERS)
     command.add_argument("--epochs", type=positive, metavar="N", help="at most (default 200, gat 1000; 300 for regression)")
     command.add_argument("--lr", type=rate, metavar="X", help="Adam's learning rate (default 0.01, gat 0.005)")
     command.add_argument(
@@ -197,23 +198,6 @@ def _check_sampling(options: argparse.Namespace, chosen: Recipe) -> None:
         options.num_neighbors = (FANOUT,) * chosen.layers
     if len(options.num_neighbors) != chosen.layers:
         raise Refused(f"--num-neighbors has {len(options.num_neighbors)} numbers for {chosen.layers} layers; give one for each")
-
-
-@contextlib.contextmanager
-def noted(command: str) -> Iterator[None]:
-    """Warnings about the user's data become lines on stderr, without Python's place in the code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        show = warnings.showwarning
-
-        def line(message: Any, category: Any, *place: Any, **more: Any) -> None:
-            if issubclass(category, UserWarning):
-                print(f"numgraph {command}: warning: {message}", file=sys.stderr, flush=True)
-            else:
-                show(message, category, *place, **more)
-
-        warnings.showwarning = line
-        yield
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -22,6 +22,12 @@ from numgraph.training.metrics import ranking_values
 from numgraph.training.standing import History
 
 LOSSES = ("softmax", "negatives")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "complex": {"dim": 200, "reciprocal": True, "penalty": 0.005, "epochs": 50, "batch_size": 512, "lr": 0.01, "patience": 10},
+    "distmult": {"dim": 200, "reciprocal": True, "penalty": 0.005, "epochs": 50, "batch_size": 512, "lr": 0.01, "patience": 10},
+    "transe": {"dim": 100, "reciprocal": False, "penalty": 0.0, "epochs": 50, "batch_size": 512, "lr": 0.01, "patience": 10},
+}
+"""What the command line trains each kind of scorer with unless told otherwise: found on Nations, Kinships and UMLS."""
 _NUMBERS = 2**22
 """Scores that are made at once while ranks are counted."""
 

@@ -1,0 +1,120 @@
+"""``numgraph train --task triples``: a scorer of the triples of a knowledge graph, and how it ranks those that it has not seen."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from numgraph.cli.options import INTERRUPTED, Refused, noted, refusing
+from numgraph.cli.progress import compiling_told
+
+if TYPE_CHECKING:
+    from numgraph.training import History
+
+MEASURES = ("mrr", "hits@1", "hits@3", "hits@10", "mean_rank")
+_OTHERS: tuple[str, ...] = (
+    "dataset",
+    "data_dir",
+    "layers",
+    "heads",
+    "dropout",
+    "weight_decay",
+    "num_neighbors",
+    "plot",
+    "edges",
+    "nodes",
+    "target",
+    "features",
+)
+_OTHERS += ("categories", "directed", "inductive", "shards")
+"""Options of graphs' nodes and links, which say nothing of triples."""
+
+
+def train_triples(options: argparse.Namespace, scorers: tuple[str, ...]) -> int:
+    """The command."""
+    from numgraph import nn
+    from numgraph.data import load_triples
+    from numgraph.optim import Adam
+    from numgraph.training import Diverged, fit_triples, rank_triples
+    from numgraph.training.triples import SETTINGS, Truth
+
+    model_name = _checked(options, scorers)
+    given = {"dim": options.hidden, **{name: getattr(options, name) for name in ("epochs", "batch_size", "lr", "patience")}}
+    chosen = SETTINGS[model_name] | {name: value for name, value in given.items() if value is not None}
+    with refusing():
+        if options.save:
+            from numgraph.serialize import check_target
+
+            check_target(options.save)
+        with noted("train"):
+            data = load_triples(options.data, rng=options.seed)
+    out = sys.stderr if options.json else sys.stdout
+    kind = {"complex": nn.ComplEx, "distmult": nn.DistMult, "transe": nn.TransE}[model_name]
+    model = kind(data.num_entities, data.num_relations, chosen["dim"], reciprocal=chosen["reciprocal"], rng=options.seed)
+    if not options.quiet:
+        print(
+            f"{data.name}: {data.num_entities:,} entities, {data.num_relations:,} relations; {len(data.train):,} triples train, "
+            f"{len(data.val):,} validate, {len(data.test):,} test\n"
+            f"{model_name}: {chosen['dim']} {'complex ' if model.parts else ''}numbers a row, "
+            f"{sum(one.size for one in model.parameters()):,} parameters; lr {chosen['lr']:g}, penalty {chosen['penalty']:g}, "
+            f"{chosen['batch_size']} triples a step",
+            file=out,
+            flush=True,
+        )
+    optimizer = Adam(model.parameters(), lr=chosen["lr"])
+    settings = {name: chosen[name] for name in ("epochs", "batch_size", "penalty", "patience")}
+    with compiling_told(options.quiet, out), refusing((Diverged,)):
+        report = None if options.quiet else lambda epoch, history: _print_epoch(epoch, chosen["epochs"], history, out)
+        history = fit_triples(model, data, optimizer, seed=options.seed, callback=report, **settings)
+    truth = Truth(data)
+    measured = {part: rank_triples(model, getattr(data, part), truth) for part in ("test", "val")}
+    print(_result_line(history, measured), file=out)
+    if options.save:
+        from numgraph.serialize import save_parameters
+
+        with refusing():
+            save_parameters(options.save, model.state_dict())
+        print(f"parameters: {options.save}", file=out)
+    if options.json:
+        result: dict[str, Any] = {"dataset": data.name, "task": "triples", "model": model_name, "seed": options.seed}
+        for part, values in measured.items():
+            result |= {f"{part}_{name}": values[name] if values[name] == values[name] else None for name in MEASURES}
+        result |= {"best_epoch": history.best_epoch, "epochs_run": history.epochs, "stopped": history.stopped}
+        result |= {"seconds": round(history.seconds, 3), "parameters": sum(one.size for one in model.parameters())}
+        print(json.dumps(result | {"settings": chosen, "save": options.save}), flush=True)
+    return INTERRUPTED if history.stopped == "interrupted" else 0
+
+
+def _checked(options: argparse.Namespace, scorers: tuple[str, ...]) -> str:
+    """The model's name; an error for options that do not fit."""
+    if options.task != "triples":
+        raise Refused(f"--model {options.model} is one of triples; give --task triples and --data")
+    if options.data is None:
+        raise Refused("give --data, a folder with train.txt, valid.txt and test.txt, or a file, a triple a line")
+    model: str = options.model or scorers[0]
+    if model not in scorers:
+        raise Refused(f"--model {model} is none of triples; choose from {', '.join(scorers)}")
+    given = [name for name in _OTHERS if getattr(options, name, None)]
+    if given:
+        raise Refused(f"--{given[0].replace('_', '-')} was given beside --task triples, of which it says nothing; leave it out")
+    if options.device != "cpu":
+        raise Refused(f"--device is {options.device}; triples are learnt on the host")
+    return model
+
+
+def _print_epoch(epoch: int, epochs: int, history: History, out: TextIO) -> None:
+    if epoch != 1 and epoch != epochs and epoch % max(1, epochs // 10):
+        return
+    judged = f"   validation MRR {history.val_score[-1]:.4f} (best {max(history.val_score):.4f})" if history.val_score else ""
+    print(f"epoch {epoch:>{len(str(epochs))}}/{epochs}   loss {history.train_loss[-1]:.4f}{judged}", file=out, flush=True)
+
+
+def _result_line(history: History, measured: dict[str, dict[str, float]]) -> str:
+    why = {"epochs": "", "patience": ", stopped early", "callback": ", stopped", "interrupted": ", interrupted"}[history.stopped]
+    test, val = measured["test"], measured["val"]
+    hits = ", ".join(f"hits@{k} {100 * test[f'hits@{k}']:.1f} %" for k in (1, 3, 10))
+    tested = f"test MRR {test['mrr']:.4f}, {hits}, filtered" if test["mrr"] == test["mrr"] else "no test"
+    best = f"validation MRR {val['mrr']:.4f}" if val["mrr"] == val["mrr"] else "last"
+    return f"{tested}   ({best} in epoch {history.best_epoch} of {history.epochs}{why}; {history.seconds:.1f} s)"
