@@ -37,9 +37,10 @@ class Buffer(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a kernel depends on besides its outputs. rows: "v" walks in-edges, "u" out-edges, "e" edges by their ids. ids: dtype of the
-    graph's index arrays. ordered: edge ids are positions there. wide: rows are put together from parts, so 16-bit floats must not be
-    rounded before. length: edges of a row, roughly; 0: not known. atomic: parts may add to their row in memory.
+    """What a kernel depends on besides its outputs. rows: "v" walks in-edges, "u" out-edges, "e" edges by their ids. ids: dtype of edge
+    ids and positions. ordered: edge ids are positions there. wide: rows are put together from parts, so 16-bit floats must not be rounded
+    before. length: edges of a row, roughly; 0: not known. atomic: parts may add to their row in memory. nodes: dtype of node ids, if it is
+    another than that of ids.
     """
 
     rows: str
@@ -48,6 +49,7 @@ class Request(NamedTuple):
     wide: bool = False
     length: int = 0
     atomic: bool = False
+    nodes: str = ""
 
     def places(self, outputs: Sequence[Output]) -> Places:
         """What programs for these outputs depend on."""

@@ -145,23 +145,24 @@ class _Packed(Edges):
         super().__init__((int(nodes[SRC][-1]), int(nodes[DST][-1])), [None, None], [None, None], bipartite)
         self.num_edges = int(edges[-1])
         self._graphs, self._nodes, self._first_edges = graphs, nodes, edges
-        self._dtype = ids_dtype(*self.counts, self.num_edges)
 
     def _column(self, side: int) -> Ids:
-        return self._joined([g.src if side == SRC else g.dst for g in self._graphs], self._first_edges, self._nodes[side])
+        nodes = ids_dtype(*self.counts)
+        return self._joined([g.src if side == SRC else g.dst for g in self._graphs], self._first_edges, self._nodes[side], nodes)
 
     def _adjacency(self, side: int) -> Adjacency:
         parts = [g.out_edges if side == SRC else g.in_edges for g in self._graphs]
         edges, rows = self._first_edges, self._nodes[side]
-        indptr = self._joined([*[part.indptr[:-1] for part in parts], edges[-1:]], rows, edges)
-        indices = self._joined([part.indices for part in parts], edges, self._nodes[1 - side])
+        indptr = self._joined([*[part.indptr[:-1] for part in parts], edges[-1:]], rows, edges, self.positions)
+        indices = self._joined([part.indices for part in parts], edges, self._nodes[1 - side], ids_dtype(*self.counts))
         if all(part.ordered for part in parts):
             return Adjacency(indptr, indices, ordered=True)
-        return Adjacency(indptr, indices, ordered=False, _edge_ids=self._joined([part.edge_ids for part in parts], edges, edges))
+        edge_ids = self._joined([part.edge_ids for part in parts], edges, edges, self.positions)
+        return Adjacency(indptr, indices, ordered=False, _edge_ids=edge_ids)
 
-    def _joined(self, arrays: list[Ids], offsets: NDArray[np.int64], shifts: NDArray[np.int64]) -> Ids:
+    def _joined(self, arrays: list[Ids], offsets: NDArray[np.int64], shifts: NDArray[np.int64], dtype: np.dtype[Any]) -> Ids:
         """The arrays one after the other, rows offsets[i]:offsets[i + 1] shifted by shifts[i]."""
-        joined = np.concatenate(arrays, dtype=self._dtype, casting="same_kind") if arrays else np.empty(0, self._dtype)
+        joined = np.concatenate(arrays, dtype=dtype, casting="same_kind") if arrays else np.empty(0, dtype)
         _shift(joined, offsets, shifts)
         return frozen(joined)
 

@@ -153,7 +153,7 @@ class Changes(Part):
         columns = transforms.by_both(self.out_edges, self.num_dst)
         _, starts = transforms.without_repeats(columns)
         members = transforms.composed(self.out_edges, columns)
-        leader = np.empty(self.num_edges, self.src.dtype)  # of each edge the first one that is parallel to it
+        leader = np.empty(self.num_edges, self._edge_dtype)  # of each edge the first one that is parallel to it
         leader[members] = np.repeat(members[starts[:-1]], np.diff(starts))
         first = leader == np.arange(self.num_edges)
         if not self_loops:
@@ -162,10 +162,10 @@ class Changes(Part):
         made = self._with(self.src[ids], self.dst[ids])
         if not return_edges:
             return made
-        numbers = transforms.numbering(ids.astype(self.src.dtype), self.num_edges)[leader]
-        old = np.flatnonzero(numbers >= 0).astype(self.src.dtype)
+        numbers = transforms.numbering(ids.astype(self._edge_dtype), self.num_edges)[leader]
+        old = np.flatnonzero(numbers >= 0).astype(self._edge_dtype)
         offsets, members = transforms.grouped(numbers[old], old, len(ids))
-        return made, EdgeMap(frozen(ids.astype(self.src.dtype)), self, made, (offsets, members))
+        return made, EdgeMap(frozen(ids.astype(self._edge_dtype)), self, made, (offsets, members))
 
     @overload
     def to_bidirected(self, *, return_edges: Literal[False] = ...) -> Self: ...

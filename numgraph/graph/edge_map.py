@@ -107,6 +107,6 @@ class EdgeMap:
 
 def kept(old: Any, new: Any, ids: NDArray[Any]) -> EdgeMap:
     """Of a graph whose first edges are old ones, by their ids, and whose others are new."""
-    whole = np.full(new.num_edges, -1, old.src.dtype)
+    whole = np.full(new.num_edges, -1, new._edge_dtype)
     whole[: len(ids)] = ids
     return EdgeMap(frozen(whole), old, new)

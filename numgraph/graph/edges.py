@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numgraph.arrays import devices
-from numgraph.graph.sorting import Adjacency, Ids, expanded, frozen, group, tally
+from numgraph.graph.sorting import Adjacency, Ids, expanded, frozen, group, ids_dtype, tally
 
 SRC, DST = 0, 1
 
@@ -36,6 +36,11 @@ class Edges:
         self._lock, self._process = threading.RLock(), os.getpid()
         self._copy: weakref.ref[DeviceEdges] | None = None
         self.remembered: dict[Hashable, Any] = {}
+
+    @property
+    def positions(self) -> np.dtype[Any]:
+        """The dtype of edge ids and of positions among the edges."""
+        return ids_dtype(*self.counts, self.num_edges)
 
     @property
     def host(self) -> Edges:
@@ -69,7 +74,7 @@ class Edges:
     def _column(self, side: int) -> Ids:
         rows = self.adjacencies[side]
         assert rows is not None
-        return expanded(rows.indptr)
+        return expanded(rows.indptr, rows.indices.dtype)
 
     def adjacency(self, side: int) -> Adjacency:
         rows = self.adjacencies[side]
@@ -98,7 +103,7 @@ class Edges:
         return positions if rows.ordered else frozen(rows.edge_ids[positions])
 
     def _adjacency(self, side: int) -> Adjacency:
-        return group(self.column(side), self.column(1 - side), self.counts[side])
+        return group(self.column(side), self.column(1 - side), self.counts[side], self.positions)
 
 
 class DeviceEdges:
@@ -111,7 +116,10 @@ class DeviceEdges:
 
     def column(self, side: int) -> Ids:
         found = self._copies.get(("column", side))
-        return self._copies.setdefault(("column", side), devices.moved(self.host.column(side), self.device)) if found is None else found
+        if found is None:  # of one dtype with the other arrays there
+            ids = self.host.column(side).astype(self.host.positions, copy=False)
+            found = self._copies.setdefault(("column", side), devices.moved(ids, self.device))
+        return found
 
     def adjacency(self, side: int) -> Adjacency:
         found = self._copies.get(("rows", side))

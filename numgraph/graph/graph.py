@@ -96,7 +96,7 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
             names = ("num_src", "num_dst")
             count_src = one_past("Graph", "src", sources) if num_src is None else node_count("Graph", "num_src", num_src)
             count_dst = one_past("Graph", "dst", destinations) if num_dst is None else node_count("Graph", "num_dst", num_dst)
-        dtype = ids_dtype(count_src, count_dst, len(sources))
+        dtype = ids_dtype(count_src, count_dst)
         columns: list[Ids | None] = [
             checked_ids("Graph", "src", sources, names[0], count_src, dtype),
             checked_ids("Graph", "dst", destinations, names[1], count_dst, dtype),
@@ -150,11 +150,11 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
         counts[side], counts[1 - side] = len(starts) - 1, node_count(op, count_name, num_columns)
         if num_rows is not None and node_count(op, row_count, num_rows) != counts[side]:
             raise bad_value(op, f"{row_count} is {num_rows} and there are {counts[side]} rows", f"{row_count} is the number of rows")
-        dtype = ids_dtype(*counts, len(others))
+        dtype = ids_dtype(*counts)
         columns: list[Ids | None] = [None, None]
         columns[1 - side] = ids = checked_ids(op, "indices", others, count_name, counts[1 - side], dtype)
         adjacencies: list[Adjacency | None] = [None, None]
-        adjacencies[side] = Adjacency(frozen(starts.astype(dtype)), ids, ordered=True)
+        adjacencies[side] = Adjacency(frozen(starts.astype(ids_dtype(*counts, len(others)))), ids, ordered=True)
         return cls._sharing(Edges((counts[SRC], counts[DST]), columns, adjacencies, num_rows is not None), SRC)
 
     @classmethod

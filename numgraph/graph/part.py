@@ -78,13 +78,18 @@ class Part:
     def _with(self, src: NDArray[Any], dst: NDArray[Any], num_src: int | None = None, num_dst: int | None = None) -> Self:
         """Graph of these edges, whose arrays nobody else holds, between as many nodes as here or so many; ids are known to be in range."""
         counts = self.num_src if num_src is None else num_src, self.num_dst if num_dst is None else num_dst
-        dtype = ids_dtype(*counts, len(src))
+        dtype = ids_dtype(*counts)
         columns: list[Ids | None] = [frozen(src.astype(dtype, copy=False)), frozen(dst.astype(dtype, copy=False))]
         return self._sharing(Edges(counts, columns, [None, None], self.is_bipartite), 0)
 
+    @property
+    def _edge_dtype(self) -> np.dtype[Any]:
+        """The dtype of edge ids."""
+        return ids_dtype(self.num_src, self.num_dst, self.num_edges)
+
     def _edges_given(self, op: str, name: str, edge_ids: ArrayLike) -> Ids:
         """Ids of this graph's edges."""
-        return checked_ids(op, name, given_ids(op, name, edge_ids), "num_edges", self.num_edges, self.src.dtype)
+        return checked_ids(op, name, given_ids(op, name, edge_ids), "num_edges", self.num_edges, self._edge_dtype)
 
     def _nodes_given(self, op: str, name: str, nodes: ArrayLike, count_name: str, count: int) -> Ids:
         """Ids of nodes of one side."""

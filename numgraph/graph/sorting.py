@@ -24,7 +24,7 @@ Ids = NDArray[np.signedinteger[Any]]
 T = TypeVar("T")
 
 INT32_LIMIT = 2**31 - 1
-"""Graphs with as many nodes or edges as this, or more, have int64 ids; smaller ones int32."""
+"""Ids of as many nodes as this, or more, are int64; of fewer int32. Ids of edges and positions are int64 also of as many edges."""
 
 BUCKETS = 256
 """Buckets of the parallel sort, at most. Three write streams each fit a 48 KiB L1 cache; with 512 dealing takes 2.7 times as long."""
@@ -35,7 +35,8 @@ class Adjacency:
     """The edges grouped by one end: compressed sparse rows of out-edges (CSR, rows are sources) or in-edges (CSC, rows are destinations).
 
     Row r holds the positions ``indptr[r]:indptr[r + 1]``, in the order of edge ids if it was sorted from (src, dst), or as given.
-    All arrays are read-only and of one dtype, int32 or int64; those of a graph on a device are CuPy arrays.
+    All arrays are read-only, int32 or int64: `indptr` and `edge_ids` of one dtype, which is `indices`' unless there are 2**31 - 1 edges and
+    fewer nodes. Those of a graph on a device are CuPy arrays, and of one dtype.
 
     Attributes
     ----------
@@ -61,7 +62,8 @@ class Adjacency:
         host = self.host
         if device == "cpu":
             return host
-        indptr, indices = (devices.moved(ids, device) for ids in (host.indptr, host.indices))
+        indptr = devices.moved(host.indptr, device)
+        indices = devices.moved(host.indices.astype(host.indptr.dtype, copy=False), device)
         return Adjacency(indptr, indices, host.ordered, _host=host)
 
     @property
@@ -70,7 +72,7 @@ class Adjacency:
         if self._host is not None:
             return self.derived("edge_ids", lambda a: devices.moved(a.host.edge_ids, devices.device_of(a.indices)))
         if self._edge_ids is None:
-            return self.derived("edge_ids", lambda a: frozen(np.arange(a.num_edges, dtype=a.indices.dtype)))
+            return self.derived("edge_ids", lambda a: frozen(np.arange(a.num_edges, dtype=a.indptr.dtype)))
         return self._edge_ids
 
     @property
@@ -149,7 +151,7 @@ def one_past(op: str, name: str, ids: NDArray[Any]) -> int:
 
 
 def ids_dtype(*counts: int) -> np.dtype[Any]:
-    """dtype of all ids and positions of a graph with these numbers of nodes and edges."""
+    """dtype of ids below these numbers: of nodes by the numbers of nodes, of edges and positions by those and the number of edges."""
     return np.dtype(np.int32 if max(counts) < INT32_LIMIT else np.int64)
 
 
@@ -178,20 +180,22 @@ def _copy_until_bad(ids, count, copy):
     return len(ids)
 
 
-def expanded(indptr: Ids) -> Ids:
-    """[num_edges] the row of each position."""
-    return frozen(np.repeat(np.arange(len(indptr) - 1, dtype=indptr.dtype), np.diff(indptr)))
+def expanded(indptr: Ids, dtype: np.dtype[Any] | None = None) -> Ids:
+    """[num_edges] the row of each position; in the dtype of indptr, or the one given."""
+    return frozen(np.repeat(np.arange(len(indptr) - 1, dtype=dtype or indptr.dtype), np.diff(indptr)))
 
 
-def group(keys: Ids, values: Ids, num_rows: int) -> Adjacency:
+def group(keys: Ids, values: Ids, num_rows: int, positions: np.dtype[Any] | None = None) -> Adjacency:
     """Adjacency whose row r holds the edges with ``keys[edge] == r``, and `values` as the other ends.
 
-    keys, values: [num_edges], read-only, C-contiguous, of one dtype; keys within ``0 … num_rows - 1`` (checked by the caller).
+    keys, values: [num_edges], read-only, C-contiguous, of one dtype; keys within ``0 … num_rows - 1`` (checked by the caller). positions:
+    dtype of row starts and edge ids, by default that of keys.
     """
-    indptr = np.empty(num_rows + 1, keys.dtype)
+    positions = positions or keys.dtype
+    indptr = np.empty(num_rows + 1, positions)
     if row_starts_if_sorted(keys, indptr):
         return Adjacency(frozen(indptr), values, ordered=True)
-    indices, edge_ids = np.empty_like(keys, subok=False), np.empty_like(keys, subok=False)
+    indices, edge_ids = np.empty_like(keys, subok=False), np.empty(len(keys), positions)
     threads.run(sort_parallel, sort_serial, keys, values, indptr, indices, edge_ids, work=len(keys))
     return Adjacency(frozen(indptr), frozen(indices), ordered=False, _edge_ids=frozen(edge_ids))
 
@@ -319,7 +323,7 @@ def _sort_in_parts(keys, values, indptr, indices, edge_ids, bucket_keys, parts):
         largest = 0
         for bucket in range(first_bucket, last_bucket):
             largest = max(largest, starts[bucket + 1] - starts[bucket])
-        kept_values, kept_ids = np.empty(largest, indices.dtype), np.empty(largest, indices.dtype)
+        kept_values, kept_ids = np.empty(largest, indices.dtype), np.empty(largest, edge_ids.dtype)
         row_cursors = np.empty(width, indptr.dtype)
         for bucket in range(first_bucket, last_bucket):
             first_row = bucket << bits

@@ -21,7 +21,7 @@ def by_both(rows: Adjacency, num_columns: int) -> Adjacency:
     rows: the edges grouped by one end, in any order within a row. Grouping them again, stably, by the other end sorts by both. The result's
     edge ids are positions in `rows`, see ``composed``.
     """
-    return group(rows.indices, expanded(rows.indptr), num_columns)
+    return group(rows.indices, expanded(rows.indptr, rows.indices.dtype), num_columns, rows.indptr.dtype)
 
 
 def composed(rows: Adjacency, columns: Adjacency) -> Ids:

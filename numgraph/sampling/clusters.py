@@ -11,7 +11,7 @@ from numgraph.errors import bad_type, bad_value, shown
 from numgraph.graph import Graph
 from numgraph.graph.edges import SRC, Edges
 from numgraph.graph.partition import partition
-from numgraph.graph.sorting import Adjacency, Ids, frozen, given_ids
+from numgraph.graph.sorting import Adjacency, Ids, frozen, given_ids, ids_dtype
 from numgraph.runtime.compiling import njit
 from numgraph.sampling import drawing
 from numgraph.sampling.loaders import MASKS, Loader
@@ -88,7 +88,8 @@ def _induced(g: Graph, nodes: Ids) -> tuple[Graph, Ids]:
     stamp = table.next()
     drawing.begin(table.entries, stamp, nodes, np.empty_like(nodes))
     most = int((rows.indptr[nodes + 1] - rows.indptr[nodes]).sum())
-    starts, numbers, positions = (np.empty(n, rows.indices.dtype) for n in (len(nodes) + 1, most, most))
+    local = ids_dtype(len(nodes), most)
+    starts, numbers, positions = np.empty(len(nodes) + 1, local), np.empty(most, local), np.empty(most, rows.indptr.dtype)
     count = drawing.induce(rows.indptr, rows.indices, table.entries, stamp, nodes, starts, numbers, positions)
     idle.append(table)
     made = Adjacency(frozen(starts), frozen(numbers[:count].copy()), ordered=True)

@@ -154,9 +154,9 @@ def nodes_of(op: str, g: Graph, nodes: Any) -> NDArray[Any]:
 def edges_of(op: str, g: Graph, edges: Any) -> NDArray[Any]:
     """Distinct ids of edges, of a mask where it is true, all of None."""
     if edges is None:
-        return np.arange(g.num_edges, dtype=g.in_edges.indices.dtype)
+        return np.arange(g.num_edges, dtype=g.in_edges_as_read().indptr.dtype)
     given = given_ids(op, "edges", _chosen(op, "edges", edges, g.num_edges))
-    ids = checked_ids(op, "edges", given, "num_edges", g.num_edges, g.in_edges.indices.dtype)
+    ids = checked_ids(op, "edges", given, "num_edges", g.num_edges, g.in_edges_as_read().indptr.dtype)
     check_distinct(op, "edges", ids)
     return ids
 

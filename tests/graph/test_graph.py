@@ -60,7 +60,7 @@ def check_rows(rows, keys, others, num_rows):
     assert rows.ordered == bool(np.all(np.diff(keys) >= 0))
     assert rows.num_rows == num_rows
     assert rows.num_edges == len(order)
-    assert rows.indptr.dtype == rows.indices.dtype == rows.edge_ids.dtype
+    assert rows.indptr.dtype == rows.edge_ids.dtype >= rows.indices.dtype
     assert not any(array.flags.writeable for array in (rows.indptr, rows.indices, rows.edge_ids))
 
 
@@ -258,10 +258,12 @@ def test_int64_ids_from_the_limit_on(monkeypatch):
     assert sorting.ids_dtype(5, 2**31 - 1) == np.int64
     assert Graph([0], [0], 2**31 - 2).src.dtype == np.int32
     assert Graph([2**31 - 2], [0]).src.dtype == np.int64
-    for limit, dtype in ((6, np.int32), (5, np.int64)):
+    for limit, nodes, positions in ((6, np.int32, np.int32), (5, np.int32, np.int64), (3, np.int64, np.int64)):
         monkeypatch.setattr(sorting, "INT32_LIMIT", limit)
         graph = Graph(src, dst)
-        assert graph.src.dtype == dtype
+        for rows in (graph.in_edges, graph.out_edges):
+            assert {graph.src.dtype, rows.indices.dtype} == {np.dtype(nodes)}
+            assert {rows.indptr.dtype, rows.edge_ids.dtype} == {np.dtype(positions)}
         check_graph(graph, src, dst, 3, 3)
         check_graph(Graph.from_csr([0, 2, 5], src, num_dst=3), [0, 0, 1, 1, 1], src, 2, 3)
         assert graph.remove_self_loops().num_edges == 4

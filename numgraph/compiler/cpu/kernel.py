@@ -91,7 +91,7 @@ class Printed:
 
 def printed(program: ir.Program, request: Request) -> Printed:
     """The text of a program."""
-    printer = Printer(program, request.ids, machine().register_bytes == 64)
+    printer = Printer(program, request.ids, request.nodes or request.ids, machine().register_bytes == 64)
     return Printed(printer.text(), printer.slots)
 
 

@@ -20,10 +20,10 @@ class Names(Text):
     """What the text of a program speaks of. ``slots``: ("ids", name), ("field", key) or, without gaps, ("whole", key), ("out", (output,
     place)), ("float" or "int", number). permutes: whether the processor takes the lanes of a register by an index (AVX-512)."""
 
-    def __init__(self, program: ir.Program, ids: str, permutes: bool = False) -> None:
+    def __init__(self, program: ir.Program, ids: str, nodes: str, permutes: bool = False) -> None:
         super().__init__()
         self.permutes = permutes
-        self.program, self.lanes, self.ids = program, program.lanes, ids
+        self.program, self.lanes, self.ids, self.nodes = program, program.lanes, ids, nodes
         self.edge = ROW if program.walked == "e" else EDGE
         self.prologue: list[str] = []
         self.used: set[str] = set()
@@ -60,7 +60,8 @@ class Names(Text):
         array = self.program.arrays[name].slot[1]
         if array not in self.names:
             self.names[array] = array
-            maker = self.define(f"ids_{self.ids}", f'memory.ids("{self.ids}")')
+            dtype = self.nodes if array in ("indices", "src", "dst") else self.ids
+            maker = self.define(f"ids_{dtype}", f'memory.ids("{dtype}")')
             self.prologue.append(f"{array} = {maker}(args, {self.slot(('ids', array), 2)})")
         return array
 

@@ -59,8 +59,8 @@ class Cpu(Target):
         made = []
         for rows in walked_ends(outputs):
             adjacency = _walked(graph, rows)
-            ids = "int32" if adjacency.indptr.itemsize == 4 else "int64"
-            made.append(Request(rows, ids, adjacency.ordered, length=length_of(adjacency, LENGTHS)))
+            ids, nodes = ("int32" if array.itemsize == 4 else "int64" for array in (adjacency.indptr, adjacency.indices))
+            made.append(Request(rows, ids, adjacency.ordered, length=length_of(adjacency, LENGTHS), nodes="" if nodes == ids else nodes))
         return tuple(made)
 
     def walked(self, outputs: Sequence[Output], request: Request) -> Request:
