@@ -73,7 +73,7 @@ def check_graph(graph, src, dst, num_src, num_dst):
     assert not graph.dst.flags.writeable
     check_rows(graph.out_edges, src, dst, num_src)
     check_rows(graph.in_edges, dst, src, num_dst)
-    assert graph.src.dtype == graph.dst.dtype == graph.in_edges.indptr.dtype == graph.out_edges.indptr.dtype
+    assert graph.src.dtype == graph.dst.dtype == graph.in_edges.indices.dtype == graph.out_edges.indices.dtype
     np.testing.assert_array_equal(graph.in_degrees(), np.bincount(np.asarray(dst, np.int64), minlength=num_dst))
     np.testing.assert_array_equal(graph.out_degrees(), np.bincount(np.asarray(src, np.int64), minlength=num_src))
 
