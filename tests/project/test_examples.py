@@ -12,6 +12,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(EXAMPLES.glob("*.py"))
 
 CLAIMS = {
+    "flights": (r"right about (\d+) % of 600", 90, 100),
+    "knowledge_graph": (r"test MRR ([\d.]+)", 0.8, 1),
     "graph_classification": (r"right about (\d+) % of 60", 95, 100),
     "own_tables": (r"right about (\d+) % of 75", 85, 100),
     "sampled_links": (r"test AUC ([\d.]+)", 0.85, 1),
