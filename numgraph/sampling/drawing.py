@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from numgraph.runtime.compiling import njit
-from numgraph.sampling.random import ask, below, state_of, unit
+from numgraph.sampling.memory import ask
+from numgraph.sampling.random import below, state_of, unit
 
 _AHEAD = 8
 """Nodes, and _AHEAD_IDS edges, whose memory is asked for before it is read: a line from DRAM takes as long as they do."""

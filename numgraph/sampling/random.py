@@ -8,12 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.runtime.compiling import njit
@@ -78,26 +73,3 @@ def below(state, i, n):
 def unit(state, i):
     """Number i of a stream as a float in (0, 1)."""
     return (np.float64(mixed(state + GOLDEN * np.uint64(i)) >> _S11) + 0.5) * _TO_UNIT
-
-
-if numba.config.DISABLE_JIT:
-
-    def ask(array: Any, i: Any) -> None:
-        """Nothing to hide the latency of."""
-
-else:
-
-    @intrinsic
-    def ask(typingctx: Any, array: Any, i: Any) -> Any:
-        """ask(array, i): have the cache line of array[i], of a contiguous array of one axis, on its way."""
-
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            made = context.make_array(sig.args[0])(context, builder, args[0])
-            place = builder.bitcast(builder.gep(made.data, [args[1]]), ir.IntType(8).as_pointer())
-            number = ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
-            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            builder.call(function, [place, ir.Constant(number, 0), ir.Constant(number, 3), ir.Constant(number, 1)])
-            return context.get_dummy_value()
-
-        return types.void(array, types.int64), codegen

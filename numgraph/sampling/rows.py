@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from numgraph.arrays import recycling
 from numgraph.arrays.inputs import is_sparse
 from numgraph.data.npy import mapping_of
+from numgraph.graph.sorting import frozen
 from numgraph.runtime.compiling import njit
-from numgraph.sampling.random import ask
+from numgraph.sampling.memory import LINE, ask, move
 
-_AHEAD = 8
-"""Rows whose memory is asked for before they are copied."""
-_LINE = 64
+_AHEAD = 12
+"""Rows whose memory is asked for before they are copied, and how many bytes of them; the processor goes on by itself."""
+_ASKED = 1024
 READERS = 64
 """Threads that wait for the disk."""
 _FIRST = 64
@@ -54,18 +55,15 @@ class Rows:
     def __init__(self, x: Any, kept_bytes: int = 0, hottest: Callable[[int], NDArray[Any]] | None = None) -> None:
         self._given = x, kept_bytes, hottest
         self.x = x if is_sparse(x) else np.asarray(x)
-        self._words, self._slots, self._kept = None, _NO_SLOTS, np.zeros(0, np.uint8)
+        self._bytes, self._slots, self._kept = None, _NO_SLOTS, frozen(np.zeros(0, np.uint8))
         self._hottest, self._lock = hottest, threading.Lock()
         if is_sparse(x):
             return
         x = self.x
         self._size = x.dtype.itemsize * math.prod(x.shape[1:])
-        if self._size == 0 or x.dtype.kind == "O" or not x.flags.c_contiguous or not x.flags.aligned:
+        if self._size == 0 or x.dtype.kind == "O" or not x.flags.c_contiguous:
             return
-        self._word = next(w for w in (8, 4, 2, 1) if self._size % w == 0)
-        words = np.dtype(f"u{self._word}")
-        self._words = np.ndarray((x.nbytes // self._word,), words, x) if len(x) else np.zeros(0, words)
-        self._words.flags.writeable = False
+        self._bytes = frozen(np.ndarray((x.nbytes,), np.uint8, x) if len(x) else np.zeros(0, np.uint8))
         self._mapping = mapping_of(x)
         if self._mapping is not None and hasattr(mmap, "MADV_RANDOM"):
             self._mapping.madvise(mmap.MADV_RANDOM)  # a page is read for its rows, and not megabytes after it
@@ -75,12 +73,12 @@ class Rows:
         return Rows, self._given
 
     def __call__(self, ids: NDArray[Any]) -> Any:
-        if self._words is None:
+        if self._bytes is None:
             return self.x[ids]
-        made = _memory(len(ids) * self._size)[: len(ids) * self._size]
+        made = recycling.empty((len(ids) * self._size,), np.uint8)
         if self._room and self._hottest is not None:
             self._keep()
-        self._copy_into(made.view(self._words.dtype), ids)
+        self._copy_into(made, ids)
         return made.view(self.x.dtype).reshape(len(ids), *self.x.shape[1:])
 
     def _keep(self) -> None:
@@ -89,38 +87,35 @@ class Rows:
             hottest, self._hottest = self._hottest, None
             if hottest is None:
                 return
-            assert self._words is not None
             ids = np.sort(hottest(self._room))
-            kept = np.empty(len(ids) * self._size // self._word, self._words.dtype)
+            kept = np.empty(len(ids) * self._size, np.uint8)
             self._copy_into(kept, ids)
             slots = np.full(len(self.x), -1, np.int32)
             slots[ids] = np.arange(len(ids), dtype=np.int32)
-            self._kept, self._slots = kept, slots  # kept first: a slot is of rows that are there
+            self._kept, self._slots = frozen(kept), slots  # kept first: a slot is of rows that are there
 
     def _copy_into(self, made: NDArray[Any], ids: NDArray[Any]) -> None:
-        assert self._words is not None
-        width = self._size // self._word
         if self._mapping is None:
-            _copy(self._words, ids, width, made)
+            _copy(self._bytes, self._kept, self._slots, ids, _NO_ORDER, 0, len(ids), self._size, made)
             return
-        slots, kept = self._slots, self._kept.view(self._words.dtype)
+        slots, kept = self._slots, self._kept
         done, step = 0, _FIRST
         while done < len(ids):
             before = _waits()
             last = min(done + step, len(ids))
-            _copy_rows(self._words, kept, slots, ids, _NO_ORDER, done, last, width, made)
+            _copy(self._bytes, kept, slots, ids, _NO_ORDER, done, last, self._size, made)
             cold = before is None or (_waits() or 0) - before > (last - done) // _COLD
             done, step = last, 2 * step
             if cold and len(ids) - done > _PIECE:
-                self._read(made, ids, done, slots, kept, width)
+                self._read(made, ids, done, slots, kept)
                 return
 
-    def _read(self, made: NDArray[Any], ids: NDArray[Any], done: int, slots: Any, kept: Any, width: int) -> None:
+    def _read(self, made: NDArray[Any], ids: NDArray[Any], done: int, slots: Any, kept: Any) -> None:
         """The rows from `done` on, by many threads; rows of one page one after the other."""
         order = (done + np.argsort(ids[done:])).astype(np.int64)
         size = min(max(len(order) // (4 * READERS), 1), _PIECE)
         pieces = [(first, min(first + size, len(order))) for first in range(0, len(order), size)]
-        _by_many(lambda piece: _copy_rows(self._words, kept, slots, ids, order, *piece, width, made), pieces)
+        _by_many(lambda piece: _copy(self._bytes, kept, slots, ids, order, *piece, self._size, made), pieces)
 
 
 def _waits() -> int | None:
@@ -153,35 +148,27 @@ def _by_many(work: Callable[[Any], None], pieces: Iterable[Any]) -> None:
         raise failed[0]
 
 
-def _memory(size: int) -> NDArray[np.uint8]:
-    """So many bytes or up to an eighth more: blocks are kept by size, and batches have another one each."""
-    step = 1 << max(size.bit_length() - 4, 0)
-    return recycling.empty((-(-size // step) * step,), np.uint8)
-
-
 @njit()
-def _copy(x, ids, width, made):
-    step = max(_LINE * width // max(x.itemsize * width, 1), 1)
-    for i in range(len(ids)):
-        if i + _AHEAD < len(ids):
-            start = np.int64(ids[i + _AHEAD]) * width
-            for k in range(0, width, step):
-                ask(x, start + k)
-        start, place = np.int64(ids[i]) * width, i * width
-        for k in range(width):
-            made[place + k] = x[start + k]
-
-
-@njit()
-def _copy_rows(x, kept, slots, ids, order, first, last, width, made):
-    """Rows first … last - 1, or those at these places of order: from the kept ones where they have a slot, else from the file."""
+def _copy(x, kept, slots, ids, order, first, last, size, made):
+    """Rows first … last - 1, or those at these places of order: from the kept ones where they have a slot, else from x. All are bytes."""
+    ordered, asked = len(order) > 0, min(size, _ASKED)
     for at in range(first, last):
-        i = np.int64(order[at]) if len(order) > 0 else np.int64(at)
-        row, place = np.int64(ids[i]), i * width
-        slot = np.int64(slots[row]) if len(slots) > 0 else np.int64(-1)
-        if slot >= 0:
-            for k in range(width):
-                made[place + k] = kept[slot * width + k]
+        if at + _AHEAD < last:
+            slot, row = _place(slots, ids[order[at + _AHEAD]] if ordered else ids[at + _AHEAD])
+            for k in range(0, asked, LINE):
+                if slot < 0:
+                    ask(x, row * size + k)
+                else:
+                    ask(kept, slot * size + k)
+        i = np.int64(order[at]) if ordered else np.int64(at)
+        slot, row = _place(slots, ids[i])
+        if slot < 0:
+            move(x, row * size, made, i * size, size)
         else:
-            for k in range(width):
-                made[place + k] = x[row * width + k]
+            move(kept, slot * size, made, i * size, size)
+
+
+@njit(inline="always")
+def _place(slots, row):
+    """The slot of a row among the kept ones, -1 where it is not there, and its number in x."""
+    return np.int64(slots[row]) if len(slots) > 0 else np.int64(-1), np.int64(row)

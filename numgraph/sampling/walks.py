@@ -13,9 +13,10 @@ from numgraph.graph import Graph
 from numgraph.graph.sorting import Ids
 from numgraph.runtime import threads
 from numgraph.runtime.compiling import njit
+from numgraph.sampling.memory import ask
 from numgraph.sampling.negatives import has_edge
 from numgraph.sampling.neighbors import checked_host, seeds_of
-from numgraph.sampling.random import ask, below, checked_seed, key_of, state_of, unit
+from numgraph.sampling.random import below, checked_seed, key_of, state_of, unit
 
 _AHEAD = 8
 """Walks whose next row is asked for before it is read."""
