@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
+
+from numgraph.runtime.interrupts import deferred
 
 T = TypeVar("T")
 
@@ -27,20 +30,31 @@ class _Task:
         self._make = make
         self._found: tuple[Any] | None = None
         self._error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, name=f"numgraph batch {i}", daemon=True)
-        self.thread.start()
+        self._process, self._running = os.getpid(), threading.Lock()
+        self._running.acquire()
+        self._thread = threading.Thread(target=self._run, name=f"numgraph batch {i}", daemon=True)
+        self._thread.start()
 
     def _run(self) -> None:
         try:
             self._found = (self._make(),)
         except BaseException as error:
             self._error = error
+        finally:
+            self._running.release()
+
+    def wait(self) -> None:
+        """Until the thread has ended. A join that an exception ends takes the thread for ended, so that its end is a lock's."""
+        if self._process == os.getpid():  # in the child of a fork the thread is not
+            with self._running:
+                pass
+            self._thread.join()
 
     def result(self) -> Any:
-        """Once the thread has ended."""
+        """What was made, after ``wait``."""
         if self._error is not None:
             raise self._error
-        return self._make() if self._found is None else self._found[0]  # none in the child of a fork, where the thread is not
+        return self._make() if self._found is None else self._found[0]  # none in the child of a fork
 
 
 def ahead(make: Callable[[int], T], count: int, depth: int) -> Iterator[T]:
@@ -57,10 +71,11 @@ def ahead(make: Callable[[int], T], count: int, depth: int) -> Iterator[T]:
     try:
         for i in range(count):
             while started < min(i + 1 + depth, count):
-                tasks.append(_Task(functools.partial(_named, make, started, count), started))
+                with deferred():  # a Ctrl-C between a thread's start and its place in the line would leave it behind
+                    tasks.append(_Task(functools.partial(_named, make, started, count), started))
                 started += 1
-            tasks[0].thread.join()  # it stays in line while it is waited for, where a Ctrl-C may come
+            tasks[0].wait()  # it stays in line while it is waited for, where a Ctrl-C may come
             yield tasks.popleft().result()
     finally:
         for task in tasks:
-            task.thread.join()
+            task.wait()
