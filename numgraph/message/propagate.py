@@ -10,11 +10,9 @@ besides walks goes through that library (arrays.Library), so it has derivatives 
 
 from __future__ import annotations
 
-import functools
 import math
 import weakref
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,12 +25,12 @@ from numgraph.autodiff.tape import record, unwrap
 from numgraph.compiler import execute
 from numgraph.compiler.rows import blocks, pays
 from numgraph.expressions import expr
-from numgraph.expressions.batching import batched
-from numgraph.expressions.derivatives import Key, derive, factor_walk
+from numgraph.expressions.derivatives import Key, factor_walk
 from numgraph.expressions.precision import narrowed, wide
-from numgraph.expressions.reduces import NEEDS, NeedOf, needed
+from numgraph.expressions.reduces import NEEDS, needed
 from numgraph.expressions.walk import Output, rows_of
 from numgraph.graph import Graph
+from numgraph.message.algebra import algebra_of
 from numgraph.message.explaining import explain_kernels, explain_walk
 
 Values = dict[Key, Any]
@@ -60,7 +58,7 @@ class Walk(NamedTuple):
 
     def dtypes(self) -> list[np.dtype[Any]]:
         """The dtype of every field."""
-        leaves = _leaves(self.outputs)
+        leaves = algebra_of(self.outputs).leaves
         return [leaves[key].dtype for key in self.keys]
 
     def results(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -81,7 +79,8 @@ class Walk(NamedTuple):
         """
         wanted = tuple(key for key, need in zip(self.keys, needs, strict=True) if need)
         arrived = tuple(grad is not None for grad in grads)
-        backward = _backward(self.outputs, arrived, self.keys, wanted, self.graph.in_edges.indptr.dtype)
+        known = algebra_of(self.outputs)
+        backward = known.backward(arrived, self.keys, wanted, self.graph.in_edges.indptr.dtype)
         if not backward.walk and not backward.same:
             return [None] * len(self.keys)
         fields: Values = dict(zip(self.keys, values, strict=True))
@@ -89,19 +88,18 @@ class Walk(NamedTuple):
         for number, need, key, dtype in backward.bound:
             fields[key] = library.cast(arrays(number, need), dtype)
         found = {key: fields[same] for key, same in backward.same.items()}
-        results = propagate(f"∇ {self.name}", self.graph, tuple(backward.walk.values()), fields, self.told) if backward.walk else ()
-        leaves = _leaves(self.outputs)
+        results = propagate(f"∇ {self.name}", self.graph, backward.outputs, fields, self.told) if backward.walk else ()
         for key, value in zip(backward.walk, results, strict=True):
-            found[key] = _over_rows(library, value, leaves[key].dtype) if key[0] == "shared" else value
+            found[key] = _over_rows(library, value, known.leaves[key].dtype) if key[0] == "shared" else value
         return [found.get(key) for key in self.keys]
 
     def reads(self, wanted: tuple[Key, ...], arrived: tuple[bool, ...] | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The positions of the fields, and of the results, that the gradients of the wanted fields read: all that needs to be kept."""
-        return _reads(self.outputs, self.keys, wanted, arrived, self.graph.in_edges.indptr.dtype)
+        return algebra_of(self.outputs).reads(self.keys, wanted, arrived, self.graph.in_edges.indptr.dtype)
 
     def batched(self, size: int, which: Collection[Key]) -> Walk:
         """The walk for a batch: the fields in ``which`` have one more feature axis of that size, the first, and so has every result."""
-        return self._replace(outputs=_batched_outputs(self.outputs, size, frozenset(which)))
+        return self._replace(outputs=algebra_of(self.outputs).batched(size, frozenset(which)))
 
     def _too_large(self, arrays: Sequence[Any]) -> MemoryError:
         """What a walk was to make, and of what."""
@@ -114,7 +112,7 @@ class Walk(NamedTuple):
 
     def _node_arrays(self, library: Library, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> Callable[[int, str], Any]:
         """Gives a node array by the number of its output and its name in NEEDS."""
-        starts = _starts(self.outputs)
+        starts = algebra_of(self.outputs).starts
         products: dict[int, Sequence[Any]] = {}
 
         def array(number: int, name: str) -> Any:
@@ -131,7 +129,7 @@ class Walk(NamedTuple):
 
 def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, told: bool = True) -> tuple[Any, ...]:
     """Run a walk so that it can be differentiated. Returns every array of every output (see Output.results), in order."""
-    read, given = _read(outputs), fields
+    read, given = algebra_of(outputs).read, fields
     if len(read) != len(fields):
         fields = {key: value for key, value in fields.items() if key in read}
     keys, values = tuple(fields), tuple(fields.values())
@@ -165,97 +163,12 @@ class _Told:
         graph, wanted = self.graph(), self._wanted(needs)
         if graph is None:
             return ["its kernels depend on the graph, which is gone"]
-        arrived = (True,) * _starts(self.outputs)[-1]
-        backward = _backward(self.outputs, arrived, self.keys, wanted, graph.in_edges.indptr.dtype).walk if wanted else {}
+        known = algebra_of(self.outputs)
+        backward = known.backward((True,) * known.starts[-1], self.keys, wanted, graph.in_edges.indptr.dtype).walk if wanted else {}
         return explain_kernels(graph, self.outputs, backward)
 
     def _wanted(self, needs: Sequence[bool]) -> tuple[Key, ...]:
         return tuple([key for key, need in zip(self.keys, needs, strict=True) if need])
-
-
-_batched_outputs = functools.lru_cache(maxsize=1024)(batched)
-
-
-@functools.lru_cache(maxsize=1024)
-def _leaves(outputs: tuple[Output, ...]) -> dict[Key, expr.Expr]:
-    """The fields that a walk reads, in first-use order."""
-    return {leaf.attrs: leaf for leaf in expr.leaves_of(expression for output in outputs for expression in output.expressions)}
-
-
-@functools.lru_cache(maxsize=1024)
-def _read(outputs: tuple[Output, ...]) -> frozenset[Key]:
-    return frozenset(_leaves(outputs))
-
-
-@functools.lru_cache(maxsize=1024)
-def _starts(outputs: tuple[Output, ...]) -> tuple[int, ...]:
-    """Where the arrays of each output begin among all of them, and where the last ends."""
-    starts = [0]
-    for output in outputs:
-        starts.append(starts[-1] + len(output.results()))
-    return tuple(starts)
-
-
-@dataclass(frozen=True)
-class _Backward:
-    """The walk of a backward, the gradients that are another field as it is (of ``e.x + w``, ∂e.x is the gradient of the result), and the
-    node arrays that are bound to fields: (number of the output, name in NEEDS, field, dtype)."""
-
-    walk: dict[Key, Output]
-    same: dict[Key, Key]
-    bound: tuple[tuple[int, str, Key, Any], ...]
-
-
-@functools.lru_cache(maxsize=1024)
-def _backward(
-    outputs: tuple[Output, ...], arrived: tuple[bool, ...], fields: tuple[Key, ...], wanted: tuple[Key, ...], ids: Any
-) -> _Backward:
-    """Derive a backward once. arrived: which arrays of the outputs got a gradient. ids: dtype of edge ids."""
-    taken = set(fields)
-    bound: list[tuple[int, str, Key, Any]] = []
-    symbols: list[NeedOf | None] = []
-    starts = _starts(outputs)
-
-    def binder(number: int, output: Output, got: tuple[bool, ...]) -> NeedOf:
-        def bind(name: str) -> Any:
-            gradient = NEEDS[name].gradient
-            if gradient is not None and not got[gradient]:
-                return None
-            key = output.to, f"{name}′"
-            while key in taken:
-                key = output.to, f"{key[1]}′"
-            taken.add(key)
-            shape, dtype = needed(output.expressions, output.reduce, name)
-            bound.append((number, name, key, ids if name == "winner" else dtype))
-            return expr.field(*key, shape, bound[-1][3])
-
-        return bind
-
-    for number, output in enumerate(outputs):
-        got = arrived[starts[number] : starts[number + 1]]
-        symbols.append(binder(number, output, got) if any(got) else None)
-    walk = derive(outputs, symbols, wanted)
-    roots = {key: output.expressions[0] for key, output in walk.items() if output.reduce == "edge"}
-    same = {key: root.attrs for key, root in roots.items() if root.op == "field" and root.attrs[0] == "e"}
-    walk = {key: output for key, output in walk.items() if key not in same}
-    read = _read(tuple(walk.values())) | frozenset(same.values())
-    return _Backward(walk, same, tuple(b for b in bound if b[2] in read))
-
-
-@functools.lru_cache(maxsize=1024)
-def _reads(
-    outputs: tuple[Output, ...], keys: tuple[Key, ...], wanted: tuple[Key, ...], arrived: tuple[bool, ...] | None, ids: Any
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    starts = _starts(outputs)
-    backward = _backward(outputs, (True,) * starts[-1] if arrived is None else arrived, keys, wanted, ids)
-    fields = set(_read(tuple(backward.walk.values()))) | set(backward.same.values())
-    results: set[int] = set()
-    for number, need, _, _ in backward.bound:
-        if NEEDS[need].factor is not None:
-            fields |= _read((outputs[number],))
-        if (place := NEEDS[need].result) is not None:
-            results.add(range(starts[number], starts[number + 1])[place])
-    return tuple([i for i, key in enumerate(keys) if key in fields]), tuple(sorted(results))
 
 
 def _node_array(name: str, library: Library, g: Graph, output: Output, grads: Sequence[Any], made: Sequence[Any]) -> Any:
