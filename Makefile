@@ -11,7 +11,7 @@ WORKERS ?= auto
 SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test quick test-whole test-oldest test-bounds test-gpu gpu-report lint format bench peers docs clean
+.PHONY: help install train test quick test-whole test-oldest test-bounds test-gpu gpu-report lint format bench peers docs gallery clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ peers: $(STAMP) ## install what `make bench` compares with: torch, PyG, MKL, and
 
 docs: $(STAMP) ## the documentation in site/; python -m http.server -d site shows it
 	$(BIN)/mkdocs build --strict
+
+gallery: $(STAMP) ## the pictures of docs/gallery, by the programs of examples/gallery
+	$(BIN)/python docs/pictures.py $(ARGS)
 
 clean: ## remove .venv and every cache
 	rm -rf $(VENV) $(OLDEST) site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,7 +26,7 @@ GROUPS = {
     "more": ("More", "What else `numgraph` names.", ()),
 }
 """Pages of the names of numgraph itself: title, a line, and the rooms of the package that the names come from. The last has the others."""
-SUBMODULES = ("training", "torch", "extend")
+SUBMODULES = ("training", "torch", "distributed")
 """Public, and not imported by ``import numgraph``; those in ``numgraph.__all__`` come by themselves."""
 
 
