@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numgraph.arrays.inputs import kind_of
@@ -12,12 +13,17 @@ from numgraph.nn.module import Module
 
 
 class Convolution(Module):
-    """A layer of one hop, called with a graph, a block, a list of one block, or a graph that processes share and the owned nodes' rows."""
+    """A layer of one hop, called with a graph, a block, a list of one block, or a graph that processes share and the owned nodes' rows.
+
+    projects : forward takes a shared graph too, and exchanges what passes its edges, where that is narrower than x (``hop``)
+    """
+
+    projects = False
 
     def __call__(self, g: Any, *args: Any, **options: Any) -> Any:
         if isinstance(g, list | tuple):
             ((g,),) = per_hop(type(self).__name__, g, 1)
-        if isinstance(g, Spread):
+        if isinstance(g, Spread) and not self.projects:
             if args:
                 args = (_of_sources(g, args[0]), *args[1:])
             elif "x" in options:
@@ -29,6 +35,15 @@ class Convolution(Module):
 def _of_sources(g: Spread, x: Any) -> Any:
     """The sources' rows of what is given for the owned nodes; of a pair its first."""
     return (g.exchange(x[0]), *x[1:]) if isinstance(x, tuple) else g.exchange(x)
+
+
+def hop(g: Any) -> tuple[Any, str, Callable[[Any], Any]]:
+    """The graph, which of its rows x has (the sources', "u", or those that the process owns, "v"), and what makes the former of x."""
+    return (g.graph, "v", g.exchange) if isinstance(g, Spread) else (g, "u", _as_they_are)
+
+
+def _as_they_are(x: Any) -> Any:
+    return x
 
 
 def per_hop(op: str, g: Any, hops: int, *of_edges: Any) -> list[tuple[Any, ...]]:

@@ -14,7 +14,7 @@ from numgraph.expressions.precision import narrowed
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init
-from numgraph.nn.blocks import Convolution
+from numgraph.nn.blocks import Convolution, hop
 from numgraph.nn.graphs import check_norm, column, degree_scales, loop_weight, node_features, weighted_loops
 from numgraph.nn.module import check_activation, check_size
 
@@ -73,6 +73,8 @@ class GCNConv(Convolution):
     (3, 2)
     """
 
+    projects = True
+
     def __init__(
         self,
         in_features: int,
@@ -101,13 +103,14 @@ class GCNConv(Convolution):
         """The convolution."""
         width_in, width_out = self.weight.shape
         x = x[0] if type(x) is tuple and len(x) == 2 else x
-        x = node_features("GCNConv", g, x, width_in, self.weight.dtype, "u", deep=True)
+        g, side, sources = hop(g)
+        x = node_features("GCNConv", g, x, width_in, self.weight.dtype, side, deep=True)
         if edge_weight is not None:
             edge_weight = column("GCNConv", g, edge_weight, self.weight.dtype)
         if self.add_self_loops:
             g, edge_weight = weighted_loops(g, edge_weight, "GCNConv", self.fill_value, self.collapse_loops, self.weight.dtype)
         if width_out < width_in or is_sparse(x):  # the narrower side passes the edges
-            z = normalised_sum(g, matmul(x, self.weight), self.norm, edge_weight, self.weighted_degrees)
+            z = normalised_sum(g, sources(matmul(x, self.weight)), self.norm, edge_weight, self.weighted_degrees)
         else:
-            z = matmul(normalised_sum(g, x, self.norm, edge_weight, self.weighted_degrees), self.weight)
+            z = matmul(normalised_sum(g, sources(x), self.norm, edge_weight, self.weighted_degrees), self.weight)
         return biased(z, self.bias, self.activation)

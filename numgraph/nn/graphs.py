@@ -54,21 +54,27 @@ def node_features(
     return x if x.dtype == computed else x.astype(computed)
 
 
-def both_sides(op: str, g: Graph, x: Any, in_src: int | None, in_dst: int | None, like: Any, lone: bool = False) -> tuple[Any, Any]:
+def both_sides(
+    op: str, g: Graph, x: Any, in_src: int | None, in_dst: int | None, like: Any, lone: bool = False, owned: bool = False
+) -> tuple[Any, Any]:
     """The features of sources and destinations: a pair, or on a graph of one set of nodes also one array, which is both.
 
-    lone: the second of a pair may be None, for destinations without features.
+    lone: the second of a pair may be None, for destinations without features. owned: those of sources are given for the nodes that a
+    process owns, its destinations.
     """
     check_graph(op, "the first argument", g)
     if isinstance(x, tuple):
         if len(x) != 2:
             raise bad_value(op, f"x is a tuple of {len(x)}", "a pair has the features of the sources and of the destinations")
-        x_src = node_features(op, g, x[0], in_src, like, "u", "x[0]")
+        x_src = node_features(op, g, x[0], in_src, like, "v" if owned else "u", "x[0]")
         if x[1] is None:
             if not lone:
                 raise bad_value(op, "x[1] is None", "the layer computes with the features of the destinations too: pass (x_src, x_dst)")
             return x_src, None
         return x_src, node_features(op, g, x[1], in_dst, like, "v", "x[1]")
+    if owned:
+        x = node_features(op, g, x, in_src, like, "v")
+        return x, x if in_src == in_dst else node_features(op, g, x, in_dst, like, "v")
     if isinstance(g, Block):
         x = node_features(op, g, x, in_src, like, "u")
         return x, x[: g.num_dst] if in_src == in_dst else node_features(op, g, x[: g.num_dst], in_dst, like, "v")

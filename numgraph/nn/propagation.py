@@ -12,9 +12,9 @@ from numgraph.dense import matmul
 from numgraph.dense.activations import biased
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.expressions.precision import narrowed, widened
-from numgraph.graph import Graph, Spread
+from numgraph.graph import Graph
 from numgraph.nn import init
-from numgraph.nn.blocks import first_rows, per_hop
+from numgraph.nn.blocks import first_rows, hop, per_hop
 from numgraph.nn.gcn import normalised_sum
 from numgraph.nn.graphs import check_norm, column, loop_weight, node_features, weighted_loops
 from numgraph.nn.module import Module, check_size
@@ -34,7 +34,7 @@ class _Propagation(Module):
             if made and given is before:
                 made.append(made[-1])
                 continue
-            before, (graph, sources) = given, (given.graph, given.exchange) if isinstance(given, Spread) else (given, _as_they_are)
+            before, (graph, _, sources) = given, hop(given)
             weight = None if weight is None else column(op, graph, weight, dtype)
             if self.add_self_loops:
                 graph, weight = weighted_loops(graph, weight, op, self.fill_value, self.collapse_loops, dtype)
@@ -42,15 +42,11 @@ class _Propagation(Module):
         return made
 
 
-def _as_they_are(x: Any) -> Any:
-    return x
-
-
 def _features(op: str, g: Any, x: Any, features: int | None, like: Any) -> Any:
     """x for the first of the graphs in g."""
     first = g[0] if isinstance(g, list | tuple) and g else g
-    graph, side = (first.graph, "v") if isinstance(first, Spread) else (first, "both")
-    return node_features(op, graph, x, features, like, side)
+    graph, side, _ = hop(first)
+    return node_features(op, graph, x, features, like, "both" if side == "u" else side)
 
 
 class SGConv(_Propagation):

@@ -15,7 +15,7 @@ from numgraph.expressions.precision import narrowed, widened
 from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.aggregation import AGGREGATIONS, aggregate, check_aggregations, joined
-from numgraph.nn.blocks import Convolution
+from numgraph.nn.blocks import Convolution, hop
 from numgraph.nn.graphs import both_sides, column
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import check_activation, check_size, pair_of
@@ -54,6 +54,8 @@ class SAGEConv(Convolution):
     (3, 2)
     """
 
+    projects = True
+
     def __init__(
         self,
         in_features: int | tuple[int, int],
@@ -82,7 +84,8 @@ class SAGEConv(Convolution):
 
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         """The convolution."""
-        x_src, x_dst = both_sides("SAGEConv", g, x, *self.in_features, self.weight.dtype, lone=True)
+        g, side, sources = hop(g)
+        x_src, x_dst = both_sides("SAGEConv", g, x, *self.in_features, self.weight.dtype, lone=True, owned=side == "v")
         e = None if edge_weight is None else {"w": column("SAGEConv", g, edge_weight, self.weight.dtype)}
         h = x_src if self.pool is None else relu(self.pool(x_src))
         width_in, width_out = self.weight.shape
@@ -90,7 +93,7 @@ class SAGEConv(Convolution):
         if is_sparse(h) and not first:
             names = ", ".join(map(repr, self.aggr))
             raise bad_type("SAGEConv", f"x is sparse and aggr is {names}", "pass x.toarray(), or choose aggr sum, mean or pool")
-        h = matmul(h, self.weight) if first else h  # the narrower side passes the edges
+        h = sources(matmul(h, self.weight) if first else h)  # the narrower side passes the edges
         message = (lambda u, v, e: u.x) if e is None else (lambda u, v, e: u.x * e.w)
         dtype = h.dtype
         z = narrowed(joined(aggregate(g, message, self.aggr, u={"x": h}, e=e)), dtype)

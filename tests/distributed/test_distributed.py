@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import select
 import signal
 from pathlib import Path
@@ -18,6 +20,16 @@ from numgraph.training import evaluate
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.usefixtures("starts")
 assert starts
+
+
+def scale_model():
+    """benchmarks/scale_model.py."""
+    return importlib.import_module("scale_model")
+
+
+@pytest.fixture(autouse=True)
+def benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(HERE.parents[1] / "benchmarks")
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
@@ -70,9 +82,8 @@ def test_training_by_two_ranks_is_that_of_one_process(tmp_path):
     assert two["test_accuracy"] == one["test_accuracy"]
     assert all(np.allclose(shared[name], alone[name], rtol=1e-4, atol=1e-6) for name in alone.files)
     data = ng.data.load("karate")
-    steps = 8 * 3 + 1  # forward, backward and evaluation of 16 numbers a ghost, and the last evaluation
-    degrees = 2 * 8
-    assert two["bytes_exchanged"] == two["ghosts"] * (4 * (data.num_features + 16 * steps) + degrees)
+    sizes = (data.num_nodes, data.graph.num_edges, 2, two["ghosts"], data.num_features, 16, data.num_classes, 2)
+    assert two["bytes_exchanged"] == scale_model().training_bytes(scale_model().Setting(*sizes), 8) > 0
     assert (two["processes"], one["processes"], one["bytes_exchanged"]) == (2, 1, 0)
 
 
@@ -118,3 +129,16 @@ def test_a_rank_that_dies_ends_all_and_another_number_of_ranks_goes_on(tmp_path)
     again, whole = results
     assert (again["epochs_run"], again["test_accuracy"]) == (epochs, whole["test_accuracy"])
     assert again["test_loss"] == pytest.approx(whole["test_loss"], rel=1e-4)
+
+
+def test_the_page_runs(tmp_path):
+    """docs/distributed.md's programs on two ranks."""
+    page = (HERE.parents[1] / "docs" / "distributed.md").read_text("utf-8")
+    blocks = re.findall(r"^```python mpi\n(.*?)^```$", page, re.M | re.S)
+    program = tmp_path / "program.py"
+    program.write_text(
+        "\n".join([*blocks, "assert (logits is None) == (comm.rank > 0)", "assert z.shape == x.shape", "print(loss.item())"])
+    )
+    status, out, error = run(2, program)
+    assert status == 0, error[-2000:]
+    assert 0 < sum(map(float, out.split())) < 0.6
