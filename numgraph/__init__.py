@@ -5,6 +5,7 @@ import importlib
 from numgraph import data, dense, extend, nn, ops, optim, sampling
 from numgraph.autodiff.functional import detach, grad, jacobian, no_grad, value_and_grad
 from numgraph.autodiff.tape import Parameter, Tape, Tensor
+from numgraph.autodiff.watching import debug
 from numgraph.data import Dataset, GraphLoader
 from numgraph.dense import (
     batch_norm,
@@ -34,6 +35,7 @@ from numgraph.errors import no_attribute
 from numgraph.expressions.elementary import erf, sigmoid
 from numgraph.graph import Adjacency, EdgeMap, Graph, GraphBatch, HeteroGraph, batch, unbatch
 from numgraph.message import apply_edges, attend, multi_update_all, readout, update_all
+from numgraph.profiling import Profile, profile
 from numgraph.sampling import ClusterLoader, LinkLoader, NeighborLoader
 from numgraph.serialize import load, save
 from numgraph.training import fit
@@ -52,6 +54,7 @@ __all__ = [
     "LinkLoader",
     "NeighborLoader",
     "Parameter",
+    "Profile",
     "Tape",
     "Tensor",
     "apply_edges",
@@ -61,6 +64,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "data",
+    "debug",
     "dense",
     "detach",
     "dropout",
@@ -87,6 +91,7 @@ __all__ = [
     "no_grad",
     "ops",
     "optim",
+    "profile",
     "readout",
     "relu",
     "sampling",

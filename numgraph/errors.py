@@ -106,6 +106,11 @@ def unsound(op: str, problem: str) -> RuntimeError:
     return RuntimeError(_text(op, problem, "nothing was computed; this is a fault of numgraph: please report the message with its shapes"))
 
 
+def not_finite(op: str, problem: str, found: str) -> FloatingPointError:
+    """A number that is NaN or infinite where a check looks."""
+    return FloatingPointError(_text(op, problem, found))
+
+
 FOREIGN = {
     "ndata": "fields are passed to the call: update_all(g, message, reduce, u={'x': x})",
     "edata": "fields are passed to the call: update_all(g, message, reduce, e={'w': w})",

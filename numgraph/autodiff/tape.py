@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 from weakref import WeakValueDictionary
@@ -16,6 +17,7 @@ from numgraph.arrays.devices import same_device, writeable
 from numgraph.arrays.fingerprint import EXACT, fingerprint, sparse_fingerprint
 from numgraph.arrays.inputs import as_array, is_sparse, listed
 from numgraph.autodiff.tensor import TAPES, Parameter, Tensor, check_float, is_float, unwrap
+from numgraph.autodiff.watching import watcher as new_watcher
 from numgraph.errors import bad_type, bad_value
 
 __all__ = ["Parameter", "Tape", "Tensor", "record", "unwrap"]
@@ -71,7 +73,7 @@ def record(
     inputs: Sequence[Any],
     outputs: Any,
     vjp: Callable[..., Sequence[Any]] | None,
-    explain: Callable[[Sequence[bool]], list[str]] | None = None,
+    explain: Callable[..., list[str]] | None = None,
     held: tuple[Any, ...] = (),
     collective: bool = False,
 ) -> Any:
@@ -110,9 +112,13 @@ def record(
 
 class Tape:
     """Records what is computed inside its ``with``; ``gradient`` replays it backwards. Tapes nest in any order: an outer tape records an
-    inner tape's ``gradient``. The replay frees what it has passed, unless ``persistent``: then ``gradient`` may be called again."""
+    inner tape's ``gradient``. The replay frees what it has passed, unless ``persistent``: then ``gradient`` may be called again.
 
-    def __init__(self, persistent: bool = False) -> None:
+    ``check=True`` looks at every number that is recorded or replayed, and stops with a FloatingPointError at the first that is not finite:
+    it names the operation, the caller's line, the row, and the inputs there. ``check="nan"`` lets infinities pass.
+    """
+
+    def __init__(self, persistent: bool = False, check: bool | str = False) -> None:
         self.persistent = persistent
         self._records: list[_Record] = []
         self._replayed: list[tuple[Any, ...]] = []  # summaries, last record first
@@ -121,6 +127,7 @@ class Tape:
         self._leaves: dict[int, _Leaf | None] = {}  # by ids of what _records read and made; None: a result, or what cannot change
         self._flat: dict[int, Tensor] = {}  # results whose derivatives are zero everywhere, by id
         self._passed: WeakValueDictionary[int, Tensor] = WeakValueDictionary()  # what was used here without being tracked, by id
+        self._watcher = new_watcher(check)
         self._used = False
         self._recording = False
 
@@ -184,6 +191,8 @@ class Tape:
             if isinstance(y, Tensor):
                 tracked[id(y)] = made
                 leaves[id(y)] = None
+        if self._watcher is not None:
+            self._watcher.recorded(self._records[-1])
 
     def watch(self, array: Any) -> Tensor:
         """A Tensor of ``array`` that this tape tracks; a Tensor is marked and returned itself. Floating-point arrays only."""
@@ -287,12 +296,19 @@ class Tape:
             operands, results = entry.inputs, entry.outputs
             if not taped:
                 operands, results = tuple(map(unwrap, operands)), tuple(map(unwrap, results))
-            back = entry.vjp(got if entry.many else got[0], operands, results if entry.many else results[0], needs)
-            del got, operands, results
+            args = got if entry.many else got[0], operands, results if entry.many else results[0], needs
+            watcher = self._watcher
+            back = entry.vjp(*args) if watcher is None else watcher.replayed(i, entry, got, functools.partial(entry.vjp, *args))
+            del got, operands, results, args
             for x, need, g in zip(entry.inputs, needs, back, strict=True):
                 if need and g is not None:
                     _add(grads, owned, x, g, taped, entry.name)
         return _results(grads, inputs, taped)
+
+    def __repr__(self) -> str:
+        state = "recording" if self._recording else "replayed" if self._used else "closed" if self._records else "not entered yet"
+        parts = [f"{len(self._records) or len(self._replayed)} records", state, *(["persistent"] if self.persistent else [])]
+        return f"<Tape: {', '.join(parts)}>"
 
     def explain(self, kernel: bool = False) -> str:
         """Every record, and how it is replayed; before and after ``gradient``.

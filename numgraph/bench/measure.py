@@ -17,7 +17,6 @@ import numba
 import numpy as np
 
 from numgraph.arrays import recycling
-from numgraph.runtime.compiling import njit
 
 SHORTEST = 0.02
 """Seconds that one sample takes at least: a faster function is called several times in a row for it."""
@@ -120,31 +119,6 @@ def available_memory() -> int | None:
 
 
 # The roofs
-
-
-@njit(fastmath=True)
-def _sum(x):
-    """Apart from the parallel loop, where LLVM does not turn it into vectors (5 times slower there)."""
-    total = np.float32(0)
-    for i in range(len(x)):
-        total += x[i]
-    return total
-
-
-@njit(parallel=True)
-def _sums(x, partial):
-    """Sum of each part of x: a thread reads one run of memory from its start to its end."""
-    size = len(x) // len(partial)
-    for part in numba.prange(len(partial)):
-        partial[part] = _sum(x[part * size : (part + 1) * size])
-
-
-def read_bandwidth(size: int = 1 << 30, repeats: int = 7) -> float:
-    """Bytes a second of a compiled parallel sum over a float32 array of `size` bytes: the best of some runs, so the roof, not the mean."""
-    x = np.ones(max(1, size // 4), np.float32)
-    partial = np.empty(numba.get_num_threads() * 8, np.float32)
-    _sums(x, partial)
-    return x.nbytes / min(sample(lambda: _sums(x, partial)) for _ in range(repeats))
 
 
 def product_rate(size: int = 2048, repeats: int = 5) -> float:

@@ -22,6 +22,7 @@ from numgraph.bench.report import side_by_side
 from numgraph.bench.scaling import run as run_scaling
 from numgraph.bench.session import Request, Session
 from numgraph.errors import bad_value, unknown
+from numgraph.runtime.bandwidth import read_bandwidth
 
 SUITES: dict[str, Callable[[Session], list[dict[str, Any]]]] = {
     "kernels": run_kernels,
@@ -39,7 +40,7 @@ DEVICES = ("cpu", "cuda", "both")
 def _roofs(request: Request, device: str) -> tuple[float, float]:
     """Bandwidth of memory in bytes a second, and rate of a matrix product in operations a second."""
     if device == "cpu":
-        return measure.read_bandwidth(request.bandwidth_bytes), measure.product_rate()
+        return read_bandwidth(request.bandwidth_bytes), measure.product_rate()
     return gpu.copy_bandwidth(request.bandwidth_bytes), gpu.product_rate()
 
 

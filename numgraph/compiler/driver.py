@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numgraph.arrays import devices
-from numgraph.compiler import reference
+from numgraph.compiler import reference, traffic
 from numgraph.compiler.cost import Choice
 from numgraph.compiler.index import Notation
 from numgraph.compiler.lowering import hoist, lowered, node_walk
@@ -21,6 +21,7 @@ from numgraph.compiler.target import Buffer, Buffers, Made, Place, Request, Targ
 from numgraph.compiler.verify import verify
 from numgraph.expressions.expr import Expr, leaves_of, topological
 from numgraph.expressions.walk import Arrays, Key, Output, Reads, check_fields, rows_of, sides
+from numgraph.runtime import spans
 
 
 @dataclass
@@ -61,11 +62,26 @@ def execute(target: Target, graph: Any, outputs: tuple[Output, ...], fields: Arr
     for buffer in known.buffers:
         if buffer.place not in buffers:
             buffers[buffer.place] = target.allocate(buffer)
-    for launch in known.launches:
-        parts = target.launch(launch, graph, fields, buffers)
-        if parts:
-            target.combine(launch, parts, graph, buffers)
+    if spans.OPEN:
+        _launch_timed(target, known, graph, fields, buffers)
+    else:
+        for launch in known.launches:
+            _launch(target, launch, graph, fields, buffers)
     return placed([_finished(buffers[place], rows, dtype) for place, rows, dtype in known.results], out)
+
+
+def _launch(target: Target, launch: Any, graph: Any, fields: Arrays, buffers: Buffers) -> None:
+    parts = target.launch(launch, graph, fields, buffers)
+    if parts:
+        target.combine(launch, parts, graph, buffers)
+
+
+def _launch_timed(target: Target, known: Route, graph: Any, fields: Arrays, buffers: Buffers) -> None:
+    """Each kernel as a span of the open profiles."""
+    for kernel, launch in zip(known.plan.kernels, known.launches, strict=True):
+        size = functools.partial(traffic.moved, kernel, graph, fields, buffers)
+        run = functools.partial(_launch, target, launch, graph, fields, buffers)
+        spans.timed(functools.partial(traffic.named, kernel), size, run)
 
 
 def route(target: Target, graph: Any, outputs: tuple[Output, ...]) -> Route:

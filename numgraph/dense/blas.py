@@ -20,6 +20,7 @@ import numpy as np
 
 from numgraph.arrays import recycling
 from numgraph.expressions.precision import is_half
+from numgraph.runtime import spans
 from numgraph.runtime.threads import share
 
 PIECE = 32e6
@@ -39,11 +40,17 @@ _gate = threading.Lock()
 
 def product(a: Any, b: Any) -> Any:
     """np.matmul of matrices and stacks of them; of float16 and bfloat16 in float32."""
+    if spans.OPEN:
+        return spans.timed(lambda: "matrix product", lambda y: a.nbytes + b.nbytes + y.nbytes, functools.partial(_product, a, b))
+    return _product(a, b)
+
+
+def _product(a: Any, b: Any) -> Any:
     if type(a) is type(b) is np.ndarray and is_half(a.dtype) and a.dtype == b.dtype:
         with np.errstate(over="ignore"):
-            return product(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
+            return _product(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
     if type(a) is type(b) is np.ndarray and a.dtype == np.float32 and 1 in (a.ndim, b.ndim) and a.ndim + b.ndim < 4 and len(b) >= LONG:
-        made = product(a if a.ndim == 2 else a[None], b if b.ndim == 2 else b[:, None])  # vectors as matrices
+        made = _product(a if a.ndim == 2 else a[None], b if b.ndim == 2 else b[:, None])  # vectors as matrices
         return made.reshape(a.shape[:-1] + b.shape[1:])[()]
     if not type(a) is type(b) is np.ndarray or not a.ndim == b.ndim == 2 or a.dtype != b.dtype or a.dtype.char not in "fd":
         return a @ b

@@ -63,7 +63,8 @@ class Fields(np.lib.mixins.NDArrayOperatorsMixin):
         return iter(self.__leaves)
 
     def __repr__(self) -> str:
-        return f"<fields of {self.__target}: {', '.join(self.__leaves)}>"
+        fields = [f"{name} {leaf.dtype.name}{list(leaf.shape)}" for name, leaf in self.__leaves.items()]
+        return f"<fields of {self.__target}: {', '.join(fields) or 'none'}>"
 
     def __array__(self, *args: Any, **options: Any) -> Any:
         raise errors.bad_type(self.__op, f"{self.__target} is no array, but has the fields {', '.join(self.__leaves)}", self._fix())

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from numgraph import errors
+from numgraph.expressions import formulas
 from numgraph.expressions.expr import Expr
 from numgraph.expressions.reduces import REDUCES
 
@@ -47,6 +48,12 @@ class Output:
     def results(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
         """Feature shape and dtype of each array it makes."""
         return REDUCES[self.reduce].arrays(self.expressions)
+
+    def text(self) -> str:
+        """What it computes, in a few words: Σ u.x · e.w into v."""
+        written = " ; ".join([formulas.text(expression) for expression in self.expressions])
+        written = written if len(written) <= 60 else written[:59] + "…"
+        return f"{self.reduce} {written}" if self.to == "e" else f"{self.reduce} of {written} into {self.to}"
 
     def is_winner(self, place: int) -> bool:
         """Whether an array has the ids of the winning edges, in the dtype of edge ids."""

@@ -32,6 +32,7 @@ from numgraph.expressions.walk import Output, rows_of
 from numgraph.graph import Graph
 from numgraph.message.algebra import algebra_of
 from numgraph.message.explaining import explain_kernels, explain_walk
+from numgraph.message.suspects import suspects
 
 Values = dict[Key, Any]
 
@@ -166,6 +167,17 @@ class _Told:
         known = algebra_of(self.outputs)
         backward = known.backward((True,) * known.starts[-1], self.keys, wanted, graph.in_edges.indptr.dtype).walk if wanted else {}
         return explain_kernels(graph, self.outputs, backward)
+
+    @property
+    def fields(self) -> list[str]:
+        """Names of the inputs."""
+        return [".".join(key) for key in self.keys]
+
+    def at(self, arrays: Sequence[Any], place: int, row: int) -> list[str]:
+        """Which edge makes a row of a result what it is."""
+        graph = self.graph()
+        numbers = [number for number, output in enumerate(self.outputs) for _ in output.results()]
+        return suspects(graph, self.outputs[numbers[place]], dict(zip(self.keys, arrays, strict=True)), row) if graph is not None else []
 
     def _wanted(self, needs: Sequence[bool]) -> tuple[Key, ...]:
         return tuple([key for key, need in zip(self.keys, needs, strict=True) if need])

@@ -201,7 +201,7 @@ REFUSED = {
     "a set": (lambda u: {1}, "the message returned a set"),
     "a complex number": (lambda u: 1j, "the message returned a complex"),
     "an object": (lambda u: object(), "the message returned an object"),
-    "all fields": (lambda u: u, "the message returned all fields, <fields of u: x>; name one of them, as u.x"),
+    "all fields": (lambda u: u, r"the message returned all fields, <fields of u: x float64\[2\]>; name one of them, as u.x"),
     "a function": (lambda u: lambda: u.x, "the message returned a function; return what it gives: call it"),
     "a method of a symbol": (lambda u: u.x.sum, "the message returned a method; return what it gives: call it"),
     "a class": (lambda u: int, "the message returned the class int"),

@@ -37,6 +37,7 @@ ORDER = [
     ["torch"],
     ["training"],
     ["extend"],
+    ["profiling"],
     ["__init__"],
     ["info"],
     ["bench"],
