@@ -132,6 +132,7 @@ def add_explain(commands: Any) -> None:
         description="Print the tape of one training step: each record, and which kernel replays it, on the graph or on the reversed graph.",
     )
     _add_model_options(command, "karate")
+    command.add_argument("--kernel", action="store_true", help="also how each kernel runs: what it loops over, what is in lanes")
     command.set_defaults(run=_explain, edges=None)
 
 
@@ -212,7 +213,7 @@ def _explain(options: argparse.Namespace) -> int:
     with Tape() as tape:
         loss = objective_of("explain", dataset).loss(model, np.random.default_rng(options.seed))
     tape.gradient(loss, list(model.parameters()))
-    print(tape.explain())
+    print(tape.explain(kernel=options.kernel))
     return 0
 
 

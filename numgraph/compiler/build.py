@@ -45,9 +45,9 @@ from numgraph.expressions import elementary
 from numgraph.expressions.dtypes import COMPARISONS
 from numgraph.expressions.reduces import REDUCES as WHAT
 
-PRIVATE = 64
+_PRIVATE = 64
 """Lanes that a sum's own loop adds up in, in four registers at most, for one would wait for itself; or as many as a register has."""
-LIGHT = 4
+_LIGHT = 4
 """Values that an edge computes at most in a kernel that is light, none of them by a polynomial. Attention's gradients took 15 % longer
 without asking for single cache lines, which the numbers per head are."""
 
@@ -56,7 +56,7 @@ without asking for single cache lines, which the numbers per head are."""
 class Value(np.lib.mixins.NDArrayOperatorsMixin):
     """A named value of the program being built. NumPy's operators and functions write records, so a reduce reads as its formula."""
 
-    builder: Builder
+    builder: _Builder
     name: str
     type: Type
 
@@ -73,16 +73,16 @@ class Value(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 @dataclass(eq=False)
-class Scope:
+class _Scope:
     """A loop being built: its records before the loop inside of it, and after. memo: what stands in it already."""
 
     variable: Variable | None
-    parent: Scope | None
+    parent: _Scope | None
     before: list[Any] = field(default_factory=list)
     after: list[Any] = field(default_factory=list)
     memo: dict[Any, Value] = field(default_factory=dict)
 
-    def binding(self, variables: Iterable[Variable]) -> Scope:
+    def binding(self, variables: Iterable[Variable]) -> _Scope:
         """The innermost scope around that binds one of these variables; else the outermost."""
         scope, wanted = self, frozenset(variables)
         while scope.parent is not None and scope.variable not in wanted:
@@ -106,7 +106,7 @@ class Places:
 
 def build(notation: Notation, schedule: Schedule, places: Places) -> Program:
     """The program of a walk under a schedule."""
-    program = Builder(notation, schedule, places).program()
+    program = _Builder(notation, schedule, places).program()
     body = live(merged(hoisted(program.body)))
     light = _is_light(body)
 
@@ -132,10 +132,10 @@ def _is_light(records: Records) -> bool:
     computed = [one for one in inside if isinstance(one, Op | Fold) and one.op not in ("cast", "wrap")]
     sums = sum(isinstance(one, Accumulate) for one in inside)
     costly = any(dict(PRICES).get(one.op, 1.0) >= COSTLY for one in computed)
-    return len(computed) - sums <= LIGHT and not costly and not any(isinstance(one, When) for one in inside)
+    return len(computed) - sums <= _LIGHT and not costly and not any(isinstance(one, When) for one in inside)
 
 
-class Builder:
+class _Builder:
     """Builds one program. Reduces write through ``op``."""
 
     def __init__(self, notation: Notation, schedule: Schedule, places: Places) -> None:
@@ -151,11 +151,11 @@ class Builder:
             }
             if not places.ordered:
                 self.arrays["edge"] = Array("row k", 1, "row e", ("ids", "edge_ids"))
-        scope = self.root = Scope(None, None)
+        scope = self.root = _Scope(None, None)
         tiled = schedule.tiled
         inner = () if own == "e" else (EDGE,)
         for variable in (ROW, *schedule.loops, *([tiled] if tiled not in (None, EDGE) else []), *inner):
-            scope = Scope(variable, scope)
+            scope = _Scope(variable, scope)
         self.edges = scope
         self.into = scope.before
 
@@ -195,7 +195,7 @@ class Builder:
 
     # --- terms ---
 
-    def emit(self, term: Term, scope: Scope) -> Value:
+    def emit(self, term: Term, scope: _Scope) -> Value:
         """A term's value, written into the outermost scope where it can stand."""
         scope = scope.binding(term.free)
         if term not in scope.memo:
@@ -203,7 +203,7 @@ class Builder:
                 scope.memo[term] = self.compute(term, scope)
         return scope.memo[term]
 
-    def compute(self, term: Term, scope: Scope) -> Value:
+    def compute(self, term: Term, scope: _Scope) -> Value:
         if term.op == "load":
             (target, name), column = term.detail
             leaf, array = self.notation.fields[target, name], f"{target}.{name}"
@@ -226,7 +226,7 @@ class Builder:
         """Whether some lanes stand for nothing: beyond the end of a variable, or filling up a register."""
         return self.lanes.varies(lanes) or self.lanes.partial(lanes) or self.lanes.width(lanes) > self.lanes.count(lanes) > 0
 
-    def row(self, target: str, scope: Scope) -> Value | None:
+    def row(self, target: str, scope: _Scope) -> Value | None:
         """The row number of a field: that of the walk, or what the adjacency says of the edge."""
         if target == "shared":
             return None
@@ -236,7 +236,7 @@ class Builder:
             self.edge(scope) if target == "e" else self.found(next(n for n, a in self.arrays.items() if a.stored == f"row {target}"), scope)
         )
 
-    def edge(self, scope: Scope) -> Value:
+    def edge(self, scope: _Scope) -> Value:
         """The id of the edge, as a row number."""
         if self.notation.rows == "e":
             return Value(self, ROW.name, Type("row e"))
@@ -244,7 +244,7 @@ class Builder:
             return Value(self, EDGE.name, Type("row e", self.lanes.of({EDGE})))
         return self.found("edge", scope)
 
-    def found(self, array: str, scope: Scope) -> Value:
+    def found(self, array: str, scope: _Scope) -> Value:
         """What an index array says of the edge."""
         at = self.notation.edge
         scope = scope.binding({at})
@@ -256,7 +256,7 @@ class Builder:
 
     # --- sums and maxima over features ---
 
-    def folded(self, term: Term, scope: Scope) -> Value:
+    def folded(self, term: Term, scope: _Scope) -> Value:
         """Variables that are whole in lanes fold; others get loops of their own, in lanes where lanes are free."""
         op, own, (body,) = {"sum": "add", "max": "maximum"}[term.op], term.detail, term.args
         inside = [v for v in own if v in self.lanes and self.lanes.whole(v)]
@@ -268,17 +268,17 @@ class Builder:
         old = self.lanes
         if private and not inside and not old.of(variables_in(body) | {EDGE}):
             last = private[-1]
-            size = min(last.extent or 1, max(old.vector, min(PRIVATE, 4 * old.vector)))
+            size = min(last.extent or 1, max(old.vector, min(_PRIVATE, 4 * old.vector)))
             self.lanes = Lanes((*old.tiles, (last, size)), old.vector, old.general)
         value = self.looped(op, body, private, scope) if private else self.emit(body, scope)
         over = [*inside, *[v for v in private if v in self.lanes]]
         return self.fold(op, self.spread(value, self.lanes.of({*value.type.lanes, *over})), over)
 
-    def looped(self, op: str, body: Term, private: list[Variable], scope: Scope) -> Value:
+    def looped(self, op: str, body: Term, private: list[Variable], scope: _Scope) -> Value:
         """An accumulator in scope, and loops over the variables that add a term to it."""
         innermost = scope
         for v in private:
-            innermost = Scope(v, innermost)
+            innermost = _Scope(v, innermost)
         value = self.emit(body, innermost)
         lanes = self.lanes.of({*value.type.lanes, *private})
         total = self.constant(identity_of("sum" if op == "add" else "max", body.dtype), body.dtype, lanes)
@@ -297,7 +297,7 @@ class Builder:
 
     # --- results ---
 
-    def store(self, number: int, place: int, value: Value, scope: Scope, into: list[Any]) -> None:
+    def store(self, number: int, place: int, value: Value, scope: _Scope, into: list[Any]) -> None:
         """Write the place-th array of a result."""
         result, stored = self.notation.results[number], self.places.stored[number][place]
         column, features, _ = result.arrays[place]
@@ -347,7 +347,7 @@ class Builder:
             for place, value in enumerate(rule.finish(whole, Value(self, "degree", Type("int64")))):
                 self.store(number, place, value, outside, outside.after)
 
-    def start(self, rule: Reduce, messages: list[Value], outside: Scope) -> list[Value]:
+    def start(self, rule: Reduce, messages: list[Value], outside: _Scope) -> list[Value]:
         """The accumulators: each along the lanes of its message, the last message's along all."""
         along = [self.lanes.of({*message.type.lanes, EDGE}) for message in messages]
         last = len(along) - 1 - rule.winner
@@ -375,7 +375,7 @@ class Builder:
 
     # --- the loops ---
 
-    def loop(self, scope: Scope, body: tuple[Any, ...] = ()) -> Loop:
+    def loop(self, scope: _Scope, body: tuple[Any, ...] = ()) -> Loop:
         v = scope.variable
         assert v is not None
         begin, end = ("begin", "end") if v == EDGE else (0, "rows" if v == ROW else v.extent or 0)

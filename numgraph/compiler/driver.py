@@ -117,7 +117,7 @@ def make_plan(target: Target, outputs: tuple[Output, ...], requests: tuple[Reque
     reads = tuple([(leaf.attrs, leaf.shape, leaf.dtype) for leaf in leaves])
     if _without_lanes(outputs):
         return Plan(outputs, reads, [], [], [], empty=True)
-    hoisted, shares = shared_out(target, outputs, requests, dense)
+    hoisted, shares = _shared_out(target, outputs, requests, dense)
     kernels = [kernel(target, share.outputs, share.numbers, share.request, share.choice) for share in shares]
     return Plan(outputs, reads, hoisted, kernels, [output.results() for output in outputs])
 
@@ -126,7 +126,7 @@ def schedules(target: Target, graph: Any, outputs: tuple[Output, ...]) -> list[t
     """The schedule of each kernel of a walk, with the numbers of its outputs. Nothing is compiled."""
     if _without_lanes(outputs):
         return []
-    _, shares = shared_out(target, outputs, target.requests(graph, outputs), _dense(graph))
+    _, shares = _shared_out(target, outputs, target.requests(graph, outputs), _dense(graph))
     return [(share.numbers, share.choice.schedule) for share in shares]
 
 
@@ -135,7 +135,7 @@ def _without_lanes(outputs: Sequence[Output]) -> bool:
     return any(0 in node.shape for output in outputs for node in topological(output.expressions))
 
 
-class Share(NamedTuple):
+class _Share(NamedTuple):
     """Outputs of a walk, as kernels compute them, by their numbers: what one kernel makes."""
 
     outputs: list[Output]
@@ -144,13 +144,13 @@ class Share(NamedTuple):
     choice: Choice
 
 
-def shared_out(
+def _shared_out(
     target: Target, outputs: Sequence[Output], requests: Sequence[Request], dense: bool
-) -> tuple[list[tuple[Key, Expr]], list[Share]]:
+) -> tuple[list[tuple[Key, Expr]], list[_Share]]:
     """What is computed per node, and which kernel makes which outputs."""
     low = [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs]
     hoisted: list[tuple[Key, Expr]] = []
-    shares: list[Share] = []
+    shares: list[_Share] = []
     for request in requests:
         numbers = [i for i, side in enumerate(sides(outputs)) if side == request.rows]
         group = [low[i] for i in numbers]
@@ -158,7 +158,7 @@ def shared_out(
             group, found = hoist(group, "u" if request.rows == "v" else "v", len(hoisted))
             hoisted += found
         for chosen, choice in grouped(target, group, request):
-            shares.append(Share([group[i] for i in chosen], [numbers[i] for i in chosen], request, choice))
+            shares.append(_Share([group[i] for i in chosen], [numbers[i] for i in chosen], request, choice))
     return hoisted, shares
 
 

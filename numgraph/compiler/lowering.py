@@ -20,7 +20,7 @@ _CHEAP = {
 }
 
 
-def rebuilt(roots: Sequence[Expr], change: Callable[[Expr, tuple[Expr, ...]], Expr | None]) -> list[Expr]:
+def _rebuilt(roots: Sequence[Expr], change: Callable[[Expr, tuple[Expr, ...]], Expr | None]) -> list[Expr]:
     """The expressions with nodes replaced: ``change(node, new operands)`` returns the new node, or None to keep it."""
     made: dict[int, Expr] = {}
     for node in topological(roots):
@@ -51,7 +51,7 @@ def lowered(roots: Sequence[Expr]) -> list[Expr]:
             return None
         return expr.broadcast_to(expr.cast(lowered([expr.lift(made)])[0], node.dtype), node.shape)
 
-    return rebuilt(roots, change)
+    return _rebuilt(roots, change)
 
 
 def hoist(outputs: Sequence[Output], far: str, start: int) -> tuple[list[Output], list[tuple[tuple[str, str], Expr]]]:
@@ -79,7 +79,7 @@ def hoist(outputs: Sequence[Output], far: str, start: int) -> tuple[list[Output]
         found[id(node)] = (key, value)
         return expr.field(far, key[1], node.shape, value.dtype)
 
-    new = rebuilt(roots, change)
+    new = _rebuilt(roots, change)
     made, place = [], 0
     for output in outputs:
         count = len(output.expressions)
@@ -100,4 +100,4 @@ def node_walk(target: str, expression: Expr) -> tuple[tuple[Output, ...], tuple[
 
     read = [leaf.attrs for leaf in expr.leaves_of((expression,))]
     names = tuple([(key, ("e", key[1]) if key[0] == target else key) for key in read])
-    return (Output((rebuilt([expression], change)[0],), "e", "edge"),), names
+    return (Output((_rebuilt([expression], change)[0],), "e", "edge"),), names

@@ -15,7 +15,7 @@ from numgraph.compiler.index import EDGE, ROW, Column, Variable
 from numgraph.expressions import elementary
 from numgraph.expressions.dtypes import COMPARISONS
 
-Loops = tuple[ir.Loop, ...]
+_Loops = tuple[ir.Loop, ...]
 
 
 def require(condition: Any, record: Any, problem: str) -> None:
@@ -45,7 +45,7 @@ class _Check:
         seen = [v for v, _ in program.lanes.tiles]
         require(len(set(seen)) == len(seen) and all(size >= 1 for _, size in program.lanes.tiles), program, "lanes without order")
 
-    def body(self, records: ir.Records, loops: Loops) -> None:
+    def body(self, records: ir.Records, loops: _Loops) -> None:
         outside = dict(self.names)
         for record in records:
             getattr(self, type(record).__name__.lower())(record, loops)
@@ -68,7 +68,7 @@ class _Check:
 
     # --- loops ---
 
-    def loop(self, record: ir.Loop, loops: Loops) -> None:
+    def loop(self, record: ir.Loop, loops: _Loops) -> None:
         v = record.variable
         require(all(v != outer.variable for outer in loops), record, f"{v.name} is bound twice")
         require(record.step == (self.lanes.size(v) if v in self.lanes else 1), record, "its step is not its tile")
@@ -87,7 +87,7 @@ class _Check:
         self.body(record.body, (*loops, record))
         self.names, self.dirty = outside, {**self.dirty, **known}
 
-    def when(self, record: ir.When, loops: Loops) -> None:
+    def when(self, record: ir.When, loops: _Loops) -> None:
         require(self.value(record, record.condition).dtype == "bool", record, "is no condition")
         for one in record.body:
             require(not isinstance(one, ir.Store | ir.Loop | ir.When), record, "stores or loops on a condition")
@@ -95,7 +95,7 @@ class _Check:
 
     # --- memory ---
 
-    def columns(self, record: Any, column: Column, lanes: tuple[Variable, ...], masked: bool, loops: Loops, features: int) -> None:
+    def columns(self, record: Any, column: Column, lanes: tuple[Variable, ...], masked: bool, loops: _Loops, features: int) -> None:
         """Every column that the record can reach lies inside of its array."""
         bound = [loop.variable for loop in loops]
         require(masked or EDGE not in lanes, record, "lanes beyond the row's edges are in use")
@@ -136,7 +136,7 @@ class _Check:
         require(array.written == written, record, "a result is read, or what is read written")
         return array
 
-    def load(self, record: ir.Load, loops: Loops) -> None:
+    def load(self, record: ir.Load, loops: _Loops) -> None:
         array = self.array(record, record.array, False)
         require(record.type.dtype == ir.computed(array.stored), record, f"{record.type.dtype} from an array of {array.stored}")
         lanes = self.lanes.of(record.column.variables.union(self.rows(record, record.row, array)))
@@ -144,14 +144,14 @@ class _Check:
         self.columns(record, record.column, lanes, record.masked, loops, array.features)
         self.define(record, self.beyond(lanes))
 
-    def prefetch(self, record: ir.Prefetch, loops: Loops) -> None:
+    def prefetch(self, record: ir.Prefetch, loops: _Loops) -> None:
         array, index = self.array(record, record.array, False), self.array(record, record.index, False)
         edges, numbers = (ROW, "row e") if self.program.walked == "e" else (EDGE, "row k")
         require(index.rows == numbers and index.stored == array.rows, record, f"{record.index} does not find its rows")
         require(any(loop.variable == edges for loop in loops) and edges not in self.lanes, record, "looks ahead outside of the edges")
         self.columns(record, record.column, record.lanes, True, loops, array.features)
 
-    def store(self, record: ir.Store, loops: Loops) -> None:
+    def store(self, record: ir.Store, loops: _Loops) -> None:
         array = self.array(record, record.array, True)
         require(record.array not in self.stored, record, "is stored twice")
         self.stored.add(record.array)
@@ -172,11 +172,11 @@ class _Check:
 
     # --- values ---
 
-    def constant(self, record: ir.Constant, loops: Loops) -> None:
+    def constant(self, record: ir.Constant, loops: _Loops) -> None:
         require("row" not in record.type.dtype and record.type.dtype != "bound", record, "a number is no row")
         self.define(record, frozenset())
 
-    def op(self, record: ir.Op, loops: Loops) -> None:
+    def op(self, record: ir.Op, loops: _Loops) -> None:
         types = [self.value(record, name) for name in record.args]
         require(types and (record.op in ("cast", "wrap") or record.op in elementary.TABLE), record, f"{record.op} is no function")
         require(all(kind.lanes == record.type.lanes for kind in types), record, "lanes differ")
@@ -197,12 +197,12 @@ class _Check:
             require(same and made == wanted, record, f"{record.op} of {', '.join(dtypes)} is no {made}")
         self.define(record, frozenset().union(*[self.dirty[name] for name in record.args]))
 
-    def spread(self, record: ir.Spread, loops: Loops) -> None:
+    def spread(self, record: ir.Spread, loops: _Loops) -> None:
         given = self.value(record, record.value)
         require(given.dtype == record.type.dtype and set(given.lanes) < set(record.type.lanes), record, f"spreads {given}")
         self.define(record, self.dirty[record.value])
 
-    def fold(self, record: ir.Fold, loops: Loops) -> None:
+    def fold(self, record: ir.Fold, loops: _Loops) -> None:
         over = frozenset(self.value(record, record.value).lanes) - set(record.type.lanes)
         require(record.op in ("add", "multiply", "maximum") and over, record, "folds nothing")
         self.narrowed(record, over)
@@ -215,7 +215,7 @@ class _Check:
         require(not dirty & over, record, "lanes that are not in use would count")
         self.define(record, dirty - over)
 
-    def accumulate(self, record: ir.Accumulate, loops: Loops) -> None:
+    def accumulate(self, record: ir.Accumulate, loops: _Loops) -> None:
         have, new = self.value(record, record.name), self.value(record, record.value)
         require(have == new, record, f"{new} into {have}")
         if record.masked:

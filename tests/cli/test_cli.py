@@ -330,6 +330,14 @@ def test_explain_prints_the_tape(model: str, capsys: pytest.CaptureFixture[str])
     assert text.startswith("#0 ")
     assert "cross_entropy" in text
     assert "on the REVERSED graph" in text
+    assert "kernel of" not in text
+
+
+def test_explain_tells_kernels(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--model", "gcn", "--kernel"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert any(line.startswith("kernel of z_v: v: lanes") for line in lines)
+    assert any(line.startswith("kernel of ∂u.") and ": u: lanes" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", ["train", "explain", "bench", "info"])

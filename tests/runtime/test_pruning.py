@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from scripts import run
 
+from numgraph import info
 from numgraph.runtime import caches
 
 DAY = 86400
@@ -87,6 +88,15 @@ def test_nothing_else_is_touched(root):
     assert left(root) == {"data", "target", "open", "link"}
     assert not (root / "kernels-empty").exists()
     assert sum(caches.size_of(root)) == 1000  # of the folder that is open to others
+
+
+def test_info_says_how_much_there_is(root, monkeypatch):
+    kernel(root / "kernels-a", "one", 0, size=3_000_000)
+    kernel(root / "kernels-b", "other", 0, size=1_500_000)
+    monkeypatch.setenv("NUMGRAPH_CACHE_DIR", str(root))
+    facts = info.info()
+    assert facts["folders"]["kernels_bytes"] == 4_500_000
+    assert "4.5 MB" in info.describe(facts)
 
 
 def test_no_folder_at_all(tmp_path):

@@ -47,7 +47,7 @@ class Parts:
 def divided(rows: Any, small: bool) -> Parts:
     """The division of an adjacency's rows, or of a number of edges, each a row of its own. small: one thread computes them anyway."""
     if isinstance(rows, int):
-        return Parts(np.array([[0, rows]], np.int64), ()) if small else parts_of_edges(rows)
+        return Parts(np.array([[0, rows]], np.int64), ()) if small else _parts_of_edges(rows)
     if small and not len(_hubs(rows)):
         return Parts(np.array([[0, rows.num_rows]], np.int64), ())
     return rows.derived("parts", parts_of)
@@ -84,7 +84,7 @@ def parts_of(adjacency: Any) -> Parts:
 
 
 @functools.lru_cache(maxsize=64)
-def parts_of_edges(count: int) -> Parts:
+def _parts_of_edges(count: int) -> Parts:
     """The division of a graph's edges, each a row of its own."""
     return Parts(_ranges(count * np.arange(PARTS + 1) // PARTS), ())
 

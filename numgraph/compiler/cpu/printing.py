@@ -20,9 +20,9 @@ from numgraph.compiler.llvm import arithmetic
 from numgraph.compiler.reduces import SLACK
 from numgraph.compiler.storage import HALVES, LITERALS, identity_of, memory_name
 
-AHEAD = 16
+_AHEAD = 16
 """How many edges before its use a far row is asked for."""
-IDS_AHEAD = 1024
+_IDS_AHEAD = 1024
 """How many entries before their use an index array is asked for where edges go side by side."""
 
 
@@ -60,7 +60,7 @@ class Printer(Names):
                 for name, (start, width) in zip(self.parts(k), self.widths(self.types[k].lanes), strict=True)
             ]
         asked = [
-            f"{self.define('ask_ids', 'vectors.prefetch_ids')}({self.id_array(one.array)}, {k} + {IDS_AHEAD})"
+            f"{self.define('ask_ids', 'vectors.prefetch_ids')}({self.id_array(one.array)}, {k} + {_IDS_AHEAD})"
             for one in record.body
             if self.finds(one)
         ]
@@ -84,7 +84,7 @@ class Printer(Names):
         if line not in self.prologue:
             self.prologue.append(line)
         found = [f"next_{name} = {self.use('at')}({ids}, next_k)" for name, ids in zip(wanted, indices, strict=True)]
-        return [f"next_k = min({self.edge.name} + {AHEAD}, last)", *found]
+        return [f"next_k = min({self.edge.name} + {_AHEAD}, last)", *found]
 
     def when(self, record: ir.When) -> list[str]:
         condition = " or ".join(f"{self.use('any_lane')}({part})" for part in self.parts(record.condition))

@@ -28,7 +28,7 @@ from numgraph.runtime import threads
 
 LENGTHS = (0, 12, 96)
 """Edges a row from which on a walk may have another plan."""
-LANE_SPEED = 32
+_LANE_SPEED = 32
 """Features that a kernel in lanes handles while threads.SMALL counts one element. Below a million features a thread takes about 0.2 ms; a
 second one saves less than the pool costs where other processes keep the cores busy (10 ms a call, measured at a load of 3 a core)."""
 
@@ -200,7 +200,7 @@ def _block(launch: Launch, fields: Arrays, buffers: Buffers) -> tuple[list[int],
 
 def _work(kernel: Kernel, size: int) -> int:
     """What tells whether threads are worth it. size: edges and rows."""
-    return size * max(kernel.features, 1) // LANE_SPEED
+    return size * max(kernel.features, 1) // _LANE_SPEED
 
 
 def _enter(kernel: Kernel, words: list[int], ranges: Any, work: int) -> None:

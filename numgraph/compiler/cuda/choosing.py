@@ -18,13 +18,13 @@ from numgraph.compiler.schedule import FEW, Lanes, Machine, Schedule, candidates
 
 MACHINE = Machine(register_bytes=512, registers=4, held=64, edges=False, slack=0.02, loop=0.0)
 """A warp whose threads load 16 bytes each. held: 32-bit registers of a thread for what is kept while edges go by."""
-MOST = 8
+_MOST = 8
 """Lanes of one value that a thread holds at most."""
 DEGREE = 16
 """Edges a row where nothing is known."""
 SECTOR, TRAFFIC = 32, 8.0
 """Bytes that memory moves at once, and how many instructions of one thread that is worth."""
-LATENCY = 32.0
+_LATENCY = 32.0
 """What a step over edges costs however few threads take it: they wait for memory, and other groups cannot always fill the time."""
 
 
@@ -35,7 +35,7 @@ def choose(notation: Notation, places: Places, length: int) -> Choice:
         program = build(notation, schedule, places)
         layout = Layout(program)
         held = max([len(layout.shape.held(digit.form)) for digit in layout.digits], default=1)
-        if held <= MOST and layout.shape.vectors * layout.shape.vector <= MOST and not _between(layout):
+        if held <= _MOST and layout.shape.vectors * layout.shape.vector <= _MOST and not _between(layout):
             found.append((_Counter(layout, length or DEGREE).row(program), number, schedule, program))
     price, _, schedule, program = min(found, key=lambda one: one[:2])
     return Choice(schedule, program, price)
@@ -84,7 +84,7 @@ class _Counter:
         match record:
             case ir.Loop(variable=variable) if variable == EDGE:
                 trips = -(-self.degree // record.step)
-                return trips * (LATENCY / steps(record) + threads * (2 + self.spilled(record)) + sum(map(self.price, record.body)))
+                return trips * (_LATENCY / steps(record) + threads * (2 + self.spilled(record)) + sum(map(self.price, record.body)))
             case ir.Loop():
                 trips = 1.0 if record.variable == ROW else -(-float(record.variable.extent or 0) // record.step)
                 return trips * (2 * threads + sum(map(self.price, record.body)))

@@ -14,7 +14,7 @@ from numgraph.compiler.cuda.threads import Layout, Shape
 from numgraph.compiler.storage import CACHE_LINE, memory_name
 from numgraph.compiler.target import Made, Request
 
-WORDS = {"ids": 2, "field": 3, "out": 3}
+_WORDS = {"ids": 2, "field": 3, "out": 3}
 """Words of a slot in the argument block; other slots are one."""
 
 
@@ -38,12 +38,12 @@ class Kernel:
     @property
     def offsets(self) -> list[int]:
         """Where each slot stands in the argument block, in words."""
-        return [sum(WORDS.get(kind, 1) for kind, _ in self.slots[:i]) for i in range(len(self.slots))]
+        return [sum(_WORDS.get(kind, 1) for kind, _ in self.slots[:i]) for i in range(len(self.slots))]
 
     @property
     def words(self) -> int:
         """The length of the argument block."""
-        return sum(WORDS.get(kind, 1) for kind, _ in self.slots)
+        return sum(_WORDS.get(kind, 1) for kind, _ in self.slots)
 
 
 def printed(program: ir.Program, outputs: Sequence[Made], request: Request) -> Kernel:

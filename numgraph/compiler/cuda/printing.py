@@ -34,7 +34,7 @@ from numgraph.compiler.storage import HALVES, LITERALS, identity_of, memory_name
 Mask = tuple[int, tuple[Digit, ...]]
 """The form of a mask, and the digits whose lanes in use it shows."""
 
-OWNERS = {"owners": "dst", "indices": "src"}, {"owners": "src", "indices": "dst"}
+_OWNERS = {"owners": "dst", "indices": "src"}, {"owners": "src", "indices": "dst"}
 """What says which rows an edge joins, by its id, where in-edges are walked, and where out-edges are."""
 
 
@@ -96,7 +96,7 @@ class Printer(Text):
 
     def id_array(self, name: str) -> str:
         if self.by_ids:
-            name = OWNERS[self.program.walked == "u"][name]
+            name = _OWNERS[self.program.walked == "u"][name]
         if name not in self.names:
             self.names[name] = name
             maker = self.define(f"ids_{self.ids}", f'lanes.ids("{self.ids}")')

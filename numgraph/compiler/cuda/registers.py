@@ -16,7 +16,7 @@ from numgraph.compiler.llvm.lanes import I1, I32, I64, larger, total
 from numgraph.expressions import elementary
 
 WARP = 32
-LIBDEVICE = {
+_LIBDEVICE = {
     "absolute": "fabs",
     "arctan": "atan",
     "arctan2": "atan2",
@@ -52,7 +52,7 @@ def _called(name: str) -> Callable[..., Any]:
         def scalar(*xs: Any) -> Any:
             kind = ir.FunctionType(xs[0].type, [x.type for x in xs])
             suffix = "f" if isinstance(xs[0].type, ir.FloatType) else ""
-            function = cgutils.get_or_insert_function(builder.module, kind, f"__nv_{LIBDEVICE[name]}{suffix}")
+            function = cgutils.get_or_insert_function(builder.module, kind, f"__nv_{_LIBDEVICE[name]}{suffix}")
             return builder.call(function, xs)
 
         return _each(builder, operands[0], scalar, *operands[1:])
@@ -102,7 +102,7 @@ def _any_lane(typingctx: Any, mask: Any) -> Any:
 
 FUNCTIONS: dict[str, Any] = {
     **{name: getattr(arithmetic, name) for name in elementary.TABLE if hasattr(arithmetic, name)},
-    **{name: _libdevice(name) for name in LIBDEVICE},
+    **{name: _libdevice(name) for name in _LIBDEVICE},
     "remainder": arithmetic.remainder_by(_called("fmod")),
     "floor_divide": arithmetic.floor_divide_by(_called("fmod"), _called("floor")),
     "any_lane": _any_lane,

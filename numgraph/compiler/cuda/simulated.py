@@ -46,7 +46,7 @@ def _primitive(name: str) -> Callable[..., Any]:
     return _quiet(computed)
 
 
-PRIMITIVES = {name: _primitive(name) for name in elementary.TABLE}
+_PRIMITIVES = {name: _primitive(name) for name in elementary.TABLE}
 
 
 COMBINE: dict[str, Callable[..., Any]] = {"add": np.add, "multiply": np.multiply, "maximum": _maximum}
@@ -57,7 +57,7 @@ class Tile:
 
     def __init__(self, threads: int, vector: int, vectors: int) -> None:
         self.shape = Shape(threads, vector, vectors)
-        vars(self).update(PRIMITIVES)
+        vars(self).update(_PRIMITIVES)
 
     # --- arguments: the arrays themselves stand in the argument tuple ---
 
@@ -204,4 +204,4 @@ class Tile:
         rows = np.broadcast_to(row, np.shape(columns))[on]
         place = self._checked(array, rows, np.asarray(columns)[on])
         value = np.asarray(value)[on]
-        array[place] = PRIMITIVES["add"](array[place], value) if add else value
+        array[place] = _PRIMITIVES["add"](array[place], value) if add else value
