@@ -10,6 +10,7 @@ import os
 from collections.abc import Generator
 
 import pytest
+from scripts import sampled
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) if "PYTEST_XDIST_WORKER" in os.environ else 0
 if WORKERS:  # before Numba and OpenMP are loaded
@@ -36,11 +37,29 @@ SLOW = LONGEST | frozenset(
 it runs the conformance suite."""
 
 
+SAMPLED = frozenset(
+    [
+        *("test_frameworks", "test_messages", "test_message_axes", "test_softmax_accuracy", "test_reduces", "test_integers"),
+        *("test_jax", "test_torch", "test_torch_compile", "test_torch_messages", "test_torch_ops", "test_torch_layers", "test_ops"),
+        *("test_layers_inputs", "test_nn", "test_nn_models", "test_nn_options", "test_nn_pyg", "test_half", "test_compiler_random"),
+    ]
+)
+"""Files of tests that compile a kernel or more for each of many parameters. `make test` and `make quick` run one in NUMGRAPH_TEST_SAMPLE of
+every test's parameters there; `make test-whole`, and pytest by itself, run all."""
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
+    share = int(os.environ.get("NUMGRAPH_TEST_SAMPLE", "1"))
+    if share > 1 and not config.pluginmanager.hasplugin("cuda_route"):  # which takes its own sample
+        many = [item for item in items if item.path.stem in SAMPLED]
+        chosen = sampled(many, share)
+        left_out = [item for item in many if item not in chosen]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     yield  # those that -m and -k leave out are taken away
     if WORKERS > 1:
         items[:] = shared(items)

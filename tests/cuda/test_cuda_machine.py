@@ -37,7 +37,7 @@ TESTS = {
     "support/atomic_walks.py": ("", 60),
     "message/test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
 }
-"""What runs (one in six of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least."""
+"""What runs (one in twelve of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least."""
 
 
 def cache():

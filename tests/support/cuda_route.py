@@ -7,8 +7,6 @@ than 12 edges are cut into chunks of 6. In the simulator the device's arrays are
 from __future__ import annotations
 
 import sys
-import zlib
-from collections import defaultdict
 
 import checks
 import device
@@ -46,12 +44,7 @@ if not device.HARDWARE:
 def pytest_collection_modifyitems(items):
     """One in SHARE of every test's parameters, and one at least: which, their names decide."""
     if not device.HARDWARE:
-        tests = defaultdict(list)
-        for item in items:
-            tests[item.originalname].append(item)
-        for each in tests.values():
-            each.sort(key=lambda item: zlib.crc32(item.name.encode()))
-        chosen = {item for each in tests.values() for item in each[: -(-len(each) // scripts.SHARE)]}
+        chosen = scripts.sampled(items, scripts.SHARE)
         items[:] = [item for item in items if item in chosen]
 
 
