@@ -72,6 +72,8 @@ def _train(options: argparse.Namespace, comm: Any) -> int:
     out: Any = sys.stderr if options.json else sys.stdout
     if options.device != "cpu":
         raise Refused(f"--device is {options.device}; several processes train on the host")
+    if options.batch_size is not None:
+        raise Refused("batches are trained by one process; leave out --batch-size, or mpiexec")
     _together(comm, lambda: train.check_targets(options) if first else None)
     chosen, whole, task, shared = _dataset(options, comm)
     if isinstance(whole, Links):

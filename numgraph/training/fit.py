@@ -105,7 +105,7 @@ def fit(
         A function, or several, called after each epoch (1, 2, …) with the history so far; one that returns True ends the training.
     checkpoint
         A file (.npz or .safetensors) that the training goes on from where it is there, with the same results as if it had never stopped;
-        it is replaced, in one step, after every ``checkpoint_every`` epochs and at the end.
+        it is replaced, in one step, after every ``checkpoint_every`` epochs and at the end, but not by an epoch that Ctrl-C has cut short.
 
     Raises
     ------
@@ -153,14 +153,15 @@ def fit(
             for epoch in range(history.epochs + 1, epochs + 1):
                 model.train()
                 with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is an error below
-                    total, count = 0.0, 0
+                    total, count, cut = 0.0, 0, False
                     for loss_of, size in objective.steps(model, objective.generator(seed, epoch, rng)):
+                        if asked and count:
+                            cut = True
+                            break
                         with Tape() as tape:
                             loss = loss_of()
                         optimizer.step(tape.gradient(loss, parameters))
                         total, count = total + size * loss.item(), count + size
-                        if asked:
-                            break
                     if not count:
                         raise bad_value("fit", "no batch of the loader has a node for training", "give it the nodes of train_mask")
                     mean_loss = objective.total(total / count)
@@ -180,7 +181,7 @@ def fit(
                 elif objective.agreed(bool(asked)):
                     history.stopped = "interrupted"
                 ending = history.stopped != "epochs" or epoch == epochs
-                if kept is not None and objective.first and (ending or epoch % checkpoint_every == 0):
+                if kept is not None and objective.first and not cut and (ending or epoch % checkpoint_every == 0):
                     kept.write(standing)
                 if ending:
                     break
