@@ -49,6 +49,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, self.epoch = self.epoch, self.epoch + 1
+        self._rows.keep()  # here, and not on one of the threads below
         ids = np.random.default_rng([self.seed, epoch]).permutation(self.ids) if self.shuffle else self.ids
         ids = frozen(ids.view())
         size = self.batch_size

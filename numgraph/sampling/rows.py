@@ -34,6 +34,8 @@ _COLD = 16
 """Waits among that many rows on which the others are read by many threads."""
 _PIECE = 128
 """Rows that a reader takes at once, at most."""
+_STACK = 8 << 20
+"""Bytes of a thread's stack, as systems count them."""
 _NO_SLOTS, _NO_ORDER = np.zeros(0, np.int32), np.zeros(0, np.int64)
 
 
@@ -48,15 +50,15 @@ class Rows:
     Parameters
     ----------
     x : an array, also one that is mapped from a file, or a SciPy sparse matrix
-    kept_bytes : of a mapped file, memory for rows that are read once and kept
-    hottest : ids of so many rows, those that will be asked for most; called once
+    kept_bytes : of a mapped file, memory for rows that ``keep`` reads
+    hottest : ids of so many rows, those that will be asked for most
     """
 
     def __init__(self, x: Any, kept_bytes: int = 0, hottest: Callable[[int], NDArray[Any]] | None = None) -> None:
         self._given = x, kept_bytes, hottest
         self.x = x if is_sparse(x) else np.asarray(x)
         self._bytes, self._slots, self._kept = None, _NO_SLOTS, frozen(np.zeros(0, np.uint8))
-        self._hottest, self._lock = hottest, threading.Lock()
+        self._room, self._hottest = 0, hottest
         if is_sparse(x):
             return
         x = self.x
@@ -76,23 +78,19 @@ class Rows:
         if self._bytes is None:
             return self.x[ids]
         made = recycling.empty((len(ids) * self._size,), np.uint8)
-        if self._room and self._hottest is not None:
-            self._keep()
         self._copy_into(made, ids)
         return made.view(self.x.dtype).reshape(len(ids), *self.x.shape[1:])
 
-    def _keep(self) -> None:
-        """Read the hottest rows, in the order of the file."""
-        with self._lock:
-            hottest, self._hottest = self._hottest, None
-            if hottest is None:
-                return
-            ids = np.sort(hottest(self._room))
-            kept = np.empty(len(ids) * self._size, np.uint8)
-            self._copy_into(kept, ids)
-            slots = np.full(len(self.x), -1, np.int32)
-            slots[ids] = np.arange(len(ids), dtype=np.int32)
-            self._kept, self._slots = frozen(kept), slots  # kept first: a slot is of rows that are there
+    def keep(self) -> None:
+        """Read the hottest rows, in the order of the file, if there is memory for some; once."""
+        if self._room == 0 or self._hottest is None:
+            return
+        ids = np.sort(self._hottest(self._room))
+        kept = np.empty(len(ids) * self._size, np.uint8)
+        self._copy_into(kept, ids)
+        slots = np.full(len(self.x), -1, np.int32)
+        slots[ids] = np.arange(len(ids), dtype=np.int32)
+        self._kept, self._slots, self._hottest = frozen(kept), slots, None  # kept first: a slot is of rows that are there
 
     def _copy_into(self, made: NDArray[Any], ids: NDArray[Any]) -> None:
         if self._mapping is None:
@@ -139,13 +137,28 @@ def _by_many(work: Callable[[Any], None], pieces: Iterable[Any]) -> None:
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=run, daemon=True, name=f"numgraph reader {i}") for i in range(min(READERS, len(pieces)))]
+    threads = [threading.Thread(target=run, daemon=True, name=f"numgraph reader {i}") for i in range(min(_readers(), len(pieces)) - 1)]
+    try:
+        for thread in threads:
+            thread.start()
+    except RuntimeError:  # no more threads: those that there are read all
+        pass
+    run()
     for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
     if failed:
         raise failed[0]
+
+
+def _readers() -> int:
+    """Threads that may wait for the disk: where the process's memory is limited, their stacks take an eighth of it at most."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return READERS
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
+    return min([READERS, *[max(limit // 8 // _STACK, 1) for limit in limits if limit != resource.RLIM_INFINITY]])
 
 
 @njit()

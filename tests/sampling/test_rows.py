@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
+from scripts import run
 
 import numgraph as ng
 from numgraph.sampling import rows
@@ -35,6 +37,7 @@ def mapped(path, shape=(128,), dtype=np.float32, mode="r"):
 def test_cold_rows_are_those_of_the_file(shape, dtype, kept, tmp_path, cold):
     x, file = mapped(tmp_path / "x.npy", shape, dtype)
     take = rows.Rows(file, kept, lambda count: np.arange(N)[::-1][:count])
+    take.keep()
     for ids in (IDS, IDS[:1], IDS[:0], IDS.astype(np.int64)):
         found = take(ids)
         np.testing.assert_array_equal(found, x[ids])
@@ -54,6 +57,29 @@ def test_warm_rows_and_systems_that_do_not_count(waits, tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "_waits", waits)
     x, file = mapped(tmp_path / "x.npy")
     np.testing.assert_array_equal(rows_of(file, IDS), x[IDS])
+
+
+LIMITED = """
+import pathlib, resource, tempfile
+import numpy as np
+from numgraph.sampling import rows
+with tempfile.TemporaryDirectory() as folder:
+    x = np.random.default_rng(0).standard_normal((100_000, 4)).astype(np.float32)
+    np.save(folder + "/x.npy", x)
+    file = np.load(folder + "/x.npy", mmap_mode="r")
+    ids = np.random.default_rng(1).permutation(len(x))
+    rows.rows_of(file, ids[:9])
+    count = iter(range(0, 10**9, 1000))
+    rows._waits = lambda: next(count)
+    before = int(pathlib.Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) << 10
+    resource.setrlimit(resource.RLIMIT_DATA, (before + (40 << 20), -1))  # room for a few stacks
+    print(rows._readers() < 64, np.array_equal(rows.rows_of(file, ids), x[ids]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in another way there")
+def test_a_limit_on_memory_makes_fewer_readers():
+    assert run(LIMITED, setup="").split() == ["True", "True"]
 
 
 def test_an_error_of_a_reader_is_raised(tmp_path, cold, monkeypatch):
