@@ -54,20 +54,18 @@ def lookup(name: str) -> Any:
 
 
 def entry(name: str) -> str:
-    """What the page says of a name: its docstring, by mkdocstrings where it stands in a file, else of the object that a table made."""
+    """What the page says of a name: its docstring, by mkdocstrings where it stands in a file, else of the function that a table made."""
     found = lookup(name)
     last = name.rpartition(".")[2]
-    if (inspect.isfunction(found) or inspect.isclass(found)) and getattr(found, "__qualname__", "") == last:
-        in_file = f"def {last}(" in inspect.getsource(found) or f"class {last}" in inspect.getsource(found)
-        if in_file:
-            return f"::: {name}\n"
+    if (inspect.isfunction(found) or inspect.isclass(found)) and re.search(rf"(def|class) {last}\b", inspect.getsource(found)):
+        return f"::: {name}\n"
     heading = f"## `{last}` {{ #{name} }}\n\n"
     if isinstance(found, ModuleType):
         return f"{heading}{inspect.getdoc(found) or ''}\n"
-    if not callable(found):
+    if not inspect.isfunction(found):
         return f"{heading}`{found!r}`\n"
-    own = inspect.getdoc(found) if inspect.isfunction(found) else getattr(found, "__doc__", None)
-    return f"{heading}```text\n{last}{inspect.signature(found)}\n```\n\n{own or ''}\n"
+    signature = str(inspect.signature(found)).replace("'", "")
+    return f"{heading}```python\n{last}{signature}\n```\n\n{inspect.getdoc(found) or ''}\n"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

@@ -14,6 +14,7 @@ from numgraph.dense import (
     dropout,
     einsum,
     elu,
+    erf,
     gather,
     gelu,
     huber,
@@ -26,13 +27,13 @@ from numgraph.dense import (
     mse,
     relu,
     scatter_add,
+    sigmoid,
     silu,
     softmax,
     softplus,
     take,
 )
 from numgraph.errors import no_attribute
-from numgraph.expressions.elementary import erf, sigmoid
 from numgraph.graph import Adjacency, EdgeMap, Graph, GraphBatch, HeteroGraph, batch, unbatch
 from numgraph.message import apply_edges, attend, multi_update_all, readout, update_all
 from numgraph.profiling import Profile, profile

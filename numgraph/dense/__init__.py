@@ -13,7 +13,7 @@ from numgraph.dense import products as _products  # noqa: F401
 from numgraph.dense import refused as _refused  # noqa: F401
 from numgraph.dense import series as _series  # noqa: F401
 from numgraph.dense import ufuncs as _ufuncs  # noqa: F401
-from numgraph.dense.activations import elu, gelu, leaky_relu, relu, silu, softplus
+from numgraph.dense.activations import elu, erf, gelu, leaky_relu, relu, sigmoid, silu, softplus
 from numgraph.dense.algebra import einsum, matmul
 from numgraph.dense.losses import binary_cross_entropy_with_logits, cross_entropy, huber, log_softmax, mae, mse, softmax
 from numgraph.dense.normalisation import batch_norm, dropout, layer_norm
@@ -28,6 +28,7 @@ __all__ = [
     "dropout",
     "einsum",
     "elu",
+    "erf",
     "gather",
     "gelu",
     "huber",
@@ -40,6 +41,7 @@ __all__ = [
     "mse",
     "relu",
     "scatter_add",
+    "sigmoid",
     "silu",
     "softmax",
     "softplus",

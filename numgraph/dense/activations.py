@@ -48,6 +48,16 @@ def softplus(x: Any) -> Any:
     return apply("softplus", elementary.softplus, (x,))
 
 
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e⁻ˣ) elementwise, without overflow."""
+    return elementary.sigmoid(x)
+
+
+def erf(x: Any) -> Any:
+    """The error function 2/√π ∫₀ˣ exp(−t²) dt, elementwise; by SciPy on arrays, within 2 ulp in messages."""
+    return elementary.erf(x)
+
+
 _FORMULAS: dict[int, Callable[[Any], Any]] = {
     id(function): getattr(elementary, function.__name__) for function in (relu, leaky_relu, elu, gelu, silu, softplus)
 }

@@ -6,15 +6,18 @@ Blocks marked ``python gpu`` need a CUDA device: they run on the double of one (
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import unicodedata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from added import taken_back
 from device import HARDWARE, device
 
+import numgraph as ng
 from numgraph.arrays import devices
 
 __all__ = ["device"]
@@ -104,3 +107,13 @@ def test_every_page_is_in_the_index_and_in_the_menu():
     for path in PAGES:
         assert path.name == "index.md" or f"({path.name})" in index, f"docs/index.md has no link to {path.name}"
         assert f"- {path.name}\n" in menu, f"mkdocs.yml does not name {path.name}"
+
+
+@pytest.mark.parametrize("module", [ng, *(getattr(ng, name) for name in ng.__all__ if isinstance(getattr(ng, name), ModuleType))])
+def test_help_shows_every_public_name(module):
+    """Not the class of a table's row: a function with its parameters, or a class."""
+    for name in module.__all__:
+        found = getattr(module, name)
+        if callable(found):
+            assert inspect.isfunction(found) or inspect.isclass(found), f"{module.__name__}.{name} is a {type(found).__name__}"
+            assert inspect.getdoc(found), f"{module.__name__}.{name} has no docstring"
