@@ -8,6 +8,7 @@ from numgraph.graph.block import Block, Origin
 from numgraph.graph.edge_map import EdgeMap
 from numgraph.graph.graph import Graph, check_graph
 from numgraph.graph.hetero import HeteroGraph, Homogeneous, Into, check_hetero
+from numgraph.graph.hetero_block import HeteroBlock
 from numgraph.graph.shard import Shard, Spread
 from numgraph.graph.sorting import Adjacency
 
@@ -17,6 +18,7 @@ __all__ = [
     "EdgeMap",
     "Graph",
     "GraphBatch",
+    "HeteroBlock",
     "HeteroGraph",
     "Homogeneous",
     "Into",

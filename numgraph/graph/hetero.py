@@ -135,6 +135,11 @@ class HeteroGraph(HeteroLibraries):
         return dict(self._counts)
 
     @property
+    def num_dst(self) -> dict[str, int]:
+        """The number of nodes of each type that edges lead to; all but of a block, where they are the first."""
+        return dict(self._counts)
+
+    @property
     def num_edges(self) -> dict[Relation, int]:
         """The number of edges of each relation."""
         return {relation: graph.num_edges for relation, graph in self._graphs.items()}
@@ -284,7 +289,7 @@ class HeteroGraph(HeteroLibraries):
         src = [graph.src.astype(np.int64) + start for graph, start in zip(chosen.values(), starts)]
         edges = offsets_of([graph.num_edges for graph in chosen.values()])
         dst = [graph.dst for graph in chosen.values()]
-        graph = Graph(joined(src), joined(dst), num_src=int(starts[-1]), num_dst=self._counts[node_type])
+        graph = Graph(joined(src), joined(dst), num_src=int(starts[-1]), num_dst=self.num_dst[node_type])
         return Into(graph.to(self.device), tuple(chosen), starts, edges)
 
     def to_homogeneous(self) -> Homogeneous:

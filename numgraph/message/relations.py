@@ -15,7 +15,7 @@ from numgraph.arrays.inputs import kind_of
 from numgraph.autodiff.tensor import unwrap
 from numgraph.expressions.dtypes import is_float
 from numgraph.expressions.precision import wide
-from numgraph.graph import HeteroGraph, check_hetero
+from numgraph.graph import HeteroBlock, HeteroGraph, check_hetero
 from numgraph.message.passing import update_all
 
 
@@ -76,13 +76,20 @@ def multi_update_all(
     for relation, pair in chosen.items():
         message, reduce = _pair(op, relation, pair)
         source, _, target = relation
-        fields = {"u": of_nodes.get(source), "v": of_nodes.get(target), "e": of_edges.get(relation)}
+        fields = {"u": of_nodes.get(source), "v": _first(h, target, of_nodes.get(target)), "e": of_edges.get(relation)}
         try:
             made.setdefault(target, {})[relation] = update_all(h[relation], message, reduce, **fields)
         except (TypeError, ValueError, IndexError) as error:
             error.add_note(f"{op}: this was the relation {relation}")
             raise
     return with_all_types(h, {target: crossed(op, h, cross_reduce, results) for target, results in made.items()}, cross_reduce)
+
+
+def _first(h: HeteroGraph, kind: str, fields: Any) -> Any:
+    """The fields of the nodes that edges lead to; of a block they are the first rows."""
+    if not isinstance(h, HeteroBlock) or not isinstance(fields, Mapping):
+        return fields
+    return {name: x[: h.num_dst[kind]] for name, x in fields.items()}
 
 
 def _pair(op: str, relation: Any, pair: Any) -> tuple[Callable[..., Any], str]:
@@ -113,7 +120,7 @@ def with_all_types(h: HeteroGraph, results: Mapping[str, Any], cross_reduce: str
     like = next(iter(results.values()))
     features = tuple(like.shape[1:])
     features = (0, *features[1:]) if cross_reduce == "stack" else features
-    return {one: results[one] if one in results else _zeros((count, *features), like) for one, count in h.num_nodes.items()}
+    return {one: results[one] if one in results else _zeros((count, *features), like) for one, count in h.num_dst.items()}
 
 
 def _zeros(shape: tuple[int, ...], like: Any) -> Any:

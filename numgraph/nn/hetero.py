@@ -13,7 +13,7 @@ from numgraph.dense import gelu, matmul
 from numgraph.errors import bad_type, bad_value, check_name, shown
 from numgraph.expressions import elementary
 from numgraph.expressions.precision import floating
-from numgraph.graph import HeteroGraph, check_hetero
+from numgraph.graph import HeteroBlock, HeteroGraph, check_hetero
 from numgraph.message import attend
 from numgraph.message.relations import CROSS_REDUCES, crossed, with_all_types
 from numgraph.nn import init
@@ -83,7 +83,7 @@ class HeteroConv(Module):
                 continue
             own = {name: values[relation] for name, values in beside.items() if relation in values}
             try:
-                z = conv(h[relation], x[source] if source == target else (x[source], x[target]), **own)
+                z = conv(h[relation], x[source] if source == target else (x[source], _first(h, target, x)), **own)
             except (TypeError, ValueError, IndexError) as error:
                 error.add_note(f"{op}: this was the relation {relation}")
                 raise
@@ -98,6 +98,11 @@ class HeteroConv(Module):
 def _key(relation: Any) -> str:
     """What a relation's parameters are called."""
     return relation if isinstance(relation, str) else "__".join(relation)
+
+
+def _first(h: HeteroGraph, kind: str, x: Mapping[str, Any]) -> Any:
+    """The features of the nodes of a type that edges lead to; of a block they are the first rows."""
+    return x[kind][: h.num_dst[kind]] if isinstance(h, HeteroBlock) else x[kind]
 
 
 class HGTConv(Module):
@@ -181,8 +186,10 @@ class HGTConv(Module):
             raise bad_value(op, f"x has no features of {lacking[0]!r}", f"give those of all types, {', '.join(map(repr, h.node_types))}")
         dtype = next(iter(self.skip.values())).dtype
         x = {kind: floating(value, dtype) for kind, value in x.items()}
-        k, q, v = ({kind: self._heads(linears[kind](x[kind])) for kind in h.node_types} for linears in (self.key, self.query, self.value))
-        return {kind: self._mixed(kind, self._attended(h, kind, k, q, v), x[kind]) for kind in h.node_types}
+        k, v = ({kind: self._heads(linears[kind](x[kind])) for kind in h.node_types} for linears in (self.key, self.value))
+        into = {kind: _first(h, kind, x) for kind in h.node_types}
+        q = {kind: self._heads(self.query[kind](rows)) for kind, rows in into.items()}
+        return {kind: self._mixed(kind, self._attended(h, kind, k, q, v), rows) for kind, rows in into.items()}
 
     def _heads(self, y: Any) -> Any:
         return y.reshape(y.shape[0], self.heads, self.out_features // self.heads)

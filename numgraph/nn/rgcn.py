@@ -126,7 +126,7 @@ class RGCNConv(Convolution):
         rows = [check_features(op, given[kind], count, self.in_features[0], f"x[{kind!r}]") for kind, count in h.num_nodes.items()]
         graph, _, edge_type, offsets, _ = h.to_homogeneous()
         z = self.forward(graph, np.concatenate(rows), moved(edge_type, graph.device))
-        return {kind: z[start:end] for kind, start, end in zip(h.node_types, offsets[:-1].tolist(), offsets[1:].tolist())}
+        return {kind: z[start : start + h.num_dst[kind]] for kind, start in zip(h.node_types, offsets[:-1].tolist())}
 
 
 def _block_diagonal(blocks: Any) -> Any:

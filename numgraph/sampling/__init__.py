@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from numgraph.errors import no_attribute
 from numgraph.sampling.clusters import ClusterLoader
+from numgraph.sampling.hetero import HeteroSampler
 from numgraph.sampling.links import LinkLoader
 from numgraph.sampling.loaders import NeighborLoader
 from numgraph.sampling.negatives import negative_edges
@@ -16,6 +17,7 @@ from numgraph.sampling.walks import random_walk
 __all__ = [
     "Batch",
     "ClusterLoader",
+    "HeteroSampler",
     "LinkLoader",
     "NeighborLoader",
     "NeighborSampler",

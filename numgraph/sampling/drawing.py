@@ -51,7 +51,7 @@ def measure(indptr, nodes, fanout, replace, plan):
 
 
 @njit()
-def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace, key, nodes, starts, sources, positions):
+def draw(indptr, indices, num_sources, weights, banned_rows, banned, largest, fanout, replace, key, nodes, starts, sources, positions):
     """Draw up to fanout in-edges of each node, all for -1; how many there are, or -1 - the position of a source that is none.
 
     weights: by position, or empty. banned: sources that are not drawn by the node at the same place of banned_rows; sorted by both.
@@ -61,7 +61,7 @@ def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace
     allowed = np.empty(largest if weighted or limited else 0, np.int64)
     values = np.empty(largest if weighted else 0, np.float64)
     arrivals = np.empty(max(fanout, 0) if weighted else 0, np.float64)
-    place, num_nodes = 0, len(indptr) - 1
+    place = 0
     for i in range(len(nodes)):
         if i + _AHEAD < len(nodes):
             ask(indices, np.int64(indptr[nodes[i + _AHEAD]]))
@@ -114,7 +114,7 @@ def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace
         for k in range(first, place):
             position = allowed[positions[k]] if filtered else start + positions[k]
             source = indices[position]
-            if source < 0 or source >= num_nodes:
+            if source < 0 or source >= num_sources:
                 return -1 - position
             positions[k] = position
             sources[k] = source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ CACHE_BYTES = 1 << 26
 MASKS = ("train_mask", "val_mask", "test_mask")
 
 
+KINDS: dict[type, type[NeighborLoader]] = {}
+"""What a NeighborLoader of other graphs than Graph is."""
 _AT_ONCE = 4096
 """Nodes that inference takes together, at least."""
 
@@ -40,6 +42,10 @@ class Loader:
         self.x, self.labels = self.fields.get("x"), self.fields.get("labels")
         self.data = data
         self._rows = Rows(self.x, whole(op, "cache_bytes", cache_bytes, 0), functools.partial(hottest, self.origin.graph))
+        self._in_batches(op, batch_size, shuffle, drop_last, seed, prefetch)
+
+    def _in_batches(self, op: str, batch_size: Any, shuffle: Any, drop_last: Any, seed: Any, prefetch: Any) -> None:
+        """How ids become batches."""
         self.batch_size, self.prefetch = whole(op, "batch_size", batch_size, 1), whole(op, "prefetch", prefetch, 0)
         self.shuffle, self.drop_last, self.seed = bool(shuffle), bool(drop_last), checked_seed(op, seed)
         self.epoch = 0
@@ -81,9 +87,10 @@ class NeighborLoader(Loader):
 
     Parameters
     ----------
-    data : Dataset, or (Graph, {"x": features}), where features are an array of a row a node, also one mapped from a file; "labels" too
+    data : Dataset, or (Graph, {"x": features}), where features are an array of a row a node, also one mapped from a file; "labels" too;
+        or (HeteroGraph, {type: {"x": features}})
     num_neighbors : for each layer, how many in-edges of a node are drawn, the seeds' last, -1 for all; or a NeighborSampler
-    input_nodes : ids of the seeds of an epoch, or a mask of all nodes; None: every node
+    input_nodes : ids of the seeds of an epoch, or a mask of all nodes; None: every node; of a HeteroGraph a pair (type, ids, mask or None)
     batch_size : seeds in a batch
     shuffle : an order of each epoch's own; else that of input_nodes
     drop_last : leave out the last batch where it has fewer seeds
@@ -94,6 +101,9 @@ class NeighborLoader(Loader):
     Notes
     -----
     Rows of a mapped file that are not in memory are read by 64 threads, and the file is then told not to be read ahead (MADV_RANDOM).
+
+    Of a HeteroGraph the blocks are HeteroBlocks; num_neighbors are of each relation by itself, and may be {relation: list}; ``batch.x``,
+    ``batch.nodes`` and ``batch.seeds`` are dicts by type, ``batch.labels`` those of the seeds' type.
 
     Each pass over the loader is an epoch, with draws of its own; ``loader.epoch`` is the number of the next one, and may be set.
 
@@ -107,10 +117,14 @@ class NeighborLoader(Loader):
     (2, 2)
     """
 
+    def __new__(cls, data: Any = None, *args: Any, **options: Any) -> Any:
+        graph = data[0] if isinstance(data, tuple | list) and len(data) else data
+        return super().__new__(KINDS.get(type(graph), cls) if cls is NeighborLoader else cls)
+
     def __init__(
         self,
         data: Any,
-        num_neighbors: Sequence[int] | NeighborSampler = (15, 10, 5),
+        num_neighbors: Any = (15, 10, 5),
         *,
         input_nodes: ArrayLike | None = None,
         batch_size: int = 1024,
@@ -147,7 +161,7 @@ def nodes_of(op: str, g: Graph, nodes: Any) -> NDArray[Any]:
     """Distinct ids of nodes, of a mask where it is true, all of None."""
     if nodes is None:
         return np.arange(g.num_nodes, dtype=g.in_edges_as_read().indices.dtype)
-    ids = seeds_of(op, g, _chosen(op, "input_nodes", nodes, g.num_nodes), "input_nodes")
+    ids = seeds_of(op, g, chosen(op, "input_nodes", nodes, g.num_nodes), "input_nodes")
     check_distinct(op, "input_nodes", ids)
     return ids
 
@@ -156,13 +170,14 @@ def edges_of(op: str, g: Graph, edges: Any) -> NDArray[Any]:
     """Distinct ids of edges, of a mask where it is true, all of None."""
     if edges is None:
         return np.arange(g.num_edges, dtype=g.in_edges_as_read().indptr.dtype)
-    given = given_ids(op, "edges", _chosen(op, "edges", edges, g.num_edges))
+    given = given_ids(op, "edges", chosen(op, "edges", edges, g.num_edges))
     ids = checked_ids(op, "edges", given, "num_edges", g.num_edges, g.in_edges_as_read().indptr.dtype)
     check_distinct(op, "edges", ids)
     return ids
 
 
-def _chosen(op: str, name: str, ids: Any, count: int) -> Any:
+def chosen(op: str, name: str, ids: Any, count: int) -> Any:
+    """Ids, or those where a mask is true."""
     array = np.asarray(ids)
     if array.dtype != np.bool_:
         return ids

@@ -138,7 +138,19 @@ class NeighborSampler:
             sources, positions = np.empty(most, nodes.dtype), np.empty(most, rows.indptr.dtype)
             hop_key = key_of(int(key), hop)
             count = drawing.draw(
-                rows.indptr, rows.indices, weights, *banned, largest, fanout, self.replace, hop_key, nodes, starts, sources, positions
+                rows.indptr,
+                rows.indices,
+                g.num_src,
+                weights,
+                *banned,
+                largest,
+                fanout,
+                self.replace,
+                hop_key,
+                nodes,
+                starts,
+                sources,
+                positions,
             )
             if count < 0:
                 raise _damage(op, g)
