@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import math
 import mmap
@@ -32,10 +33,12 @@ def header(dtype: DTypeLike, shape: Sequence[int]) -> bytes:
 
 def reserved(file: BinaryIO, size: int) -> None:
     """Take so many bytes of the disk: a full one says so here, and not where a mapped page is written."""
-    if size and hasattr(os, "posix_fallocate"):
+    try:
         os.posix_fallocate(file.fileno(), 0, size)
-    else:
-        file.truncate(size)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise
+        file.truncate(size)  # a system that reserves nothing
 
 
 def write(path: Path, array: NDArray[Any]) -> None:

@@ -226,7 +226,7 @@ def open_dataset(path: str | os.PathLike[str], *, verify: str = "sizes") -> Stor
         check_graph_files(graph)
     try:
         return _dataset(folder, about, graph, arrays)
-    except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise manifest.damaged(folder, manifest.said(error)) from error
 
 

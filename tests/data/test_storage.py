@@ -233,6 +233,7 @@ DAMAGE = {
     "a name that is none": (says(name=["x"]), "name is"),
     "a scale of one": (says(label_scale=[1.0]), "label_scale"),
     "a scale of text": (says(label_scale=["0", "1"]), "label_scale"),
+    "a scale past floats": (says(label_scale=[0, 10**400]), "OverflowError"),
     "arrays in a list": (says(arrays=[]), "arrays is"),
     "no arrays": (says(arrays={}), "no array dst"),
     "an array less": (lambda f: edit(f, lambda about: about["arrays"].pop("in_edge_ids")), "no array in_edge_ids"),
