@@ -33,7 +33,7 @@ def test_its_picture_is_up_to_date(program: Path) -> None:
 
 def test_the_page_shows_all() -> None:
     page = (ROOT / "docs" / "gallery.md").read_text("utf-8")
-    assert len(PROGRAMS) == 12
+    assert len(PROGRAMS) >= 12
     for program in PROGRAMS:
         assert f"(gallery/{program.stem}.png)" in page
         assert f"(../examples/gallery/{program.name})" in page
