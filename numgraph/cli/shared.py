@@ -8,11 +8,17 @@ import os
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numba
+import numpy as np
 
 from numgraph.cli import train
 from numgraph.cli.options import INTERRUPTED, Refused
 from numgraph.cli.progress import compiling_told, print_start, progress
+
+if TYPE_CHECKING:
+    from numgraph.training.recipes import Recipe
 from numgraph.cli.triples import train_triples
 
 T = TypeVar("T")
@@ -63,81 +69,127 @@ def _together(comm: Any, make: Callable[[], T]) -> T:
         raise Refused(str(error)) from error
 
 
+class _Plan(NamedTuple):
+    """What the processes train: by shares of the nodes, or of the seeds of batches.
+
+    data : for ``fit``; named : with name and columns, for files; meter : of bytes and seconds; ghosts : of all processes
+    """
+
+    chosen: Recipe
+    task: str
+    data: Any
+    named: Any
+    options: dict[str, Any]
+    counts: list[int]
+    threads: int
+    meter: Any
+    ghosts: int
+    told: str
+
+
 def _train(options: argparse.Namespace, comm: Any) -> int:
-    from numgraph.data import Links
     from numgraph.training import fit
+    from numgraph.training.objectives import objective_of
     from numgraph.training.recipes import build
 
     first = comm.rank == 0
     out: Any = sys.stderr if options.json else sys.stdout
     if options.device != "cpu":
         raise Refused(f"--device is {options.device}; several processes train on the host")
-    if options.batch_size is not None:
-        raise Refused("batches are trained by one process; leave out --batch-size, or mpiexec")
     _together(comm, lambda: train.check_targets(options) if first else None)
-    chosen, whole, task, shared = _dataset(options, comm)
-    if isinstance(whole, Links):
-        raise Refused("links are learnt by one process; leave out mpiexec")
-    model, optimizer = build(chosen, shared, options.seed)
-    d, quiet = shared.graph, options.quiet or not first
-    facts = comm.gather((len(d.owned), len(d.edge_ids), len(d.ghosts)))
-    counts = [shared.count(part) for part in ("train", "val", "test")]
+    plan = _by_batches(options, comm) if options.batch_size else _by_nodes(options, comm)
+    chosen, data, quiet = plan.chosen, plan.data, options.quiet or not first
+    model, optimizer = build(chosen, data, options.seed)
+    count = sum(parameter.size for parameter in optimizer.parameters)
     if not quiet:
-        assert facts is not None
-        masks = {f"{part}_mask": SimpleNamespace(sum=lambda count=count: count) for part, count in zip(("train", "val", "test"), counts)}
+        masks = {f"{part}_mask": SimpleNamespace(sum=lambda n=n: n) for part, n in zip(("train", "val", "test"), plan.counts)}
         fields = ("name", "graph", "num_nodes", "num_features", "num_classes", "task")
-        shown: Any = SimpleNamespace(**{name: getattr(shared, name) for name in fields}, **masks)
-        print_start(chosen, shown, sum(parameter.size for parameter in optimizer.parameters), out)
-        most = [max(column) for column in zip(*facts)]
-        print(
-            f"{comm.size} processes of {d.threads} threads: up to {most[0]:,} nodes, {most[1]:,} edges and {most[2]:,} ghosts each",
-            file=out,
-            flush=True,
-        )
+        shown: Any = SimpleNamespace(**{name: getattr(data, name) for name in fields}, **masks)
+        print_start(chosen, shown, count, out)
+        print(f"{comm.size} processes of {plan.threads} threads: {plan.told}", file=out, flush=True)
     try:
         with compiling_told(quiet, out), progress(chosen.epochs, quiet, out) as report:
-            history = fit(model, shared, optimizer, callback=report, **train.fit_settings(options, chosen))
+            history = fit(model, data, optimizer, callback=report, **plan.options, **train.fit_settings(options, chosen))
     except train.ends(options) as error:  # the same on all processes
         raise Refused(str(error)) from error
-    objective = shared.objective()
+    objective = objective_of("train", data, **plan.options)
     measured = dict(zip(("train", "val", "test"), objective.evaluate(model, ("train", "val", "test"))))
-    sent, waited = comm.reduce(d.meter.bytes), comm.gather(d.meter.seconds)
+    sent, waited = comm.reduce(plan.meter.bytes), comm.gather(plan.meter.seconds)
     if first:
-        told = SimpleNamespace(data=shared if whole is None else whole, score=objective.score)
-        train.written(options, chosen, task, model, told, history, measured, out)
+        told = SimpleNamespace(data=plan.named, score=objective.score)
+        train.written(options, chosen, plan.task, model, told, history, measured, out)
         if options.json:
-            count = sum(parameter.size for parameter in optimizer.parameters)
-            result = train.result_of(options, chosen, task, told, history, measured, count)
-            of_processes = {"processes": comm.size, "threads": d.threads, "ghosts": sum(one[2] for one in facts)}
-            result |= {**of_processes, "bytes_exchanged": sent, "seconds_waited": round(max(waited), 6)}
-            print(json.dumps(result), flush=True)
+            result = train.result_of(options, chosen, plan.task, told, history, measured, count)
+            result |= {"processes": comm.size, "threads": plan.threads, "ghosts": plan.ghosts}
+            print(json.dumps(result | {"bytes_exchanged": sent, "seconds_waited": round(max(waited), 6)}), flush=True)
     comm.Barrier()  # who ends later than the others is not taken for one that failed
     return INTERRUPTED if history.stopped == "interrupted" else 0
 
 
-def _dataset(options: argparse.Namespace, comm: Any) -> tuple[Any, Any, str, Any]:
-    """The recipe, the whole dataset (None where there are shards), the task, and this process's part."""
+def _read(options: argparse.Namespace, comm: Any) -> tuple[Recipe, Any, str]:
+    """The recipe, the dataset, which every process reads, and the task."""
     from numgraph.data import Links
+
+    chosen, whole, task = _together(comm, lambda: train.chosen_by(options))
+    if isinstance(whole, Links):
+        raise Refused("links are learnt by one process; leave out mpiexec")
+    return chosen, whole, task
+
+
+def _by_batches(options: argparse.Namespace, comm: Any) -> _Plan:
+    """Every process has the dataset and draws for its part of each batch's seeds."""
+    from numgraph.distributed import divide
+    from numgraph.training.recipes import sampling, training_features
+
+    if options.shards:
+        raise Refused(f"--batch-size was given beside --shards {options.shards}; give --data, whose files all processes map")
+    chosen, whole, task = _read(options, comm)
+    features = training_features(whole)
+    loader = divide(sampling(whole, features, options.num_neighbors, options.batch_size, options.seed), comm)
+    counts = [int(getattr(whole, f"{part}_mask").sum()) for part in ("train", "val", "test")]
+    told = f"each has {-(-options.batch_size // comm.size):,} seeds or fewer of a batch"
+    threads = numba.get_num_threads()
+    return _Plan(chosen, task, whole, whole, {"loader": loader, "features": features}, counts, threads, loader.processes, 0, told)
+
+
+def _by_nodes(options: argparse.Namespace, comm: Any) -> _Plan:
+    """Every process owns some of the nodes."""
     from numgraph.distributed import DistGraph
-    from numgraph.training.recipes import Recipe, recipe
     from numgraph.training.shared import SharedDataset
 
     if options.shards is None:
-        chosen, whole, task = _together(comm, lambda: train.chosen_by(options))
-        if isinstance(whole, Links):
-            return chosen, whole, task, None
+        chosen, whole, task = _read(options, comm)
         try:
             d = DistGraph.from_graph(whole.graph, comm, method=options.partition)
         except (ValueError, ImportError) as error:
             raise Refused(str(error)) from error
-        return chosen, whole, task, SharedDataset.of(whole, d)
-    for name in ("dataset", "edges", "nodes", "target", "features", "categories"):
+        data = SharedDataset.of(whole, d)
+    else:
+        data, whole = _loaded(options, comm), None
+        d, task = data.graph, data.task
+        chosen = _together(comm, lambda: train.recipe_by(options, task))
+    most = np.empty(3, np.int64)
+    comm.Allreduce(np.array([len(d.owned), len(d.edge_ids), len(d.ghosts)]), most, op=_mpi().MAX)
+    told = f"up to {most[0]:,} nodes, {most[1]:,} edges and {most[2]:,} ghosts each"
+    counts, ghosts = [data.count(part) for part in ("train", "val", "test")], comm.allreduce(len(d.ghosts))
+    return _Plan(chosen, task, data, data if whole is None else whole, {}, counts, d.threads, d.meter, ghosts, told)
+
+
+def _mpi() -> Any:
+    from numgraph.distributed.processes import mpi
+
+    return mpi()
+
+
+def _loaded(options: argparse.Namespace, comm: Any) -> Any:
+    """This process's shard."""
+    from numgraph.distributed import DistGraph
+    from numgraph.training.shared import SharedDataset
+
+    for name in ("dataset", "data", "edges", "nodes", "target", "features", "categories"):
         if getattr(options, name, None):
             raise Refused(f"--{name} was given beside --shards {options.shards}; choose one of them")
     try:
-        d = DistGraph.load(options.shards, comm)
+        return SharedDataset.stored(DistGraph.load(options.shards, comm))
     except (ValueError, OSError) as error:
         raise Refused(str(error)) from error
-    shared = SharedDataset.stored(d)
-    changes = {name: getattr(options, name) for name in Recipe.__dataclass_fields__ if name != "model" and hasattr(options, name)}
-    return _together(comm, lambda: recipe(options.model, shared.task, **changes)), None, shared.task, shared

@@ -177,14 +177,19 @@ def _loaded(options: argparse.Namespace) -> tuple[Dataset | Links, str]:
 
 def chosen_by(options: argparse.Namespace) -> tuple[Recipe, Dataset | Links, str]:
     """The recipe with the options' changes, what to learn from, and the task; warnings about the data are lines on stderr."""
+    with refusing():
+        _check_sampling(options, recipe_by(options))  # a bad choice is told before minutes of reading
+        with noted(options.command):
+            dataset, task = _loaded(options)
+        return recipe_by(options, task), dataset, task
+
+
+def recipe_by(options: argparse.Namespace, task: str = "classification") -> Recipe:
+    """The recipe of the model for a task, with the options' changes."""
     from numgraph.training.recipes import Recipe, recipe
 
     changes = {name: getattr(options, name) for name in Recipe.__dataclass_fields__ if name != "model" and hasattr(options, name)}
-    with refusing():
-        _check_sampling(options, recipe(options.model, **changes))  # a bad choice is told before minutes of reading
-        with noted(options.command):
-            dataset, task = _loaded(options)
-        return recipe(options.model, task, **changes), dataset, task
+    return recipe(options.model, task, **changes)
 
 
 def _check_sampling(options: argparse.Namespace, chosen: Recipe) -> None:

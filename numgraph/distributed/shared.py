@@ -7,14 +7,15 @@ meet its rows, and their gradients come back summed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from numgraph.arrays.inputs import given
+from numgraph.arrays.inputs import given, kind_of
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.distributed.processes import communicator
+from numgraph.distributed.processes import communicator, from_first, mpi, share_cores
 from numgraph.errors import bad_type
 from numgraph.expressions.precision import is_half
 
@@ -48,6 +49,66 @@ def allreduce(x: Any, comm: Any) -> Any:
     loss is computed of it and the process's own rows, replicate it before.
     """
     return _each("allreduce", x, communicator("allreduce", comm))
+
+
+class Processes:
+    """What a training asks of several processes (``numgraph.training.alone`` has it for one): all of them call each method together.
+
+    bytes : of arrays that this process has given to sums
+    seconds : in sums
+    """
+
+    several = True
+
+    def __init__(self, comm: Any) -> None:
+        self.comm, self.rank, self.size = comm, comm.rank, comm.size
+        self.first = comm.rank == 0
+        self.bytes, self.seconds = 0, 0.0
+
+    def generator(self, seed: int, epoch: int, rng: np.random.Generator) -> np.random.Generator:
+        """Each process draws other numbers, anew in each epoch: what is drawn does not depend on where a training was taken up."""
+        return np.random.default_rng([seed, epoch, self.rank])
+
+    def agreed(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        return bool(self.comm.allreduce(bool(flag), op=mpi().LOR))
+
+    def total(self, number: Any) -> Any:
+        """The sum of the processes' numbers."""
+        return self.comm.allreduce(number)
+
+    def summed(self, arrays: list[Any]) -> list[Any]:
+        """The sums of the processes' arrays."""
+        start = time.perf_counter()
+        found = list(summed(arrays, self.comm))
+        self.bytes += sum(array.nbytes for array in arrays)
+        self.seconds += time.perf_counter() - start
+        return found
+
+    def from_first(self, make: Callable[[], Any]) -> Any:
+        """What process 0 makes."""
+        return from_first(self.comm, make)
+
+
+def divide(loader: Any, comm: Any) -> Any:
+    """The loader, whose batches' seeds the processes divide among them from now on: each draws and gathers for its own.
+
+    Parameters
+    ----------
+    loader : numgraph.NeighborLoader, made alike on every process
+    comm : mpi4py's communicator
+
+    Notes
+    -----
+    Every process has the whole dataset, or maps its files. Rows are the same as of one process, for what is drawn for a node depends on
+    nothing else in the batch. ``numgraph.fit`` adds up the gradients, ``model.inference`` the rows.
+    """
+    if not hasattr(loader, "over_all") or not hasattr(loader, "sampler"):
+        raise bad_type("divide", f"loader is {kind_of(loader)}", "give a numgraph.NeighborLoader")
+    comm = communicator("divide", comm)
+    share_cores(comm)
+    loader.processes = Processes(comm)
+    return loader
 
 
 def _each(op: str, x: Any, comm: Any) -> Any:

@@ -151,11 +151,11 @@ class _Stack(Module):
                 for batch in loader.over_all(x):
                     ((g, weight),) = per_hop(type(self).__name__, batch.blocks, 1, loader.origin.edge_weight)
                     h = unwrap(self._step(number, g, floating(batch.x, self.dtype), weight, None))
-                    made = np.empty((loader.origin.graph.num_nodes, h.shape[1]), h.dtype) if made is None else made
+                    made = np.zeros((loader.origin.graph.num_nodes, h.shape[1]), h.dtype) if made is None else made
                     made[batch.seeds] = h
                 if made is None:
                     raise bad_value(f"{type(self).__name__}.inference", "the graph has no nodes", "there is nothing to infer")
-                x = made
+                x = loader.all_rows(made)
                 between.append(x)
             return unwrap(self._jumped(between))
         finally:

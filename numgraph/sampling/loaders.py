@@ -34,6 +34,8 @@ class Loader:
     """Batches of ids in an order of each epoch; a subclass makes them."""
 
     ids: NDArray[Any]
+    processes: Any = None
+    """Those that divide each batch's ids among them (numgraph.distributed.divide); None: this one has all."""
 
     def __init__(
         self, op: str, data: Any, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int, prefetch: int, cache_bytes: int = 0
@@ -61,17 +63,28 @@ class Loader:
         size = self.batch_size
 
         def make(i: int) -> Batch:
-            return self._batch(ids[i * size : (i + 1) * size], key_of(self.seed, epoch, i))
+            return self._batch(self._own(ids[i * size : (i + 1) * size]), key_of(self.seed, epoch, i))
 
         return ahead(make, len(self), self.prefetch)
 
     def _batch(self, ids: NDArray[Any], key: np.uint64) -> Batch:
         raise NotImplementedError
 
+    def _own(self, ids: NDArray[Any]) -> NDArray[Any]:
+        """This process's part of a batch's ids. What is drawn for one does not depend on the others."""
+        if self.processes is None:
+            return ids
+        rank, ranks = self.processes.rank, self.processes.size
+        return ids[len(ids) * rank // ranks : len(ids) * (rank + 1) // ranks]
+
+    def all_rows(self, own: NDArray[Any]) -> NDArray[Any]:
+        """The rows of all nodes, of those that this process has found, which are 0 elsewhere."""
+        return own if self.processes is None else self.processes.summed([own])[0]
+
     def over_all(self, x: Any) -> NeighborLoader:
         """A loader of every node with all in-edges, one hop, and these features: what a layer's inference goes over."""
         made = NeighborLoader((self.origin.graph, {"x": x}), [-1], batch_size=self._nodes_in_batch(), prefetch=self.prefetch)
-        made.origin = self.origin
+        made.origin, made.processes = self.origin, self.processes
         return made
 
     def _nodes_in_batch(self) -> int:

@@ -124,6 +124,7 @@ def fit(
     if not callable(model) or isinstance(model, type):
         raise bad_type("fit", f"model is {kind_of(model)}", "give a module, then a dataset and an optimizer")
     objective = objective_of("fit", dataset, features, loader)
+    processes = objective.processes
     optimizer = Adam(model.parameters(), lr=0.01) if optimizer is None else optimizer
     if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
         raise bad_type("fit", f"optimizer is {kind_of(optimizer)}", "give an object, as numgraph.optim.Adam(model.parameters())")
@@ -133,7 +134,7 @@ def fit(
     callbacks = [callback] if callable(callback) else [] if callback is None else callback
     if not isinstance(callbacks, list | tuple) or not all(callable(one) for one in callbacks):
         raise bad_type("fit", f"callback is {shown(callback)}", "give a function of epoch and history, or a list of them")
-    if not isinstance(dataset, Links) and not objective.agreed(bool(dataset.train_mask.any())):
+    if not isinstance(dataset, Links) and not processes.agreed(bool(dataset.train_mask.any())):
         raise bad_value("fit", "no node is for training", "give the dataset a train_mask, or a split whose first share is larger")
     warn_of_weights("fit", model, objective.data)
     rng = np.random.default_rng(seed)
@@ -141,7 +142,7 @@ def fit(
     standing = Standing(History(score=objective.score), model.state_dict())
     kept = None if checkpoint is None else Checkpoint(checkpoint, model, optimizer, rng)
     if kept is not None:
-        found = objective.from_first(kept.read)
+        found = processes.from_first(kept.read)
         if found is not None:
             standing = kept.restored(found, objective.score)
             if loader is not None:
@@ -149,22 +150,22 @@ def fit(
     history, before = standing.history, standing.history.seconds
     start = time.perf_counter()
     try:
-        with interrupts(objective.alone) as asked:
+        with interrupts(not processes.several) as asked:
             for epoch in range(history.epochs + 1, epochs + 1):
                 model.train()
                 with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is an error below
                     total, count, cut = 0.0, 0, False
-                    for loss_of, size in objective.steps(model, objective.generator(seed, epoch, rng)):
-                        if asked and count:
+                    for loss_of, size in objective.steps(model, processes.generator(seed, epoch, rng)):
+                        if count and processes.agreed(bool(asked)):
                             cut = True
                             break
                         with Tape() as tape:
                             loss = loss_of()
-                        optimizer.step(tape.gradient(loss, parameters))
+                        optimizer.step(objective.gradients(tape.gradient(loss, parameters)))
                         total, count = total + size * loss.item(), count + size
                     if not count:
                         raise bad_value("fit", "no batch of the loader has a node for training", "give it the nodes of train_mask")
-                    mean_loss = objective.total(total / count)
+                    mean_loss = processes.total(total / count)
                     train, val = objective.evaluate(model, ("train", "val"))
                 assert train is not None
                 judged = train if val is None else val
@@ -174,14 +175,14 @@ def fit(
                 standing.took(model, mean_loss, train, val)
                 history.seconds = before + time.perf_counter() - start
                 ends = [one(epoch, history) for one in callbacks]
-                if objective.agreed(any(isinstance(end, bool | np.bool_) and end for end in ends)):
+                if processes.agreed(any(isinstance(end, bool | np.bool_) and end for end in ends)):
                     history.stopped = "callback"
                 elif patience and standing.waited >= patience:
                     history.stopped = "patience"
-                elif objective.agreed(bool(asked)):
+                elif processes.agreed(bool(asked)):
                     history.stopped = "interrupted"
                 ending = history.stopped != "epochs" or epoch == epochs
-                if kept is not None and objective.first and not cut and (ending or epoch % checkpoint_every == 0):
+                if kept is not None and processes.first and not cut and (ending or epoch % checkpoint_every == 0):
                     kept.write(standing)
                 if ending:
                     break

@@ -21,6 +21,7 @@ from numgraph.errors import bad_type, bad_value
 from numgraph.graph import Graph, Spread
 from numgraph.sampling.links import LinkLoader
 from numgraph.sampling.loaders import Loader
+from numgraph.training.alone import Alone
 from numgraph.training.metrics import Metrics, link_values, regression_values
 
 
@@ -33,8 +34,8 @@ class Objective:
 
     score = ""
     loader: Any = None
-    alone, first = True, True
-    """Whether no other process takes part, and whether this is the one that writes files."""
+    processes: Any = Alone()
+    """Those that take part, and of whose losses this one's is a part."""
 
     def __init__(self, data: Dataset, features: Any = None) -> None:
         self.data, self.features = data, data.features if features is None else features
@@ -45,9 +46,21 @@ class Objective:
             yield lambda: self.loss(model, rng), 1
             return
         for batch in self.loader:
-            count = self.count(batch)
+            own = self.count(batch)
+            count = self.processes.total(own)
             if count:
-                yield functools.partial(self.batch_loss, model, batch, rng), count
+                yield functools.partial(self._part_of, model, batch, rng, own, count), count
+
+    def _part_of(self, model: Any, batch: Any, rng: np.random.Generator, own: int, count: int) -> Any:
+        """What a batch's own nodes or pairs have of the mean of all that the processes have; of none 0, for the tape."""
+        if not own:
+            return (next(iter(model.parameters())) * 0).sum()
+        loss = self.batch_loss(model, batch, rng)
+        return loss if own == count else loss * (own / count)
+
+    def gradients(self, own: list[Any]) -> list[Any]:
+        """The gradients of the whole loss, of those of this process's part."""
+        return own if self.loader is None else self.processes.summed(own)
 
     def results(self, model: Any) -> Any:
         """The model's results for all nodes, of a model in evaluation mode: layer by layer where the training has batches."""
@@ -86,22 +99,6 @@ class Objective:
     def evaluate(self, model: Any, parts: Sequence[str]) -> list[Metrics | None]:
         """The metrics of the parts "train", "val" and "test" from one pass, without dropout; None of an empty one."""
         raise NotImplementedError
-
-    def generator(self, seed: int, epoch: int, rng: np.random.Generator) -> np.random.Generator:
-        """What an epoch draws from: the training's generator, which goes on."""
-        return rng
-
-    def agreed(self, flag: bool) -> bool:
-        """Whether any process that takes part says so."""
-        return flag
-
-    def from_first(self, make: Callable[[], Any]) -> Any:
-        """What the process makes that is the first."""
-        return make()
-
-    def total(self, loss: float) -> float:
-        """The whole loss, of which each process has a part."""
-        return loss
 
 
 @contextmanager
@@ -247,4 +244,6 @@ def objective_of(op: str, data: Any, features: Any = None, loader: Any = None) -
         if loader.origin.graph is not made.data.graph:
             raise bad_value(op, f"loader is of another graph, {loader.origin.graph!r}", f"make it of the dataset, {made.data!r}")
         made.loader = loader
+        if loader.processes is not None:
+            made.processes = loader.processes
     return made

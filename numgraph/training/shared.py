@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from numgraph.autodiff.tensor import unwrap
 from numgraph.data.record import Dataset
 from numgraph.dense import cross_entropy
 from numgraph.distributed import DistGraph
-from numgraph.distributed.processes import from_first, mpi
+from numgraph.distributed.shared import Processes
 from numgraph.errors import bad_type, bad_value
 from numgraph.nn import GAT, GCN, GIN, SAGE
 from numgraph.training.metrics import Metrics
@@ -100,7 +100,7 @@ class SharedObjective(Objective):
     def __init__(self, data: SharedDataset, features: Any = None) -> None:
         super().__init__(data, features)  # type: ignore[arg-type]
         self.shared, self.comm = data, data.graph.comm
-        self.alone, self.first = False, self.comm.rank == 0
+        self.processes = Processes(self.comm)
         self.score = "r2" if data.task == "regression" else "accuracy"
         self.counts = {part: data.count(part) for part in ("train", "val", "test")}
         self._sources: Any = None
@@ -127,19 +127,6 @@ class SharedObjective(Objective):
         mean, deviation = self.shared.label_scale
         error = results[chosen].reshape(-1) - ((self.shared.labels[chosen] - mean) / deviation).astype(results.dtype)
         return (error * error).sum()
-
-    def generator(self, seed: int, epoch: int, rng: np.random.Generator) -> np.random.Generator:
-        """Each process drops other features, anew in each epoch."""
-        return np.random.default_rng([seed, epoch, self.comm.rank])
-
-    def agreed(self, flag: bool) -> bool:
-        return bool(self.comm.allreduce(bool(flag), op=mpi().LOR))
-
-    def from_first(self, make: Callable[[], Any]) -> Any:
-        return from_first(self.comm, make)
-
-    def total(self, loss: float) -> float:
-        return float(self.comm.allreduce(loss))
 
     def evaluate(self, model: Any, parts: Sequence[str]) -> list[Metrics | None]:
         with evaluating(model) as ready:

@@ -90,6 +90,21 @@ def test_training_by_two_ranks_is_that_of_one_process(tmp_path):
 TRAIN = ["-m", "numgraph", "train", "--dataset", "karate", "--partition", "random", "--dropout", "0", "--json"]
 
 
+def test_batches_divided_among_ranks_are_those_of_one_process(tmp_path):
+    """The same rows are drawn, so parameters and measures agree; the last batch leaves a rank without seeds."""
+    options = ["--batch-size", "2", "--num-neighbors", "2,3", "--epochs", "3", "--dropout", "0", "--json", "--quiet", "--model", "sage"]
+    results = []
+    for ranks in (3, 1):
+        saved = tmp_path / f"{ranks}.npz"
+        status, out, error = run(ranks, "-m", "numgraph", "train", "--dataset", "karate", *options, "--save", saved)
+        assert status == 0, error[-2000:]
+        results.append((json.loads(out.splitlines()[-1]), np.load(saved)))
+    (three, divided), (one, alone) = results
+    assert three["test_loss"] == pytest.approx(one["test_loss"], rel=1e-5)
+    assert all(np.allclose(divided[name], alone[name], rtol=1e-4, atol=1e-6) for name in alone.files)
+    assert three["bytes_exchanged"] > one["bytes_exchanged"]
+
+
 def test_ctrl_c_ends_all_ranks_with_the_best_parameters(tmp_path):
     saved, point = tmp_path / "best.npz", tmp_path / "point.npz"
     with started(2, *TRAIN, "--epochs", "1000000", "--save", saved, "--checkpoint", point, "--checkpoint-every", "3") as process:
