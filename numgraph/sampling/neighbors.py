@@ -52,6 +52,18 @@ class Batch:
     _edge_ids: Any = None
 
     @property
+    def graph(self) -> Graph:
+        """Of a ClusterLoader the subgraph, which ``blocks`` is too."""
+        if isinstance(self.blocks, list):
+            raise AttributeError("a batch of a NeighborLoader or LinkLoader has no 'graph'; its blocks are .blocks")
+        return self.blocks
+
+    @property
+    def negatives(self) -> Any:
+        """Of a LinkLoader [pairs, 2] the last of its pairs, those that are no edges."""
+        return None if self.pairs is None else self.pairs[len(self.edges) :]
+
+    @property
     def edge_ids(self) -> Any:
         """For each block, the ids of its edges in the whole graph; of a ClusterLoader those of the graph."""
         return [block.edge_ids for block in self.blocks] if self._edge_ids is None else self._edge_ids

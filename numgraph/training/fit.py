@@ -100,7 +100,7 @@ def fit(
         In place of ``dataset.features``, for example ``dataset.sparse_features``.
     loader
         A NeighborLoader of the dataset's training nodes, a ClusterLoader of it, or a LinkLoader of links: each batch is a step, and
-        ``model.inference(loader)`` measures. Features are the loader's.
+        ``model.inference(loader)`` measures. Features are the loader's; of its nodes those outside of train_mask are in no loss.
     callback
         A function, or several, called after each epoch (1, 2, …) with the history so far; one that returns True ends the training.
     checkpoint

@@ -132,10 +132,11 @@ class Labels(Objective):
         return self._error(self.forward(model, rng=rng), self.data.labels, self.data.train_mask)
 
     def count(self, batch: Any) -> int:
-        return len(batch.seeds) if batch.train_mask is None else int(batch.train_mask.sum())
+        return int(self.data.train_mask[batch.seeds].sum())
 
     def batch_loss(self, model: Any, batch: Any, rng: np.random.Generator) -> Any:
-        return self._error(self.of_batch(model, batch, rng), batch.labels, batch.train_mask)
+        mask = self.data.train_mask[batch.seeds]  # whatever the loader's nodes are, nothing is learnt of the others' labels
+        return self._error(self.of_batch(model, batch, rng), self.data.labels[batch.seeds], None if mask.all() else mask)
 
     def _error(self, results: Any, labels: Any, mask: Any) -> Any:
         return cross_entropy(results, labels, mask)
@@ -243,6 +244,8 @@ def objective_of(op: str, data: Any, features: Any = None, loader: Any = None) -
             raise bad_type(op, f"loader is {kind_of(loader)}", f"give {wanted}")
         if loader.origin.graph is not made.data.graph:
             raise bad_value(op, f"loader is of another graph, {loader.origin.graph!r}", f"make it of the dataset, {made.data!r}")
+        if made.data.edge_weight is not None and loader.origin.edge_weight is None:
+            raise bad_value(op, "loader has no weights of edges, which the dataset has", f"make it of the dataset, {made.data!r}")
         made.loader = loader
         if loader.processes is not None:
             made.processes = loader.processes

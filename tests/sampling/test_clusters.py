@@ -29,7 +29,9 @@ def test_batches_are_subgraphs(order, batch_size):
     np.testing.assert_array_equal(np.concatenate([batch.nodes for batch in batches]), np.argsort(PARTS, kind="stable"))
     for batch in batches:
         want, edges = g.subgraph(batch.nodes, return_edges=True)
-        made = batch.blocks
+        made = batch.graph
+        assert made is batch.blocks
+        assert batch.negatives is None
         assert (made.num_nodes, made.is_bipartite) == (len(batch.nodes), False)
         order = np.argsort(batch.edge_ids)
         np.testing.assert_array_equal(batch.edge_ids[order], edges.ids)

@@ -59,6 +59,7 @@ def test_pairs_are_targets_and_no_edges(method, negatives):
         np.testing.assert_array_equal(batch.labels, np.repeat([1, 0], [count, count * negatives]))
         left, right = batch.seeds[batch.pairs].T
         np.testing.assert_array_equal([left[:count], right[:count]], [SRC[batch.edges], DST[batch.edges]])
+        np.testing.assert_array_equal(batch.negatives, batch.pairs[count:])
         for u, v in zip(left[count:].tolist(), right[count:].tolist()):
             assert u != v
             assert (u, v) not in edges
