@@ -222,6 +222,10 @@ class HeteroNeighborLoader(NeighborLoader):
         self.sampler: Any = num_neighbors if isinstance(num_neighbors, HeteroSampler) else HeteroSampler(num_neighbors)
         self._in_batches(op, batch_size, shuffle, drop_last, seed, prefetch)
 
+    def _keep_rows(self) -> None:
+        for rows in self.features.values():
+            rows.keep()
+
     def _batch(self, ids: NDArray[Any], key: np.uint64) -> Batch:
         batch = self.sampler.drawn("NeighborLoader", self.origins, {self.kind: ids}, key)
         batch.x = {kind: rows(batch.nodes[kind]) for kind, rows in self.features.items()}

@@ -57,7 +57,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, self.epoch = self.epoch, self.epoch + 1
-        self._rows.keep()  # here, and not on one of the threads below
+        self._keep_rows()  # here, and not on one of the threads below
         ids = np.random.default_rng([self.seed, epoch]).permutation(self.ids) if self.shuffle else self.ids
         ids = frozen(ids.view())
         size = self.batch_size
@@ -66,6 +66,10 @@ class Loader:
             return self._batch(self._own(ids[i * size : (i + 1) * size]), key_of(self.seed, epoch, i))
 
         return ahead(make, len(self), self.prefetch)
+
+    def _keep_rows(self) -> None:
+        """Read what is kept of mapped features, once."""
+        self._rows.keep()
 
     def _batch(self, ids: NDArray[Any], key: np.uint64) -> Batch:
         raise NotImplementedError
