@@ -69,6 +69,7 @@ peers: $(STAMP) ## install what `make bench` compares with: torch, PyG, MKL, and
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' networkx psutil requests tqdm
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps dgl==1.1.3
 
+docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(STAMP) ## the documentation in site/; python -m http.server -d site shows it
 	$(BIN)/mkdocs build --strict
 

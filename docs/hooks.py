@@ -22,6 +22,7 @@ GROUPS = {
     "graphs": ("Graphs", "Edges with ids, their two groupings, and graphs as one.", ("graph",)),
     "tapes": ("Tapes and gradients", "What is recorded, and differentiated.", ("autodiff",)),
     "functions": ("Functions of arrays", "Of arrays and Tensors, of messages and rows alike.", ("dense", "expressions")),
+    "loading": ("Data and training", "Datasets, batches, and the loop around them.", ("data", "sampling", "training")),
     "files": ("Files", "What a training goes on from.", ("serialize",)),
     "more": ("More", "What else `numgraph` names.", ()),
 }
@@ -57,7 +58,7 @@ def entry(name: str) -> str:
     """What the page says of a name: its docstring, by mkdocstrings where it stands in a file, else of the function that a table made."""
     found = lookup(name)
     last = name.rpartition(".")[2]
-    if (inspect.isfunction(found) or inspect.isclass(found)) and re.search(rf"(def|class) {last}\b", inspect.getsource(found)):
+    if inspect.isclass(found) or (inspect.isfunction(found) and re.match(rf"(@.*\n)*def {found.__name__}\b", inspect.getsource(found))):
         return f"::: {name}\n"
     heading = f"## `{last}` {{ #{name} }}\n\n"
     if isinstance(found, ModuleType):

@@ -22,8 +22,14 @@ State = Sequence[Any]
 
 @dataclass(frozen=True)
 class Part:
-    """One value of a reduce's state. start: what it is before the first edge; message: along the lanes of which message it lies (a place
-    among them), None for one number a row; dtype: what it is kept in, None for that of the message, "ids" for edge ids."""
+    """One value of a reduce's state.
+
+    Parameters
+    ----------
+    start : what it is before the first edge.
+    message : along the lanes of which message it lies (a place among them); None for one number a row.
+    dtype : what it is kept in; None for that of the message, "ids" for edge ids.
+    """
 
     start: Any
     message: int | None
@@ -32,13 +38,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Reduce:
-    """parts: the state. step(state, messages) gives a state; finish(state, degree) gives the arrays.
+    """How a kernel runs a reduce. All but ``chunks`` is called once, with values that write a program.
 
-    folded(state, fold): the state of edges that were side by side, where fold(op, value) folds over them; None where their order counts.
-    chunks(made, counts): the arrays of a row from those of its chunks, [chunks, …] each, and how many edges each chunk has.
-
-    raised(state, messages), where there is one, comes before the step and only where its condition holds in any lane: (condition, state).
-    winner: the last message is the edge's id.
+    Parameters
+    ----------
+    parts : the state.
+    step : ``step(state, messages)`` gives the state after an edge.
+    folded : ``folded(state, fold)`` gives the state of edges that were side by side, where ``fold(op, value)`` folds over them; None where
+        their order counts.
+    finish : ``finish(state, degree)`` gives the arrays of a row.
+    chunks : ``chunks(made, counts)`` gives the arrays of a row from those of its chunks, [chunks, …] each, and how many edges each has;
+        in NumPy.
+    raised : ``raised(state, messages)`` comes before the step and only where its condition holds in any lane: (condition, state).
+    winner : whether the last message is the edge's id.
     """
 
     parts: tuple[Part, ...]

@@ -67,17 +67,27 @@ NEEDS: Mapping[str, Need] = {
 
 @dataclass(frozen=True)
 class Reduce:
-    """A reduce of the expressions of an output, a message alone or a softmax's score and value, over the edges of a node.
+    """What a reduce of a node's messages is. Its expressions are the message alone, or a softmax's score and value.
 
-    arrays(expressions): what it makes. definition(*messages): these arrays in NumPy, of a node's messages [edges, …], of which there is one
-    at least; a winner as its place among them. empty: what they are for a node without edges.
-    seeds(expressions, need): the derivative of the loss by each expression, for one edge.
-    real: integers become float64. counted: their results are int64. linear: Σ over features of results is the result of Σ over features.
-    winner: its last array is the id of the winning edge, −1 for none. scored: the first expression is the score of a softmax.
-
-    For update_all. message(φ): the output's expressions, None for what no user names. value: its result from the arrays, where that is not
-    the first. started(array, initial, *others): its result where the reduce starts with initial; None: only a node without edges has it.
-    sign, kept: for explain().
+    Parameters
+    ----------
+    arrays : ``arrays(expressions)`` gives the feature shape and dtype of each array that it makes.
+    definition : ``definition(*messages)`` gives these arrays in NumPy, of a node's messages [edges, …], of which there is one at least; a
+        winner as its place among them.
+    empty : what they are for a node without edges.
+    seeds : ``seeds(expressions, need)`` gives the derivative of the loss by each expression, for one edge. ``need(name)`` is an array at
+        the node, named in NEEDS: "g", the gradient that arrives, "z", the result, "g/degree" and others.
+    sign : what ``explain()`` writes before the message.
+    kept : what it says of arrays that the backward reads.
+    real : integers become float64.
+    counted : sums of integers and booleans are int64.
+    linear : Σ over features of results is the result of Σ over features.
+    winner : its last array is the id of the winning edge, −1 for none.
+    scored : the first expression is the score of a softmax.
+    message : ``message(φ)`` gives the output's expressions; None for what no user names.
+    value : the result of ``update_all`` from the arrays, where that is not the first.
+    started : ``started(array, initial, *others)`` gives the result where the reduce starts with ``initial``; None: only a node without
+        edges has it.
     """
 
     arrays: Callable[[Sequence[Expr]], Arrays]
