@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ from numgraph.compiler import reference, traffic
 from numgraph.compiler.cost import Choice
 from numgraph.compiler.index import Notation
 from numgraph.compiler.lowering import hoist, lowered, node_walk
-from numgraph.compiler.rows import itself
 from numgraph.compiler.schedule import Schedule
 from numgraph.compiler.storage import memory_dtype, memory_of
 from numgraph.compiler.target import Buffer, Buffers, Made, Place, Request, Target
@@ -91,7 +90,8 @@ def route(target: Target, graph: Any, outputs: tuple[Output, ...]) -> Route:
 
 def _route(graph: Any, key: tuple[Target, tuple[Output, ...]]) -> Route:
     target, outputs = key
-    plan = make_plan(target, outputs, target.requests(graph, outputs), _dense(graph))
+    requests = (target.nodes,) if isinstance(graph, Nodes) else target.requests(graph, outputs)
+    plan = make_plan(target, outputs, requests, _dense(graph))
     buffers, results = [], []
     for kernel in plan.kernels:
         for made in kernel.outputs:
@@ -152,7 +152,7 @@ def _shared_out(
     hoisted: list[tuple[Key, Expr]] = []
     shares: list[_Share] = []
     for request in requests:
-        numbers = [i for i, side in enumerate(sides(outputs)) if side == request.rows]
+        numbers = [i for i, side in enumerate(sides(outputs)) if request.rows in (side, "e")]
         group = [low[i] for i in numbers]
         if dense:
             group, found = hoist(group, "u" if request.rows == "v" else "v", len(hoisted))
@@ -239,9 +239,26 @@ def _per_node(target: Target, graph: Any, end: str, expression: Expr, fields: Ar
     return execute(target, nodes(graph, end), outputs, {name: fields[key] for key, name in names})[0]
 
 
-def nodes(graph: Any, end: str) -> Any:
-    """The sources or destinations as a graph, each an edge of its own, where the graph is."""
-    return itself(rows_of(graph, end), graph.device)
+class Nodes:
+    """Nodes as a graph without arrays, each an edge of its own."""
+
+    def __init__(self, count: int) -> None:
+        self.num_src = self.num_dst = self.num_edges = count
+        self._known: dict[Any, Route] = {}
+
+    def remembered(self, key: Any, make: Callable[[Any, Any], Route]) -> Route:
+        """As Graph has it."""
+        if key not in self._known:
+            self._known[key] = make(self, key)
+        return self._known[key]
+
+
+_nodes = functools.lru_cache(maxsize=16)(Nodes)
+
+
+def nodes(graph: Any, end: str) -> Nodes:
+    """The sources or destinations of a graph."""
+    return _nodes(rows_of(graph, end))
 
 
 def _by_definition(graph: Any, outputs: Sequence[Output], fields: Arrays) -> list[Any]:

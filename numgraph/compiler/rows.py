@@ -34,9 +34,3 @@ def blocks(num: int, device: str = "cpu") -> Graph:
     """The graph whose edges are the rows, and whose destinations are blocks of consecutive rows."""
     bounds = np.minimum(np.arange(-(-num // BLOCK) + 1) * BLOCK, num)
     return Graph.from_csc(bounds, np.zeros(num, np.int32), num_src=1).to(device)
-
-
-@functools.lru_cache(maxsize=16)
-def itself(num: int, device: str = "cpu") -> Graph:
-    """The graph whose only edges are node i → node i."""
-    return Graph.from_csc(np.arange(num + 1), np.arange(num), num_src=num).to(device)

@@ -82,6 +82,9 @@ def length_of(adjacency: Any, lengths: Sequence[int]) -> int:
 class Target(ABC):
     """A machine that walks run on."""
 
+    nodes = Request("v", "int64", ordered=True)
+    """For what is computed per node: nodes are edges in the order of their ids, and nothing else is read."""
+
     @abstractmethod
     def describe(self) -> Machine:
         """What a schedule needs to know of it."""

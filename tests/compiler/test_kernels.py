@@ -320,6 +320,21 @@ def test_plans_are_found_again():
     assert driver.make_plan.cache_info().currsize == before
 
 
+def test_what_is_computed_per_node_is_planned_once_for_any_number_of_nodes():
+    def run(num_nodes):
+        ids = np.arange(40 * num_nodes)
+        g = ng.Graph(ids % num_nodes, ids // 40, num_nodes=num_nodes)
+        x = normal(g, "u", 3)
+        z = ng.update_all(g, lambda u: np.exp(u.x) * 1.625, "sum", u={"x": x})
+        np.testing.assert_allclose(z, np.exp(x[g.src].astype(np.float64)).reshape(num_nodes, 40, 3).sum(1) * 1.625, rtol=1e-5)
+
+    run(5)
+    before = driver.make_plan.cache_info().currsize
+    for num_nodes in (6, 11, 5):
+        run(num_nodes)
+    assert driver.make_plan.cache_info().currsize == before
+
+
 # --- graphs ---
 
 

@@ -43,7 +43,7 @@ class Program(NamedTuple):
 class _Step(NamedTuple):
     """A route, and the numbers in the table of addresses of the fields that it reads and of the arrays that it makes."""
 
-    graph: Graph
+    graph: Graph | driver.Nodes
     route: driver.Route
     fields: dict[Key, int]
     made: dict[Place, int]

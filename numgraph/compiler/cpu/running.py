@@ -52,6 +52,8 @@ class Launch:
 class Cpu(Target):
     """The processor that this process runs on."""
 
+    nodes = Request("e", "int64", ordered=True)
+
     def describe(self) -> Machine:
         return machine()
 
@@ -134,12 +136,12 @@ def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays, out: Sequen
     return driver.execute(TARGET, graph, tuple(outputs), fields, out)
 
 
-def _walked(graph: Graph, rows: str) -> Any:
+def _walked(graph: Any, rows: str) -> Any:
     """What has the index arrays of a walk."""
     return graph if rows == "e" else graph.in_edges if rows == "v" else graph.out_edges
 
 
-def index_arrays(kernel: Kernel, graph: Graph) -> list[Any]:
+def index_arrays(kernel: Kernel, graph: Any) -> list[Any]:
     """The arrays of the graph that a kernel reads."""
     walked = _walked(graph, kernel.rows)
     return [getattr(walked, name) for _, name in kernel.ids]
