@@ -116,7 +116,7 @@ class HGTConv(Module):
     ----------
     in_features : {type: width of its features}, or one width for all types of `node_types`
     out_features : width of the result, heads · d
-    edge_types : the relations, triples, as ``h.edge_types``
+    edge_types : the relations, triples, as ``h.edge_types``; or a HeteroGraph that has them; or PyG's metadata, (node types, edge types)
     heads : how many there are
     node_types : the types, where in_features is one width; by default those of the relations
     rng, dtype : of the parameters' first values
@@ -140,7 +140,7 @@ class HGTConv(Module):
         self,
         in_features: int | Mapping[str, int],
         out_features: int,
-        edge_types: Iterable[tuple[str, str, str]],
+        edge_types: HeteroGraph | Iterable[Any],
         *,
         heads: int = 1,
         node_types: Iterable[str] | None = None,
@@ -148,7 +148,12 @@ class HGTConv(Module):
         dtype: Any = np.float32,
     ) -> None:
         op = "HGTConv"
-        relations = [tuple(one) for one in edge_types]
+        given: Any = edge_types
+        if isinstance(given, HeteroGraph):
+            given = given.node_types, given.edge_types
+        if isinstance(given, tuple | list) and len(given) == 2 and not any(isinstance(one, str) for one in given[1]):  # else two triples
+            node_types, given = given[0] if node_types is None else node_types, given[1]
+        relations = [tuple(one) for one in given]
         for one in relations:
             if len(one) != 3:
                 raise bad_type(op, f"edge_types has {shown(one)}", "give triples, as h.edge_types")

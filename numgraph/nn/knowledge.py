@@ -240,8 +240,13 @@ class TransE(Scorer):
     def _with_all(self, queries: Any) -> Any:
         """One edge from each entity to each query, so that no array has their differences."""
         count, message = queries.shape[0], _near_1 if self.norm == 1 else _near_2
-        g = _complete(self.num_entities, count)
+        make = _complete if self.num_entities * count <= _KEPT else _complete.__wrapped__
+        g = make(self.num_entities, count)
         return apply_edges(g, message, u={"x": self.entities}, v={"q": queries}).reshape(count, self.num_entities)
+
+
+_KEPT = 2**20
+"""Edges up to which graphs of all pairs are kept for the next step."""
 
 
 @functools.lru_cache(maxsize=4)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+
 import numpy as np
 import pytest
 from checks import check_gradient, weights_like
@@ -159,6 +162,20 @@ def test_a_model_learns_and_is_saved(tmp_path):
     ng.load(tmp_path / "model.npz", other)
     assert np.array_equal(other(h, x)["paper"], model(h, x)["paper"])
     assert "second.convs.rev_writes.weight" in model.state_dict()
+
+
+def test_the_types_of_hgt_are_given_in_three_ways():
+    triples = H.edge_types
+    ways = [(H, None), ((H.node_types, triples), None), (triples, H.node_types)]
+    states = [nn.HGTConv(4, 4, given, node_types=kinds, rng=0).state_dict() for given, kinds in ways]
+    assert all(np.array_equal(states[0][name], one[name]) for one in states[1:] for name in states[0])
+
+
+@pytest.mark.parametrize("module", ["graph.hetero", "message.relations", "nn.hetero", "nn.knowledge", "sampling.hetero"])
+def test_examples_of_docstrings_run(module):
+    found = doctest.testmod(importlib.import_module(f"numgraph.{module}"))
+    assert found.attempted
+    assert not found.failed
 
 
 SAGE = nn.SAGEConv((2, 4), 2, rng=0)
