@@ -14,21 +14,8 @@ if TYPE_CHECKING:
     from numgraph.training import History
 
 MEASURES = ("mrr", "hits@1", "hits@3", "hits@10", "mean_rank")
-_OTHERS: tuple[str, ...] = (
-    "dataset",
-    "data_dir",
-    "layers",
-    "heads",
-    "dropout",
-    "weight_decay",
-    "num_neighbors",
-    "plot",
-    "edges",
-    "nodes",
-    "target",
-    "features",
-)
-_OTHERS += ("categories", "directed", "inductive", "shards")
+_OTHERS = ("dataset", "data_dir", "layers", "heads", "dropout", "weight_decay", "num_neighbors", "edges", "nodes", "target", "features")
+_OF_TABLES = ("categories", "directed", "inductive", "shards", "checkpoint")
 """Options of graphs' nodes and links, which say nothing of triples."""
 
 
@@ -48,6 +35,10 @@ def train_triples(options: argparse.Namespace, scorers: tuple[str, ...]) -> int:
             from numgraph.serialize import check_target
 
             check_target(options.save)
+        if options.plot:
+            from numgraph.training.plots import check_plot
+
+            check_plot(options.plot)
         with noted("train"):
             data = load_triples(options.data, rng=options.seed)
     out = sys.stderr if options.json else sys.stdout
@@ -77,13 +68,19 @@ def train_triples(options: argparse.Namespace, scorers: tuple[str, ...]) -> int:
         with refusing():
             save_parameters(options.save, model.state_dict())
         print(f"parameters: {options.save}", file=out)
+    if options.plot and history.val_score:
+        from numgraph.training.plots import plot_training
+
+        with refusing():
+            plot_training(history, options.plot, f"{model_name} on {data.name}: test MRR {measured['test']['mrr']:.3f}")
+        print(f"plot: {options.plot}", file=out)
     if options.json:
         result: dict[str, Any] = {"dataset": data.name, "task": "triples", "model": model_name, "seed": options.seed}
         for part, values in measured.items():
             result |= {f"{part}_{name}": values[name] if values[name] == values[name] else None for name in MEASURES}
         result |= {"best_epoch": history.best_epoch, "epochs_run": history.epochs, "stopped": history.stopped}
         result |= {"seconds": round(history.seconds, 3), "parameters": sum(one.size for one in model.parameters())}
-        print(json.dumps(result | {"settings": chosen, "save": options.save}), flush=True)
+        print(json.dumps(result | {"settings": chosen, "save": options.save, "plot": options.plot}), flush=True)
     return INTERRUPTED if history.stopped == "interrupted" else 0
 
 
@@ -96,7 +93,7 @@ def _checked(options: argparse.Namespace, scorers: tuple[str, ...]) -> str:
     model: str = options.model or scorers[0]
     if model not in scorers:
         raise Refused(f"--model {model} is none of triples; choose from {', '.join(scorers)}")
-    given = [name for name in _OTHERS if getattr(options, name, None)]
+    given = [name for name in (*_OTHERS, *_OF_TABLES) if getattr(options, name, None)]
     if given:
         raise Refused(f"--{given[0].replace('_', '-')} was given beside --task triples, of which it says nothing; leave it out")
     if options.device != "cpu":

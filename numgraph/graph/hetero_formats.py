@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from numgraph.errors import bad_value, missing
+from numgraph.errors import bad_value, missing, shown
 from numgraph.graph import formats
 from numgraph.graph.convert import Converted
 from numgraph.graph.export import fill, rows_by_name
@@ -61,6 +61,46 @@ class HeteroLibraries:
         parts = {relation: formats.dgl(op, G[relation], data) for relation in G.canonical_etypes}
         nodes = {kind: formats.dgl_fields(op, G.nodes[kind].data) if data else {} for kind in G.ntypes}
         return cls._of_parts(parts, counts, nodes, data)
+
+    @classmethod
+    def from_networkx(cls, G: Any, *, node_type: str = "type", relation: str = "relation", data: bool = False) -> Self | Converted[Self]:
+        """The HeteroGraph of a NetworkX graph whose nodes and edges say their type; undirected edges go as they are listed, one way.
+
+        Parameters
+        ----------
+        G : Graph, DiGraph, MultiGraph or MultiDiGraph
+        node_type : the nodes' attribute that names their type
+        relation : the edges' attribute that names their relation, by a name or a triple
+        data : return a ``Converted`` whose ``names`` are the nodes by type: node i of a type is ``names[type][i]``, without attributes
+
+        Raises
+        ------
+        ValueError : a node without type, an edge without relation or between other types than its triple says
+        """
+        op = "HeteroGraph.from_networkx"
+        if not (hasattr(G, "nodes") and hasattr(G, "edges") and hasattr(G, "is_multigraph")):
+            raise formats.wrong_kind(op, "G", G, "a networkx graph")
+        names: dict[str, list[Any]] = {}
+        place: dict[Any, tuple[str, int]] = {}
+        for node, kind in G.nodes(data=node_type):
+            if not isinstance(kind, str):
+                raise bad_value(
+                    op, f"node {shown(node)} has no {node_type!r}", f"name its type, G.nodes[{shown(node)}][{node_type!r}] = 'paper'"
+                )
+            place[node] = (kind, len(names.setdefault(kind, [])))
+            names[kind].append(node)
+        edges: dict[tuple[str, str, str], tuple[list[int], list[int]]] = {}
+        for source, target, called in G.edges(data=relation):
+            (a, u), (b, v) = place[source], place[target]
+            key = (a, called, b) if isinstance(called, str) else tuple(called or ())
+            if len(key) != 3 or (key[0], key[2]) != (a, b):
+                problem = f"edge {shown((source, target))} from {a!r} to {b!r} has {relation} {shown(called)}"
+                raise bad_value(op, problem, f"give the relation's name, or the triple ({a!r}, name, {b!r})")
+            ends = edges.setdefault((a, str(key[1]), b), ([], []))
+            ends[0].append(u)
+            ends[1].append(v)
+        h = cls(edges, {kind: len(listed) for kind, listed in names.items()})
+        return Converted(h, {}, {}, names) if data else h
 
     @classmethod
     def _of_parts(cls, parts: Mapping[Any, formats.Parts], counts: Mapping[str, int], nodes: Any, data: bool) -> Self | Converted[Self]:

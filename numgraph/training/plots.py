@@ -34,13 +34,17 @@ def plot_training(history: History, path: str | os.PathLike[str], title: str = "
     epochs = range(1, history.epochs + 1)
     loss, accuracy = figure.subplots(1, 2)
     percent, label = (
-        (100, "accuracy, %") if history.score == "accuracy" else (1, {"r2": "R²", "auc": "area under the ROC curve"}[history.score])
+        (100, "accuracy, %")
+        if history.score == "accuracy"
+        else (1, {"r2": "R²", "auc": "area under the ROC curve", "mrr": "mean reciprocal rank"}[history.score])
     )
     loss.plot(epochs, history.train_loss, color=_TRAIN, linewidth=1.4, label="training (with dropout)")
     loss.set_ylabel("mean squared error" if history.score == "r2" else "cross entropy")
-    accuracy.plot(epochs, [percent * value for value in history.train_score], color=_TRAIN, linewidth=1.4, label="training")
-    if history.val_score:
+    if history.train_score:
+        accuracy.plot(epochs, [percent * value for value in history.train_score], color=_TRAIN, linewidth=1.4, label="training")
+    if history.val_loss:
         loss.plot(epochs, history.val_loss, color=_VAL, linewidth=1.4, label="validation")
+    if history.val_score:
         accuracy.plot(epochs, [percent * value for value in history.val_score], color=_VAL, linewidth=1.4, label="validation")
     loss.set_ylim(bottom=0)
     accuracy.set_ylabel(label)

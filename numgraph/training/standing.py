@@ -27,7 +27,7 @@ class History:
     train_score: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     val_score: list[float] = field(default_factory=list)
-    score: str = "accuracy"  # or "r2", "auc"
+    score: str = "accuracy"  # or "r2", "auc", of triples "mrr"
     best_epoch: int = 0  # the first is 1; 0 is before training
     stopped: str = "epochs"  # or "patience", "callback", "interrupted"
     seconds: float = 0.0

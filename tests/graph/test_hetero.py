@@ -250,3 +250,14 @@ def test_networkx():
     assert G.number_of_edges(("author", 0), ("paper", 1)) == 2
     assert G.nodes["venue", 1]["type"] == "venue"
     assert {one["relation"] for *_, one in G.edges(data=True)} == set(EDGES)
+    h, _, _, names = HeteroGraph.from_networkx(G, data=True)
+    assert edges_of(h) == edges_of(academic())
+    assert names["venue"] == [("venue", 0), ("venue", 1)]
+    G.add_edge(("venue", 0), ("author", 1), relation="hosts")
+    assert HeteroGraph.from_networkx(G)["venue", "hosts", "author"].dst.tolist() == [1]
+    G.add_edge(("venue", 0), ("author", 1), relation=("venue", "hosts", "paper"))
+    with pytest.raises(ValueError, match="from 'venue' to 'author' has relation"):
+        HeteroGraph.from_networkx(G)
+    G.add_node("bare")
+    with pytest.raises(ValueError, match="node 'bare' has no 'type'"):
+        HeteroGraph.from_networkx(G)
