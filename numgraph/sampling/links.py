@@ -87,12 +87,19 @@ class LinkLoader(Loader):
         self.negatives, self.negative_method, self.exclude = whole(op, "negatives", negatives, 0), negative_method, exclude
         self._others = NonEdges(op, g, False, exclude != "both" or negative_method == "source") if self.negatives else None
 
+    def _own(self, ids: NDArray[Any]) -> NDArray[Any]:
+        """All: what is drawn for one process's targets leaves out the others' too."""
+        return ids
+
     def _batch(self, ids: NDArray[Any], key: np.uint64) -> Batch:
         op, g = "LinkLoader", self.origin.graph
         src, dst = g.src[ids], g.dst[ids]
-        left, right = self._drawn(op, src, key_of(int(key), 0, 0))
+        banned, (left, right) = self._banned(src, dst), self._drawn(op, src, key_of(int(key), 0, 0))
+        own = super()._own(np.arange(len(ids)))
+        left, right = (ends.reshape(len(ids), self.negatives)[own].reshape(-1) for ends in (left, right))
+        ids, src, dst = ids[own], src[own], dst[own]
         seeds, rows = np.unique(np.concatenate([src, left, dst, right]), return_inverse=True)
-        batch = self.sampler.drawn(op, self.origin, frozen(seeds), key, self._banned(src, dst))
+        batch = self.sampler.drawn(op, self.origin, frozen(seeds), key, banned)
         batch.x = None if self.x is None else self._rows(batch.nodes)
         pairs = np.ascontiguousarray(rows.reshape(2, -1).T)
         labels = (np.arange(len(pairs)) < len(ids)).astype(np.float32)

@@ -23,7 +23,7 @@ def negative_edges(
     *,
     seed: int = 0,
     sources: ArrayLike | None = None,
-    loops: bool = False,
+    self_loops: bool = False,
     directed: bool = True,
     replace: bool = False,
 ) -> tuple[Ids, Ids]:
@@ -35,7 +35,7 @@ def negative_edges(
     count : how many pairs; with `sources` for each of them
     seed : the same one gives the same pairs
     sources : [n] the u of the pairs, which may come more than once: pairs k · count … are those of ``sources[k]``; None: any pair
-    loops : take pairs u, u too; of a bipartite graph those are two nodes, and always taken
+    self_loops : take pairs u, u too; of a bipartite graph those are two nodes, and always taken
     directed : False takes only pairs without an edge in either direction, u being the smaller id, and no `sources`
     replace : a pair may come twice; else pairs are distinct, those of an entry of `sources` each time anew
 
@@ -60,7 +60,7 @@ def negative_edges(
     if isinstance(count, bool | np.bool_) or not isinstance(count, int | np.integer) or count < 0:
         raise bad_value(op, f"count is {shown(count)}", "give a whole number of pairs, at least 0")
     key = key_of(checked_seed(op, seed), 0, 0)
-    free = NonEdges(op, g.to("cpu"), bool(loops), bool(directed))
+    free = NonEdges(op, g.to("cpu"), bool(self_loops), bool(directed))
     if sources is None:
         return free.evenly(op, int(count), key, bool(replace))
     if not directed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import chisquare
@@ -82,6 +84,30 @@ def test_batches_are_the_same_with_any_number_of_threads():
                 np.testing.assert_array_equal(x, y)
             epochs.append(a.pairs.tolist())
     assert len({str(pairs) for pairs in epochs}) == len(epochs)
+
+
+def test_processes_divide_a_batch():
+    """Each has its targets with their other pairs, and the rows that one process has."""
+    whole = list(loader_of(num_neighbors=[4, 3], negatives=2))
+    parts = []
+    for rank in range(3):
+        loader = loader_of(num_neighbors=[4, 3], negatives=2)
+        loader.processes = SimpleNamespace(rank=rank, size=3)
+        parts.append(list(loader))
+    for i, one in enumerate(whole):
+        batches = [batches[i] for batches in parts]
+        np.testing.assert_array_equal(np.concatenate([batch.edges for batch in batches]), one.edges)
+        found = np.concatenate([batch.seeds[batch.negatives] for batch in batches])
+        np.testing.assert_array_equal(found, one.seeds[one.negatives])
+        drawn = in_edges_of_seeds(one)
+        for batch in batches:
+            for node, edges in in_edges_of_seeds(batch).items():
+                assert drawn[node] == edges
+
+
+def in_edges_of_seeds(batch):
+    """The edges that were drawn for each seed."""
+    return {seed: batch.edge_ids[-1][batch.blocks[-1].dst == i].tolist() for i, seed in enumerate(batch.seeds.tolist())}
 
 
 def test_a_weighted_sampler_leaves_targets_out_too():

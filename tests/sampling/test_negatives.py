@@ -35,7 +35,7 @@ CASES += [(name, loops, False) for name in ("sparse", "dense", "empty") for loop
 
 @pytest.mark.parametrize(("name", "loops", "directed"), CASES)
 def test_exactly_the_pairs_without_an_edge(name, loops, directed):
-    g, options = GRAPHS[name], {"loops": loops, "directed": directed}
+    g, options = GRAPHS[name], {"self_loops": loops, "directed": directed}
     want = free_pairs(g, loops, directed)
     for count in {0, 1, len(want) // 3, len(want)}:
         src, dst = negative_edges(g, count, seed=3, **options)
