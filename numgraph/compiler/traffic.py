@@ -21,7 +21,8 @@ def moved(kernel: Any, graph: Any, fields: Arrays, buffers: Buffers, made: None 
     side = getattr(kernel, "rows", sides(outputs)[0])
     by_edge = any(leaf.attrs[0] == "e" for leaf in leaves) or any(output.to == "e" for output in outputs)
     if side == "e":
-        count = graph.src.nbytes + graph.dst.nbytes
+        ends = {leaf.attrs[0] for leaf in leaves}
+        count = sum([getattr(graph, name).nbytes for end, name in (("u", "src"), ("v", "dst")) if end in ends])
     else:
         grouped = graph.in_edges if side == "v" else graph.out_edges
         count = grouped.indptr.nbytes + grouped.indices.nbytes

@@ -61,6 +61,16 @@ def test_bytes_of_a_kernel(profiled):
     assert product.bytes == (6 * 4 + 4 * 3 + 6 * 3) * 8
 
 
+def test_bytes_of_values_per_node():
+    """They are computed before the kernel, by one that reads and writes rows of nodes and no index array."""
+    with ng.profile() as p:
+        ng.update_all(G, lambda u: np.exp(u.x), "sum", u={"x": X})
+    assert {entry.bytes for entry in p.entries if entry.name.startswith("kernel: ")} == {
+        2 * X.nbytes,
+        G.in_edges.indptr.nbytes + G.in_edges.indices.nbytes + 20 * 4 * 8 + X.nbytes,
+    }
+
+
 def test_lines_are_the_callers_forward_and_backward(profiled):
     for comment, names in (
         ("# the walk", {"kernel: sum of u.x · e.w into v", "∇ update_all(sum)"}),
