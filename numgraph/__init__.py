@@ -1,6 +1,7 @@
 """numgraph: message passing for graph neural networks in the NumPy world."""
 
 import importlib
+import warnings
 
 from numgraph import data, dense, extend, nn, ops, optim, sampling
 from numgraph.autodiff.functional import detach, grad, jacobian, no_grad, value_and_grad
@@ -118,7 +119,9 @@ def __getattr__(name: str) -> object:
             return importlib.import_module("numgraph.torch")
         except ModuleNotFoundError as error:
             raise AttributeError(f"numgraph.torch needs PyTorch ({error}); pip install numgraph[torch]") from error
-    if name == "recycling":  # where it stood before 0.2; it goes with 0.3
+    if name == "recycling":
+        message = "numgraph.recycling is numgraph.arrays.recycling since 0.2; the old name goes with 0.3"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
         return importlib.import_module("numgraph.arrays.recycling")
     if not name.startswith("_"):
         for place in (nn, optim, ops):

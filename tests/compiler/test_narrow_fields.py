@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import numgraph as ng
+from numgraph.arrays import recycling
 
 DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float16", "float32", "float64"]
 G = ng.Graph([0, 1, 2, 2, 0], [1, 2, 0, 1, 1], 3)
@@ -85,7 +86,7 @@ def test_no_copy_of_a_field(reduce):
             return ng.update_all(g, lambda e: e.m, reduce, e={"m": m})  # noqa: B023
 
         call()
-        ng.recycling.release()
+        recycling.release()
         tracemalloc.start()
         call()
         peak = tracemalloc.get_traced_memory()[1]

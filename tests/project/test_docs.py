@@ -102,6 +102,19 @@ def test_links_lead_somewhere(path):
             assert anchor in anchors(page), f"{path.name} links to {target}#{anchor}; {page.name} has {sorted(anchors(page))}"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_files_that_are_named_are_there(path):
+    for name in re.findall(r"`((?:tests|docs|examples|benchmarks|numgraph)/[\w/.-]+)`", path.read_text("utf-8")):
+        assert (ROOT / name).exists(), f"{path.name} names {name}"
+
+
+def test_the_citation_is_complete():
+    """The keys that the Citation File Format 1.2 requires, and the licence of the package."""
+    written = (ROOT / "CITATION.cff").read_text("utf-8")
+    for line in ("cff-version: 1.2.0", "message: ", "title: ", "authors:", "license: Apache-2.0"):
+        assert f"\n{line}" in f"\n{written}"
+
+
 def test_every_page_is_in_the_index_and_in_the_menu():
     index, menu = (ROOT / "docs" / "index.md").read_text("utf-8"), (ROOT / "mkdocs.yml").read_text("utf-8")
     for path in PAGES:
