@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from numgraph.runtime.mapping import mapping_of
+
 HEADER = 4096
 """Bytes before the first row."""
 CHUNK = 1 << 24
@@ -148,10 +150,3 @@ def opened(path: Path, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[An
         array: NDArray[Any] = np.ndarray(tuple(shape), dtype, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), start)
     array.flags.writeable = False
     return array
-
-
-def mapping_of(array: Any) -> mmap.mmap | None:
-    """The mapped file whose memory an array is a part of; also of np.memmap, of np.load's, and of views of them."""
-    while isinstance(array, np.ndarray):
-        array = array.base
-    return array if isinstance(array, mmap.mmap) else None

@@ -85,8 +85,13 @@ class Edges:
                     rows = self.adjacencies[side] = self._adjacency(side)
         return rows
 
+    def row_starts(self, side: int) -> Ids:
+        """``adjacency(side).indptr``, for who reads nothing else."""
+        return self.adjacency(side).indptr
+
     def as_read(self, side: int) -> Adjacency:
-        """The grouping for who reads row starts alone, or checks every other id itself: of files nothing else may be known yet."""
+        """The grouping for who checks every id that is not a row start itself, and reads them one by one: of files nothing else may be
+        known yet."""
         return self.adjacency(side)
 
     def degrees(self, side: int) -> NDArray[np.int64]:
@@ -124,6 +129,9 @@ class DeviceEdges:
     def adjacency(self, side: int) -> Adjacency:
         found = self._copies.get(("rows", side))
         return self._copies.setdefault(("rows", side), self.host.adjacency(side).to(self.device)) if found is None else found
+
+    def row_starts(self, side: int) -> Ids:
+        return self.adjacency(side).indptr
 
     def as_read(self, side: int) -> Adjacency:
         return self.adjacency(side)

@@ -282,11 +282,11 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
 
     def in_degrees(self) -> NDArray[np.int64]:
         """[num_dst] number of in-edges of each destination; on the graph's device."""
-        return np.diff(self._edges.as_read(1 - self._out).indptr).astype(np.int64)
+        return np.diff(self._edges.row_starts(1 - self._out)).astype(np.int64)
 
     def out_degrees(self) -> NDArray[np.int64]:
         """[num_src] number of out-edges of each source; on the graph's device."""
-        return np.diff(self._edges.as_read(self._out).indptr).astype(np.int64)
+        return np.diff(self._edges.row_starts(self._out)).astype(np.int64)
 
     def __copy__(self) -> Graph:
         return self

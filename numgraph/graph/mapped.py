@@ -12,6 +12,7 @@ from numgraph.graph.edges import SRC, Edges
 from numgraph.graph.graph import Graph
 from numgraph.graph.sorting import Adjacency, Ids, frozen, ids_dtype
 from numgraph.runtime.compiling import njit
+from numgraph.runtime.mapping import advise
 
 NAMES = (("src", "out"), ("dst", "in"))
 """Of a side: its column, and the beginning of the names of its grouped arrays."""
@@ -36,10 +37,19 @@ class MappedEdges(Edges):
                 rows.append(Adjacency(starts, arrays[f"{name}_indices"], ordered=False, _edge_ids=arrays[f"{name}_edge_ids"]))
             else:
                 rows.append(Adjacency(starts, arrays[NAMES[1 - side][0]], ordered=True))
+        self._known: set[int] = set()  # sides about whose files the system was told how they are read
         self._read, self._given = rows, [arrays[column] for column, _ in NAMES]
 
+    def row_starts(self, side: int) -> Ids:
+        return self._read[side].indptr
+
     def as_read(self, side: int) -> Adjacency:
-        return self._read[side]
+        rows = self._read[side]
+        if side not in self._known:
+            self._known.add(side)
+            for array in (rows.indices, *(() if rows.ordered else (rows.edge_ids,))):
+                advise(array, "RANDOM")
+        return rows
 
     def degrees(self, side: int) -> NDArray[np.int64]:
         return np.diff(self._read[side].indptr).astype(np.int64)
@@ -60,6 +70,7 @@ class MappedEdges(Edges):
         return ids
 
     def _adjacency(self, side: int) -> Adjacency:
+        self._known.add(side)
         rows, name = self._read[side], NAMES[side][1]
         if rows.ordered:
             self.column(1 - side)
@@ -98,6 +109,7 @@ class MappedEdges(Edges):
         return frozen(copy.astype(dtype, copy=False))
 
     def _check(self, name: str, ids: Ids, count_name: str, count: int) -> None:
+        advise(ids, "NORMAL")  # from here on all of it is read
         position = first_outside(ids, count)
         if position >= 0:
             raise self._outside(name, position, int(ids[position]), count_name, count)

@@ -17,6 +17,8 @@ _AHEAD_IDS = 16
 _RARE = 4
 """In rows that are so many times as long as what is drawn, a banned edge is seldom drawn: no need to look at all for it."""
 _TRIES = 8
+_PAGE, _PAGES = 512, 4
+"""Ids that fit into a page whatever their dtype, and pages of a node that are read before it is known what is drawn."""
 _FEW = 64
 """Draws up to which, and up to twice the root of the degree, each is compared with those before; above, every edge is looked at."""
 
@@ -48,6 +50,19 @@ def measure(indptr, nodes, fanout, replace, plan):
         elif degree > 0:
             total += fanout
     plan[0], plan[1] = total, largest
+
+
+@njit()
+def touch(indptr, indices, nodes, first, last):
+    """Have the pages of these nodes' in-edges read, a few of a node that has many; the sum of what was read, so that it is."""
+    total = np.int64(0)
+    for i in range(first, last):
+        start, stop = np.int64(indptr[nodes[i]]), np.int64(indptr[nodes[i] + 1])
+        for position in range(start, min(stop, start + _PAGES * _PAGE), _PAGE):
+            total += indices[position]
+        if stop > start:
+            total += indices[stop - 1]
+    return total
 
 
 @njit()

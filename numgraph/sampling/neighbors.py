@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from numgraph.arrays.inputs import as_array
 from numgraph.errors import bad_type, bad_value, shown, unsound
 from numgraph.graph import Block, EdgeMap, Graph, Origin, check_graph
-from numgraph.graph.sorting import Ids, checked_ids, frozen, given_ids, ids_dtype
+from numgraph.graph.sorting import Adjacency, Ids, checked_ids, frozen, given_ids, ids_dtype
+from numgraph.runtime.mapping import mapping_of
 from numgraph.sampling import drawing
+from numgraph.sampling.cold import in_steps
 from numgraph.sampling.random import checked_seed, key_of
 
 _NO_IDS, _NO_WEIGHTS = np.zeros(0, np.int64), frozen(np.zeros(0))
@@ -132,6 +134,7 @@ class NeighborSampler:
         rows, weights = g.in_edges_as_read(), self._weights_of(op, g)
         idle, table = table_of(g)
         stamp = table.next()
+        mapped = mapping_of(rows.indices) is not None
         nodes = np.empty(len(seeds), rows.indices.dtype)
         again = drawing.begin(table.entries, stamp, seeds, nodes)
         if again >= 0:
@@ -149,6 +152,8 @@ class NeighborSampler:
             starts, numbers = np.empty(known + 1, local), np.empty(most, local)
             sources, positions = np.empty(most, nodes.dtype), np.empty(most, rows.indptr.dtype)
             hop_key = key_of(int(key), hop)
+            if mapped:
+                _bring(rows, nodes)
             count = drawing.draw(
                 rows.indptr,
                 rows.indices,
@@ -286,6 +291,11 @@ def checked_weight(op: str, weight: Any) -> NDArray[np.float64]:
     if len(bad):
         raise bad_value(op, f"weight[{bad[0]}] is {array[bad[0]]}", "weights are finite and at least 0; 0 is never drawn")
     return frozen(array)
+
+
+def _bring(rows: Adjacency, nodes: Ids) -> None:
+    """Have the in-edges of these nodes read from their file, as far as they are not in memory."""
+    in_steps(lambda first, last: drawing.touch(rows.indptr, rows.indices, nodes, first, last), len(nodes))
 
 
 def _damage(op: str, g: Graph) -> Exception:

@@ -7,10 +7,7 @@ copy is a kernel without the GIL, and the page faults are its own. The rows that
 from __future__ import annotations
 
 import math
-import mmap
-import sys
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,24 +15,15 @@ from numpy.typing import NDArray
 
 from numgraph.arrays import recycling
 from numgraph.arrays.inputs import is_sparse
-from numgraph.data.npy import mapping_of
 from numgraph.graph.sorting import frozen
 from numgraph.runtime.compiling import njit
+from numgraph.runtime.mapping import advise, mapping_of
+from numgraph.sampling.cold import Work, in_steps
 from numgraph.sampling.memory import LINE, ask, move
 
 _AHEAD = 12
 """Rows whose memory is asked for before they are copied, and how many bytes of them; the processor goes on by itself."""
 _ASKED = 1024
-READERS = 64
-"""Threads that wait for the disk."""
-_FIRST = 64
-"""Rows that are copied before it is known whether the disk is waited for; then twice as many, and so on."""
-_COLD = 16
-"""Waits among that many rows on which the others are read by many threads."""
-_PIECE = 128
-"""Rows that a reader takes at once, at most."""
-_STACK = 8 << 20
-"""Bytes of a thread's stack, as systems count them."""
 _NO_SLOTS, _NO_ORDER = np.zeros(0, np.int32), np.zeros(0, np.int64)
 
 
@@ -67,8 +55,7 @@ class Rows:
             return
         self._bytes = frozen(np.ndarray((x.nbytes,), np.uint8, x) if len(x) else np.zeros(0, np.uint8))
         self._mapping = mapping_of(x)
-        if self._mapping is not None and hasattr(mmap, "MADV_RANDOM"):
-            self._mapping.madvise(mmap.MADV_RANDOM)  # a page is read for its rows, and not megabytes after it
+        advise(x, "RANDOM")
         self._room = min(kept_bytes // self._size, len(x)) if self._mapping is not None else 0
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -93,72 +80,19 @@ class Rows:
         self._kept, self._slots, self._hottest = frozen(kept), slots, None  # kept first: a slot is of rows that are there
 
     def _copy_into(self, made: NDArray[Any], ids: NDArray[Any]) -> None:
-        if self._mapping is None:
-            _copy(self._bytes, self._kept, self._slots, ids, _NO_ORDER, 0, len(ids), self._size, made)
-            return
         slots, kept = self._slots, self._kept
-        done, step = 0, _FIRST
-        while done < len(ids):
-            before = _waits()
-            last = min(done + step, len(ids))
-            _copy(self._bytes, kept, slots, ids, _NO_ORDER, done, last, self._size, made)
-            cold = before is None or (_waits() or 0) - before > (last - done) // _COLD
-            done, step = last, 2 * step
-            if cold and len(ids) - done > _PIECE:
-                self._read(made, ids, done, slots, kept)
-                return
 
-    def _read(self, made: NDArray[Any], ids: NDArray[Any], done: int, slots: Any, kept: Any) -> None:
-        """The rows from `done` on, by many threads; rows of one page one after the other."""
-        order = (done + np.argsort(ids[done:])).astype(np.int64)
-        size = min(max(len(order) // (4 * READERS), 1), _PIECE)
-        pieces = [(first, min(first + size, len(order))) for first in range(0, len(order), size)]
-        _by_many(lambda piece: _copy(self._bytes, kept, slots, ids, order, *piece, self._size, made), pieces)
+        def copy(first: int, last: int) -> None:
+            _copy(self._bytes, kept, slots, ids, _NO_ORDER, first, last, self._size, made)
 
+        def in_order_of_pages(done: int) -> Work:
+            order = (done + np.argsort(ids[done:])).astype(np.int64)
+            return lambda first, last: _copy(self._bytes, kept, slots, ids, order, first, last, self._size, made)
 
-def _waits() -> int | None:
-    """How often this thread has waited for a disk to bring a page; None where the system does not say."""
-    if sys.platform != "linux":
-        return None
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
-
-
-def _by_many(work: Callable[[Any], None], pieces: Iterable[Any]) -> None:
-    """work(piece) for every piece, on threads that wait most of their time."""
-    pieces = list(pieces)
-    left, failed = iter(pieces), list[BaseException]()
-
-    def run() -> None:
-        try:
-            for piece in left:  # a list's iterator may be shared by threads
-                work(piece)
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=run, daemon=True, name=f"numgraph reader {i}") for i in range(min(_readers(), len(pieces)) - 1)]
-    try:
-        for thread in threads:
-            thread.start()
-    except RuntimeError:  # no more threads: those that there are read all
-        pass
-    run()
-    for thread in threads:
-        if thread.ident is not None:
-            thread.join()
-    if failed:
-        raise failed[0]
-
-
-def _readers() -> int:
-    """Threads that may wait for the disk: where the process's memory is limited, their stacks take an eighth of it at most."""
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows
-        return READERS
-    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
-    return min([READERS, *[max(limit // 8 // _STACK, 1) for limit in limits if limit != resource.RLIM_INFINITY]])
+        if self._mapping is None:
+            copy(0, len(ids))
+        else:
+            in_steps(copy, len(ids), in_order_of_pages)
 
 
 @njit()

@@ -10,10 +10,10 @@ import numpy as np
 
 from numgraph.arrays.inputs import is_sparse
 from numgraph.data.links import Links
-from numgraph.data.npy import mapping_of
 from numgraph.data.record import Dataset
 from numgraph.errors import bad_value, unknown
 from numgraph.optim import Adam
+from numgraph.runtime.mapping import mapping_of
 from numgraph.sampling import LinkLoader, NeighborLoader
 
 

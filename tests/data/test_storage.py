@@ -16,6 +16,7 @@ from scripts import run
 
 import numgraph as ng
 from numgraph.data import npy, storage
+from numgraph.runtime.mapping import mapping_of
 
 RNG = np.random.default_rng(0)
 N, E, F = 30, 150, 4
@@ -122,11 +123,11 @@ def test_what_is_opened_is_what_was_saved(kind, verify, tmp_path):
 def test_edges_and_features_stay_on_disk(saved):
     data = ng.data.open_dataset(saved)
     for mapped in (data.features, data.graph.src, data.graph.in_edges.indices, data.graph.out_edges.edge_ids):
-        assert npy.mapping_of(mapped) is not None
+        assert mapping_of(mapped) is not None
         assert not mapped.flags.writeable
         with pytest.raises(ValueError, match="read-only"):
             mapped[:1] = 0
-    assert npy.mapping_of(data.graph.in_edges.indptr) is None
+    assert mapping_of(data.graph.in_edges.indptr) is None
     for path in saved.glob("*.npy"):
         np.load(path, allow_pickle=False)
         with path.open("rb") as file:

@@ -12,8 +12,9 @@ import pytest
 from scripts import run
 
 import numgraph as ng
-from numgraph.data import npy, writer
+from numgraph.data import writer
 from numgraph.graph import external
+from numgraph.runtime.mapping import mapping_of
 
 RNG = np.random.default_rng(1)
 N, E, F = 40, 300, 4
@@ -200,4 +201,4 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_dataset(tmp_path):
     pytest.importorskip("resource", reason="no limits there")
     assert run(FULL_DISK, setup="", FOLDER=str(tmp_path / "data")).split() == ["9", str(errno.EFBIG), str(errno.EFBIG)]
     assert [one.name for one in tmp_path.iterdir()] == ["data"]
-    assert npy.mapping_of(ng.data.open_dataset(tmp_path / "data", verify="full").graph.src) is not None
+    assert mapping_of(ng.data.open_dataset(tmp_path / "data", verify="full").graph.src) is not None

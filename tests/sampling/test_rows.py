@@ -10,6 +10,7 @@ import pytest
 from scripts import run
 
 import numgraph as ng
+from numgraph.sampling import cold as cold_reads
 from numgraph.sampling import rows
 from numgraph.sampling.rows import rows_of
 
@@ -23,7 +24,7 @@ SHAPES = [((128,), np.float32), ((3,), np.float32), ((2, 5), np.float64), ((7,),
 def cold(monkeypatch):
     """Every page is one that the disk is waited for."""
     count = itertools.count(0, 1000)
-    monkeypatch.setattr(rows, "_waits", lambda: next(count))
+    monkeypatch.setattr(cold_reads, "_waits", lambda: next(count))
 
 
 def mapped(path, shape=(128,), dtype=np.float32, mode="r"):
@@ -54,7 +55,7 @@ def test_parts_of_files_are_read_too(part, tmp_path, cold):
 
 @pytest.mark.parametrize("waits", [lambda: 0, lambda: None], ids=["warm", "unknown"])
 def test_warm_rows_and_systems_that_do_not_count(waits, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "_waits", waits)
+    monkeypatch.setattr(cold_reads, "_waits", waits)
     x, file = mapped(tmp_path / "x.npy")
     np.testing.assert_array_equal(rows_of(file, IDS), x[IDS])
 
@@ -62,7 +63,7 @@ def test_warm_rows_and_systems_that_do_not_count(waits, tmp_path, monkeypatch):
 LIMITED = """
 import pathlib, resource, tempfile
 import numpy as np
-from numgraph.sampling import rows
+from numgraph.sampling import cold, rows
 with tempfile.TemporaryDirectory() as folder:
     x = np.random.default_rng(0).standard_normal((100_000, 4)).astype(np.float32)
     np.save(folder + "/x.npy", x)
@@ -70,10 +71,10 @@ with tempfile.TemporaryDirectory() as folder:
     ids = np.random.default_rng(1).permutation(len(x))
     rows.rows_of(file, ids[:9])
     count = iter(range(0, 10**9, 1000))
-    rows._waits = lambda: next(count)
+    cold._waits = lambda: next(count)
     before = int(pathlib.Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) << 10
     resource.setrlimit(resource.RLIMIT_DATA, (before + (40 << 20), -1))  # room for a few stacks
-    print(rows._readers() < 64, np.array_equal(rows.rows_of(file, ids), x[ids]))
+    print(cold._readers() < 64, np.array_equal(rows.rows_of(file, ids), x[ids]))
 """
 
 
@@ -105,6 +106,16 @@ def test_batches_do_not_depend_on_what_is_kept(cache_bytes, prefetch, tmp_path, 
     for _ in range(2):
         for batch in loader:
             np.testing.assert_array_equal(batch.x, x[batch.nodes])
+
+
+@pytest.mark.parametrize("fanouts", [[3, 2], [-1]], ids=str)
+def test_batches_of_a_graph_on_disk_do_not_depend_on_what_is_in_memory(fanouts, tmp_path, cold):
+    data = ng.Dataset.from_arrays(G, RNG.standard_normal((N, 8)), np.arange(N) % 3)
+    ng.data.save(tmp_path / "data", data)
+    opened = ng.data.open_dataset(tmp_path / "data")
+    for one, other in zip(*(ng.NeighborLoader(d, fanouts, batch_size=300, prefetch=0) for d in (data, opened)), strict=True):
+        for a, b in zip([one.nodes, one.x, *one.edge_ids], [other.nodes, other.x, *other.edge_ids], strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_the_rows_of_the_nodes_with_the_most_out_edges_are_kept(tmp_path):
