@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from numgraph.arrays.inputs import given
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.distributed.halo import Halo, Meter
+from numgraph.distributed.halo import Halo, Meter, Pending
 from numgraph.distributed.processes import communicator, from_first, share_cores, together
 from numgraph.distributed.shards import ABOUT_ALL, OF_GRAPH, read_shard
 from numgraph.distributed.shared import allreduce, replicate
 from numgraph.errors import bad_type, bad_value, check_name, no_attribute
-from numgraph.graph import Graph, Shard, Spread, check_graph
+from numgraph.graph import Adjacency, Graph, Shard, Spread, check_graph
 from numgraph.graph.edges import Edges
 from numgraph.graph.partition import partition
-from numgraph.graph.sorting import Ids, frozen, ids_dtype
+from numgraph.graph.sorting import Ids, frozen, group, ids_dtype
 
 
 class DistGraph(Spread):
@@ -33,7 +33,7 @@ class DistGraph(Spread):
     ----------
     graph : Shard, (owned + ghosts) → owned: this process's edges between the sources, numbered from 0 (the owned nodes, then the ghosts:
         nodes of others with an edge into an owned one) and the owned nodes; a node's in-edges are in the order of their ids
-    owned : [own] ids of the owned nodes in the whole graph, ascending
+    owned : [own] ids of the owned nodes in the whole graph: first those without ghosts among their sources
     ghosts : ids of the ghosts there
     edge_ids : [num_edges] ids of ``graph``'s edges there: ``w[d.edge_ids]`` are their data
     comm : mpi4py's communicator
@@ -62,6 +62,10 @@ class DistGraph(Spread):
         self.threads = share_cores(comm)
         self._halo = Halo(op, comm, owned, ghosts, owners)
         self.graph = Shard.whole_rows(self, frozen(np.concatenate([owned, ghosts])), edges, self.edge_ids)
+        rows = self.graph.in_edges
+        crossing = np.flatnonzero(rows.indices >= len(owned))
+        self.interior = int(np.searchsorted(rows.indptr, crossing[0], side="right")) - 1 if len(crossing) else len(owned)
+        self.in_flight: dict[int, Any] = {}
         self.about: Mapping[str, Any] = {}
         self.arrays: Mapping[str, Any] = {}
 
@@ -93,10 +97,14 @@ class DistGraph(Spread):
         src, dst = g.src, g.dst
         edge_ids = np.flatnonzero(part[dst] == comm.rank)
         src, dst = src[edge_ids], dst[edge_ids]
-        owned, ghosts, owners, place = numbering(part, comm.rank, src)
+        crossing = np.zeros(g.num_nodes, bool)
+        crossing[dst[part[src] != comm.rank]] = True
+        owned, ghosts, owners, place = numbering(part, comm.rank, src, crossing)
         counts = len(owned) + len(ghosts), len(owned)
-        columns: list[Ids | None] = [frozen(place[ends].astype(ids_dtype(*counts, len(src)))) for ends in (src, dst)]
-        return cls(op, comm, owned, ghosts, owners, Edges(counts, columns, [None, None], True), edge_ids, (g.num_nodes, g.num_edges))
+        sources, into = (frozen(place[ends].astype(ids_dtype(*counts, len(src)))) for ends in (src, dst))
+        rows = group(into, sources, len(owned))
+        edges = Edges(counts, [rows.indices, None], [None, Adjacency(rows.indptr, rows.indices, ordered=True)], True)
+        return cls(op, comm, owned, ghosts, owners, edges, edge_ids[rows.edge_ids], (g.num_nodes, g.num_edges))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], comm: Any, *, verify: str = "full") -> DistGraph:
@@ -145,12 +153,25 @@ class DistGraph(Spread):
 
         x: array or Tensor [owned, …], of the same dtype and features on all processes. The adjoint of ``collect``.
         """
+        return self._exchanged(x, lambda pending: pending.wait())
+
+    def exchange_ahead(self, x: Any) -> Any:
+        """``exchange`` for a layer whose next walk over ``graph`` reads the result: it begins with the interior, destinations without
+        ghosts, while rows are on their way. Nothing else may read the result before that walk."""
+
+        def later(pending: Pending) -> Any:
+            self.in_flight[id(pending.result)] = pending
+            return pending.result
+
+        return self._exchanged(x, later)
+
+    def _exchanged(self, x: Any, result: Callable[[Pending], Any]) -> Any:
         x = self._rows("exchange", "x", x, len(self.owned))
 
         def vjp(g: Any, *_: Any) -> tuple[Any]:
             return (self.collect(g),)
 
-        return record("exchange", (x,), self._halo.start(unwrap(x)).wait(), vjp, self._explain("collect"), collective=True)
+        return record("exchange", (x,), result(self._halo.start(unwrap(x))), vjp, self._explain("collect"), collective=True)
 
     def collect(self, y: Any) -> Any:
         """[owned, …]: to each owned node's row of y the owner adds the rows that other processes have for it as a ghost.
@@ -208,10 +229,13 @@ class DistGraph(Spread):
         )
 
 
-def numbering(part: NDArray[Any], rank: int, src: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Of a part whose edges have the sources src: its nodes, its ghosts grouped by owner, their owners, and the number of every node of
-    both (of others nothing)."""
+def numbering(
+    part: NDArray[Any], rank: int, src: NDArray[Any], crossing: NDArray[np.bool_]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Of a part whose edges have the sources src: its nodes, those crossing (with in-edges from other parts) after the others, its ghosts
+    grouped by owner, their owners, and the number of every node of both (of others nothing)."""
     owned = np.flatnonzero(part == rank)
+    owned = np.concatenate([owned[~crossing[owned]], owned[crossing[owned]]])
     touched = np.zeros(len(part), bool)
     touched[src] = True
     touched[owned] = False

@@ -32,6 +32,11 @@ class Pending:
     def __init__(self, halo: Halo, request: Any, result: Any, held: tuple[Any, ...]) -> None:
         self._halo, self._request, self.result, self._held = halo, request, result, held
 
+    def progress(self) -> None:
+        """Let MPI go on."""
+        if self._request is not None:
+            self._request.Test()
+
     def wait(self) -> Any:
         """The result, complete."""
         if self._request is not None:
@@ -48,7 +53,7 @@ class Halo:
     Parameters
     ----------
     comm : mpi4py's communicator
-    owned : [own] ids of this process's nodes, ascending
+    owned : [own] ids of this process's nodes
     ghosts : ids of other processes' nodes whose rows it needs, grouped by owner, ascending in each group
     owners : the ghosts' owners
     """
@@ -60,7 +65,9 @@ class Halo:
         comm.Alltoall(wanted, asked)
         requests = np.empty(int(asked.sum()), np.int64)
         comm.Alltoallv([np.ascontiguousarray(ghosts, np.int64), wanted], [requests, asked])
-        self.rows = np.searchsorted(owned, requests)
+        order = np.argsort(owned, kind="stable")
+        place = np.searchsorted(owned[order], requests)
+        self.rows = order[np.minimum(place, max(len(owned) - 1, 0))] if len(owned) else place
         """[sent] the rows that others need, by process, in the order of their ghosts."""
 
         def check() -> None:

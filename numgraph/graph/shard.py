@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from itertools import pairwise
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
 
 from numgraph.errors import bad_value
 from numgraph.graph.block import Block
 from numgraph.graph.edges import SRC, DeviceEdges, Edges
-from numgraph.graph.sorting import Ids
+from numgraph.graph.graph import Graph
+from numgraph.graph.sorting import Adjacency, Ids, frozen
 
 
 class Spread:
@@ -20,9 +24,17 @@ class Spread:
     graph: Shard
     num_nodes: int
     num_edges: int
+    interior: int
+    """How many of the shard's first destinations have no ghosts among their sources."""
+    in_flight: dict[int, Any]
+    """By the id of an array whose ghosts' rows are on their way, what waits for them."""
 
     def exchange(self, x: Any) -> Any:
         """The rows of the shard's sources, from those of the nodes that each process owns."""
+        raise NotImplementedError
+
+    def exchange_ahead(self, x: Any) -> Any:
+        """The same for a walk over the shard, or one of its nodes, that is next to read the result: it begins before all rows are there."""
         raise NotImplementedError
 
     def collect(self, y: Any) -> Any:
@@ -38,6 +50,19 @@ class Spread:
         raise NotImplementedError
 
 
+INTERIOR_PIECES = 4
+"""Between two of them MPI is asked how far it is, without which it does not send large messages."""
+
+
+class Piece(NamedTuple):
+    """Destinations of a shard, by their rows and by the positions of their in-edges, as a graph of its own; interior: it has no ghosts."""
+
+    graph: Graph
+    rows: slice
+    positions: slice
+    interior: bool
+
+
 class Shard(Block):
     """A process's part: the destinations are the nodes that it owns, the sources these and, after them, its ghosts, owned by others.
 
@@ -50,9 +75,10 @@ class Shard(Block):
     spread : what exchanges rows with the other processes
     """
 
-    __slots__ = ("spread",)
+    __slots__ = ("_pieces", "spread")
 
     spread: Spread
+    _pieces: list[Piece] | None
 
     @classmethod
     def whole_rows(cls, spread: Spread, nodes: Ids, edges: Edges | DeviceEdges, ids: Ids | None) -> Shard:
@@ -60,7 +86,24 @@ class Shard(Block):
         shard: Any = cls.__new__(cls)
         shard._edges, shard._out, shard._twin = edges, SRC, None
         shard.nodes, shard._positions, shard._found, shard.spread = nodes, None, ids, spread
+        shard._pieces = None
         return shard
+
+    def pieces(self) -> list[Piece]:
+        """The shard's rows in pieces: some of the interior, with about as many edges each, then the others."""
+        if self._pieces is None:
+            rows, interior = self.in_edges, self.spread.interior
+            cuts = np.searchsorted(rows.indptr[: interior + 1], np.linspace(0, rows.indptr[interior], INTERIOR_PIECES + 1)[:-1])
+            starts = np.unique([0, *cuts, interior, rows.num_rows]).tolist()
+            self._pieces = [self._piece(rows, start, stop, stop <= interior) for start, stop in pairwise(starts)]
+        return self._pieces
+
+    def _piece(self, rows: Adjacency, start: int, stop: int, interior: bool) -> Piece:
+        first, last = int(rows.indptr[start]), int(rows.indptr[stop])
+        indices = frozen(rows.indices[first:last].copy())
+        into = Adjacency(frozen(rows.indptr[start : stop + 1] - rows.indptr[start]), indices, ordered=True)
+        edges = Edges((self.num_src, stop - start), [indices, None], [None, into], True)
+        return Piece(Graph._sharing(edges, SRC), slice(start, stop), slice(first, last), interior)
 
     def with_edges(self, edges: Edges) -> Shard:
         """The shard of the same nodes with other edges, which have no ids in the whole graph."""

@@ -29,7 +29,8 @@ from numgraph.expressions.derivatives import Key, factor_walk
 from numgraph.expressions.precision import narrowed, wide
 from numgraph.expressions.reduces import NEEDS, needed
 from numgraph.expressions.walk import Output, rows_of
-from numgraph.graph import Graph
+from numgraph.graph import Graph, Shard
+from numgraph.message.ahead import arriving, run_ahead
 from numgraph.message.algebra import algebra_of
 from numgraph.message.explaining import explain_kernels, explain_walk
 from numgraph.message.suspects import suspects
@@ -52,8 +53,11 @@ class Walk(NamedTuple):
     def run(self, arrays: Sequence[Any], out: Sequence[Any] | None = None) -> tuple[Any, ...]:
         """Every array of every output (see Output.results), in order. arrays: NumPy's or CuPy's, in the dtypes of the leaves. out: arrays
         that take the results."""
+        fields = dict(zip(self.keys, arrays, strict=True))
         try:
-            return tuple(execute(self.graph, self.outputs, dict(zip(self.keys, arrays, strict=True)), out))
+            if isinstance(self.graph, Shard) and (pending := arriving(self.graph, arrays)):
+                return tuple(run_ahead(self.graph, self.outputs, fields, self.results(), pending))
+            return tuple(execute(self.graph, self.outputs, fields, out))
         except MemoryError as error:
             raise self._too_large(arrays) from error
 

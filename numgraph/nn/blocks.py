@@ -39,7 +39,7 @@ def _of_sources(g: Spread, x: Any) -> Any:
 
 def hop(g: Any) -> tuple[Any, str, Callable[[Any], Any]]:
     """The graph, which of its rows x has (the sources', "u", or those that the process owns, "v"), and what makes the former of x."""
-    return (g.graph, "v", g.exchange) if isinstance(g, Spread) else (g, "u", _as_they_are)
+    return (g.graph, "v", g.exchange_ahead) if isinstance(g, Spread) else (g, "u", _as_they_are)
 
 
 def _as_they_are(x: Any) -> Any:

@@ -32,7 +32,7 @@ def same_as_from_graph(folder):
     """Owned nodes, edges, features and a sum over in-edges are those of from_graph with the same owners."""
     d, other = DistGraph.load(folder, COMM), DistGraph.from_graph(G, COMM)
     assert np.array_equal(d.owned, other.owned)
-    assert np.array_equal(np.sort(d.edge_ids), other.edge_ids)
+    assert np.array_equal(d.edge_ids, other.edge_ids)
     assert np.array_equal(d.graph.nodes[d.graph.src], G.src[d.edge_ids])
     assert np.array_equal(d.owned[d.graph.dst], G.dst[d.edge_ids])
     assert np.array_equal(d.arrays["features"], DATA.features[d.owned])
