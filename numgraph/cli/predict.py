@@ -8,8 +8,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from numgraph.cli.options import Refused, noted, path, refusing
+from numgraph.cli.options import Refused, noted, path, positive, refusing
 from numgraph.cli.progress import shown
+from numgraph.cli.triples import answer
 
 if TYPE_CHECKING:
     from numgraph.data import Dataset
@@ -20,13 +21,16 @@ def add_predict(commands: Any) -> None:
     command = commands.add_parser(
         "predict",
         help="predict with a model that train --save wrote",
-        description="Predict the target of every node, or the probability of links, with a model that train --edges … --save wrote.",
+        description="Predict the target of every node, or the probability of links, with a model that train --edges … --save wrote; "
+        "of a scorer that train --task triples --save wrote, the best tails.",
     )
     command.add_argument("--model", type=path, required=True, metavar="FILE", help="the saved model, .npz or .safetensors")
-    command.add_argument("--edges", type=path, required=True, metavar="FILE", help="as in training, also of other nodes")
+    command.add_argument("--edges", type=path, metavar="FILE", help="as in training, also of other nodes")
     command.add_argument("--nodes", type=path, metavar="FILE", help="with the columns of the training; needs no target")
     command.add_argument("--features", type=path, metavar="X.npy", help="if the model was trained with it")
     command.add_argument("--pairs", type=path, metavar="FILE", help="of a model of links: the pairs of names (default: the edges)")
+    command.add_argument("--questions", type=path, metavar="FILE", help="of a scorer of triples: a head and a relation in each line")
+    command.add_argument("--top", type=positive, default=10, metavar="K", help="of a scorer of triples: tails for each (default 10)")
     command.add_argument("--out", type=path, required=True, metavar="FILE", help="the predictions: .csv, .tsv, .parquet or .arrow")
     command.add_argument("--json", action="store_true", help="print one JSON line last, on stdout; other lines go to stderr")
     command.add_argument("--quiet", action="store_true", help="print nothing but warnings, and the JSON line")
@@ -35,15 +39,23 @@ def add_predict(commands: Any) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     from numgraph.data.files import check_table, write_table
+    from numgraph.training.answers import Answers
     from numgraph.training.predictor import Predictor
 
     out = sys.stderr if options.json else sys.stdout
     with refusing(), noted("predict"):
         check_table("predict", options.out)
-        for name in ("model", "edges", "nodes", "features", "pairs"):
+        for name in ("model", "edges", "nodes", "features", "pairs", "questions"):
             given = getattr(options, name)
             if given and os.path.exists(options.out) and os.path.exists(given) and os.path.samefile(options.out, given):
                 raise Refused(f"--out is the file of --{name}, {given}; give the predictions a file of their own")
+        answers = Answers.load(options.model)
+        if answers is not None:
+            return answer(options, answers)
+        if options.questions:
+            raise Refused(f"--questions is for scorers of triples, and {options.model} is none; leave it out")
+        if options.edges is None:
+            raise Refused("give --edges, a file as in training")
         predictor = Predictor.load(options.model)
         if options.pairs and predictor.task != "link":
             raise Refused(f"--pairs is for models of links, and {options.model} is one of {predictor.task}; leave it out")

@@ -12,6 +12,7 @@ from numgraph.cli.progress import compiling_told
 
 if TYPE_CHECKING:
     from numgraph.training import History
+    from numgraph.training.answers import Answers
 
 MEASURES = ("mrr", "hits@1", "hits@3", "hits@10", "mean_rank")
 _OTHERS = ("dataset", "data_dir", "layers", "heads", "dropout", "weight_decay", "num_neighbors", "edges", "nodes", "target", "features")
@@ -21,10 +22,10 @@ _OF_TABLES = ("categories", "directed", "inductive", "shards", "checkpoint")
 
 def train_triples(options: argparse.Namespace, scorers: tuple[str, ...]) -> int:
     """The command."""
-    from numgraph import nn
     from numgraph.data import load_triples
     from numgraph.optim import Adam
     from numgraph.training import Diverged, fit_triples, rank_triples
+    from numgraph.training.answers import SCORERS, Answers
     from numgraph.training.triples import SETTINGS, Truth
 
     model_name = _checked(options, scorers)
@@ -42,8 +43,7 @@ def train_triples(options: argparse.Namespace, scorers: tuple[str, ...]) -> int:
         with noted("train"):
             data = load_triples(options.data, rng=options.seed)
     out = sys.stderr if options.json else sys.stdout
-    kind = {"complex": nn.ComplEx, "distmult": nn.DistMult, "transe": nn.TransE}[model_name]
-    model = kind(data.num_entities, data.num_relations, chosen["dim"], reciprocal=chosen["reciprocal"], rng=options.seed)
+    model = SCORERS[model_name](data.num_entities, data.num_relations, chosen["dim"], reciprocal=chosen["reciprocal"], rng=options.seed)
     if not options.quiet:
         print(
             f"{data.name}: {data.num_entities:,} entities, {data.num_relations:,} relations; {len(data.train):,} triples train, "
@@ -63,11 +63,9 @@ def train_triples(options: argparse.Namespace, scorers: tuple[str, ...]) -> int:
     measured = {part: rank_triples(model, getattr(data, part), truth) for part in ("test", "val")}
     print(_result_line(history, measured), file=out)
     if options.save:
-        from numgraph.serialize import save_parameters
-
         with refusing():
-            save_parameters(options.save, model.state_dict())
-        print(f"parameters: {options.save}", file=out)
+            Answers.of(model, data).save(options.save)
+        print(f"model: {options.save}", file=out)
     if options.plot and history.val_score:
         from numgraph.training.plots import plot_training
 
@@ -82,6 +80,29 @@ def train_triples(options: argparse.Namespace, scorers: tuple[str, ...]) -> int:
         result |= {"seconds": round(history.seconds, 3), "parameters": sum(one.size for one in model.parameters())}
         print(json.dumps(result | {"settings": chosen, "save": options.save, "plot": options.plot}), flush=True)
     return INTERRUPTED if history.stopped == "interrupted" else 0
+
+
+def answer(options: argparse.Namespace, answers: Answers) -> int:
+    """What ``numgraph predict`` does with a scorer of triples."""
+    from numgraph.data.files import write_table
+    from numgraph.data.triples import read_questions
+
+    for name in ("edges", "nodes", "features", "pairs"):
+        if getattr(options, name):
+            raise Refused(f"--{name} was given, and {options.model} is a scorer of triples; give --questions")
+    if options.questions is None:
+        raise Refused(f"{options.model} is a scorer of triples; give --questions, a file with a head and a relation in each line")
+    with refusing():
+        heads, relations = read_questions(options.questions)
+        columns = answers.tails(heads, relations, options.top)
+        write_table("predict", options.out, columns)
+    out = sys.stderr if options.json else sys.stdout
+    if not options.quiet:
+        known = sum(columns["known"])
+        print(f"{len(columns['tail']):,} answers to {len(heads):,} questions, {known:,} of them known before: {options.out}", file=out)
+    if options.json:
+        print(json.dumps({"task": "triples", "questions": len(heads), "predictions": len(columns["tail"]), "out": options.out}), flush=True)
+    return 0
 
 
 def _checked(options: argparse.Namespace, scorers: tuple[str, ...]) -> str:

@@ -137,6 +137,22 @@ def load_triples(
     return made
 
 
+def read_questions(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
+    """Heads and relations, of a file as ``load_triples`` reads them, with two columns or three, of which the last is left."""
+    op, file = "predict", Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"{op}: there is no file {file}; give one with a head and a relation in each line")
+    heads, relations = [], []
+    for line, row in _rows(op, file):
+        if len(row) not in (2, 3) or not all(row[:2]):
+            raise bad_value(op, f"{file}, line {line} has {len(row)} columns", "a question has a head and a relation")
+        if line == 1 and (row[0].lower(), row[1].lower()) in (("head", "relation"), ("subject", "predicate"), ("source", "relation")):
+            continue
+        heads.append(row[0])
+        relations.append(row[1])
+    return heads, relations
+
+
 def _files(op: str, path: Path, valid: Any, test: Any) -> dict[str, Path]:
     """The file of each part; of one file that is dealt out that of "train" alone."""
     if not path.is_dir():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
+import numpy as np
 import pytest
 
 from numgraph import nn
 from numgraph.cli import main
 from numgraph.data import load_triples
-from numgraph.serialize import read_arrays
+from numgraph.serialize import read_arrays, save_parameters
 from numgraph.training import rank_triples
+from numgraph.training.answers import Answers
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +39,68 @@ def test_a_scorer_is_trained_measured_and_saved(folder, tmp_path, capsys):
     assert result["model"] == "complex"
     assert result["settings"]["dim"] == 16
     data = load_triples(folder)
-    model = nn.ComplEx(18, 2, 16, reciprocal=True)
-    model.load_state_dict(read_arrays(target))
-    measured = rank_triples(model, data.test, data)
+    answers = Answers.load(target)
+    measured = rank_triples(answers.model, data.test, data)
     assert result["test_mrr"] == pytest.approx(measured["mrr"])
     assert result["test_hits@10"] == pytest.approx(measured["hits@10"])
     assert result["val_mrr"] > 0.3
+    assert (answers.entities, answers.relations) == (data.entities, data.relations)
+    assert np.array_equal(answers.known, data.known)
+
+
+@pytest.fixture(scope="module")
+def saved(folder, tmp_path_factory):
+    data = load_triples(folder)
+    model = nn.TransE(data.num_entities, data.num_relations, 8, norm=2, rng=0)
+    target = tmp_path_factory.mktemp("saved") / "scorer.npz"
+    Answers.of(model, data).save(target)
+    return str(target), model, data
+
+
+def test_questions_are_answered(saved, tmp_path, capsys):
+    pytest.importorskip("pyarrow", reason="pyarrow (the extra tables) is not installed")
+    target, model, data = saved
+    (tmp_path / "ask.tsv").write_text("head\trelation\np3\tnext\np4\tbefore\n", "utf-8")
+    out = tmp_path / "answers.csv"
+    words = ["predict", "--model", target, "--questions", str(tmp_path / "ask.tsv"), "--top", "3", "--out", str(out)]
+    assert main(words) == 0
+    assert "6 answers to 2 questions" in capsys.readouterr().out
+    with out.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["head"], row["relation"]) for row in rows] == [("p3", "next")] * 3 + [("p4", "before")] * 3
+    for i, (head, relation) in enumerate([("p3", "next"), ("p4", "before")]):
+        scores = model.score_tails([data.entities.index(head)], [data.relations.index(relation)])[0]
+        best = np.argsort(-scores)[:3]
+        own = rows[3 * i : 3 * i + 3]
+        assert [row["tail"] for row in own] == [data.entities[k] for k in best]
+        weights = np.exp(scores.astype(np.float64) - scores.max())
+        assert np.allclose([float(row["probability"]) for row in own], (weights / weights.sum())[best])
+        known = {tuple(row) for row in data.known.tolist()}
+        ids = data.entities.index(head), data.relations.index(relation)
+        assert [row["known"] == "true" for row in own] == [(*ids, int(k)) in known for k in best]
+
+
+def test_answers_that_cannot_be(saved, folder, tmp_path, capsys):
+    pytest.importorskip("pyarrow", reason="pyarrow (the extra tables) is not installed")
+    (tmp_path / "ask.tsv").write_text("p3\tnexd\n", "utf-8")
+    base = ["predict", "--model", saved[0], "--out", str(tmp_path / "answers.csv")]
+    cases = [
+        ([], "give --questions"),
+        (
+            ["--questions", str(tmp_path / "ask.tsv")],
+            "unknown relation of question 1: 'nexd'; choose from 'before', 'next', did you mean 'next'?",
+        ),
+        (["--questions", "nowhere"], "there is no file nowhere"),
+        (["--questions", str(tmp_path / "ask.tsv"), "--edges", "x"], "--edges was given"),
+    ]
+    for words, text in cases:
+        assert main([*base, *words]) == 1
+        assert text in capsys.readouterr().err
+    damaged = tmp_path / "damaged.npz"
+    arrays = read_arrays(saved[0])
+    save_parameters(damaged, {**arrays, "model/entities": arrays["model/entities"][:4]})
+    assert main(["predict", "--model", str(damaged), "--questions", "x", "--out", str(tmp_path / "answers.csv")]) == 1
+    assert "is damaged" in capsys.readouterr().err
 
 
 def test_one_file_and_another_model(folder, tmp_path, capsys):
