@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 from weakref import WeakValueDictionary
@@ -16,9 +17,11 @@ from numgraph.arrays import recycling
 from numgraph.arrays.devices import same_device, writeable
 from numgraph.arrays.fingerprint import EXACT, fingerprint, sparse_fingerprint
 from numgraph.arrays.inputs import as_array, is_sparse, listed
+from numgraph.autodiff import page
 from numgraph.autodiff.tensor import TAPES, Parameter, Tensor, check_float, is_float, unwrap
 from numgraph.autodiff.watching import watcher as new_watcher
 from numgraph.errors import bad_type, bad_value
+from numgraph.runtime import atomic
 
 __all__ = ["Parameter", "Tape", "Tensor", "record", "unwrap"]
 
@@ -310,23 +313,33 @@ class Tape:
         parts = [f"{len(self._records) or len(self._replayed)} records", state, *(["persistent"] if self.persistent else [])]
         return f"<Tape: {', '.join(parts)}>"
 
-    def explain(self, kernel: bool = False) -> str:
+    def explain(self, kernel: bool = False, html: str | os.PathLike[str] | None = None) -> str:
         """Every record, and how it is replayed; before and after ``gradient``.
 
         Parameters
         ----------
         kernel
             Also the schedules of the compiled kernels: whose edges each walks, what it loops over, what is in the lanes of a register.
+        html
+            Where to write a page with pictures: the walk of each message and those of its gradients, drawn on a small graph, the matrices
+            beside them, and the schedules. It is one file, and loads nothing. A notebook shows it for a tape.
         """
-        summaries = self._replayed[::-1] + [entry.summary() for entry in self._records]
+        if html is not None:
+            atomic.write(html, page.document(self._summaries()).encode())
         lines = []
-        for number, (name, shapes_in, shapes_out, needs, explain) in enumerate(summaries):
+        for number, (name, shapes_in, shapes_out, needs, explain) in enumerate(self._summaries()):
             into, out = (", ".join(str(tuple(shape)) for shape in shapes) for shapes in (shapes_in, shapes_out))
             lines.append(f"#{number} {name}  {into} → {out}")
             told = explain(needs) if explain else []
             told += explain.kernels(needs) if kernel and hasattr(explain, "kernels") else []
             lines += [f"     {line}" for line in told]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return page.fragment(self._summaries())
+
+    def _summaries(self) -> list[tuple[Any, ...]]:
+        return self._replayed[::-1] + [entry.summary() for entry in self._records]
 
 
 def _seed(loss: Tensor, seed: Any, taped: bool) -> Any:

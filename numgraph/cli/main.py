@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 from numgraph import __version__
 from numgraph.cli.bench import add_bench
+from numgraph.cli.explain import add_explain
 from numgraph.cli.options import INTERRUPTED, Parser, Refused
 from numgraph.cli.partition import add_partition
 from numgraph.cli.predict import add_predict
 from numgraph.cli.shared import run_train
-from numgraph.cli.train import add_explain, add_train
+from numgraph.cli.train import add_train
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""``numgraph train`` and ``numgraph explain``: on a dataset by name, or on tables of your own."""
+"""``numgraph train``: on a dataset by name, or on tables of your own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TASKS = ("classification", "regression", "link", "triples")
 FANOUT = 10
 
 
-def _add_model_options(command: argparse.ArgumentParser, dataset: str, scorers: tuple[str, ...] = ()) -> None:
+def add_model_options(command: argparse.ArgumentParser, dataset: str, scorers: tuple[str, ...] = ()) -> None:
     command.add_argument("--dataset", choices=DATASETS, help=f"default {dataset}; digits and karate are embedded")
     command.add_argument(
         "--data",
@@ -74,7 +74,7 @@ def add_train(commands: Any, run: Callable[[argparse.Namespace], int]) -> None:
         help="train a model of nodes or links",
         description="Train a model, by default as its paper does. Ctrl-C ends it with the best parameters so far.",
     )
-    _add_model_options(command, "digits", SCORERS)
+    add_model_options(command, "digits", SCORERS)
     command.add_argument("--epochs", type=positive, metavar="N", help="at most (default 200, gat 1000; 300 for regression)")
     command.add_argument("--lr", type=rate, metavar="X", help="Adam's learning rate (default 0.01, gat 0.005)")
     command.add_argument(
@@ -123,17 +123,6 @@ def _add_process_options(command: argparse.ArgumentParser) -> None:
     )
     several.add_argument("--shards", type=path, metavar="FOLDER", help="what numgraph partition wrote, a part for each process")
     several.add_argument("--partition", choices=("metis", "random"), default="metis", help="who owns which node, without --shards")
-
-
-def add_explain(commands: Any) -> None:
-    command = commands.add_parser(
-        "explain",
-        help="print the tape of one training step: each record, and how its gradient is computed",
-        description="Print the tape of one training step: each record, and which kernel replays it, on the graph or on the reversed graph.",
-    )
-    _add_model_options(command, "karate")
-    command.add_argument("--kernel", action="store_true", help="also how each kernel runs: what it loops over, what is in lanes")
-    command.set_defaults(run=_explain, edges=None)
 
 
 def _loaded(options: argparse.Namespace) -> tuple[Dataset | Links, str]:
@@ -204,22 +193,6 @@ def _check_sampling(options: argparse.Namespace, chosen: Recipe) -> None:
         options.num_neighbors = (FANOUT,) * chosen.layers
     if len(options.num_neighbors) != chosen.layers:
         raise Refused(f"--num-neighbors has {len(options.num_neighbors)} numbers for {chosen.layers} layers; give one for each")
-
-
-def _explain(options: argparse.Namespace) -> int:
-    import numpy as np
-
-    from numgraph.autodiff.tape import Tape
-    from numgraph.training.objectives import objective_of
-    from numgraph.training.recipes import build
-
-    chosen, dataset, _ = chosen_by(options)
-    model, _ = build(chosen, dataset, options.seed)
-    with Tape() as tape:
-        loss = objective_of("explain", dataset).loss(model, np.random.default_rng(options.seed))
-    tape.gradient(loss, list(model.parameters()))
-    print(tape.explain(kernel=options.kernel))
-    return 0
 
 
 def check_targets(options: argparse.Namespace) -> None:

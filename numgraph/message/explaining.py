@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from numgraph.compiler import schedules
 from numgraph.expressions import expr
@@ -46,6 +46,38 @@ def _numbers(outputs: Sequence[Output]) -> list[str]:
 
 def explain_walk(outputs: Sequence[Output], wanted: Sequence[Key]) -> list[str]:
     """The lines for one record: its formulas, what they mean, and for each wanted gradient its formula, its kernel, and why."""
+    telling = tell(outputs, wanted)
+    rows = [*telling.results, *[("", note) for note in telling.notes]]
+    for gradient in telling.gradients:
+        rows += [(gradient.formula, gradient.kernel), *[("", why) for why in gradient.reasons]]
+    return _laid_out(rows) + telling.together
+
+
+class Gradient(NamedTuple):
+    """What is told of the gradient of a field."""
+
+    key: Key
+    formula: str
+    kernel: str
+    reasons: list[str]
+    zero: bool
+
+
+class Telling(NamedTuple):
+    """What is told of a walk.
+
+    results: formula and kernel of each output; notes: what their letters mean, and what is kept for the backward; together: which gradients
+    come out of one walk.
+    """
+
+    results: list[tuple[str, str]]
+    notes: list[str]
+    gradients: list[Gradient]
+    together: list[str]
+
+
+def tell(outputs: Sequence[Output], wanted: Sequence[Key]) -> Telling:
+    """The formulas of a walk and of its gradients, with their kernels, and why."""
     symbols = [_Symbols(output, number, _letter(outputs)) for output, number in zip(outputs, _numbers(outputs), strict=True)]
     needs: list[NeedOf | None] = [symbol.need for symbol in symbols]
     gradients = derive(outputs, needs, wanted) if wanted else {}
@@ -54,24 +86,24 @@ def explain_walk(outputs: Sequence[Output], wanted: Sequence[Key]) -> list[str]:
     definitions = _name_softmax(outputs, symbols, backward, names)
     written = [_reduced(output, names) for output in outputs]
     definitions += _name_parts(outputs, backward, names)
-    rows = []
+    results = []
     for output, symbol, formula in zip(outputs, symbols, written, strict=True):
-        rows.append((f"{symbol.result} = {formula if len(formula) <= _LONG else _reduced(output, names)}", _forward_kernel(output)))
+        results.append((f"{symbol.result} = {formula if len(formula) <= _LONG else _reduced(output, names)}", _forward_kernel(output)))
         if output.reduce == "edge":
             names[id(bare(output.expressions[0]))] = symbol.result
     notes = [f"with {line}" for line in definitions]
     if gradients:
         notes += dict.fromkeys(REDUCES[output.reduce].kept.format(to=output.to) for output in outputs if REDUCES[output.reduce].kept)
-    rows += [("", note) for note in notes]
     told: set[str] = set()
+    found = []
     for key in wanted:
         leaf = text(expr.field(*key, (), float))
         if key in gradients:
-            rows.append((f"∂{leaf} = {_reduced(gradients[key], names)}", _backward_kernel(key[0])))
-            rows += [("", why) for why in _reasons(key, leaf, outputs, gradients[key], told)]
+            reasons = _reasons(key, leaf, outputs, gradients[key], told)
+            found.append(Gradient(key, f"∂{leaf} = {_reduced(gradients[key], names)}", _backward_kernel(key[0]), reasons, False))
         else:
-            rows.append((f"∂{leaf} = 0", "no value of an edge has a derivative by it"))
-    return _laid_out(rows) + _walked_together(gradients)
+            found.append(Gradient(key, f"∂{leaf} = 0", "no value of an edge has a derivative by it", [], True))
+    return Telling(results, notes, found, _walked_together(gradients))
 
 
 class _Symbols:

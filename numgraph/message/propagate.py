@@ -32,7 +32,8 @@ from numgraph.expressions.walk import Output, rows_of
 from numgraph.graph import Graph, Shard
 from numgraph.message.ahead import arriving, run_ahead
 from numgraph.message.algebra import algebra_of
-from numgraph.message.explaining import explain_kernels, explain_walk
+from numgraph.message.explaining import explain_kernels, explain_walk, tell
+from numgraph.message.pages import section
 from numgraph.message.suspects import suspects
 
 Values = dict[Key, Any]
@@ -171,6 +172,10 @@ class _Told:
         known = algebra_of(self.outputs)
         backward = known.backward((True,) * known.starts[-1], self.keys, wanted, graph.in_edges.indptr.dtype).walk if wanted else {}
         return explain_kernels(graph, self.outputs, backward)
+
+    def section(self, needs: Sequence[bool]) -> str:
+        """What the page of ``Tape.explain`` shows of it."""
+        return section(self.graph(), self.outputs, tell(self.outputs, self._wanted(needs)), self.kernels(needs))
 
     @property
     def fields(self) -> list[str]:

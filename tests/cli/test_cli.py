@@ -363,3 +363,46 @@ def test_formulas_on_a_terminal_without_their_letters(arguments: tuple[str, ...]
     done = run(*arguments, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert "?" in done.stdout or arguments != ("explain",)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--model", "gat"),
+        ("--message", "relu(u.x - v.x) * e.w"),
+        ("--message", "lambda u, v: np.exp(u.h * v.h).sum(-1)", "--reduce", "edge", "--field", "u.h=2,4", "--field", "v.h=2,4"),
+    ],
+)
+def test_explain_writes_a_page(arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "page.html"
+    assert main(["explain", *arguments, "--html", str(target)]) == 0
+    assert capsys.readouterr().out == f"wrote {target}\n"
+    page = target.read_text("utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert "the arrows are reversed, summed at u" in page
+    assert "How the kernels run" in page
+    assert "which is gone" not in page
+
+
+def test_explain_a_message_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--message", "u.x * e.w", "--reduce", "mean", "--field", "e.w=3"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "#0 update_all(mean) (4, 3), (6, 3) → (4, 3)"
+    assert any(line.startswith("∂u.x = Σ g_v/deg_v · e.w SpMM on the REVERSED graph") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--message", "u.x *"), "--message is no expression of Python"),
+        (("--message", "1 + 2"), "reads no field of u, v or e"),
+        (("--message", "u.x * q"), "name 'q' is not defined"),
+        (("--message", "u.x", "--field", "u.y=3"), "--field names u.y, which the message does not read"),
+        (("--message", "u.x", "--reduce", "summ"), "unknown reduce 'summ'; choose from"),
+        (("--reduce", "sum"), "belong to --message"),
+        (("--html", "/no/such/folder/page.html"), "/no/such/folder"),
+    ],
+)
+def test_explain_refuses(arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", *arguments]) == 1
+    assert told in capsys.readouterr().err
