@@ -180,8 +180,11 @@ def interpreting(choice: Choice) -> Iterator[None]:
 def compiling(choice: Choice) -> Iterator[list[Schedule]]:
     """Walks are run by one kernel an end, under the first schedule of a choice. Yields those schedules."""
     used: list[Schedule] = []
+    own = cpu.Cpu.choose
 
     def forced(self: Any, notation: Notation, places: Places, length: int) -> cost.Choice:
+        if notation.rows == "e":  # values per node
+            return own(self, notation, places, length)
         used.append(choice(candidates(notation, machine()))[0])
         return cost.Choice(used[-1], build(notation, used[-1], places), 0.0)
 
