@@ -44,6 +44,8 @@ def train_triples(options: argparse.Namespace, scorers: tuple[str, ...]) -> int:
             data = load_triples(options.data, rng=options.seed)
     out = sys.stderr if options.json else sys.stdout
     model = SCORERS[model_name](data.num_entities, data.num_relations, chosen["dim"], reciprocal=chosen["reciprocal"], rng=options.seed)
+    with refusing():
+        model.to(options.device)
     if not options.quiet:
         print(
             f"{data.name}: {data.num_entities:,} entities, {data.num_relations:,} relations; {len(data.train):,} triples train, "
@@ -74,6 +76,7 @@ def train_triples(options: argparse.Namespace, scorers: tuple[str, ...]) -> int:
         print(f"plot: {options.plot}", file=out)
     if options.json:
         result: dict[str, Any] = {"dataset": data.name, "task": "triples", "model": model_name, "seed": options.seed}
+        result["device"] = options.device
         for part, values in measured.items():
             result |= {f"{part}_{name}": values[name] if values[name] == values[name] else None for name in MEASURES}
         result |= {"best_epoch": history.best_epoch, "epochs_run": history.epochs, "stopped": history.stopped}
@@ -117,8 +120,6 @@ def _checked(options: argparse.Namespace, scorers: tuple[str, ...]) -> str:
     given = [name for name in (*_OTHERS, *_OF_TABLES) if getattr(options, name, None)]
     if given:
         raise Refused(f"--{given[0].replace('_', '-')} was given beside --task triples, of which it says nothing; leave it out")
-    if options.device != "cpu":
-        raise Refused(f"--device is {options.device}; triples are learnt on the host")
     return model
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.devices import device_of, moved
 from numgraph.autodiff.tensor import unwrap
 from numgraph.dense import gather, matmul
 from numgraph.errors import bad_index, bad_type, bad_value
@@ -48,8 +49,8 @@ class Scorer(Module):
     def forward(self, h: Any, r: Any, t: Any) -> Any:
         """[n] the scores of triples."""
         h, r, t = self._ids(h=h, r=r, t=t)
-        g = Graph(h, t, num_src=self.num_entities, num_dst=self.num_entities)
-        return apply_edges(g, self._score, u={"x": self.entities}, v={"x": self.entities}, e={"w": gather(self.relations, r)})
+        g = self._there(Graph(h, t, num_src=self.num_entities, num_dst=self.num_entities))
+        return apply_edges(g, self._score, u={"x": self.entities}, v={"x": self.entities}, e={"w": self._rows(self.relations, r)})
 
     def score(self, h: Any, r: Any, t: Any) -> Any:
         """[n] the scores of triples."""
@@ -88,8 +89,19 @@ class Scorer(Module):
     def _cubes(self, table: Any, ids: Any) -> Any:
         """Σ |x|³ over the rows of these ids, each as often as it is named."""
         distinct, counts = np.unique(ids, return_counts=True)
-        squares = self._squares(widened(gather(table, distinct)))
-        return ((squares * np.sqrt(np.maximum(squares, 1e-24))).sum(1) * counts.astype(squares.dtype)).sum()
+        squares = self._squares(widened(self._rows(table, distinct)))
+        return ((squares * np.sqrt(np.maximum(squares, 1e-24))).sum(1) * moved(counts.astype(squares.dtype), self._device)).sum()
+
+    @property
+    def _device(self) -> str:
+        return device_of(self.entities.data)
+
+    def _there(self, g: Graph) -> Graph:
+        """A graph where the parameters are."""
+        return g.to(self._device)
+
+    def _rows(self, table: Any, ids: Any) -> Any:
+        return gather(table, moved(ids, self._device))
 
     def _squares(self, x: Any) -> Any:
         """[n, dim] the squares of absolute values."""
@@ -115,7 +127,7 @@ class Scorer(Module):
 
     def _queries(self, message: Callable[..., Any], ends: Any, relations: Any) -> Any:
         """[n, …] what all entities are compared with."""
-        g = Graph(ends, relations, num_src=self.num_entities, num_dst=self.relations.shape[0])
+        g = self._there(Graph(ends, relations, num_src=self.num_entities, num_dst=self.relations.shape[0]))
         return apply_edges(g, message, u={"x": self.entities}, v={"w": self.relations})
 
     def _with_all(self, queries: Any) -> Any:
@@ -241,7 +253,7 @@ class TransE(Scorer):
         """One edge from each entity to each query, so that no array has their differences."""
         count, message = queries.shape[0], _near_1 if self.norm == 1 else _near_2
         make = _complete if self.num_entities * count <= _KEPT else _complete.__wrapped__
-        g = make(self.num_entities, count)
+        g = self._there(make(self.num_entities, count))
         return apply_edges(g, message, u={"x": self.entities}, v={"q": queries}).reshape(count, self.num_entities)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numgraph import nn
+from numgraph.arrays.devices import moved
 from numgraph.autodiff.tensor import unwrap
 from numgraph.data.triples import Triples
 from numgraph.errors import bad_value, unknown
@@ -102,7 +103,7 @@ class Answers:
         step = max(1, 2**22 // len(self.entities))
         for first in range(0, len(h), step):
             part = slice(first, first + step)
-            scores = np.asarray(unwrap(self.model.score_tails(h[part], r[part])), np.float64)
+            scores = moved(unwrap(self.model.score_tails(h[part], r[part])), "cpu").astype(np.float64)
             best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
             known = np.zeros(scores.shape, bool)
             known[truth.answers(truth.tails, h[part], r[part])] = True

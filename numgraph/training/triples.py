@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numgraph.arrays.devices import device_of, moved
 from numgraph.arrays.inputs import kind_of
 from numgraph.autodiff.tape import Tape
 from numgraph.autodiff.tensor import unwrap
@@ -130,7 +131,8 @@ def fit_triples(
 
 
 def _softmax(model: Any, h: Any, r: Any, t: Any) -> Any:
-    return cross_entropy(model.score_both(h, r, t), np.concatenate([t, h]))
+    scores = model.score_both(h, r, t)
+    return cross_entropy(scores, moved(np.concatenate([t, h]), device_of(unwrap(scores))))
 
 
 def _negatives(model: Any, h: Any, r: Any, t: Any, rng: np.random.Generator, count: int, margin: float) -> Any:
@@ -203,7 +205,7 @@ def filtered_ranks(model: Any, part: NDArray[Any], truth: Truth) -> NDArray[np.f
         for first in range(0, len(h), step):
             rows = slice(first, first + step)
             left_out = truth.answers(grouped, ends[rows], r[rows])
-            found.append(_ranks(np.asarray(unwrap(score(ends[rows], r[rows]))), targets[rows], left_out))
+            found.append(_ranks(moved(unwrap(score(ends[rows], r[rows])), "cpu"), targets[rows], left_out))
     return np.concatenate(found) if found else np.empty(0)
 
 

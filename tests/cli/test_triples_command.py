@@ -119,7 +119,6 @@ REFUSED = {
     "layers": (["--task", "triples", "--data", "x", "--layers", "2"], "--layers was given beside --task triples"),
     "another model": (["--task", "triples", "--data", "x", "--model", "gcn"], "--model gcn is none of triples; choose from complex"),
     "no file": (["--task", "triples", "--data", "nowhere"], "there is no file nowhere"),
-    "device": (["--task", "triples", "--data", "x", "--device", "cuda"], "triples are learnt on the host"),
 }
 
 
