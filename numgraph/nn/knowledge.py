@@ -12,7 +12,6 @@ from numgraph.arrays.devices import device_of, moved
 from numgraph.autodiff.tensor import unwrap
 from numgraph.dense import gather, matmul
 from numgraph.errors import bad_index, bad_type, bad_value
-from numgraph.expressions.precision import widened
 from numgraph.graph import Graph
 from numgraph.message import apply_edges
 from numgraph.nn import init
@@ -81,20 +80,17 @@ class Scorer(Module):
         """Mean over triples of Σ |x|³ over the rows of head, relation and tail, of a reciprocal relation half of each way's: the N3 of
         Lacroix et al. (2018), which a training may add to its loss."""
         h, r, t = self._ids(h=h, r=r, t=t)
-        ends = self._cubes(self.entities, np.concatenate([h, t]))
-        if self.reciprocal:
-            return (ends + 0.5 * self._cubes(self.relations, np.concatenate([r, r + self.num_relations]))) / len(h)
-        return (ends + self._cubes(self.relations, r)) / len(h)
-
-    def _cubes(self, table: Any, ids: Any) -> Any:
-        """Σ |x|³ over the rows of these ids, each as often as it is named."""
-        distinct, counts = np.unique(ids, return_counts=True)
-        squares = self._squares(widened(self._rows(table, distinct)))
-        return ((squares * np.sqrt(np.maximum(squares, 1e-24))).sum(1) * moved(counts.astype(squares.dtype), self._device)).sum()
+        ends, ways = np.concatenate([h, t]), np.concatenate([r, r + self.num_relations if self.reciprocal else r])
+        return self._queries(self._cubes, ends, ways).sum() / len(h)
 
     @property
     def _device(self) -> str:
         return device_of(self.entities.data)
+
+    @staticmethod
+    def _cubes(u: Any, v: Any) -> Any:
+        """Σ |x|³ of an end, and half of a relation's, which has two ends."""
+        return _cubed(u.x * u.x) + 0.5 * _cubed(v.w * v.w)
 
     def _there(self, g: Graph) -> Graph:
         """A graph where the parameters are."""
@@ -102,10 +98,6 @@ class Scorer(Module):
 
     def _rows(self, table: Any, ids: Any) -> Any:
         return gather(table, moved(ids, self._device))
-
-    def _squares(self, x: Any) -> Any:
-        """[n, dim] the squares of absolute values."""
-        return x * x
 
     def _ids(self, **given: Any) -> tuple[Any, ...]:
         """Ids as arrays of one length, in range."""
@@ -148,6 +140,11 @@ class Scorer(Module):
     def _of_tail(u: Any, v: Any) -> Any:
         """What heads are compared with, of a tail u.x and a relation v.w."""
         raise NotImplementedError
+
+
+def _cubed(squares: Any) -> Any:
+    """Σ |x|³ of the squares of absolute values."""
+    return (squares * np.sqrt(np.maximum(squares, 1e-24))).sum(-1)
 
 
 class DistMult(Scorer):
@@ -217,8 +214,9 @@ class ComplEx(Scorer):
         """The relation's conjugate times the tail, as Re(h w t̄) = Re(h̄ · w̄ t)."""
         return np.stack([u.x[0] * v.w[0] + u.x[1] * v.w[1], u.x[1] * v.w[0] - u.x[0] * v.w[1]])
 
-    def _squares(self, x: Any) -> Any:
-        return x[:, 0] * x[:, 0] + x[:, 1] * x[:, 1]
+    @staticmethod
+    def _cubes(u: Any, v: Any) -> Any:
+        return _cubed(u.x[0] * u.x[0] + u.x[1] * u.x[1]) + 0.5 * _cubed(v.w[0] * v.w[0] + v.w[1] * v.w[1])
 
 
 class TransE(Scorer):
