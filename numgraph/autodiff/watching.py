@@ -38,10 +38,11 @@ def debug(check: bool | str = True) -> Iterator[None]:
     --------
     >>> import numpy as np, numgraph as ng
     >>> with ng.debug(), ng.Tape() as tape:
-    ...     x = tape.watch(np.array([1.0, 4.0, -1.0]))
-    ...     y = np.log(x)
+    ...     x = tape.watch(np.array([1.0, 0.0]))
+    ...     loss = np.sum(np.sqrt(x))
+    >>> tape.gradient(loss, x)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    FloatingPointError: log: record #0 gives nan at [2] of float64[3] (...); input 0 at [2] is -1.0
+    FloatingPointError: ∇ sqrt: the gradient of input 0 by record #0 is inf at [1] of float64[2] (...); input 0 at [1] is 0.0; ...
     """
     _check_check("debug", check)
     token = _CHECKED.set(check)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import string
 from collections.abc import Callable, Iterable
@@ -127,7 +128,7 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
     if any(isinstance(x, Expr) for x in operands):
         return features.einsum(subscripts, *operands, **options)
     operands = tuple([given("einsum", f"operand {number}", x) for number, x in enumerate(operands)])
-    terms, output = _explicit(subscripts, [np.ndim(x) for x in operands])
+    terms, output = _explicit(subscripts, tuple([np.ndim(x) for x in operands]))
     same_device("einsum", **{f"operand {number}": unwrap(x) for number, x in enumerate(operands)})  # CuPy's takes those of the host
     sizes: dict[str, int] = {}
     for number, (term, x) in enumerate(zip(terms, operands)):
@@ -138,8 +139,9 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
                 raise bad_value("einsum", problem, "a letter has one length")
             sizes[letter] = n if sizes.get(letter, 1) == 1 else sizes[letter]
     for number, term in enumerate(terms):
-        for letter in [letter for letter in dict.fromkeys(term) if term.count(letter) > 1]:
-            operands, terms = _with_diagonal(operands, terms, number, letter)
+        if len(set(term)) < len(term):
+            for letter in [letter for letter in dict.fromkeys(term) if term.count(letter) > 1]:
+                operands, terms = _with_diagonal(operands, terms, number, letter)
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> list[Any]:
         grads: list[Any] = []
@@ -160,7 +162,8 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
     return record("einsum", operands, _einsum(f"{','.join(terms)}->{output}", map(unwrap, operands), **options), vjp)
 
 
-def _explicit(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:
+@functools.lru_cache(maxsize=256)
+def _explicit(subscripts: str, ndims: tuple[int, ...]) -> tuple[tuple[str, ...], str]:
     """The letters of each operand and of the result. The axes of an ellipsis get letters that are not used, the last ones the same."""
     inputs, arrow, output = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
@@ -178,10 +181,10 @@ def _explicit(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:
     if not fits or not plain or len(set(output)) < len(output) or not set(output) <= known:
         problem = f"{subscripts!r} for {len(ndims)} operands with {', '.join(map(str, ndims))} axes"
         raise bad_value("einsum", problem, "a letter for each axis, or ... for some, as in 'nhf,hf->nh'; the result has each once")
-    return written, output
+    return tuple(written), output
 
 
-def _with_diagonal(operands: tuple[Any, ...], terms: list[str], number: int, letter: str) -> tuple[tuple[Any, ...], list[str]]:
+def _with_diagonal(operands: tuple[Any, ...], terms: tuple[str, ...], number: int, letter: str) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     """The operand's diagonal along the first two axes of a letter, again until the letter is there once."""
     x, term = operands[number], terms[number]
     while term.count(letter) > 1:
@@ -189,7 +192,7 @@ def _with_diagonal(operands: tuple[Any, ...], terms: list[str], number: int, let
         second = term.index(letter, first + 1)
         x = np.diagonal(x, axis1=first, axis2=second)
         term = term[:first] + term[first + 1 : second] + term[second + 1 :] + letter
-    return (*operands[:number], x, *operands[number + 1 :]), [*terms[:number], term, *terms[number + 1 :]]
+    return (*operands[:number], x, *operands[number + 1 :]), (*terms[:number], term, *terms[number + 1 :])
 
 
 def _einsum(subscripts: str, given: Iterable[Any], **options: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 from collections import namedtuple
 
 import numpy as np
@@ -16,6 +18,13 @@ Pair = namedtuple("Pair", "a b")
 
 def cubic(x, y):
     return np.sum(x**3 * y)
+
+
+@pytest.mark.parametrize("module", ["autodiff.functional", "autodiff.watching", "profiling"])
+def test_examples_in_docstrings(module):
+    found = doctest.testmod(importlib.import_module(f"numgraph.{module}"))
+    assert found.attempted
+    assert not found.failed
 
 
 def test_grad_by_position():
