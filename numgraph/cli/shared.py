@@ -155,6 +155,7 @@ def _by_batches(options: argparse.Namespace, comm: Any) -> _Plan:
 def _by_nodes(options: argparse.Namespace, comm: Any) -> _Plan:
     """Every process owns some of the nodes."""
     from numgraph.distributed import DistGraph
+    from numgraph.training.recipes import training_features
     from numgraph.training.shared import SharedDataset
 
     if options.shards is None:
@@ -163,7 +164,7 @@ def _by_nodes(options: argparse.Namespace, comm: Any) -> _Plan:
             d = DistGraph.from_graph(whole.graph, comm, method=options.partition)
         except (ValueError, ImportError) as error:
             raise Refused(str(error)) from error
-        data = SharedDataset.of(whole, d)
+        data = SharedDataset.of(whole, d, training_features(whole))
     else:
         data, whole = _loaded(options, comm), None
         d, task = data.graph, data.task

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from numgraph.arrays.inputs import given
+from numgraph.arrays.inputs import given, is_sparse
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.distributed.halo import Halo, Meter, Pending
 from numgraph.distributed.processes import communicator, from_first, share_cores, together
@@ -92,19 +92,27 @@ class DistGraph(Spread):
 
         together(comm, checked)
         part = from_first(comm, lambda: partition(g, comm.size, method=method, objective=objective, seed=seed))
-        if len(part) != g.num_nodes:
-            raise bad_value(op, f"g has {g.num_nodes} nodes here and {len(part)} on process 0", "give all processes the same graph")
+        counts = comm.bcast((g.num_nodes, g.num_edges))
+
+        def same() -> None:
+            if (g.num_nodes, g.num_edges) != counts:
+                problem = (
+                    f"g has {g.num_nodes} nodes and {g.num_edges} edges on process {comm.rank}, {counts[0]} and {counts[1]} on process 0"
+                )
+                raise bad_value(op, problem, "give all processes the same graph")
+
+        together(comm, same)
         src, dst = g.src, g.dst
         edge_ids = np.flatnonzero(part[dst] == comm.rank)
         src, dst = src[edge_ids], dst[edge_ids]
         crossing = np.zeros(g.num_nodes, bool)
         crossing[dst[part[src] != comm.rank]] = True
         owned, ghosts, owners, place = numbering(part, comm.rank, src, crossing)
-        counts = len(owned) + len(ghosts), len(owned)
-        sources, into = (frozen(place[ends].astype(ids_dtype(*counts, len(src)))) for ends in (src, dst))
+        sides = len(owned) + len(ghosts), len(owned)
+        sources, into = (frozen(place[ends].astype(ids_dtype(*sides, len(src)))) for ends in (src, dst))
         rows = group(into, sources, len(owned))
-        edges = Edges(counts, [rows.indices, None], [None, Adjacency(rows.indptr, rows.indices, ordered=True)], True)
-        return cls(op, comm, owned, ghosts, owners, edges, edge_ids[rows.edge_ids], (g.num_nodes, g.num_edges))
+        edges = Edges(sides, [rows.indices, None], [None, Adjacency(rows.indptr, rows.indices, ordered=True)], True)
+        return cls(op, comm, owned, ghosts, owners, edges, edge_ids[rows.edge_ids], counts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], comm: Any, *, verify: str = "full") -> DistGraph:
@@ -151,13 +159,21 @@ class DistGraph(Spread):
     def exchange(self, x: Any) -> Any:
         """The rows of ``graph``'s sources, [owned + ghosts, …]: those of the owned nodes, then those that their owners send.
 
-        x: array or Tensor [owned, …], of the same dtype and features on all processes. The adjoint of ``collect``.
+        x: array or Tensor [owned, …], of the same dtype and features on all processes, or a constant SciPy sparse matrix. The adjoint of
+        ``collect``.
         """
+        if is_sparse(x):
+            if x.shape[0] != len(self.owned):
+                raise bad_value("DistGraph.exchange", f"x has shape {list(x.shape)}", f"give a row for each of {len(self.owned)} nodes")
+            return self._halo.sparse(x)
         return self._exchanged(x, lambda pending: pending.wait())
 
     def exchange_ahead(self, x: Any) -> Any:
         """``exchange`` for a layer whose next walk over ``graph`` reads the result: it begins with the interior, destinations without
         ghosts, while rows are on their way. Nothing else may read the result before that walk."""
+
+        if is_sparse(x):
+            return self.exchange(x)
 
         def later(pending: Pending) -> Any:
             self.in_flight[id(pending.result)] = pending

@@ -322,5 +322,7 @@ def _unpickled(constructor: str | None, first: Ids, second: Ids, counts: dict[st
 def check_graph(op: str, name: str, g: Any) -> None:
     """A TypeError where the argument `name` is no Graph."""
     if not isinstance(g, Graph):
+        if hasattr(g, "exchange"):  # a DistGraph
+            raise bad_type(op, f"{name} is {kind_of(g)}", "messages take d.graph, and d.exchange(x) for its sources; layers take d itself")
         fix = ", before the arrays" if hasattr(g, "__array__") else f"; {formats.constructor_for(g)}"
         raise bad_type(op, f"{name} is {kind_of(g)}", f"pass a numgraph.Graph{fix}")

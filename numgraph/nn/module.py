@@ -23,6 +23,9 @@ from numgraph.expressions.expr import check_dtype
 from numgraph.graph import Shard, Spread
 from numgraph.serialize import Mismatch, fill, fill_what_fits, set_generators
 
+_SHARED = (Spread, Shard)
+"""Graphs of which a process has a part."""
+
 
 class Module:
     """A function with parameters. A subclass sets Parameters and Modules as attributes and defines ``forward``.
@@ -50,7 +53,7 @@ class Module:
         raise no_attribute(kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"])
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        if args and isinstance(args[0], Spread | Shard):
+        if args and isinstance(args[0], _SHARED):
             return self.replicated(args[0]).forward(*args, **options)
         return self.forward(*args, **options)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.arrays.inputs import is_sparse, kind_of
+from numgraph.arrays.inputs import kind_of
 from numgraph.autodiff.tensor import unwrap
 from numgraph.data.record import Dataset
 from numgraph.dense import cross_entropy
@@ -46,17 +46,17 @@ class SharedDataset:
     label_scale: tuple[float, float]
 
     @classmethod
-    def of(cls, dataset: Dataset, d: DistGraph) -> SharedDataset:
-        """The owned part of a dataset that every process has."""
+    def of(cls, dataset: Dataset, d: DistGraph, features: Any = None) -> SharedDataset:
+        """The owned part of a dataset that every process has, with features in place of its own."""
         if not isinstance(dataset, Dataset):
             raise bad_type("SharedDataset.of", f"dataset is {kind_of(dataset)}", "give a numgraph.Dataset")
         if (dataset.graph.num_nodes, dataset.graph.num_edges) != (d.num_nodes, d.num_edges):
             raise bad_value("SharedDataset.of", f"the dataset has {dataset.graph!r}, d is {d!r}", "give the DistGraph of its graph")
-        x, weight = dataset.features[d.owned], dataset.edge_weight
+        x, weight = (dataset.features if features is None else features)[d.owned], dataset.edge_weight
         arrays = {name: getattr(dataset, name)[d.owned] for name in ("labels", "train_mask", "val_mask", "test_mask")}
         weight = None if weight is None else weight[d.edge_ids]
         about = {name: getattr(dataset, name) for name in ("name", "task", "num_classes", "label_scale")}
-        return cls(d, x.toarray() if is_sparse(x) else x, edge_weight=weight, **arrays, **about)
+        return cls(d, x, edge_weight=weight, **arrays, **about)
 
     @classmethod
     def stored(cls, d: DistGraph) -> SharedDataset:
