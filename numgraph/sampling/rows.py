@@ -19,9 +19,9 @@ from numgraph.graph.sorting import frozen
 from numgraph.runtime.compiling import njit
 from numgraph.runtime.mapping import advise, mapping_of
 from numgraph.sampling.cold import Work, in_steps
-from numgraph.sampling.memory import LINE, ask, move
+from numgraph.sampling.memory import LINE, ask_near, move
 
-_AHEAD = 12
+_AHEAD = 16
 """Rows whose memory is asked for before they are copied, and how many bytes of them; the processor goes on by itself."""
 _ASKED = 1024
 _NO_SLOTS, _NO_ORDER = np.zeros(0, np.int32), np.zeros(0, np.int64)
@@ -80,42 +80,41 @@ class Rows:
         self._kept, self._slots, self._hottest = frozen(kept), slots, None  # kept first: a slot is of rows that are there
 
     def _copy_into(self, made: NDArray[Any], ids: NDArray[Any]) -> None:
+        if self._mapping is None:
+            _copy(self._bytes, ids, self._size, made)
+            return
         slots, kept = self._slots, self._kept
 
         def copy(first: int, last: int) -> None:
-            _copy(self._bytes, kept, slots, ids, _NO_ORDER, first, last, self._size, made)
+            _copy_mapped(self._bytes, kept, slots, ids, _NO_ORDER, first, last, self._size, made)
 
         def in_order_of_pages(done: int) -> Work:
             order = (done + np.argsort(ids[done:])).astype(np.int64)
-            return lambda first, last: _copy(self._bytes, kept, slots, ids, order, first, last, self._size, made)
+            return lambda first, last: _copy_mapped(self._bytes, kept, slots, ids, order, first, last, self._size, made)
 
-        if self._mapping is None:
-            copy(0, len(ids))
-        else:
-            in_steps(copy, len(ids), in_order_of_pages)
+        in_steps(copy, len(ids), in_order_of_pages)
 
 
 @njit()
-def _copy(x, kept, slots, ids, order, first, last, size, made):
-    """Rows first … last - 1, or those at these places of order: from the kept ones where they have a slot, else from x. All are bytes."""
-    ordered, asked = len(order) > 0, min(size, _ASKED)
-    for at in range(first, last):
-        if at + _AHEAD < last:
-            slot, row = _place(slots, ids[order[at + _AHEAD]] if ordered else ids[at + _AHEAD])
+def _copy(x, ids, size, made):
+    """The rows of ids, from bytes to bytes."""
+    asked = min(size, _ASKED)
+    for i in range(len(ids)):
+        if i + _AHEAD < len(ids):
+            start = np.int64(ids[i + _AHEAD]) * size
             for k in range(0, asked, LINE):
-                if slot < 0:
-                    ask(x, row * size + k)
-                else:
-                    ask(kept, slot * size + k)
-        i = np.int64(order[at]) if ordered else np.int64(at)
-        slot, row = _place(slots, ids[i])
-        if slot < 0:
-            move(x, row * size, made, i * size, size)
-        else:
+                ask_near(x, start + k)
+        move(x, np.int64(ids[i]) * size, made, np.int64(i) * size, size)
+
+
+@njit()
+def _copy_mapped(x, kept, slots, ids, order, first, last, size, made):
+    """Rows first … last - 1, or those at these places of order: from the kept ones where they have a slot, else from the file."""
+    for at in range(first, last):
+        i = np.int64(order[at]) if len(order) > 0 else np.int64(at)
+        row = np.int64(ids[i])
+        slot = np.int64(slots[row]) if len(slots) > 0 else np.int64(-1)
+        if slot >= 0:
             move(kept, slot * size, made, i * size, size)
-
-
-@njit(inline="always")
-def _place(slots, row):
-    """The slot of a row among the kept ones, -1 where it is not there, and its number in x."""
-    return np.int64(slots[row]) if len(slots) > 0 else np.int64(-1), np.int64(row)
+        else:
+            move(x, row * size, made, i * size, size)

@@ -90,7 +90,7 @@ def test_an_error_of_a_reader_is_raised(tmp_path, cold, monkeypatch):
         if len(args[4]):  # the order of readers
             raise MemoryError("no more")
 
-    monkeypatch.setattr(rows, "_copy", fails)
+    monkeypatch.setattr(rows, "_copy_mapped", fails)
     with pytest.raises(MemoryError, match="no more"):
         rows_of(file, IDS)
 
