@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import itertools
 import sys
 import threading
 from collections.abc import Callable
-from typing import cast
 
 READERS = 64
 """Threads that wait for the disk."""
@@ -78,20 +75,8 @@ def _by_many(work: Work, count: int) -> None:
     for thread in threads:
         if thread.ident is not None:
             thread.join()
-    if (trim := _trim()) is not None:
-        trim(0)
     if failed:
         raise failed[0]
-
-
-@functools.cache
-def _trim() -> Callable[[int], object] | None:
-    """What gives memory that is free back to the system, in half a millisecond. glibc has a pool for every thread, up to 8 a core, and
-    keeps what was ever in use at once in each: with batches made on other threads a training grew by a third of a megabyte a batch."""
-    try:
-        return cast(Callable[[int], object], ctypes.CDLL(None).malloc_trim)
-    except (AttributeError, OSError, TypeError):  # another C library
-        return None
 
 
 def _readers() -> int:

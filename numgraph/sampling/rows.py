@@ -7,6 +7,7 @@ copy is a kernel without the GIL, and the page faults are its own. The rows that
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -64,7 +65,7 @@ class Rows:
     def __call__(self, ids: NDArray[Any]) -> Any:
         if self._bytes is None:
             return self.x[ids]
-        made = recycling.empty((len(ids) * self._size,), np.uint8)
+        made = self._memory(len(ids) * self._size)
         self._copy_into(made, ids)
         return made.view(self.x.dtype).reshape(len(ids), *self.x.shape[1:])
 
@@ -78,6 +79,13 @@ class Rows:
         slots = np.full(len(self.x), -1, np.int32)
         slots[ids] = np.arange(len(ids), dtype=np.int32)
         self._kept, self._slots, self._hottest = frozen(kept), slots, None  # kept first: a slot is of rows that are there
+
+    def _memory(self, size: int) -> NDArray[np.uint8]:
+        """Rows of a mapped file come into memory of the system's own, which has them back when they are gone: the C library would keep as
+        much for each of the threads that read."""
+        if self._mapping is None or size == 0:
+            return recycling.empty((size,), np.uint8)
+        return np.ndarray((size,), np.uint8, mmap.mmap(-1, size))
 
     def _copy_into(self, made: NDArray[Any], ids: NDArray[Any]) -> None:
         if self._mapping is None:
