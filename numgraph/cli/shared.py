@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import sys
@@ -130,7 +132,8 @@ def _read(options: argparse.Namespace, comm: Any) -> tuple[Recipe, Any, str]:
     """The recipe, the dataset, which every process reads, and the task."""
     from numgraph.data import Links
 
-    chosen, whole, task = _together(comm, lambda: train.chosen_by(options))
+    with contextlib.nullcontext() if comm.rank == 0 else contextlib.redirect_stderr(io.StringIO()):  # the same warnings once
+        chosen, whole, task = _together(comm, lambda: train.chosen_by(options))
     if isinstance(whole, Links):
         raise Refused("links are learnt by one process; leave out mpiexec")
     return chosen, whole, task
