@@ -127,7 +127,8 @@ def profile() -> Iterator[Profile]:
     Forward operations on Tensors, matrix products, every kernel of a walk, and the replay of every record of a tape that was made inside of
     the block, which counts for the line that recorded it. What is computed by one operation inside of another counts for the inner one. The
     rest of the block is Python, and NumPy outside of a tape. Only the thread that opens a profile is measured, and nothing is while none is
-    open. The first call compiles: run the block once before.
+    open. The first call compiles: run the block once before. On a CUDA device a kernel's time is that of its
+    launch, which does not wait.
 
     Bytes are those of operands and results, each once, and of rows that a kernel gathers once an edge; a share above 100 % says that the
     cache served them.

@@ -17,6 +17,7 @@ from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.tensor import rule
 from numgraph.dense.algebra import matmul
 from numgraph.errors import bad_type, bad_value
+from numgraph.expressions.precision import floating
 
 
 def _t(x: Any) -> Any:
@@ -138,6 +139,7 @@ def pinv(a: Any, rcond: Any = None, hermitian: bool = False, **options: Any) -> 
 
 @rule(np.linalg.lstsq)
 def lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
+    a, b = (floating(x) if hasattr(x, "dtype") else np.asarray(x, np.float64) for x in (a, b))
     _, residuals, rank, _ = np.linalg.lstsq(unwrap(a), unwrap(b), rcond)
     x = matmul(pinv(a, np.finfo(unwrap(a).dtype).eps * max(np.shape(a)) if rcond is None or rcond == -1 else rcond), b)
     left = np.sum((b - matmul(a, x)) ** 2, axis=0)
@@ -272,6 +274,7 @@ def _length(x: Any, axis: Any, keepdims: bool) -> Any:
 
 @rule(np.linalg.vector_norm)
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
+    x = floating(x)
     if ord is None or ord == 2:
         return _length(x, axis, keepdims)
     size = np.abs(x)
@@ -285,7 +288,7 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any
 
 @rule(np.linalg.norm)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    ndim = np.ndim(x)
+    x, ndim = floating(x), np.ndim(x)
     if axis is None and (ord is None or (ord == "fro" and ndim == 2) or (ord == 2 and ndim == 1)):
         return _length(x, None, keepdims)
     axes = tuple(range(ndim)) if axis is None else tuple([a % ndim for a in np.atleast_1d(axis).tolist()])

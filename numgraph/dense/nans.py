@@ -9,11 +9,13 @@ import numpy as np
 from numgraph.autodiff.tape import unwrap
 from numgraph.autodiff.tensor import rule
 from numgraph.dense.series import cumprod
-from numgraph.expressions.precision import wide
+from numgraph.expressions.expr import is_float
+from numgraph.expressions.precision import floating, wide, widened
 
 
 def _filled(a: Any, value: Any) -> Any:
-    return np.where(np.isnan(unwrap(a)), value, a)
+    """Integers and bools are what they are."""
+    return np.where(np.isnan(unwrap(a)), value, a) if is_float(unwrap(a).dtype) else a
 
 
 def _count(a: Any, axis: Any) -> Any:
@@ -50,6 +52,7 @@ def nancumprod(a: Any, axis: int | None = None, dtype: Any = None) -> Any:
 @rule(np.nanmean)
 def nanmean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
     """NaN where nothing is left."""
+    a = floating(a)
     with np.errstate(invalid="ignore", divide="ignore"):
         y = np.sum(_filled(a, 0), axis=axis, keepdims=True, dtype=dtype) / _count(a, axis)
     return _shaped(y, axis, keepdims).astype(unwrap(a).dtype if dtype is None else dtype)
@@ -57,6 +60,8 @@ def nanmean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdi
 
 def _extremum(name: str, function: Any, end: float) -> None:
     def reduce(a: Any, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
+        if not is_float(a.dtype):
+            return function(a, axis=axis, keepdims=keepdims is True)
         y = function(_filled(a, end), axis=axis, keepdims=True)
         return _shaped(np.where(_count(a, axis) == 0, np.nan, y), axis, keepdims)
 
@@ -69,10 +74,11 @@ _extremum("nanmin", np.min, np.inf)
 
 @rule(np.nanvar)
 def nanvar(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
-    return _shaped(_variance(a, axis, ddof), axis, keepdims)
+    return _rounded(_shaped(_variance(a, axis, ddof), axis, keepdims), a)
 
 
 def _variance(a: Any, axis: Any, ddof: float) -> Any:
+    a = widened(a)
     count = _count(a, axis)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.sum(_filled(a, 0), axis=axis, keepdims=True) / count
@@ -85,4 +91,9 @@ def nanstd(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: f
     """Of equal numbers the derivative is 0, as std's."""
     variance = _variance(a, axis, ddof)
     equal = unwrap(variance) == 0
-    return _shaped(np.where(equal, 0, np.sqrt(np.where(equal, 1, variance))), axis, keepdims)
+    return _rounded(_shaped(np.where(equal, 0, np.sqrt(np.where(equal, 1, variance))), axis, keepdims), a)
+
+
+def _rounded(y: Any, a: Any) -> Any:
+    """What was computed of a in its dtype, if that is floating."""
+    return y.astype(a.dtype) if is_float(a.dtype) else y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from numgraph.autodiff.tape import unwrap
 from numgraph.autodiff.tensor import rule
 from numgraph.errors import bad_type, bad_value
+from numgraph.expressions.expr import is_float
+from numgraph.expressions.precision import floating
 
 
 @rule(np.sort)
@@ -31,6 +34,8 @@ def median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = Fa
     y = sort(a, axis)
     along = 0 if axis is None else axis % a.ndim
     count, whole = y.shape[along], (slice(None),) * along
+    if not count:
+        return np.median(unwrap(a), axis=axis, keepdims=keepdims)  # NaN, and NumPy's warning
     middle = np.mean(y[(*whole, slice((count - 1) // 2, count // 2 + 1))], axis=along, keepdims=keepdims)
     middle = np.reshape(middle, (1,) * a.ndim) if keepdims and axis is None else middle
     last = unwrap(y)[(*whole, slice(count - 1, None))]
@@ -62,13 +67,18 @@ def quantiles(name: str, a: Any, q: Any, scale: float, axis: Any, method: str, k
     if method not in _METHODS or any(value is not None for value in options.values()):
         problem = f"method={method!r} with {sorted(options)}"
         raise bad_type(name, problem, f"where an argument is a Tensor, methods are {', '.join(_METHODS)}, without weights")
+    a = floating(a) if method in ("linear", "midpoint") else a
     dtype = unwrap(a).dtype if isinstance(q, int | float) else np.result_type(unwrap(a), np.asarray(unwrap(q)), 0.0)
     q, ndim, shape = np.asarray(unwrap(q), np.float64) / scale, a.ndim, a.shape
     if not ((q >= 0) & (q <= 1)).all():
         raise bad_value(name, f"q is {q * scale}", f"it is from 0 to {scale:g}")
     axes = tuple(range(ndim)) if axis is None else tuple([i % ndim for i in (axis if isinstance(axis, tuple | list) else (axis,))])
     rest = [i for i in range(ndim) if i not in axes]
-    rows = sort(np.reshape(np.transpose(a, [*rest, *axes]), (*[shape[i] for i in rest], -1)))  # NaN comes last
+    kept = [1 if i in axes else shape[i] for i in range(ndim)] if keepdims else [shape[i] for i in rest]
+    length = math.prod([shape[i] for i in axes])
+    if not length:
+        return np.full((*q.shape, *kept), np.nan, dtype)
+    rows = sort(np.reshape(np.transpose(a, [*rest, *axes]), (*[shape[i] for i in rest], length)))  # NaN comes last
     data = unwrap(rows)
     count = np.sum(~np.isnan(data), axis=-1) if skip else np.full(data.shape[:-1], data.shape[-1])
     at = np.moveaxis(_METHODS[method](q.reshape((-1,) + (1,) * count.ndim) * np.maximum(count - 1, 0)), 0, -1)  # [rows, quantiles]
@@ -79,8 +89,8 @@ def quantiles(name: str, a: Any, q: Any, scale: float, axis: Any, method: str, k
         above = np.take_along_axis(rows, high, axis=-1)
         y = np.where(part < 0.5, below + (above - below) * part, above - (above - below) * (1 - part))
     void = (count == 0) if skip else np.isnan(data[..., -1])
-    y = np.moveaxis(np.where(void[..., None], np.nan, y), -1, 0)
-    return np.reshape(y, (*q.shape, *([1 if i in axes else shape[i] for i in range(ndim)] if keepdims else [shape[i] for i in rest])))
+    y = np.moveaxis(np.where(void[..., None], np.nan, y) if is_float(data.dtype) else y, -1, 0)
+    return np.reshape(y, (*q.shape, *kept))
 
 
 def _quantile_rule(name: str, scale: float, skip: bool) -> None:

@@ -10,7 +10,7 @@ from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.tensor import rule
 from numgraph.dense.reductions import cumsum
 from numgraph.errors import bad_type, bad_value
-from numgraph.expressions.precision import widened
+from numgraph.expressions.precision import floating, widened
 
 
 def _cut(x: Any, axis: int, *limits: int | None) -> Any:
@@ -111,6 +111,7 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
     if len(steps) != len(axes) or edge_order not in (1, 2):
         problem = f"{len(varargs)} spacings for {len(axes)} axes, edge_order {edge_order}"
         raise bad_value("gradient", problem, "give one spacing for all axes, or one for each; edge_order is 1 or 2")
+    f = floating(f)
     found = tuple([_slope(f, step, a, edge_order).astype(f.dtype) for step, a in zip(steps, axes)])
     return found[0] if len(found) == 1 else found
 

@@ -448,6 +448,38 @@ def test_what_passes_nan_over(name, axis):
     check_gradient(of_numbers, [NAN[places]], order=2)
 
 
+WHOLE = [
+    "quantile",
+    "percentile",
+    "median",
+    "gradient",
+    "cumprod",
+    "diff",
+    "tile",
+    "tensordot",
+    "trace",
+    "cov",
+    "average",
+    "unique",
+    "interp",
+]
+WHOLE += [*NAN_FUNCTIONS, "linalg.norm", "linalg.vector_norm", "linalg.lstsq", "linalg.det", "linalg.cond", "einsum", "insert", "trapezoid"]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_of_integers(name):
+    """Values and dtypes are NumPy's."""
+    table, known = (LINALG_SUPPORTED, LINALG) if name.startswith("linalg.") else (SUPPORTED, NUMPY)
+    name = name.removeprefix("linalg.")
+    for make, arrays in table[name]:
+        whole = [np.round(np.asarray(x) * 3).astype(np.int64) for x in arrays]
+        got, want = listed(make(known[name], *map(ng.Tensor, whole))), listed(make(known[name], *whole))
+        for g, w in zip(got, want, strict=True):
+            data = g.data if isinstance(g, ng.Tensor) else np.asarray(g)
+            assert (data.shape, data.dtype) == (np.shape(w), w.dtype)
+            np.testing.assert_allclose(data, w, rtol=1e-12, atol=1e-12)
+
+
 def test_nan_to_num_has_no_gradient_where_it_puts_a_number():
     x = np.array([1.0, np.nan, -np.inf, 3.0])
     np.testing.assert_array_equal(ng.grad(lambda x: np.nan_to_num(x, nan=5.0, neginf=-1.0).sum())(x), [1, 0, 0, 1])
