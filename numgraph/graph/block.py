@@ -14,16 +14,27 @@ from numgraph.graph.sorting import Adjacency, Ids, frozen
 
 
 class Origin:
-    """The whole graph that blocks were sampled from, with its edges' weights, if it has some; what is derived of both is in ``kept``."""
+    """The whole graph that blocks were sampled from, with its edges' weights, if it has some; what is derived of both is in ``kept``.
 
-    __slots__ = ("edge_weight", "graph", "kept")
+    left_out : (sources, destinations, weights or None) of edges that the blocks are to know nothing of, also not by degrees; or None
+    """
 
-    def __init__(self, graph: Graph, edge_weight: Any = None) -> None:
-        self.graph, self.edge_weight = graph, edge_weight
+    __slots__ = ("edge_weight", "graph", "kept", "left_out")
+
+    def __init__(self, graph: Graph, edge_weight: Any = None, left_out: tuple[Ids, Ids, Any] | None = None) -> None:
+        self.graph, self.edge_weight, self.left_out = graph, edge_weight, left_out
         self.kept: dict[Hashable, Any] = {}
 
+    def without(self, left_out: tuple[Ids, Ids, Any] | None) -> Origin:
+        """The same graph for blocks without some of its edges."""
+        if left_out is None:
+            return self
+        made = Origin(self.graph, self.edge_weight, left_out)
+        made.kept = self.kept
+        return made
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return Origin, (self.graph, self.edge_weight)
+        return Origin, (self.graph, self.edge_weight, self.left_out)
 
 
 class Block(Graph):
@@ -89,10 +100,10 @@ class Block(Graph):
         rows = self.in_edges
         if self._found is None and self._positions is None:
             return super().__reduce__()
-        return _unpickled, (self.origin.graph, self.origin.edge_weight, self.nodes, rows.indptr, rows.indices, self.edge_ids)
+        return _unpickled, (self.origin, self.nodes, rows.indptr, rows.indices, self.edge_ids)
 
 
-def _unpickled(graph: Graph, weight: Any, nodes: Ids, indptr: Ids, indices: Ids, edge_ids: Ids) -> Block:
-    block = Block.from_rows(Origin(graph, weight), nodes, indptr, indices, edge_ids)
+def _unpickled(origin: Origin, nodes: Ids, indptr: Ids, indices: Ids, edge_ids: Ids) -> Block:
+    block = Block.from_rows(origin, nodes, indptr, indices, edge_ids)
     block._found = edge_ids
     return block

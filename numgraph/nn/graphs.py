@@ -131,7 +131,7 @@ def _with_weights(g: Block, made: Looped, op: str, fill: float, collapse: bool) 
         weight = moved(weights_of_origin(op, g).reshape(-1, 1), whole.device)
         graph, weight = with_self_loops(whole, weight, op, fill, collapse)
         origin = g.origin.kept.setdefault(key, Origin(graph, moved(weight, "cpu").reshape(-1)))
-    return Block.of(origin, g.nodes, made.graph._edges)
+    return Block.of(origin.without(g.origin.left_out), g.nodes, made.graph._edges)
 
 
 def weighted_loops(g: Graph, edge_weight: Any, op: str, fill: float, collapse: bool, dtype: Any) -> tuple[Graph, Any]:
@@ -139,7 +139,7 @@ def weighted_loops(g: Graph, edge_weight: Any, op: str, fill: float, collapse: b
     if edge_weight is None and fill != 1:
         if _is_sampled(g):
             ones = g.origin.kept.get("ones") or g.origin.kept.setdefault("ones", Origin(g.origin.graph, np.ones(g.origin.graph.num_edges)))
-            g = Block.of(ones, g.nodes, g._edges)
+            g = Block.of(ones.without(g.origin.left_out), g.nodes, g._edges)
         edge_weight = moved(np.ones((g.num_edges, 1), dtype), g.device)
     return with_self_loops(g, edge_weight, op, fill, collapse)
 
@@ -211,7 +211,7 @@ def _looped_block(g: Block, op: str, collapse: bool) -> Looped | None:
     if known is None:
         known = g.origin.kept.setdefault(("looped", collapse), Origin(made.graph))
     last = None if made.last is None else made.last[made.nodes][found[into]]
-    block = g.to("cpu").looped(into, known, kept).to(g.device)
+    block = g.to("cpu").looped(into, known.without(g.origin.left_out), kept).to(g.device)
     return Looped(block, kept, into, last)
 
 
@@ -371,6 +371,8 @@ def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[An
 
 def _block_scales(g: Block, norm: str, weighted: bool, dtype: Any) -> tuple[Any, Any]:
     """Those of the whole graph, for the block's nodes."""
+    if g.origin.left_out is not None:
+        return _scales_without(g, norm, weighted, wide(dtype))
     origin, key = g.origin, ("scales", norm, weighted, np.dtype(wide(dtype)))
     found = origin.kept.get(key)
     if found is None:
@@ -380,6 +382,35 @@ def _block_scales(g: Block, norm: str, weighted: bool, dtype: Any) -> tuple[Any,
     sides = zip(found, (g.nodes, g.nodes[: g.num_dst]))
     scale_src, scale_dst = (None if scale is None else moved(_frozen(scale[ids]), g.device) for scale, ids in sides)
     return scale_src, scale_dst
+
+
+def _scales_without(g: Block, norm: str, weighted: bool, dtype: Any) -> tuple[Any, Any]:
+    """Those of the graph without the edges that are left out: with them the degrees would tell which were."""
+
+    def scale(side: str, nodes: np.ndarray, power: float) -> Any:
+        key = ("degrees", side, weighted)
+        degrees = g.origin.kept.get(key)
+        if degrees is None:
+            whole = g.origin.graph
+            ends = whole.src if side == "src" else whole.dst
+            weights = weights_of_origin("GCNConv", g) if weighted else None
+            degrees = g.origin.kept[key] = np.bincount(ends, weights, whole.num_nodes).astype(np.float64)
+        assert g.origin.left_out is not None
+        src, dst, lost = g.origin.left_out
+        known, place = np.unique(src if side == "src" else dst, return_inverse=True)
+        less = np.zeros(len(known) + 1)
+        less[: len(known)] = np.bincount(place, lost if weighted else None, len(known))
+        at = np.searchsorted(known, nodes)
+        found = at < len(known)
+        found[found] = known[at[found]] == nodes[found]
+        left = degrees[nodes] - less[np.where(found, at, len(known))]
+        left[np.abs(left) < 1e-9 * np.abs(degrees[nodes])] = 0  # sums of weights whose rounding is all that is left
+        return moved(_frozen(_inverse(left[:, None], power).astype(dtype)), g.device)
+
+    into = g.nodes[: g.num_dst]
+    if norm == "right":
+        return None, scale("dst", into, 1)
+    return scale("dst" if norm == "in" else "src", g.nodes, 0.5), scale("dst", into, 0.5)
 
 
 def _shard_scales(g: Shard, norm: str, edge_weight: Any, dtype: Any) -> tuple[Any, Any]:
