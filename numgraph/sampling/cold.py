@@ -80,10 +80,10 @@ def _by_many(work: Work, count: int) -> None:
 
 
 def _readers() -> int:
-    """Threads that may wait for the disk: where the process's memory is limited, their stacks take an eighth of it at most."""
+    """Threads that may wait for the disk: where the process's memory is limited, their stacks take a sixteenth of it at most."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows
         return READERS
     limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
-    return min([READERS, *[max(limit // 8 // _STACK, 1) for limit in limits if limit != resource.RLIM_INFINITY]])
+    return min([READERS, *[max(limit // 16 // _STACK, 1) for limit in limits if limit != resource.RLIM_INFINITY]])
