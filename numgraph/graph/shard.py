@@ -75,10 +75,12 @@ class Shard(Block):
     spread : what exchanges rows with the other processes
     """
 
-    __slots__ = ("_pieces", "spread")
+    __slots__ = ("_pieces", "derived", "spread")
 
     spread: Spread
     _pieces: list[Piece] | None
+    derived: dict[Any, Any]
+    """What layers derive of it; a shard is held by what is derived, so it holds that itself."""
 
     @classmethod
     def whole_rows(cls, spread: Spread, nodes: Ids, edges: Edges | DeviceEdges, ids: Ids | None) -> Shard:
@@ -86,7 +88,7 @@ class Shard(Block):
         shard: Any = cls.__new__(cls)
         shard._edges, shard._out, shard._twin = edges, SRC, None
         shard.nodes, shard._positions, shard._found, shard.spread = nodes, None, ids, spread
-        shard._pieces = None
+        shard._pieces, shard.derived = None, {}
         return shard
 
     def pieces(self) -> list[Piece]:

@@ -29,7 +29,7 @@ _derived: WeakKeyDictionary[Graph, dict[Any, Any]] = WeakKeyDictionary()
 
 def once(g: Graph, key: Any, make: Callable[[Graph], Any]) -> Any:
     """``make(g)``, remembered for this graph under ``key``; it must not hold ``g`` itself."""
-    known = _derived.setdefault(g, {})
+    known = g.derived if isinstance(g, Shard) else _derived.setdefault(g, {})
     if key not in known:
         known[key] = make(g)
     return known[key]
