@@ -69,7 +69,7 @@ def save(path: str | os.PathLike[str], dataset: Dataset, *, overwrite: bool = Fa
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     ng.data.save(f"{folder}/club", ng.data.load("karate"))
     ...     print(ng.data.open_dataset(f"{folder}/club", verify="full"))
-    Dataset('karate', nodes=34, edges=156, features=34, classes=2, split=2/6/26)
+    Dataset('karate', nodes=34, edges=156, features=34, classes=2, split=2/8/24)
     """
     if not isinstance(dataset, Dataset):
         fix = "numgraph.save(path, model) writes models" if hasattr(dataset, "parameters") else "Dataset.from_arrays makes one of arrays"
