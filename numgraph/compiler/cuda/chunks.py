@@ -30,18 +30,21 @@ def combine(walk: Walk, output: Output, level: Level, made: list[Any]) -> None:
         fields["e", "share"] = level.shares_as(made[0].dtype)
     if reduce in ("max", "min"):
         chunk = devices.namespace_of(made[1]).empty(made[1].shape, made[1].dtype)
-        walk(_combination(reduce, shapes), fields, [made[0], chunk])
+        best, winners = _walks(reduce, shapes)
+        walk(best, fields, [made[0], chunk])
         fields["v", "chunk"] = chunk
-        walk(_winners(shapes), fields, [made[1]])
+        walk(winners, fields, [made[1]])
     elif reduce in ("var", "std"):
-        walk(_means(shapes), fields, [made[1]])
+        means, variances = _walks(reduce, shapes)
+        walk(means, fields, [made[1]])
         fields["v", "mean"] = made[1]
-        walk(_variances(reduce, shapes), fields, [made[0]])
+        walk(variances, fields, [made[0]])
         if reduce == "std":
             rows = level.tasks[3::4]
             made[0][rows] = np.sqrt(made[0][rows])
     else:
-        walk(_combination(reduce, shapes), fields, made)
+        (whole,) = _walks(reduce, shapes)
+        walk(whole, fields, made)
 
 
 def _field(shapes: Shapes, place: int) -> Any:
@@ -55,6 +58,15 @@ def _share(shapes: Shapes) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
+def _walks(reduce: str, shapes: Shapes) -> tuple[Output, ...]:
+    """The walks that make the arrays of an output, in their order."""
+    if reduce in ("max", "min"):
+        return _combination(reduce, shapes), _winners(shapes)
+    if reduce in ("var", "std"):
+        return _means(shapes), _variances(reduce, shapes)
+    return (_combination(reduce, shapes),)
+
+
 def _combination(reduce: str, shapes: Shapes) -> Output:
     """The walk that makes all arrays of an output."""
     x = [_field(shapes, place) for place in range(len(shapes))]
@@ -67,7 +79,6 @@ def _combination(reduce: str, shapes: Shapes) -> Output:
     return Output((x[0],), "v", reduce)
 
 
-@functools.lru_cache(maxsize=256)
 def _winners(shapes: Shapes) -> Output:
     """The walk that looks up the winning edge of the winning chunk."""
     chosen: Any = expr.edge_id() == expr.field("v", "chunk", *shapes[1])
@@ -75,13 +86,11 @@ def _winners(shapes: Shapes) -> Output:
     return Output((edge,), "v", "sum")
 
 
-@functools.lru_cache(maxsize=256)
 def _means(shapes: Shapes) -> Output:
     """The walk that makes the mean of all edges."""
     return Output((_field(shapes, 1) * _share(shapes),), "v", "sum")
 
 
-@functools.lru_cache(maxsize=256)
 def _variances(reduce: str, shapes: Shapes) -> Output:
     """The walk that makes the variance of all edges: the mean of each chunk's, and of its squared distance from the mean of all."""
     x, distance = _field(shapes, 0), _field(shapes, 1) - expr.field("v", "mean", *shapes[1])

@@ -169,7 +169,7 @@ def _part(builder: Any, value: Any, first: int, count: int) -> Any:
     if not isinstance(value.type, ir.VectorType) or value.type.count == count:
         return value
     if count > 1:
-        return vectors_of._shuffle(builder, value, list(range(first, first + count)))
+        return vectors_of.shuffled(builder, value, list(range(first, first + count)))
     return builder.extract_element(value, ir.Constant(I32, first))
 
 
@@ -234,8 +234,8 @@ class Tile:
                 if len(taken) == 1:
                     return x
                 if not isinstance(x.type, ir.VectorType):
-                    return vectors_of._splat(builder, x, len(taken))
-                return x if taken == tuple(range(x.type.count)) else vectors_of._shuffle(builder, x, list(taken))
+                    return vectors_of.repeated(builder, x, len(taken))
+                return x if taken == tuple(range(x.type.count)) else vectors_of.shuffled(builder, x, list(taken))
 
             return self._kind(getattr(value, "dtype", value), want)(value), codegen
 

@@ -86,7 +86,7 @@ def _combined(builder: Any, x: Any, combine: Callable[[Any, Any, Any], Any]) -> 
         half = x.type.count // 2
         if half == 1:
             return combine(builder, *[builder.extract_element(x, ir.Constant(I32, i)) for i in (0, 1)])
-        x = combine(builder, *[vectors_of._shuffle(builder, x, list(range(start, start + half))) for start in (0, half)])
+        x = combine(builder, *[vectors_of.shuffled(builder, x, list(range(start, start + half))) for start in (0, half)])
     return x
 
 
@@ -149,7 +149,7 @@ def _halved(builder: Any, x: Any, place: int, combine: Callable[[Any, Any, Any],
     parts = [[lane + shift for lane in low] for shift in (0, 1 << place)]
     if len(low) == 1:
         return combine(builder, *[builder.extract_element(x, ir.Constant(I32, lane)) for (lane,) in parts])
-    return combine(builder, *[vectors_of._shuffle(builder, x, lanes) for lanes in parts])
+    return combine(builder, *[vectors_of.shuffled(builder, x, lanes) for lanes in parts])
 
 
 def fold_of(combine: Callable[[Any, Any, Any], Any], threads: int, own: list[int], distances: list[int]) -> Any:

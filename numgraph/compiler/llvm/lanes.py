@@ -8,7 +8,6 @@ LLVM splits it, so a kernel's text does not grow with the tile. Every arithmetic
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -76,7 +75,7 @@ def fill(llvm_type: Any, value: Any) -> ir.Constant:
     return ir.Constant(llvm_type, value)
 
 
-def _splat(builder: Any, value: Any, width: int) -> Any:
+def repeated(builder: Any, value: Any, width: int) -> Any:
     vector = ir.VectorType(value.type, width)
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(I32, 0))
     mask = ir.Constant(ir.VectorType(I32, width), [0] * width)
@@ -94,7 +93,7 @@ def first_lanes(width: int) -> Any:
             limit = builder.select(
                 builder.icmp_signed(">", values[0], ir.Constant(I64, width)), ir.Constant(I32, width), builder.trunc(values[0], I32)
             )
-            return builder.icmp_signed("<", iota, _splat(builder, limit, width))
+            return builder.icmp_signed("<", iota, repeated(builder, limit, width))
 
         return Lanes(types.boolean, width)(types.int64), codegen
 
@@ -111,38 +110,15 @@ def expand(width: int) -> Any:
     @intrinsic
     def splat(typingctx: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            return _splat(builder, values[0], width)
+            return repeated(builder, values[0], width)
 
         return Lanes(value, width)(value), codegen
 
     return splat
 
 
-def _shuffle(builder: Any, x: Any, order: list[int]) -> Any:
+def shuffled(builder: Any, x: Any, order: list[int]) -> Any:
     return builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), ir.Constant(ir.VectorType(I32, len(order)), order))
-
-
-def _shuffling(width_of: Callable[[int], int], order_of: Callable[[int], list[int]]) -> Any:
-    @intrinsic
-    def shuffle(typingctx: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            return _shuffle(builder, values[0], order_of(value.width))
-
-        return Lanes(value.dtype, width_of(value.width))(value), codegen
-
-    return shuffle
-
-
-@functools.cache
-def spread(times: int) -> Any:
-    """spread(times)(lanes): every lane ``times`` times in a row."""
-    return _shuffling(lambda width: width * times, lambda width: [lane for lane in range(width) for _ in range(times)])
-
-
-@functools.cache
-def pattern(times: int) -> Any:
-    """pattern(times)(lanes): the whole vector ``times`` times."""
-    return _shuffling(lambda width: width * times, lambda width: list(range(width)) * times)
 
 
 @functools.cache
@@ -256,23 +232,7 @@ def wrap(bits: int, signed: bool) -> Any:
     return wrapped
 
 
-# --- folds over lanes, in a fixed order ---------------------------------------------------------------------------------------------------
-
-
-def _fold(combine: Callable[[Any, Any, Any], Any]) -> Any:
-    @intrinsic
-    def fold(typingctx: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            (x,) = values
-            width = sig.args[0].width
-            while width > 1:
-                width //= 2
-                x = combine(builder, *[_shuffle(builder, x, list(range(start, start + width))) for start in (0, width)])
-            return builder.extract_element(x, ir.Constant(I32, 0))
-
-        return value.dtype(value), codegen
-
-    return fold
+# --- what folds combine by ----------------------------------------------------------------------------------------------------------------
 
 
 def total(builder: Any, a: Any, b: Any) -> Any:
@@ -285,36 +245,6 @@ def larger(builder: Any, a: Any, b: Any) -> Any:
     if isinstance(element, ir.IntType):
         return builder.or_(a, b) if element.width == 1 else builder.select(builder.icmp_signed(">", a, b), a, b)
     return builder.select(builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a)), a, b)
-
-
-def _fold_groups(combine: Callable[[Any, Any, Any], Any], group: int) -> Any:
-    @intrinsic
-    def fold(typingctx: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            (x,) = values
-            while x.type.count > value.width // group:
-                x = combine(builder, *[_shuffle(builder, x, list(range(start, x.type.count, 2))) for start in (0, 1)])
-            return x
-
-        return Lanes(value.dtype, value.width // group)(value), codegen
-
-    return fold
-
-
-@functools.cache
-def fold_sum_groups(group: int) -> Any:
-    """fold_sum_groups(group)(lanes): the sum of every ``group`` (a power of two) neighbouring lanes."""
-    return _fold_groups(total, group)
-
-
-@functools.cache
-def fold_max_groups(group: int) -> Any:
-    """fold_max_groups(group)(lanes): the maximum of every ``group`` (a power of two) neighbouring lanes."""
-    return _fold_groups(larger, group)
-
-
-fold_sum = _fold(total)
-fold_max = _fold(larger)
 
 
 @intrinsic
