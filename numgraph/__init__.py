@@ -4,6 +4,7 @@ import importlib
 import warnings
 
 from numgraph import data, dense, extend, nn, ops, optim, sampling
+from numgraph.arrays.typed import Array
 from numgraph.autodiff.functional import detach, grad, jacobian, no_grad, value_and_grad
 from numgraph.autodiff.tape import Parameter, Tape, Tensor
 from numgraph.autodiff.watching import debug
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Adjacency",
+    "Array",
     "ClusterLoader",
     "Dataset",
     "EdgeMap",

@@ -5,17 +5,32 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 
 from numgraph.arrays.inputs import as_array, kind_of
+from numgraph.arrays.typed import Array
 from numgraph.autodiff.tape import Tape
 from numgraph.autodiff.tensor import TAPES, Parameter, Tensor, unwrap
+from numgraph.autodiff.typed import Gradient, ValueAndGradient
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.expressions.elementary import detached
 
+Function = Callable[..., Any]
+T = TypeVar("T")
 
+
+@overload
+def grad(function: Function, argnums: int = ..., has_aux: Literal[False] = ...) -> Gradient: ...
+@overload
+def grad(function: Function, argnums: Sequence[int], has_aux: Literal[False] = ...) -> Callable[..., tuple[Array, ...]]: ...
+@overload
+def grad(function: Callable[..., tuple[Any, T]], argnums: int = ..., *, has_aux: Literal[True]) -> Callable[..., tuple[Array, T]]: ...
+@overload
+def grad(
+    function: Callable[..., tuple[Any, T]], argnums: Sequence[int], has_aux: Literal[True]
+) -> Callable[..., tuple[tuple[Array, ...], T]]: ...
 def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
     """The gradient of a function whose value is a scalar, as a function of the same arguments.
 
@@ -45,7 +60,8 @@ def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux
     >>> ng.grad(lambda p, x: np.sum(p["w"] * x) + p["b"])({"w": np.ones(2), "b": 0.0}, np.array([3.0, 4.0]))
     {'w': array([3., 4.]), 'b': array(1.)}
     """
-    both = value_and_grad(function, argnums, has_aux)
+    of_both: Callable[..., Any] = value_and_grad
+    both = of_both(function, argnums, has_aux)
 
     @functools.wraps(function, updated=())
     def gradient(*args: Any, **options: Any) -> Any:
@@ -55,6 +71,20 @@ def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux
     return gradient
 
 
+@overload
+def value_and_grad(function: Function, argnums: int = ..., has_aux: Literal[False] = ...) -> ValueAndGradient: ...
+@overload
+def value_and_grad(
+    function: Function, argnums: Sequence[int], has_aux: Literal[False] = ...
+) -> Callable[..., tuple[Array, tuple[Array, ...]]]: ...
+@overload
+def value_and_grad(
+    function: Callable[..., tuple[Any, T]], argnums: int = ..., *, has_aux: Literal[True]
+) -> Callable[..., tuple[tuple[Array, T], Array]]: ...
+@overload
+def value_and_grad(
+    function: Callable[..., tuple[Any, T]], argnums: Sequence[int], has_aux: Literal[True]
+) -> Callable[..., tuple[tuple[Array, T], tuple[Array, ...]]]: ...
 def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
     """The value and the gradient of a function whose value is a scalar, as a function of the same arguments; see ``grad``.
 
@@ -83,6 +113,16 @@ def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 
     return evaluated
 
 
+@overload
+def jacobian(function: Function, argnums: int = ..., has_aux: Literal[False] = ...) -> Gradient: ...
+@overload
+def jacobian(function: Function, argnums: Sequence[int], has_aux: Literal[False] = ...) -> Callable[..., tuple[Array, ...]]: ...
+@overload
+def jacobian(function: Callable[..., tuple[Any, T]], argnums: int = ..., *, has_aux: Literal[True]) -> Callable[..., tuple[Array, T]]: ...
+@overload
+def jacobian(
+    function: Callable[..., tuple[Any, T]], argnums: Sequence[int], has_aux: Literal[True]
+) -> Callable[..., tuple[tuple[Array, ...], T]]: ...
 def jacobian(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
     """The Jacobian of a function of arrays, row by row of its value, as a function of the same arguments; see ``grad``.
 
@@ -143,6 +183,10 @@ def no_grad() -> Iterator[None]:
         TAPES.reset(token)
 
 
+@overload
+def detach(x: Tensor) -> Tensor: ...
+@overload
+def detach(x: T) -> T: ...
 def detach(x: Any) -> Any:
     """The same numbers as a constant to derivatives, without a copy; in lists, tuples and dicts each. Arrays are returned as they are, and
     in a message a field may be detached: ``lambda u: u.x * ng.detach(u.x)``.

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeVar, overload
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -17,11 +17,15 @@ from numgraph.arrays import recycling
 from numgraph.arrays.devices import same_device, writeable
 from numgraph.arrays.fingerprint import EXACT, fingerprint, sparse_fingerprint
 from numgraph.arrays.inputs import as_array, is_sparse, listed
+from numgraph.arrays.typed import Array
 from numgraph.autodiff import page
 from numgraph.autodiff.tensor import TAPES, Parameter, Tensor, check_float, is_float, unwrap
+from numgraph.autodiff.typed import Result
 from numgraph.autodiff.watching import watcher as new_watcher
 from numgraph.errors import bad_type, bad_value
 from numgraph.runtime import atomic
+
+K = TypeVar("K")
 
 __all__ = ["Parameter", "Tape", "Tensor", "record", "unwrap"]
 
@@ -210,6 +214,12 @@ class Tape:
             self._watched[id(x)] = x
         return x
 
+    @overload
+    def gradient(self, loss: Result, inputs: Tensor, seed: Any = None) -> Array: ...
+    @overload
+    def gradient(self, loss: Result, inputs: Mapping[K, Tensor], seed: Any = None) -> dict[K, Array]: ...
+    @overload
+    def gradient(self, loss: Result, inputs: Sequence[Tensor], seed: Any = None) -> list[Array]: ...
     def gradient(self, loss: Any, inputs: Any, seed: Any = None) -> Any:
         """∂loss/∂inputs, for a list of Tensors a list, for one Tensor one array, for a dict a dict.
 

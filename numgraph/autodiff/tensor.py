@@ -10,10 +10,12 @@ from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from numgraph.arrays.detaching import is_conversion
 from numgraph.arrays.devices import moved
 from numgraph.arrays.inputs import as_array, is_sparse, named
+from numgraph.arrays.typed import Array
 from numgraph.errors import bad_type, bad_value, did_you_mean, no_attribute
 from numgraph.expressions.elementary import detached as DETACHED
 from numgraph.expressions.expr import is_float
@@ -63,10 +65,13 @@ def _of_scipy(key: Any) -> Callable[..., Any] | None:
     return _RULES.get(f"scipy.special.{name}")
 
 
+_np: Any = np
+"""NumPy, whose functions return Tensors where they are given one; its types say arrays."""
+
 _PLAIN = frozenset((np.ndarray, float, int, bool))
 
 
-class Tensor(Operators):
+class Tensor(Operators["Tensor"]):
     """An array that tapes can track. ``data`` is the array; NumPy operators, functions and methods work on it and are recorded.
 
     Comparisons compare elementwise and give plain boolean arrays; Tensors hash by identity. ``data``, ``numpy()``, ``item()``, ``tolist()``
@@ -76,7 +81,7 @@ class Tensor(Operators):
 
     __slots__ = ("__weakref__", "data")
 
-    data: Any
+    data: Array
 
     def __init__(self, data: Any) -> None:
         _set_data(self, data if type(data) is np.ndarray else as_array(type(self).__name__, "data", data))
@@ -91,7 +96,7 @@ class Tensor(Operators):
         return self.data.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype[Any]:
         return self.data.dtype
 
     @property
@@ -111,12 +116,12 @@ class Tensor(Operators):
         return self.data.itemsize
 
     @property
-    def T(self) -> Any:
-        return np.transpose(self)
+    def T(self) -> Tensor:
+        return _np.transpose(self)
 
     @property
-    def mT(self) -> Any:
-        return np.matrix_transpose(self)
+    def mT(self) -> Tensor:
+        return _np.matrix_transpose(self)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -152,18 +157,18 @@ class Tensor(Operators):
         )
 
     def __round__(self, digits: int | None = None) -> Any:
-        return round(self.data.item(), digits) if not self.ndim else np.round(self.data, digits or 0)
+        return round(self.data.item(), digits) if not self.ndim else _np.round(self.data, digits or 0)
 
     def __format__(self, spec: str) -> str:
         return format(self.data, spec) if spec else str(self)
 
-    def item(self, *index: Any) -> Any:
+    def item(self, *index: Any) -> float:
         return self.data.item(*index)
 
-    def tolist(self) -> Any:
+    def tolist(self) -> list[Any] | float:
         return self.data.tolist()
 
-    def numpy(self) -> np.ndarray:
+    def numpy(self) -> Array:
         """The detached array, on the host."""
         return moved(self.data, "cpu")
 
@@ -173,11 +178,11 @@ class Tensor(Operators):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.data,)
 
-    def __copy__(self) -> Any:
+    def __copy__(self) -> Tensor:
         """A copy is recorded, as np.copy."""
-        return np.copy(self) if is_float(self.dtype) else type(self)(self.data.copy())
+        return _np.copy(self) if is_float(self.dtype) else type(self)(self.data.copy())
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         return memo.setdefault(id(self), self.__copy__())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
@@ -236,114 +241,114 @@ class Tensor(Operators):
     def __elementary__(row: Any, operands: Sequence[Any]) -> Any:
         return _RULES["elementary"](row, *operands)
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: Any) -> Tensor:
         return _RULES["getitem"](self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise bad_type("Tensor", "x[...] = value would change what the tape recorded", "build a new one, e.g. with np.where")
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Tensor]:
         if not self.ndim:
             raise bad_type("Tensor", "one of shape () has no entries to go over", "tensor.item() is its number")
         return (self[i] for i in range(len(self)))
 
-    def astype(self, dtype: Any) -> Any:
+    def astype(self, dtype: Any) -> Tensor:
         return _RULES["astype"](self, dtype)
 
-    def copy(self) -> Any:
-        return np.copy(self)
+    def copy(self) -> Tensor:
+        return _np.copy(self)
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
-        return np.sum(self, axis=axis, keepdims=keepdims)
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return _np.sum(self, axis=axis, keepdims=keepdims)
 
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Any:
-        return np.mean(self, axis=axis, keepdims=keepdims)
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return _np.mean(self, axis=axis, keepdims=keepdims)
 
-    def max(self, axis: Any = None, keepdims: bool = False) -> Any:
-        return np.max(self, axis=axis, keepdims=keepdims)
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return _np.max(self, axis=axis, keepdims=keepdims)
 
-    def min(self, axis: Any = None, keepdims: bool = False) -> Any:
-        return np.min(self, axis=axis, keepdims=keepdims)
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return _np.min(self, axis=axis, keepdims=keepdims)
 
-    def prod(self, axis: Any = None, keepdims: bool = False) -> Any:
-        return np.prod(self, axis=axis, keepdims=keepdims)
+    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return _np.prod(self, axis=axis, keepdims=keepdims)
 
-    def var(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
-        return np.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
+    def var(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+        return _np.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
 
-    def std(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
-        return np.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
+    def std(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+        return _np.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
 
-    def cumsum(self, axis: int | None = None) -> Any:
-        return np.cumsum(self, axis=axis)
+    def cumsum(self, axis: int | None = None) -> Tensor:
+        return _np.cumsum(self, axis=axis)
 
-    def cumprod(self, axis: int | None = None) -> Any:
-        return np.cumprod(self, axis=axis)
+    def cumprod(self, axis: int | None = None) -> Tensor:
+        return _np.cumprod(self, axis=axis)
 
-    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-        return np.trace(self, offset, axis1, axis2)
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        return _np.trace(self, offset, axis1, axis2)
 
-    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-        return np.diagonal(self, offset, axis1, axis2)
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        return _np.diagonal(self, offset, axis1, axis2)
 
     def detach(self) -> Tensor:
         """The same numbers as a constant to derivatives, without a copy: no gradient flows through it, on any tape."""
         y = _RULES["elementary"](DETACHED, self)
         return y if isinstance(y, Tensor) else Tensor(y)
 
-    def clip(self, min: Any = None, max: Any = None) -> Any:
-        return np.clip(self, min, max)
+    def clip(self, min: Any = None, max: Any = None) -> Tensor:
+        return _np.clip(self, min, max)
 
-    def dot(self, other: Any) -> Any:
-        return np.dot(self, other)
+    def dot(self, other: Any) -> Tensor:
+        return _np.dot(self, other)
 
-    def reshape(self, *shape: Any) -> Any:
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape)
+    def reshape(self, *shape: Any) -> Tensor:
+        return _np.reshape(self, shape[0] if len(shape) == 1 else shape)
 
-    def ravel(self) -> Any:
-        return np.ravel(self)
+    def ravel(self) -> Tensor:
+        return _np.ravel(self)
 
-    def flatten(self) -> Any:
-        return np.ravel(self)
+    def flatten(self) -> Tensor:
+        return _np.ravel(self)
 
-    def squeeze(self, axis: Any = None) -> Any:
-        return np.squeeze(self, axis)
+    def squeeze(self, axis: Any = None) -> Tensor:
+        return _np.squeeze(self, axis)
 
-    def transpose(self, *axes: Any) -> Any:
-        return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
+    def transpose(self, *axes: Any) -> Tensor:
+        return _np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
 
-    def swapaxes(self, axis1: int, axis2: int) -> Any:
-        return np.swapaxes(self, axis1, axis2)
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        return _np.swapaxes(self, axis1, axis2)
 
-    def take(self, indices: Any, axis: int | None = None) -> Any:
-        return np.take(self, indices, axis)
+    def take(self, indices: Any, axis: int | None = None) -> Tensor:
+        return _np.take(self, indices, axis)
 
-    def repeat(self, repeats: Any, axis: int | None = None) -> Any:
-        return np.repeat(self, repeats, axis)
+    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
+        return _np.repeat(self, repeats, axis)
 
-    def argmax(self, axis: Any = None, keepdims: bool = False) -> Any:
+    def argmax(self, axis: Any = None, keepdims: bool = False) -> NDArray[np.intp]:
         return self.data.argmax(axis, keepdims=keepdims)
 
-    def argmin(self, axis: Any = None, keepdims: bool = False) -> Any:
+    def argmin(self, axis: Any = None, keepdims: bool = False) -> NDArray[np.intp]:
         return self.data.argmin(axis, keepdims=keepdims)
 
-    def argsort(self, axis: int | None = -1, kind: Any = None) -> Any:
+    def argsort(self, axis: int | None = -1, kind: Any = None) -> NDArray[np.intp]:
         return self.data.argsort(axis, kind)
 
-    def any(self, axis: Any = None, keepdims: bool = False) -> Any:
+    def any(self, axis: Any = None, keepdims: bool = False) -> np.bool | NDArray[np.bool]:
         return self.data.any(axis, keepdims=keepdims)
 
-    def all(self, axis: Any = None, keepdims: bool = False) -> Any:
+    def all(self, axis: Any = None, keepdims: bool = False) -> np.bool | NDArray[np.bool]:
         return self.data.all(axis, keepdims=keepdims)
 
-    def nonzero(self) -> Any:
+    def nonzero(self) -> tuple[NDArray[np.intp], ...]:
         return self.data.nonzero()
 
-    def searchsorted(self, v: Any, side: Any = "left") -> Any:
+    def searchsorted(self, v: Any, side: Any = "left") -> NDArray[np.intp]:
         return self.data.searchsorted(unwrap(v), side)
 
-    def round(self, decimals: int = 0) -> Any:
-        return np.round(self, decimals)
+    def round(self, decimals: int = 0) -> Tensor:
+        return _np.round(self, decimals)
 
     def __getattr__(self, name: str) -> Any:
         """Only what is not there comes here."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from numgraph.arrays import library_of
 from numgraph.arrays.inputs import as_array, kind_of
+from numgraph.arrays.typed import Array
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.graph import Graph, GraphBatch, check_graph
 
@@ -26,7 +27,9 @@ class LoadedBatch(GraphBatch):
 
     def __init__(self, graphs: list[Graph], x: Any, labels: Any, indices: NDArray[np.int64]) -> None:
         super().__init__(graphs)
-        self.x, self.labels, self.indices = x, labels, indices
+        self.x: Array = x
+        self.labels: Array = labels
+        self.indices = indices
 
 
 class GraphLoader:

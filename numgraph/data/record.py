@@ -11,6 +11,7 @@ import numpy as np
 
 from numgraph.arrays.devices import moved
 from numgraph.arrays.inputs import as_array, given, is_sparse, kind_of
+from numgraph.arrays.typed import Array
 from numgraph.data.columns import Columns
 from numgraph.data.split import parts_of
 from numgraph.errors import bad_type, bad_value, check_name, no_attribute
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _ARRAYS = ("features", "labels", "train_mask", "val_mask", "test_mask", "edge_weight")
 TASKS = ("classification", "regression")
+
+
+Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,13 +60,13 @@ class Dataset:
 
     name: str
     graph: Graph
-    features: Any
-    labels: np.ndarray
-    train_mask: np.ndarray
-    val_mask: np.ndarray
-    test_mask: np.ndarray
+    features: Array
+    labels: Array
+    train_mask: Mask
+    val_mask: Mask
+    test_mask: Mask
     num_classes: int
-    edge_weight: np.ndarray | None = None
+    edge_weight: Array | None = None
     names: Sequence[Any] | None = None
     task: str = "classification"
     label_scale: tuple[float, float] = (0.0, 1.0)
@@ -162,7 +166,8 @@ class Dataset:
         if device == self.graph.device:
             return self
         graph = self.graph.to(device)  # first, as it says what a device lacks
-        dense = self.features.toarray() if is_sparse(self.features) else self.features
+        given: Any = self.features
+        dense = given.toarray() if is_sparse(given) else given
         arrays = {name: getattr(self, name) for name in _ARRAYS} | {"features": dense}
         there = {name: moved(array, device) for name, array in arrays.items() if array is not None}
         return replace(self, graph=graph, **there)

@@ -152,11 +152,12 @@ def _graph_arrays(data: Dataset) -> dict[str, NDArray[Any]]:
 
 def _node_arrays(data: Dataset) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {name: getattr(data, name) for name in ("labels", "train_mask", "val_mask", "test_mask")}
-    if is_sparse(data.features):
-        x = data.features.tocsr()
+    features: Any = data.features
+    if is_sparse(features):
+        x = features.tocsr()
         arrays |= {"features_data": x.data, "features_indices": x.indices.astype(np.int64), "features_indptr": x.indptr.astype(np.int64)}
     else:
-        arrays["features"] = data.features
+        arrays["features"] = features
     if data.names is not None:
         arrays |= _names(list(data.names))
     if data.columns is not None:

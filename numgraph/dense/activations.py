@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays.inputs import given
+from numgraph.autodiff.typed import of_array
 from numgraph.expressions import elementary
 from numgraph.message.rowwise import apply
 
 
+@of_array
 def relu(x: Any) -> Any:
     """max(x, 0) elementwise; NaN stays NaN, the derivative at 0 is 0."""
     return apply("relu", elementary.relu, (x,))
 
 
+@of_array
 def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
     """x where x > 0, else negative_slope · x, elementwise."""
     if type(negative_slope) not in (int, float):
@@ -26,6 +29,7 @@ def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
     return apply("leaky_relu", elementary.leaky_relu, (x,), constants=(negative_slope,))
 
 
+@of_array
 def elu(x: Any, alpha: Any = 1.0) -> Any:
     """x where x > 0, else alpha · (eˣ − 1), elementwise (Clevert et al., ICLR 2016)."""
     if type(alpha) not in (int, float):
@@ -33,26 +37,31 @@ def elu(x: Any, alpha: Any = 1.0) -> Any:
     return apply("elu", elementary.elu, (x,), constants=(alpha,))
 
 
+@of_array
 def gelu(x: Any) -> Any:
     """x · Φ(x) with the normal distribution function Φ, elementwise, exact (Hendrycks and Gimpel, 2016)."""
     return apply("gelu", elementary.gelu, (x,))
 
 
+@of_array
 def silu(x: Any) -> Any:
     """x · sigmoid(x), elementwise."""
     return apply("silu", elementary.silu, (x,))
 
 
+@of_array
 def softplus(x: Any) -> Any:
     """log(1 + eˣ) elementwise, without overflow."""
     return apply("softplus", elementary.softplus, (x,))
 
 
+@of_array
 def sigmoid(x: Any) -> Any:
     """1 / (1 + e⁻ˣ) elementwise, without overflow."""
     return elementary.sigmoid(x)
 
 
+@of_array
 def erf(x: Any) -> Any:
     """The error function 2/√π ∫₀ˣ exp(−t²) dt, elementwise; by SciPy on arrays, within 2 ulp in messages."""
     return elementary.erf(x)

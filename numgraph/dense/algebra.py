@@ -6,15 +6,17 @@ import functools
 import math
 import string
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from numgraph.arrays.devices import computed, same_device
 from numgraph.arrays.inputs import given, is_sparse, kind_of
+from numgraph.arrays.typed import Array, F, Plain
 from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import rule
+from numgraph.autodiff.tensor import Tensor, rule
+from numgraph.autodiff.typed import of_two
 from numgraph.dense.blas import product
 from numgraph.dense.sparse import times
 from numgraph.errors import bad_type, bad_value
@@ -23,6 +25,7 @@ from numgraph.expressions.expr import Expr
 from numgraph.expressions.precision import is_half
 
 
+@of_two
 def matmul(a: Any, b: Any) -> Any:
     """The matrix product a @ b with NumPy's rules: [.., n, k] @ [.., k, m] → [.., n, m], leading axes broadcast; a vector is a row on
     the left and a column on the right, and its axis disappears.
@@ -119,6 +122,12 @@ def outer(a: Any, b: Any, out: Any = None) -> Any:
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
 
 
+@overload
+def einsum(subscripts: str, /, *operands: Plain, **options: Any) -> Array: ...
+@overload
+def einsum(subscripts: str, /, *operands: Plain | Tensor, **options: Any) -> Tensor: ...
+@overload
+def einsum(subscripts: str, /, *operands: Plain | F, **options: Any) -> F: ...
 @rule(np.einsum)
 def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
     """np.einsum: ``"nhf,hf->nh"``, with an ellipsis for axes that broadcast, letters that occur twice in an operand (its diagonal), and

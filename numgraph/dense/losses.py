@@ -10,6 +10,7 @@ import numpy as np
 from numgraph.arrays.devices import device_of, moved, namespace_of, same_device
 from numgraph.arrays.inputs import given, number
 from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.typed import of_array, of_two
 from numgraph.dense.activations import softplus
 from numgraph.dense.reductions import mean
 from numgraph.dense.shapes import as_ids, getitem, scatter_add, scattered
@@ -38,6 +39,7 @@ def _softmax_gradient(g: Any, y: Any, axis: int) -> Any:
     return scaled - y * np.sum(scaled, axis=axis, keepdims=True)
 
 
+@of_array
 def softmax(x: Any, axis: int = -1) -> Any:
     """exp(x) / Σ exp(x) along ``axis``, without overflow. x: array or Tensor of any shape; returns the same shape and dtype.
     In a message, over a feature axis."""
@@ -55,6 +57,7 @@ def _log_softmax_gradient(g: Any, y: Any, axis: int) -> Any:
     return g - np.exp(y) * np.sum(g, axis=axis, keepdims=True)
 
 
+@of_array
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """x − log Σ exp(x) along ``axis``, without overflow. x: array or Tensor of any shape; returns the same shape and dtype.
     In a message, over a feature axis."""
@@ -102,6 +105,7 @@ def _select(op: str, rows: Any, num: int, like: Any) -> Any:
 REDUCTIONS = ("mean", "sum", "none")
 
 
+@of_array
 def cross_entropy(
     logits: Any,
     labels: Any,
@@ -254,6 +258,7 @@ def _row_gradients(x: Any, label: Any, log_sum: Any, top: Any, *rest: Any) -> An
     return d + y * named["into_sums"] if "into_sums" in named else d
 
 
+@of_two
 def binary_cross_entropy_with_logits(
     logits: Any, targets: Any, *, weight: Any = None, pos_weight: Any = None, reduction: str = "mean"
 ) -> Any:
@@ -292,6 +297,7 @@ def _factor(op: str, name: str, value: Any, x: Any) -> Any:
     return moved(value, device_of(unwrap(x))).astype(x.dtype)
 
 
+@of_two
 def mse(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
     """Mean of (predictions − targets)² over all elements: a scalar. Both have the same shape.
 
@@ -302,6 +308,7 @@ def mse(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
         return narrowed(_reduced(np.square(predictions - targets), reduction), dtype)
 
 
+@of_two
 def mae(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
     """Mean of |predictions − targets| over all elements: a scalar. Both have the same shape. PyTorch calls it l1_loss.
 
@@ -312,6 +319,7 @@ def mae(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
         return narrowed(_reduced(np.abs(predictions - targets), reduction), dtype)
 
 
+@of_two
 def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: str = "mean") -> Any:
     """Mean of d² / 2 where |d| ≤ delta, else delta (|d| − delta / 2), with d = predictions − targets: a scalar (Huber, 1964).
 

@@ -13,6 +13,7 @@ from numgraph.arrays.inputs import given, is_sparse, kind_of, number
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.typed import of_array, of_features
 from numgraph.compiler.rows import blocks, pays
 from numgraph.dense.masks import fill, kept
 from numgraph.dense.reductions import mean
@@ -24,6 +25,7 @@ from numgraph.message.propagate import propagate
 from numgraph.message.rowwise import apply
 
 
+@of_array
 def dropout(x: Any, p: float, rng: Any = None, training: bool = True) -> Any:
     """Zero each element with probability p and scale the others by 1 / (1 − p) (Srivastava et al., JMLR 2014); x itself where not training.
 
@@ -135,6 +137,7 @@ def _scaled_row_gradient(g: Any, normal: Any, scale: Any, weight: Any) -> Any:
     return _row_gradient(g * weight, normal, scale)
 
 
+@of_features
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     """(x − mean) / √(var + eps) · weight + bias, mean and variance over the last axis (Ba, Kiros and Hinton, 2016).
 
@@ -187,6 +190,7 @@ def _column_gradient(g: Any, normal: Any, total: Any, product: Any, scale: Any) 
     return scale * (g - total - normal * product)
 
 
+@of_features
 def batch_norm(
     x: Any,
     weight: Any = None,

@@ -12,6 +12,7 @@ from numgraph.arrays.inputs import given
 from numgraph.autodiff.sums import accumulated, rounded, total
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.tensor import rule
+from numgraph.autodiff.typed import of_array
 from numgraph.dense.elementwise import where
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.expressions import features
@@ -217,6 +218,7 @@ def _check_axis(op: str, axis: Any, ndim: int) -> None:
         raise bad_value(op, f"axis is {shown(axis)}", "name each axis once")
 
 
+@of_array
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """log Σ exp(x) over ``axis``, without overflow; −inf where every entry is −inf.
 

@@ -14,6 +14,7 @@ from numgraph.arrays.inputs import as_array, given
 from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.tensor import is_float, rule
+from numgraph.autodiff.typed import of_array
 from numgraph.errors import bad_index, bad_type, bad_value
 from numgraph.expressions.precision import widened
 from numgraph.graph.sorting import node_count
@@ -232,6 +233,7 @@ def repeat(a: Any, repeats: Any, axis: int | None = None) -> Any:
     return np.take(a, moved(np.repeat(np.arange(a.shape[axis]), repeats), device_of(unwrap(a))), axis=axis)
 
 
+@of_array
 def gather(x: Any, ids: Any) -> Any:
     """Rows of x by number: y[k] = x[ids[k]].
 
@@ -244,6 +246,7 @@ def gather(x: Any, ids: Any) -> Any:
     return getitem(x, ids)
 
 
+@of_array
 def scatter_add(values: Any, ids: Any, num_rows: int) -> Any:
     """Sums of rows by number: y[i] = Σ values[k] over the k with ids[k] = i, added in the order of k; 0 where there is none.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from numgraph.autodiff.typed import of_array
 from numgraph.dense.shapes import gather
 from numgraph.expressions import expr
 
 
+@of_array
 def take(table: Any, ids: Any) -> Any:
     """The rows of a table by number: y = table[ids].
 

@@ -38,7 +38,7 @@ _interned: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValu
 _intern_lock = threading.Lock()
 
 
-class Expr(Operators):
+class Expr(Operators["Expr"]):
     """One node of a message: ``op`` names an elementary row or one of field, edge_id, constant, cast, axes, broadcast, sum, max; or one of
     part, join, take, of which messages are rid once they are traced (pieces.py).
 

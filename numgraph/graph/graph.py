@@ -5,6 +5,7 @@ A graph is immutable: its arrays are private read-only copies, every id in them 
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -103,6 +104,8 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
         ]
         bipartite = names[0] == "num_src"
         self._edges, self._out, self._twin = Edges((count_src, count_dst), columns, [None, None], bipartite), SRC, None
+
+    functools.update_wrapper(__new__, __init__, (), ())  # whose arguments help() shows
 
     @classmethod
     def from_csr(cls, indptr: ArrayLike, indices: ArrayLike, *, num_dst: int, num_src: int | None = None) -> Graph:

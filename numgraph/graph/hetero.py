@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -118,6 +119,8 @@ class HeteroGraph(HeteroLibraries):
         h = cls.__new__(cls)
         h._graphs, h._counts, h._derived = dict(sorted(graphs.items())), dict(sorted(counts.items())), {}
         return h
+
+    functools.update_wrapper(__new__, __init__, (), ())  # whose arguments help() shows
 
     @property
     def node_types(self) -> list[str]:

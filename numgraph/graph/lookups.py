@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -12,12 +13,20 @@ from numgraph.graph import transforms
 from numgraph.graph.part import Part
 from numgraph.graph.sorting import Ids
 
+Many = NDArray[Any] | Sequence[int]
+
 
 class Lookups(Part):
     """All take one id or many. The first question about pairs sorts the edges by both ends, which the graph keeps; the others search."""
 
     __slots__ = ()
 
+    @overload
+    def has_edges(self, u: int, v: int) -> bool: ...
+    @overload
+    def has_edges(self, u: int, v: Many) -> NDArray[np.bool]: ...
+    @overload
+    def has_edges(self, u: Many, v: Many | int) -> NDArray[np.bool]: ...
     def has_edges(self, u: ArrayLike, v: ArrayLike) -> Any:
         """Whether there are edges u → v.
 
@@ -34,7 +43,11 @@ class Lookups(Part):
         return bool(last[0] > first[0]) if single else last > first
 
     @overload
-    def edge_ids(self, u: ArrayLike, v: ArrayLike, *, parallel: Literal[False] = ...) -> Any: ...
+    def edge_ids(self, u: int, v: int, *, parallel: Literal[False] = ...) -> int: ...
+    @overload
+    def edge_ids(self, u: int, v: Many, *, parallel: Literal[False] = ...) -> Ids: ...
+    @overload
+    def edge_ids(self, u: Many, v: Many | int, *, parallel: Literal[False] = ...) -> Ids: ...
     @overload
     def edge_ids(self, u: ArrayLike, v: ArrayLike, *, parallel: Literal[True]) -> tuple[Ids, NDArray[np.int64]]: ...
     def edge_ids(self, u: ArrayLike, v: ArrayLike, *, parallel: bool = False) -> Any:
@@ -79,7 +92,11 @@ class Lookups(Part):
         found = ids[first]
         return int(found[0]) if single else found
 
-    def find_edges(self, edge_ids: ArrayLike) -> tuple[Any, Any]:
+    @overload
+    def find_edges(self, edge_ids: int) -> tuple[int, int]: ...
+    @overload
+    def find_edges(self, edge_ids: Many) -> tuple[Ids, Ids]: ...
+    def find_edges(self, edge_ids: ArrayLike) -> Any:
         """The ends of edges: (sources, destinations), ``src[edge_ids]`` and ``dst[edge_ids]`` with ids that were checked.
 
         edge_ids : an id, or [n]

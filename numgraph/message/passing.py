@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from numgraph.arrays import NATIVE, Library, foreign, library_of
 from numgraph.arrays.devices import MOVE, adopted, device_of
 from numgraph.arrays.inputs import as_array, kind_of
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
+from numgraph.arrays.typed import Array, F, Plain
 from numgraph.autodiff.tape import Tensor, unwrap
 from numgraph.compiler import execute
 from numgraph.expressions import expr
@@ -25,11 +26,40 @@ from numgraph.message.propagate import Values, propagate
 from numgraph.message.results import result
 
 FieldArrays = Mapping[str, Any] | None
+Message = Callable[..., Any]
+Arrays = Mapping[str, Plain] | None
+Tensors = Mapping[str, Plain | Tensor] | None
+Others = Mapping[str, F | Plain] | None
+Reduces = tuple[str, ...] | list[str]
 
 
+@overload
+def update_all(
+    g: Graph, message: Message, reduce: str, *, u: Arrays = ..., v: Arrays = ..., e: Arrays = ..., initial: Any = ...
+) -> Array: ...
+@overload
+def update_all(
+    g: Graph, message: Message, reduce: str, *, u: Tensors = ..., v: Tensors = ..., e: Tensors = ..., initial: Any = ...
+) -> Tensor: ...
+@overload
+def update_all(
+    g: Graph, message: Message, reduce: str, *, u: Others[F] = ..., v: Others[F] = ..., e: Others[F] = ..., initial: Any = ...
+) -> F: ...
+@overload
+def update_all(
+    g: Graph, message: Message, reduce: Reduces, *, u: Arrays = ..., v: Arrays = ..., e: Arrays = ..., initial: Any = ...
+) -> tuple[Array, ...]: ...
+@overload
+def update_all(
+    g: Graph, message: Message, reduce: Reduces, *, u: Tensors = ..., v: Tensors = ..., e: Tensors = ..., initial: Any = ...
+) -> tuple[Tensor, ...]: ...
+@overload
+def update_all(
+    g: Graph, message: Message, reduce: Reduces, *, u: Others[F] = ..., v: Others[F] = ..., e: Others[F] = ..., initial: Any = ...
+) -> tuple[F, ...]: ...
 def update_all(
     g: Graph,
-    message: Callable[..., Any],
+    message: Message,
     reduce: str | Sequence[str],
     *,
     u: FieldArrays = None,
@@ -127,7 +157,13 @@ def _initials(initial: Any, count: int) -> tuple[Any, ...]:
     return initial
 
 
-def apply_edges(g: Graph, message: Callable[..., Any], *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None) -> Any:
+@overload
+def apply_edges(g: Graph, message: Message, *, u: Arrays = ..., v: Arrays = ..., e: Arrays = ...) -> Array: ...
+@overload
+def apply_edges(g: Graph, message: Message, *, u: Tensors = ..., v: Tensors = ..., e: Tensors = ...) -> Tensor: ...
+@overload
+def apply_edges(g: Graph, message: Message, *, u: Others[F] = ..., v: Others[F] = ..., e: Others[F] = ...) -> F: ...
+def apply_edges(g: Graph, message: Message, *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None) -> Any:
     """m_e = φ(x_u, y_v, w_e) for every edge e = (u → v), [num_edges, …] in edge-id order. Fields and φ as in update_all."""
     if "torch" in MODULES and is_traced():
         return TRACED["torch"](apply_edges, (g, message), {"u": u, "v": v, "e": e}, (message,))
@@ -136,10 +172,16 @@ def apply_edges(g: Graph, message: Callable[..., Any], *, u: FieldArrays = None,
     return _joined(pieces, propagate("apply_edges", g, tuple([Output(part, "e", "edge") for part in pieces.parts]), fields))
 
 
+@overload
+def attend(g: Graph, score: Message, value: Message, *, u: Arrays = ..., v: Arrays = ..., e: Arrays = ...) -> Array: ...
+@overload
+def attend(g: Graph, score: Message, value: Message, *, u: Tensors = ..., v: Tensors = ..., e: Tensors = ...) -> Tensor: ...
+@overload
+def attend(g: Graph, score: Message, value: Message, *, u: Others[F] = ..., v: Others[F] = ..., e: Others[F] = ...) -> F: ...
 def attend(
     g: Graph,
-    score: Callable[..., Any],
-    value: Callable[..., Any],
+    score: Message,
+    value: Message,
     *,
     u: FieldArrays = None,
     v: FieldArrays = None,

@@ -7,11 +7,13 @@ from typing import Any
 from numgraph import errors
 from numgraph.arrays.inputs import as_array
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
+from numgraph.autodiff.typed import of_graph
 from numgraph.expressions.reduces import NAMES
 from numgraph.graph import GraphBatch, check_batch
 from numgraph.message.passing import update_all
 
 
+@of_graph
 def readout(b: GraphBatch, x: Any, reduce: str = "sum") -> Any:
     """z_g = ⊕ x_i over the nodes i of graph g.
 

@@ -13,6 +13,7 @@ from numgraph.arrays import NATIVE, Library, foreign, library_of
 from numgraph.arrays.devices import device_of, moved
 from numgraph.arrays.inputs import kind_of
 from numgraph.autodiff.tensor import unwrap
+from numgraph.autodiff.typed import Result
 from numgraph.expressions.dtypes import is_float
 from numgraph.expressions.precision import wide
 from numgraph.graph import HeteroBlock, HeteroGraph, check_hetero
@@ -26,7 +27,7 @@ def multi_update_all(
     *,
     nodes: Mapping[str, Mapping[str, Any]] | None = None,
     edges: Mapping[Any, Mapping[str, Any]] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Result]:
     """z_v = ⊗ over the relations r that lead to v's type of ⊕_r φ_r(x_u, y_v, w_e) over v's in-edges of r.
 
     Parameters

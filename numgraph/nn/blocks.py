@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numgraph.arrays.inputs import kind_of
 from numgraph.dense import gather
@@ -20,16 +20,18 @@ class Convolution(Module):
 
     projects = False
 
-    def __call__(self, g: Any, *args: Any, **options: Any) -> Any:
-        if isinstance(g, list | tuple):
-            ((g,),) = per_hop(type(self).__name__, g, 1)
-        if isinstance(g, Spread) and not self.projects:
-            if args:
-                args = (_of_sources(g, args[0]), *args[1:])
-            elif "x" in options:
-                options["x"] = _of_sources(g, options["x"])
-            g = g.graph
-        return super().__call__(g, *args, **options)
+    if not TYPE_CHECKING:
+
+        def __call__(self, g: Any, *args: Any, **options: Any) -> Any:
+            if isinstance(g, list | tuple):
+                ((g,),) = per_hop(type(self).__name__, g, 1)
+            if isinstance(g, Spread) and not self.projects:
+                if args:
+                    args = (_of_sources(g, args[0]), *args[1:])
+                elif "x" in options:
+                    options["x"] = _of_sources(g, options["x"])
+                g = g.graph
+            return super().__call__(g, *args, **options)
 
 
 def _of_sources(g: Spread, x: Any) -> Any:

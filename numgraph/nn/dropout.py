@@ -16,6 +16,7 @@ from numgraph.graph import Graph
 from numgraph.message import apply_edges, attend, update_all
 from numgraph.nn.init import Seed
 from numgraph.nn.module import Module
+from numgraph.nn.typed import of_features
 from numgraph.ops import edge_softmax
 
 
@@ -35,6 +36,7 @@ class Dropout(Module):
         self.p = check_dropout("Dropout", p)
         self.rng = np.random.default_rng(rng)
 
+    @of_features
     def forward(self, x: Any, *, rng: np.random.Generator | None = None) -> Any:
         return dropout(x, self.p, self.rng if rng is None else rng, self.training)
 

@@ -20,6 +20,7 @@ from numgraph.nn.blocks import Convolution
 from numgraph.nn.gin import check_function, dtype_of
 from numgraph.nn.graphs import both_sides
 from numgraph.nn.module import check_size
+from numgraph.nn.typed import of_graph
 
 
 class EdgeConv(Convolution):
@@ -71,6 +72,7 @@ class EdgeConv(Convolution):
         self.phi = init.kaiming(rng, (width, out_features), dtype, 2 * width)  # type: ignore[arg-type]
         self.bias = init.zeros((out_features,), dtype) if bias else None  # type: ignore[arg-type]
 
+    @of_graph
     def forward(self, g: Graph, x: Any) -> Any:
         """The convolution."""
         if self.f is not None:

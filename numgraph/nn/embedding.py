@@ -12,6 +12,7 @@ from numgraph.dense.shapes import as_ids
 from numgraph.errors import bad_index, bad_type
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
+from numgraph.nn.typed import of_features
 
 
 class Embedding(Module):
@@ -39,6 +40,7 @@ class Embedding(Module):
         check_size("Embedding", num=num, features=features)
         self.weight = init.Parameter(np.random.default_rng(rng).standard_normal((num, features)).astype(dtype))
 
+    @of_features
     def forward(self, ids: Any) -> Any:
         """The rows."""
         ids = unwrap(ids) if hasattr(ids, "shape") else np.asarray(ids)

@@ -21,6 +21,7 @@ from numgraph.nn.dropout import attend_dropping, check_dropout
 from numgraph.nn.graphs import both_sides, check_fill, column, edge_attributes, features_with_loops, with_self_loops
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import check_activation, check_size, pair_of
+from numgraph.nn.typed import attention
 
 
 class _Attention(Convolution):
@@ -175,6 +176,7 @@ class GATConv(_Attention):
     def _edge_parameters(self, out_features: int, dtype: Any) -> None:
         self.attention_edge = init.glorot(self.rng, (self.heads, out_features), dtype, (out_features, 1))
 
+    @attention
     def forward(
         self,
         g: Graph,
@@ -261,6 +263,7 @@ class GATv2Conv(_Attention):
         self.bias_src = init.zeros((width,), dtype) if self.projection_bias else None
         self.bias_dst = init.zeros((width,), dtype) if self.projection_bias and not self.share_weights else None
 
+    @attention
     def forward(
         self,
         g: Graph,

@@ -17,6 +17,7 @@ from numgraph.nn import init
 from numgraph.nn.blocks import Convolution, hop
 from numgraph.nn.graphs import check_norm, column, degree_scales, loop_weight, node_features, weighted_loops
 from numgraph.nn.module import check_activation, check_size
+from numgraph.nn.typed import of_graph
 
 
 def normalised_sum(g: Graph, x: Any, norm: str = "both", edge_weight: Any = None, weighted_degrees: bool = True) -> Any:
@@ -99,6 +100,7 @@ class GCNConv(Convolution):
         self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
+    @of_graph
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         """The convolution."""
         width_in, width_out = self.weight.shape

@@ -19,6 +19,7 @@ from numgraph.nn.blocks import Convolution
 from numgraph.nn.graphs import both_sides, column, edge_attributes, edge_features
 from numgraph.nn.linear import Linear, Sequential
 from numgraph.nn.module import Module, check_activation, check_size
+from numgraph.nn.typed import of_graph
 
 
 class GINConv(Convolution):
@@ -58,6 +59,7 @@ class GINConv(Convolution):
         self.f, self.activation = check_function("GINConv", f), check_activation("GINConv", activation)
         self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
 
+    @of_graph
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         """The convolution."""
         like = dtype_of(self.f)
@@ -144,6 +146,7 @@ class GINEConv(Convolution):
         check_size("GINEConv", edge_dim=edge_dim, in_features=in_features)
         self.edge = Linear(edge_dim, in_features or 0, rng=rng, dtype=dtype)
 
+    @of_graph
     def forward(self, g: Graph, x: Any, w: Any) -> Any:
         """The convolution."""
         x_src, x_dst = both_sides("GINEConv", g, x, None, None, dtype_of(self.f), lone=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays.inputs import kind_of
+from numgraph.autodiff.typed import Result
 from numgraph.dense import gelu, matmul
 from numgraph.errors import bad_type, bad_value, check_name, shown
 from numgraph.expressions import elementary
@@ -70,7 +71,7 @@ class HeteroConv(Module):
         self.convs = {_key(key): conv for key, conv in zip(self.relations, convs.values())}
         self.aggr = aggr
 
-    def forward(self, h: HeteroGraph, x: Mapping[str, Any], **edge_data: Mapping[Any, Any]) -> dict[str, Any]:
+    def forward(self, h: HeteroGraph, x: Mapping[str, Any], **edge_data: Mapping[Any, Any]) -> dict[str, Result]:
         """The layer."""
         op = "HeteroConv"
         x = features_of_types(op, h, x)
@@ -178,7 +179,7 @@ class HGTConv(Module):
         self.message = {_key(one): init.glorot(rng, (heads, d, d), dtype) for one in relations}
         self.prior = {_key(one): init.ones((heads,), dtype) for one in relations}
 
-    def forward(self, h: HeteroGraph, x: Mapping[str, Any]) -> dict[str, Any]:
+    def forward(self, h: HeteroGraph, x: Mapping[str, Any]) -> dict[str, Result]:
         """The layer."""
         op = "HGTConv"
         check_hetero(op, h)

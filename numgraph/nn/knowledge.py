@@ -10,6 +10,7 @@ import numpy as np
 
 from numgraph.arrays.devices import device_of, moved
 from numgraph.autodiff.tensor import unwrap
+from numgraph.autodiff.typed import Result
 from numgraph.dense import gather, matmul
 from numgraph.errors import bad_index, bad_type, bad_value
 from numgraph.graph import Graph
@@ -45,29 +46,29 @@ class Scorer(Module):
         self.entities = init.Parameter((scale * rng.standard_normal((num_entities, *shape))).astype(dtype))
         self.relations = init.Parameter((scale * rng.standard_normal((num_relations * (1 + self.reciprocal), *shape))).astype(dtype))
 
-    def forward(self, h: Any, r: Any, t: Any) -> Any:
+    def forward(self, h: Any, r: Any, t: Any) -> Result:
         """[n] the scores of triples."""
         h, r, t = self._ids(h=h, r=r, t=t)
         g = self._there(Graph(h, t, num_src=self.num_entities, num_dst=self.num_entities))
         return apply_edges(g, self._score, u={"x": self.entities}, v={"x": self.entities}, e={"w": self._rows(self.relations, r)})
 
-    def score(self, h: Any, r: Any, t: Any) -> Any:
+    def score(self, h: Any, r: Any, t: Any) -> Result:
         """[n] the scores of triples."""
         return self(h, r, t)
 
-    def score_tails(self, h: Any, r: Any) -> Any:
+    def score_tails(self, h: Any, r: Any) -> Result:
         """[n, num_entities] the scores of (h, r, every entity)."""
         h, r = self._ids(h=h, r=r)
         return self._with_all(self._queries(self._of_head, h, r))
 
-    def score_heads(self, r: Any, t: Any) -> Any:
+    def score_heads(self, r: Any, t: Any) -> Result:
         """[n, num_entities] the scores of (every entity, r, t)."""
         r, t = self._ids(r=r, t=t)
         if self.reciprocal:
             return self._with_all(self._queries(self._of_head, t, r + self.num_relations))
         return self._with_all(self._queries(self._of_tail, t, r))
 
-    def score_both(self, h: Any, r: Any, t: Any) -> Any:
+    def score_both(self, h: Any, r: Any, t: Any) -> Result:
         """[2n, num_entities] the scores of all tails of (h, r), then of all heads of (r, t)."""
         h, r, t = self._ids(h=h, r=r, t=t)
         if self.reciprocal:

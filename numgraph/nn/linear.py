@@ -15,6 +15,7 @@ from numgraph.expressions.precision import floating
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_activation, check_size
 from numgraph.nn.norm import normalisation
+from numgraph.nn.typed import of_features
 
 
 class Linear(Module):
@@ -29,6 +30,7 @@ class Linear(Module):
         self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
+    @of_features
     def forward(self, x: Any) -> Any:
         y = self.project(x)
         return biased(y, self.bias)
@@ -52,6 +54,7 @@ class Sequential(Module):
                 raise bad_type(type(self).__name__, f"step {i} is {kind_of(step)}", fix)
         self.steps = list(steps)
 
+    @of_features
     def forward(self, x: Any) -> Any:
         return self.run(x)
 
@@ -88,7 +91,9 @@ class MLP(Sequential):
         steps: list[Callable[[Any], Any]] = []
         for i in range(len(widths) - 1):
             if steps:
-                steps += [] if norm is None else [normalisation("MLP", norm, widths[i], dtype)]
-                steps += [] if act is None else [act]
+                if norm is not None:
+                    steps.append(normalisation("MLP", norm, widths[i], dtype))
+                if act is not None:
+                    steps.append(act)
             steps.append(Linear(widths[i], widths[i + 1], rng=rng, dtype=dtype))
         super().__init__(*steps)

@@ -25,6 +25,7 @@ from numgraph.nn.linear import MLP, Linear, activation_of
 from numgraph.nn.module import Module, check_features, check_size
 from numgraph.nn.norm import normalisation
 from numgraph.nn.sage import SAGEConv
+from numgraph.nn.typed import of_graph
 
 JUMPS = ("cat", "max", "last")
 
@@ -103,6 +104,7 @@ class _Stack(Module):
         """The next one of ``layers``."""
         raise NotImplementedError
 
+    @of_graph
     def forward(self, g: Graph, x: Any, edge_weight: Any = None, edge_attr: Any = None, *, rng: np.random.Generator | None = None) -> Any:
         """The model."""
         op = type(self).__name__

@@ -11,7 +11,7 @@ from collections import UserList, deque
 from collections.abc import Iterator, Mapping, MappingView, Set
 from dataclasses import is_dataclass
 from types import FunctionType, GeneratorType, MethodType, ModuleType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from numgraph.autodiff.tensor import Parameter, Tensor, unwrap
 from numgraph.errors import bad_type, bad_value, no_attribute, shown
 from numgraph.expressions.expr import check_dtype
 from numgraph.graph import Shard, Spread
+from numgraph.nn.typed import Called
 from numgraph.serialize import Mismatch, fill, fill_what_fits, set_generators
 
 _SHARED = (Spread, Shard)
@@ -52,10 +53,24 @@ class Module:
             raise AttributeError(name)
         raise no_attribute(kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"])
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        if args and isinstance(args[0], _SHARED):
-            return self.replicated(args[0]).forward(*args, **options)
-        return self.forward(*args, **options)
+    if TYPE_CHECKING:
+        __call__: Called
+    else:
+
+        def __call__(self, *args, **options):
+            if args and isinstance(args[0], _SHARED):
+                return self.replicated(args[0]).forward(*args, **options)
+            return self.forward(*args, **options)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A class with a ``forward`` of its own has a ``__call__`` that shows its arguments and what it says."""
+        super().__init_subclass__(**options)
+        forward: Any = vars(cls).get("forward")
+        if isinstance(forward, FunctionType) and "__call__" not in vars(cls):
+            inherited: Any = cls.__call__
+            call = FunctionType(inherited.__code__, inherited.__globals__, "__call__", None, inherited.__closure__)
+            functools.update_wrapper(call, forward, assigned=("__doc__", "__annotations__"), updated=())
+            cls.__call__ = call  # type: ignore[method-assign]  # the type is forward's already
 
     def replicated(self, g: Spread | Shard) -> Any:
         """The module for one process's rows of a graph that several share: the sums of parameters' gradients and of statistics go over all.

@@ -14,6 +14,7 @@ from numgraph.expressions.precision import narrowed, wide, widened
 from numgraph.graph import Spread
 from numgraph.nn import init
 from numgraph.nn.module import Module, check_size
+from numgraph.nn.typed import of_features
 
 
 class LayerNorm(Module):
@@ -24,6 +25,7 @@ class LayerNorm(Module):
         self.eps = eps
         self.weight, self.bias = init.ones((features,), dtype), init.zeros((features,), dtype)
 
+    @of_features
     def forward(self, x: Any) -> Any:
         return layer_norm(x, self.weight, self.bias, self.eps)
 
@@ -43,6 +45,7 @@ class BatchNorm(Module):
         self.weight, self.bias = init.ones((features,), dtype), init.zeros((features,), dtype)
         self.running_mean, self.running_var = np.zeros(features, wide(np.dtype(dtype))), np.ones(features, wide(np.dtype(dtype)))
 
+    @of_features
     def forward(self, x: Any) -> Any:
         if self.training and self._spread is not None:
             return self._over_processes(x, self._spread)

@@ -17,6 +17,7 @@ from numgraph.nn.blocks import Convolution
 from numgraph.nn.graphs import both_sides, edge_attributes, once
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import Module, check_size
+from numgraph.nn.typed import of_graph
 
 AGGREGATORS = ("mean", "max", "min", "std")
 SCALERS = ("identity", "amplification", "attenuation")
@@ -135,6 +136,7 @@ class PNAConv(_Tower, Convolution):
             check_size("PNAConv", edge_dim=edge_dim)
         self.edge = None if edge_dim is None else Linear(edge_dim, width, rng=rng, dtype=dtype)
 
+    @of_graph
     def forward(self, g: Graph, x: Any, edge_attr: Any = None) -> Any:
         """The convolution."""
         towers = self.towers or [self]

@@ -14,6 +14,7 @@ from numgraph.message import apply_edges, attend, readout
 from numgraph.nn import init
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import Module, check_features, check_size
+from numgraph.nn.typed import of_batch
 
 
 class AttentionPooling(Module):
@@ -39,6 +40,7 @@ class AttentionPooling(Module):
         self.gate = Linear(features, 1, rng=rng, dtype=dtype) if gate is None else gate
         self.value = value
 
+    @of_batch
     def forward(self, b: GraphBatch, x: Any) -> Any:
         x = _rows("AttentionPooling", b, x, self.features)
         scores, values = self.gate(x), x if self.value is None else self.value(x)
@@ -62,6 +64,7 @@ class GraphNorm(Module):
             init.ones((features,), dtype),
         )
 
+    @of_batch
     def forward(self, b: GraphBatch, x: Any) -> Any:
         x = floating(_rows("GraphNorm", b, x, self.weight.shape[0]), self.weight.dtype)
         dtype, x = np.result_type(x.dtype, self.weight.dtype), widened(x)

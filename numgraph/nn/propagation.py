@@ -18,6 +18,7 @@ from numgraph.nn.blocks import first_rows, hop, per_hop
 from numgraph.nn.gcn import normalised_sum
 from numgraph.nn.graphs import check_norm, column, loop_weight, node_features, weighted_loops
 from numgraph.nn.module import Module, check_size
+from numgraph.nn.typed import of_graph
 
 
 class _Propagation(Module):
@@ -76,6 +77,7 @@ class SGConv(_Propagation):
         self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
+    @of_graph
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         width_in, width_out = self.weight.shape
         steps = self._steps("SGConv", g, edge_weight, self.weight.dtype)
@@ -112,6 +114,7 @@ class APPNP(_Propagation):
         self.k, self.alpha, self.norm = k, float(alpha), check_norm("APPNP", norm)
         self.add_self_loops, self.collapse_loops, self.fill_value = add_self_loops, collapse_loops, loop_weight("APPNP", fill_value)
 
+    @of_graph
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         x = _features("APPNP", g, x, None, None)
         if is_sparse(x):

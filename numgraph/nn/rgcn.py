@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, overload
 
 import numpy as np
 
 from numgraph.arrays.devices import moved, namespace_of, same_device
 from numgraph.arrays.inputs import as_array, is_sparse
 from numgraph.autodiff.tape import unwrap
+from numgraph.autodiff.tensor import Tensor
+from numgraph.autodiff.typed import Result
 from numgraph.dense import gather, matmul
 from numgraph.dense.activations import biased
 from numgraph.errors import bad_index, bad_type, bad_value
@@ -19,6 +22,7 @@ from numgraph.nn import init
 from numgraph.nn.blocks import Convolution
 from numgraph.nn.graphs import both_sides, column, node_features, once
 from numgraph.nn.module import check_features, check_size, pair_of
+from numgraph.nn.typed import Features, Graphs
 
 
 class RGCNConv(Convolution):
@@ -85,7 +89,13 @@ class RGCNConv(Convolution):
         self.weight_self = init.glorot(rng, (in_dst, out_features), dtype) if self_loop else None
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
-    def forward(self, g: Graph | HeteroGraph, x: Any, relations: Any = None, norm: Any = None) -> Any:
+    @overload
+    def forward(self, g: HeteroGraph, x: Mapping[str, Any], relations: Any = None, norm: Any = None) -> dict[str, Result]: ...
+    @overload
+    def forward(self, g: Graphs, x: Tensor | tuple[Tensor, Any], relations: Any, norm: Any = None) -> Tensor: ...
+    @overload
+    def forward(self, g: Graphs, x: Features, relations: Any, norm: Any = None) -> Result: ...
+    def forward(self, g: Any, x: Any, relations: Any = None, norm: Any = None) -> Any:
         """The convolution."""
         if isinstance(g, HeteroGraph):
             return self._of_types(g, x, relations, norm)

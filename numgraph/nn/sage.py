@@ -19,6 +19,7 @@ from numgraph.nn.blocks import Convolution, hop
 from numgraph.nn.graphs import both_sides, column
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import check_activation, check_size, pair_of
+from numgraph.nn.typed import of_graph
 
 _LINEAR = ("sum", "mean")
 """What commutes with W."""
@@ -82,6 +83,7 @@ class SAGEConv(Convolution):
         self.bias = init.zeros((out_features,), dtype) if bias else None
         self.pool = Linear(in_src, in_src, rng=rng, dtype=dtype) if project or "pool" in names else None
 
+    @of_graph
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         """The convolution."""
         g, side, sources = hop(g)

@@ -17,6 +17,7 @@ from numgraph.nn.gat import joined
 from numgraph.nn.graphs import both_sides, edge_attributes
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import check_size, pair_of
+from numgraph.nn.typed import of_graph
 
 
 class TransformerConv(Convolution):
@@ -78,6 +79,7 @@ class TransformerConv(Convolution):
         self.gate = Linear(3 * out, 1, bias=False, rng=self.rng, dtype=dtype) if gated else None
         self.edge = None if edge_dim is None else Linear(edge_dim, width, bias=False, rng=self.rng, dtype=dtype)
 
+    @of_graph
     def forward(
         self, g: Graph, x: Any, edge_attr: Any = None, *, rng: np.random.Generator | None = None, return_attention_weights: bool = False
     ) -> Any:

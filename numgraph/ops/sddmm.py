@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from numgraph import errors
 from numgraph.arrays import library_of
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
+from numgraph.arrays.typed import Array, F, Plain
 from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.tensor import Tensor
+from numgraph.autodiff.typed import OfGraphAndTwo, of_graph, of_graph_and_two
 from numgraph.graph import Graph, check_graph
 from numgraph.message import apply_edges, log_sum_exp, update_all
 from numgraph.ops.operands import check_feature_shapes, rows_operand
@@ -27,6 +30,14 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 _TARGETS = ("u", "v", "e")
 
 
+@overload
+def gsddmm(g: Graph, op: str, lhs: Tensor, rhs: Tensor | Plain | None, lhs_target: str = ..., rhs_target: str = ...) -> Tensor: ...
+@overload
+def gsddmm(g: Graph, op: str, lhs: Plain | None, rhs: Tensor, lhs_target: str = ..., rhs_target: str = ...) -> Tensor: ...
+@overload
+def gsddmm(g: Graph, op: str, lhs: Plain | None, rhs: Plain | None, lhs_target: str = ..., rhs_target: str = ...) -> Array: ...
+@overload
+def gsddmm(g: Graph, op: str, lhs: F | Plain | None, rhs: F | Plain | None, lhs_target: str = ..., rhs_target: str = ...) -> F: ...
 def gsddmm(g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str = "u", rhs_target: str = "v") -> Any:
     """m_e = lhs ∘ rhs for every edge e = (u → v), each operand read at u, at v or at e itself.
 
@@ -73,6 +84,7 @@ def _sddmm(name: str, g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str, rh
     return apply_edges(g, message, **fields)
 
 
+@of_graph
 def edge_softmax(g: Graph, scores: Any, norm_by: str = "dst") -> Any:
     """α_e = exp(s_e) / Σ exp(s_k) over the in-edges k of e's destination (norm_by="dst"), or the out-edges of its source ("src").
 
@@ -117,7 +129,7 @@ _ROWS = {"u": "num_src", "v": "num_dst", "e": "num_edges"}
 _FORMULA = {"add": "x_{} + y_{}", "sub": "x_{} − y_{}", "mul": "x_{} · y_{}", "div": "x_{} / y_{}", "dot": "⟨x_{}, y_{}⟩"}
 
 
-def _binary(lhs_target: str, op: str, rhs_target: str) -> Callable[[Graph, Any, Any], Any]:
+def _binary(lhs_target: str, op: str, rhs_target: str) -> OfGraphAndTwo[Graph, []]:
     name = f"{lhs_target}_{op}_{rhs_target}"
 
     def sddmm(g: Graph, x: Any, y: Any) -> Any:
@@ -127,19 +139,22 @@ def _binary(lhs_target: str, op: str, rhs_target: str) -> Callable[[Graph, Any, 
     formula = _FORMULA[op].format(lhs_target, rhs_target)
     shapes = f"x: [{_ROWS[lhs_target]}, …], y: [{_ROWS[rhs_target]}, …]; returns [num_edges, {'…, 1' if op == 'dot' else '…'}]."
     sddmm.__doc__ = f"m_e = {formula} for every edge e = (u → v). {shapes}"
-    return sddmm
+    return of_graph_and_two(sddmm)
 
 
+@of_graph
 def copy_u(g: Graph, x: Any) -> Any:
     """m_e = x_u for every edge e = (u → v). x: [num_src, …]; returns [num_edges, …]."""
     return _sddmm("copy_u", g, "copy_lhs", x, None, "u", "v")
 
 
+@of_graph
 def copy_v(g: Graph, x: Any) -> Any:
     """m_e = x_v for every edge e = (u → v). x: [num_dst, …]; returns [num_edges, …]."""
     return _sddmm("copy_v", g, "copy_rhs", None, x, "u", "v")
 
 
+@of_graph
 def copy_e(g: Graph, x: Any) -> Any:
     """m_e = x_e for every edge e. x: [num_edges, …]; returns [num_edges, …]."""
     return _sddmm("copy_e", g, "copy_lhs", x, None, "e", "v")

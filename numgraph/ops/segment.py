@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -12,7 +12,10 @@ from numgraph import errors
 from numgraph.arrays import foreign
 from numgraph.arrays.devices import device_of, moved, same_device
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
+from numgraph.arrays.typed import Array, F, Plain
 from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.tensor import Tensor
+from numgraph.autodiff.typed import of_two
 from numgraph.expressions.reduces import NAMES
 from numgraph.graph import Graph
 from numgraph.graph.sorting import checked_ids, given_ids, group, ids_dtype
@@ -28,6 +31,12 @@ def _traced(ids: Any, function: Callable[..., Any], *args: Any) -> Any:
     return TRACED["torch, between its parts"](function, *args)
 
 
+@overload
+def segment_reduce(offsets: Any, x: Tensor, reduce: str = ...) -> Tensor: ...
+@overload
+def segment_reduce(offsets: Any, x: Plain, reduce: str = ...) -> Array: ...
+@overload
+def segment_reduce(offsets: Any, x: F, reduce: str = ...) -> F: ...
 def segment_reduce(offsets: Any, x: Any, reduce: str = "sum") -> Any:
     """z_s = ⊕ x_i over the rows i of segment s, offsets[s] ≤ i < offsets[s + 1].
 
@@ -47,6 +56,12 @@ def segment_reduce(offsets: Any, x: Any, reduce: str = "sum") -> Any:
     return update_all(g, lambda e: e.x, reduce, e={"x": x})
 
 
+@overload
+def segment_softmax(offsets: Any, x: Tensor) -> Tensor: ...
+@overload
+def segment_softmax(offsets: Any, x: Plain) -> Array: ...
+@overload
+def segment_softmax(offsets: Any, x: F) -> F: ...
 def segment_softmax(offsets: Any, x: Any) -> Any:
     """exp(x_i) / Σ exp(x_k) over the rows k of i's segment, each feature for itself.
 
@@ -69,6 +84,7 @@ def _segments(op: str, offsets: Any, x: Any) -> tuple[Graph, Any]:
     return Graph.from_csc(starts, np.zeros(rows, np.int32), num_src=1).to(device_of(unwrap(x))), x
 
 
+@of_two
 def segment_mm(a: Any, b: Any, offsets: Any) -> Any:
     """y_i = a_i @ b_r for the rows i of segment r: one matrix product a segment.
 
@@ -87,6 +103,7 @@ def segment_mm(a: Any, b: Any, offsets: Any) -> Any:
     return _segment_mm(a, b, checked_offsets("segment_mm", given, a.shape[0]).tolist())
 
 
+@of_two
 def gather_mm(a: Any, b: Any, idx_b: Any) -> Any:
     """y_i = a_i @ b[idx_b[i]]: each row has its own matrix. The rows are sorted by matrix (stably), so no [N, in, out] is made.
 

@@ -7,7 +7,7 @@ stays an edge.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numba
 import numpy as np
@@ -16,7 +16,9 @@ from numgraph import dense, errors
 from numgraph.arrays import Library, foreign, library_of
 from numgraph.arrays.inputs import kind_of
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
+from numgraph.arrays.typed import Array, F, Plain
 from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.tensor import Tensor
 from numgraph.graph import Adjacency, Graph, check_graph
 from numgraph.message import update_all
 from numgraph.ops import gustavson
@@ -24,6 +26,14 @@ from numgraph.ops.operands import check_host, edge_weights, of_library
 from numgraph.runtime import threads
 
 
+@overload
+def csrmm(A_graph: Graph, A_weights: Tensor, B_graph: Graph, B_weights: Tensor | Plain) -> tuple[Graph, Tensor]: ...
+@overload
+def csrmm(A_graph: Graph, A_weights: Plain, B_graph: Graph, B_weights: Tensor) -> tuple[Graph, Tensor]: ...
+@overload
+def csrmm(A_graph: Graph, A_weights: Plain, B_graph: Graph, B_weights: Plain) -> tuple[Graph, Array]: ...
+@overload
+def csrmm(A_graph: Graph, A_weights: F, B_graph: Graph, B_weights: F | Plain) -> tuple[Graph, F]: ...
 def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tuple[Graph, Any]:
     """C[u, w] = Σ_v A[u, v] · B[v, w]: the graph of paths of an edge of A and an edge of B, and its weights.
 
@@ -55,6 +65,12 @@ def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tup
     return product.graph, _cast(weights, dtype)
 
 
+@overload
+def csrsum(graphs: Sequence[Graph], weights: Sequence[Plain]) -> tuple[Graph, Array]: ...  # type: ignore[overload-overlap]  # none is a Tensor
+@overload
+def csrsum(graphs: Sequence[Graph], weights: Sequence[Plain | Tensor]) -> tuple[Graph, Tensor]: ...
+@overload
+def csrsum(graphs: Sequence[Graph], weights: Sequence[Plain | F]) -> tuple[Graph, F]: ...
 def csrsum(graphs: Sequence[Graph], weights: Sequence[Any]) -> tuple[Graph, Any]:
     """C[u, v] = Σ_k A_k[u, v]: the union of the graphs' edges and its weights.
 
@@ -91,6 +107,12 @@ def csrsum(graphs: Sequence[Graph], weights: Sequence[Any]) -> tuple[Graph, Any]
     return union, _cast(dense.scatter_add(summands, _positions(union, src, dst), union.num_edges), dtype)
 
 
+@overload
+def csrmask(A_graph: Graph, A_weights: Tensor, B_graph: Graph) -> Tensor: ...
+@overload
+def csrmask(A_graph: Graph, A_weights: Plain, B_graph: Graph) -> Array: ...
+@overload
+def csrmask(A_graph: Graph, A_weights: F, B_graph: Graph) -> F: ...
 def csrmask(A_graph: Graph, A_weights: Any, B_graph: Graph) -> Any:
     """w_e = A[u, v] for every edge e = (u → v) of B, 0 where A has no such edge: A[B ≠ 0].
 

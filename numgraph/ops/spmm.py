@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, overload
 
 from numgraph import errors
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
+from numgraph.arrays.typed import Array, F, Plain
+from numgraph.autodiff.tensor import Tensor
+from numgraph.autodiff.typed import OfGraph, OfGraphAndTwo, of_graph, of_graph_and_two
 from numgraph.expressions.reduces import NAMES
 from numgraph.graph import Graph, check_graph
 from numgraph.message import update_all
 from numgraph.ops.operands import check_feature_shapes, rows_operand
+
+P = ParamSpec("P")
 
 _MESSAGES: dict[str, Callable[..., Any]] = {
     "add": lambda u, e: u.lhs + e.rhs,
@@ -22,6 +27,14 @@ _MESSAGES: dict[str, Callable[..., Any]] = {
 }
 
 
+@overload
+def gspmm(g: Graph, op: str, reduce: str, lhs: Tensor, rhs: Tensor | Plain | None) -> Tensor: ...
+@overload
+def gspmm(g: Graph, op: str, reduce: str, lhs: Plain | None, rhs: Tensor) -> Tensor: ...
+@overload
+def gspmm(g: Graph, op: str, reduce: str, lhs: Plain | None, rhs: Plain | None) -> Array: ...
+@overload
+def gspmm(g: Graph, op: str, reduce: str, lhs: F | Plain | None, rhs: F | Plain | None) -> F: ...
 def gspmm(g: Graph, op: str, reduce: str, lhs: Any, rhs: Any) -> Any:
     """z_v = ⊕ lhs_u ∘ rhs_e over the in-edges e = (u → v) of every destination v.
 
@@ -58,13 +71,13 @@ _REDUCED = {"sum": "Σ", "max": "max of", "min": "min of", "mean": "mean of"}
 _SIGN = {"add": "+", "sub": "−", "mul": "·", "div": "/"}
 
 
-def _named(function: Callable[..., Any], name: str, doc: str) -> Callable[..., Any]:
+def _named(function: Callable[P, Any], name: str, doc: str) -> Callable[P, Any]:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
     return function
 
 
-def _copy(target: str, reduce: str) -> Callable[[Graph, Any], Any]:
+def _copy(target: str, reduce: str) -> OfGraph[Graph, []]:
     name = f"copy_{target}_{reduce}"
 
     def of_sources(g: Graph, x: Any) -> Any:
@@ -77,17 +90,17 @@ def _copy(target: str, reduce: str) -> Callable[[Graph, Any], Any]:
     doc = (
         f"z_v = {_REDUCED[reduce]} x_{target} over the in-edges e = (u → v) of v. x: [{rows}, …]; returns [num_dst, …], 0 without in-edges."
     )
-    return _named(of_sources if target == "u" else of_edges, name, doc)
+    return of_graph(_named(of_sources if target == "u" else of_edges, name, doc))
 
 
-def _binary(op: str, reduce: str) -> Callable[[Graph, Any, Any], Any]:
+def _binary(op: str, reduce: str) -> OfGraphAndTwo[Graph, []]:
     name = f"u_{op}_e_{reduce}"
 
     def spmm(g: Graph, x: Any, w: Any) -> Any:
         return _spmm(name, g, op, reduce, x, w)
 
     formula = f"z_v = {_REDUCED[reduce]} (x_u {_SIGN[op]} w_e) over the in-edges e = (u → v) of v."
-    return _named(spmm, name, f"{formula} x: [num_src, …], w: [num_edges, …]; returns [num_dst, …], 0 without in-edges.")
+    return of_graph_and_two(_named(spmm, name, f"{formula} x: [num_src, …], w: [num_edges, …]; returns [num_dst, …], 0 without in-edges."))
 
 
 copy_u_sum = _copy("u", "sum")

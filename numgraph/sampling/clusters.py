@@ -72,9 +72,10 @@ class ClusterLoader(Loader):
 
     def _batch(self, ids: NDArray[Any], key: np.uint64) -> Batch:
         nodes = frozen(np.concatenate([self._order[self._starts[i] : self._starts[i + 1]] for i in ids]))
-        made, edge_ids = _induced(self.origin.graph, nodes)
-        batch = Batch(made, nodes, nodes, _edge_ids=edge_ids)
-        batch.x = None if self.x is None else self._rows(nodes)
+        made: tuple[Any, Ids] = _induced(self.origin.graph, nodes)
+        batch = Batch(made[0], nodes, nodes, _edge_ids=made[1])
+        if self.x is not None:
+            batch.x = self._rows(nodes)
         for name in ("labels", *MASKS):
             array = self.fields.get(name)
             setattr(batch, name, None if array is None else array[nodes])

@@ -228,9 +228,11 @@ class HeteroNeighborLoader(NeighborLoader):
 
     def _batch(self, ids: NDArray[Any], key: np.uint64) -> Batch:
         batch = self.sampler.drawn("NeighborLoader", self.origins, {self.kind: ids}, key)
-        batch.x = {kind: rows(batch.nodes[kind]) for kind, rows in self.features.items()}
+        x: Any = {kind: rows(batch.nodes[kind]) for kind, rows in self.features.items()}
+        batch.x = x
         labels = self.types.get(self.kind, {}).get("labels")
-        batch.labels = None if labels is None else labels[ids]
+        if labels is not None:
+            batch.labels = labels[ids]
         return batch
 
     def over_all(self, x: Any) -> NeighborLoader:

@@ -103,7 +103,8 @@ class LinkLoader(Loader):
         ids, src, dst = ids[own], src[own], dst[own]
         seeds, rows = np.unique(np.concatenate([src, left, dst, right]), return_inverse=True)
         batch = self.sampler.drawn(op, origin, frozen(seeds), key, banned)
-        batch.x = None if self.x is None else self._rows(batch.nodes)
+        if self.x is not None:
+            batch.x = self._rows(batch.nodes)
         pairs = np.ascontiguousarray(rows.reshape(2, -1).T)
         labels = (np.arange(len(pairs)) < len(ids)).astype(np.float32)
         return replace(batch, edges=ids, pairs=pairs, labels=labels)

@@ -157,10 +157,14 @@ class NeighborLoader(Loader):
         self.sampler = sampler_of(num_neighbors)
         self.ids = nodes_of(op, self.origin.graph, input_nodes)
 
+    functools.update_wrapper(__new__, __init__, (), ())  # whose arguments help() shows
+
     def _batch(self, ids: NDArray[Any], key: np.uint64) -> Batch:
         batch = self.sampler.drawn("NeighborLoader", self.origin, ids, key)
-        batch.x = None if self.x is None else self._rows(batch.nodes)
-        batch.labels = None if self.labels is None else self.labels[ids]
+        if self.x is not None:
+            batch.x = self._rows(batch.nodes)
+        if self.labels is not None:
+            batch.labels = self.labels[ids]
         return batch
 
 

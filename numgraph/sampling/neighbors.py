@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numgraph.arrays.inputs import as_array
+from numgraph.arrays.typed import Array
 from numgraph.errors import bad_type, bad_value, shown, unsound
 from numgraph.graph import Block, EdgeMap, Graph, Origin, check_graph
 from numgraph.graph.sorting import Adjacency, Ids, checked_ids, frozen, given_ids, ids_dtype
@@ -22,6 +23,8 @@ from numgraph.sampling.random import checked_seed, key_of
 _NO_IDS, _NO_WEIGHTS = np.zeros(0, np.int64), frozen(np.zeros(0))
 Banned = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Destinations and the source that each does not draw, sorted by both."""
+_NOTHING: Any = None
+"""A field that a loader has nothing for; its type is that of the field."""
 
 
 @dataclass(eq=False, repr=False)
@@ -41,37 +44,39 @@ class Batch:
     train_mask, val_mask, test_mask : of a ClusterLoader [len(nodes)] those of the data
     """
 
-    blocks: Any
+    blocks: list[Block]
     seeds: Ids
     nodes: Ids
-    x: Any = None
-    labels: Any = None
-    edges: Any = None
-    pairs: Any = None
-    train_mask: Any = None
-    val_mask: Any = None
-    test_mask: Any = None
+    x: Array = _NOTHING
+    labels: Array = _NOTHING
+    edges: Array = _NOTHING
+    pairs: Array = _NOTHING
+    train_mask: Array = _NOTHING
+    val_mask: Array = _NOTHING
+    test_mask: Array = _NOTHING
     _edge_ids: Any = None
 
     @property
     def graph(self) -> Graph:
         """Of a ClusterLoader the subgraph, which ``blocks`` is too."""
-        if isinstance(self.blocks, list):
+        graph: Any = self.blocks
+        if isinstance(graph, list):
             raise AttributeError("a batch of a NeighborLoader or LinkLoader has no 'graph'; its blocks are .blocks")
-        return self.blocks
+        return graph
 
     @property
-    def negatives(self) -> Any:
+    def negatives(self) -> Array:
         """Of a LinkLoader [pairs, 2] the last of its pairs, those that are no edges."""
         return None if self.pairs is None else self.pairs[len(self.edges) :]
 
     @property
-    def edge_ids(self) -> Any:
+    def edge_ids(self) -> list[Ids]:
         """For each block, the ids of its edges in the whole graph; of a ClusterLoader those of the graph."""
         return [block.edge_ids for block in self.blocks] if self._edge_ids is None else self._edge_ids
 
     def __repr__(self) -> str:
-        edges = [block.num_edges for block in self.blocks] if isinstance(self.blocks, list) else self.blocks.num_edges
+        blocks: Any = self.blocks
+        edges = [block.num_edges for block in blocks] if isinstance(blocks, list) else blocks.num_edges
         return f"Batch(seeds={len(self.seeds)}, nodes={len(self.nodes)}, edges={edges})"
 
 
