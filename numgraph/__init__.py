@@ -8,7 +8,7 @@ from numgraph.arrays.typed import Array
 from numgraph.autodiff.functional import detach, grad, jacobian, no_grad, value_and_grad
 from numgraph.autodiff.tape import Parameter, Tape, Tensor
 from numgraph.autodiff.watching import debug
-from numgraph.data import Dataset, GraphLoader
+from numgraph.data import Dataset, GraphDataset, GraphLoader
 from numgraph.dense import (
     batch_norm,
     binary_cross_entropy_with_logits,
@@ -53,6 +53,7 @@ __all__ = [
     "EdgeMap",
     "Graph",
     "GraphBatch",
+    "GraphDataset",
     "GraphLoader",
     "HeteroGraph",
     "LinkLoader",

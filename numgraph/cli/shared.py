@@ -16,12 +16,13 @@ import numba
 import numpy as np
 
 from numgraph.cli import train
+from numgraph.cli.graphs import train_graphs
 from numgraph.cli.options import INTERRUPTED, Refused
 from numgraph.cli.progress import compiling_told, print_start, progress
+from numgraph.cli.triples import train_triples
 
 if TYPE_CHECKING:
     from numgraph.training.recipes import Recipe
-from numgraph.cli.triples import train_triples
 
 T = TypeVar("T")
 
@@ -44,6 +45,10 @@ def run_train(options: argparse.Namespace) -> int:
         if started_by_mpi():
             raise Refused("triples are learnt by one process; leave out mpiexec")
         return train_triples(options, train.SCORERS)
+    if options.task == "graph":
+        if started_by_mpi():
+            raise Refused("sets of graphs are learnt by one process; leave out mpiexec")
+        return train_graphs(options)
     options.model = options.model or "gcn"
     if not started_by_mpi():
         if options.shards:

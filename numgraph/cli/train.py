@@ -8,7 +8,21 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from numgraph.cli.options import DEVICES, INTERRUPTED, Refused, fanouts, names, natural, noted, path, positive, rate, refusing, share
+from numgraph.cli.options import (
+    DEVICES,
+    INTERRUPTED,
+    Refused,
+    fanouts,
+    names,
+    natural,
+    noted,
+    number,
+    path,
+    positive,
+    rate,
+    refusing,
+    share,
+)
 from numgraph.cli.progress import compiling_told, print_sampling, print_start, progress, result_line
 
 if TYPE_CHECKING:
@@ -16,10 +30,11 @@ if TYPE_CHECKING:
     from numgraph.training import History, Metrics
     from numgraph.training.recipes import Recipe
 
-_MODELS = ("gcn", "sage", "gat", "gin")
+MODELS = ("gcn", "sage", "gat", "gin")
 DATASETS = ("digits", "karate", "cora", "citeseer", "pubmed")
 SCORERS = ("complex", "distmult", "transe")
-_TASKS = ("classification", "regression", "link", "triples")
+_TASKS = ("classification", "regression", "link", "graph", "triples")
+_READOUTS = ("sum", "mean", "max")
 FANOUT = 10
 
 
@@ -30,7 +45,12 @@ def add_model_options(command: argparse.ArgumentParser, dataset: str, scorers: t
         type=path,
         metavar="PATH",
         help="in place of --dataset, a folder that numgraph.data.save or GraphWriter wrote; its edges and features stay on disk"
-        + ("; with --task triples a folder with train.txt, valid.txt and test.txt, or a file, a triple a line" if scorers else ""),
+        + (
+            "; with --task triples a folder with train.txt, valid.txt and test.txt, or a file, a triple a line; with --task graph a folder "
+            "in the TU format, NAME_A.txt, NAME_graph_indicator.txt, NAME_graph_labels.txt"
+            if scorers
+            else ""
+        ),
     )
     command.add_argument(
         "--data-dir",
@@ -38,12 +58,12 @@ def add_model_options(command: argparse.ArgumentParser, dataset: str, scorers: t
         metavar="DIR",
         help="DIR/planetoid has the citation networks' files; default NUMGRAPH_DATA_DIR or a download",
     )
-    of_triples = f"; of triples {', '.join(scorers)} (default {scorers[0]})" if scorers else ""
-    command.add_argument("--model", choices=(*_MODELS, *scorers), default=None if scorers else "gcn", help=f"default gcn{of_triples}")
+    of_triples = f", of graphs gin; of triples {', '.join(scorers)} (default {scorers[0]})" if scorers else ""
+    command.add_argument("--model", choices=(*MODELS, *scorers), default=None if scorers else "gcn", help=f"default gcn{of_triples}")
     command.add_argument(
         "--hidden", type=positive, metavar="N", help="features of a hidden layer, of one head for gat (default 16, gat 8, gin 64)"
     )
-    command.add_argument("--layers", type=positive, metavar="N", help="default 2")
+    command.add_argument("--layers", type=positive, metavar="N", help="default 2, of graphs 5")
     command.add_argument("--heads", type=positive, metavar="N", help="of gat's hidden layers (default 8)")
     command.add_argument("--dropout", type=share, metavar="P", help="default 0.5, gat 0.6; 0 for regression and links")
     command.add_argument("--seed", type=natural, default=0, metavar="N", help="of the first parameters and of dropout (default 0)")
@@ -56,9 +76,15 @@ def _add_table_options(command: argparse.ArgumentParser) -> None:
     )
     own.add_argument("--edges", type=path, metavar="FILE", help="a row an edge: two columns of names, and weight, if there")
     own.add_argument("--nodes", type=path, metavar="FILE", help="a row a node: its name, then the target, features, split")
-    own.add_argument("--target", metavar="COLUMN", help="the column to learn; where it is empty it is to be predicted")
+    own.add_argument(
+        "--target", metavar="COLUMN", help="the column to learn; where it is empty it is to be predicted; of graphs its number"
+    )
     own.add_argument("--features", type=path, metavar="X.npy", help="more features, a row a node in the order of --nodes")
-    own.add_argument("--task", choices=_TASKS, help="default: what the target is; link needs none; triples: a knowledge graph in --data")
+    own.add_argument(
+        "--task",
+        choices=_TASKS,
+        help="default: what the target is; link needs none; graph: a set of graphs in --data; triples: a knowledge graph",
+    )
     own.add_argument("--categories", type=names, default=(), metavar="C,…", help="columns of numbers that are kinds, not quantities")
     own.add_argument("--directed", action="store_true", help="messages go along edges only (default: both ways)")
     own.add_argument(
@@ -71,7 +97,7 @@ def _add_table_options(command: argparse.ArgumentParser) -> None:
 def add_train(commands: Any, run: Callable[[argparse.Namespace], int]) -> None:
     command = commands.add_parser(
         "train",
-        help="train a model of nodes or links",
+        help="train a model of nodes, links, graphs or triples",
         description="Train a model, by default as its paper does. Ctrl-C ends it with the best parameters so far.",
     )
     add_model_options(command, "digits", SCORERS)
@@ -90,7 +116,8 @@ def add_train(commands: Any, run: Callable[[argparse.Namespace], int]) -> None:
         "--batch-size",
         type=positive,
         metavar="N",
-        help="train on sampled neighbours of N nodes, or N links, at a step (default: the whole graph is one step)",
+        help="train on sampled neighbours of N nodes, or N links, at a step (default: the whole graph is one step); with --task graph on N "
+        "graphs (default 32)",
     )
     command.add_argument(
         "--num-neighbors",
@@ -113,8 +140,19 @@ def add_train(commands: Any, run: Callable[[argparse.Namespace], int]) -> None:
     command.add_argument("--checkpoint-every", type=positive, default=10, metavar="N", help="epochs between two writings (default 10)")
     command.add_argument("--quiet", action="store_true", help="print the result alone")
     _add_table_options(command)
+    _add_graph_options(command)
     _add_process_options(command)
     command.set_defaults(run=run)
+
+
+def _add_graph_options(command: argparse.ArgumentParser) -> None:
+    graphs = command.add_argument_group(
+        "sets of graphs", "--task graph --data FOLDER: a class or a number for each; docs/graph_classification.md."
+    )
+    graphs.add_argument(
+        "--folds", type=number(int, 2, 1000), metavar="K", help="cross-validation in K parts, as GIN's paper (10), in place of one split"
+    )
+    graphs.add_argument("--readout", choices=_READOUTS, help="what makes a graph's row of its nodes' (default of gin sum, of others mean)")
 
 
 def _add_process_options(command: argparse.ArgumentParser) -> None:
@@ -127,6 +165,9 @@ def _add_process_options(command: argparse.ArgumentParser) -> None:
 
 def _loaded(options: argparse.Namespace) -> tuple[Dataset | Links, str]:
     """What to learn from, and the task."""
+    given = [name for name in ("folds", "readout") if getattr(options, name, None)]
+    if given:
+        raise Refused(f"--{given[0]} was given without --task graph; it is for sets of graphs")
     from numgraph.data import load, open_dataset, read_tables, split_links
 
     if options.data is not None:

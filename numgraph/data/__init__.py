@@ -1,5 +1,6 @@
 """Datasets: ``load("digits")`` and ``load("karate")`` are embedded, cora, citeseer and pubmed are read from files or downloaded;
-``read_tables`` makes one of your own tables, ``Dataset.from_arrays`` of arrays; ``save`` writes a folder that ``open_dataset`` maps."""
+``read_tables`` makes one of your own tables, ``Dataset.from_arrays`` of arrays, ``read_tu`` a set of graphs of a folder;
+``save`` writes a folder that ``open_dataset`` maps."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import os
 from typing import Any
 
 from numgraph.data.digits import load_digits
+from numgraph.data.graph_set import GraphDataset, degree_features
 from numgraph.data.karate import load_karate
 from numgraph.data.links import Links, split_links
 from numgraph.data.loader import GraphLoader, LoadedBatch
@@ -16,22 +18,26 @@ from numgraph.data.record import Dataset
 from numgraph.data.storage import StoredDataset, open_dataset, save
 from numgraph.data.tables import read_tables
 from numgraph.data.triples import Triples, load_triples
+from numgraph.data.tu import read_tu
 from numgraph.data.writer import GraphWriter
 from numgraph.errors import bad_type, check_name
 
 __all__ = [
     "NAMES",
     "Dataset",
+    "GraphDataset",
     "GraphLoader",
     "GraphWriter",
     "Links",
     "LoadedBatch",
     "StoredDataset",
     "Triples",
+    "degree_features",
     "load",
     "load_triples",
     "open_dataset",
     "read_tables",
+    "read_tu",
     "save",
     "split_links",
 ]

@@ -22,14 +22,16 @@ class LoadedBatch(GraphBatch):
     ----------
     x : [nodes, …] the graphs' features, one after the other
     labels : [graphs, …] a row for each graph, or None
-    indices : [graphs] their places in the data set: data of edges, say, are ``np.concatenate([w[i] for i in batch.indices])``
+    indices : [graphs] their places in the data set: other data, say, are ``np.concatenate([w[i] for i in batch.indices])``
+    edge_attr : [edges, …] features of the edges, of a data set that has them, or None
     """
 
-    def __init__(self, graphs: list[Graph], x: Any, labels: Any, indices: NDArray[np.int64]) -> None:
+    def __init__(self, graphs: list[Graph], x: Any, labels: Any, indices: NDArray[np.int64], edge_attr: Any = None) -> None:
         super().__init__(graphs)
         self.x: Array = x
         self.labels: Array = labels
         self.indices = indices
+        self.edge_attr: Array | None = edge_attr
 
 
 class GraphLoader:
@@ -37,9 +39,11 @@ class GraphLoader:
 
     Parameters
     ----------
-    dataset : a sequence of (graph, x, label), or an object with ``graphs`` and ``features``, lists, and ``labels`` [graphs, …] or None.
-        x has a row for each node (of a bipartite graph each source), the same feature axes everywhere; arrays of NumPy, torch or JAX
+    dataset : a GraphDataset, a sequence of (graph, x, label), or an object with ``graphs`` and ``features``, lists, ``labels``
+        [graphs, …] or None, and maybe ``edge_attr``, a list. x has a row for each node (of a bipartite graph each source), the same feature
+        axes everywhere; arrays of NumPy, torch or JAX
     batch_size : graphs in a batch
+    input_graphs : which graphs, a mask or ids, as ``dataset.train_mask``; by default all
     shuffle : in another order at every pass
     drop_last : leave out the last batch where it is smaller
     seed : of the orders; that of pass k depends on seed and k alone
@@ -58,22 +62,34 @@ class GraphLoader:
     Graph(num_nodes=2, num_edges=2) (2, 4) [0] [0 2]
     """
 
-    def __init__(self, dataset: Any, batch_size: int = 32, *, shuffle: bool = False, drop_last: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int = 32,
+        *,
+        input_graphs: Any = None,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int = 0,
+    ) -> None:
         for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise bad_value("GraphLoader", f"{name} is {shown(value)}", f"give a whole number, {least} or more")
+        self.dataset = dataset
         self.graphs, self.features, self.labels = _taken(dataset)
+        self.edge_attr = _edges(self.graphs, getattr(dataset, "edge_attr", None))
+        self.ids = np.arange(len(self.graphs)) if input_graphs is None else _chosen(input_graphs, len(self.graphs))
         self.batch_size, self.shuffle, self.drop_last, self.seed = int(batch_size), shuffle, drop_last, int(seed)
         self.epoch = 0
 
     def __len__(self) -> int:
         """Batches of a pass."""
-        whole, rest = divmod(len(self.graphs), self.batch_size)
+        whole, rest = divmod(len(self.ids), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[LoadedBatch]:
         epoch, self.epoch = self.epoch, self.epoch + 1
-        order = np.arange(len(self.graphs))
+        order = self.ids.copy()
         if self.shuffle:
             np.random.default_rng([self.seed, epoch]).shuffle(order)
         return (self._batch(order[k * self.batch_size : (k + 1) * self.batch_size]) for k in range(len(self)))
@@ -82,7 +98,39 @@ class GraphLoader:
         chosen = indices.tolist()
         rows = [self.features[i] for i in chosen]
         labels = None if self.labels is None else self.labels[indices]
-        return LoadedBatch([self.graphs[i] for i in chosen], library_of(rows[0]).concatenated(rows), labels, indices)
+        of_edges = None if self.edge_attr is None else [self.edge_attr[i] for i in chosen]
+        edge_attr = None if of_edges is None else library_of(of_edges[0]).concatenated(of_edges)
+        return LoadedBatch([self.graphs[i] for i in chosen], library_of(rows[0]).concatenated(rows), labels, indices, edge_attr)
+
+
+def _chosen(given: Any, count: int) -> NDArray[np.int64]:
+    """Ids of graphs, of ids or of a mask."""
+    ids = as_array("GraphLoader", "input_graphs", given)
+    if ids.dtype == np.bool_ and ids.shape == (count,):
+        return np.flatnonzero(ids)
+    if ids.ndim != 1 or (ids.dtype.kind not in "iu" and ids.size):
+        problem = f"input_graphs has dtype {ids.dtype} and shape {list(ids.shape)}"
+        raise bad_type("GraphLoader", problem, f"give ids of graphs, or a mask [{count}]")
+    wrong = np.flatnonzero((ids < 0) | (ids >= count))
+    if len(wrong):
+        raise bad_value("GraphLoader", f"input_graphs[{wrong[0]}] is {ids[wrong[0]]}", f"ids run from 0 to {count - 1}")
+    return ids.astype(np.int64)
+
+
+def _edges(graphs: list[Graph], given: Any) -> list[Any] | None:
+    """The features of each graph's edges."""
+    if given is None:
+        return None
+    arrays = list(given)
+    if len(arrays) != len(graphs):
+        problem = f"dataset has {len(graphs)} graphs and {len(arrays)} arrays of edge_attr"
+        raise bad_value("GraphLoader", problem, "give an array for each graph")
+    for i, (g, attr) in enumerate(zip(graphs, arrays, strict=True)):
+        attr = arrays[i] = attr if hasattr(attr, "shape") else as_array("GraphLoader", f"edge_attr of graph {i}", attr)
+        if len(attr.shape) == 0 or attr.shape[0] != g.num_edges or attr.shape[1:] != arrays[0].shape[1:]:
+            problem = f"edge_attr of graph {i} has shape {list(attr.shape)}, its graph has {g.num_edges} edges"
+            raise bad_value("GraphLoader", problem, "give a row for each edge, as wide as those of the first graph")
+    return arrays
 
 
 def _taken(dataset: Any) -> tuple[list[Graph], list[Any], Any]:

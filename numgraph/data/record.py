@@ -225,7 +225,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels of nodes as they are learnt, and which nodes are for what. classes: what the numbers mean, if the labels were text."""
+    """Labels of nodes or graphs as they are learnt, and which of them are for what.
+
+    classes: what the numbers mean, if the labels were text.
+    """
 
     labels: np.ndarray
     masks: tuple[np.ndarray, ...]
@@ -234,21 +237,21 @@ class Targets:
     classes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, op: str, y: Any, count: int, split: Any, rng: int | np.random.Generator | None) -> Targets:
-        """Of labels and a split as ``Dataset.from_arrays`` takes them, for so many nodes."""
+    def of(cls, op: str, y: Any, count: int, split: Any, rng: int | np.random.Generator | None, what: str = "node") -> Targets:
+        """Of labels and a split as ``Dataset.from_arrays`` takes them, for so many nodes, or graphs."""
         y, classes = _classes(as_array(op, "y", y))
         if y.dtype.kind not in "biuf" or y.size != count:
-            fix = f"y has a class number or a real number for each of the {count} nodes"
+            fix = f"y has a class number or a real number for each of the {count} {what}s"
             raise bad_value(op, f"y has dtype {y.dtype} and shape {list(y.shape)}", fix)
         with np.errstate(over="ignore"):  # what float32 has no number for is an error below
             y = y.reshape(-1).astype(np.float32 if y.dtype.kind == "f" else np.int64)
         if y.dtype.kind == "f" and np.isinf(y).any():
-            node = int(np.flatnonzero(np.isinf(y))[0])
-            raise bad_value(op, f"y[{node}] is {y[node]}", "labels are finite numbers within the range of float32; NaN is to be predicted")
+            row = int(np.flatnonzero(np.isinf(y))[0])
+            raise bad_value(op, f"y[{row}] is {y[row]}", "labels are finite numbers within the range of float32; NaN is to be predicted")
         labelled = ~np.isnan(y) if y.dtype.kind == "f" else y >= 0
         if not labelled.any():
-            raise bad_value(op, "no node has a label", "y is −1 for nodes without a class, NaN for those without a number")
-        masks = parts_of(op, y, labelled, split, rng)
+            raise bad_value(op, f"no {what} has a label", f"y is −1 for {what}s without a class, NaN for those without a number")
+        masks = parts_of(op, y, labelled, split, rng, what)
         if y.dtype.kind == "f":
             return cls(y, masks, 0, "regression")
         return cls(y, masks, len(classes) or int(y.max()) + 1, "classification", classes)

@@ -26,8 +26,12 @@ def shares_of(op: str, split: Any) -> tuple[float, ...]:
     return shares
 
 
-def parts_of(op: str, labels: NDArray[Any], labelled: Mask, split: Any, rng: int | np.random.Generator | None) -> tuple[Mask, ...]:
-    """Three masks of labelled nodes: given ones, or drawn by shares, where each class is dealt out by itself as far as numbers let it.
+def parts_of(
+    op: str, labels: NDArray[Any], labelled: Mask, split: Any, rng: int | np.random.Generator | None, what: str = "node"
+) -> tuple[Mask, ...]:
+    """Three masks of labelled nodes (or graphs, ``what``): given ones, or drawn by shares.
+
+    Each class is dealt out by itself as far as numbers let it.
 
     labels: [nodes] class numbers, or real numbers, which are one class.
     """
@@ -36,10 +40,10 @@ def parts_of(op: str, labels: NDArray[Any], labelled: Mask, split: Any, rng: int
         for i, mask in enumerate(masks):
             if mask.dtype != np.bool_ or mask.shape != labels.shape:
                 problem = f"split[{i}] has dtype {mask.dtype} and shape {list(mask.shape)}"
-                raise bad_type(op, problem, f"a mask has one True or False for each of the {len(labels)} nodes")
+                raise bad_type(op, problem, f"a mask has one True or False for each of the {len(labels)} {what}s")
             bare = np.flatnonzero(mask & ~labelled)
             if len(bare):
-                raise bad_value(op, f"node {bare[0]} is in split[{i}], but has no label", "take it out of the mask")
+                raise bad_value(op, f"{what} {bare[0]} is in split[{i}], but has no label", "take it out of the mask")
         return masks
     shares = shares_of(op, split)
     nodes = np.random.default_rng(rng).permutation(np.flatnonzero(labelled))

@@ -9,6 +9,7 @@ from numgraph.nn.embedding import Embedding
 from numgraph.nn.gat import GATConv, GATv2Conv
 from numgraph.nn.gcn import GCNConv
 from numgraph.nn.gin import GINConv, GINEConv
+from numgraph.nn.graph_model import GraphModel
 from numgraph.nn.hetero import HeteroConv, HGTConv
 from numgraph.nn.knowledge import ComplEx, DistMult, TransE
 from numgraph.nn.linear import MLP, Linear, Sequential
@@ -42,6 +43,7 @@ __all__ = [
     "GCNConv",
     "GINConv",
     "GINEConv",
+    "GraphModel",
     "GraphNorm",
     "HGTConv",
     "HeteroConv",

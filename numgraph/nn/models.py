@@ -30,7 +30,7 @@ from numgraph.nn.typed import of_graph
 JUMPS = ("cat", "max", "last")
 
 
-class _Stack(Module):
+class Stack(Module):
     """h ← act(norm(layer(dropout(h)))) for every layer, without norm and act after the last.
 
     Parameters
@@ -107,6 +107,12 @@ class _Stack(Module):
     @of_graph
     def forward(self, g: Graph, x: Any, edge_weight: Any = None, edge_attr: Any = None, *, rng: np.random.Generator | None = None) -> Any:
         """The model."""
+        return self.jumped(self.between(g, x, edge_weight, edge_attr, rng=rng))
+
+    def between(
+        self, g: Graph, x: Any, edge_weight: Any = None, edge_attr: Any = None, *, rng: np.random.Generator | None = None
+    ) -> list[Any]:
+        """[num_nodes, …] the results of every layer, with what follows it."""
         op = type(self).__name__
         steps = per_hop(op, g, len(self.layers), edge_weight, edge_attr)
         first, last = steps[0][0], steps[-1][0]
@@ -115,7 +121,7 @@ class _Stack(Module):
         for number, (graph, weight, attr) in enumerate(steps):
             x = self._step(number, graph, x, weight, attr, rng)
             between.append(x)
-        return self._jumped([first_rows(last, h) for h in between])
+        return [first_rows(last, h) for h in between]
 
     def _step(self, number: int, g: Graph, x: Any, edge_weight: Any, edge_attr: Any, rng: np.random.Generator | None = None) -> Any:
         """Layer ``number`` and what follows it."""
@@ -125,7 +131,7 @@ class _Stack(Module):
             x = x if self.act is None or self.act_first else self.act(x)
         return x
 
-    def _jumped(self, between: list[Any]) -> Any:
+    def jumped(self, between: list[Any]) -> Any:
         """The model's result from those of its layers."""
         x = between[-1]
         if self.out is None:
@@ -159,7 +165,7 @@ class _Stack(Module):
                     raise bad_value(f"{type(self).__name__}.inference", "the graph has no nodes", "there is nothing to infer")
                 x = loader.all_rows(made)
                 between.append(x)
-            return unwrap(self._jumped(between))
+            return unwrap(self.jumped(between))
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -171,7 +177,7 @@ class _Stack(Module):
         return layer(g, x, edge_weight)
 
 
-class GCN(_Stack):
+class GCN(Stack):
     """GCNConv layers with relu between (Kipf and Welling, ICLR 2017).
 
     in_features, hidden, out_features: widths; layers: how many, 2 in the paper; dropout: of every layer's input; act, norm and jk as in
@@ -193,7 +199,7 @@ class GCN(_Stack):
         return GCNConv(width_in, width_out, norm=self.degree_norm, **options)
 
 
-class SAGE(_Stack):
+class SAGE(Stack):
     """SAGEConv layers with relu between (Hamilton, Ying and Leskovec, NeurIPS 2017).
 
     in_features, hidden, out_features: widths; layers: how many; dropout: of every layer's input; act, norm and jk as in the other models;
@@ -204,7 +210,7 @@ class SAGE(_Stack):
         return SAGEConv(width_in, width_out, **options)
 
 
-class GAT(_Stack):
+class GAT(Stack):
     """GATConv layers with elu between (Veličković et al., ICLR 2018).
 
     in_features, hidden, out_features: widths, ``hidden`` that of one head; layers: how many, 2 in the paper; heads: of the hidden
@@ -250,7 +256,7 @@ class GAT(_Stack):
         return layer(g, x, edge_attr, edge_weight, rng=rng)
 
 
-class GIN(_Stack):
+class GIN(Stack):
     """GINConv layers, each with an MLP of one hidden layer, and relu between (Xu et al., ICLR 2019).
 
     in_features, hidden, out_features: widths; layers: how many; dropout: of every layer's input; train_eps: eps is trained; norm: True is

@@ -14,6 +14,7 @@ import numpy as np
 
 from numgraph.arrays.inputs import kind_of
 from numgraph.autodiff.tape import Tape
+from numgraph.data.graph_set import GraphDataset
 from numgraph.data.links import Links
 from numgraph.data.record import Dataset
 from numgraph.errors import bad_type, bad_value, shown
@@ -63,7 +64,7 @@ def interrupts(alone: bool = True) -> Iterator[list[bool]]:
 
 def fit(
     model: Module,
-    dataset: Dataset | Links,
+    dataset: Dataset | Links | GraphDataset,
     optimizer: Any = None,
     *,
     epochs: int = 200,
@@ -85,9 +86,10 @@ def fit(
     ----------
     model
         ``model(graph, x, rng=generator)`` gives logits [nodes, classes], for a regression [nodes, 1], for links [nodes, features]; what it
-        drops in training mode is drawn from the generator. If it takes ``edge_weight``, the dataset's are passed.
+        drops in training mode is drawn from the generator. If it takes ``edge_weight``, the dataset's are passed. Of a GraphDataset it is
+        ``model(batch, x, rng=generator)`` and gives rows for graphs, as ``numgraph.nn.GraphModel``.
     dataset
-        A Dataset, or the links that ``numgraph.data.split_links`` dealt out.
+        A Dataset, the links that ``numgraph.data.split_links`` dealt out, or a GraphDataset.
     optimizer
         Its ``parameters`` are trained, by ``optimizer.step(gradients)``; by default ``Adam(model.parameters(), lr=0.01)``.
     epochs
@@ -101,6 +103,7 @@ def fit(
     loader
         A NeighborLoader of the dataset's training nodes, a ClusterLoader of it, or a LinkLoader of links: each batch is a step, and
         ``model.inference(loader)`` measures. Features are the loader's; of its nodes those outside of train_mask are in no loss.
+        Of a GraphDataset a GraphLoader of it; by default its training graphs, shuffled, 32 at a step.
     callback
         A function, or several, called after each epoch (1, 2, …) with the history so far; one that returns True ends the training.
     checkpoint
@@ -123,7 +126,8 @@ def fit(
     """
     if not callable(model) or isinstance(model, type):
         raise bad_type("fit", f"model is {kind_of(model)}", "give a module, then a dataset and an optimizer")
-    objective = objective_of("fit", dataset, features, loader)
+    objective = objective_of("fit", dataset, features, loader, seed)
+    loader = objective.loader
     processes = objective.processes
     optimizer = Adam(model.parameters(), lr=0.01) if optimizer is None else optimizer
     if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
@@ -135,7 +139,9 @@ def fit(
     if not isinstance(callbacks, list | tuple) or not all(callable(one) for one in callbacks):
         raise bad_type("fit", f"callback is {shown(callback)}", "give a function of epoch and history, or a list of them")
     if not isinstance(dataset, Links) and not processes.agreed(bool(dataset.train_mask.any())):
-        raise bad_value("fit", "no node is for training", "give the dataset a train_mask, or a split whose first share is larger")
+        raise bad_value(
+            "fit", f"no {objective.what} is for training", "give the dataset a train_mask, or a split whose first share is larger"
+        )
     warn_of_weights("fit", model, objective.data)
     rng = np.random.default_rng(seed)
     parameters = list(optimizer.parameters)
@@ -164,7 +170,8 @@ def fit(
                         optimizer.step(objective.gradients(tape.gradient(loss, parameters)))
                         total, count = total + size * loss.item(), count + size
                     if not count:
-                        raise bad_value("fit", "no batch of the loader has a node for training", "give it the nodes of train_mask")
+                        problem = f"no batch of the loader has a {objective.what} for training"
+                        raise bad_value("fit", problem, f"give it the {objective.what}s of train_mask")
                     mean_loss = processes.total(total / count)
                     train, val = objective.evaluate(model, ("train", "val"))
                 assert train is not None

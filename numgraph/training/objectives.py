@@ -1,4 +1,4 @@
-"""What a training minimises and measures: labels of nodes, numbers of nodes, links between nodes."""
+"""What a training minimises and measures: labels or numbers of nodes or graphs, links between nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import numpy as np
 from numgraph.arrays.devices import host_copy
 from numgraph.arrays.inputs import kind_of
 from numgraph.autodiff.tensor import unwrap
+from numgraph.data.graph_set import GraphDataset
 from numgraph.data.links import Links, keys_of, negative_pairs
+from numgraph.data.loader import GraphLoader
 from numgraph.data.record import Dataset
 from numgraph.dense import binary_cross_entropy_with_logits, cross_entropy, mse
 from numgraph.errors import bad_type, bad_value
@@ -29,10 +31,12 @@ class Objective:
     """The nodes of a dataset with the model's results for them; a subclass says what is wanted of these.
 
     score : the name of what is to be high
+    what : whose labels they are
     loader : batches that an epoch's steps are made of; None: the whole graph is one step
     """
 
     score = ""
+    what = "node"
     loader: Any = None
     processes: Any = Alone()
     """Those that take part, and of whose losses this one's is a part."""
@@ -132,11 +136,16 @@ class Labels(Objective):
         return self._error(self.forward(model, rng=rng), self.data.labels, self.data.train_mask)
 
     def count(self, batch: Any) -> int:
-        return int(self.data.train_mask[batch.seeds].sum())
+        return int(self.data.train_mask[self.places(batch)].sum())
+
+    def places(self, batch: Any) -> Any:
+        """Of whom the rows of a batch's results are."""
+        return batch.seeds
 
     def batch_loss(self, model: Any, batch: Any, rng: np.random.Generator) -> Any:
-        mask = self.data.train_mask[batch.seeds]  # whatever the loader's nodes are, nothing is learnt of the others' labels
-        return self._error(self.of_batch(model, batch, rng), self.data.labels[batch.seeds], None if mask.all() else mask)
+        places = self.places(batch)
+        mask = self.data.train_mask[places]  # whatever the loader's nodes are, nothing is learnt of the others' labels
+        return self._error(self.of_batch(model, batch, rng), self.data.labels[places], None if mask.all() else mask)
 
     def _error(self, results: Any, labels: Any, mask: Any) -> Any:
         return cross_entropy(results, labels, mask)
@@ -171,6 +180,55 @@ class Numbers(Labels):
         values = regression_values(predicted * deviation + mean, wanted)
         loss = float(unwrap(self._error(results, self.data.labels, mask)))
         return Metrics(loss, values["r2"] if np.isfinite(values["r2"]) else -loss, values)
+
+
+class _OfGraphs(Labels):
+    """Labels of graphs, in batches of a GraphLoader: ``model(batch, x, rng=generator)`` gives their rows."""
+
+    what = "graph"
+    _batches: list[Any] | None = None
+
+    def places(self, batch: Any) -> Any:
+        return batch.indices
+
+    def of_batch(self, model: Any, batch: Any, rng: np.random.Generator) -> Any:
+        return model(batch, batch.x, rng=rng)
+
+    def results(self, model: Any) -> Any:
+        """[graphs, outputs], 0 for graphs of no part."""
+        data = self.data
+        made: Any = np.zeros((len(data), 1), np.float32)
+        for i, batch in enumerate(self._measured()):
+            h = unwrap(model(batch, batch.x))
+            if i == 0:
+                made = np.zeros((len(data), *h.shape[1:]), h.dtype)
+            made[batch.indices] = h
+        return made
+
+    def _measured(self) -> Any:
+        """The graphs of all parts, in batches that are kept where they are small, as they are the same in each epoch."""
+        data: Any = self.data
+        if self._batches is not None:
+            return self._batches
+        loader = GraphLoader(data, _MEASURED, input_graphs=data.train_mask | data.val_mask | data.test_mask)
+        if sum(g.num_nodes + g.num_edges for g in data.graphs) > _KEPT:
+            return loader
+        self._batches = list(loader)
+        return self._batches
+
+
+class GraphLabels(_OfGraphs):
+    """Classes of graphs."""
+
+
+class GraphNumbers(_OfGraphs, Numbers):
+    """Numbers of graphs."""
+
+
+_MEASURED = 256
+"""Graphs that are measured at once."""
+_KEPT = 1 << 22
+"""Nodes and edges of batches that are kept."""
 
 
 class Pairs(Objective):
@@ -228,8 +286,10 @@ def _pair_loss(scores: Any, positives: int) -> Any:
     return binary_cross_entropy_with_logits(scores, wanted)
 
 
-def objective_of(op: str, data: Any, features: Any = None, loader: Any = None) -> Objective:
-    """What is to be learnt of a dataset, or of links; in batches of a loader of it."""
+def objective_of(op: str, data: Any, features: Any = None, loader: Any = None, seed: int = 0) -> Objective:
+    """What is to be learnt of a dataset, of links or of a set of graphs; in batches of a loader of it. seed: of the graphs' order."""
+    if isinstance(data, GraphDataset):
+        return _of_graphs(op, data, features, loader, seed)
     if isinstance(data, Links):
         made: Objective = Pairs(data, features)
     elif isinstance(getattr(data, "graph", None), Spread):
@@ -237,7 +297,9 @@ def objective_of(op: str, data: Any, features: Any = None, loader: Any = None) -
     elif isinstance(data, Dataset):
         made = (Numbers if data.task == "regression" else Labels)(data, features)
     else:
-        raise bad_type(op, f"dataset is {kind_of(data)}", "give a numgraph.data.Dataset, as numgraph.data.load returns it")
+        raise bad_type(
+            op, f"dataset is {kind_of(data)}", "give a numgraph.data.Dataset, as numgraph.data.load returns it, or a GraphDataset"
+        )
     if loader is not None:
         if not isinstance(loader, Loader) or isinstance(loader, LinkLoader) != isinstance(made, Pairs):
             wanted = "a LinkLoader of these links" if isinstance(made, Pairs) else "a NeighborLoader or ClusterLoader of this dataset"
@@ -249,4 +311,18 @@ def objective_of(op: str, data: Any, features: Any = None, loader: Any = None) -
         made.loader = loader
         if loader.processes is not None:
             made.processes = loader.processes
+    return made
+
+
+def _of_graphs(op: str, data: GraphDataset, features: Any, loader: Any, seed: int) -> Objective:
+    if features is not None and features is not data.features:
+        raise bad_value(op, "features were given beside a GraphDataset", "make a GraphDataset of these features")
+    if loader is None:
+        loader = GraphLoader(data, input_graphs=data.train_mask, shuffle=True, seed=seed)
+    elif not isinstance(loader, GraphLoader):
+        raise bad_type(op, f"loader is {kind_of(loader)}", "give a GraphLoader of this dataset")
+    elif loader.dataset is not data:
+        raise bad_value(op, "loader is of other graphs", f"make it of the dataset, {data!r}")
+    made: Any = (GraphNumbers if data.task == "regression" else GraphLabels)(data)  # type: ignore[arg-type]
+    made.loader = loader
     return made

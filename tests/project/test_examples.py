@@ -15,6 +15,7 @@ CLAIMS = {
     "flights": (r"right about (\d+) % of 600", 90, 100),
     "knowledge_graph": (r"test MRR ([\d.]+)", 0.8, 1),
     "graph_classification": (r"right about (\d+) % of 60", 95, 100),
+    "graph_folder": (r"accuracy ([\d.]+) ±", 0.9, 1),
     "own_tables": (r"right about (\d+) % of 75", 85, 100),
     "sampled_links": (r"test AUC ([\d.]+)", 0.85, 1),
     "link_prediction": (r"test AUC ([\d.]+)", 0.9, 1),

@@ -1,0 +1,105 @@
+"""``numgraph train --task graph``: what it prints and writes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from numgraph.cli import main
+from numgraph.data import read_tu
+from numgraph.serialize import read_arrays
+from numgraph.training import evaluate
+from numgraph.training.recipes import build_of_graphs, recipe
+
+SMALL = ["--hidden", "8", "--layers", "2"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Rings of 3 to 6 nodes, and such with one edge missing; the numbers are those of the nodes."""
+    path, rng, first = tmp_path_factory.mktemp("shapes"), np.random.default_rng(0), 1
+    edges, indicator, labels, numbers = [], [], [], []
+    for graph in range(40):
+        size, closed = int(rng.integers(3, 7)), graph % 2
+        for i in range(size - (not closed)):
+            pair = (first + i, first + (i + 1) % size)
+            edges += [f"{pair[0]}, {pair[1]}", f"{pair[1]}, {pair[0]}"]
+        first += size
+        indicator += [graph + 1] * size
+        labels.append(2 * closed - 1)
+        numbers.append(size / 2)
+    files = {"A": edges, "graph_indicator": indicator, "graph_labels": labels, "graph_attributes": numbers, "edge_labels": [0] * len(edges)}
+    for kind, lines in files.items():
+        (path / f"shapes_{kind}.txt").write_text("\n".join(map(str, lines)), "utf-8")
+    return path
+
+
+def test_a_model_is_trained_measured_and_saved(folder, tmp_path, capsys):
+    target = tmp_path / "model.npz"
+    words = [*SMALL, "--epochs", "20", "--batch-size", "16", "--seed", "1", "--json", "--save", str(target)]
+    assert main(["train", "--task", "graph", "--data", str(folder), *words]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert "shapes: 40 graphs" in err
+    assert "3 features; the edges' 1 features are left out, 2 classes; 32 graphs train, 4 validate, 4 test" in err
+    assert "gin: 2 layers, hidden 8, sum over the nodes of every layer" in err
+    assert "2 steps an epoch, of 16 graphs" in err
+    assert (result["task"], result["target"], result["model"], result["readout"]) == ("graph", "classification", "gin", "sum")
+    data = read_tu(folder, rng=1)
+    model, _, _ = build_of_graphs(recipe("gin", "graph", hidden=8, layers=2), data)
+    model.load_state_dict(read_arrays(target))
+    for part in ("train", "val", "test"):
+        (measured,) = evaluate(model.eval(), data, None, getattr(data, f"{part}_mask"))
+        assert result[f"{part}_accuracy"] == measured.accuracy
+    assert result["train_accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("model", ["gcn", "sage", "gat"])
+def test_other_models_learn_numbers(model, folder, capsys):
+    words = ["--model", model, "--target", "0", *SMALL, "--epochs", "2", "--quiet"]
+    assert main(["train", "--task", "graph", "--data", str(folder), *words]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("test R² ")
+    assert (out.count("\n"), err) == (1, "")
+
+
+def test_folds_report_the_best_epoch_of_all(folder, capsys):
+    words = [*SMALL, "--epochs", "3", "--folds", "3", "--readout", "max", "--json"]
+    assert main(["train", "--task", "graph", "--data", str(folder), *words]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert [line.split("   ")[0] for line in err.splitlines() if line.startswith("fold")] == ["fold 1/3", "fold 2/3", "fold 3/3"]
+    assert f"3 folds: accuracy {100 * result['val_accuracy']:.1f} ± {100 * result['val_accuracy_std']:.1f} %" in err
+    assert result["val_accuracy"] == pytest.approx(np.mean(result["of_folds"]))
+    assert result["val_accuracy_std"] == pytest.approx(np.std(result["of_folds"]))
+    assert (result["folds"], result["epochs_run"], result["readout"]) == (3, 3, "max")
+
+
+REFUSED = {
+    "no data": (["--task", "graph"], "give --data, a folder with NAME_A.txt"),
+    "no folder": (["--task", "graph", "--data", "nowhere"], "there is no folder nowhere"),
+    "edges": (["--task", "graph", "--data", "x", "--edges", "e.csv"], "--edges was given beside --task graph"),
+    "a scorer": (["--task", "graph", "--data", "x", "--model", "transe"], "--model transe is one of triples"),
+    "device": (["--task", "graph", "--data", "x", "--device", "cuda"], "sets of graphs are learnt on the host"),
+    "a file of folds": (["--task", "graph", "--data", "x", "--folds", "2", "--save", "m.npz"], "--save was given beside --folds"),
+    "a column's name": (["--task", "graph", "--data", "x", "--target", "mass"], "--target is 'mass'; of graphs it is a column"),
+    "folds of nodes": (["--folds", "5"], "--folds was given without --task graph"),
+    "heads": (["--task", "graph", "--data", "x", "--heads", "2"], "only gat has heads"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_is_refused_in_one_line(name, capsys):
+    words, text = REFUSED[name]
+    assert main(["train", *words]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert text in err
+    assert err.count("\n") == 1
+
+
+def test_more_folds_than_graphs(folder, capsys):
+    assert main(["train", "--task", "graph", "--data", str(folder), *SMALL, "--folds", "41", "--quiet"]) == 1
+    assert "folds is 41, and 40 graphs have a label" in capsys.readouterr().err
