@@ -7,12 +7,13 @@ need them.
 from __future__ import annotations
 
 from numgraph.distributed.graph import DistGraph
+from numgraph.distributed.rows import SharedRows
 from numgraph.distributed.shards import write_shards
 from numgraph.distributed.shared import Processes, allreduce, divide, replicate
 from numgraph.errors import no_attribute
 from numgraph.graph.partition import partition
 
-__all__ = ["DistGraph", "Processes", "allreduce", "divide", "partition", "replicate", "write_shards"]
+__all__ = ["DistGraph", "Processes", "SharedRows", "allreduce", "divide", "partition", "replicate", "write_shards"]
 
 
 def __getattr__(name: str) -> object:

@@ -90,24 +90,27 @@ class Processes:
         return from_first(self.comm, make)
 
 
-def divide(loader: Any, comm: Any) -> Any:
+def divide(loader: Any, comm: Any, *, rows: Any = None) -> Any:
     """The loader, whose batches' seeds the processes divide among them from now on: each draws and gathers for its own.
 
     Parameters
     ----------
     loader : numgraph.NeighborLoader, made alike on every process
     comm : mpi4py's communicator
+    rows : SharedRows, from which the features come in place of the loader's own: in one exchange a batch, made when it is asked for
 
     Notes
     -----
-    Every process has the whole dataset, or maps its files. Rows are the same as of one process, for what is drawn for a node depends on
-    nothing else in the batch. ``numgraph.fit`` adds up the gradients, ``model.inference`` the rows.
+    Every process has the whole graph, and without ``rows`` the features, or maps their files. Batches are the same as of one process, for
+    what is drawn for a node depends on nothing else in them. ``numgraph.fit`` adds up the gradients, ``model.inference`` the rows.
     """
     if not hasattr(loader, "over_all") or not hasattr(loader, "sampler"):
         raise bad_type("divide", f"loader is {kind_of(loader)}", "give a numgraph.NeighborLoader")
     comm = communicator("divide", comm)
     share_cores(comm)
     loader.processes = Processes(comm)
+    if rows is not None:
+        loader.take_rows(rows)
     return loader
 
 

@@ -85,9 +85,16 @@ class Loader:
         """The rows of all nodes, of those that this process has found, which are 0 elsewhere."""
         return own if self.processes is None else self.processes.summed([own])[0]
 
+    def take_rows(self, rows: Any) -> None:
+        """Features are what ``rows(ids)`` gives, which is called for one batch after the other."""
+        self.x, self._rows, self.prefetch = rows, rows, 0
+
     def over_all(self, x: Any) -> NeighborLoader:
         """A loader of every node with all in-edges, one hop, and these features: what a layer's inference goes over."""
-        made = NeighborLoader((self.origin.graph, {"x": x}), [-1], batch_size=self._nodes_in_batch(), prefetch=self.prefetch)
+        fields = {} if x is self._rows else {"x": x}
+        made = NeighborLoader((self.origin.graph, fields), [-1], batch_size=self._nodes_in_batch(), prefetch=self.prefetch)
+        if x is self._rows:
+            made.take_rows(x)
         made.origin, made.processes = self.origin, self.processes
         return made
 

@@ -15,7 +15,7 @@ from mpi4py import MPI
 
 import numgraph as ng
 from numgraph import nn
-from numgraph.distributed import DistGraph, allreduce, partition, replicate
+from numgraph.distributed import DistGraph, SharedRows, allreduce, divide, partition, replicate
 from numgraph.graph.partition import ghosts as ghosts_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sampling"))
@@ -206,6 +206,19 @@ def ahead(d):
     return made
 
 
+def remote(d):
+    """Rows that others own, and batches of them, are the rows of the whole; what is asked twice, kept or by nobody is no matter."""
+    rows = SharedRows(X[d.owned], d.owned, COMM, hot=[3, 17])
+    ids = np.random.default_rng(COMM.rank).integers(0, N, 30 * (COMM.rank < 3))
+    model = nn.SAGE(F, 5, 3, rng=0, dtype=np.float64)
+    plain, divided = (ng.NeighborLoader((G, fields), [3, 3], batch_size=16) for fields in ({"x": X}, {}))
+    wanted, made = list(divide(plain, COMM)), list(divide(divided, COMM, rows=rows))
+    assert all(np.array_equal(one.nodes, other.nodes) for one, other in zip(wanted, made, strict=True))
+    found = {"rows": np.abs(rows(ids) - X[ids]), "batches": np.concatenate([np.abs(a.x - b.x) for a, b in zip(wanted, made)])}
+    found["inference"] = np.abs(model.inference(divided) - model.inference(plain))
+    return {name: float(one.max(initial=0)) for name, one in found.items()}
+
+
 def bytes_of(d, part):
     """What all processes send in a step of two layers, less ghosts × (3 + 3) × 8: x goes once, before, h W forward, its gradient back."""
     model, x = nn.SAGE(F, 5, 3, aggr="sum", rng=0, dtype=np.float64, dropout=0), d.exchange(X[d.owned])
@@ -252,6 +265,7 @@ def main():
             for what, error in differences(arrays, wanted[key], d.owned).items():
                 report[f"{label}: {name}: {what}"] = (error, 1e-5 if narrow else 1e-12)
         report |= {f"{label}: ahead: {name}": (error, 0.0) for name, error in ahead(d).items()}
+        report |= {f"{label}: remote: {name}": (error, 0.0) for name, error in remote(d).items()}
         report |= {f"{label}: adjoint: {name}": (error, 1e-12) for name, error in adjoints(d).items()}
         report |= {f"{label}: {name}": (error, 0.0) for name, error in bytes_of(d, part).items()}
     if COMM.rank == 0:
