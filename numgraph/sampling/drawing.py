@@ -66,8 +66,8 @@ def touch(indptr, indices, nodes, first, last):
 
 
 @njit()
-def draw(indptr, indices, num_sources, weights, banned_rows, banned, largest, fanout, replace, key, nodes, starts, sources, positions):
-    """Draw up to fanout in-edges of each node, all for -1; how many there are, or -1 - the position of a source that is none.
+def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace, key, nodes, starts, sources, positions):
+    """Draw up to fanout in-edges of each node, all for -1; how many there are; sources are as the file or array has them, see ``relabel``.
 
     weights: by position, or empty. banned: sources that are not drawn by the node at the same place of banned_rows; sorted by both.
     starts: first edge of each node. sources, positions: of each edge.
@@ -128,11 +128,8 @@ def draw(indptr, indices, num_sources, weights, banned_rows, banned, largest, fa
             place = _without(state_of(key, node), count, fanout, positions, place)
         for k in range(first, place):
             position = allowed[positions[k]] if filtered else start + positions[k]
-            source = indices[position]
-            if source < 0 or source >= num_sources:
-                return -1 - position
             positions[k] = position
-            sources[k] = source
+            sources[k] = indices[position]
     starts[len(nodes)] = place
     return place
 
@@ -233,7 +230,7 @@ def _weighted_without(state, values, count, fanout, arrivals, positions, place):
 
 @njit()
 def relabel(table, stamp, sources, nodes, known, numbers):
-    """numbers: of the sources in the batch, new ones after the known; returns how many nodes there are then.
+    """numbers: of the sources in the batch, new ones after the known; returns how many nodes there are then; -1: a source is none.
 
     table: by node, the stamp of the batch that last numbered it, and the number. Nothing needs clearing between batches.
     """
@@ -241,6 +238,8 @@ def relabel(table, stamp, sources, nodes, known, numbers):
         if k + _AHEAD_IDS < len(sources):
             ask(table, np.int64(sources[k + _AHEAD_IDS]))
         node = sources[k]
+        if node < 0 or node >= len(table):  # of a file, whose ids nobody has checked
+            return -1
         entry = table[node]
         if (entry >> 32) == stamp:
             numbers[k] = entry & 0xFFFFFFFF

@@ -111,7 +111,6 @@ class HeteroSampler:
         count = drawing.draw(
             rows.indptr,
             rows.indices,
-            g.num_src,
             _NO_WEIGHTS,
             _NO_IDS,
             _NO_IDS,
@@ -124,8 +123,6 @@ class HeteroSampler:
             sources,
             positions,
         )
-        if count < 0:
-            raise unsound(op, f"an id of {g} is out of range")
         return starts, sources[:count], positions[:count]
 
 
@@ -134,6 +131,8 @@ def _numbered(table: Table, stamp: int, nodes: Any, starts: Any, sources: Any, p
     numbers, wider = np.empty(len(sources), starts.dtype), np.empty(len(nodes) + len(sources), nodes.dtype)
     wider[: len(nodes)] = nodes
     known = drawing.relabel(table.entries, stamp, sources, wider, len(nodes), numbers)
+    if known < 0:
+        raise unsound("HeteroSampler", "an id of a relation's graph is out of range")
     return (starts, numbers, positions), wider[:known]
 
 

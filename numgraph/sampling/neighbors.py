@@ -162,7 +162,6 @@ class NeighborSampler:
             count = drawing.draw(
                 rows.indptr,
                 rows.indices,
-                g.num_src,
                 weights,
                 *banned,
                 largest,
@@ -174,12 +173,12 @@ class NeighborSampler:
                 sources,
                 positions,
             )
-            if count < 0:
-                raise _damage(op, g)
             sources, positions, numbers = sources[:count], positions[:count], numbers[:count]
             wider = np.empty(known + count, nodes.dtype)
             wider[:known] = nodes
             known = drawing.relabel(table.entries, stamp, sources, wider, known, numbers)
+            if known < 0:
+                raise _damage(op, g)
             nodes = wider[:known]
             hops.append((known, starts, numbers, positions))
         idle.append(table)

@@ -326,6 +326,10 @@ def walk(g):
     return ng.update_all(g, lambda u: u.x, "sum", u={"x": X})
 
 
+def links(g):
+    return next(iter(ng.LinkLoader((g, {"x": X}), [-1], negatives=0, batch_size=E, prefetch=0)))
+
+
 def edge_walk(g):
     return ng.update_all(g, lambda u, e: u.x * e.w, "sum", u={"x": X}, e={"w": np.ones((E, 1), np.float32)})
 
@@ -333,7 +337,7 @@ def edge_walk(g):
 USES = {
     "src": [lambda g: g.src, lambda g: g.add_self_loops(), lambda g: g.reverse().dst],
     "dst": [lambda g: g.dst, lambda g: ng.apply_edges(g, lambda u, v: u.x + v.x, u={"x": X}, v={"x": X})],
-    "sources": [walk, lambda g: g.in_edges, lambda g: ng.sampling.NeighborSampler([-1]).sample(g, range(N))],
+    "sources": [walk, lambda g: g.in_edges, lambda g: ng.sampling.NeighborSampler([-1]).sample(g, range(N)), links],
     "destinations": [lambda g: walk(g.reverse()), lambda g: g.out_edges],
     "in-edges' ids": [edge_walk, lambda g: ng.sampling.NeighborSampler([-1]).sample(g, range(N)).edge_ids],
     "out-edges' ids": [lambda g: edge_walk(g.reverse())],
