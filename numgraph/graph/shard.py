@@ -102,7 +102,7 @@ class Shard(Block):
 
     def _piece(self, rows: Adjacency, start: int, stop: int, interior: bool) -> Piece:
         first, last = int(rows.indptr[start]), int(rows.indptr[stop])
-        indices = frozen(rows.indices[first:last].copy())
+        indices = rows.indices[first:last]
         into = Adjacency(frozen(rows.indptr[start : stop + 1] - rows.indptr[start]), indices, ordered=True)
         edges = Edges((self.num_src, stop - start), [indices, None], [None, into], True)
         return Piece(Graph._sharing(edges, SRC), slice(start, stop), slice(first, last), interior)
