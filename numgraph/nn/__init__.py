@@ -17,7 +17,7 @@ from numgraph.nn.models import GAT, GCN, GIN, SAGE
 from numgraph.nn.module import Module
 from numgraph.nn.norm import BatchNorm, LayerNorm
 from numgraph.nn.pna import PNAConv, mean_log_degree
-from numgraph.nn.pooling import AttentionPooling, GraphNorm
+from numgraph.nn.pooling import AttentionPooling, GraphNorm, Set2Set, SortPooling
 from numgraph.nn.propagation import APPNP, SGConv
 from numgraph.nn.pyg import load_pyg
 from numgraph.nn.rgcn import RGCNConv
@@ -55,6 +55,8 @@ __all__ = [
     "SAGEConv",
     "SGConv",
     "Sequential",
+    "Set2Set",
+    "SortPooling",
     "TransE",
     "TransformerConv",
     "load_pyg",

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.devices import device_of, moved
+from numgraph.autodiff.tensor import unwrap
+from numgraph.dense import gather, sigmoid
 from numgraph.errors import bad_value
 from numgraph.expressions.precision import floating, narrowed, widened
 from numgraph.graph import GraphBatch, check_batch
 from numgraph.message import apply_edges, attend, readout
+from numgraph.message.readout import node_rows
 from numgraph.nn import init
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import Module, check_features, check_size
@@ -45,6 +49,64 @@ class AttentionPooling(Module):
         x = _rows("AttentionPooling", b, x, self.features)
         scores, values = self.gate(x), x if self.value is None else self.value(x)
         return attend(b.pool, lambda e: e.score, lambda e: e.value, e={"score": scores, "value": values})
+
+
+class Set2Set(Module):
+    """q_t = LSTM(q*_{t−1}), r_t = Σ softmax_g(x_i · q_t) x_i over the nodes i of graph g, q*_t = [q_t, r_t] (Vinyals et al., ICLR 2016).
+
+    Called with a GraphBatch and x [nodes, features]; returns q*_T, [graphs, 2 · features]. r is 0 for graphs without nodes. ``steps`` is T.
+    The LSTM has one layer: ``of_query`` (of q*) and ``of_state`` (of its state) are Linears to its four gates, input, forget, cell and
+    output, side by side. ``load_pyg`` fills it from PyG's.
+    """
+
+    def __init__(self, features: int, steps: int = 3, *, rng: init.Seed = None, dtype: Any = np.float32) -> None:
+        check_size("Set2Set", features=features, steps=steps)
+        rng = np.random.default_rng(rng)
+        self.features, self.steps = features, steps
+        self.of_query = Linear(2 * features, 4 * features, rng=rng, dtype=dtype)
+        self.of_state = Linear(features, 4 * features, rng=rng, dtype=dtype)
+
+    @of_batch
+    def forward(self, b: GraphBatch, x: Any) -> Any:
+        x = floating(_rows("Set2Set", b, x, self.features), self.of_query.weight.dtype)
+        n = self.features
+        q = c = np.zeros_like(x, shape=(len(b), n))
+        both = np.zeros_like(x, shape=(len(b), 2 * n))
+        for _ in range(self.steps):
+            gates = self.of_query(both) + self.of_state(q)
+            c = sigmoid(gates[:, n : 2 * n]) * c + sigmoid(gates[:, :n]) * np.tanh(gates[:, 2 * n : 3 * n])
+            q = sigmoid(gates[:, 3 * n :]) * np.tanh(c)
+            r = attend(b.pool, lambda v, e: (v.q * e.x).sum(-1, keepdims=True), lambda e: e.x, v={"q": q}, e={"x": x})
+            both = np.concatenate([q, r], 1)
+        return both
+
+
+class SortPooling(Module):
+    """The k nodes of each graph whose last feature is the highest, one after the other (Zhang et al., AAAI 2018).
+
+    Called with a GraphBatch and x [nodes, features]; returns [graphs, k · features], 0 where a graph has fewer nodes. Nodes with equal last
+    features stand in their own order. Gradients go to the nodes that are chosen.
+    """
+
+    def __init__(self, k: int) -> None:
+        check_size("SortPooling", k=k)
+        self.k = k
+
+    @of_batch
+    def forward(self, b: GraphBatch, x: Any) -> Any:
+        check_batch("SortPooling", b)
+        nodes, k = int(b.node_offsets[-1]), self.k
+        x = floating(node_rows("SortPooling", b, x), None)
+        if len(x.shape) != 2 or not x.shape[1]:
+            raise bad_value("SortPooling", f"x has shape {list(x.shape)}", f"x is [{nodes}, features], sorted by the last of these")
+        last = moved(unwrap(x), "cpu")[:, -1]
+        order = np.lexsort((-last.astype(np.float64), b.graph_ids))
+        place = np.arange(nodes) - b.node_offsets[b.graph_ids]
+        chosen = np.full((len(b), k), nodes)  # the row of zeros that follows those of the nodes
+        first = place < k
+        chosen[b.graph_ids[first], place[first]] = order[first]
+        rows = np.concatenate([x, np.zeros_like(x, shape=(1, x.shape[1]))])
+        return gather(rows, moved(chosen.ravel(), device_of(unwrap(x)))).reshape(len(b), k * x.shape[1])
 
 
 class GraphNorm(Module):

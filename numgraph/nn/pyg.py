@@ -19,6 +19,7 @@ from numgraph.nn.models import GAT, GCN, GIN, SAGE
 from numgraph.nn.module import Module
 from numgraph.nn.norm import BatchNorm, LayerNorm
 from numgraph.nn.pna import PNAConv
+from numgraph.nn.pooling import Set2Set
 from numgraph.nn.propagation import SGConv
 from numgraph.nn.rgcn import RGCNConv
 from numgraph.nn.sage import SAGEConv
@@ -294,6 +295,13 @@ def _number(w: np.ndarray) -> np.ndarray:
     return w.reshape(())
 
 
+def _set2set(layer: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for ours, theirs in (("of_query", "ih"), ("of_state", "hh")):
+        found |= {f"{ours}.weight": (f"lstm.weight_{theirs}_l0", _turned), f"{ours}.bias": (f"lstm.bias_{theirs}_l0", _same)}
+    return found
+
+
 def _model(model: Any) -> dict[str, Any]:
     found: dict[str, Any] = {f"layers.{i}": _Inner(layer, f"convs.{i}") for i, layer in enumerate(model.layers)}
     found |= {f"norms.{i}": _Inner(norm, f"norms.{i}") for i, norm in enumerate(model.norms)}
@@ -317,6 +325,7 @@ _TABLES: dict[type, Callable[[Any], dict[str, Any]]] = {
     PNAConv: _pna,
     HGTConv: _hgt,
     HeteroConv: _hetero,
+    Set2Set: _set2set,
     **dict.fromkeys((GCN, SAGE, GAT, GIN), _model),
 }
 """By kind of layer: the names of its arrays, and PyG's with the change; or a network inside."""

@@ -75,6 +75,7 @@ CALLS = {
         gcn(g, a)  gcn(sample.blocks, sample.x, rng=np.random.default_rng(0))  conv(g, a, edge_weight=a)  ng.nn.GCNConv(3, 4)(g, a, a)
         ng.nn.SAGEConv(3, 4)(g, (a, a))  ng.nn.GINConv(lambda x: x)(g, a)  ng.nn.TransformerConv(3, 4)(g, a)  ng.nn.PNAConv(3, 4)(g, a)
         ng.nn.Linear(3, 4)(a)  ng.nn.MLP([3, 4])(a)  ng.nn.BatchNorm(3)(a)  ng.nn.Dropout(0.5)(a)  ng.nn.Embedding(3, 4)(ids)
+        ng.nn.Set2Set(3)(b, a)  ng.nn.SortPooling(2)(b, a)  ng.nn.GraphModel(gcn, "sum", ng.nn.Linear(2, 2))(b, a)
         ng.nn.AttentionPooling(3)(b, a)  ng.nn.GraphNorm(3)(b, a)  ng.nn.GAT(3, 4, 2)(g, a)  ng.nn.APPNP()(g, a)  ng.nn.EdgeConv(3, 4)(g, a)
         ng.nn.DistMult(3, 2).score([0], [0], [1])  ng.nn.HGTConv(4, 4, h)(h, {"a": a})["a"]  ng.layer_norm(a, t)
         ng.multi_update_all(h, {"r": (lambda u: u.x, "sum")})["a"]  ng.relu(gcn(g, a))
