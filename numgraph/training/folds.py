@@ -79,7 +79,7 @@ def cross_validate(
 
     Raises
     ------
-    ValueError : fewer graphs with a label than folds
+    ValueError : fewer graphs with a label than folds; a callback of ``make`` that ends a training
     Diverged : a loss that is no finite number
     KeyboardInterrupt : Ctrl-C before the first fold has ended; later the folds that have are returned
 
@@ -112,13 +112,17 @@ def cross_validate(
         model, optimizer, *callbacks = made if isinstance(made := make(fold), tuple) else (made, None)
         loader = GraphLoader(split, batch_size, input_graphs=split.train_mask, shuffle=True, seed=seed)
         history = fit(model, split, optimizer, epochs=epochs, seed=seed, loader=loader, callback=callbacks)
-        if history.epochs < epochs:
-            if not histories:
-                raise KeyboardInterrupt
+        if history.stopped == "callback":
+            problem = f"a callback of make ended fold {fold} after {history.epochs} of {epochs} epochs"
+            raise bad_value(op, problem, "folds are compared epoch by epoch: give fewer epochs")
+        if history.epochs == epochs:
+            histories.append(history)
+            if callback is not None:
+                callback(fold, history)
+        if history.stopped == "interrupted":
             break
-        histories.append(history)
-        if callback is not None:
-            callback(fold, history)
+    if not histories:
+        raise KeyboardInterrupt
     return CrossValidation(histories)
 
 

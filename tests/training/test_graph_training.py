@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -126,6 +128,25 @@ def test_cross_validation_reports_one_epoch_for_all_folds():
     assert alone.val_score == found.histories[1].val_score
 
 
+def test_ctrl_c_leaves_the_folds_that_have_ended():
+    """The signal comes in the first step of the second fold, and in the first fold's."""
+    data, epochs = rings(12), []
+
+    def make(at):
+        def stop(epoch, history):
+            epochs.append(epoch)
+            if len(epochs) == at:
+                signal.raise_signal(signal.SIGINT)
+
+        return lambda fold: (model := model_of(data, fold), ng.optim.Adam(model.parameters()), stop)
+
+    found = cross_validate(make(3), data, folds=2, epochs=2)
+    assert found.scores.shape == (1, 2)
+    epochs.clear()
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(make(1), data, folds=2, epochs=2)
+
+
 def test_what_cannot_be():
     data = rings(8)
     model = model_of(data)
@@ -134,6 +155,11 @@ def test_what_cannot_be():
         (lambda: ng.fit(model, data, loader=ng.GraphLoader(rings(8))), ValueError, "fit: loader is of other graphs"),
         (lambda: ng.fit(model, data, features=data.features[0]), ValueError, "fit: features were given beside a GraphDataset"),
         (lambda: cross_validate(model_of, data, folds=9), ValueError, "folds is 9, and 8 graphs have a label"),
+        (
+            lambda: cross_validate(lambda fold: (model, None, lambda *_: True), data, folds=2, epochs=2),
+            ValueError,
+            "ended fold 0 after 1 of 2",
+        ),
         (lambda: cross_validate(model_of, [], folds=2), TypeError, "dataset is a list; give a numgraph.data.GraphDataset"),
         (lambda: nn.GraphModel(nn.GIN(2, 4, 2)), ValueError, "there is no head, and gnn has no jk"),
         (lambda: nn.GraphModel(nn.GIN(2, 4, 2, jk="cat"), "summ"), ValueError, "unknown readout"),
