@@ -264,7 +264,8 @@ def check_target(path: str | os.PathLike[str]) -> Callable[[Any, Mapping[str, np
 def _reader(path: str | os.PathLike[str]) -> Callable[[bytes], dict[str, np.ndarray]]:
     if _suffix("load", path) == ".npz":
         return _read_npz
-    return _safetensors("load").load
+    found: Callable[[bytes], dict[str, np.ndarray]] = _safetensors("load").load
+    return found
 
 
 def _suffix(op: str, path: str | os.PathLike[str]) -> str:

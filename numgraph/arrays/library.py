@@ -47,7 +47,8 @@ class Library:
 
     def dtype(self, x: Any) -> np.dtype[Any]:
         """The dtype of an array as NumPy names it."""
-        return x.dtype
+        found: np.dtype[Any] = x.dtype
+        return found
 
     def fits(self, x: Any, device: str) -> bool:
         """Whether an array is of the commonest kind, and on a device: ``taken`` would return it as it is."""

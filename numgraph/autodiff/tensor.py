@@ -18,7 +18,7 @@ from numgraph.arrays.inputs import as_array, is_sparse, named
 from numgraph.arrays.typed import Array
 from numgraph.errors import bad_type, bad_value, did_you_mean, no_attribute
 from numgraph.expressions.elementary import detached as DETACHED
-from numgraph.expressions.expr import is_float
+from numgraph.expressions.expr import is_float as is_float
 from numgraph.expressions.operators import Operators
 
 _RULES: dict[Any, Callable[..., Any]] = {}

@@ -24,7 +24,8 @@ def sample(function: Callable[[], Any], calls: int = 1) -> float:
         function()
     end.record()
     end.synchronize()
-    return cupy.cuda.get_elapsed_time(start, end) / 1e3 / calls
+    found: float = cupy.cuda.get_elapsed_time(start, end) / 1e3 / calls
+    return found
 
 
 def copy_bandwidth(size: int = 1 << 30, repeats: int = 10) -> float:
@@ -34,7 +35,8 @@ def copy_bandwidth(size: int = 1 << 30, repeats: int = 10) -> float:
     target = cupy.empty_like(source)
     copy: Callable[[], Any] = lambda: cupy.copyto(target, source)
     sample(copy, 3)
-    return 2 * source.nbytes / min(sample(copy, 3) for _ in range(repeats))
+    found: float = 2 * source.nbytes / min(sample(copy, 3) for _ in range(repeats))
+    return found
 
 
 def product_rate(size: int = 8192, repeats: int = 5) -> float:

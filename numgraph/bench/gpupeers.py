@@ -42,7 +42,8 @@ class CuSparse(Matrices):
         return made
 
     def array(self, result: Any) -> np.ndarray:
-        return result.get()
+        found: np.ndarray = result.get()
+        return found
 
 
 def _cuda_torch() -> Any:
@@ -135,7 +136,8 @@ class Atomic(OnHost):
         return Runs(devices.atomics()(made.forward), made.both and devices.atomics()(made.both))
 
     def array(self, result: Any) -> np.ndarray:
-        return devices.moved(result, "cpu")
+        found: np.ndarray = devices.moved(result, "cpu")
+        return found
 
 
 DEVICE_PEERS: dict[str, type[Peer]] = {kind.name: kind for kind in (CuSparse, TorchOnDevice, Scatter, PyGOnDevice, Atomic)}

@@ -147,7 +147,8 @@ class TorchCSR(Matrices):
         return self.torch.from_numpy(array).to(self.device)
 
     def array(self, result: Any) -> np.ndarray:
-        return result.cpu().numpy()
+        found: np.ndarray = result.cpu().numpy()
+        return found
 
     def matrix(self, rows: Any, values: np.ndarray, shape: tuple[int, int]) -> Any:
         indptr, indices = (self.tensor(np.array(ids)) for ids in (rows.indptr, rows.indices))
@@ -185,7 +186,8 @@ class Tensors(Peer):
         return Runs(lambda: [function(graph, *plain.values())], both)
 
     def array(self, result: Any) -> np.ndarray:
-        return result.detach().cpu().numpy()
+        found: np.ndarray = result.detach().cpu().numpy()
+        return found
 
 
 class DGL(Tensors):

@@ -87,7 +87,8 @@ def summary(results: Mapping[str, Any]) -> str:
 
 def _label(result: Mapping[str, Any]) -> str:
     if "pass" not in result:
-        return result["row"]
+        found: str = result["row"]
+        return found
     edges = f" {result['edges']:,} edges" if "memory_bytes" in result else ""  # on a device there are two graphs
     return f"{result['row']} F={result['features']} {_PASS[result['pass']]}{edges}"
 

@@ -109,7 +109,8 @@ def _dgl_gat(row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray
 def _norms(task: Any) -> np.ndarray:
     """[num_edges] (d_u d_v)^-½: computed once, as PyG's ``cached=True`` does."""
     g = task.graph
-    return (1 / np.sqrt(g.out_degrees()[g.src] * g.in_degrees()[g.dst].astype(np.float64))).astype(np.float32)
+    found: np.ndarray = (1 / np.sqrt(g.out_degrees()[g.src] * g.in_degrees()[g.dst].astype(np.float64))).astype(np.float32)
+    return found
 
 
 def _pyg_gcn(edges: Callable[[Any], tuple[Any, Any]]) -> Formulation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from numgraph.cli import train
@@ -128,7 +129,7 @@ def _by_folds(options: argparse.Namespace, chosen: Recipe, data: GraphDataset, p
     with compiling_told(options.quiet, out), refusing((Diverged, ValueError)), noted("train"):
         found = cross_validate(make, data, callback=told, **settings)
     measure = found.histories[0].score
-    percent = (lambda value: f"{100 * value:.1f}") if measure == "accuracy" else (lambda value: f"{value:.4f}")
+    percent: Callable[[float], str] = (lambda value: f"{100 * value:.1f}") if measure == "accuracy" else (lambda value: f"{value:.4f}")
     unit = " %" if measure == "accuracy" else ""
     seconds, done = sum(history.seconds for history in found.histories), len(found.histories)
     print(

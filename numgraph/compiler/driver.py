@@ -85,7 +85,8 @@ def _launch_timed(target: Target, known: Route, graph: Any, fields: Arrays, buff
 
 def route(target: Target, graph: Any, outputs: tuple[Output, ...]) -> Route:
     """The route of a walk, made once for a graph."""
-    return graph.remembered((target, outputs), _route)
+    found: Route = graph.remembered((target, outputs), _route)
+    return found
 
 
 def _route(graph: Any, key: tuple[Target, tuple[Output, ...]]) -> Route:
@@ -107,7 +108,8 @@ def _route(graph: Any, key: tuple[Target, tuple[Output, ...]]) -> Route:
 
 def _dense(graph: Any) -> bool:
     """Whether what depends on one node is better computed once a node."""
-    return graph.num_edges > graph.num_src + graph.num_dst
+    found: bool = graph.num_edges > graph.num_src + graph.num_dst
+    return found
 
 
 @functools.lru_cache(maxsize=1024)

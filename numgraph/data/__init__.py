@@ -75,4 +75,5 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, **options: A
     for option in options:
         if option not in known:
             raise bad_type(f"load {name}", f"unknown option {option!r}", f"it takes {', '.join(known)}")
-    return loader(**options) if name in _EMBEDDED else loader(name, data_dir, **options)
+    found: Dataset = loader(**options) if name in _EMBEDDED else loader(name, data_dir, **options)
+    return found

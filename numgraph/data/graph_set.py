@@ -121,7 +121,8 @@ class GraphDataset:
     @property
     def num_features(self) -> int:
         """Of a node."""
-        return self.features[0].shape[1]
+        found: int = self.features[0].shape[1]
+        return found
 
     @property
     def num_outputs(self) -> int:

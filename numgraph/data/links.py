@@ -133,7 +133,8 @@ def _among(keys: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool
     """Whether each key is among the known ones, which are sorted."""
     if not len(known):
         return np.zeros(len(keys), bool)
-    return known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] == keys
+    found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] == keys
+    return found
 
 
 def _pairs(keys: NDArray[np.int64], num_nodes: int) -> Pairs:

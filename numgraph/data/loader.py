@@ -114,7 +114,8 @@ def _chosen(given: Any, count: int) -> NDArray[np.int64]:
     wrong = np.flatnonzero((ids < 0) | (ids >= count))
     if len(wrong):
         raise bad_value("GraphLoader", f"input_graphs[{wrong[0]}] is {ids[wrong[0]]}", f"ids run from 0 to {count - 1}")
-    return ids.astype(np.int64)
+    found: NDArray[np.int64] = ids.astype(np.int64)
+    return found
 
 
 def _edges(graphs: list[Graph], given: Any) -> list[Any] | None:

@@ -169,7 +169,8 @@ def _native(name: str, array: Any) -> NDArray[Any]:
     array = np.asarray(array)
     if array.dtype.kind not in manifest.NUMBERS or array.dtype.itemsize > 8:
         raise bad_type("save", f"{name} has dtype {array.dtype}", "a dataset on disk has real numbers of up to 8 bytes")
-    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+    found: NDArray[Any] = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return found
 
 
 def _names(names: list[Any]) -> dict[str, NDArray[Any]]:
@@ -272,7 +273,8 @@ def _sparse(about: dict[str, Any], arrays: dict[str, Any]) -> Any:
 
 def _names_of(arrays: dict[str, Any]) -> list[Any] | None:
     if "names" in arrays:
-        return arrays["names"].tolist()
+        found: list[Any] | None = arrays["names"].tolist()
+        return found
     if "names_ends" not in arrays:
         return None
     ends, text = arrays["names_ends"].tolist(), arrays["names_text"].tobytes()

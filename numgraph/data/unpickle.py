@@ -99,7 +99,7 @@ def _content(value: Any) -> np.ndarray:
     return value.value
 
 
-class _Neighbors(dict):
+class _Neighbors(dict[Any, Any]):
     """Stands for a defaultdict."""
 
     def __init__(self, *_: Any) -> None:

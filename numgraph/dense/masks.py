@@ -47,4 +47,5 @@ def fill(key: int, shape: tuple[int, ...], p: float) -> np.ndarray:
     size = math.prod(shape)
     mask = recycling.empty((size + size % 2,), np.uint8)
     threads.run(_parallel, _serial, mask.view(np.uint16), np.uint64(key), np.uint64(round(p * 2**32)), work=size // 8)
-    return mask[:size].view(np.bool_).reshape(shape)
+    found: np.ndarray = mask[:size].view(np.bool_).reshape(shape)
+    return found

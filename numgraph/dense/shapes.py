@@ -144,7 +144,8 @@ def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     if isinstance(indices_or_sections, int) and ary.shape[axis] % max(indices_or_sections, 1):
         problem = f"axis {axis} of shape {ary.shape} has no {indices_or_sections} equal parts"
         raise bad_value("split", problem, "give the indices at which to cut, or take np.array_split")
-    return array_split(ary, indices_or_sections, axis)
+    found: list[Any] = array_split(ary, indices_or_sections, axis)
+    return found
 
 
 @rule("getitem")

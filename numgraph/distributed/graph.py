@@ -216,7 +216,8 @@ class DistGraph(Spread):
 
     def replicate(self, values: list[Any]) -> list[Any]:
         """Shared values as this process's own, see ``numgraph.distributed.replicate``."""
-        return replicate(values, self.comm)
+        found: list[Any] = replicate(values, self.comm)
+        return found
 
     def total(self, x: Any) -> Any:
         """Σ of x over the processes, as this process's own number: the gradients that arrive at it on all processes are summed."""

@@ -136,7 +136,8 @@ class Halo:
             Pending(self, request, received, (sent,)).wait()
             for start, end in zip(self.ends[:-1], self.ends[1:]):  # the rows of one neighbour differ
                 out[self.rows[start:end]] += received[start:end]
-        return out if wide == y.dtype else out.astype(y.dtype)
+        found: NDArray[Any] = out if wide == y.dtype else out.astype(y.dtype)
+        return found
 
     def close(self) -> None:
         """Give MPI's objects back; a collective call."""

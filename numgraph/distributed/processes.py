@@ -53,7 +53,8 @@ def together(comm: Any, make: Callable[[], T]) -> T:
 def from_first(comm: Any, make: Callable[[], T]) -> T:
     """What process 0 makes, on every process; an error there is everyone's."""
     made = together(comm, lambda: make() if comm.rank == 0 else None)
-    return comm.bcast(made, root=0)
+    found: T = comm.bcast(made, root=0)
+    return found
 
 
 def _told(error: Exception) -> Exception:
@@ -74,4 +75,5 @@ def share_cores(comm: Any) -> int:
         count = max(1, min(numba.config.NUMBA_NUM_THREADS, len(mine) // sharing))
         numba.set_num_threads(count)
     limit_threads(count)
-    return count
+    found: int = count
+    return found

@@ -68,7 +68,7 @@ class SharedRows:
         """What a loader asks of rows before it starts: the hot ones are here."""
 
     def __call__(self, ids: NDArray[Any]) -> NDArray[Any]:
-        rows = recycling.empty((len(ids), *self.shape[1:]), self.dtype)
+        rows: NDArray[Any] = recycling.empty((len(ids), *self.shape[1:]), self.dtype)
         slots, owners = self._slot[ids], self._owner[ids]
         kept = slots >= 0
         here = ~kept & (owners == self.comm.rank)

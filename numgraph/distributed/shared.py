@@ -130,7 +130,8 @@ def _many(op: str, values: Sequence[Any], comm: Any) -> Sequence[Any]:
     def vjp(grads: Sequence[Any], *_: Any) -> Sequence[Any]:
         return _many(adjoint, grads, comm)
 
-    return record(op, tuple(values), tuple(made), vjp, _explain(adjoint, comm.size), collective=True)
+    found: Sequence[Any] = record(op, tuple(values), tuple(made), vjp, _explain(adjoint, comm.size), collective=True)
+    return found
 
 
 def _explain(adjoint: str, size: int) -> Callable[[Sequence[bool]], list[str]]:

@@ -24,8 +24,10 @@ from numgraph.arrays import NATIVE, Library, framework, library_of
 from numgraph.arrays.inputs import as_array
 from numgraph.expressions import elementary
 from numgraph.expressions.advice import instead
-from numgraph.expressions.dtypes import COMPARISONS, check_dtype, comparison_beyond, is_float, result_dtype
-from numgraph.expressions.formulas import text
+from numgraph.expressions.dtypes import COMPARISONS, comparison_beyond, result_dtype
+from numgraph.expressions.dtypes import check_dtype as check_dtype
+from numgraph.expressions.dtypes import is_float as is_float
+from numgraph.expressions.formulas import text as text
 from numgraph.expressions.functions import apply_function
 from numgraph.expressions.indexing import parsed
 from numgraph.expressions.operators import Operators
@@ -148,7 +150,8 @@ class Expr(Operators["Expr"]):
     def min(self, axis: Any = None, *, keepdims: bool = False) -> Expr:
         """Minimum over feature axes: the maximum in the reversed order, which for integers ~ gives without overflow."""
         reverse: Any = np.bitwise_not if self.dtype.kind in "biu" else np.negative
-        return reverse(reduce_axes("max", reverse(self), axis, keepdims))
+        found: Expr = reverse(reduce_axes("max", reverse(self), axis, keepdims))
+        return found
 
     def mean(self, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False) -> Expr:
         """Mean over feature axes; of integers in float64."""
@@ -267,7 +270,8 @@ def lift(value: Any) -> Expr:
         name = f"captured{len(captured)}"
         captured[name] = array
         found = known[id(value)] = value, field("shared", name, tuple(array.shape), dtype)
-    return found[1]
+    made: Expr = found[1]
+    return made
 
 
 def _sample(node: Expr) -> Any:

@@ -44,4 +44,5 @@ def simplified(name: str, nodes: tuple[Any, ...]) -> Any:
 
 
 def _is_zero(node: Any) -> bool:
-    return node.weak and node.number == 0
+    found: bool = node.weak and node.number == 0
+    return found

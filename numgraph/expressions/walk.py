@@ -62,7 +62,8 @@ class Output:
 
 def rows_of(graph: Any, target: str) -> int:
     """How many rows a field of u, v or e has."""
-    return graph.num_src if target == "u" else graph.num_dst if target == "v" else graph.num_edges
+    found: int = graph.num_src if target == "u" else graph.num_dst if target == "v" else graph.num_edges
+    return found
 
 
 Reads = tuple[tuple[tuple[str, str], tuple[int, ...], np.dtype[Any]], ...]

@@ -64,7 +64,8 @@ class Block(Graph):
         block: Any = cls.__new__(cls)
         block._edges, block._out, block._twin = edges, SRC, None
         block.origin, block.nodes, block._positions, block._found = origin, nodes, positions, ids
-        return block
+        found: Block = block
+        return found
 
     @classmethod
     def from_rows(cls, origin: Origin, nodes: Ids, indptr: Ids, indices: Ids, positions: NDArray[Any]) -> Block:

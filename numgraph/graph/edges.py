@@ -124,11 +124,13 @@ class DeviceEdges:
         if found is None:  # of one dtype with the other arrays there
             ids = self.host.column(side).astype(self.host.positions, copy=False)
             found = self._copies.setdefault(("column", side), devices.moved(ids, self.device))
-        return found
+        made: Ids = found
+        return made
 
     def adjacency(self, side: int) -> Adjacency:
         found = self._copies.get(("rows", side))
-        return self._copies.setdefault(("rows", side), self.host.adjacency(side).to(self.device)) if found is None else found
+        made: Adjacency = self._copies.setdefault(("rows", side), self.host.adjacency(side).to(self.device)) if found is None else found
+        return made
 
     def row_starts(self, side: int) -> Ids:
         return self.adjacency(side).indptr

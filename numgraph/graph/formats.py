@@ -229,7 +229,8 @@ def _by_id(op: str, G: Any) -> tuple[Any, Any]:
     formats = G.formats() if hasattr(G, "formats") else {}
     there = {*formats.get("created", ()), *formats.get("not created", ())}
     if not there or "coo" in there:
-        return G.edges(order="eid")
+        found: tuple[Any, Any] = G.edges(order="eid")
+        return found
     by_source = "csr" in there
     read = getattr(G, "adj_tensors", None) or G.adj_sparse  # its name before DGL 1.1
     indptr, indices, ids = (given_ids(op, "G", part) for part in read("csr" if by_source else "csc"))

@@ -70,7 +70,8 @@ def _given(op: str, method: Any, count: int, parts: int) -> NDArray[np.int32]:
     bad = np.flatnonzero((array < 0) | (array >= parts))
     if len(bad):
         raise bad_value(op, f"method[{bad[0]}] is {array[bad[0]]}", f"parts are numbered from 0 to {parts - 1}")
-    return array.astype(np.int32)
+    found: NDArray[np.int32] = array.astype(np.int32)
+    return found
 
 
 def _by_metis(op: str, g: Graph, parts: int, objective: str, seed: int) -> NDArray[np.int32]:

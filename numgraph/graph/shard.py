@@ -89,7 +89,8 @@ class Shard(Block):
         shard._edges, shard._out, shard._twin = edges, SRC, None
         shard.nodes, shard._positions, shard._found, shard.spread = nodes, None, ids, spread
         shard._pieces, shard.derived = None, {}
-        return shard
+        found: Shard = shard
+        return found
 
     def pieces(self) -> list[Piece]:
         """The shard's rows in pieces: some of the interior, with about as many edges each, then the others."""

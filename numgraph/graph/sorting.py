@@ -91,9 +91,11 @@ class Adjacency:
         Safe from many threads: two that ask at once may both build, and both get the same object.
         """
         try:
-            return self._derived[key]
+            found: T = self._derived[key]
+            return found
         except KeyError:
-            return self._derived.setdefault(key, build(self))
+            found = self._derived.setdefault(key, build(self))
+            return found
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -112,10 +114,12 @@ def given_ids(op: str, name: str, values: ArrayLike, axes: int = 1) -> NDArray[A
         fix = f"give {name}[0] and {name}[1] apart, or Graph.from_edge_index" if (ids.ndim, axes) == (2, 1) and ids.shape[0] == 2 else ""
         raise bad_value(op, f"{name} has shape {list(ids.shape)}", fix or f"it must have {axes} {'axis' if axes == 1 else 'axes'}")
     if ids.size == 0 and ids.dtype.kind == "f":  # np.asarray([]) is a float array
-        return ids.astype(np.int64)
+        found: NDArray[Any] = ids.astype(np.int64)
+        return found
     if ids.dtype.kind not in "iu":
         raise bad_type(op, f"{name} is {ids.dtype}, ids must be integers", _cast(name, ids))
-    return ids
+    found = ids
+    return found
 
 
 def _cast(name: str, ids: NDArray[Any]) -> str:

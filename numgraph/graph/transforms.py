@@ -127,7 +127,8 @@ def by_cuthill_mckee(neighbours: Adjacency) -> NDArray[Any]:
         return np.zeros(0, np.int32)
     shape = (neighbours.num_rows, neighbours.num_rows)
     ones = np.ones(neighbours.num_edges, bool)
-    return reverse_cuthill_mckee(csr_array((ones, neighbours.indices, neighbours.indptr), shape=shape), symmetric_mode=True)
+    found: NDArray[Any] = reverse_cuthill_mckee(csr_array((ones, neighbours.indices, neighbours.indptr), shape=shape), symmetric_mode=True)
+    return found
 
 
 def by_degree(neighbours: Adjacency) -> NDArray[Any]:

@@ -150,7 +150,8 @@ def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, 
         return walk.gradients(NATIVE, inputs, grads, made, needs)
 
     made = walk.run([unwrap(x) for x in values])
-    return record(name, values, made, vjp, _Told(outputs, keys, weakref.ref(g)) if told else None)
+    found: tuple[Any, ...] = record(name, values, made, vjp, _Told(outputs, keys, weakref.ref(g)) if told else None)
+    return found
 
 
 class _Told:

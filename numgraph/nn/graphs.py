@@ -185,13 +185,16 @@ def check_fill(op: str, fill: Any, edge_dim: int | None) -> Any:
 def looped(g: Graph, op: str, collapse: bool) -> Looped | None:
     """The graph with self loops, or None where it is the graph itself."""
     if isinstance(g, Shard):
-        return once(g, ("self loops", collapse), _collapsed_shard if collapse else _missing_of_shard)
+        found: Looped | None = once(g, ("self loops", collapse), _collapsed_shard if collapse else _missing_of_shard)
+        return found
     if isinstance(g, Block):
-        return once(g, ("self loops", collapse), lambda _: _looped_block(g, op, collapse))
+        found = once(g, ("self loops", collapse), lambda _: _looped_block(g, op, collapse))
+        return found
     if g.is_bipartite:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations, which have no self loops"
         raise bad_value(op, problem, f"make the layer as {op}(…, add_self_loops=False)")
-    return once(g, ("self loops", collapse), _collapsed if collapse else _missing)
+    found = once(g, ("self loops", collapse), _collapsed if collapse else _missing)
+    return found
 
 
 def _looped_block(g: Block, op: str, collapse: bool) -> Looped | None:
@@ -259,7 +262,8 @@ def weights_of_origin(op: str, g: Block) -> Any:
 def _missing(g: Graph) -> Looped | None:
     """A loop for every node that lacks one."""
     if g.device != "cpu":
-        return _moved(g, _missing, False)
+        found: Looped | None = _moved(g, _missing, False)
+        return found
     graph = g.add_self_loops(only_missing=True)
     return None if graph.num_edges == g.num_edges else Looped(graph, None, graph.dst[g.num_edges :], None)
 
@@ -267,7 +271,8 @@ def _missing(g: Graph) -> Looped | None:
 def _collapsed(g: Graph) -> Looped:
     """One loop for every node, in the order of nodes."""
     if g.device != "cpu":
-        return _moved(g, _collapsed, True)
+        found: Looped = _moved(g, _collapsed, True)
+        return found
     plain, edges = g.remove_self_loops(return_edges=True)
     loops = np.flatnonzero(g.src == g.dst)
     last = np.full(g.num_nodes, g.num_edges, np.int64)
@@ -359,7 +364,8 @@ def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[An
         raise bad_value("GCNConv", problem, "choose norm 'both', 'right' or 'none'")
     dtype = wide(dtype)
     if edge_weight is None:
-        return once(g, (norm, np.dtype(dtype)), lambda g: _constant_scales(g, norm, dtype))
+        found: tuple[Any, Any] = once(g, (norm, np.dtype(dtype)), lambda g: _constant_scales(g, norm, dtype))
+        return found
     edge_weight = widened(edge_weight)
     into = update_all(g, lambda e: e.w, "sum", e={"w": edge_weight})
     if norm == "right":

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.autodiff.tensor import Parameter
+from numgraph.autodiff.tensor import Parameter as Parameter
 
 Seed = np.random.Generator | int | None
 """What ``np.random.default_rng`` takes: a Generator, a whole number, or None for a seed of the system's."""

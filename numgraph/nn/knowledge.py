@@ -50,7 +50,8 @@ class Scorer(Module):
         """[n] the scores of triples."""
         h, r, t = self._ids(h=h, r=r, t=t)
         g = self._there(Graph(h, t, num_src=self.num_entities, num_dst=self.num_entities))
-        return apply_edges(g, self._score, u={"x": self.entities}, v={"x": self.entities}, e={"w": self._rows(self.relations, r)})
+        found: Result = apply_edges(g, self._score, u={"x": self.entities}, v={"x": self.entities}, e={"w": self._rows(self.relations, r)})
+        return found
 
     def score(self, h: Any, r: Any, t: Any) -> Result:
         """[n] the scores of triples."""
@@ -59,14 +60,17 @@ class Scorer(Module):
     def score_tails(self, h: Any, r: Any) -> Result:
         """[n, num_entities] the scores of (h, r, every entity)."""
         h, r = self._ids(h=h, r=r)
-        return self._with_all(self._queries(self._of_head, h, r))
+        found: Result = self._with_all(self._queries(self._of_head, h, r))
+        return found
 
     def score_heads(self, r: Any, t: Any) -> Result:
         """[n, num_entities] the scores of (every entity, r, t)."""
         r, t = self._ids(r=r, t=t)
         if self.reciprocal:
-            return self._with_all(self._queries(self._of_head, t, r + self.num_relations))
-        return self._with_all(self._queries(self._of_tail, t, r))
+            found: Result = self._with_all(self._queries(self._of_head, t, r + self.num_relations))
+            return found
+        found = self._with_all(self._queries(self._of_tail, t, r))
+        return found
 
     def score_both(self, h: Any, r: Any, t: Any) -> Result:
         """[2n, num_entities] the scores of all tails of (h, r), then of all heads of (r, t)."""
@@ -75,7 +79,8 @@ class Scorer(Module):
             queries = self._queries(self._of_head, np.concatenate([h, t]), np.concatenate([r, r + self.num_relations]))
         else:
             queries = np.concatenate([self._queries(self._of_head, h, r), self._queries(self._of_tail, t, r)])
-        return self._with_all(queries)
+        found: Result = self._with_all(queries)
+        return found
 
     def penalty(self, h: Any, r: Any, t: Any) -> Any:
         """Mean over triples of Σ |x|³ over the rows of head, relation and tail, of a reciprocal relation half of each way's: the N3 of

@@ -73,7 +73,8 @@ def activation_of(op: str, act: Any) -> Callable[[Any], Any] | None:
     if isinstance(act, str):
         check_name(op, "act", act, _ACTIVATIONS)
         return _ACTIVATIONS[act]
-    return check_activation(op, act)
+    found: Callable[[Any], Any] | None = check_activation(op, act)
+    return found
 
 
 class MLP(Sequential):

@@ -165,7 +165,8 @@ class Stack(Module):
                     raise bad_value(f"{type(self).__name__}.inference", "the graph has no nodes", "there is nothing to infer")
                 x = loader.all_rows(made)
                 between.append(x)
-            return unwrap(self.jumped(between))
+            found: np.ndarray = unwrap(self.jumped(between))
+            return found
         finally:
             for module, mode in modes:
                 module.training = mode

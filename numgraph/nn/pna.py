@@ -182,9 +182,11 @@ def mean_log_degree(g: Graph) -> float:
     """δ of a graph: the mean of log(in-degree + 1) over its nodes, 1 where there are no edges."""
     check_graph("mean_log_degree", "g", g)
     if isinstance(g, Shard):
-        return once(g, "mean log degree", _mean_over_processes)
+        found: float = once(g, "mean log degree", _mean_over_processes)
+        return found
     g = g.origin.graph if isinstance(g, Block) else g
-    return once(g, "mean log degree", lambda g: float(np.log(g.in_degrees() + 1.0).mean()) if g.num_edges else 1.0)
+    found = once(g, "mean log degree", lambda g: float(np.log(g.in_degrees() + 1.0).mean()) if g.num_edges else 1.0)
+    return found
 
 
 def _mean_over_processes(g: Any) -> float:

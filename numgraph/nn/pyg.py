@@ -159,7 +159,8 @@ def _turned(w: np.ndarray) -> np.ndarray:
 
 
 def _first(w: np.ndarray) -> np.ndarray:
-    return w[0]
+    found: np.ndarray = w[0]
+    return found
 
 
 def _linear(layer: Any) -> dict[str, Any]:

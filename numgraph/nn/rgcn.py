@@ -157,7 +157,8 @@ def _checked(g: Graph, relations: Any, num_relations: int) -> np.ndarray:
     if ids.size and (ids.min() < 0 or ids.max() >= num_relations):
         edge = int(np.argmax((ids < 0) | (ids >= num_relations)))
         raise bad_index("RGCNConv", f"relations[{edge}] is {ids[edge]}", f"relations run from 0 to {num_relations - 1}")
-    return ids if ids.size else ids.astype(np.int64)  # an empty list is one of floats
+    found: np.ndarray = ids if ids.size else ids.astype(np.int64)  # an empty list is one of floats
+    return found
 
 
 def _shares(g: Graph, relations: np.ndarray, num_relations: int, dtype: Any) -> np.ndarray:

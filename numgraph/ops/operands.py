@@ -115,3 +115,9 @@ def edge_weights(op: str, name: str, g: Graph, weights: Any) -> Any:
             op, f"{name} has shape {list(array.shape)}, the graph's num_edges is {g.num_edges}", f"give one number an edge, [{g.num_edges}]"
         )
     return array
+
+
+def sections(returns: str, **rows: str) -> str:
+    """The sections of an operation's docstring: its graph, its operands with the number of their rows, what it returns."""
+    operands = "\n".join(f"{name} : [{count}, …] an array or Tensor" for name, count in rows.items())
+    return f"Parameters\n----------\ng : Graph\n{operands}\n\nReturns\n-------\n{returns}"

@@ -16,7 +16,7 @@ from numgraph.autodiff.tensor import Tensor
 from numgraph.autodiff.typed import OfGraphAndTwo, of_graph, of_graph_and_two
 from numgraph.graph import Graph, check_graph
 from numgraph.message import apply_edges, log_sum_exp, update_all
-from numgraph.ops.operands import check_feature_shapes, rows_operand
+from numgraph.ops.operands import check_feature_shapes, rows_operand, sections
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
@@ -137,26 +137,57 @@ def _binary(lhs_target: str, op: str, rhs_target: str) -> OfGraphAndTwo[Graph, [
 
     sddmm.__name__ = sddmm.__qualname__ = name
     formula = _FORMULA[op].format(lhs_target, rhs_target)
-    shapes = f"x: [{_ROWS[lhs_target]}, …], y: [{_ROWS[rhs_target]}, …]; returns [num_edges, {'…, 1' if op == 'dot' else '…'}]."
-    sddmm.__doc__ = f"m_e = {formula} for every edge e = (u → v). {shapes}"
+    sddmm.__doc__ = f"m_e = {formula} for every edge e = (u → v).\n\n" + sections(
+        x=_ROWS[lhs_target], y=_ROWS[rhs_target], returns=f"[num_edges, {'…, 1' if op == 'dot' else '…'}] in edge-id order"
+    )
     return of_graph_and_two(sddmm)
 
 
 @of_graph
 def copy_u(g: Graph, x: Any) -> Any:
-    """m_e = x_u for every edge e = (u → v). x: [num_src, …]; returns [num_edges, …]."""
+    """m_e = x_u for every edge e = (u → v).
+
+    Parameters
+    ----------
+    g : Graph
+    x : [num_src, …] an array or Tensor
+
+    Returns
+    -------
+    [num_edges, …] in edge-id order
+    """
     return _sddmm("copy_u", g, "copy_lhs", x, None, "u", "v")
 
 
 @of_graph
 def copy_v(g: Graph, x: Any) -> Any:
-    """m_e = x_v for every edge e = (u → v). x: [num_dst, …]; returns [num_edges, …]."""
+    """m_e = x_v for every edge e = (u → v).
+
+    Parameters
+    ----------
+    g : Graph
+    x : [num_dst, …] an array or Tensor
+
+    Returns
+    -------
+    [num_edges, …] in edge-id order
+    """
     return _sddmm("copy_v", g, "copy_rhs", None, x, "u", "v")
 
 
 @of_graph
 def copy_e(g: Graph, x: Any) -> Any:
-    """m_e = x_e for every edge e. x: [num_edges, …]; returns [num_edges, …]."""
+    """m_e = x_e for every edge e.
+
+    Parameters
+    ----------
+    g : Graph
+    x : [num_edges, …] an array or Tensor
+
+    Returns
+    -------
+    [num_edges, …] in edge-id order
+    """
     return _sddmm("copy_e", g, "copy_lhs", x, None, "e", "v")
 
 

@@ -45,7 +45,8 @@ def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tup
     Source: Gustavson, "Two fast algorithms for sparse matrices", ACM TOMS 4 (1978).
     """
     if "torch" in MODULES and is_traced():
-        return TRACED["torch, between its parts"](csrmm, A_graph, A_weights, B_graph, B_weights)
+        found: tuple[Graph, Any] = TRACED["torch, between its parts"](csrmm, A_graph, A_weights, B_graph, B_weights)
+        return found
     check_graph("csrmm", "A_graph", A_graph)
     check_graph("csrmm", "B_graph", B_graph)
     check_host("csrmm", A_graph=A_graph, A_weights=A_weights, B_graph=B_graph, B_weights=B_weights)
@@ -78,7 +79,8 @@ def csrsum(graphs: Sequence[Graph], weights: Sequence[Any]) -> tuple[Graph, Any]
     Returns the graph C and its weights [num_edges of C]. Gradients of every order.
     """
     if "torch" in MODULES and is_traced():
-        return TRACED["torch, between its parts"](csrsum, graphs, weights)
+        found: tuple[Graph, Any] = TRACED["torch, between its parts"](csrsum, graphs, weights)
+        return found
     for name, value in (("graphs", graphs), ("weights", weights)):
         if not isinstance(value, list | tuple):
             raise errors.bad_type("csrsum", f"{name} is {kind_of(value)}", "give a list of graphs and a list of their weights")

@@ -13,7 +13,7 @@ from numgraph.autodiff.typed import OfGraph, OfGraphAndTwo, of_graph, of_graph_a
 from numgraph.expressions.reduces import NAMES
 from numgraph.graph import Graph, check_graph
 from numgraph.message import update_all
-from numgraph.ops.operands import check_feature_shapes, rows_operand
+from numgraph.ops.operands import check_feature_shapes, rows_operand, sections
 
 P = ParamSpec("P")
 
@@ -68,6 +68,7 @@ def _spmm(name: str, g: Graph, op: str, reduce: str, lhs: Any, rhs: Any) -> Any:
 
 
 _REDUCED = {"sum": "Σ", "max": "max of", "min": "min of", "mean": "mean of"}
+_REDUCES_TO = "[num_dst, …]; 0 for destinations without in-edges"
 _SIGN = {"add": "+", "sub": "−", "mul": "·", "div": "/"}
 
 
@@ -87,9 +88,7 @@ def _copy(target: str, reduce: str) -> OfGraph[Graph, []]:
         return _spmm(name, g, "copy_rhs", reduce, None, x)
 
     rows = "num_src" if target == "u" else "num_edges"
-    doc = (
-        f"z_v = {_REDUCED[reduce]} x_{target} over the in-edges e = (u → v) of v. x: [{rows}, …]; returns [num_dst, …], 0 without in-edges."
-    )
+    doc = f"z_v = {_REDUCED[reduce]} x_{target} over the in-edges e = (u → v) of v.\n\n" + sections(x=rows, returns=_REDUCES_TO)
     return of_graph(_named(of_sources if target == "u" else of_edges, name, doc))
 
 
@@ -100,7 +99,7 @@ def _binary(op: str, reduce: str) -> OfGraphAndTwo[Graph, []]:
         return _spmm(name, g, op, reduce, x, w)
 
     formula = f"z_v = {_REDUCED[reduce]} (x_u {_SIGN[op]} w_e) over the in-edges e = (u → v) of v."
-    return of_graph_and_two(_named(spmm, name, f"{formula} x: [num_src, …], w: [num_edges, …]; returns [num_dst, …], 0 without in-edges."))
+    return of_graph_and_two(_named(spmm, name, f"{formula}\n\n" + sections(x="num_src", w="num_edges", returns=_REDUCES_TO)))
 
 
 copy_u_sum = _copy("u", "sum")

@@ -75,4 +75,5 @@ def _norm(arrays: list[Any], order: float) -> float:
     if order == math.inf:
         return max((float(np.max(np.abs(g), initial=0)) for g in arrays), default=0.0)
     powers = (np.abs(g).astype(np.float64) ** order for g in arrays)
-    return sum(float(np.sum(one)) for one in powers) ** (1 / order)
+    found: float = sum(float(np.sum(one)) for one in powers) ** (1 / order)
+    return found

@@ -130,7 +130,8 @@ class Kept:
 
     def _index(self) -> dict[str, str]:
         try:
-            return json.loads(self._kept("nbi", "index"))
+            found: dict[str, str] = json.loads(self._kept("nbi", "index"))
+            return found
         except OSError:
             return {}
 

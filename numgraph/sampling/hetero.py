@@ -232,7 +232,8 @@ class HeteroNeighborLoader(NeighborLoader):
         labels = self.types.get(self.kind, {}).get("labels")
         if labels is not None:
             batch.labels = labels[ids]
-        return batch
+        found: Batch = batch
+        return found
 
     def over_all(self, x: Any) -> NeighborLoader:
         """Layer by layer there is no inference of a model whose layers are the user's."""

@@ -62,7 +62,8 @@ class Batch:
         graph: Any = self.blocks
         if isinstance(graph, list):
             raise AttributeError("a batch of a NeighborLoader or LinkLoader has no 'graph'; its blocks are .blocks")
-        return graph
+        found: Graph = graph
+        return found
 
     @property
     def negatives(self) -> Array:
@@ -276,7 +277,8 @@ def checked_host(op: str, g: Any) -> Graph:
     if g.is_bipartite:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations"
         raise bad_value(op, problem, "neighbours of neighbours need one set of nodes: Graph(src, dst, num_nodes)")
-    return g.to("cpu")
+    found: Graph = g.to("cpu")
+    return found
 
 
 def seeds_of(op: str, g: Graph, seeds: Any, name: str = "seeds") -> Ids:

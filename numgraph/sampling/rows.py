@@ -84,7 +84,8 @@ class Rows:
         """Rows of a mapped file come into memory of the system's own, which has them back when they are gone: the C library would keep as
         much for each of the threads that read."""
         if self._mapping is None or size == 0:
-            return recycling.empty((size,), np.uint8)
+            found: NDArray[np.uint8] = recycling.empty((size,), np.uint8)
+            return found
         return np.ndarray((size,), np.uint8, mmap.mmap(-1, size))
 
     def _copy_into(self, made: NDArray[Any], ids: NDArray[Any]) -> None:

@@ -325,4 +325,5 @@ def _of_graphs(op: str, data: GraphDataset, features: Any, loader: Any, seed: in
         raise bad_value(op, "loader is of other graphs", f"make it of the dataset, {data!r}")
     made: Any = (GraphNumbers if data.task == "regression" else GraphLabels)(data)  # type: ignore[arg-type]
     made.loader = loader
-    return made
+    found: Objective = made
+    return found

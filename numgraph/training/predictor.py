@@ -124,7 +124,8 @@ class Predictor:
     def predict_links(self, data: Dataset, pairs: Any) -> NDArray[np.floating[Any]]:
         """[pairs] the probability that an edge joins the two nodes, for pairs of ids [pairs, 2]."""
         scores = pair_scores(self.results(data).astype(np.float64), np.asarray(pairs))
-        return np.exp(-np.logaddexp(0, -scores))
+        found: NDArray[np.floating[Any]] = np.exp(-np.logaddexp(0, -scores))
+        return found
 
     def measure(self, data: Dataset) -> Mapping[str, float]:
         """The measures of the predictions for the nodes whose label is known; empty where there is none."""

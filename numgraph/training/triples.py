@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -198,10 +198,11 @@ def filtered_ranks(model: Any, part: NDArray[Any], truth: Truth) -> NDArray[np.f
     h, r, t = np.asarray(part, np.int64).reshape(-1, 3).T
     step = max(1, _NUMBERS // max(model.num_entities, 1))
     found = []
-    for score, ends, targets, grouped in (
+    sides: tuple[tuple[Callable[..., Any], Any, Any, Any], ...] = (
         (lambda e, r: model.score_tails(e, r), h, t, truth.tails),
         (lambda e, r: model.score_heads(r, e), t, h, truth.heads),
-    ):
+    )
+    for score, ends, targets, grouped in sides:
         for first in range(0, len(h), step):
             rows = slice(first, first + step)
             left_out = truth.answers(grouped, ends[rows], r[rows])
@@ -216,4 +217,5 @@ def _ranks(scores: NDArray[Any], targets: NDArray[Any], left_out: tuple[Any, Any
     above, equal = scores > right, scores == right
     above[left_out] = equal[left_out] = False
     equal[np.arange(len(scores)), targets] = False
-    return 1 + above.sum(1) + equal.sum(1) / 2
+    found: NDArray[np.float64] = 1 + above.sum(1) + equal.sum(1) / 2
+    return found

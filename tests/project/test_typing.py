@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import GenericAlias
 
 import pytest
 
-import numgraph
+import numgraph as ng
+import numgraph.training
 
 SETUP = """
 import numpy as np
@@ -125,7 +128,7 @@ def test_no_result_is_any(tmp_path):
     script = SETUP + "    reveal_type(one)\n" + "".join(f"    reveal_type({call})\n" for call, _ in calls)
     (tmp_path / "script.py").write_text(script, "utf-8")
     (tmp_path / "mypy.ini").write_text(CONFIG, "utf-8")
-    root = Path(numgraph.__file__).parents[1]
+    root = Path(ng.__file__).parents[1]
     environment = os.environ if root.name == "site-packages" else os.environ | {"MYPYPATH": str(root)}
     command = [sys.executable, "-m", "mypy", f"--cache-dir={root / '.mypy_cache' / 'consumer'}", "script.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
@@ -135,3 +138,49 @@ def test_no_result_is_any(tmp_path):
     assert len(found) == len(calls) > 120
     wrong = [f"{call}: {named(got, array)}, not {kind}" for (call, kind), (_, got) in zip(calls, found) if named(got, array) != kind]
     assert not wrong, "\n".join(wrong)
+
+
+PLACES = (ng, ng.nn, ng.ops, ng.optim, ng.data, ng.sampling, ng.training)
+PUBLIC = [(place, name) for place in PLACES for name in place.__all__ if callable(getattr(place, name))]
+
+
+@pytest.mark.parametrize(("place", "name"), PUBLIC, ids=[f"{place.__name__}.{name}" for place, name in PUBLIC])
+def test_help_shows_the_arguments(place, name):
+    """Those of functions, of what makes an object, and of a layer's call: not ``(*args, **options)``."""
+    found = getattr(place, name)
+    if isinstance(found, GenericAlias) or (inspect.isclass(found) and issubclass(found, Exception)):
+        return  # Array; an error is made by numgraph alone
+    shown = [found] if name != "Module" else []  # whose subclasses have arguments
+    if inspect.isclass(found) and issubclass(found, ng.nn.Module) and shown:
+        shown.append(found.__call__)
+    for function in shown:
+        parameters = [parameter for parameter in inspect.signature(function).parameters.values() if parameter.name != "self"]
+        hidden = [parameter.name in ("args", "options", "kwargs") for parameter in parameters]
+        assert not parameters or not all(hidden), f"{function} shows {inspect.signature(function)}"
+
+
+def test_a_layer_of_the_users_shows_its_forward():
+    class Mine(ng.nn.Module):
+        def forward(self, g: ng.Graph, x: ng.Array, scale: float = 2.0) -> ng.Array:
+            """Scaled."""
+            return x * scale
+
+    assert list(inspect.signature(Mine()).parameters) == ["g", "x", "scale"]
+    assert inspect.getdoc(Mine.__call__) == "Scaled."
+    assert Mine()(None, 3.0) == 6.0
+
+
+TABLES = [name for name in ng.ops.__all__ if re.fullmatch(r"copy_[uve](_\w+)?|[uve]_\w+_[uve](_\w+)?", name)]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_operations_say_what_they_take_and_give(name):
+    """In NumPy's sections, as the tables of DGL's operations make them."""
+    function = getattr(ng.ops, name)
+    said = inspect.getdoc(function).partition("Parameters\n----------\n")[2].partition("\n\nReturns\n-------\n")
+    assert re.findall(r"(?m)^(\w+) : ", said[0]) == list(inspect.signature(function).parameters)
+    assert said[2]
+
+
+def test_the_tables_are_whole():
+    assert len(TABLES) == 24 + 30 + 3  # reduced, of two operands, copied

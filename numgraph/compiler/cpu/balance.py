@@ -50,7 +50,8 @@ def divided(rows: Any, small: bool) -> Parts:
         return Parts(np.array([[0, rows]], np.int64), ()) if small else _parts_of_edges(rows)
     if small and not len(_hubs(rows)):
         return Parts(np.array([[0, rows.num_rows]], np.int64), ())
-    return rows.derived("parts", parts_of)
+    found: Parts = rows.derived("parts", parts_of)
+    return found
 
 
 def _longest(num_edges: int) -> int:

@@ -115,7 +115,8 @@ def pointer_of(context: Any, builder: Any, kind: Any, values: Any, width: int) -
 
 
 def alignment_of(kind: Any) -> int:
-    return max(kind.dtype.bitwidth // 8, 1)
+    found: int = max(kind.dtype.bitwidth // 8, 1)
+    return found
 
 
 def mangled_name(vector: Any) -> str:

@@ -63,7 +63,8 @@ class Names(Text):
             dtype = self.nodes if array in ("indices", "src", "dst") else self.ids
             maker = self.define(f"ids_{dtype}", f'memory.ids("{dtype}")')
             self.prologue.append(f"{array} = {maker}(args, {self.slot(('ids', array), 2)})")
-        return array
+        found: str = array
+        return found
 
     def parts(self, name: str) -> list[str]:
         """The names of a value's vectors."""

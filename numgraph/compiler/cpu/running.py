@@ -211,7 +211,8 @@ def _enter(kernel: Kernel, words: list[int], ranges: Any, work: int) -> None:
 
 
 def _address(array: Any) -> int:
-    return array.__array_interface__["data"][0]
+    found: int = array.__array_interface__["data"][0]
+    return found
 
 
 def _ids_of(array: Any) -> tuple[int, int]:

@@ -26,7 +26,8 @@ def ptx_of(text: str, words: int, capability: tuple[int, int]) -> str:
     ptx, _ = cuda.compile_ptx(body, types.void(types.UniTuple(types.int64, words)), cc=capability)
     found = re.search(r"\.entry\s+([^\s(]+)", ptx)
     assert found is not None
-    return ptx.replace(found[1], ENTRY)
+    made: str = ptx.replace(found[1], ENTRY)
+    return made
 
 
 def cubin_of(text: str, words: int, capability: tuple[int, int]) -> bytes:

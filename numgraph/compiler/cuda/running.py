@@ -92,11 +92,15 @@ class Cuda(Target):
 
     def levels(self, adjacency: Any) -> tuple[list[tasks.Level], int]:
         """The launches that an adjacency's rows take, on the host, and the rows of outputs, those for chunks included."""
-        return adjacency.host.derived(("levels", self.chunk), lambda host: tasks.levels_of(host.indptr, self.chunk))
+        found: tuple[list[tasks.Level], int] = adjacency.host.derived(
+            ("levels", self.chunk), lambda host: tasks.levels_of(host.indptr, self.chunk)
+        )
+        return found
 
     def placed(self, adjacency: Any) -> list[tasks.Level]:
         """The same launches with their tasks on the device of the adjacency."""
-        return adjacency.derived(("placed", self.chunk), lambda a: [level.on(_mover(a)) for level in self.levels(a)[0]])
+        found: list[tasks.Level] = adjacency.derived(("placed", self.chunk), lambda a: [level.on(_mover(a)) for level in self.levels(a)[0]])
+        return found
 
     def walk_chunks(self, level: tasks.Level, output: Output, fields: Arrays, made: list[Any]) -> None:
         """A walk over the rows of a level, whose edges are chunks."""

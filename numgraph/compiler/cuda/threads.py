@@ -235,6 +235,7 @@ def _together(a: Variable, b: Variable, types: set[frozenset[Variable]], columns
 
     def flat(column: Column) -> bool:
         strides: dict[Variable, Any] = dict(column.strides)
-        return strides.get(a, 0) == strides.get(b, 0) * (b.extent or 0)
+        found: bool = strides.get(a, 0) == strides.get(b, 0) * (b.extent or 0)
+        return found
 
     return all((a in used) == (b in used) for used in types) and all(map(flat, columns))
