@@ -83,6 +83,10 @@ def of_array(function: Callable[Concatenate[Any, P], Any]) -> OfArray[P]:
     return cast("OfArray[P]", function)
 
 
+def of_array_in_class(method: Callable[Concatenate[Any, Any, P], Any]) -> OfArray[P]:
+    return cast("OfArray[P]", method)
+
+
 def of_two(function: Callable[Concatenate[Any, Any, P], Any]) -> OfTwo[P]:
     return cast("OfTwo[P]", function)
 

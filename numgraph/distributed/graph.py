@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numgraph.arrays.inputs import given, is_sparse
+from numgraph.arrays.typed import Array
 from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.typed import of_array_in_class
 from numgraph.distributed.halo import Halo, Meter, Pending
 from numgraph.distributed.processes import communicator, from_first, share_cores, together
 from numgraph.distributed.shards import ABOUT_ALL, OF_GRAPH, read_shard
@@ -156,6 +158,7 @@ class DistGraph(Spread):
         """Bytes of rows that this process has sent, and seconds that it has waited for rows, since the start."""
         return self._halo.meter
 
+    @of_array_in_class
     def exchange(self, x: Any) -> Any:
         """The rows of ``graph``'s sources, [owned + ghosts, …]: those of the owned nodes, then those that their owners send.
 
@@ -189,6 +192,7 @@ class DistGraph(Spread):
 
         return record("exchange", (x,), result(self._halo.start(unwrap(x))), vjp, self._explain("collect"), collective=True)
 
+    @of_array_in_class
     def collect(self, y: Any) -> Any:
         """[owned, …]: to each owned node's row of y the owner adds the rows that other processes have for it as a ghost.
 
@@ -219,6 +223,7 @@ class DistGraph(Spread):
         found: list[Any] = replicate(values, self.comm)
         return found
 
+    @of_array_in_class
     def total(self, x: Any) -> Any:
         """Σ of x over the processes, as this process's own number: the gradients that arrive at it on all processes are summed."""
         return replicate(allreduce(x, self.comm), self.comm)
@@ -227,7 +232,7 @@ class DistGraph(Spread):
         """Give MPI's objects back, on all processes together. A program that makes thousands of DistGraphs needs that."""
         self._halo.close()
 
-    def gather(self, x: Any, root: int = 0) -> NDArray[Any] | None:
+    def gather(self, x: Any, root: int = 0) -> Array | None:
         """[num_nodes, …] the rows of all nodes in the order of their ids on process ``root``, None on the others; a plain array."""
         array = np.asarray(unwrap(self._rows("gather", "x", x, len(self.owned))))
         parts = self.comm.gather((self.owned, array), root=root)

@@ -9,17 +9,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from numgraph.arrays.inputs import given, kind_of
+from numgraph.arrays.typed import Array
 from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.tensor import Tensor
 from numgraph.distributed.processes import communicator, from_first, mpi, share_cores
 from numgraph.errors import bad_type
 from numgraph.expressions.precision import is_half
 
 
+class Divided(Protocol):
+    """A loader whose seeds processes divide."""
+
+    processes: Any
+
+    def take_rows(self, rows: Any) -> None: ...
+
+
+L = TypeVar("L", bound=Divided)
+T = TypeVar("T")
+
+
+@overload
+def replicate(w: list[T], comm: Any) -> list[T]: ...
+@overload
+def replicate(w: Tensor, comm: Any) -> Tensor: ...
+@overload
+def replicate(w: NDArray[Any] | float, comm: Any) -> Array: ...
 def replicate(w: Any, comm: Any) -> Any:
     """A shared value as each process's own: w itself, whose gradient is the sum over the processes'.
 
@@ -35,6 +56,12 @@ def replicate(w: Any, comm: Any) -> Any:
     return _each("replicate", w, communicator("replicate", comm))
 
 
+@overload
+def allreduce(x: list[T], comm: Any) -> list[T]: ...
+@overload
+def allreduce(x: Tensor, comm: Any) -> Tensor: ...
+@overload
+def allreduce(x: NDArray[Any] | float, comm: Any) -> Array: ...
 def allreduce(x: Any, comm: Any) -> Any:
     """Σ_r x_r over the processes, a shared value: the same bits on all.
 
@@ -90,7 +117,7 @@ class Processes:
         return from_first(self.comm, make)
 
 
-def divide(loader: Any, comm: Any, *, rows: Any = None) -> Any:
+def divide(loader: L, comm: Any, *, rows: Any = None) -> L:
     """The loader, whose batches' seeds the processes divide among them from now on: each draws and gathers for its own.
 
     Parameters

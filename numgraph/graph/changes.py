@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from numgraph.errors import bad_value, check_name
 from numgraph.graph import transforms
-from numgraph.graph.edge_map import EdgeMap, kept
+from numgraph.graph.edge_map import EdgeMap, kept, merged
 from numgraph.graph.edges import SRC, Edges
 from numgraph.graph.part import Part, made_on_host
 from numgraph.graph.sorting import Ids, frozen, node_count
@@ -133,7 +133,7 @@ class Changes(Part):
         if not return_edges:
             return made
         members = transforms.composed(self.out_edges, columns)
-        return made, EdgeMap(frozen(members[starts[:-1]]), self, made, (starts, members))
+        return made, merged(self, made, frozen(members[starts[:-1]]), (starts, members))
 
     @overload
     def to_simple(self, *, self_loops: bool = ..., return_edges: Literal[False] = ...) -> Self: ...
@@ -165,7 +165,7 @@ class Changes(Part):
         numbers = transforms.numbering(ids.astype(self._edge_dtype), self.num_edges)[leader]
         old = np.flatnonzero(numbers >= 0).astype(self._edge_dtype)
         offsets, members = transforms.grouped(numbers[old], old, len(ids))
-        return made, EdgeMap(frozen(ids.astype(self._edge_dtype)), self, made, (offsets, members))
+        return made, merged(self, made, frozen(ids.astype(self._edge_dtype)), (offsets, members))
 
     @overload
     def to_bidirected(self, *, return_edges: Literal[False] = ...) -> Self: ...
@@ -187,7 +187,7 @@ class Changes(Part):
         count = self.num_edges
         offsets, members = edges.groups
         members = np.where(members < count, members, members - count).astype(members.dtype)
-        return made, EdgeMap(frozen(members[offsets[:-1]]), self, made, (offsets, frozen(members)))
+        return made, merged(self, made, frozen(members[offsets[:-1]]), (offsets, frozen(members)))
 
     @overload
     def reorder(self, method: str, *, return_edges: Literal[False] = ...) -> tuple[Self, Ids]: ...

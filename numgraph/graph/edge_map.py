@@ -5,14 +5,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numgraph.autodiff.tensor import rule_of
+from numgraph.arrays.typed import Array, F, Plain
+from numgraph.autodiff.tensor import Tensor, rule_of
 from numgraph.graph.edges import SRC, Edges
 from numgraph.graph.sorting import Adjacency, Ids, frozen
+
+if TYPE_CHECKING:
+    from numgraph.graph.graph import Graph
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,8 +49,8 @@ class EdgeMap:
     """
 
     ids: Ids
-    old: Any
-    new: Any
+    old: Graph
+    new: Graph
     groups: tuple[Ids, Ids] | None = None
 
     @property
@@ -56,7 +63,7 @@ class EdgeMap:
         return (self.ids >= 0).astype(np.int64) if self.groups is None else np.diff(self.groups[0]).astype(np.int64)
 
     @functools.cached_property
-    def graph(self) -> Any:
+    def graph(self) -> Graph:
         """The same as a bipartite graph from old edges to the edges that they became: ``update_all`` over it is any reduction of theirs."""
         if self.groups is None:
             known = frozen(self.ids[: len(self.ids) - self.num_new])
@@ -67,6 +74,14 @@ class EdgeMap:
         edges = Edges((self.old.num_edges, len(self.ids)), [known, None], [None, rows], bipartite=True)
         return self.old._sharing(edges, SRC).to(self.old.device)
 
+    @overload
+    def gather(self, values: Tensor, *, reduce: str = ..., fill: Any = ...) -> Tensor: ...
+    @overload
+    def gather(self, values: Mapping[K, V], *, reduce: str = ..., fill: Any = ...) -> dict[K, V]: ...
+    @overload
+    def gather(self, values: Plain, *, reduce: str = ..., fill: Any = ...) -> Array: ...
+    @overload
+    def gather(self, values: F, *, reduce: str = ..., fill: Any = ...) -> F: ...
     def gather(self, values: Any, *, reduce: str = "sum", fill: Any = None) -> Any:
         """Data of the new graph's edges, from data of the old one's.
 
@@ -103,6 +118,11 @@ class EdgeMap:
     def __repr__(self) -> str:
         merged = "" if self.groups is None else f", {len(self.groups[1])} merged to {len(self.ids)}"
         return f"EdgeMap({self.old.num_edges} edges → {len(self.ids)}, new={self.num_new}{merged})"
+
+
+def merged(old: Any, new: Any, ids: Ids, groups: tuple[Ids, Ids]) -> EdgeMap:
+    """Of edges that were some of the old ones each."""
+    return EdgeMap(ids, old, new, groups)
 
 
 def kept(old: Any, new: Any, ids: NDArray[Any]) -> EdgeMap:

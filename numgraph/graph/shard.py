@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from numgraph.autodiff.typed import of_array_in_class
 from numgraph.errors import bad_value
 from numgraph.graph.block import Block
 from numgraph.graph.edges import SRC, DeviceEdges, Edges
@@ -29,6 +30,7 @@ class Spread:
     in_flight: dict[int, Any]
     """By the id of an array whose ghosts' rows are on their way, what waits for them."""
 
+    @of_array_in_class
     def exchange(self, x: Any) -> Any:
         """The rows of the shard's sources, from those of the nodes that each process owns."""
         raise NotImplementedError
@@ -37,6 +39,7 @@ class Spread:
         """The same for a walk over the shard, or one of its nodes, that is next to read the result: it begins before all rows are there."""
         raise NotImplementedError
 
+    @of_array_in_class
     def collect(self, y: Any) -> Any:
         """The adjoint: rows of the owned nodes, to which every process has added what it has for them."""
         raise NotImplementedError
@@ -45,6 +48,7 @@ class Spread:
         """Values that all processes share, as each one's own; gradients are summed."""
         raise NotImplementedError
 
+    @of_array_in_class
     def total(self, x: Any) -> Any:
         """The sum of x over all processes, as each one's own."""
         raise NotImplementedError

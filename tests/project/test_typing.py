@@ -38,6 +38,8 @@ def arrays(h: ng.HeteroGraph, a: A, t: ng.Tensor, ids: NDArray[np.int64], one: n
     pairs = next(iter(ng.LinkLoader(data, [5, 5])))
     graphs = next(iter(ng.GraphLoader([(g, a, 0)])))
     plan = numgraph.distributed.partition(g, 2)
+    shared = numgraph.distributed.DistGraph.from_graph(g, None)
+    edges = g.add_self_loops(return_edges=True)[1]
 """
 
 CALLS = {
@@ -52,6 +54,7 @@ CALLS = {
     "bool": "g.has_edges(0, 1)  g.is_bipartite",
     "ids": "g.src  g.in_degrees()  g.edge_ids([0], [1])  plan  b.graph_ids  ng.sampling.random_walk(g, [0], 3)  sample.nodes",
     "array": """
+        shared.exchange(a)  shared.total(a)  numgraph.distributed.allreduce(a, None)  edges.gather(a, fill=1.0)
         ng.relu(a)  ng.sigmoid(a)  ng.softmax(a, axis=0)  ng.log_softmax(a)  ng.gelu(a)  ng.elu(a)  ng.softplus(a)  ng.silu(a)
         ng.leaky_relu(a, 0.2)  ng.erf(a)  ng.logsumexp(a)  ng.mse(a, a)  ng.mae(a, a)  ng.huber(a, a, delta=2.0)  ng.matmul(a, a)
         ng.cross_entropy(a, ids)  ng.binary_cross_entropy_with_logits(a, a)  ng.dropout(a, 0.5)  ng.gather(a, ids)  ng.take(a, ids)
@@ -67,6 +70,7 @@ CALLS = {
         ng.grad(lambda x, y: x.sum(), argnums=(0, 1))(a, a)[0]  data.features  data.labels  sample.x  sample.labels  pairs.pairs  graphs.x
     """,
     "tensor": """
+        shared.exchange(t)  numgraph.distributed.replicate(t, None)  edges.gather(t)
         tape.watch(a)  t + 1  1 + t  t * a  t @ t  -t  t[0]  t.T  t.sum()  t.mean(0)  t.reshape(2, 3)  t.astype(np.float64)  t.detach()
         ng.relu(t)  ng.softmax(t)  ng.mse(t, a)  ng.mse(a, t)  ng.cross_entropy(t, ids)  ng.matmul(a, t)  ng.layer_norm(t, t)
         ng.update_all(g, lambda u: u.x, "sum", u={"x": t})  ng.update_all(g, lambda u, e: u.x * e.w, "sum", u={"x": a}, e={"w": t})
@@ -94,6 +98,8 @@ CALLS = {
     "None": "adam.step(tape.gradient(t, gcn.parameters()))  ng.save(folder, gcn)  ng.load(folder, gcn)  ng.data.save(folder, data)",
     "HeteroGraph": "h.reverse()  h.add_reverse_relations()",
     "list[str]": "h.node_types",
+    "NeighborLoader": "loader  numgraph.distributed.divide(loader, None)",
+    "EdgeMap": 'edges  edges.to("cpu")',
     "DistGraph": "numgraph.distributed.DistGraph.from_graph(g, None)",
 }
 """Calls, by what they give."""
