@@ -15,13 +15,32 @@ from numgraph.message.rowwise import apply
 
 @of_array
 def relu(x: Any) -> Any:
-    """max(x, 0) elementwise; NaN stays NaN, the derivative at 0 is 0."""
+    """max(x, 0) elementwise; NaN stays NaN, the derivative at 0 is 0.
+
+    Parameters
+    ----------
+    x : array, Tensor or a message's symbol, of any shape
+
+    Returns
+    -------
+    x's shape
+    """
     return apply("relu", elementary.relu, (x,))
 
 
 @of_array
 def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
-    """x where x > 0, else negative_slope · x, elementwise."""
+    """x where x > 0, else negative_slope · x, elementwise.
+
+    Parameters
+    ----------
+    x : array, Tensor or a message's symbol, of any shape
+    negative_slope : a number, an array or a Tensor
+
+    Returns
+    -------
+    x's shape
+    """
     if type(negative_slope) not in (int, float):
         return elementary.leaky_relu(
             x if isinstance(x, int | float) else given("leaky_relu", "x", x), given("leaky_relu", "negative_slope", negative_slope)
@@ -31,7 +50,17 @@ def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
 
 @of_array
 def elu(x: Any, alpha: Any = 1.0) -> Any:
-    """x where x > 0, else alpha · (eˣ − 1), elementwise (Clevert et al., ICLR 2016)."""
+    """x where x > 0, else alpha · (eˣ − 1), elementwise (Clevert et al., ICLR 2016).
+
+    Parameters
+    ----------
+    x : array, Tensor or a message's symbol, of any shape
+    alpha : a number, an array or a Tensor
+
+    Returns
+    -------
+    x's shape
+    """
     if type(alpha) not in (int, float):
         return elementary.elu(x if isinstance(x, int | float) else given("elu", "x", x), given("elu", "alpha", alpha))
     return apply("elu", elementary.elu, (x,), constants=(alpha,))
@@ -39,31 +68,76 @@ def elu(x: Any, alpha: Any = 1.0) -> Any:
 
 @of_array
 def gelu(x: Any) -> Any:
-    """x · Φ(x) with the normal distribution function Φ, elementwise, exact (Hendrycks and Gimpel, 2016)."""
+    """x · Φ(x) with the normal distribution function Φ, elementwise, exact (Hendrycks and Gimpel, 2016).
+
+    Parameters
+    ----------
+    x : array, Tensor or a message's symbol, of any shape
+
+    Returns
+    -------
+    x's shape
+    """
     return apply("gelu", elementary.gelu, (x,))
 
 
 @of_array
 def silu(x: Any) -> Any:
-    """x · sigmoid(x), elementwise."""
+    """x · sigmoid(x), elementwise.
+
+    Parameters
+    ----------
+    x : array, Tensor or a message's symbol, of any shape
+
+    Returns
+    -------
+    x's shape
+    """
     return apply("silu", elementary.silu, (x,))
 
 
 @of_array
 def softplus(x: Any) -> Any:
-    """log(1 + eˣ) elementwise, without overflow."""
+    """log(1 + eˣ) elementwise, without overflow.
+
+    Parameters
+    ----------
+    x : array, Tensor or a message's symbol, of any shape
+
+    Returns
+    -------
+    x's shape
+    """
     return apply("softplus", elementary.softplus, (x,))
 
 
 @of_array
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + e⁻ˣ) elementwise, without overflow."""
+    """1 / (1 + e⁻ˣ) elementwise, without overflow.
+
+    Parameters
+    ----------
+    x : array, Tensor or a message's symbol, of any shape
+
+    Returns
+    -------
+    x's shape
+    """
     return elementary.sigmoid(x)
 
 
 @of_array
 def erf(x: Any) -> Any:
-    """The error function 2/√π ∫₀ˣ exp(−t²) dt, elementwise; by SciPy on arrays, within 2 ulp in messages."""
+    """The error function 2/√π ∫₀ˣ exp(−t²) dt, elementwise; by SciPy on arrays, within 2 ulp in messages.
+
+    Parameters
+    ----------
+    x : array, Tensor or a message's symbol, of any shape
+
+    Returns
+    -------
+    x's shape
+    """
     return elementary.erf(x)
 
 

@@ -41,8 +41,17 @@ def _softmax_gradient(g: Any, y: Any, axis: int) -> Any:
 
 @of_array
 def softmax(x: Any, axis: int = -1) -> Any:
-    """exp(x) / Σ exp(x) along ``axis``, without overflow. x: array or Tensor of any shape; returns the same shape and dtype.
-    In a message, over a feature axis."""
+    """exp(x) / Σ exp(x) along ``axis``, without overflow.
+
+    Parameters
+    ----------
+    x : array, Tensor or a message's symbol, of any shape
+    axis : along which the results are normalised; in a message a feature axis
+
+    Returns
+    -------
+    x's shape and dtype
+    """
     if isinstance(x, Expr):
         return features.softmax(x, axis)
     return _of_rows("softmax", _softmax, _softmax_gradient, x, axis)
@@ -299,9 +308,16 @@ def _factor(op: str, name: str, value: Any, x: Any) -> Any:
 
 @of_two
 def mse(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
-    """Mean of (predictions − targets)² over all elements: a scalar. Both have the same shape.
+    """Mean of (predictions − targets)² over all elements.
 
-    reduction: "mean", "sum", or "none": the loss of each element.
+    Parameters
+    ----------
+    predictions, targets : arrays or Tensors of one shape
+    reduction : "mean", "sum", or "none": the loss of each element
+
+    Returns
+    -------
+    a scalar, or with reduction="none" an array of their shape
     """
     predictions, targets, dtype = _compared("mse", predictions, targets, reduction)
     with np.errstate(invalid="ignore"):  # inf − inf is NaN
@@ -310,9 +326,16 @@ def mse(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
 
 @of_two
 def mae(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
-    """Mean of |predictions − targets| over all elements: a scalar. Both have the same shape. PyTorch calls it l1_loss.
+    """Mean of |predictions − targets| over all elements. PyTorch calls it l1_loss.
 
-    reduction: "mean", "sum", or "none": the loss of each element.
+    Parameters
+    ----------
+    predictions, targets : arrays or Tensors of one shape
+    reduction : "mean", "sum", or "none": the loss of each element
+
+    Returns
+    -------
+    a scalar, or with reduction="none" an array of their shape
     """
     predictions, targets, dtype = _compared("mae", predictions, targets, reduction)
     with np.errstate(invalid="ignore"):  # inf − inf is NaN
@@ -321,9 +344,17 @@ def mae(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
 
 @of_two
 def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: str = "mean") -> Any:
-    """Mean of d² / 2 where |d| ≤ delta, else delta (|d| − delta / 2), with d = predictions − targets: a scalar (Huber, 1964).
+    """Mean of d² / 2 where |d| ≤ delta, else delta (|d| − delta / 2), with d = predictions − targets (Huber, 1964).
 
-    reduction: "mean", "sum", or "none": the loss of each element. delta: a positive number.
+    Parameters
+    ----------
+    predictions, targets : arrays or Tensors of one shape
+    delta : a positive number
+    reduction : "mean", "sum", or "none": the loss of each element
+
+    Returns
+    -------
+    a scalar, or with reduction="none" an array of their shape
     """
     predictions, targets, dtype = _compared("huber", predictions, targets, reduction)
     if number("huber", "delta", delta) == 0:
