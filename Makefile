@@ -9,14 +9,15 @@ MINUTES ?= 9
 OUT ?= gpu-report
 WORKERS ?= auto
 SAMPLE ?= 3
+PYTHONS ?= python3.11 python3.12 python3.13
 SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test quick test-whole test-oldest test-bounds test-gpu gpu-report lint format bench peers docs gallery clean
+.PHONY: help install train test quick test-whole test-oldest test-bounds test-gpu gpu-report lint format bench peers docs dist gallery clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: PYTHON=python3.12 (interpreter of .venv), ARGS='...' (more arguments for train, test, bench), WORKERS, SAMPLE, MINUTES, OUT"
+	@echo "  variables: PYTHON=python3.12 (interpreter of .venv), ARGS='...' (more arguments for train, test, bench), WORKERS, SAMPLE, PYTHONS, MINUTES, OUT"
 
 install: $(STAMP) ## .venv with the package (editable) and all that its tests need
 
@@ -74,6 +75,15 @@ peers: $(STAMP) ## install what `make bench` compares with: torch, PyG, MKL, and
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(STAMP) ## the documentation in site/; python -m http.server -d site shows it
 	$(BIN)/mkdocs build --strict
+
+dist: $(STAMP) ## wheel and sdist in dist/, built twice to the same bytes, and tried in fresh environments of PYTHONS
+	rm -rf dist && mkdir dist
+	$(BIN)/python -m build --outdir dist . && $(BIN)/python -m build --outdir dist/again .
+	cd dist && for file in *.whl *.tar.gz; do cmp $$file again/$$file || exit 1; done && rm -r again
+	for python in $(PYTHONS); do for file in dist/*.whl dist/*.tar.gz; do \
+		rm -rf dist/env && $$python -m venv dist/env && dist/env/bin/python -m pip install --quiet --disable-pip-version-check $$file \
+		&& dist/env/bin/python -P tests/smoke.py || exit 1; done; done
+	rm -rf dist/env
 
 gallery: $(STAMP) ## the pictures of docs/gallery, by the programs of examples/gallery
 	$(BIN)/python docs/pictures.py $(ARGS)
