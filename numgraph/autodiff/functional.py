@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar, overload
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextvars import Token
+from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 
 from numgraph.arrays.inputs import as_array, kind_of
 from numgraph.arrays.typed import Array
 from numgraph.autodiff.tape import Tape
-from numgraph.autodiff.tensor import TAPES, Parameter, Tensor, unwrap
+from numgraph.autodiff.tensor import TAPES, Off, Parameter, Tensor, unwrap
 from numgraph.autodiff.typed import Gradient, ValueAndGradient
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.expressions.elementary import detached
+from numgraph.expressions.expr import is_float
 
 Function = Callable[..., Any]
 T = TypeVar("T")
+F = TypeVar("F", bound=Function)
 
 
 @overload
@@ -102,11 +105,11 @@ def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 
     @functools.wraps(function, updated=())
     def evaluated(*args: Any, **options: Any) -> Any:
         tape, places, y, aux = _recorded("value_and_grad", function, argnums, has_aux, args, options)
+        y = _value("grad", y)
         if np.shape(y) != ():
             problem = f"the function's value has shape {list(np.shape(y))}"
             raise bad_value("grad", problem, "reduce it with .sum() or .mean(), or take ng.jacobian")
         gradients = _gradients(tape, y, places.watched, None)
-        y = y if isinstance(y, Tensor) else np.asarray(y)
         value = (_released(y), _released(aux)) if has_aux else _released(y)
         return value, places.filled(gradients)
 
@@ -142,11 +145,10 @@ def jacobian(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has
     @functools.wraps(function, updated=())
     def evaluated(*args: Any, **options: Any) -> Any:
         tape, places, y, aux = _recorded("jacobian", function, argnums, has_aux, args, options)
-        if not isinstance(y, Tensor | np.ndarray | np.generic | float | int):
-            raise bad_type("jacobian", f"the function's value is {kind_of(y)}", "return one array")
+        y = _value("jacobian", y)
         shape, rows = np.shape(y), []
         for place in range(int(np.prod(shape))):
-            seed = np.zeros(shape, unwrap(y).dtype if hasattr(y, "dtype") else float)
+            seed = np.zeros(shape, y.dtype)
             seed.reshape(-1)[place] = 1
             rows.append(_gradients(tape, y, places.watched, seed))
         found = []
@@ -159,8 +161,7 @@ def jacobian(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has
     return evaluated
 
 
-@contextlib.contextmanager
-def no_grad() -> Iterator[None]:
+class no_grad:
     """Within it nothing is recorded: ``with ng.no_grad():``, or ``@ng.no_grad()`` before a function. It holds for the calling thread.
 
     What is computed there is a constant to every tape, and what is computed from Parameters is plain arrays, as without a tape.
@@ -176,11 +177,32 @@ def no_grad() -> Iterator[None]:
     >>> tape.gradient(loss, x)
     array([0.5, 0.5])
     """
-    token = TAPES.set(())
-    try:
-        yield
-    finally:
-        TAPES.reset(token)
+
+    def __init__(self) -> None:
+        self._tokens: list[Token[tuple[Any, ...]]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(TAPES.set(Off()))
+
+    def __exit__(self, *error: object) -> None:
+        TAPES.reset(self._tokens.pop())
+
+    def __call__(self, function: F) -> F:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            problem = f"{function.__name__} is a generator, whose body runs when it is gone over, not when it is called"
+            raise bad_type("no_grad", problem, "write `with ng.no_grad():` in it, around what is computed between two yields")
+
+        @functools.wraps(function)
+        def call(*args: Any, **options: Any) -> Any:
+            with no_grad():
+                return function(*args, **options)
+
+        @functools.wraps(function)
+        async def wait(*args: Any, **options: Any) -> Any:
+            with no_grad():
+                return await function(*args, **options)
+
+        return cast(F, wait if inspect.iscoroutinefunction(function) else call)
 
 
 @overload
@@ -220,14 +242,16 @@ class _Places:
     """The arrays of the arguments that are differentiated, as Tensors that a tape watches."""
 
     def __init__(self, op: str, tape: Tape, argnums: int | Sequence[int], count: int) -> None:
-        self.op, self.tape, self.several = op, tape, not isinstance(argnums, int | np.integer)
+        self.op, self.tape, self.several = op, tape, np.ndim(argnums) > 0
         self.watched: list[Tensor] = []
         self.numbers = []
         for number in argnums if self.several else [argnums]:  # type: ignore[union-attr]
-            if not isinstance(number, int | np.integer) or not -count <= number < count:
+            if not isinstance(number, int | np.integer) or isinstance(number, bool) or not -count <= number < count:
                 problem = f"argnums is {shown(argnums)}, and {count} arguments are given by position"
                 raise bad_value(op, problem, "name positions from 0; what is given by its name is a constant")
             self.numbers.append(int(number) % count)
+        if len(set(self.numbers)) < len(self.numbers):
+            raise bad_value(op, f"argnums is {shown(argnums)}", "name each position once")
         self.forms: list[Any] = []
 
     def take(self, args: Sequence[Any]) -> list[Any]:
@@ -283,6 +307,18 @@ def _recorded(
     if not isinstance(y, tuple) or len(y) != 2:
         raise bad_type(op, f"the function's value is {kind_of(y)}", "with has_aux=True return a pair, (value, anything else)")
     return tape, places, *y
+
+
+def _value(op: str, y: Any) -> Any:
+    """The function's value as a Tensor or an array of real numbers: of anything else a gradient of zeros would say nothing."""
+    if isinstance(y, Tensor):
+        return y
+    if y is None or isinstance(y, str | list | tuple | Mapping | Iterator | Awaitable):
+        raise bad_type(op, f"the function's value is {kind_of(y)}", "return one array; has_aux=True takes (value, anything else)")
+    y = as_array(op, "the function's value", y)
+    if y.dtype.kind not in "biu" and not is_float(y.dtype):
+        raise bad_type(op, f"the function's value has dtype {y.dtype}", "return real numbers")
+    return y
 
 
 def _gradients(tape: Tape, y: Any, watched: list[Tensor], seed: Any) -> list[Any]:

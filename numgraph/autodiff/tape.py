@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from threading import get_ident
 from typing import Any, NamedTuple, NoReturn, TypeVar, overload
 from weakref import WeakValueDictionary
 
@@ -19,7 +20,7 @@ from numgraph.arrays.fingerprint import EXACT, fingerprint, sparse_fingerprint
 from numgraph.arrays.inputs import as_array, is_sparse, listed
 from numgraph.arrays.typed import Array
 from numgraph.autodiff import page
-from numgraph.autodiff.tensor import TAPES, Parameter, Tensor, check_float, is_float, unwrap
+from numgraph.autodiff.tensor import RECORDING, TAPES, Off, Parameter, Tensor, check_float, is_float, unwrap
 from numgraph.autodiff.typed import Result
 from numgraph.autodiff.watching import watcher as new_watcher
 from numgraph.errors import bad_type, bad_value
@@ -109,12 +110,38 @@ def record(
             break
     else:
         return outputs
+    if len(RECORDING) > len(tapes) and vjp is not None:
+        _check_thread(name, inputs, tapes)
     many = isinstance(outputs, tuple)
-    boxed = tuple([Tensor(y) if is_float(y.dtype) else y for y in (outputs if many else (outputs,))])
+    boxed = tuple([Tensor(y) if is_float(y.dtype) else _plain(name, y, inputs) for y in (outputs if many else (outputs,))])
     for tape in tapes:
         if tape._recording:
             tape._take(name, inputs, boxed, vjp, many, explain, held, collective)
     return boxed if many else boxed[0]
+
+
+def _plain(name: str, y: Any, inputs: Sequence[Any]) -> Any:
+    """A result without a gradient, as integers are; complex numbers and objects have one, which would be lost."""
+    if y.dtype.kind in "cO":
+        for x in inputs:
+            if isinstance(x, Tensor) and x._is_recorded():
+                problem = f"the result has dtype {y.dtype}, and the gradient of an argument of shape {x.shape} would be lost"
+                raise bad_type(name, problem, "compute with real numbers, real and imaginary part apart; tensor.data detaches it")
+    return y
+
+
+def _check_thread(name: str, inputs: Sequence[Any], tapes: tuple[Any, ...]) -> None:
+    """What a tape tracks is not used by another thread, where no operation gets on it: part of its gradient would be lost."""
+    if isinstance(tapes, Off):
+        return
+    for x in inputs:
+        if type(x) is not Tensor or any(tape.reached(x) for tape in tapes):
+            continue
+        for tape in tuple(RECORDING):
+            if tape._thread != get_ident() and tape not in tapes and tape.records(x):
+                problem = f"a Tensor of shape {x.shape} that a tape of another thread records is used, and its gradient would be lost"
+                fix = "let the thread run contextvars.copy_context().run(function, …), which knows the tape; tensor.detach() is a constant"
+                raise bad_value(name, problem, fix)
 
 
 class Tape:
@@ -137,17 +164,20 @@ class Tape:
         self._watcher = new_watcher(check)
         self._used = False
         self._recording = False
+        self._thread = 0
 
     def __enter__(self) -> Tape:
         self._check_unused("Tape")
         if self._recording:
             raise bad_value("Tape", "it is recording already", "a nested tape is another Tape()")
         TAPES.set((*[tape for tape in TAPES.get() if tape._recording], self))
-        self._recording = True
+        self._recording, self._thread = True, get_ident()
+        RECORDING.add(self)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._recording = False
+        RECORDING.discard(self)
         TAPES.set(self._others())
 
     def __reduce__(self) -> NoReturn:
@@ -259,6 +289,7 @@ class Tape:
                 TAPES.set(active)
             else:
                 self._used, self._recording = True, False
+                RECORDING.discard(self)
                 self._records, self._watched, self._tracked, self._leaves, self._flat = [], {}, {}, {}, {}
 
     def _check_gradient(self, loss: Any, inputs: list[Any], seeded: bool) -> None:

@@ -26,6 +26,13 @@ _RULES: dict[Any, Callable[..., Any]] = {}
 TAPES: ContextVar[tuple[Any, ...]] = ContextVar("TAPES", default=())
 """The tapes that were entered in this thread or asyncio task, outermost first."""
 
+RECORDING: set[Any] = set()
+"""The tapes that record now, in whatever thread."""
+
+
+class Off(tuple[Any, ...]):
+    """No tapes, because no_grad says so."""
+
 
 def rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator: where an argument is a Tensor, the function acts in place of these; ``(ufunc, "reduce")`` names a ufunc's method."""

@@ -116,5 +116,5 @@ def _message(text: str) -> tuple[Callable[..., Any], dict[str, list[str]]]:
     if not found:
         raise Refused("--message reads no field of u, v or e; write it as u.x * e.w")
     known = {name: getattr(ng, name) for name in ng.__all__} | {"np": np, "ng": ng}
-    source = text.strip() if isinstance(body, ast.Lambda) else f"lambda {', '.join(sorted(found))}: {text.strip()}"
+    source = text.strip() if isinstance(body, ast.Lambda) else f"lambda {', '.join(sorted(found))}: ({text.strip()})"
     return eval(source, known), found  # what whoever types the command wants to run

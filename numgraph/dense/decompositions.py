@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from numgraph.arrays.devices import namespace_of
 from numgraph.autodiff.sums import unbroadcast
@@ -117,7 +118,7 @@ def tensorinv(a: Any, ind: int = 2) -> Any:
 @rule(np.linalg.tensorsolve)
 def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
     if axes is not None:
-        front = [axis % np.ndim(a) for axis in axes]
+        front = list(normalize_axis_tuple(axes, np.ndim(a)))
         a = np.transpose(a, [i for i in range(np.ndim(a)) if i not in front] + front)
     shape = np.shape(a)[np.ndim(b) :]
     return np.reshape(solve(np.reshape(a, (int(np.prod(shape)), -1)), np.ravel(b)), shape)
@@ -291,7 +292,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     x, ndim = floating(x), np.ndim(x)
     if axis is None and (ord is None or (ord == "fro" and ndim == 2) or (ord == 2 and ndim == 1)):
         return _length(x, None, keepdims)
-    axes = tuple(range(ndim)) if axis is None else tuple([a % ndim for a in np.atleast_1d(axis).tolist()])
+    axes = tuple(range(ndim)) if axis is None else normalize_axis_tuple(axis, ndim)
     if len(axes) == 1 and not isinstance(ord, str):
         return vector_norm(x, axis=axes[0], keepdims=keepdims, ord=ord)
     if len(axes) != 2:

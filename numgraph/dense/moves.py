@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from numgraph.arrays.devices import namespace_of
 from numgraph.autodiff.tape import record, unwrap
@@ -108,7 +109,7 @@ def extract(condition: Any, arr: Any) -> Any:
 
 @rule(np.trim_zeros)
 def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
-    axes = range(filt.ndim) if axis is None else [a % filt.ndim for a in np.atleast_1d(axis).tolist()]
+    axes = range(filt.ndim) if axis is None else normalize_axis_tuple(axis, filt.ndim)
     places = np.argwhere(unwrap(filt) != 0)
     cut = [slice(None)] * filt.ndim
     for a in axes:

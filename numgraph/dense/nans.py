@@ -9,6 +9,7 @@ import numpy as np
 from numgraph.autodiff.tape import unwrap
 from numgraph.autodiff.tensor import rule
 from numgraph.dense.series import cumprod
+from numgraph.errors import bad_type
 from numgraph.expressions.expr import is_float
 from numgraph.expressions.precision import floating, wide, widened
 
@@ -16,6 +17,15 @@ from numgraph.expressions.precision import floating, wide, widened
 def _filled(a: Any, value: Any) -> Any:
     """Integers and bools are what they are."""
     return np.where(np.isnan(unwrap(a)), value, a) if is_float(unwrap(a).dtype) else a
+
+
+def _as(op: str, a: Any, dtype: Any) -> Any:
+    """In the dtype that it is computed in; NumPy takes floating-point ones."""
+    if dtype is None or np.dtype(dtype) == a.dtype:
+        return a
+    if not is_float(np.dtype(dtype)):
+        raise bad_type(op, f"dtype is {np.dtype(dtype)}", "name a floating-point one")
+    return a.astype(dtype)
 
 
 def _count(a: Any, axis: Any) -> Any:
@@ -52,10 +62,10 @@ def nancumprod(a: Any, axis: int | None = None, dtype: Any = None) -> Any:
 @rule(np.nanmean)
 def nanmean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
     """NaN where nothing is left."""
-    a = floating(a)
+    a = _as("nanmean", floating(a), dtype)
     with np.errstate(invalid="ignore", divide="ignore"):
-        y = np.sum(_filled(a, 0), axis=axis, keepdims=True, dtype=dtype) / _count(a, axis)
-    return _shaped(y, axis, keepdims).astype(unwrap(a).dtype if dtype is None else dtype)
+        y = np.sum(_filled(a, 0), axis=axis, keepdims=True) / _count(a, axis)
+    return _shaped(y, axis, keepdims).astype(unwrap(a).dtype)
 
 
 def _extremum(name: str, function: Any, end: float) -> None:
@@ -74,6 +84,7 @@ _extremum("nanmin", np.min, np.inf)
 
 @rule(np.nanvar)
 def nanvar(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
+    a = _as("nanvar", a, dtype)
     return _rounded(_shaped(_variance(a, axis, ddof), axis, keepdims), a)
 
 
@@ -89,6 +100,7 @@ def _variance(a: Any, axis: Any, ddof: float) -> Any:
 @rule(np.nanstd)
 def nanstd(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
     """Of equal numbers the derivative is 0, as std's."""
+    a = _as("nanstd", a, dtype)
     variance = _variance(a, axis, ddof)
     equal = unwrap(variance) == 0
     return _rounded(_shaped(np.where(equal, 0, np.sqrt(np.where(equal, 1, variance))), axis, keepdims), a)

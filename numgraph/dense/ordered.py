@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from numgraph.autodiff.tape import unwrap
 from numgraph.autodiff.tensor import rule
@@ -72,7 +73,7 @@ def quantiles(name: str, a: Any, q: Any, scale: float, axis: Any, method: str, k
     q, ndim, shape = np.asarray(unwrap(q), np.float64) / scale, a.ndim, a.shape
     if not ((q >= 0) & (q <= 1)).all():
         raise bad_value(name, f"q is {q * scale}", f"it is from 0 to {scale:g}")
-    axes = tuple(range(ndim)) if axis is None else tuple([i % ndim for i in (axis if isinstance(axis, tuple | list) else (axis,))])
+    axes = tuple(range(ndim)) if axis is None else normalize_axis_tuple(axis, ndim)
     rest = [i for i in range(ndim) if i not in axes]
     kept = [1 if i in axes else shape[i] for i in range(ndim)] if keepdims else [shape[i] for i in rest]
     length = math.prod([shape[i] for i in axes])

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from numgraph.autodiff.tape import unwrap
 from numgraph.autodiff.tensor import rule
@@ -21,7 +22,7 @@ def tensordot(a: Any, b: Any, /, axes: Any = 2) -> Any:
         sides = [list(range(ndims[0] - int(axes), ndims[0])), list(range(int(axes)))]
     else:
         sides = [list(np.atleast_1d(side)) for side in axes]
-    left, right = ([int(axis) % ndim for axis in side] for side, ndim in zip(sides, ndims, strict=True))
+    left, right = (list(normalize_axis_tuple(side, ndim)) for side, ndim in zip(sides, ndims, strict=True))
     shapes = np.shape(a), np.shape(b)
     if [shapes[0][i] for i in left] != [shapes[1][i] for i in right]:
         problem = f"axes {left} of shape {shapes[0]} and {right} of {shapes[1]} do not fit"
@@ -123,7 +124,8 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
                 raise bad_value("average", problem, "give a weight for each element, or a vector along one axis")
             weights = np.reshape(weights, [-1 if i == axis % np.ndim(a) else 1 for i in range(np.ndim(a))])
         weights = np.broadcast_to(weights, np.shape(a))
-        total = np.sum(weights, axis=axis, keepdims=keepdims)
+        dtype = np.result_type(unwrap(a).dtype, unwrap(weights).dtype)
+        total = np.sum(weights, axis=axis, dtype=dtype, keepdims=keepdims)
         y = np.sum(a * weights, axis=axis, keepdims=keepdims) / total
     return (y, total) if returned else y
 

@@ -142,6 +142,15 @@ def _variance(x: Any, axis: Any, ddof: float) -> Any:
         return np.maximum(squares, 0) / np.float64(max(n - ddof, 0))
 
 
+def _in_dtype(op: str, x: Any, dtype: Any) -> Any:
+    """In the dtype that a variance is computed in."""
+    if dtype is None:
+        return floating(x)
+    if np.dtype(dtype).kind in "biu":
+        raise bad_type(op, f"dtype is {np.dtype(dtype)}, and squares of differences are no integers", "name a floating-point one")
+    return x.astype(dtype)
+
+
 def _centred(x: Any, axis: Any) -> Any:
     """x − mean: a rounded mean is subtracted first, so that the rest is exact where the mean is far larger than the differences."""
     near = x - mean(unwrap(x), axis=axis, keepdims=True)
@@ -151,7 +160,7 @@ def _centred(x: Any, axis: Any) -> Any:
 @rule(np.var)
 def var(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, **options: Any) -> Any:
     _refuse("var", out, options)
-    data = floating(unwrap(x)) if dtype is None else unwrap(x).astype(dtype)
+    data = _in_dtype("var", unwrap(x), dtype)
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
         shape = xs[0].shape
@@ -165,7 +174,7 @@ def var(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: floa
 def std(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, **options: Any) -> Any:
     """Of equal numbers the derivative is 0, where the square root has none."""
     _refuse("std", out, options)
-    data = floating(unwrap(x)) if dtype is None else unwrap(x).astype(dtype)
+    data = _in_dtype("std", unwrap(x), dtype)
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
         shape = xs[0].shape

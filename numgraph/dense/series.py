@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.tensor import rule
@@ -15,7 +16,7 @@ from numgraph.expressions.precision import floating, widened
 
 def _cut(x: Any, axis: int, *limits: int | None) -> Any:
     """x[start:stop] along an axis."""
-    return x[(*(slice(None),) * (axis % x.ndim), slice(*limits))]
+    return x[(*(slice(None),) * normalize_axis_index(axis, x.ndim), slice(*limits))]
 
 
 @rule(np.cumprod)
@@ -56,7 +57,8 @@ def _with_initial(x: Any, axis: int | None, running: Any, start: float, include:
 
 
 def _first(y: Any, axis: int) -> tuple[int, ...]:
-    return tuple([1 if i == axis % y.ndim else n for i, n in enumerate(y.shape)])
+    along = normalize_axis_index(axis, y.ndim)
+    return tuple([1 if i == along else n for i, n in enumerate(y.shape)])
 
 
 @rule(np.cumulative_sum)
@@ -74,6 +76,8 @@ def cumulative_prod(x: Any, /, *, axis: int | None = None, dtype: Any = None, in
 
 @rule(np.diff)
 def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    if n < 0:
+        raise bad_value("diff", f"n is {n}", "it counts the differences, from 0")
     ends = []
     for end in (prepend, append):
         if end is not None and type(end) is not type(np._NoValue):
@@ -106,7 +110,7 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
 
 @rule(np.gradient)
 def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
-    axes = tuple(range(f.ndim)) if axis is None else tuple([a % f.ndim for a in (axis if isinstance(axis, tuple | list) else (axis,))])
+    axes = tuple(range(f.ndim)) if axis is None else normalize_axis_tuple(axis, f.ndim)
     steps = varargs * len(axes) if len(varargs) == 1 else varargs or (1.0,) * len(axes)
     if len(steps) != len(axes) or edge_order not in (1, 2):
         problem = f"{len(varargs)} spacings for {len(axes)} axes, edge_order {edge_order}"

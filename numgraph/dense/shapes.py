@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from numgraph.arrays.devices import computed, device_of, moved, namespace_of, same_device
 from numgraph.arrays.inputs import as_array, given
@@ -215,14 +216,15 @@ def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
         raise bad_type("take", "out= and mode= are not possible where an argument is a Tensor", "leave them out")
     if axis is None:
         return np.ravel(x)[as_ids(indices, x)]
-    return x[(slice(None),) * (axis % x.ndim) + (as_ids(indices, x),)] if axis % x.ndim else x[as_ids(indices, x)]
+    along = normalize_axis_index(axis, x.ndim)
+    return x[(slice(None),) * along + (as_ids(indices, x),)] if along else x[as_ids(indices, x)]
 
 
 @rule(np.take_along_axis)
 def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     if axis is None:
         return np.ravel(arr)[indices]
-    axis %= arr.ndim
+    axis = normalize_axis_index(axis, arr.ndim)
     arange = namespace_of(unwrap(arr)).arange
     grids = [arange(n).reshape([-1 if i == k else 1 for k in range(arr.ndim)]) for i, n in enumerate(arr.shape)]
     return arr[tuple([indices if i == axis else grid for i, grid in enumerate(grids)])]

@@ -397,6 +397,7 @@ def test_explain_a_message_of_ones_own(capsys: pytest.CaptureFixture[str]) -> No
         (("--message", "u.x *"), "--message is no expression of Python"),
         (("--message", "1 + 2"), "reads no field of u, v or e"),
         (("--message", "u.x * q"), "name 'q' is not defined"),
+        (("--message", "u.x, v.x"), "the message returned a tuple of 2"),
         (("--message", "u.x", "--field", "u.y=3"), "--field names u.y, which the message does not read"),
         (("--message", "u.x", "--reduce", "summ"), "unknown reduce 'summ'; choose from"),
         (("--reduce", "sum"), "belong to --message"),
