@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numgraph.arrays.inputs import as_array
+from numgraph.arrays.inputs import as_array, kind_of
 from numgraph.data.split import shares_of
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.graph import HeteroGraph
@@ -116,7 +116,10 @@ def load_triples(
     -----
     UserWarning : entities or relations that training never sees: their rows are not learnt
     """
-    op, path = "load_triples", Path(path)
+    op = "load_triples"
+    if not isinstance(path, str | os.PathLike):
+        raise bad_type(op, f"path is {kind_of(path)}", "give a folder's path, or a file's")
+    path = Path(path)
     if sorted(order) != ["h", "r", "t"]:
         raise bad_value(op, f"order is {shown(order)}", 'name the columns by three letters, as "hrt"')
     files = _files(op, path, valid, test)

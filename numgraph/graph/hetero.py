@@ -14,7 +14,18 @@ from numgraph.arrays.inputs import kind_of
 from numgraph.errors import bad_type, bad_value, did_you_mean, no_attribute, shown, unknown
 from numgraph.graph.graph import Graph, check_graph
 from numgraph.graph.hetero_formats import HeteroLibraries
-from numgraph.graph.relations import Relation, counted, counting, ends_of, joined, listed, numbers_of_types, offsets_of, relation_of
+from numgraph.graph.relations import (
+    Relation,
+    counted,
+    counting,
+    distinct,
+    ends_of,
+    joined,
+    listed,
+    numbers_of_types,
+    offsets_of,
+    relation_of,
+)
 from numgraph.graph.sorting import frozen
 
 T = TypeVar("T")
@@ -240,6 +251,8 @@ class HeteroGraph(HeteroLibraries):
         ------
         ValueError : such a relation is there already
         """
+        if not isinstance(prefix, str):
+            raise bad_type("HeteroGraph.add_reverse_relations", f"prefix is {shown(prefix)}", "give text, as 'rev_'")
         return self._with("add_reverse_relations", {(b, prefix + name, a): graph.reverse() for (a, name, b), graph in self._graphs.items()})
 
     def add_self_loops(self, relation: str | None = None) -> HeteroGraph:
@@ -276,10 +289,12 @@ class HeteroGraph(HeteroLibraries):
 
         nodes : {type: distinct ids}: node i of that type is ``nodes[type][i]`` of this one; types that are left out keep all their nodes
         """
-        chosen = self.by_type("HeteroGraph.subgraph", "nodes", nodes)
-        ids = {one: chosen.get(one, np.arange(count)) for one, count in self._counts.items()}
+        op = "HeteroGraph.subgraph"
+        ids = {one: np.arange(count) for one, count in self._counts.items()}
+        for one, given in self.by_type(op, "nodes", nodes).items():
+            ids[one] = distinct(op, f"nodes[{one!r}]", given, f"num_nodes[{one!r}]", self._counts[one])
         graphs = {key: graph.subgraph(ids[key[0]] if key[0] == key[2] else (ids[key[0]], ids[key[2]])) for key, graph in self.items()}
-        return self._of(graphs, {one: len(np.asarray(kept)) for one, kept in ids.items()})
+        return self._of(graphs, {one: len(kept) for one, kept in ids.items()})
 
     def into(self, node_type: str) -> Into:
         """All relations that lead to a type of nodes as one graph; made once. None may lead there: then it has no sources."""

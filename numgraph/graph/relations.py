@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from numgraph.arrays.inputs import kind_of
 from numgraph.errors import bad_index, bad_type, bad_value, shown
 from numgraph.graph.graph import Graph
-from numgraph.graph.sorting import frozen, given_ids, node_count, one_past
+from numgraph.graph.sorting import checked_ids, frozen, given_ids, ids_dtype, node_count, one_past
 
 Relation = tuple[str, str, str]
 """(type of the sources, name, type of the destinations)."""
@@ -71,6 +71,17 @@ def numbers_of_types(op: str, name: str, values: Any, rows: int, kinds: int) -> 
     if len(wrong):
         raise bad_index(op, f"{name}[{wrong[0]}] is {numbers[wrong[0]]}", f"there are {kinds} types, numbered from 0")
     return numbers
+
+
+def distinct(op: str, name: str, values: Any, count_name: str, count: int) -> NDArray[Any]:
+    """Ids of nodes, each in range and there once."""
+    ids = checked_ids(op, name, given_ids(op, name, values), count_name, count, ids_dtype(count))
+    order = np.argsort(ids, kind="stable")
+    again = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
+    if len(again):
+        first, second = order[again[0]], order[again[0] + 1]
+        raise bad_value(op, f"{name}[{first}] and {name}[{second}] are both {ids[first]}", "give each node once")
+    return ids
 
 
 def offsets_of(lengths: list[int]) -> NDArray[np.int64]:

@@ -80,7 +80,7 @@ def multi_update_all(
         fields = {"u": of_nodes.get(source), "v": _first(h, target, of_nodes.get(target)), "e": of_edges.get(relation)}
         try:
             made.setdefault(target, {})[relation] = update_all(h[relation], message, reduce, **fields)
-        except (TypeError, ValueError, IndexError) as error:
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
             error.add_note(f"{op}: this was the relation {relation}")
             raise
     return with_all_types(h, {target: crossed(op, h, cross_reduce, results) for target, results in made.items()}, cross_reduce)

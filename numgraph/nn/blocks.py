@@ -84,6 +84,11 @@ def _by_block(op: str, blocks: Any, data: Any) -> list[Any]:
     lacking = [i for i, block in enumerate(blocks) if not isinstance(block, Block)]
     if lacking:
         raise bad_type(op, f"block {lacking[0]} is a graph without edge_ids", "give edge data as a list, an array for each block")
+    for block in blocks:
+        whole = block.origin.graph
+        if hasattr(data, "shape") and tuple(data.shape[:1]) != (whole.num_edges,):
+            problem = f"edge data have shape {list(data.shape)}, the graph that the blocks are of has {whole.num_edges} edges"
+            raise bad_value(op, problem, "give a row for each of its edges, or a list of an array for each block")
     return [gather(data, block.edge_ids) for block in blocks]
 
 

@@ -68,7 +68,7 @@ class HeteroConv(Module):
                 raise bad_type("HeteroConv", f"a relation is {shown(key)}", "name it by a triple, ('author', 'writes', 'paper')")
             if not callable(conv) or isinstance(conv, type):
                 raise bad_type("HeteroConv", f"of {shown(key)} there is {kind_of(conv)}", "give a layer, such as SAGEConv((2, 3), 4)")
-        self.convs = {_key(key): conv for key, conv in zip(self.relations, convs.values())}
+        self.convs = dict(zip(_keys("HeteroConv", self.relations), convs.values()))
         self.aggr = aggr
 
     def forward(self, h: HeteroGraph, x: Mapping[str, Any], **edge_data: Mapping[Any, Any]) -> dict[str, Result]:
@@ -85,7 +85,7 @@ class HeteroConv(Module):
             own = {name: values[relation] for name, values in beside.items() if relation in values}
             try:
                 z = conv(h[relation], x[source] if source == target else (x[source], _first(h, target, x)), **own)
-            except (TypeError, ValueError, IndexError) as error:
+            except (AttributeError, IndexError, TypeError, ValueError) as error:
                 error.add_note(f"{op}: this was the relation {relation}")
                 raise
             made.setdefault(target, {})[relation] = z
@@ -99,6 +99,17 @@ class HeteroConv(Module):
 def _key(relation: Any) -> str:
     """What a relation's parameters are called."""
     return relation if isinstance(relation, str) else "__".join(relation)
+
+
+def _keys(op: str, relations: Iterable[Any]) -> list[str]:
+    """The names of several relations' parameters, which differ."""
+    named: dict[str, Any] = {}
+    for relation in relations:
+        other = named.setdefault(_key(relation), relation)
+        if other != relation:
+            problem = f"parameters of {shown(other)} and of {shown(relation)} would both be called {_key(relation)!r}"
+            raise bad_value(op, problem, "choose names that stay distinct when '__' joins them")
+    return list(named)
 
 
 def _first(h: HeteroGraph, kind: str, x: Mapping[str, Any]) -> Any:
@@ -175,9 +186,10 @@ class HGTConv(Module):
         self.value = {kind: Linear(width, out_features, **options) for kind, width in in_features.items()}
         self.out = {kind: Linear(out_features, out_features, **options) for kind in in_features}
         self.skip = {kind: init.ones((1,), dtype) for kind in in_features}
-        self.attention = {_key(one): init.glorot(rng, (heads, d, d), dtype) for one in relations}
-        self.message = {_key(one): init.glorot(rng, (heads, d, d), dtype) for one in relations}
-        self.prior = {_key(one): init.ones((heads,), dtype) for one in relations}
+        names = _keys(op, relations)
+        self.attention = {name: init.glorot(rng, (heads, d, d), dtype) for name in names}
+        self.message = {name: init.glorot(rng, (heads, d, d), dtype) for name in names}
+        self.prior = {name: init.ones((heads,), dtype) for name in names}
 
     def forward(self, h: HeteroGraph, x: Mapping[str, Any]) -> dict[str, Result]:
         """The layer."""

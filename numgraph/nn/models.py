@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.inputs import kind_of
 from numgraph.autodiff.tensor import unwrap
 from numgraph.dense import elu, relu
-from numgraph.errors import bad_value, check_name
+from numgraph.errors import bad_type, bad_value, check_name
 from numgraph.expressions.precision import floating
 from numgraph.graph import Graph
 from numgraph.nn import init
@@ -149,6 +150,11 @@ class Stack(Module):
         -------
         [num_nodes, out_features], as ``model.eval()(graph, x)`` gives
         """
+        op = f"{type(self).__name__}.inference"
+        if not hasattr(loader, "over_all"):
+            raise bad_type(op, f"loader is {kind_of(loader)}", "give a NeighborLoader(data, fanouts); of a graph and x call the model")
+        if loader.x is None:
+            raise bad_value(op, "the loader has no features", 'make it of a Dataset or of (graph, {"x": features})')
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
@@ -162,7 +168,7 @@ class Stack(Module):
                     made = np.zeros((loader.origin.graph.num_nodes, h.shape[1]), h.dtype) if made is None else made
                     made[batch.seeds] = h
                 if made is None:
-                    raise bad_value(f"{type(self).__name__}.inference", "the graph has no nodes", "there is nothing to infer")
+                    raise bad_value(op, "the graph has no nodes", "there is nothing to infer")
                 x = loader.all_rows(made)
                 between.append(x)
             found: np.ndarray = unwrap(self.jumped(between))

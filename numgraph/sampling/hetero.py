@@ -15,7 +15,7 @@ from numgraph.graph import Adjacency, Block, Graph, HeteroBlock, HeteroGraph, Or
 from numgraph.graph.edges import SRC, Edges
 from numgraph.graph.sorting import checked_ids, frozen, given_ids, ids_dtype
 from numgraph.sampling import drawing
-from numgraph.sampling.loaders import CACHE_BYTES, KINDS, NeighborLoader, check_distinct, chosen, whole
+from numgraph.sampling.loaders import CACHE_BYTES, KINDS, NeighborLoader, check_distinct, check_rows, chosen, whole
 from numgraph.sampling.neighbors import Batch, NeighborSampler, Table
 from numgraph.sampling.random import checked_seed, key_of
 from numgraph.sampling.rows import Rows
@@ -249,9 +249,7 @@ def _fields(op: str, kind: str, fields: Any, count: int) -> dict[str, Any]:
     for name, array in fields.items():
         if name not in FIELDS:
             raise bad_value(op, f"{kind!r} has {shown(name)}", 'the fields are "x" and "labels"; others are rows by batch.nodes[type]')
-        rows = array.shape[0] if hasattr(array, "shape") else len(array)
-        if rows != count:
-            raise bad_value(op, f"{name} of {kind!r} has {rows} rows, the graph {count} nodes", "give one row a node")
+        check_rows(op, f"{name} of {kind!r}", array, count)
     return {name: array if name == "x" else np.asarray(array) for name, array in fields.items()}
 
 

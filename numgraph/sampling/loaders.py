@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numgraph.arrays.inputs import is_sparse, kind_of
+from numgraph.arrays.inputs import as_array, kind_of
+from numgraph.autodiff.tensor import Tensor
 from numgraph.data.record import Dataset
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.graph import Graph, Origin
@@ -206,7 +207,7 @@ def edges_of(op: str, g: Graph, edges: Any) -> NDArray[Any]:
 
 def chosen(op: str, name: str, ids: Any, count: int) -> Any:
     """Ids, or those where a mask is true."""
-    array = np.asarray(ids)
+    array = as_array(op, name, ids)
     if array.dtype != np.bool_:
         return ids
     if array.shape != (count,):
@@ -234,10 +235,23 @@ def _parts(op: str, data: Any) -> tuple[Origin, dict[str, Any]]:
     for name, array in given.items():
         if name not in ("x", "labels", *MASKS):
             raise bad_value(op, f"data has {shown(name)}", 'the fields are "x", "labels" and masks; others are rows by batch.nodes')
-        rows = array.shape[0] if is_sparse(array) or hasattr(array, "shape") else len(array)
-        if rows != graph.num_nodes:
-            raise bad_value(op, f"{name} has {rows} rows, the graph {graph.num_nodes} nodes", "give one row a node")
+        check_rows(op, name, array, graph.num_nodes)
     return Origin(graph), {name: array if name == "x" else np.asarray(array) for name, array in given.items()}
+
+
+def check_rows(op: str, name: str, array: Any, count: int) -> None:
+    """An error where a field of nodes is no array of a row a node."""
+    if array is None or isinstance(array, Tensor):
+        fix = (
+            "a loader copies rows of arrays: give x.data, or x[batch.nodes] inside the tape"
+            if isinstance(array, Tensor)
+            else "leave it out"
+        )
+        raise bad_type(op, f"{name} is {kind_of(array)}", fix)
+    shape = array.shape if hasattr(array, "shape") else np.shape(array)
+    if tuple(shape[:1]) != (count,):
+        has = f"{shape[0]} rows" if shape else "no rows"
+        raise bad_value(op, f"{name} has {has}, the graph {count} nodes", "give one row a node")
 
 
 def whole(op: str, name: str, value: Any, least: int) -> int:

@@ -316,5 +316,5 @@ def _fanout(op: str, name: str, value: Any) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise bad_type(op, f"{name} is {shown(value)}", "give a whole number of edges a node, -1 for all")
     if not -1 <= value < 2**31:
-        raise bad_value(op, f"{name} is {value}", "give a number of at least 0, or -1 for all in-edges")
+        raise bad_value(op, f"{name} is {value}", "give a number from 0 to 2**31 - 1, or -1 for all in-edges")
     return int(value)

@@ -129,9 +129,7 @@ def fit(
     objective = objective_of("fit", dataset, features, loader, seed)
     loader = objective.loader
     processes = objective.processes
-    optimizer = Adam(model.parameters(), lr=0.01) if optimizer is None else optimizer
-    if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
-        raise bad_type("fit", f"optimizer is {kind_of(optimizer)}", "give an object, as numgraph.optim.Adam(model.parameters())")
+    optimizer = trainer_of("fit", model, optimizer)
     for name, number, least in (("epochs", epochs, 0), ("patience", patience, 0), ("checkpoint_every", checkpoint_every, 1)):
         if not isinstance(number, int | np.integer) or number < least:
             raise bad_value("fit", f"{name} is {shown(number)}", f"{name} is a whole number, at least {least}")
@@ -199,3 +197,16 @@ def fit(
         model.load_state_dict(standing.best)
         model.eval()
     return history
+
+
+def trainer_of(op: str, model: Any, optimizer: Any) -> Any:
+    """The optimiser, by default Adam; one that has no parameter of the model would train nothing, and no loss would tell."""
+    if optimizer is None:
+        return Adam(model.parameters(), lr=0.01)
+    fix = "give an object, as numgraph.optim.Adam(model.parameters())"
+    if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
+        raise bad_type(op, f"optimizer is {kind_of(optimizer)}", fix)
+    own = {id(one) for one in model.parameters()} if hasattr(model, "parameters") else set()
+    if own and own.isdisjoint(map(id, optimizer.parameters)):
+        raise bad_value(op, "the optimizer has none of the model's parameters", "make it after the model, as Adam(model.parameters())")
+    return optimizer

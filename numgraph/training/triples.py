@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numgraph.arrays.devices import device_of, moved
-from numgraph.arrays.inputs import kind_of
+from numgraph.arrays.inputs import as_array, kind_of
 from numgraph.autodiff.tape import Tape
 from numgraph.autodiff.tensor import unwrap
 from numgraph.data.triples import Triples
 from numgraph.dense import cross_entropy, softplus
 from numgraph.dense.reductions import mean
-from numgraph.errors import bad_type, bad_value, check_name, shown
-from numgraph.optim import Adam
-from numgraph.training.fit import Callback, Diverged, interrupts
+from numgraph.errors import bad_index, bad_type, bad_value, check_name, shown
+from numgraph.training.fit import Callback, Diverged, interrupts, trainer_of
 from numgraph.training.metrics import ranking_values
 from numgraph.training.standing import History
 
@@ -86,7 +85,11 @@ def fit_triples(
     ):
         if not isinstance(number, int | np.integer) or number < least:
             raise bad_value(op, f"{name} is {shown(number)}", f"{name} is a whole number, at least {least}")
-    optimizer = Adam(model.parameters(), lr=0.01) if optimizer is None else optimizer
+    if not hasattr(model, "score_both"):
+        raise bad_type(
+            op, f"model is {kind_of(model)}", "give a scorer, as numgraph.nn.ComplEx(triples.num_entities, triples.num_relations)"
+        )
+    optimizer = trainer_of(op, model, optimizer)
     callbacks: Any = [callback] if callable(callback) else callback or []
     rng, parameters = np.random.default_rng(seed), list(optimizer.parameters)
     history, best, waited, start = History(score="mrr"), None, 0, time.perf_counter()
@@ -190,12 +193,14 @@ def rank_triples(model: Any, part: NDArray[Any], truth: Truth | Triples) -> dict
     of the best and the worst rank, so that a model that scores all alike gains nothing.
     """
     truth = Truth(truth) if isinstance(truth, Triples) else truth
+    if not isinstance(truth, Truth):
+        raise bad_type("rank_triples", f"truth is {kind_of(truth)}", "give the Triples, or Truth(known, num_relations) of an array")
     return ranking_values(filtered_ranks(model, part, truth))
 
 
 def filtered_ranks(model: Any, part: NDArray[Any], truth: Truth) -> NDArray[np.float64]:
     """[2n] the rank of each triple's tail, then that of each one's head, from 1 on; x.5 within ties."""
-    h, r, t = np.asarray(part, np.int64).reshape(-1, 3).T
+    h, r, t = _columns("rank_triples", part, model.num_entities, truth.num_relations).T
     step = max(1, _NUMBERS // max(model.num_entities, 1))
     found = []
     sides: tuple[tuple[Callable[..., Any], Any, Any, Any], ...] = (
@@ -208,6 +213,20 @@ def filtered_ranks(model: Any, part: NDArray[Any], truth: Truth) -> NDArray[np.f
             left_out = truth.answers(grouped, ends[rows], r[rows])
             found.append(_ranks(moved(unwrap(score(ends[rows], r[rows])), "cpu"), targets[rows], left_out))
     return np.concatenate(found) if found else np.empty(0)
+
+
+def _columns(op: str, part: Any, entities: int, relations: int) -> NDArray[np.int64]:
+    """[n, 3] triples, whose ids are in range."""
+    rows = as_array(op, "part", part)
+    if rows.ndim != 2 or rows.shape[1] != 3 or rows.dtype.kind not in "iu":
+        raise bad_type(op, f"part has dtype {rows.dtype} and shape {list(rows.shape)}", "give ids, integers [n, 3]: head, relation, tail")
+    wrong = np.argwhere((rows < 0) | (rows >= np.array([entities, relations, entities])))
+    if len(wrong):
+        i, column = map(int, wrong[0])
+        count, what = (relations, "relations") if column == 1 else (entities, "entities")
+        raise bad_index(op, f"part[{i}, {column}] is {rows[i, column]}", f"{what} run from 0 to {count - 1}")
+    found: NDArray[np.int64] = rows.astype(np.int64)
+    return found
 
 
 def _ranks(scores: NDArray[Any], targets: NDArray[Any], left_out: tuple[Any, Any]) -> NDArray[np.float64]:

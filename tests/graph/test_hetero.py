@@ -153,6 +153,7 @@ def test_types_in_any_order_are_taken_apart():
         HeteroGraph.from_homogeneous(g, [1, 0, 1, 0], [0] * 3, ["a", "b"], [("a", "r", "b")])
 
 
+LONELY = HeteroGraph({WRITES: ([0], [1])}, {"alone": 2})  # in no relation
 ERRORS = [
     (lambda: HeteroGraph([0, 1]), TypeError, "edges is a list; give a dict"),
     (lambda: HeteroGraph({"writes": ([0], [1])}), TypeError, "a relation is 'writes'; name it by a triple"),
@@ -166,7 +167,11 @@ ERRORS = [
     (lambda: academic()["author", "cites", "paper"], ValueError, "there is no relation .*did you mean"),
     (lambda: HeteroGraph({("a", "r", "b"): ([], []), ("b", "r", "a"): ([], [])})["r"], ValueError, "2 relations are called 'r'; name one"),
     (lambda: academic().into("papers"), ValueError, "unknown node type 'papers'.*did you mean 'paper'"),
-    (lambda: academic().subgraph({"paper": [1, 1]}), ValueError, "both 1; give each node once"),
+    (lambda: academic().subgraph({"paper": [1, 1]}), ValueError, r"nodes\['paper'\]\[0\] and .*both 1; give each node once"),
+    (lambda: LONELY.subgraph({"alone": [0, 0]}), ValueError, r"nodes\['alone'\]\[1\] are both 0"),
+    (lambda: LONELY.subgraph({"alone": [1, 2]}), IndexError, r"nodes\['alone'\]\[1\] is 2, num_nodes\['alone'\] is 2"),
+    (lambda: LONELY.subgraph({"alone": [True, False]}), TypeError, r"nodes\['alone'\] is bool.*np.flatnonzero"),
+    (lambda: academic().add_reverse_relations(3), TypeError, "add_reverse_relations: prefix is 3; give text"),
     (lambda: academic().num_node, AttributeError, "a HeteroGraph has no 'num_node', did you mean 'num_nodes'"),
     (lambda: HeteroGraph.from_pyg(SimpleNamespace()), TypeError, "HeteroData"),
 ]

@@ -175,6 +175,9 @@ def test_errors_name_the_relation():
     with pytest.raises(ValueError, match="num_src") as caught:
         plain(h, nodes={"user": {"x": np.ones((5, 2))}})
     assert caught.value.__notes__ == [f"multi_update_all: this was the relation {B}"]
+    with pytest.raises(AttributeError, match=r"field u\.x is unknown") as caught:
+        ng.multi_update_all(h, {B: (lambda u: u.x, "sum")})
+    assert caught.value.__notes__ == [f"multi_update_all: this was the relation {B}"]
     nodes = {"user": {"x": np.ones((3, 2))}, "item": {"x": x["item"]}}
     with pytest.raises(ValueError, match=r"'near'.* gives \[6, 3\], .*'likes'.* gives \[6, 2\]"):
         ng.multi_update_all(h, {"likes": (lambda u: u.x, "sum"), "near": (lambda u: u.x, "sum")}, nodes=nodes)

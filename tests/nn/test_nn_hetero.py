@@ -179,6 +179,7 @@ def test_examples_of_docstrings_run(module):
 
 
 SAGE = nn.SAGEConv((2, 4), 2, rng=0)
+SAME_NAME = [("a__b", "c", "d"), ("a", "b__c", "d")]
 ERRORS = [
     (lambda: nn.HeteroConv([SAGE]), TypeError, "give a layer for each relation"),
     (lambda: nn.HeteroConv({"writes": nn.SAGEConv}), TypeError, "of 'writes' there is the class SAGEConv"),
@@ -188,6 +189,9 @@ ERRORS = [
     (lambda: nn.HeteroConv({"writes": SAGE})(H, X["paper"]), TypeError, "x is a ndarray; give a dict by node type"),
     (lambda: nn.HeteroConv({"writes": SAGE})(H, {"author": X["author"]}), ValueError, "give features of both ends"),
     (lambda: nn.HeteroConv({"writes": SAGE})(H, {"paper": X["author"]}), ValueError, r"x\['paper'\] has shape \[4, 2\]"),
+    (lambda: nn.HeteroConv(dict.fromkeys(SAME_NAME, SAGE)), ValueError, r"\('a__b', 'c', 'd'\).*would both be called 'a__b__c__d'"),
+    (lambda: nn.HeteroConv({"a__b__c__d": SAGE, SAME_NAME[0]: SAGE}), ValueError, "would both be called 'a__b__c__d'"),
+    (lambda: nn.HGTConv(4, 6, SAME_NAME), ValueError, r"\('a', 'b__c', 'd'\) would both be called 'a__b__c__d'"),
     (lambda: nn.HGTConv(4, 6, RELATIONS, heads=4), ValueError, "heads divide out_features"),
     (lambda: nn.HGTConv({"author": 2}, 6, RELATIONS), ValueError, "node type of .* 'paper'"),
     (lambda: nn.HGTConv(WIDTHS, 4, [CITES])(H, X), ValueError, "h has the relation"),

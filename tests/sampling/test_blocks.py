@@ -16,6 +16,7 @@ SRC, DST = RNG.integers(0, N, 160), RNG.integers(0, N - 3, 160)
 G = ng.Graph(SRC, DST, N)  # with self loops and parallel edges; three nodes have no in-edges
 X = RNG.standard_normal((N, F))
 W = RNG.uniform(0.5, 2, G.num_edges)
+UNSCALED = nn.GCN(F, 5, 3, weighted_degrees=False, rng=0)
 ATTR = RNG.standard_normal((G.num_edges, 2))
 RELATIONS = RNG.integers(0, 3, G.num_edges)
 SEEDS = np.array([5, 0, 39, 17, 3, 22])
@@ -139,6 +140,12 @@ def test_sampled_blocks_have_the_whole_graphs_degrees_and_loops():
         (lambda b: nn.SAGE(F, 5, 3)(b.blocks, X), ValueError, "x has shape"),
         (lambda b: nn.SAGE(F, 5, 3)([b.blocks[0], 3], X[b.nodes]), TypeError, "block 1 is"),
         (lambda b: nn.GCN(F, 5, 3)(b.blocks, X[b.nodes], edge_weight=W), ValueError, "weighted_degrees=False"),
+        (
+            lambda b: UNSCALED(b.blocks, X[b.nodes], edge_weight=W[:7]),
+            ValueError,
+            r"GCN: edge data have shape \[7\], .* has 160 edges; give a row",
+        ),
+        (lambda b: UNSCALED(b.blocks, X[b.nodes], edge_weight=np.append(W, 1)), ValueError, r"edge data have shape \[161\]"),
         (lambda b: nn.GCN(F, 5, 3)(b.blocks, X[b.nodes], edge_weight=[W]), ValueError, "1 arrays of edge data for 2 blocks"),
     ],
 )

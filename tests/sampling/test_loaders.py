@@ -144,6 +144,7 @@ def test_weights_of_edges_come_along():
         ({"input_nodes": [1, 2, 1]}, ValueError, r"input_nodes\[2\] is 1, which is there before"),
         ({"input_nodes": [60]}, IndexError, r"input_nodes\[0\] is 60"),
         ({"input_nodes": np.ones(3, bool)}, ValueError, "mask of shape"),
+        ({"input_nodes": ("paper", [0])}, TypeError, "NeighborLoader: input_nodes cannot be read as an array"),
         ({"seed": -3}, ValueError, "seed is -3"),
     ],
 )
@@ -157,3 +158,30 @@ def test_errors_of_data():
         ng.NeighborLoader(G, [2])
     with pytest.raises(ValueError, match="x has 59 rows, the graph 60 nodes"):
         ng.NeighborLoader((G, {"x": X[1:]}), [2])
+
+
+H = ng.HeteroGraph({("a", "r", "a"): G})
+NO_FIELDS = [
+    (None, TypeError, "is None; leave it out"),
+    (3.0, ValueError, "has no rows, the graph 60 nodes"),
+    (ng.Parameter(X), TypeError, r"give x.data, or x\[batch.nodes\]"),
+]
+
+
+@pytest.mark.parametrize("kind", ["Graph", "HeteroGraph"])
+@pytest.mark.parametrize(("x", "error", "message"), NO_FIELDS)
+def test_what_is_no_field(x, error, message, kind):
+    data = (G, {"x": x}) if kind == "Graph" else (H, {"a": {"x": x}})
+    with pytest.raises(error, match=f"NeighborLoader: x .*{message}"):
+        ng.NeighborLoader(data, [2], input_nodes=None if kind == "Graph" else "a")
+
+
+@pytest.mark.parametrize("loader", [G, (G, {"x": X}), None, X])
+def test_inference_of_no_loader(loader):
+    with pytest.raises(TypeError, match=r"SAGE\.inference: loader is .*; give a NeighborLoader"):
+        ng.nn.SAGE(F, 4, 2, rng=0).inference(loader)
+
+
+def test_inference_without_features():
+    with pytest.raises(ValueError, match=r"SAGE.inference: the loader has no features; make it of a Dataset"):
+        ng.nn.SAGE(F, 4, 2, rng=0).inference(ng.NeighborLoader((G, {}), [2, 2]))

@@ -200,6 +200,12 @@ def test_what_is_no_callback(callback: Any, message: str, digits: Dataset) -> No
         fit(Smoothed(digits), digits, callback=callback)
 
 
+def test_an_optimizer_of_another_model_is_an_error(digits: Dataset) -> None:
+    """It would train nothing, and the losses would be those of a model that does not learn."""
+    with pytest.raises(ValueError, match="fit: the optimizer has none of the model's parameters; make it after the model"):
+        fit(Smoothed(digits), digits, Adam(Smoothed(digits).parameters()))
+
+
 def test_no_node_for_training_is_an_error() -> None:
     data = Dataset.from_arrays(Graph([0], [1], 4), None, [0.5, 1.5, 2.5, 3.5], split=(0, 0, 1))
     with pytest.raises(ValueError, match="fit: no node is for training"):

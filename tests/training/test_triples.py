@@ -191,3 +191,32 @@ def test_files_that_are_not_there(folder):
         load_triples(folder)
     with pytest.raises(ValueError, match="order is"):
         load_triples(folder, order="hr")
+    with pytest.raises(TypeError, match="load_triples: path is an int"):
+        load_triples(3)
+
+
+SCORER = nn.DistMult(18, 3, 4, rng=0)
+CALLS = [
+    (lambda d: rank_triples(SCORER, [[0, 0, 1], [0, 0, 18]], d), IndexError, r"part\[1, 2\] is 18; entities run from 0 to 17"),
+    (lambda d: rank_triples(SCORER, [[0, 3, 1]], d), IndexError, r"part\[0, 1\] is 3; relations run from 0 to 2"),
+    (lambda d: rank_triples(SCORER, [[-1, 0, 1]], d), IndexError, r"part\[0, 0\] is -1; entities"),
+    (lambda d: rank_triples(SCORER, [[0, 0]], d), TypeError, r"part has dtype int64 and shape \[1, 2\]"),
+    (lambda d: rank_triples(SCORER, [0, 0, 1], d), TypeError, r"shape \[3\]; give ids, integers \[n, 3\]"),
+    (lambda d: rank_triples(SCORER, [[0.5, 0, 1]], d), TypeError, "part has dtype float64"),
+    (lambda d: rank_triples(SCORER, None, d), TypeError, "rank_triples: part is None"),
+    (lambda d: rank_triples(SCORER, d.test, None), TypeError, "truth is None; give the Triples"),
+    (lambda d: rank_triples(SCORER, d.test, d.known), TypeError, "truth is a ndarray; give the Triples"),
+    (lambda d: fit_triples(nn.GCN(2, 2, 2), d), TypeError, "model is .*GCN; give a scorer"),
+    (lambda d: fit_triples(SCORER, d, 3), TypeError, "fit_triples: optimizer is an int"),
+    (
+        lambda d: fit_triples(SCORER, d, Adam(nn.DistMult(18, 3, 4).parameters())),
+        ValueError,
+        "none of the model's parameters; make it after",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "text"), CALLS)
+def test_what_is_neither_triples_nor_a_scorer(call, kind, text):
+    with pytest.raises(kind, match=text):
+        call(family())
