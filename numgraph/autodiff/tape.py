@@ -20,7 +20,8 @@ from numgraph.arrays.fingerprint import EXACT, fingerprint, sparse_fingerprint
 from numgraph.arrays.inputs import as_array, is_sparse, listed
 from numgraph.arrays.typed import Array
 from numgraph.autodiff import page
-from numgraph.autodiff.tensor import RECORDING, TAPES, Off, Parameter, Tensor, check_float, is_float, unwrap
+from numgraph.autodiff.lost import check_thread, plain
+from numgraph.autodiff.tensor import RECORDING, TAPES, Parameter, Tensor, check_float, is_float, unwrap
 from numgraph.autodiff.typed import Result
 from numgraph.autodiff.watching import watcher as new_watcher
 from numgraph.errors import bad_type, bad_value
@@ -111,37 +112,13 @@ def record(
     else:
         return outputs
     if len(RECORDING) > len(tapes) and vjp is not None:
-        _check_thread(name, inputs, tapes)
+        check_thread(name, inputs, tapes)
     many = isinstance(outputs, tuple)
-    boxed = tuple([Tensor(y) if is_float(y.dtype) else _plain(name, y, inputs) for y in (outputs if many else (outputs,))])
+    boxed = tuple([Tensor(y) if is_float(y.dtype) else plain(name, y, inputs) for y in (outputs if many else (outputs,))])
     for tape in tapes:
         if tape._recording:
             tape._take(name, inputs, boxed, vjp, many, explain, held, collective)
     return boxed if many else boxed[0]
-
-
-def _plain(name: str, y: Any, inputs: Sequence[Any]) -> Any:
-    """A result without a gradient, as integers are; complex numbers and objects have one, which would be lost."""
-    if y.dtype.kind in "cO":
-        for x in inputs:
-            if isinstance(x, Tensor) and x._is_recorded():
-                problem = f"the result has dtype {y.dtype}, and the gradient of an argument of shape {x.shape} would be lost"
-                raise bad_type(name, problem, "compute with real numbers, real and imaginary part apart; tensor.data detaches it")
-    return y
-
-
-def _check_thread(name: str, inputs: Sequence[Any], tapes: tuple[Any, ...]) -> None:
-    """What a tape tracks is not used by another thread, where no operation gets on it: part of its gradient would be lost."""
-    if isinstance(tapes, Off):
-        return
-    for x in inputs:
-        if type(x) is not Tensor or any(tape.reached(x) for tape in tapes):
-            continue
-        for tape in tuple(RECORDING):
-            if tape._thread != get_ident() and tape not in tapes and tape.records(x):
-                problem = f"a Tensor of shape {x.shape} that a tape of another thread records is used, and its gradient would be lost"
-                fix = "let the thread run contextvars.copy_context().run(function, …), which knows the tape; tensor.detach() is a constant"
-                raise bad_value(name, problem, fix)
 
 
 class Tape:
