@@ -129,6 +129,9 @@ class RGCNConv(Convolution):
         op = "RGCNConv"
         if relations is not None or norm is not None:
             raise bad_type(op, "relations or norm are given with a HeteroGraph", "its edges have their relations: conv(h, x)")
+        if len(h.edge_types) != self.num_relations:  # numbers are places in the list: with fewer they would be those of others
+            problem = f"h has {len(h.edge_types)} relations, num_relations is {self.num_relations}"
+            raise bad_value(op, problem, "give a graph with every relation, also with those without edges; in blocks fanouts of 0 keep one")
         given = h.by_type(op, "x", x)
         lacking = [kind for kind in h.node_types if kind not in given]
         if lacking:

@@ -198,6 +198,12 @@ ERRORS = [
     (lambda: nn.HGTConv(WIDTHS, 4, RELATIONS)(H, {"paper": X["paper"]}), ValueError, "no features of 'author'"),
     (lambda: nn.RGCNConv(3, 2, 4)(H, {"paper": X["paper"]}), ValueError, "no features of 'author'"),
     (lambda: nn.RGCNConv(3, 2, 4)(H["cites"], X["paper"]), TypeError, "relations is None"),
+    (
+        lambda: nn.RGCNConv(3, 2, 4)(H.edge_type_subgraph(["cites"]), X),
+        ValueError,
+        "h has 1 relations, num_relations is 4; give a graph with",
+    ),
+    (lambda: nn.RGCNConv(3, 2, 5)(H, X), ValueError, "h has 4 relations, num_relations is 5"),
 ]
 
 
