@@ -151,10 +151,8 @@ class Stack(Module):
         [num_nodes, out_features], as ``model.eval()(graph, x)`` gives
         """
         op = f"{type(self).__name__}.inference"
-        if not (hasattr(loader, "over_all") and hasattr(loader, "x")):
-            raise bad_type(
-                op, f"loader is {kind_of(loader)}", "give a NeighborLoader(data, fanouts) of a Graph; of a graph and x call the model"
-            )
+        if not hasattr(loader, "over_all"):
+            raise bad_type(op, f"loader is {kind_of(loader)}", "give a NeighborLoader(data, fanouts); of a graph and x call the model")
         if loader.x is None:
             raise bad_value(op, "the loader has no features", 'make it of a Dataset or of (graph, {"x": features})')
         modes = [(module, module.training) for module in self.modules()]

@@ -219,6 +219,7 @@ class HeteroNeighborLoader(NeighborLoader):
                 raise bad_value(op, "the sampler has weights", "of a HeteroGraph all edges are alike: give fanouts, [10, 10]")
             num_neighbors = HeteroSampler(num_neighbors.fanouts, replace=num_neighbors.replace)
         self.sampler: Any = num_neighbors if isinstance(num_neighbors, HeteroSampler) else HeteroSampler(num_neighbors)
+        self.x: Any = {kind: fields["x"] for kind, fields in self.types.items() if "x" in fields}
         self._in_batches(op, batch_size, shuffle, drop_last, seed, prefetch)
 
     def _keep_rows(self) -> None:

@@ -176,10 +176,15 @@ def test_what_is_no_field(x, error, message, kind):
         ng.NeighborLoader(data, [2], input_nodes=None if kind == "Graph" else "a")
 
 
-@pytest.mark.parametrize("loader", [G, (G, {"x": X}), None, X, ng.NeighborLoader((H, {"a": {"x": X}}), [2, 2], input_nodes="a")])
+@pytest.mark.parametrize("loader", [G, (G, {"x": X}), None, X])
 def test_inference_of_no_loader(loader):
     with pytest.raises(TypeError, match=r"SAGE\.inference: loader is .*; give a NeighborLoader"):
         ng.nn.SAGE(F, 4, 2, rng=0).inference(loader)
+
+
+def test_inference_of_relations_is_the_whole_graphs():
+    with pytest.raises(TypeError, match=r"inference: the loader is of a HeteroGraph; call the model with the whole graph"):
+        ng.nn.SAGE(F, 4, 2, rng=0).inference(ng.NeighborLoader((H, {"a": {"x": X}}), [2, 2], input_nodes="a"))
 
 
 def test_inference_without_features():
