@@ -176,6 +176,7 @@ def _by_nodes(options: argparse.Namespace, comm: Any) -> _Plan:
     else:
         data, whole = _loaded(options, comm), None
         d, task = data.graph, data.task
+        train.check_task(options, task, options.shards)
         chosen = _together(comm, lambda: train.recipe_by(options, task))
     most = np.empty(3, np.int64)
     comm.Allreduce(np.array([len(d.owned), len(d.edge_ids), len(d.ghosts)]), most, op=_mpi().MAX)
@@ -195,9 +196,11 @@ def _loaded(options: argparse.Namespace, comm: Any) -> Any:
     from numgraph.distributed import DistGraph
     from numgraph.training.shared import SharedDataset
 
-    for name in ("dataset", "data", "edges", "nodes", "target", "features", "categories"):
+    for name in ("dataset", "data", "edges", "nodes", "target", "features", "categories", "directed", "inductive"):
         if getattr(options, name, None):
             raise Refused(f"--{name} was given beside --shards {options.shards}; choose one of them")
+    train.refuse_options_of_graphs(options)
+    train.check_sampling(options, train.recipe_by(options))
     try:
         return SharedDataset.stored(DistGraph.load(options.shards, comm))
     except (ValueError, OSError) as error:

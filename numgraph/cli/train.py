@@ -163,11 +163,22 @@ def _add_process_options(command: argparse.ArgumentParser) -> None:
     several.add_argument("--partition", choices=("metis", "random"), default="metis", help="who owns which node, without --shards")
 
 
-def _loaded(options: argparse.Namespace) -> tuple[Dataset | Links, str]:
-    """What to learn from, and the task."""
+def refuse_options_of_graphs(options: argparse.Namespace) -> None:
+    """An error for what only sets of graphs take."""
     given = [name for name in ("folds", "readout") if getattr(options, name, None)]
     if given:
         raise Refused(f"--{given[0]} was given without --task graph; it is for sets of graphs")
+
+
+def check_task(options: argparse.Namespace, task: str, path: str) -> None:
+    """An error where --task is not what a folder is for."""
+    if getattr(options, "task", None) not in (None, task):
+        raise Refused(f"--task is {options.task}, the labels in {path} are for {task}")
+
+
+def _loaded(options: argparse.Namespace) -> tuple[Dataset | Links, str]:
+    """What to learn from, and the task."""
+    refuse_options_of_graphs(options)
     from numgraph.data import load, open_dataset, read_tables, split_links
 
     if options.data is not None:
@@ -177,8 +188,7 @@ def _loaded(options: argparse.Namespace) -> tuple[Dataset | Links, str]:
         opened = open_dataset(options.data)
         if getattr(options, "task", None) == "link":
             return split_links(opened, rng=options.seed), "link"
-        if getattr(options, "task", None) not in (None, opened.task):
-            raise Refused(f"--task is {options.task}, the labels in {options.data} are for {opened.task}")
+        check_task(options, opened.task, options.data)
         return opened, opened.task
     if options.edges is None:
         given = [f"--{name}" for name in ("nodes", "target", "features", "task", "categories") if getattr(options, name, None)]
@@ -208,7 +218,7 @@ def _loaded(options: argparse.Namespace) -> tuple[Dataset | Links, str]:
 def chosen_by(options: argparse.Namespace) -> tuple[Recipe, Dataset | Links, str]:
     """The recipe with the options' changes, what to learn from, and the task; warnings about the data are lines on stderr."""
     with refusing():
-        _check_sampling(options, recipe_by(options))  # a bad choice is told before minutes of reading
+        check_sampling(options, recipe_by(options))  # a bad choice is told before minutes of reading
         with noted(options.command):
             dataset, task = _loaded(options)
         return recipe_by(options, task), dataset, task
@@ -222,7 +232,7 @@ def recipe_by(options: argparse.Namespace, task: str = "classification") -> Reci
     return recipe(options.model, task, **changes)
 
 
-def _check_sampling(options: argparse.Namespace, chosen: Recipe) -> None:
+def check_sampling(options: argparse.Namespace, chosen: Recipe) -> None:
     """The number of in-edges for each layer, where there are batches; an error for what cannot be."""
     if getattr(options, "batch_size", None) is None:
         if getattr(options, "num_neighbors", None) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -14,10 +15,10 @@ from numgraph.arrays.typed import Array
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.typed import of_array_in_class
 from numgraph.distributed.halo import Halo, Meter, Pending
-from numgraph.distributed.processes import communicator, from_first, share_cores, together
-from numgraph.distributed.shards import ABOUT_ALL, OF_GRAPH, read_shard
+from numgraph.distributed.processes import agreed, communicator, from_first, share_cores, together
+from numgraph.distributed.shards import ABOUT_ALL, CHUNK, OF_GRAPH, read_shard
 from numgraph.distributed.shared import allreduce, replicate
-from numgraph.errors import bad_type, bad_value, check_name, no_attribute
+from numgraph.errors import bad_type, bad_value, check_name, no_attribute, shown
 from numgraph.graph import Adjacency, Graph, Shard, Spread, check_graph
 from numgraph.graph.edges import Edges
 from numgraph.graph.partition import partition
@@ -94,17 +95,10 @@ class DistGraph(Spread):
 
         together(comm, checked)
         part = from_first(comm, lambda: partition(g, comm.size, method=method, objective=objective, seed=seed))
-        counts = comm.bcast((g.num_nodes, g.num_edges))
-
-        def same() -> None:
-            if (g.num_nodes, g.num_edges) != counts:
-                problem = (
-                    f"g has {g.num_nodes} nodes and {g.num_edges} edges on process {comm.rank}, {counts[0]} and {counts[1]} on process 0"
-                )
-                raise bad_value(op, problem, "give all processes the same graph")
-
-        together(comm, same)
-        src, dst = g.src, g.dst
+        counts = g.num_nodes, g.num_edges
+        src, dst = together(comm, lambda: (g.src, g.dst))
+        what = f"graph of {counts[0]} nodes and {counts[1]} edges, with the checksum {_checksum(src, dst):08x}"
+        agreed(op, "g", comm, what, "give all processes the same graph")
         edge_ids = np.flatnonzero(part[dst] == comm.rank)
         src, dst = src[edge_ids], dst[edge_ids]
         crossing = np.zeros(g.num_nodes, bool)
@@ -235,6 +229,10 @@ class DistGraph(Spread):
     def gather(self, x: Any, root: int = 0) -> Array | None:
         """[num_nodes, …] the rows of all nodes in the order of their ids on process ``root``, None on the others; a plain array."""
         array = np.asarray(unwrap(self._rows("gather", "x", x, len(self.owned))))
+        if root not in range(self.comm.size):
+            raise bad_value("DistGraph.gather", f"root is {shown(root)}", f"processes are numbered from 0 to {self.comm.size - 1}")
+        same = "give the same features and dtype on all processes"
+        agreed("DistGraph.gather", "x", self.comm, (array.dtype.name, array.shape[1:]), same)
         parts = self.comm.gather((self.owned, array), root=root)
         if parts is None:
             return None
@@ -253,6 +251,15 @@ class DistGraph(Spread):
             f"DistGraph(process {self.comm.rank} of {self.comm.size}: {len(self.owned)} of {self.num_nodes} nodes, "
             f"{len(self.edge_ids)} of {self.num_edges} edges, {len(self.ghosts)} ghosts)"
         )
+
+
+def _checksum(*arrays: NDArray[Any]) -> int:
+    """The same for equal whole numbers, whatever their dtype."""
+    made = 0
+    for array in arrays:
+        for start in range(0, len(array), CHUNK):
+            made = zlib.crc32(np.ascontiguousarray(array[start : start + CHUNK], "<i8").data, made)
+    return made
 
 
 def numbering(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numgraph.arrays import recycling
+from numgraph.arrays.inputs import is_sparse
 from numgraph.distributed.processes import mpi, together
 from numgraph.errors import bad_value
 from numgraph.expressions.precision import is_half
@@ -29,8 +31,8 @@ class Meter:
 class Pending:
     """Rows on their way."""
 
-    def __init__(self, halo: Halo, request: Any, result: Any, held: tuple[Any, ...]) -> None:
-        self._halo, self._request, self.result, self._held = halo, request, result, held
+    def __init__(self, halo: Halo, label: Label | None, request: Any, result: Any, held: tuple[Any, ...]) -> None:
+        self._halo, self._label, self._request, self.result, self._held = halo, label, request, result, held
 
     def progress(self) -> None:
         """Let MPI go on."""
@@ -39,12 +41,49 @@ class Pending:
 
     def wait(self) -> Any:
         """The result, complete."""
+        start = time.perf_counter()
+        if self._label is not None:
+            try:
+                self._label.check()
+            except ValueError:
+                self._halo.abandoned.append(self)  # MPI may still write into its arrays
+                raise
+            self._label = None
         if self._request is not None:
-            start = time.perf_counter()
             self._request.Wait()
-            self._halo.meter.seconds += time.perf_counter() - start
             self._request, self._held = None, ()
+        self._halo.meter.seconds += time.perf_counter() - start
         return self.result
+
+
+class Label:
+    """What a process exchanges, on its way to its neighbours beside the rows, whose bytes alone would fit other shapes and dtypes too."""
+
+    BYTES = 64
+
+    def __init__(self, comm: Any, neighbours: list[int], op: str, array: Any) -> None:
+        self._op, self._neighbours = op, neighbours
+        text = f"{op} of {'sparse ' * is_sparse(array)}rows {list(array.shape[1:])} in {array.dtype.name}"
+        text = text if len(text) <= self.BYTES else f"{text[: self.BYTES - 9]} {zlib.crc32(text.encode()):08x}"
+        self._mine = text.ljust(self.BYTES).encode()
+        self._theirs = bytearray(self.BYTES * len(neighbours))
+        self._request = comm.Ineighbor_allgather([self._mine, mpi().BYTE], [self._theirs, mpi().BYTE])
+
+    def check(self) -> None:
+        """Wait for the neighbours' labels.
+
+        Raises
+        ------
+        ValueError : a neighbour exchanges something else
+        """
+        self._request.Wait()
+        if self._theirs != self._mine * len(self._neighbours):
+            for i, rank in enumerate(self._neighbours):
+                theirs = bytes(self._theirs[i * self.BYTES : (i + 1) * self.BYTES])
+                if theirs != self._mine:
+                    problem = f"process {rank} has {theirs.decode().rstrip()!r} here, this one {self._mine.decode().rstrip()!r}"
+                    fix = "give the same features and dtype, and make the same calls in the same order, on all processes"
+                    raise bad_value(f"DistGraph.{self._op}", problem, fix)
 
 
 class Halo:
@@ -86,6 +125,9 @@ class Halo:
         self.ends = np.concatenate([[0], np.cumsum(self._to)])
         self._forward = comm.Create_dist_graph_adjacent(senders.tolist(), receivers.tolist())
         self._backward = comm.Create_dist_graph_adjacent(receivers.tolist(), senders.tolist())
+        self._neighbours = np.union1d(senders, receivers).tolist()
+        self._labels = comm.Create_dist_graph_adjacent(self._neighbours, self._neighbours)
+        self.abandoned: list[Pending] = []
         self._kinds: dict[int, Any] = {}
         self._idle = comm.allreduce(len(ghosts), op=mpi().MAX) == 0
         """Nobody needs anything of anyone."""
@@ -102,19 +144,23 @@ class Halo:
         """[owned, …] → [owned + ghosts, …]: rows of the sources; those of ghosts are on their way."""
         out = recycling.empty((self.num_owned + self.num_ghosts, *x.shape[1:]), x.dtype)
         out[: self.num_owned] = x
-        if self._idle or not math.prod(x.shape[1:]):
-            return Pending(self, None, out, ())
+        if self._idle:
+            return Pending(self, None, None, out, ())
+        label = Label(self._labels, self._neighbours, "exchange", x)
+        if not math.prod(x.shape[1:]):
+            return Pending(self, label, None, out, ())
         sent, received = np.take(x, self.rows, axis=0), out[self.num_owned :]
         kind = self._row(out)
         request = self._forward.Ineighbor_alltoallv([sent, (self._to, None), kind], [received, (self._from, None), kind])
         self.meter.bytes += sent.nbytes
-        return Pending(self, request, out, (sent, received))
+        return Pending(self, label, request, out, (sent, received))
 
     def sparse(self, x: Any) -> Any:
         """``start`` of a SciPy sparse matrix, complete."""
         from scipy.sparse import csr_matrix, vstack
 
         x = csr_matrix(x)
+        Label(self._labels, self._neighbours, "exchange", x).check()
         sent = [x[self.rows[start:end]] for start, end in zip(self.ends[:-1], self.ends[1:])]
         self.meter.bytes += sum(part.data.nbytes + part.indices.nbytes + part.indptr.nbytes for part in sent)
         start = time.perf_counter()
@@ -127,17 +173,25 @@ class Halo:
         wide = np.float32 if is_half(y.dtype) else y.dtype
         out = recycling.empty((self.num_owned, *y.shape[1:]), wide)
         out[...] = y[: self.num_owned]
-        if not self._idle and math.prod(y.shape[1:]):
-            sent = np.ascontiguousarray(y[self.num_owned :])
-            received = np.empty((len(self.rows), *y.shape[1:]), y.dtype)
-            kind = self._row(received)
-            request = self._backward.Ineighbor_alltoallv([sent, (self._from, None), kind], [received, (self._to, None), kind])
-            self.meter.bytes += sent.nbytes
-            Pending(self, request, received, (sent,)).wait()
+        if not self._idle:
+            received = self._sent_back(y)
             for start, end in zip(self.ends[:-1], self.ends[1:]):  # the rows of one neighbour differ
                 out[self.rows[start:end]] += received[start:end]
         found: NDArray[Any] = out if wide == y.dtype else out.astype(y.dtype)
         return found
+
+    def _sent_back(self, y: NDArray[Any]) -> NDArray[Any]:
+        """The rows that other processes have for this one's nodes."""
+        label = Label(self._labels, self._neighbours, "collect", y)
+        received = np.empty((len(self.rows), *y.shape[1:]), y.dtype)
+        if not math.prod(y.shape[1:]):
+            label.check()
+            return received
+        sent, kind = np.ascontiguousarray(y[self.num_owned :]), self._row(received)
+        request = self._backward.Ineighbor_alltoallv([sent, (self._from, None), kind], [received, (self._to, None), kind])
+        self.meter.bytes += sent.nbytes
+        Pending(self, label, request, received, (sent,)).wait()
+        return received
 
     def close(self) -> None:
         """Give MPI's objects back; a collective call."""
@@ -145,3 +199,4 @@ class Halo:
             kind.Free()
         self._forward.Free()
         self._backward.Free()
+        self._labels.Free()

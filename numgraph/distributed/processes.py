@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 
 from numgraph.dense.blas import limit_threads
-from numgraph.errors import bad_type, missing, shown
+from numgraph.errors import bad_type, bad_value, missing, shown
 
 T = TypeVar("T")
 
@@ -55,6 +57,22 @@ def from_first(comm: Any, make: Callable[[], T]) -> T:
     made = together(comm, lambda: make() if comm.rank == 0 else None)
     found: T = comm.bcast(made, root=0)
     return found
+
+
+def agreed(op: str, name: str, comm: Any, value: Any, fix: str) -> None:
+    """Compare what must be the same on all processes, by its text, in one message of 16 bytes.
+
+    Raises
+    ------
+    ValueError : on all processes, where one has another
+    """
+    mine = zlib.crc32(repr(value).encode())
+    ends = np.empty(2, np.int64)
+    comm.Allreduce(np.array([mine, -mine], np.int64), ends, op=mpi().MIN)
+    if ends[0] != -ends[1]:
+        values = comm.allgather(f"{value!r:.200}")
+        other = next((rank for rank, text in enumerate(values) if text != values[0]), 0)
+        raise bad_value(op, f"{name} is {values[0]} on process 0, {values[other]} on process {other}", fix)
 
 
 def _told(error: Exception) -> Exception:

@@ -60,6 +60,8 @@ def write_shards(path: str | os.PathLike[str], dataset: Dataset, parts: int, *, 
     target = Path(os.path.realpath(path))
     if target.exists():
         raise FileExistsError(f"write_shards: {path} is there; give another path, or move it away")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"write_shards: {path}: there is no folder {target.parent}; make it first")
     data = dataset.to("cpu")
     part = partition(data.graph, parts, method=method, objective=objective)
     beside = target.with_name(f"{target.name}.tmp-{os.urandom(8).hex()}")

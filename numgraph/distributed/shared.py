@@ -18,7 +18,7 @@ from numgraph.arrays.inputs import given, kind_of
 from numgraph.arrays.typed import Array
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.tensor import Tensor
-from numgraph.distributed.processes import communicator, from_first, mpi, share_cores
+from numgraph.distributed.processes import agreed, communicator, from_first, mpi, share_cores
 from numgraph.errors import bad_type
 from numgraph.expressions.precision import is_half
 
@@ -173,6 +173,9 @@ def summed(arrays: Sequence[Any], comm: Any) -> tuple[Any, ...]:
         if array.dtype.kind not in "iu" and not is_half(array.dtype) and array.dtype.char not in "fd":
             raise bad_type("allreduce", f"x has dtype {array.dtype}", "give real numbers")
         groups.setdefault(np.dtype(np.float32) if is_half(array.dtype) else array.dtype, []).append(i)
+    if arrays:
+        kinds = [(array.dtype.name, array.shape) for array in arrays]
+        agreed("allreduce", "x", comm, kinds, "give arrays of the same shapes and dtypes, in the same order, on all processes")
     for dtype, members in groups.items():
         whole = np.concatenate([np.asarray(arrays[i], dtype).reshape(-1) for i in members])
         total = np.empty_like(whole)

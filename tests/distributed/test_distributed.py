@@ -53,6 +53,15 @@ def test_shards_are_the_graph_and_what_does_not_fit_is_an_error_everywhere(tmp_p
     assert {name: told for name, told in report.items() if not all(fits for fits, _ in told)} == {}
 
 
+def test_calls_that_do_not_fit_each_other_are_an_error_of_all():
+    """Other shapes, dtypes, calls or graphs on one rank would be other numbers there, or a wait without end."""
+    status, out, error = run(2, HERE / "mismatch.py", seconds=120)
+    assert status == 0, error[-3000:]
+    wrong, fine = json.loads(out)
+    assert {name: told for name, told in wrong.items() if not all("; give " in text or "numbered" in text for text in told)} == {}
+    assert {name: told for name, told in fine.items() if any(told)} == {}
+
+
 def test_a_rank_that_raises_ends_all_with_its_traceback(tmp_path):
     """While the others wait for its rows."""
     program = tmp_path / "program.py"
@@ -105,6 +114,25 @@ def test_training_by_two_ranks_is_that_of_one_process(tmp_path, alone):
     sizes = (data.num_nodes, data.graph.num_edges, 2, two["ghosts"], data.num_features, 16, data.num_classes, 2)
     assert two["bytes_exchanged"] == scale_model().training_bytes(scale_model().Setting(*sizes), 8) > 0
     assert two["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--task", "link"], "--task is link"),
+        (["--task", "regression"], "--task is regression"),
+        (["--folds", "3"], "--folds was given without --task graph"),
+        (["--num-neighbors", "3,3"], "--num-neighbors was given without --batch-size"),
+        (["--inductive"], "--inductive was given beside --shards"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_options_that_shards_do_not_take_are_refused(options, problem, tmp_path):
+    """As one process refuses them, in place of a training of something else."""
+    assert main(["partition", "--dataset", "karate", "--parts", "1", "--out", str(tmp_path / "shards")]) == 0
+    status, _, error = run(1, *TRAIN, "--shards", tmp_path / "shards", "--epochs", "1", *options, seconds=60)
+    assert status != 0
+    assert problem in error
 
 
 def test_sparse_features_of_ghosts_go_once(alone):
