@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numgraph.arrays.inputs import is_sparse, kind_of
-from numgraph.data.record import Dataset
+from numgraph.data.npy import plain_file
+from numgraph.data.record import TASKS, Dataset
 from numgraph.errors import bad_type, bad_value
 from numgraph.graph import Adjacency
 from numgraph.graph.partition import partition
@@ -31,6 +33,15 @@ OF_NODES = ("features", "labels", "train_mask", "val_mask", "test_mask")
 ABOUT_ALL = ("num_nodes", "num_edges", "name", "task", "num_classes", "label_scale")
 """What every part says of the whole."""
 OF_GRAPH = ("owned", "ghosts", "owners", "indptr", "indices", "edge_ids")
+NUMBERS = ("num_nodes", "num_edges", "num_classes", "part", "parts")
+KINDS = {
+    **dict.fromkeys(OF_GRAPH, ("i", 1)),
+    **dict.fromkeys(("train_mask", "val_mask", "test_mask"), ("b", 1)),
+    "features": ("biuf", 2),
+    "labels": ("if", 1),
+    "edge_weight": ("biuf", 1),
+}
+"""Kinds of dtype, and axes, that arrays may have."""
 
 
 def write_shards(path: str | os.PathLike[str], dataset: Dataset, parts: int, *, method: Any = "metis", objective: str = "cut") -> Any:
@@ -218,7 +229,7 @@ def read_shard(path: str | os.PathLike[str], number: int, parts: int, verify: st
     try:
         about = json.loads((folder / ABOUT).read_text("utf-8"))
         entries = about["arrays"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(folder, f"{ABOUT}: {error!r:.200}") from error
     if about.get("format") != FORMAT or about.get("version") != VERSION:
         problem = (
@@ -228,16 +239,22 @@ def read_shard(path: str | os.PathLike[str], number: int, parts: int, verify: st
     if about.get("parts") != parts or about.get("part") != number:
         problem = f"{folder} is part {about.get('part')} of {about.get('parts')}, this is process {number} of {parts}"
         raise bad_value(op, problem, f"start {about.get('parts')} processes, or partition for {parts}")
+    for name in (*NUMBERS, *ABOUT_ALL):
+        if name not in about or not _is_fact(name, about[name]):
+            raise _damaged(folder, f"{ABOUT}: {name} is {about.get(name)!r:.100}")
     arrays: dict[str, Any] = {}
     for name in (*OF_GRAPH, *OF_NODES, *(["edge_weight"] if "edge_weight" in entries else [])):
         if name not in entries:
             raise _damaged(folder, f"{ABOUT} has no array {name!r}")
         file = folder / f"{name}.npy"
         try:
+            plain_file(file).close()
             array = np.load(file, mmap_mode="r" if 0 not in entries[name]["shape"] else None, allow_pickle=False)
             found = {"dtype": array.dtype.str, "shape": list(array.shape)}
             if any(found[key] != entries[name][key] for key in found):
                 raise ValueError(f"it has {found}")
+            if array.dtype.kind not in KINDS[name][0] or array.ndim != KINDS[name][1] or array.dtype.itemsize > 8:
+                raise ValueError(f"it has {found}, which no shard has")
             if verify == "full" and _digest(file) != entries[name]["sha256"]:
                 raise ValueError("its content is not what was written")
         except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
@@ -247,8 +264,21 @@ def read_shard(path: str | os.PathLike[str], number: int, parts: int, verify: st
     return about, arrays
 
 
+def _is_fact(name: str, value: Any) -> bool:
+    """Whether shard.json may say this."""
+    if name in NUMBERS:
+        return type(value) is int and 0 <= value < 2**62
+    if name == "label_scale":
+        return isinstance(value, list) and len(value) == 2 and all(type(one) in (int, float) and math.isfinite(one) for one in value)
+    return isinstance(value, str) and (name != "task" or value in TASKS)
+
+
 def _damaged(folder: Path, problem: str) -> ValueError:
     return bad_value("DistGraph.load", f"{folder} is damaged: {problem}", "copy it again, or partition the data again")
+
+
+def _below(ids: NDArray[Any], end: int) -> bool:
+    return not len(ids) or bool(ids.min() >= 0 and ids.max() < end)
 
 
 def _check(folder: Path, about: dict[str, Any], arrays: dict[str, Any]) -> None:
@@ -260,9 +290,11 @@ def _check(folder: Path, about: dict[str, Any], arrays: dict[str, Any]) -> None:
         "indptr, indices and edge_ids do not fit": len(arrays["indptr"]) == len(owned) + 1
         and len(arrays["indices"]) == len(arrays["edge_ids"]),
         "a node is there twice": len(np.unique(ids)) == len(ids),
-        "ids of nodes are out of range": not len(ids) or (ids.min() >= 0 and ids.max() < about["num_nodes"]),
-        "owners do not fit": len(owners) == len(ghosts)
-        and (not len(owners) or (owners.min() >= 0 and owners.max() < about["parts"] and bool((np.diff(owners) >= 0).all()))),
+        "ids of nodes are out of range": _below(ids, about["num_nodes"]),
+        "ids of edges are out of range": _below(arrays["edge_ids"], about["num_edges"]),
+        "edge_weight does not fit": len(arrays.get("edge_weight", arrays["edge_ids"])) == len(arrays["edge_ids"]),
+        "labels are out of range": about["task"] != "classification" or bool((arrays["labels"] < about["num_classes"]).all()),
+        "owners do not fit": len(owners) == len(ghosts) and _below(owners, about["parts"]) and bool((np.diff(owners) >= 0).all()),
     }
     for problem, fits in facts.items():
         if not fits:

@@ -8,7 +8,8 @@ meet its rows, and their gradients come back summed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
@@ -19,7 +20,7 @@ from numgraph.arrays.typed import Array
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.tensor import Tensor
 from numgraph.distributed.processes import agreed, communicator, from_first, mpi, share_cores
-from numgraph.errors import bad_type
+from numgraph.errors import bad_type, bad_value
 from numgraph.expressions.precision import is_half
 
 
@@ -115,6 +116,23 @@ class Processes:
     def from_first(self, make: Callable[[], Any]) -> Any:
         """What process 0 makes."""
         return from_first(self.comm, make)
+
+    def alike(self, op: str, values: Mapping[str, Any]) -> None:
+        """An error of all where a number or an array is another on one of them."""
+        mine = {name: _digest(value) for name, value in values.items()}
+        every = self.comm.allgather(mine)
+        for rank, theirs in enumerate(every):
+            if theirs != every[0]:
+                name = next(name for name in every[0] | theirs if every[0].get(name) != theirs.get(name))
+                problem = f"{name} is {every[0].get(name)} on process 0, {theirs.get(name)} on process {rank}"
+                raise bad_value(op, problem, "make the same model, and give the same options, on all processes")
+
+
+def _digest(value: Any) -> str:
+    """A text that is the same for the same number, or the same array."""
+    if not isinstance(value, np.ndarray):
+        return str(value)
+    return f"{value.dtype} {list(value.shape)} with the checksum {zlib.crc32(value.tobytes()):08x}"
 
 
 def divide(loader: L, comm: Any, *, rows: Any = None) -> L:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,3 +34,6 @@ class Alone:
     def from_first(self, make: Callable[[], Any]) -> Any:
         """What the first process makes."""
         return make()
+
+    def alike(self, op: str, values: Mapping[str, Any]) -> None:
+        """An error of all where a number or an array is another on one of them."""

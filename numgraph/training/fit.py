@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,9 @@ def fit(
     rng = np.random.default_rng(seed)
     parameters = list(optimizer.parameters)
     standing = Standing(History(score=objective.score), model.state_dict())
+    same: dict[str, Any] = {"epochs": epochs, "patience": patience, "seed": seed, "checkpoint_every": checkpoint_every}
+    same |= {"checkpoint is None": checkpoint is None, "loader.batch_size": getattr(loader, "batch_size", None)}
+    processes.alike("fit", same | {f"the model's {name}": array for name, array in standing.best.items()})
     kept = None if checkpoint is None else Checkpoint(checkpoint, model, optimizer, rng)
     if kept is not None:
         found = processes.from_first(kept.read)
@@ -187,8 +191,8 @@ def fit(
                 elif processes.agreed(bool(asked)):
                     history.stopped = "interrupted"
                 ending = history.stopped != "epochs" or epoch == epochs
-                if kept is not None and processes.first and not cut and (ending or epoch % checkpoint_every == 0):
-                    kept.write(standing)
+                if kept is not None and not cut and (ending or epoch % checkpoint_every == 0):
+                    processes.from_first(partial(kept.write, standing))
                 if ending:
                     break
     except KeyboardInterrupt:

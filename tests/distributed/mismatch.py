@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse
@@ -39,6 +42,19 @@ def gradient(d):
     return tape.gradient(loss, [x])
 
 
+DATA = ng.Dataset.from_arrays(G, np.eye(6, 3, dtype=np.float32), [0, 1] * 3)
+
+
+def fit(d, seed=0, hidden=4, epochs=1, **options):
+    return ng.fit(ng.nn.GCN(3, hidden, 2, rng=seed), ng.training.SharedDataset.of(DATA, d), epochs=epochs, **options)
+
+
+def fit_and_lose_the_folder(d):
+    """Only one process writes the checkpoint."""
+    folder = Path(COMM.bcast(tempfile.mkdtemp() if FIRST else None))
+    return fit(d, checkpoint=folder / "point.npz", callback=lambda *_: shutil.rmtree(folder, ignore_errors=True))
+
+
 CASES = {
     "widths": lambda d: d.exchange(ones(OWN, by_rank(1, 2))),
     "a width of zero": lambda d: d.exchange(ones(OWN, by_rank(0, 1))),
@@ -64,8 +80,15 @@ CASES = {
     "graphs of one size": lambda d: DistGraph.from_graph(by_rank(G, ng.Graph(G.dst, G.src)), COMM, method=OWNERS),
     "edges in another order": lambda d: DistGraph.from_graph(by_rank(G, ng.Graph(G.src[::-1], G.dst[::-1])), COMM, method=OWNERS),
     "graphs": lambda d: DistGraph.from_graph(by_rank(G, ng.Graph([0], [1])), COMM, method="random"),
+    "parameters": lambda d: fit(d, seed=by_rank(0, 1)),
+    "shapes of parameters": lambda d: fit(d, hidden=by_rank(4, 5)),
+    "epochs": lambda d: fit(d, epochs=by_rank(1, 2)),
+    "patience": lambda d: fit(d, patience=by_rank(1, 2)),
+    "a checkpoint of one": lambda d: fit(d, checkpoint=by_rank("point.npz", None)),
+    "a checkpoint that cannot be written": fit_and_lose_the_folder,
 }
 FINE = {
+    "a training": fit,
     "nothing to exchange": lambda d: d.exchange(ones(OWN, 0)),
     "ids of another dtype": lambda d: DistGraph.from_graph(ng.Graph(*[one.astype(by_rank("i4", "i8")) for one in (G.src, G.dst)]), COMM),
     "values that are nobody else's": lambda d: replicate(np.ones(by_rank(1, 2)), COMM),
@@ -79,7 +102,7 @@ def main():
         try:
             call(d)
             told = ""
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             told = str(error)
         report[name] = COMM.gather(told)
     if FIRST:

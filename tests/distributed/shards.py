@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -60,6 +62,31 @@ def damages(folder, other):
         raw[-1] ^= 1
         (part / "indices.npy").write_bytes(raw)
 
+    def put(name, change):
+        """Another array, of which shard.json knows."""
+        array = np.asarray(change(np.load(part / f"{name}.npy")))
+        np.save(part / f"{name}.npy", array)
+        about = json.loads((part / ABOUT).read_text())
+        digest = hashlib.sha256((part / f"{name}.npy").read_bytes()).hexdigest()
+        edit("arrays", about["arrays"] | {name: {"dtype": array.dtype.str, "shape": list(array.shape), "sha256": digest}})
+
+    def pipe():
+        (part / "labels.npy").unlink()
+        os.mkfifo(part / "labels.npy")
+
+    for key, value in {"num_nodes": "50", "num_edges": None, "task": "none", "label_scale": ["x", 1], "num_classes": -1}.items():
+        yield key, lambda key=key, value=value: edit(key, value), f"shard.json: {key} is"
+    yield "depth", lambda: (part / ABOUT).write_text("[" * 200_000), "shard.json: RecursionError"
+    for name in ("owned", "owners", "indptr", "indices", "edge_ids"):
+        yield f"{name} as floats", lambda name=name: put(name, lambda x: x + 0.5), f"{name}.npy: it has"
+    yield "axes", lambda: put("owned", lambda x: x[:, None]), "owned.npy: it has"
+    yield "masks of numbers", lambda: put("train_mask", lambda x: x * 7), "train_mask.npy: it has"
+    yield "text", lambda: put("features", lambda x: x.astype("S1")), "features.npy: it has"
+    yield "edge ids", lambda: put("edge_ids", lambda x: x - E), "ids of edges are out of range"
+    yield "weights", lambda: put("edge_weight", lambda x: x[1:]), "edge_weight does not fit"
+    yield "labels", lambda: put("labels", lambda x: x + 99), "labels are out of range"
+    yield "owners", lambda: put("owners", lambda x: x + 99), "owners do not fit"
+    yield "a pipe", pipe, "labels.npy: it is no regular file"
     yield "a bit", flip, "part-00001 is damaged: indices.npy: its content is not"
     yield "cut", lambda: (part / "labels.npy").write_bytes((part / "labels.npy").read_bytes()[:-3]), "labels.npy"
     yield "version", lambda: edit("version", 99), "version 99"
