@@ -22,6 +22,7 @@ LARGEST = 1 << 20
 EDGE_DATA = re.compile(r"edge_data_([A-Za-z0-9_]{1,100})")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 DTYPE = re.compile(r"[<|][a-z][0-9]{1,2}")
+MOST_AXES = 8
 NUMBERS = "biuf"
 """Kinds of dtype that features and data of edges have."""
 INT64, BYTES, BOOL = np.dtype("<i8"), np.dtype("u1"), np.dtype(bool)
@@ -96,7 +97,7 @@ def _check_entries(folder: Path, about: dict[str, Any]) -> None:
         fits = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "sha256"}
         fits = fits and isinstance(entry["dtype"], str) and DTYPE.fullmatch(entry["dtype"]) is not None
         fits = fits and isinstance(entry["sha256"], str) and SHA256.fullmatch(entry["sha256"]) is not None
-        fits = fits and isinstance(entry["shape"], list) and 1 <= len(entry["shape"]) <= 8
+        fits = fits and isinstance(entry["shape"], list) and 1 <= len(entry["shape"]) <= MOST_AXES
         if not fits or not all(type(n) is int and 0 <= n < 2**62 for n in entry["shape"]) or math.prod(entry["shape"]) >= 2**59:
             raise damaged(folder, f"{ABOUT}: the array {shown(name)} is {shown(entry)}")
 

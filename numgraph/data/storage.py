@@ -20,7 +20,7 @@ from numgraph.arrays.inputs import is_sparse, kind_of
 from numgraph.data import manifest, npy
 from numgraph.data.columns import Columns
 from numgraph.data.record import Dataset
-from numgraph.errors import bad_type, check_name
+from numgraph.errors import bad_type, bad_value, check_name
 from numgraph.graph.mapped import check_graph_files, graph_of
 from numgraph.graph.sorting import ids_dtype
 from numgraph.runtime.folders import NewFolder
@@ -175,6 +175,9 @@ def _native(name: str, array: Any) -> NDArray[Any]:
 
 def _names(names: list[Any]) -> dict[str, NDArray[Any]]:
     if all(isinstance(one, int | np.integer) and not isinstance(one, bool) for one in names):
+        for i, one in enumerate(names):
+            if not -(2**63) <= one < 2**63:
+                raise bad_value("save", f"names[{i}] is {one}", "whole numbers are stored in 8 bytes: give texts")
         return {"names": np.array(names, np.int64)}
     if not all(isinstance(one, str) for one in names):
         i = next(i for i, one in enumerate(names) if not isinstance(one, str))

@@ -184,10 +184,9 @@ class GraphWriter:
             array = as_array(op, shown_name, value)
             if not (name == "edge_weight" or manifest.EDGE_DATA.fullmatch(name)):
                 raise bad_value(op, f"the name {shown_name!r} is no name of a file", "use letters, digits and _")
-            if array.dtype.kind not in manifest.NUMBERS or array.dtype.itemsize > 8 or array.ndim == 0:
-                raise bad_type(
-                    op, f"{shown_name} has dtype {array.dtype} and shape {list(array.shape)}", "give real numbers, a row an edge"
-                )
+            if array.dtype.kind not in manifest.NUMBERS or array.dtype.itemsize > 8 or not 1 <= array.ndim <= manifest.MOST_AXES:
+                problem = f"{shown_name} has dtype {array.dtype} and shape {list(array.shape)}"
+                raise bad_type(op, problem, f"give real numbers, a row an edge, of at most {manifest.MOST_AXES} axes")
             if len(array) != count or (name == "edge_weight" and array.ndim != 1):
                 raise bad_value(op, f"{shown_name} has shape {list(array.shape)}, there are {count} edges", "give one row an edge")
             arrays[name] = array.astype(np.float32) if name == "edge_weight" else array

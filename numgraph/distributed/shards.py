@@ -293,6 +293,7 @@ def _check(folder: Path, about: dict[str, Any], arrays: dict[str, Any]) -> None:
         "ids of nodes are out of range": _below(ids, about["num_nodes"]),
         "ids of edges are out of range": _below(arrays["edge_ids"], about["num_edges"]),
         "edge_weight does not fit": len(arrays.get("edge_weight", arrays["edge_ids"])) == len(arrays["edge_ids"]),
+        "labels have another dtype": arrays["labels"].dtype.kind == ("i" if about["task"] == "classification" else "f"),
         "labels are out of range": about["task"] != "classification" or bool((arrays["labels"] < about["num_classes"]).all()),
         "owners do not fit": len(owners) == len(ghosts) and _below(owners, about["parts"]) and bool((np.diff(owners) >= 0).all()),
     }

@@ -484,6 +484,7 @@ def test_a_link_to_a_folder_stays_one(copy, tmp_path):
         ("data", ng.nn.GCN(3, 2, 2), TypeError, "numgraph.save"),
         (3, KINDS["plain"], TypeError, "the folder comes first"),
         ("no/data", KINDS["plain"], FileNotFoundError, "make it first"),
+        ("data", made(names=[2**63 - i for i in range(N)]), ValueError, r"names\[0\] is 9223372036854775808"),
         ("data", made(names=[("a", i) for i in range(N)]), TypeError, r"names\[0\] is a tuple"),
     ],
 )

@@ -104,6 +104,7 @@ BAD = {
     "other rows": (lambda w: (w.add_edges([0], [1], time=[1]), w.add_edges([0], [1], time=[[1]])), ValueError, "rows of shape"),
     "wider data": (lambda w: (w.add_edges([0], [1], t=np.int8([1])), w.add_edges([0], [1], t=[1])), ValueError, "dtype int64"),
     "text": (lambda w: w.add_edges([0], [1], t=["a"]), TypeError, "t has dtype <U1"),
+    "axes": (lambda w: w.add_edges([0], [1], t=np.ones((1,) * 9)), TypeError, "at most 8 axes"),
     "a name": (lambda w: w.add_edges([0], [1], **{"../t": [1]}), ValueError, "no name of a file"),
     "a vector": (lambda w: w.add_features(X[:, 0]), TypeError, "features are real numbers"),
     "other widths": (lambda w: (w.add_features(X[:3]), w.add_features(X[3:, :2])), ValueError, "2 features"),

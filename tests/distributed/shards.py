@@ -84,6 +84,7 @@ def damages(folder, other):
     yield "text", lambda: put("features", lambda x: x.astype("S1")), "features.npy: it has"
     yield "edge ids", lambda: put("edge_ids", lambda x: x - E), "ids of edges are out of range"
     yield "weights", lambda: put("edge_weight", lambda x: x[1:]), "edge_weight does not fit"
+    yield "labels as floats", lambda: put("labels", lambda x: x * 1.0), "labels have another dtype"
     yield "labels", lambda: put("labels", lambda x: x + 99), "labels are out of range"
     yield "owners", lambda: put("owners", lambda x: x + 99), "owners do not fit"
     yield "a pipe", pipe, "labels.npy: it is no regular file"

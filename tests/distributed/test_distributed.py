@@ -49,7 +49,7 @@ def test_shards_are_the_graph_and_what_does_not_fit_is_an_error_everywhere(tmp_p
     status, out, error = run(3, HERE / "shards.py", tmp_path)
     assert status == 0, error[-3000:]
     report = json.loads(out)
-    assert len(report) == 28
+    assert len(report) == 29
     assert {name: told for name, told in report.items() if not all(fits for fits, _ in told)} == {}
 
 
