@@ -15,7 +15,7 @@ import ptx
 import pytest
 import test_cuda_ptx
 from ptx_instructions import Stuck
-from scripts import SHARE, run_on_the_device
+from scripts import SHARE, run_on_the_device, whole_only
 
 import numgraph as ng
 from numgraph.compiler.cuda import compiling
@@ -38,6 +38,7 @@ TESTS = {
     "message/test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
 }
 """What runs (one in twelve of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least."""
+ONLY_WHOLE = {"compiler/test_kernel_inputs.py", "ops/test_ops.py", "cuda/test_device_layers.py"}
 
 
 def cache():
@@ -46,7 +47,7 @@ def cache():
     return caches.cache_root() / f"machine-{hashlib.sha256(Path(compiling.__file__).read_bytes()).hexdigest()[:12]}"
 
 
-@pytest.mark.parametrize("tests", TESTS)
+@pytest.mark.parametrize("tests", whole_only(TESTS, ONLY_WHOLE))
 def test_on_the_machine(tests):
     chosen, least = TESTS[tests]
     printed = run_on_the_device(tests, chosen, least, NUMGRAPH_CACHE_DIR=str(cache()))

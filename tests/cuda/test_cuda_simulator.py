@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 
 import pytest
-from scripts import run_on_the_device
+from scripts import run_on_the_device, whole_only
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed (pip install 'numgraph[dev]')"
@@ -26,9 +26,10 @@ TESTS = {
 }
 """What runs (one in twelve of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least. The last are of arrays on the
 device from end to end."""
+ONLY_WHOLE = {"compiler/test_half.py", "cuda/test_device_layers.py"}
 
 
-@pytest.mark.parametrize("tests", TESTS)
+@pytest.mark.parametrize("tests", whole_only(TESTS, ONLY_WHOLE))
 def test_in_the_simulator(tests):
     chosen, least = TESTS[tests]
     run_on_the_device(tests, chosen, least, NUMBA_ENABLE_CUDASIM="1")

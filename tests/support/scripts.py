@@ -77,6 +77,12 @@ SHARE = 1 if WHOLE else 12
 """Else they run every test for one in so many of its parameters (see ``sampled``)."""
 
 
+def whole_only(names, left_out):
+    """Parameters of which some run with NUMGRAPH_TEST_WHOLE alone: each file compiles some hundred kernels for a device."""
+    mark = pytest.mark.skipif(not WHOLE, reason="make test-whole runs it")
+    return [pytest.param(name, marks=mark) if name in left_out else name for name in names]
+
+
 def sampled(items, share):
     """One in `share` of every test's parameters, and one at least: which, their names decide, so they are the same ones every time."""
     tests = defaultdict(list)
