@@ -37,6 +37,7 @@ DEVICE_TESTS = (
     "cuda/test_device_layers.py",
     "cuda/test_device_options.py",
     "cuda/test_device_dense.py",
+    "cuda/test_device_relations.py",
     "project/test_docs.py",
 )
 HOST_TESTS = (

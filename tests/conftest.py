@@ -7,6 +7,7 @@ leave the cores to others. Each worker begins with its share of the longest test
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -17,6 +18,13 @@ if WORKERS:  # before Numba and OpenMP are loaded
     _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, _cores // WORKERS)))
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def pytest_configure() -> None:
+    """Tests send SIGINT to themselves and to what they start, which a run in the background of a shell would ignore."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 LONGEST = frozenset(["test_cuda_machine", "test_cuda_simulator", "test_device_simulator"])
 """Files of tests that run whole files of tests in processes of their own."""
@@ -43,6 +51,7 @@ SAMPLED = frozenset(
         *("test_frameworks", "test_messages", "test_message_axes", "test_softmax_accuracy", "test_reduces", "test_integers"),
         *("test_jax", "test_torch", "test_torch_compile", "test_torch_messages", "test_torch_ops", "test_torch_layers", "test_ops"),
         *("test_layers_inputs", "test_nn", "test_nn_models", "test_nn_options", "test_nn_pyg", "test_half", "test_compiler_random"),
+        *("test_kernels", "test_kernel_inputs", "test_cuda_ptx", "test_device_layers", "test_optim"),
     ]
 )
 """Files of tests that compile a kernel or more for each of many parameters. `make test` and `make quick` run one in NUMGRAPH_TEST_SAMPLE of

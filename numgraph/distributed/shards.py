@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ from numgraph.data.record import TASKS, Dataset
 from numgraph.errors import bad_type, bad_value
 from numgraph.graph import Adjacency
 from numgraph.graph.partition import partition
+from numgraph.runtime.atomic import PathLike
+from numgraph.runtime.folders import NewFolder
 
 FORMAT, VERSION = "numgraph shard", 1
 ABOUT = "shard.json"
@@ -70,21 +71,24 @@ def write_shards(path: str | os.PathLike[str], dataset: Dataset, parts: int, *, 
         raise bad_type("write_shards", f"dataset is {kind_of(dataset)}", "give a numgraph.Dataset")
     target = Path(os.path.realpath(path))
     if target.exists():
-        raise FileExistsError(f"write_shards: {path} is there; give another path, or move it away")
+        _refuse(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"write_shards: {path}: there is no folder {target.parent}; make it first")
     data = dataset.to("cpu")
     part = partition(data.graph, parts, method=method, objective=objective)
-    beside = target.with_name(f"{target.name}.tmp-{os.urandom(8).hex()}")
-    beside.mkdir()
+    new = NewFolder(target, _refuse)
     try:
         identity = _identity(part, data.graph.in_edges)
-        counts = [_write(beside / folder_of(i), data, part, i, parts, identity) for i in range(parts)]
-        os.rename(beside, target)
+        counts = [_write(new.path / folder_of(i), data, part, i, parts, identity) for i in range(parts)]
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        new.discard()
         raise
+    new.commit()
     return np.array(counts, np.int64)
+
+
+def _refuse(path: PathLike) -> None:
+    raise FileExistsError(f"write_shards: {path} is there; give another path, or move it away")
 
 
 def folder_of(number: int) -> str:

@@ -235,6 +235,8 @@ def _checked(op: str, role: str, function: Any, names: tuple[str, ...]) -> tuple
                 fix += ": sources are u, destinations v, edges e, and their fields attributes, as in lambda u, e: u.x * e.w"
             elif name in ("self", "cls"):
                 fix += ": pass the method of an object, as layer.message"
+            elif not hasattr(function, "__name__"):  # an object, as a layer
+                raise errors.bad_type(op, f"{role} is {named(function)}, which takes {name!r}", "write lambda u: layer(u.x), or the like")
             elif type(function) is not FunctionType:
                 fix += f": as in lambda u, e: {named(function)}(u.x, e.w)"
             raise errors.bad_type(op, f"{role} takes a parameter {name!r}", fix)

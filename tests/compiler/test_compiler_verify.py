@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from programs import MACHINE, notation_of, places_of
 
+from numgraph.compiler import driver, sources
 from numgraph.compiler import program as ir
-from numgraph.compiler import sources
 from numgraph.compiler.build import build
-from numgraph.compiler.cpu import kernel as cpu_kernel
+from numgraph.compiler.cost import Choice
+from numgraph.compiler.cpu.running import TARGET
 from numgraph.compiler.index import Notation
 from numgraph.compiler.schedule import candidates
+from numgraph.compiler.target import Request
 from numgraph.compiler.verify import verify
 from numgraph.expressions import expr
 from numgraph.expressions.walk import Output
@@ -131,16 +133,10 @@ def test_an_array_one_shorter_is_refused(name):
 
 def test_nothing_is_compiled_when_the_proof_fails():
     notation = walks()["attention"]
+    schedule = candidates(notation, MACHINE)[-1]
+    right = build(notation, schedule, places_of(notation))
+    wrong = Choice(schedule, replace(right, body=changed(right.body, MUTATIONS["a stride more"])[0]), 0.0)
     loaded: list[Any] = []
-
-    def wrong(*args: Any) -> ir.Program:
-        program = build(*args)
-        return replace(program, body=changed(program.body, MUTATIONS["a stride more"])[0])
-
-    with (
-        mock.patch.object(cpu_kernel, "build", wrong),
-        mock.patch.object(sources, "load", loaded.append),
-        pytest.raises(RuntimeError, match="kernel: "),
-    ):
-        cpu_kernel.compiled(notation, [0], "int32", False, False, candidates(notation, MACHINE)[-1])
+    with mock.patch.object(sources, "load", loaded.append), pytest.raises(RuntimeError, match="kernel: "):
+        driver.kernel(TARGET, notation.outputs, [0], Request(notation.rows, "int32", False), wrong)
     assert not loaded

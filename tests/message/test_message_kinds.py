@@ -219,7 +219,7 @@ REFUSED = {
     "a ufunc": (np.add, r"np\.add"),
     "a reduction": (np.sum, r"np\.sum"),
     "a getter": (operator.attrgetter("x"), "the message is an operator.attrgetter"),
-    "a module": (ng.nn.MLP([2, 2], rng=0), "the message is a MLP, which takes"),
+    "a module": (ng.nn.MLP([2, 2], rng=0), "the message is a MLP, which takes 'x'; write lambda u: layer"),
     "star": (lambda *args: args, r"which takes \*args; name the ones of u, v, e"),
     "double star": (lambda **fields: fields, r"which takes \*\*fields; name the ones of u, v, e"),
     "a decorator that hides names": (without_names(double), r"which takes \*args and \*\*options; .*functools\.wraps"),
