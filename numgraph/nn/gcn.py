@@ -15,7 +15,8 @@ from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn import init
 from numgraph.nn.blocks import Convolution, hop
-from numgraph.nn.graphs import check_norm, column, degree_scales, loop_weight, node_features, weighted_loops
+from numgraph.nn.degrees import degree_scales
+from numgraph.nn.graphs import check_norm, column, loop_weight, node_features, weighted_loops
 from numgraph.nn.module import check_activation, check_size
 from numgraph.nn.typed import of_graph
 

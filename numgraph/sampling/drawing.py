@@ -105,7 +105,7 @@ def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace
             for position in range(start, stop):
                 if weighted and not weights[position] > 0:
                     continue
-                if limited and _is_among(banned, low, high, indices[position]):
+                if limited and is_among(banned, low, high, indices[position]):
                     continue
                 allowed[count] = position
                 if weighted:
@@ -145,7 +145,7 @@ def _without_banned(state, indices, start, count, fanout, replace, banned, low, 
         else:
             _without(one, count, fanout, positions, place)
         k = place
-        while k < place + fanout and not _is_among(banned, low, high, indices[start + positions[k]]):
+        while k < place + fanout and not is_among(banned, low, high, indices[start + positions[k]]):
             k += 1
         if k == place + fanout:
             return k
@@ -153,7 +153,7 @@ def _without_banned(state, indices, start, count, fanout, replace, banned, low, 
 
 
 @njit(inline="always")
-def _is_among(ids, low, stop, one):
+def is_among(ids, low, stop, one):
     """Whether sorted ids have it between two places."""
     high = stop
     while low < high:

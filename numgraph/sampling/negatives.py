@@ -11,6 +11,7 @@ from numgraph.errors import bad_type, bad_value, shown
 from numgraph.graph import Graph, check_graph
 from numgraph.graph.sorting import Ids, checked_ids, given_ids
 from numgraph.runtime.compiling import njit
+from numgraph.sampling.drawing import is_among
 from numgraph.sampling.random import below, checked_seed, key_of, state_of
 
 _TRIES = 32
@@ -130,15 +131,7 @@ class NonEdges:
 @njit(inline="always")
 def has_edge(indptr, indices, source, target):
     """Whether sorted rows have an edge."""
-    low, stop = np.int64(indptr[source]), np.int64(indptr[source + 1])
-    high = stop
-    while low < high:
-        middle = (low + high) >> 1
-        if indices[middle] < target:
-            low = middle + 1
-        else:
-            high = middle
-    return low < stop and indices[low] == target
+    return is_among(indices, np.int64(indptr[source]), np.int64(indptr[source + 1]), target)
 
 
 @njit(inline="always")

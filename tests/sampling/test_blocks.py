@@ -8,7 +8,7 @@ import pytest
 import numgraph as ng
 from numgraph import nn
 from numgraph.graph import Block, Origin
-from numgraph.nn.graphs import degree_scales
+from numgraph.nn.degrees import degree_scales
 
 N, F = 40, 4
 RNG = np.random.default_rng(0)
