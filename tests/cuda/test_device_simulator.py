@@ -24,7 +24,7 @@ CHOSEN = "(test_layers and odd) or test_attention or test_edge_softmax or test_s
 def test_layers_in_the_simulator():
     here = Path(__file__).parent
     path = os.pathsep.join([str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": path}
+    env = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": path, "NUMGRAPH_TEST_SAMPLE": "1"}  # CHOSEN is the sample
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(here / "test_device_layers.py"), "-k", CHOSEN]
     run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
