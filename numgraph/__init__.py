@@ -43,7 +43,7 @@ from numgraph.sampling import ClusterLoader, LinkLoader, NeighborLoader
 from numgraph.serialize import load, save
 from numgraph.training import fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Adjacency",

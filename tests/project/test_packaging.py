@@ -19,6 +19,8 @@ import numgraph
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NAMED = re.compile(r"(?:numgraph|'\.|-e \.)\[([a-z0-9,]+)\]")
+"""Extras, as in ``pip install numgraph[torch]`` and ``pip install '.[cli,data]'``."""
 SOURCES = sorted((ROOT / "numgraph").rglob("*.py"))
 
 
@@ -67,6 +69,22 @@ def test_version_is_in_one_place() -> None:
     assert "version" in PROJECT["dynamic"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", numgraph.__version__)
     assert importlib.metadata.version("numgraph") == numgraph.__version__
+
+
+def test_the_release_is_told() -> None:
+    """The changelog begins with what is not released yet, then this version, of the day that CITATION.cff has."""
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    cited = dict(line.split(": ", 1) for line in (ROOT / "CITATION.cff").read_text("utf-8").splitlines() if re.match(r"[a-z-]+: ", line))
+    assert cited["version"] == numgraph.__version__
+    day = cited["date-released"].strip('"')
+    assert headings[:2] == ["[Unreleased]", f"[{numgraph.__version__}] - {day}"]
+
+
+def test_extras_that_pages_and_errors_name_are_there() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+    named = {extra for path in [*pages, *SOURCES] for found in NAMED.findall(path.read_text("utf-8")) for extra in found.split(",")}
+    assert {"torch", "jax", "cuda", "mpi", "tables"} <= named
+    assert named <= PROJECT["optional-dependencies"].keys()
 
 
 def test_package_has_its_data() -> None:
