@@ -8,12 +8,16 @@ from __future__ import annotations
 import numpy as np
 
 from numgraph.runtime.compiling import njit
-from numgraph.sampling.memory import ask
-from numgraph.sampling.random import below, state_of, unit
+from numgraph.sampling.memory import ask, ask_near
+from numgraph.sampling.random import below, below_short, state_of, unit
 
-_AHEAD = 8
-"""Nodes, and _AHEAD_IDS edges, whose memory is asked for before it is read: a line from DRAM takes as long as they do."""
-_AHEAD_IDS = 16
+_AHEAD = 16
+"""Nodes, and _AHEAD_IDS edges, whose memory is asked for before it is read: a line from DRAM takes as long as they do. The edges' go into
+the second cache, which waits for more lines at once than the first: half the time, if as many are asked for."""
+_AHEAD_IDS = 96
+_SHORT = 2**32 - 1
+"""Numbers below which ``below_short`` gives."""
+_ONE, _SLOTS = np.uint64(1), np.uint64(63)
 _RARE = 4
 """In rows that are so many times as long as what is drawn, a banned edge is seldom drawn: no need to look at all for it."""
 _TRIES = 8
@@ -40,8 +44,8 @@ def measure(indptr, nodes, fanout, replace, plan):
     """plan: the most edges that can be drawn, and the largest degree."""
     total, largest = np.int64(0), np.int64(0)
     for i in range(len(nodes)):
-        if i + _AHEAD_IDS < len(nodes):
-            ask(indptr, np.int64(nodes[i + _AHEAD_IDS]))
+        if i + _AHEAD < len(nodes):
+            ask(indptr, np.int64(nodes[i + _AHEAD]))
         node = nodes[i]
         degree = np.int64(indptr[node + 1] - indptr[node])
         largest = degree if degree > largest else largest
@@ -79,7 +83,7 @@ def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace
     place = 0
     for i in range(len(nodes)):
         if i + _AHEAD < len(nodes):
-            ask(indices, np.int64(indptr[nodes[i + _AHEAD]]))
+            ask(indptr, np.int64(nodes[i + _AHEAD]))
         node = nodes[i]
         start, stop = np.int64(indptr[node]), np.int64(indptr[node + 1])
         count, first = stop - start, place
@@ -97,7 +101,6 @@ def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace
                     if after >= 0:
                         for k in range(place, after):
                             positions[k] += start
-                            sources[k] = indices[positions[k]]
                         place = after
                         continue
         if filtered:
@@ -127,10 +130,12 @@ def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace
         else:
             place = _without(state_of(key, node), count, fanout, positions, place)
         for k in range(first, place):
-            position = allowed[positions[k]] if filtered else start + positions[k]
-            positions[k] = position
-            sources[k] = indices[position]
+            positions[k] = allowed[positions[k]] if filtered else start + positions[k]
     starts[len(nodes)] = place
+    for k in range(place):  # once all are drawn: other nodes' lines come at once, too
+        if k + _AHEAD_IDS < place:
+            ask_near(indices, np.int64(positions[k + _AHEAD_IDS]))
+        sources[k] = indices[positions[k]]
     return place
 
 
@@ -168,17 +173,22 @@ def is_among(ids, low, stop, one):
 @njit()
 def _without(state, count, fanout, positions, place):
     """fanout of count numbers, each set of them as likely (Floyd; Bentley, A Sample of Brilliance, CACM 1987), or by looking at all."""
-    if fanout <= _FEW or fanout * fanout <= 4 * count:
-        first = place
-        for last in range(count - fanout, count):
-            chosen = below(state, last, last + 1)
-            for k in range(first, place):
-                if positions[k] == chosen:
-                    chosen = last
-                    break
-            positions[place] = chosen
-            place += 1
-        return place
+    if count <= _SHORT and (fanout <= _FEW or fanout * fanout <= 4 * count):
+        first, least, draws = np.uint64(place), np.uint64(count - fanout), np.uint64(fanout)
+        for i in range(draws):  # by itself, so that many are made at once
+            positions[first + i] = below_short(state, least + i, least + i + _ONE)
+        drawn = np.uint64(0)  # a bit for each number modulo 64: where it is not set, the number was not drawn
+        for i in range(draws):
+            chosen = positions[first + i]
+            bit = _ONE << (np.uint64(chosen) & _SLOTS)
+            if drawn & bit:
+                for k in range(i):
+                    if positions[first + k] == chosen:
+                        positions[first + i] = least + i
+                        bit = _ONE << (least + i & _SLOTS)
+                        break
+            drawn |= bit
+        return place + fanout
     wanted = fanout
     for k in range(count):
         if below(state, k, count - k) < wanted:
@@ -236,18 +246,17 @@ def relabel(table, stamp, sources, nodes, known, numbers):
     """
     for k in range(len(sources)):
         if k + _AHEAD_IDS < len(sources):
-            ask(table, np.int64(sources[k + _AHEAD_IDS]))
+            ask_near(table, np.int64(sources[k + _AHEAD_IDS]))
         node = sources[k]
         if node < 0 or node >= len(table):  # of a file, whose ids nobody has checked
             return -1
         entry = table[node]
-        if (entry >> 32) == stamp:
-            numbers[k] = entry & 0xFFFFFFFF
-        else:
-            table[node] = (stamp << 32) | known
-            nodes[known] = node
-            numbers[k] = known
-            known += 1
+        new = (entry >> 32) != stamp
+        number = known if new else entry & 0xFFFFFFFF  # and written in any case: nobody can tell which of the two it will be
+        table[node] = (stamp << 32) | number
+        nodes[known] = node
+        numbers[k] = number
+        known += np.int64(new)
     return known
 
 
@@ -259,8 +268,8 @@ def induce(indptr, indices, table, stamp, nodes, starts, numbers, positions):
         starts[i] = place
         start, stop = np.int64(indptr[nodes[i]]), np.int64(indptr[nodes[i] + 1])
         for position in range(start, stop):
-            if position + _AHEAD_IDS < stop:
-                ask(table, np.int64(indices[position + _AHEAD_IDS]))
+            if position + _AHEAD < stop:
+                ask(table, np.int64(indices[position + _AHEAD]))
             entry = table[indices[position]]
             if (entry >> 32) == stamp:
                 numbers[place] = entry & 0xFFFFFFFF

@@ -62,11 +62,17 @@ def state_of(key, number):
 @njit(inline="always")
 def below(state, i, n):
     """Number i of a stream as an integer 0 … n - 1: the high half of a product, off by a probability of n / 2**64 at most."""
-    r = mixed(state + GOLDEN * np.uint64(i))
     n = np.uint64(n)
     if n > _LOW:
-        return np.int64(r % n)
-    return np.int64(((r >> _S32) * n + ((r & _LOW) * n >> _S32)) >> _S32)
+        return np.int64(mixed(state + GOLDEN * np.uint64(i)) % n)
+    return np.int64(below_short(state, i, n))
+
+
+@njit(inline="always")
+def below_short(state, i, n):
+    """``below`` for a uint64 n of less than 2**32, as such: without a question, so that a loop makes many at once."""
+    r = mixed(state + GOLDEN * np.uint64(i))
+    return ((r >> _S32) * n + ((r & _LOW) * n >> _S32)) >> _S32
 
 
 @njit(inline="always")
