@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 _STYLE = """
 .numgraph { --ink: #1c2430; --soft: #5b6675; --faint: #c4ccd6; --paper: #ffffff; --panel: #f4f6f9; --forward: #1f5fa8; --backward: #b8480f;
   --both: #6a3d9a; color: var(--ink); background: var(--paper); font: 16px/1.5 system-ui, sans-serif; color-scheme: light dark;
@@ -28,8 +29,7 @@ _STYLE = """
 .numgraph .answer { background: var(--panel); border-left: .3rem solid var(--forward); padding: .5rem 1rem; border-radius: .2rem; }
 .numgraph .scroll { overflow-x: auto; max-width: 100%; }
 .numgraph table { border-collapse: collapse; font-size: .9rem; color: inherit; }
-.numgraph th, .numgraph td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--faint); vertical-align: top;
-  white-space: nowrap; }
+.numgraph th, .numgraph td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--faint); vertical-align: top; }
 .numgraph .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem; margin: .75rem 0; }
 .numgraph .card { background: var(--panel); border-radius: .4rem; padding: .75rem; margin: 0; min-width: 0; }
 .numgraph .card .formula { background: var(--paper); }
@@ -66,7 +66,7 @@ def fragment(summaries: Sequence[tuple[Any, ...]]) -> str:
     rows, sections = [], []
     known: dict[str, int] = {}
     for number, (name, shapes_in, shapes_out, needs, explain) in enumerate(summaries):
-        into, out = (", ".join(str(list(shape)) for shape in shapes) for shapes in (shapes_in, shapes_out))
+        into, out = (", ".join(str(list(shape)).replace(" ", NO_BREAK) for shape in shapes) for shapes in (shapes_in, shapes_out))
         body = explain.section(needs) if hasattr(explain, "section") else ""
         link = escape(name)
         if body:

@@ -98,8 +98,7 @@ def _texts(graph: Small, target: str, labels: Labels, marked_u: int, marked_v: i
     for node in dict.fromkeys(ends):
         made.append(_label(RIGHT + RADIUS + 4, _y(node), labels.v, "start", color if target == "v" else ""))
     if target == "e" and graph.edges:
-        start, end = _ends(*graph.edges[marked_e])
-        made.append(_label((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 - 16, labels.e, "middle", color))
+        made.append(_label((LEFT + RIGHT) / 2, 10, labels.e, "middle", color))  # over the column of edges, where no line crosses it
     return made
 
 

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import browser
 import numpy as np
 import pytest
 
@@ -54,6 +55,18 @@ PAGES = {
     ),
     "bipartite": lambda: recorded(lambda x: ng.update_all(BIPARTITE, lambda u: u.x, "sum", u={"x": x}), X[:3]),
     "a zero gradient": lambda: recorded(lambda x: ng.update_all(G, lambda u: np.sign(u.x) + u.y, "sum", u={"x": x, "y": x}), X),
+    "long names": lambda: recorded(
+        lambda x, w: ng.update_all(
+            G,
+            lambda u, v, e: u.position * v.velocity * e.stiffness * e.length,
+            "sum",
+            u={"position": x},
+            v={"velocity": x},
+            e={"stiffness": w, "length": w},
+        ),
+        X[:, None, None] * np.ones((4, 5, 6, 3)),
+        W[:, None, None],
+    ),
     "no message": lambda: recorded(lambda x: np.tanh(x @ x.T), X),
     "<odd> & 'names'": lambda: recorded(lambda x: ng.update_all(G, lambda u: u['<b>&"x'], "sum", u={'<b>&"x': x}), X),
     "nothing": ng.Tape,
@@ -244,3 +257,24 @@ def test_equal_sections_stand_once():
     page = tape._repr_html_()
     assert page.count("<section") == 1
     assert page.count('href="#numgraph-0"') == 2
+
+
+WRONG = """<!DOCTYPE html><link rel="icon" href="data:,"><body><p style="width: 600px">wide</p><img src="none.png">
+<svg viewBox="0 0 100 20" style="width: 100px"><text x="90" y="15">beyond the picture</text></svg>
+<script>console.error("oh"); nothing()</script>"""
+
+
+@pytest.mark.skipif(browser.PATH is None, reason=browser.MISSING)
+def test_a_browser_shows_the_pages(pages, tmp_path):
+    """Each on a wide window and on a telephone's: nothing is cut off, nothing fails, no other file is asked for. What is wrong shows."""
+    file = tmp_path / "page.html"
+    with browser.running(tmp_path) as tab:
+        for name, tape in pages.items():
+            tape.explain(html=file)
+            for width in (1280, 400):
+                assert tab.open(file.as_uri(), width) == ([], [file.as_uri()], []), f"{name} at {width}"
+        file.write_text(WRONG, "utf-8")
+        seen = tab.open(file.as_uri(), 400)
+    assert {said.split(":")[0] for said in seen.errors} >= {"console", "exception", "not loaded"}
+    assert (tmp_path / "none.png").as_uri() in seen.requests
+    assert {said.split(":")[0].split(" ")[0] for said in seen.cut_off} == {"the", "P", "outside"}

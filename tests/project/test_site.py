@@ -1,4 +1,5 @@
-"""The documentation site: it builds without a warning, has every public name, needs nothing from elsewhere, and no link of it is dead."""
+"""The documentation site: it builds without a warning, has every public name, needs nothing from elsewhere, no link of it is dead, and a
+browser shows its main pages."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote
 
+import browser
 import pytest
 
 import numgraph
@@ -89,3 +91,30 @@ def test_docstrings_are_on_their_pages(pages: dict[Path, _Page]) -> None:
     text = re.sub(r"<[^>]+>", "", messages.read_text("utf-8"))
     for said in ("update_all", "over the in-edges", "initial", "what the reduce starts with"):
         assert said in text
+
+
+MAIN = ("index", "quickstart", "data", "messages", "relations", "backward", "gallery", "benchmarks", "migrating", "api/index", "api/nn")
+
+
+@pytest.mark.skipif(browser.PATH is None, reason=browser.MISSING)
+def test_a_browser_shows_the_main_pages(pages: dict[Path, _Page], tmp_path: Path) -> None:
+    """No error, nothing from elsewhere, nothing cut off, on a wide window and on a telephone's; and the search finds something."""
+    site = next(path for path in pages if path.parts[-2:] == ("api", "index.html")).parents[1]
+    with browser.served(site) as address, browser.running(tmp_path) as tab:
+        for width in (1280, 400):
+            for page in MAIN:
+                seen = tab.open(f"{address}{page}.html", width)
+                assert not seen.errors, f"{page}: {seen.errors}"
+                assert not seen.cut_off, f"{page} at {width}: {seen.cut_off}"
+                assert len(seen.requests) > 1
+                away = [url for url in seen.requests if not url.startswith((address, "data:", "blob:"))]
+                assert not away, f"{page} asks for {away}"
+        tab.open(f"{address}index.html?q=update_all", 1280)
+        assert "update_all" in tab.run(FIRST_FOUND)
+
+
+FIRST_FOUND = """new Promise((told) => {
+  const look = () => { const found = document.querySelector('.md-search-result__item'); if (found) told(found.textContent); return found; };
+  if (!look()) new MutationObserver((_, observer) => { if (look()) observer.disconnect(); }).observe(document, {childList: true,
+    subtree: true});
+})"""
