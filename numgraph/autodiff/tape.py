@@ -20,6 +20,7 @@ from numgraph.arrays.fingerprint import EXACT, fingerprint, sparse_fingerprint
 from numgraph.arrays.inputs import as_array, is_sparse, listed
 from numgraph.arrays.typed import Array
 from numgraph.autodiff import page
+from numgraph.autodiff.deferred import Deferred, computed
 from numgraph.autodiff.lost import check_thread, plain
 from numgraph.autodiff.tensor import RECORDING, TAPES, Parameter, Tensor, check_float, is_float, unwrap
 from numgraph.autodiff.typed import Result
@@ -42,6 +43,7 @@ class _Record(NamedTuple):
     explain: Callable[[Sequence[bool]], list[str]] | None
     held: tuple[Any, ...]
     collective: bool
+    takes_deferred: bool
 
     def summary(self) -> tuple[Any, ...]:
         """What explain() prints, without the arrays."""
@@ -85,6 +87,7 @@ def record(
     explain: Callable[..., list[str]] | None = None,
     held: tuple[Any, ...] = (),
     collective: bool = False,
+    takes_deferred: bool = False,
 ) -> Any:
     """Put an operation on the active tapes: the one door.
 
@@ -104,6 +107,8 @@ def record(
     ``collective``: several processes run the operation together, as they do its vjp, and another's inputs reach this one's outputs. Where
     an input is a Tensor, tracked or not, every active tape takes it and replays it once, with zeros for outputs without a gradient: so
     processes that run the same program meet in the same operations in the same order, whatever their losses depend on, at every order.
+
+    ``takes_deferred``: vjp takes a gradient that is not computed yet (``Deferred``) as it is.
     """
     tapes = TAPES.get()
     for x in inputs:
@@ -117,7 +122,7 @@ def record(
     boxed = tuple([Tensor(y) if is_float(y.dtype) else plain(name, y, inputs) for y in (outputs if many else (outputs,))])
     for tape in tapes:
         if tape._recording:
-            tape._take(name, inputs, boxed, vjp, many, explain, held, collective)
+            tape._take(name, inputs, boxed, vjp, many, explain, held, collective, takes_deferred)
     return boxed if many else boxed[0]
 
 
@@ -185,6 +190,7 @@ class Tape:
         explain: Any,
         held: tuple[Any, ...],
         collective: bool,
+        takes_deferred: bool,
     ) -> None:
         """Record an operation, if it has an input that is tracked, or may have one in another process."""
         tracked, leaves = self._tracked, self._leaves
@@ -196,7 +202,7 @@ class Tape:
             else:
                 self._passed.update([(id(x), x) for x in inputs if isinstance(x, Tensor)])
             return
-        self._records.append(_Record(name, tuple(inputs), boxed, vjp, many, needs, explain, held, collective))
+        self._records.append(_Record(name, tuple(inputs), boxed, vjp, many, needs, explain, held, collective, takes_deferred))
         made = len(self._records)
         for x in (*inputs, *held) if held else inputs:
             if id(x) not in leaves:
@@ -314,6 +320,8 @@ class Tape:
                 continue
             if changed:
                 _check_unchanged(entry, changed)
+            if Deferred in map(type, got) and not entry.takes_deferred:
+                got = tuple(map(computed, got))
             operands, results = entry.inputs, entry.outputs
             if not taped:
                 operands, results = tuple(map(unwrap, operands)), tuple(map(unwrap, results))
@@ -405,15 +413,15 @@ def _add(grads: dict[int, Any], owned: set[int], x: Any, g: Any, taped: bool, na
     if g.shape != x.shape:
         raise bad_value(name, f"its vjp gave a gradient of shape {g.shape} for an input of shape {x.shape}", "the vjp is wrong")
     if g.dtype != x.dtype:
-        g = g.astype(x.dtype)
+        g = computed(g).astype(x.dtype)
     key = id(x)
     before = grads.get(key)
     if before is None:
         grads[key] = g
     elif key in owned:
-        np.add(before, g, out=before)
+        np.add(before, computed(g), out=before)
     else:
-        grads[key] = before + g
+        grads[key] = computed(before) + computed(g)
         if not taped and g.shape:  # a sum of 0-d arrays is a scalar, which has no place
             owned.add(key)
 
@@ -422,7 +430,7 @@ def _results(grads: dict[int, Any], inputs: list[Tensor], taped: bool) -> list[A
     """One gradient per input; plain ones are arrays that share memory with nothing, so that callers may scale them in place."""
     results: list[Any] = []
     for x in inputs:
-        g = grads.get(id(x))
+        g = computed(grads.get(id(x)))
         if g is None:
             g = np.zeros_like(x.data)
         elif isinstance(g, np.generic):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.autodiff.deferred import computed
 from numgraph.autodiff.tensor import Parameter, unwrap
 from numgraph.errors import bad_value, not_finite, shown
 from numgraph.expressions.expr import is_float
@@ -87,7 +88,10 @@ class Watcher:
         def moved(back: Sequence[Any]) -> int:
             return sum([unwrap(g).nbytes for g in (*grads, *back) if hasattr(unwrap(g), "nbytes")])
 
-        back = spans.timed(lambda: f"∇ {entry.name}", moved, vjp, True, line) if spans.OPEN else vjp()
+        def whole() -> Sequence[Any]:
+            return [computed(g) for g in vjp()]
+
+        back = spans.timed(lambda: f"∇ {entry.name}", moved, whole, True, line) if spans.OPEN else whole()
         if self.check:
             for place, (need, g) in enumerate(zip(entry.needs, back, strict=True)):
                 found = self._found(g) if need and g is not None else None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from numgraph.arrays.inputs import given, is_sparse
 from numgraph.arrays.typed import Array
+from numgraph.autodiff.deferred import Deferred
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.typed import of_array_in_class
 from numgraph.distributed.halo import Halo, Meter, Pending
@@ -182,9 +183,12 @@ class DistGraph(Spread):
         x = self._rows("exchange", "x", x, len(self.owned))
 
         def vjp(g: Any, *_: Any) -> tuple[Any]:
+            if isinstance(g, Deferred):  # its ghosts' rows are sent before the others are computed
+                return (self._halo.back(g.work.of_ghosts()[g.place], g.work.rest),)
             return (self.collect(g),)
 
-        return record("exchange", (x,), result(self._halo.start(unwrap(x))), vjp, self._explain("collect"), collective=True)
+        made = result(self._halo.start(unwrap(x)))
+        return record("exchange", (x,), made, vjp, self._explain("collect"), collective=True, takes_deferred=True)
 
     @of_array_in_class
     def collect(self, y: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -168,30 +169,34 @@ class Halo:
         self.meter.seconds += time.perf_counter() - start
         return vstack([x, *received], format="csr") if received else x
 
-    def back(self, y: NDArray[Any]) -> NDArray[Any]:
-        """[owned + ghosts, …] → [owned, …]: each owner adds up its rows and those of its ghosts, in the order of processes."""
+    def back(self, y: NDArray[Any], meanwhile: Callable[[Callable[[], None]], None] | None = None) -> NDArray[Any]:
+        """[owned + ghosts, …] → [owned, …]: each owner adds up its rows and those of its ghosts, in the order of processes.
+
+        meanwhile : completes the owned rows of y, which nothing reads before, and calls what lets MPI go on
+        """
+        pending = None if self._idle else self._send_back(y)
+        if meanwhile is not None:
+            meanwhile(pending.progress if pending else lambda: None)
         wide = np.float32 if is_half(y.dtype) else y.dtype
         out = recycling.empty((self.num_owned, *y.shape[1:]), wide)
         out[...] = y[: self.num_owned]
-        if not self._idle:
-            received = self._sent_back(y)
+        if pending is not None:
+            received = pending.wait()
             for start, end in zip(self.ends[:-1], self.ends[1:]):  # the rows of one neighbour differ
                 out[self.rows[start:end]] += received[start:end]
         found: NDArray[Any] = out if wide == y.dtype else out.astype(y.dtype)
         return found
 
-    def _sent_back(self, y: NDArray[Any]) -> NDArray[Any]:
-        """The rows that other processes have for this one's nodes."""
+    def _send_back(self, y: NDArray[Any]) -> Pending:
+        """The rows that other processes have for this one's nodes, on their way."""
         label = Label(self._labels, self._neighbours, "collect", y)
         received = np.empty((len(self.rows), *y.shape[1:]), y.dtype)
         if not math.prod(y.shape[1:]):
-            label.check()
-            return received
+            return Pending(self, label, None, received, ())
         sent, kind = np.ascontiguousarray(y[self.num_owned :]), self._row(received)
         request = self._backward.Ineighbor_alltoallv([sent, (self._from, None), kind], [received, (self._to, None), kind])
         self.meter.bytes += sent.nbytes
-        Pending(self, label, request, received, (sent,)).wait()
-        return received
+        return Pending(self, label, request, received, (sent,))
 
     def close(self) -> None:
         """Give MPI's objects back; a collective call."""

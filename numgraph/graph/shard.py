@@ -10,7 +10,7 @@ import numpy as np
 from numgraph.autodiff.typed import of_array_in_class
 from numgraph.errors import bad_value
 from numgraph.graph.block import Block
-from numgraph.graph.edges import SRC, DeviceEdges, Edges
+from numgraph.graph.edges import DST, SRC, DeviceEdges, Edges
 from numgraph.graph.graph import Graph
 from numgraph.graph.sorting import Adjacency, Ids, frozen
 
@@ -54,17 +54,31 @@ class Spread:
         raise NotImplementedError
 
 
-INTERIOR_PIECES = 4
+PIECES = 16
 """Between two of them MPI is asked how far it is, without which it does not send large messages."""
+PIECE_EDGES = 1 << 15
+"""Edges of a piece, at least: a kernel's start should cost little beside."""
 
 
 class Piece(NamedTuple):
-    """Destinations of a shard, by their rows and by the positions of their in-edges, as a graph of its own; interior: it has no ghosts."""
+    """Some rows of a shard's grouped edges as a graph of its own, by these rows and the positions of their edges.
+
+    interior : destinations without ghosts among their sources, or sources that are no ghosts
+    """
 
     graph: Graph
     rows: slice
     positions: slice
     interior: bool
+
+
+def _cuts(indptr: Ids, stop: int) -> list[int]:
+    """Where the rows before stop are cut into pieces of about as many edges."""
+    edges = int(indptr[stop])
+    count = max(1, min(PIECES, edges // PIECE_EDGES))
+    inner = np.searchsorted(indptr[: stop + 1], np.linspace(0, edges, count + 1)[1:-1])
+    found: list[int] = np.unique([0, *inner, stop]).tolist()
+    return found
 
 
 class Shard(Block):
@@ -79,10 +93,11 @@ class Shard(Block):
     spread : what exchanges rows with the other processes
     """
 
-    __slots__ = ("_pieces", "derived", "spread")
+    __slots__ = ("_pieces", "_source_pieces", "derived", "spread")
 
     spread: Spread
     _pieces: list[Piece] | None
+    _source_pieces: list[Piece] | None
     derived: dict[Any, Any]
     """What layers derive of it; a shard is held by what is derived, so it holds that itself."""
 
@@ -92,24 +107,36 @@ class Shard(Block):
         shard: Any = cls.__new__(cls)
         shard._edges, shard._out, shard._twin = edges, SRC, None
         shard.nodes, shard._positions, shard._found, shard.spread = nodes, None, ids, spread
-        shard._pieces, shard.derived = None, {}
+        shard._pieces, shard._source_pieces, shard.derived = None, None, {}
         found: Shard = shard
         return found
 
     def pieces(self) -> list[Piece]:
-        """The shard's rows in pieces: some of the interior, with about as many edges each, then the others."""
+        """The destinations in pieces: those of the interior, then the others."""
         if self._pieces is None:
             rows, interior = self.in_edges, self.spread.interior
-            cuts = np.searchsorted(rows.indptr[: interior + 1], np.linspace(0, rows.indptr[interior], INTERIOR_PIECES + 1)[:-1])
-            starts = np.unique([0, *cuts, interior, rows.num_rows]).tolist()
-            self._pieces = [self._piece(rows, start, stop, stop <= interior) for start, stop in pairwise(starts)]
+            starts = np.unique([*_cuts(rows.indptr, interior), rows.num_rows]).tolist()
+            self._pieces = [self._piece(DST, start, stop, stop <= interior) for start, stop in pairwise(starts)]
         return self._pieces
 
-    def _piece(self, rows: Adjacency, start: int, stop: int, interior: bool) -> Piece:
+    def source_pieces(self) -> list[Piece]:
+        """The sources in pieces: the ghosts, then the others. Edges keep their ids."""
+        if self._source_pieces is None:
+            starts = _cuts(self.out_edges.indptr, self.num_dst)
+            bounds = [(self.num_dst, self.num_src), *pairwise(starts)]
+            self._source_pieces = [self._piece(SRC, start, stop, stop <= self.num_dst) for start, stop in bounds if start < stop]
+        return self._source_pieces
+
+    def _piece(self, side: int, start: int, stop: int, interior: bool) -> Piece:
+        rows = self.in_edges if side == DST else self.out_edges
         first, last = int(rows.indptr[start]), int(rows.indptr[stop])
-        indices = rows.indices[first:last]
-        into = Adjacency(frozen(rows.indptr[start : stop + 1] - rows.indptr[start]), indices, ordered=True)
-        edges = Edges((self.num_src, stop - start), [indices, None], [None, into], True)
+        indices, indptr = rows.indices[first:last], frozen(rows.indptr[start : stop + 1] - rows.indptr[start])
+        into = Adjacency(indptr, indices, True) if side == DST else Adjacency(indptr, indices, False, rows.edge_ids[first:last])
+        if side == DST:
+            edges = Edges((self.num_src, stop - start), [indices, None], [None, into], True)
+        else:
+            edges = Edges((stop - start, self.num_dst), [None, indices], [into, None], True)
+            edges.num_edges = self.num_edges
         return Piece(Graph._sharing(edges, SRC), slice(start, stop), slice(first, last), interior)
 
     def with_edges(self, edges: Edges) -> Shard:

@@ -1,11 +1,16 @@
-"""Walks over a process's shard while rows of its ghosts are on their way: the interior first, which needs none of them."""
+"""Walks over a process's shard while rows are on their way: forward the interior first, which needs none of the ghosts'; in the backward
+the gradients of ghosts first, which their owners wait for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard
+
+import numba
 
 from numgraph.arrays import recycling
+from numgraph.autodiff.deferred import Deferred
+from numgraph.autodiff.tensor import Tensor
 from numgraph.compiler import execute
 from numgraph.expressions.walk import Output
 from numgraph.graph import Shard
@@ -36,3 +41,57 @@ def run_ahead(graph: Shard, outputs: tuple[Output, ...], fields: dict[Any, Any],
     for one in pending:
         one.wait()
     return made
+
+
+def can_wait(graph: Any, outputs: Sequence[Output], fields: dict[Any, Any]) -> TypeGuard[Shard]:
+    """Whether gradients of sources may be computed later, in parts: of a shard with ghosts, and nobody records what is done to them."""
+    if not isinstance(graph, Shard) or graph.num_src == graph.num_dst or numba.config.DISABLE_JIT:
+        return False
+    targets = [output.to for output in outputs]
+    return "u" in targets and "e" not in targets and not any(isinstance(x, Tensor) for x in fields.values())
+
+
+class SourceGradients:
+    """A walk into sources that runs when its results are read: at once, or the ghosts' rows before the others.
+
+    results : their shapes and dtypes
+    """
+
+    def __init__(self, graph: Shard, outputs: tuple[Output, ...], fields: dict[Any, Any], results: Any) -> None:
+        self._graph, self._outputs, self._fields, self._results = graph, outputs, fields, results
+        self._made: list[Any] | None = None
+        self._left = False
+
+    def deferred(self) -> list[Deferred]:
+        """The results, not computed yet."""
+        return [Deferred(self, place, shape, dtype) for place, (shape, dtype) in enumerate(self._results)]
+
+    def whole(self) -> list[Any]:
+        """The results."""
+        if self._made is None:
+            self._made = list(execute(self._graph, self._outputs, self._fields, None))
+            self._fields = {}
+        self.rest(lambda: None)
+        return self._made
+
+    def of_ghosts(self) -> list[Any]:
+        """The results, of which the rows of ghosts are complete; what is left takes ``rest``."""
+        if self._made is None:
+            self._made, self._left = [recycling.empty(shape, dtype) for shape, dtype in self._results], True
+            self._run(ghosts=True, between=lambda: None)
+        return self._made
+
+    def rest(self, between: Callable[[], None]) -> None:
+        """Complete the other rows, with calls of ``between`` on the way."""
+        if self._left:
+            self._left = False
+            self._run(ghosts=False, between=between)
+            self._fields = {}
+
+    def _run(self, ghosts: bool, between: Callable[[], None]) -> None:
+        assert self._made is not None
+        for piece in self._graph.source_pieces():
+            if piece.interior != ghosts:
+                between()
+                here = {key: array[piece.rows] if key[0] == "u" else array for key, array in self._fields.items()}
+                execute(piece.graph, self._outputs, here, [array[piece.rows] for array in self._made])

@@ -30,7 +30,7 @@ from numgraph.expressions.precision import narrowed, wide
 from numgraph.expressions.reduces import NEEDS, needed
 from numgraph.expressions.walk import Output, rows_of
 from numgraph.graph import Graph, Shard
-from numgraph.message.ahead import arriving, run_ahead
+from numgraph.message.ahead import SourceGradients, arriving, can_wait, run_ahead
 from numgraph.message.algebra import algebra_of
 from numgraph.message.explaining import explain_kernels, explain_walk, tell
 from numgraph.message.pages import section
@@ -94,7 +94,10 @@ class Walk(NamedTuple):
         for number, need, key, dtype in backward.bound:
             fields[key] = library.cast(arrays(number, need), dtype)
         found = {key: fields[same] for key, same in backward.same.items()}
-        results = propagate(f"∇ {self.name}", self.graph, backward.outputs, fields, self.told) if backward.walk else ()
+        if can_wait(self.graph, backward.outputs, fields):
+            results = _of_sources_later(f"∇ {self.name}", self.graph, backward.outputs, fields, self.told)
+        else:
+            results = propagate(f"∇ {self.name}", self.graph, backward.outputs, fields, self.told) if backward.walk else ()
         for key, value in zip(backward.walk, results, strict=True):
             found[key] = _over_rows(library, value, known.leaves[key].dtype) if key[0] == "shared" else value
         return [found.get(key) for key in self.keys]
@@ -152,6 +155,20 @@ def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, 
     made = walk.run([unwrap(x) for x in values])
     found: tuple[Any, ...] = record(name, values, made, vjp, _Told(outputs, keys, weakref.ref(g)) if told else None)
     return found
+
+
+def _of_sources_later(name: str, g: Shard, outputs: tuple[Output, ...], fields: Values, told: bool) -> Sequence[Any]:
+    """The gradients of a walk, those of sources not computed yet."""
+    made: list[Any] = [None] * len(outputs)
+    later = tuple([output for output in outputs if output.to == "u"])
+    others = tuple([output for output in outputs if output.to != "u"])
+    now = iter(propagate(name, g, others, fields, told) if others else ())
+    read = algebra_of(later).read
+    walk = Walk(name, g, later, tuple([key for key in fields if key in read]))
+    waiting = iter(SourceGradients(g, later, {key: fields[key] for key in walk.keys}, walk.results()).deferred())
+    for place, output in enumerate(outputs):
+        made[place] = next(waiting if output.to == "u" else now)
+    return made
 
 
 class _Told:

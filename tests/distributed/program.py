@@ -16,12 +16,14 @@ from mpi4py import MPI
 import numgraph as ng
 from numgraph import nn
 from numgraph.distributed import DistGraph, SharedRows, allreduce, divide, partition, replicate
+from numgraph.graph import shard
 from numgraph.graph.partition import ghosts as ghosts_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sampling"))
 from test_blocks import LAYERS, F, G, N, W, X
 
 COMM = MPI.COMM_WORLD
+shard.PIECE_EDGES = 16  # small parts in several pieces too
 RNG = np.random.default_rng(1)
 R = RNG.standard_normal((N, 3))
 Y = RNG.integers(0, 3, N)
