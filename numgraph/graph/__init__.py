@@ -7,8 +7,9 @@ from numgraph.graph.batch import GraphBatch, batch, check_batch, unbatch
 from numgraph.graph.block import Block, Origin
 from numgraph.graph.edge_map import EdgeMap
 from numgraph.graph.graph import Graph, check_graph
-from numgraph.graph.hetero import HeteroGraph, Homogeneous, Into, check_hetero
+from numgraph.graph.hetero import HeteroGraph, check_hetero
 from numgraph.graph.hetero_block import HeteroBlock
+from numgraph.graph.homogeneous import Homogeneous, Into
 from numgraph.graph.shard import Shard, Spread
 from numgraph.graph.sorting import Adjacency
 

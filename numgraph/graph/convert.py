@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeV
 from numpy.typing import ArrayLike
 
 from numgraph.errors import bad_value
-from numgraph.graph import formats
+from numgraph.graph import edge_tables, formats
 from numgraph.graph.edges import SRC
 from numgraph.graph.sorting import given_ids
 
@@ -296,7 +296,7 @@ class FromLibraries:
         >>> graph, list(names)
         (Graph(num_nodes=3, num_edges=3), ['ann', 'ben', 'cid'])
         """
-        parts = formats.table("Graph.from_edge_list", table, source, target, edge_attr, names, directed, bipartite)
+        parts = edge_tables.table("Graph.from_edge_list", table, source, target, edge_attr, names, directed, bipartite)
         return cls._of_parts(parts, data)
 
     @classmethod
@@ -327,5 +327,5 @@ class FromLibraries:
         (['ann', 'ben', 'cid'], array([1, 2, 2], dtype=int32))
         """
         op = "Graph.from_pairs"
-        parts = formats.table(op, formats.ends_of_pairs(op, pairs), "source", "target", None, None, directed, False)
+        parts = edge_tables.table(op, edge_tables.ends_of_pairs(op, pairs), "source", "target", None, None, directed, False)
         return cls(parts.src, parts.dst, **parts.counts), list(parts.names.tolist())

@@ -4,62 +4,28 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from numgraph.arrays import devices, static_in_jax
 from numgraph.arrays.inputs import kind_of
 from numgraph.errors import bad_type, bad_value, did_you_mean, no_attribute, shown, unknown
 from numgraph.graph.graph import Graph, check_graph
 from numgraph.graph.hetero_formats import HeteroLibraries
+from numgraph.graph.homogeneous import Homogeneous, Into, as_one, into_one, separated
 from numgraph.graph.relations import (
     Relation,
     counted,
     counting,
     distinct,
     ends_of,
-    joined,
     listed,
-    numbers_of_types,
-    offsets_of,
     relation_of,
 )
-from numgraph.graph.sorting import frozen
 
 T = TypeVar("T")
-
-
-class Homogeneous(NamedTuple):
-    """A HeteroGraph as one Graph, whose nodes and edges are those of all types, type after type.
-
-    Attributes
-    ----------
-    graph : the Graph
-    node_type : [num_nodes] k for a node of type ``h.node_types[k]``
-    edge_type : [num_edges] k for an edge of relation ``h.edge_types[k]``
-    node_offsets, edge_offsets : those of type k are ``offsets[k]`` … ``offsets[k + 1] - 1``
-    """
-
-    graph: Graph
-    node_type: NDArray[np.int64]
-    edge_type: NDArray[np.int64]
-    node_offsets: NDArray[np.int64]
-    edge_offsets: NDArray[np.int64]
-
-
-class Into(NamedTuple):
-    """All relations that lead to one type of nodes as one bipartite graph.
-
-    Its sources are those of the first relation, then those of the second, …: a node that is a source of several is there as often.
-    Sources and edges of relation k are ``src_offsets[k]`` … ``src_offsets[k + 1] - 1`` and likewise of ``edge_offsets``.
-    """
-
-    graph: Graph
-    relations: tuple[Relation, ...]
-    src_offsets: NDArray[np.int64]
-    edge_offsets: NDArray[np.int64]
 
 
 class HeteroGraph(HeteroLibraries):
@@ -299,16 +265,9 @@ class HeteroGraph(HeteroLibraries):
     def into(self, node_type: str) -> Into:
         """All relations that lead to a type of nodes as one graph; made once. None may lead there: then it has no sources."""
         self.checked_type("HeteroGraph.into", node_type)
-        return self._once(("into", node_type), lambda: self._into(node_type))
-
-    def _into(self, node_type: str) -> Into:
-        chosen = {key: graph.to("cpu") for key, graph in self._graphs.items() if key[2] == node_type}
-        starts = offsets_of([self._counts[key[0]] for key in chosen])
-        src = [graph.src.astype(np.int64) + start for graph, start in zip(chosen.values(), starts)]
-        edges = offsets_of([graph.num_edges for graph in chosen.values()])
-        dst = [graph.dst for graph in chosen.values()]
-        graph = Graph(joined(src), joined(dst), num_src=int(starts[-1]), num_dst=self.num_dst[node_type])
-        return Into(graph.to(self.device), tuple(chosen), starts, edges)
+        return self._once(
+            ("into", node_type), lambda: into_one(self._graphs, self._counts, node_type, self.num_dst[node_type], self.device)
+        )
 
     def to_homogeneous(self) -> Homogeneous:
         """All nodes and edges as one Graph: nodes are numbered type after type, edges relation after relation, in the order of both lists.
@@ -324,18 +283,7 @@ class HeteroGraph(HeteroLibraries):
         >>> graph.dst, node_type, node_offsets
         (array([2, 3, 3], dtype=int32), array([0, 0, 1, 1]), array([0, 2, 4]))
         """
-        return self._once("homogeneous", self._homogeneous)
-
-    def _homogeneous(self) -> Homogeneous:
-        nodes = offsets_of(list(self._counts.values()))
-        start = dict(zip(self._counts, nodes.tolist()))
-        host = {key: graph.to("cpu") for key, graph in self._graphs.items()}
-        src = [graph.src.astype(np.int64) + start[key[0]] for key, graph in host.items()]
-        dst = [graph.dst.astype(np.int64) + start[key[2]] for key, graph in host.items()]
-        edges = offsets_of([graph.num_edges for graph in host.values()])
-        graph = Graph(joined(src), joined(dst), int(nodes[-1])).to(self.device)
-        kinds = [frozen(np.repeat(np.arange(len(ends) - 1), np.diff(ends))) for ends in (nodes, edges)]
-        return Homogeneous(graph, kinds[0], kinds[1], nodes, edges)
+        return self._once("homogeneous", lambda: as_one(self._graphs, self._counts, self.device))
 
     @classmethod
     def from_homogeneous(
@@ -359,30 +307,8 @@ class HeteroGraph(HeteroLibraries):
         IndexError : a number that names no type
         ValueError : an edge whose ends are of other types than its relation's
         """
-        op = "HeteroGraph.from_homogeneous"
-        check_graph(op, "graph", graph)
-        count, host = graph.num_nodes, graph.to("cpu")
-        names, relations = list(node_types), [relation_of(op, key) for key in edge_types]
-        of_node = numbers_of_types(op, "node_type", node_type, count, len(names))
-        of_edge = numbers_of_types(op, "edge_type", edge_type, host.num_edges, len(relations))
-        place = np.zeros(count, np.int64)
-        for k in range(len(names)):
-            place[of_node == k] = np.arange(np.count_nonzero(of_node == k))
-        graphs: dict[Any, Any] = {}
-        for k, relation in enumerate(relations):
-            ids = np.flatnonzero(of_edge == k)
-            for column, name in ((host.src, relation[0]), (host.dst, relation[2])):
-                if name not in names:
-                    raise unknown(op, f"node type of {relation}", name, names)
-                wrong = np.flatnonzero(of_node[column[ids]] != names.index(name))
-                if len(wrong):
-                    edge = int(ids[wrong[0]])
-                    what = names[of_node[column[edge]]]
-                    raise bad_value(
-                        op, f"edge {edge} is of {relation}, and node {column[edge]} is of type {what!r}", f"it must be {name!r}"
-                    )
-            graphs[relation] = (place[host.src[ids]], place[host.dst[ids]])
-        return cls(graphs, {name: int(np.count_nonzero(of_node == k)) for k, name in enumerate(names)}).to(graph.device)
+        check_graph("HeteroGraph.from_homogeneous", "graph", graph)
+        return cls(*separated(graph, node_type, edge_type, list(node_types), list(edge_types))).to(graph.device)
 
     def _once(self, key: Any, make: Callable[[], T]) -> T:
         found: T | None = self._derived.get(key)
