@@ -67,9 +67,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if share > 1 and not config.pluginmanager.hasplugin("cuda_route"):  # which takes its own sample
         many = [item for item in items if item.path.stem in SAMPLED]
         chosen = sampled(many, share)
-        left_out = [item for item in many if item not in chosen]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        left_out = {item for item in many if item not in chosen}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
     yield  # those that -m and -k leave out are taken away
     if WORKERS > 1:
         items[:] = shared(items)

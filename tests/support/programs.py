@@ -28,6 +28,7 @@ from numgraph.expressions.walk import Output, sides, walked_ends
 from numgraph.message import propagate
 
 MACHINE = Machine(register_bytes=32)
+Step = Callable[[], None]
 
 
 def poison(dtype: str) -> Any:
@@ -44,6 +45,8 @@ def run(program: ir.Program, arrays: dict[str, np.ndarray], graph: Any) -> dict[
 
 
 class _Machine:
+    """Each record of a program becomes a step once, a function without arguments: what is the same at every turn of a loop is in it."""
+
     def __init__(self, program: ir.Program, arrays: dict[str, np.ndarray], rows: int, num_edges: int) -> None:
         self.program, self.lanes, self.arrays = program, program.lanes, arrays
         self.values: dict[str, Any] = {"rows": rows}
@@ -57,112 +60,173 @@ class _Machine:
 
     def results(self) -> dict[str, np.ndarray]:
         with np.errstate(all="ignore"):
-            self.body(self.program.body)
+            for step in self.steps(self.program.body):
+                step()
         for name, times in self.times.items():
             assert (times == 1).all(), f"{name} is stored {times}"
         return {name: self.arrays[name] for name in self.times}
 
-    def body(self, records: ir.Records) -> None:
+    def steps(self, records: ir.Records) -> list[Step]:
+        made = []
         for record in records:
             if hasattr(record, "type"):
                 self.types[record.name] = record.type
-            getattr(self, type(record).__name__.lower())(record)
+            made.append(getattr(self, type(record).__name__.lower())(record))
+        return made
 
     def number(self, end: Any) -> int:
         return int(self.values[end]) if isinstance(end, str) else end
 
-    def loop(self, record: ir.Loop) -> None:
-        v = record.variable
+    def loop(self, record: ir.Loop) -> Step:
+        v, at, values = record.variable, self.at, self.values
         lanes = self.lanes.of({v})
-        for place in range(self.number(record.begin), self.number(record.end), record.step):
-            self.at[v] = place
-            self.values[v.name] = place + self.lanes.digits(lanes)[v] if lanes else place
-            self.body(record.body)
-        self.at.pop(v, None)
+        digits = self.lanes.digits(lanes)[v] if lanes else 0
+        body = self.steps(record.body)
 
-    def when(self, record: ir.When) -> None:
-        if np.any(self.values[record.condition]):
-            self.body(record.body)
+        def step() -> None:
+            for place in range(self.number(record.begin), self.number(record.end), record.step):
+                at[v], values[v.name] = place, place + digits
+                for each in body:
+                    each()
+            at.pop(v, None)
 
-    def places(self, lanes: tuple[Variable, ...]) -> dict[Variable, Any]:
-        """The value of every variable, in each lane."""
-        return {**self.at, **{v: self.at.get(v, 0) + digit for v, digit in self.lanes.digits(lanes).items()}}
+        return step
 
-    def active(self, lanes: tuple[Variable, ...], masked: bool) -> Any:
+    def when(self, record: ir.When) -> Step:
+        body = self.steps(record.body)
+
+        def step() -> None:
+            if np.any(self.values[record.condition]):
+                for each in body:
+                    each()
+
+        return step
+
+    def active(self, lanes: tuple[Variable, ...], masked: bool) -> Callable[[], int]:
+        """How many of a value's lanes are in use, the first ones: all that fill its registers up where nothing is masked."""
         width = self.lanes.width(lanes)
-        if not lanes or not masked:
-            return np.ones(width or (), bool)
+        if not masked or not lanes:
+            return lambda: width
         first, unit = lanes[0], self.lanes.count(lanes[1:])
-        end = self.number("end") if first == EDGE else first.extent
-        left = min(end - self.at.get(first, 0), self.lanes.size(first))
-        return np.arange(width) < left * unit
+        size, at = self.lanes.size(first), self.at
 
-    def access(self, record: Any, lanes: tuple[Variable, ...]) -> tuple[Any, Any]:
-        """Row and column in each lane."""
-        row = self.values[record.row] if record.row else 0
-        if np.ndim(row):
-            row = row[list(self.lanes.places(self.lanes.of({EDGE}), lanes))]
-        places, shape = self.places(lanes), self.lanes.width(lanes) or ()
-        column = sum((stride * places[v] for v, stride in record.column.strides), 0)
-        return np.broadcast_to(row, shape), np.broadcast_to(column, shape)
+        def counted() -> int:
+            left = (self.number("end") if first == EDGE else first.extent) - at.get(first, 0)
+            return min(max(min(left, size) * unit, 0), width)
 
-    def load(self, record: ir.Load) -> None:
-        lanes, array = record.type.lanes, self.arrays[record.array]
-        used = self.active(lanes, record.masked)
-        row, column = self.access(record, lanes)
-        dtype = record.type.dtype if "row" not in record.type.dtype and record.type.dtype != "bound" else "int64"
-        found = np.full(used.shape, poison(dtype), dtype)
-        assert (row[used] >= 0).all()
-        assert (column[used] >= 0).all()
-        found[used] = array[row[used], column[used]].astype(compute_dtype(array.dtype))
-        self.values[record.name] = found
+        return counted
 
-    def prefetch(self, record: ir.Prefetch) -> None:
-        assert {ROW, EDGE} <= self.at.keys()
+    def access(self, record: Any, lanes: tuple[Variable, ...]) -> Callable[[int], Any]:
+        """The index of an array's elements in the first lanes, which is not below 0; NumPy checks that it isn't beyond the end."""
+        values, at, width, digits = self.values, self.at, self.lanes.width(lanes), self.lanes.digits(lanes)
+        own = sum((stride * digits[v] for v, stride in record.column.strides if v in digits), np.zeros(width or (), np.intp))
+        lowest = np.minimum.accumulate(own) if width else own
+        within = [(v, stride) for v, stride in record.column.strides if v in digits]
+        around = [(v, stride) for v, stride in record.column.strides if v not in digits]
+        taken = np.array(self.lanes.places(self.lanes.of({EDGE}), lanes), np.intp) if EDGE in lanes else None
 
-    def store(self, record: ir.Store) -> None:
-        if any(self.at[v] for v in record.first):
-            return
-        value, lanes = np.asarray(self.values[record.value]), self.types[record.value].lanes
-        used = self.active(lanes, record.masked)
-        row, column = self.access(record, lanes)
-        self.arrays[record.array][row[used], column[used]] = value[used]
-        np.add.at(self.times[record.array], (row[used], column[used]), 1)
+        def found(count: int) -> Any:
+            row: Any = values[record.row] if record.row else 0
+            begin = sum([stride * at[v] for v, stride in around]) + sum([stride * at.get(v, 0) for v, stride in within])
+            if np.ndim(row):
+                row = row[taken][:count]
+                assert (row >= 0).all()
+            else:
+                assert row >= 0
+            assert begin + (lowest[count - 1] if count else 0) >= 0
+            return row, begin + own[:count] if width else begin
 
-    def constant(self, record: ir.Constant) -> None:
-        self.values[record.name] = np.full(self.lanes.width(record.type.lanes) or (), record.number, record.type.dtype)
+        return found
 
-    def op(self, record: ir.Op) -> None:
-        args = [np.asarray(self.values[name]) for name in record.args]
-        if record.op in ("cast", "wrap"):
-            made = args[0].astype(record.detail) if record.op == "wrap" else args[0]
-        else:
-            made = elementary.TABLE[record.op].evaluate(*args)
-        self.values[record.name] = np.asarray(made).astype(record.type.dtype)
+    def load(self, record: ir.Load) -> Step:
+        lanes, array, values, name = record.type.lanes, self.arrays[record.array], self.values, record.name
+        width, active, access = self.lanes.width(lanes), self.active(lanes, record.masked), self.access(record, lanes)
+        dtype = np.dtype(record.type.dtype if "row" not in record.type.dtype and record.type.dtype != "bound" else "int64")
+        computed, unused = compute_dtype(array.dtype), poison(dtype.name)
 
-    def spread(self, record: ir.Spread) -> None:
-        value, have = np.asarray(self.values[record.value]), self.types[record.value].lanes
-        places = list(self.lanes.places(have, record.type.lanes))
-        self.values[record.name] = value[places] if have else np.full(len(places), value)
+        def step() -> None:
+            count = active()
+            loaded = np.asarray(array[access(count)]).astype(computed, copy=False).astype(dtype, copy=False)
+            if count < width:
+                values[name] = np.full(width, unused, dtype)
+                values[name][:count] = loaded
+            else:
+                values[name] = loaded
 
-    def narrowed(self, record: Any, reduced: Any) -> None:
-        """reduced(grid): what is made of a value's lanes in an array with an axis for each variable."""
-        have, value = self.types[record.value].lanes, np.asarray(self.values[record.value])
-        grid = value[: self.lanes.count(have)].reshape([self.lanes.size(v) for v in have])
-        made = reduced(grid, have)
-        width = self.lanes.width(record.type.lanes)
-        filled = np.full(width or (), poison(record.type.dtype), record.type.dtype)
-        if width:
-            filled[: made.size] = made.ravel()
-        self.values[record.name] = filled if width else made.reshape(())
+        return step
 
-    def fold(self, record: ir.Fold) -> None:
-        fold = {"add": np.sum, "multiply": np.prod, "maximum": np.max}[record.op]
-        self.narrowed(record, lambda grid, have: fold(grid, axis=tuple(i for i, v in enumerate(have) if v not in record.type.lanes)))
+    def prefetch(self, record: ir.Prefetch) -> Step:
+        def step() -> None:
+            assert {ROW, EDGE} <= self.at.keys()
 
-    def accumulate(self, record: ir.Accumulate) -> None:
-        used = self.active(self.types[record.name].lanes, record.masked)
-        self.values[record.name] = np.where(used, self.values[record.value], self.values[record.name])
+        return step
+
+    def store(self, record: ir.Store) -> Step:
+        lanes, array, times = self.types[record.value].lanes, self.arrays[record.array], self.times[record.array]
+        width, active, access = self.lanes.width(lanes), self.active(lanes, record.masked), self.access(record, lanes)
+
+        def step() -> None:
+            if any(self.at[v] for v in record.first):
+                return
+            count = active()
+            place, value = access(count), np.asarray(self.values[record.value])
+            array[place] = value[:count] if width else value
+            np.add.at(times, place, 1)
+
+        return step
+
+    def constant(self, record: ir.Constant) -> Step:
+        made = np.full(self.lanes.width(record.type.lanes) or (), record.number, record.type.dtype)
+        return lambda: self.values.__setitem__(record.name, made)
+
+    def op(self, record: ir.Op) -> Step:
+        values, dtype = self.values, np.dtype(record.type.dtype)
+        evaluate = (lambda x: x) if record.op == "cast" else None
+        if record.op == "wrap":
+            evaluate = lambda x: x.astype(record.detail)
+        evaluate = evaluate or elementary.TABLE[record.op].evaluate
+
+        def step() -> None:
+            made = evaluate(*[np.asarray(values[name]) for name in record.args])
+            values[record.name] = np.asarray(made).astype(dtype, copy=False)
+
+        return step
+
+    def spread(self, record: ir.Spread) -> Step:
+        have = self.types[record.value].lanes
+        places = np.array(self.lanes.places(have, record.type.lanes), np.intp)
+
+        def step() -> None:
+            value = np.asarray(self.values[record.value])
+            self.values[record.name] = value[places] if have else np.full(len(places), value)
+
+        return step
+
+    def fold(self, record: ir.Fold) -> Step:
+        """An axis of the lanes in use for each variable, of which those that the result has no lanes along are reduced."""
+        have, dtype = self.types[record.value].lanes, record.type.dtype
+        count, sizes, width = self.lanes.count(have), [self.lanes.size(v) for v in have], self.lanes.width(record.type.lanes)
+        reduce = {"add": np.add, "multiply": np.multiply, "maximum": np.maximum}[record.op].reduce
+        axes = tuple([i for i, v in enumerate(have) if v not in record.type.lanes])
+
+        def step() -> None:
+            made = reduce(np.asarray(self.values[record.value])[:count].reshape(sizes), axis=axes)
+            filled = np.full(width or (), poison(dtype), dtype)
+            if width:
+                filled[: made.size] = made.ravel()
+            self.values[record.name] = filled if width else np.asarray(made).reshape(())
+
+        return step
+
+    def accumulate(self, record: ir.Accumulate) -> Step:
+        lanes, values = self.types[record.name].lanes, self.values
+        active, order = self.active(lanes, record.masked), np.arange(self.lanes.width(lanes))
+
+        def step() -> None:
+            used = order < active() if lanes else True
+            values[record.name] = np.where(used, values[record.value], values[record.name])
+
+        return step
 
 
 Choice = Callable[[Sequence[Schedule]], Sequence[Schedule]]
