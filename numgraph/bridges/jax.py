@@ -225,7 +225,8 @@ class Jax(Library):
                 raise errors.not_possible(op, f"{what} has the symbolic shape {x.shape}", fix)
             return x
         check_dtype(op, what, x.dtype)  # before JAX makes 32 bits of 64
-        return jnp.asarray(x)
+        with jax.ensure_compile_time_eval():  # under jit too an array with numbers: ids of rows are looked at
+            return jnp.asarray(x)
 
     def settled(self, x: Any, dtypes: Sequence[np.dtype[Any]]) -> Any:
         """A number of Python that jit made an array is still weak: it takes the widest dtype of the fields that holds its kind."""

@@ -12,7 +12,7 @@ import numpy as np
 from numgraph import errors
 from numgraph.compiler.rows import blocks
 from numgraph.expressions import expr
-from numgraph.expressions.walk import Output
+from numgraph.expressions.walk import Output, ids_of_ends, rows_of
 from numgraph.graph import Graph
 
 _GRAPHS: dict[str, Graph] = {}
@@ -59,7 +59,9 @@ def name_of(g: Graph) -> str:
 def _named(g: Graph, key: Any) -> str:
     host = g.to("cpu")
     content = hashlib.sha256(repr((g.num_src, g.num_dst, g.num_edges, g.is_bipartite, g.device)).encode())
-    for ids in (host.src, host.dst):
+    ends = ids_of_ends(host)
+    content.update(repr([(name, rows_of(host, name)) for name in ends]).encode() if ends else b"")
+    for ids in (host.src, host.dst, *ends.values()):
         content.update(np.ascontiguousarray(ids).astype(np.int64, copy=False).data)
     return content.hexdigest()
 

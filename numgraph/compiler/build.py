@@ -141,16 +141,18 @@ class _Builder:
     def __init__(self, notation: Notation, schedule: Schedule, places: Places) -> None:
         self.notation, self.lanes, self.places, self.count = notation, schedule.lanes, places, 0
         own = notation.rows
-        if own == "e":
-            self.arrays = {name: Array("row e", 1, f"row {end}", ("ids", name)) for name, end in (("src", "u"), ("dst", "v"))}
+        at = "row e" if own == "e" else "row k"
+        self.arrays: dict[str, Array] = {}
+        if own != "e":
+            self.arrays |= {name: Array(f"row {own}", 1, "bound", ("ids", "indptr")) for name in ("begin", "end")}
+        if own in ("u", "v"):
+            self.arrays["far"] = Array(at, 1, f"row {'v' if own == 'u' else 'u'}", ("ids", "indices"))
         else:
-            self.arrays = {
-                "begin": Array(f"row {own}", 1, "bound", ("ids", "indptr")),
-                "end": Array(f"row {own}", 1, "bound", ("ids", "indptr")),
-                "far": Array("row k", 1, f"row {'v' if own == 'u' else 'u'}", ("ids", "indices")),
-            }
-            if not places.ordered:
-                self.arrays["edge"] = Array("row k", 1, "row e", ("ids", "edge_ids"))
+            self.arrays |= {name: Array(at, 1, f"row {end}", ("ids", name)) for name, end in (("src", "u"), ("dst", "v"))}
+        others = dict.fromkeys(target for target, _ in notation.fields if target not in ("u", "v", "e", "shared", own))
+        self.arrays |= {f"end{i}": Array(at, 1, f"row {end}", ("ids", end)) for i, end in enumerate(others)}
+        if own != "e" and not places.ordered:
+            self.arrays["edge"] = Array(at, 1, "row e", ("ids", "edge_ids"))
         scope = self.root = _Scope(None, None)
         tiled = schedule.tiled
         inner = () if own == "e" else (EDGE,)

@@ -10,7 +10,7 @@ import numpy as np
 from numgraph.expressions import elementary
 from numgraph.expressions.expr import Expr, constant_value, topological
 from numgraph.expressions.reduces import REDUCES
-from numgraph.expressions.walk import Arrays, Output, rows_of
+from numgraph.expressions.walk import Arrays, Output, ids_of_ends, rows_of
 
 
 def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -20,7 +20,7 @@ def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def evaluate(roots: Sequence[Expr], graph: Any, fields: Arrays) -> list[Any]:
     """The value of every root on every edge, [num_edges, …] in edge-id order."""
-    edges = {"u": graph.src, "v": graph.dst, "e": slice(None)}
+    edges = {"u": graph.src, "v": graph.dst, "e": slice(None)} | ids_of_ends(graph)
     values: dict[int, Any] = {}
     for node in topological(roots):
         args = [values[id(arg)] for arg in node.args]
@@ -76,7 +76,7 @@ def execute(graph: Any, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
         if output.reduce == "edge":
             results.append(np.ascontiguousarray(values[0].astype(shapes[0][1])))
             continue
-        index = np.asarray(graph.src if output.to == "u" else graph.dst)
+        index = np.asarray(({"u": graph.src, "v": graph.dst} | ids_of_ends(graph))[output.to])
         with np.errstate(all="ignore"):
             results += _reduced(output, values, index, rows_of(graph, output.to))
     return results

@@ -6,7 +6,7 @@ from typing import Any
 
 from numgraph.compiler.target import Buffers
 from numgraph.expressions.expr import leaves_of
-from numgraph.expressions.walk import Arrays, sides
+from numgraph.expressions.walk import Arrays, grouped, sides
 
 
 def named(kernel: Any) -> str:
@@ -24,9 +24,9 @@ def moved(kernel: Any, graph: Any, fields: Arrays, buffers: Buffers, made: None 
         ends = {leaf.attrs[0] for leaf in leaves}
         count = sum([getattr(graph, name).nbytes for end, name in (("u", "src"), ("v", "dst")) if end in ends])
     else:
-        grouped = graph.in_edges if side == "v" else graph.out_edges
-        count = grouped.indptr.nbytes + grouped.indices.nbytes
-        count += grouped.edge_ids.nbytes if by_edge and not grouped.ordered else 0
+        rows = grouped(graph, side)
+        count = rows.indptr.nbytes + rows.indices.nbytes
+        count += rows.edge_ids.nbytes if by_edge and not rows.ordered else 0
     for leaf in leaves:
         array, target = fields[leaf.attrs], leaf.attrs[0]
         gathered = target in ("u", "v") and target != side

@@ -37,12 +37,12 @@ def derive(outputs: Sequence[Output], needs: Sequence[NeedOf | None], wanted: Se
 
 
 def _summed_at(key: Key, gradient: Expr) -> Output:
-    """Where the gradient of a field is summed: at the field's own node or edge; a shared field's in every v, and then over v, whose sums
-    are not rounded to half precision before."""
+    """Where the gradient of a field is summed: at the field's own node, edge or other end; a shared field's in every v, and then over v,
+    whose sums are not rounded to half precision before."""
     target = key[0]
     if target == "shared":
         gradient = expr.cast(gradient, wide(gradient.dtype))
-    return Output((gradient,), "e", "edge") if target == "e" else Output((gradient,), "u" if target == "u" else "v", "sum")
+    return Output((gradient,), "e", "edge") if target == "e" else Output((gradient,), "v" if target == "shared" else target, "sum")
 
 
 def factor_walk(output: Output) -> tuple[Output, ...]:

@@ -35,6 +35,7 @@ from numgraph.expressions.rewrites import simplified
 
 READS_U, READS_V, READS_E = 1, 2, 4
 TARGET_READS = {"u": READS_U, "v": READS_V, "e": READS_E, "shared": 0}
+"""Of other targets, the further ends of edges (see GraphWithEnds), every edge reads the row that it names: READS_E."""
 
 _interned: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValueDictionary()
 _intern_lock = threading.Lock()
@@ -193,14 +194,14 @@ def _make(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[
 
 def node(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Expr:
     """The node that had these attributes, as ``bridges.torch_text`` reads it."""
-    reads = TARGET_READS[attrs[0]] if op == "field" else READS_E if op == "edge_id" else 0
+    reads = TARGET_READS.get(attrs[0], READS_E) if op == "field" else READS_E if op == "edge_id" else 0
     return _make(op, args, attrs, shape, dtype, functools.reduce(operator.or_, [arg.reads for arg in args], reads))
 
 
 @functools.lru_cache(maxsize=4096)
 def field(target: str, name: str, shape: tuple[int, ...], dtype: Any) -> Expr:
-    """A leaf: field ``name`` of u, v or e, or a ``shared`` array that every edge reads whole; in this machine's byte order."""
-    return _make("field", (), (target, name), tuple(shape), np.dtype(dtype).newbyteorder("="), TARGET_READS[target])
+    """A leaf: field ``name`` of u, v, e or another end, or a ``shared`` array that every edge reads whole; in this machine's byte order."""
+    return _make("field", (), (target, name), tuple(shape), np.dtype(dtype).newbyteorder("="), TARGET_READS.get(target, READS_E))
 
 
 def edge_id() -> Expr:

@@ -125,7 +125,7 @@ def _field(target: str, name: str) -> str:
     if name.endswith("′"):
         base = name.rstrip("′")
         return f"{base}_{target}" + "′" * (len(name) - len(base) - 1)
-    return name if target == "shared" else f"{target}.{name}"
+    return f"{target}.{name}" if target in ("u", "v", "e") else name
 
 
 def _over_axes(node: Any, done: Mapping[int, tuple[int, str]]) -> str:

@@ -32,7 +32,7 @@ Cuts = tuple[frozenset[int], ...]
 @dataclass(frozen=True)
 class View:
     """A field that is entries of another one. index: of its feature axes, slices and tuples of numbers. ids: of a table, which
-    field says which row."""
+    field says which row: of a node, for edges' rows are further ends, by which kernels read the table."""
 
     key: Key
     base: Key
@@ -45,12 +45,14 @@ class Pieces:
     """What several expressions, that broadcast against each other, consist of.
 
     parts: the expressions of each piece, the last axis running fastest; counts: into how many pieces each axis of the result is cut.
-    views: the fields that are entries of others.
+    views: the fields that are entries of others. ends: the targets of tables that edges read by row, the field of ids and the number of
+    rows of each.
     """
 
     parts: tuple[tuple[Expr, ...], ...]
     counts: tuple[int, ...]
     views: tuple[View, ...]
+    ends: tuple[tuple[str, Key, int], ...] = ()
 
     def joined(self, made: Sequence[Any], library: Any) -> Any:
         """The whole of results [rows, …] of the pieces."""
@@ -62,16 +64,16 @@ class Pieces:
 
 
 @functools.lru_cache(maxsize=1024)
-def pieces_of(roots: tuple[Expr, ...]) -> Pieces:
-    """The pieces of expressions."""
+def pieces_of(roots: tuple[Expr, ...], by_ends: bool = True) -> Pieces:
+    """The pieces of expressions. by_ends: whether the rows of tables that edges read are further ends, and not a field of edges."""
     if all(node.op not in ("join", "part", "take") for node in topological(roots)):
         return Pieces((roots,), (), ())
-    splitter = _Splitter()
+    splitter = _Splitter(by_ends)
     shape = np.broadcast_shapes(*[root.shape for root in roots])
     cuts = _together([splitter.cuts(root) for root in roots], [root.shape for root in roots], shape)
     intervals = [list(_intervals(length, cut)) for length, cut in zip(shape, cuts, strict=True)]
     parts = [tuple([splitter.at(root, _aligned(root.shape, box)) for root in roots]) for box in itertools.product(*intervals)]
-    return Pieces(tuple(parts), tuple(map(len, intervals)), tuple(splitter.views.values()))
+    return Pieces(tuple(parts), tuple(map(len, intervals)), tuple(splitter.views.values()), tuple(splitter.ends.values()))
 
 
 def _intervals(length: int, cuts: frozenset[int]) -> Iterator[range]:
@@ -98,8 +100,10 @@ def _together(cuts: Sequence[Cuts], shapes: Sequence[tuple[int, ...]], shape: tu
 class _Splitter:
     """cuts(node): where its axes are cut. at(node, box): its entries in a box that no cut goes through, without "join" and "part"."""
 
-    def __init__(self) -> None:
+    def __init__(self, by_ends: bool) -> None:
+        self.by_ends = by_ends
         self.views: dict[Key, View] = {}
+        self.ends: dict[str, tuple[str, Key, int]] = {}
         self._cuts: dict[int, Cuts] = {}
         self._at: dict[tuple[int, Box], Expr] = {}
 
@@ -194,6 +198,10 @@ class _Splitter:
         target, name = leaf.attrs
         if ids is not None:
             target, said = ids[0], [".".join(ids), *said]
+        if ids is not None and target == "e" and self.by_ends:
+            target = f"{'.'.join(ids)} of {leaf.shape[0]}"
+            self.ends[target] = target, ids, leaf.shape[0]
+            ids = None
         key = target, f"{name}[{', '.join(said)}]"
         self.views[key] = View(key, leaf.attrs, tuple(index), ids)
         return expr.field(*key, tuple(map(len, box)), leaf.dtype)

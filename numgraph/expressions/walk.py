@@ -21,14 +21,15 @@ from numgraph.expressions.reduces import REDUCES
 
 Key = tuple[str, str]
 Arrays = dict[Key, Any]
-"""Field arrays by (target, name): [num_src, …], [num_dst, …], [num_edges, …], or the feature shape alone for shared fields."""
+"""Field arrays by (target, name): [num_src, …], [num_dst, …], [num_edges, …], [rows of another end, …], or the feature shape alone for
+shared fields."""
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
     """One output of a walk.
 
-    reduce: a name in reduces.REDUCES, into node ``to``; or edge: stored, to "e". softmax has two expressions, score and value.
+    reduce: a name in reduces.REDUCES, into the rows of an end, ``to``; or edge: stored, to "e". softmax has two expressions, score, value.
     Where the terms of a softmax or logsumexp are sums themselves, exp(score) · mass, the mass stands behind the score.
     Outputs are equal if their expressions are the same objects, which equal expressions are: so a walk's plan is found again.
     """
@@ -61,9 +62,21 @@ class Output:
 
 
 def rows_of(graph: Any, target: str) -> int:
-    """How many rows a field of u, v or e has."""
+    """How many rows a field of u, v, e or another end has."""
+    if target not in ("u", "v", "e"):
+        return int(graph.ends[target].rows)
     found: int = graph.num_src if target == "u" else graph.num_dst if target == "v" else graph.num_edges
     return found
+
+
+def grouped(graph: Any, end: str) -> Any:
+    """The edges of a graph by their rows at an end."""
+    return graph.in_edges if end == "v" else graph.out_edges if end == "u" else graph.by_end(end)
+
+
+def ids_of_ends(graph: Any) -> dict[str, Any]:
+    """The row of each edge at the ends that a graph has beside source and destination."""
+    return {name: end.ids for name, end in getattr(graph, "ends", {}).items()}
 
 
 Reads = tuple[tuple[tuple[str, str], tuple[int, ...], np.dtype[Any]], ...]
@@ -75,7 +88,7 @@ def check_fields(graph: Any, reads: Reads, fields: Arrays) -> None:
     for key, shape, dtype in reads:
         array, target = fields[key], key[0]
         if target != "shared":
-            shape = (graph.num_src if target == "u" else graph.num_dst if target == "v" else graph.num_edges, *shape)
+            shape = (rows_of(graph, target), *shape)
         if array.shape != shape or (array.dtype != dtype and array.dtype.newbyteorder("=") != dtype.newbyteorder("=")):
             given = f"{list(array.shape)} {array.dtype}"
             raise errors.unsound("walk", f"field {'.'.join(key)} is {given}, the walk is planned for {list(shape)} {dtype}")
@@ -90,5 +103,5 @@ def sides(outputs: Sequence[Output]) -> list[str]:
 
 @functools.lru_cache(maxsize=1024)
 def walked_ends(outputs: tuple[Output, ...]) -> tuple[str, ...]:
-    """The ends, "u" or "v", whose rows are walked."""
+    """The ends, "u", "v" or others, whose rows are walked."""
     return tuple(sorted(set(sides(outputs))))

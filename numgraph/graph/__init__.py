@@ -6,6 +6,7 @@ To import from outside: what stands here, and ``sorting`` for ids.
 from numgraph.graph.batch import GraphBatch, batch, check_batch, unbatch
 from numgraph.graph.block import Block, Origin
 from numgraph.graph.edge_map import EdgeMap
+from numgraph.graph.ends import GraphWithEnds, can_have_ends, with_ends
 from numgraph.graph.graph import Graph, check_graph
 from numgraph.graph.hetero import HeteroGraph, check_hetero
 from numgraph.graph.hetero_block import HeteroBlock
@@ -19,6 +20,7 @@ __all__ = [
     "EdgeMap",
     "Graph",
     "GraphBatch",
+    "GraphWithEnds",
     "HeteroBlock",
     "HeteroGraph",
     "Homogeneous",
@@ -27,8 +29,10 @@ __all__ = [
     "Shard",
     "Spread",
     "batch",
+    "can_have_ends",
     "check_batch",
     "check_graph",
     "check_hetero",
     "unbatch",
+    "with_ends",
 ]

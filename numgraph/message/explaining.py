@@ -27,6 +27,10 @@ _INDENT = " " * 7
 _EDGES = {"v": "the in-edges of v (CSC)", "u": "the out-edges of u (CSR)"}
 
 
+def _edges(end: str) -> str:
+    return _EDGES.get(end) or f"the edges by {end}"
+
+
 def explain_kernels(graph: Graph, outputs: Sequence[Output], gradients: Mapping[Key, Output]) -> list[str]:
     """The lines for the kernels of one record: what each makes, and its schedule."""
     made = [f"z{number}_{output.to}" for number, output in zip(_numbers(outputs), outputs, strict=True)]
@@ -143,7 +147,9 @@ def _name_softmax(outputs: Sequence[Output], symbols: Sequence[_Symbols], backwa
         if score.args:
             definitions.append(f"s = {written}")
             names[id(score)] = "s"
-        definitions.append(f"α = softmax of {names.get(id(score), written)} over {_EDGES[output.to][:-6]}")
+        definitions.append(
+            f"α = softmax of {names.get(id(score), written)} over {_edges(output.to).removesuffix(' (CSC)').removesuffix(' (CSR)')}"
+        )
         scale = symbol.made.get("scale")
         products = [node for node in expr.topological(backward) if node.op == "multiply"]
         names |= {id(node): "α" for node in products if scale and any(arg is scale[0] for arg in node.args)}
@@ -195,7 +201,7 @@ def _reduced(output: Output, names: Mapping[int, str]) -> str:
 def _forward_kernel(output: Output) -> str:
     if output.reduce == "edge":
         return "SDDMM: one value per edge"
-    return f"{'one online pass' if output.reduce == 'softmax' else 'SpMM'} over {_EDGES[output.to]}"
+    return f"{'one online pass' if output.reduce == 'softmax' else 'SpMM'} over {_edges(output.to)}"
 
 
 def _backward_kernel(target: str) -> str:
@@ -204,7 +210,7 @@ def _backward_kernel(target: str) -> str:
         "v": "SpMM on the same graph: over the in-edges of v (CSC)",
         "e": "SDDMM: one value per edge",
         "shared": "SpMM over the in-edges of v (CSC), then summed over v",
-    }[target]
+    }.get(target) or f"SpMM over {_edges(target)}"
 
 
 def _reasons(key: Key, leaf: str, outputs: Sequence[Output], gradient: Output, told: set[str]) -> list[str]:
@@ -214,7 +220,7 @@ def _reasons(key: Key, leaf: str, outputs: Sequence[Output], gradient: Output, t
         "v": f"only the in-edges of v read {leaf}, and they are grouped by v already: nothing is reversed",
         "e": f"edge e alone read {leaf}, so there is nothing to sum over edges",
         "shared": f"every edge read the whole of {leaf}",
-    }[key[0]]
+    }.get(key[0]) or f"the edges that name a row read it in {leaf}, so the gradient sums what all of them contribute"
     reasons = [] if key[0] in told else [general]
     told.add(key[0])
     return reasons + (_classical(key, outputs[0], gradient) if len(outputs) == 1 else [])
@@ -226,7 +232,7 @@ def _walked_together(gradients: Mapping[Key, Output]) -> list[str]:
     for side in sorted(set(walked), reverse=True):
         together = [f"∂{text(expr.field(*key, (), float))}" for key, by in zip(gradients, walked, strict=True) if by == side]
         if len(together) > 1:
-            lines.append(f"{' and '.join([', '.join(together[:-1]), together[-1]])} come out of one walk over {_EDGES[side]}")
+            lines.append(f"{' and '.join([', '.join(together[:-1]), together[-1]])} come out of one walk over {_edges(side)}")
     return lines
 
 

@@ -65,6 +65,10 @@ def _forward(small: Small, output: Output, result: str, kernel: str, reads: dict
     made = result.split(" = ")[0]
     if output.to == "e":
         return _onto_edges(small, "The forward", result, kernel, [], Labels(reads["u"], reads["v"], made), "forward")
+    if output.to not in ("u", "v"):
+        return _card(
+            "The forward: over all edges", result, kernel, [], walk(small, "shared", Labels(reads["u"], reads["v"]), "forward"), ""
+        )
     title = "The forward: along the edges, summed at v" if output.to == "v" else "The forward: against the edges, summed at u"
     labels = Labels(*((reads["u"], made) if output.to == "v" else (made, reads["v"])), reads["e"])
     return _summed(small, output.to, title, result, kernel, [], labels, "forward")
@@ -81,7 +85,7 @@ def _backward(small: Small, outputs: Sequence[Output], gradient: Gradient, reads
     if target == "e":
         labels = Labels(reads["u"], arrived if arrived == "g_v" else reads["v"], made)
         return _onto_edges(small, f"{made}: a value for each edge", gradient.formula, gradient.kernel, gradient.reasons, labels, "both")
-    if target == "shared":
+    if target not in ("u", "v"):
         labels = Labels(reads["u"], arrived, reads["e"])
         picture = walk(small, "shared", labels, "backward")
         return _card(f"{made}: over all edges", gradient.formula, gradient.kernel, gradient.reasons, picture, "")

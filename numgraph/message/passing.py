@@ -17,11 +17,11 @@ from numgraph.arrays.typed import Array, F, Plain
 from numgraph.autodiff.tape import Tensor, unwrap
 from numgraph.compiler import execute
 from numgraph.expressions import expr
-from numgraph.expressions.pieces import Pieces, View, pieces_of
+from numgraph.expressions.pieces import Key, Pieces, pieces_of
 from numgraph.expressions.reduces import NAMES, REDUCES, message_of
 from numgraph.expressions.tracing import trace
 from numgraph.expressions.walk import Output, rows_of
-from numgraph.graph import Graph, check_graph
+from numgraph.graph import Graph, Shard, can_have_ends, check_graph, with_ends
 from numgraph.message.propagate import Values, propagate
 from numgraph.message.results import result
 
@@ -108,7 +108,7 @@ def update_all(
     for name in names:
         errors.check_name("update_all", "reduce", name, NAMES)
     roots, fields = _trace("update_all", g, (message,), u, v, e)
-    pieces = _pieces("update_all", g, roots, fields)
+    g, pieces = _pieces("update_all", g, roots, fields)
     outputs = _reductions(pieces.parts, names)
     made = propagate(f"update_all({', '.join(names)})", g, outputs, fields)
     if not several and initial is None and len(pieces.parts) == 1 and REDUCES[names[0]].value is None:
@@ -128,7 +128,7 @@ def _reductions(parts: tuple[tuple[expr.Expr, ...], ...], names: tuple[str, ...]
     return tuple([Output(message_of(name, root), "v", name) for name in names for (root,) in parts])
 
 
-def _checked_ids(op: str, view: View, ids: Any, rows: int) -> Any:
+def _checked_ids(op: str, key: Key, ids: Any, rows: int) -> Any:
     """The rows of a table that a field names, or an error that says which edge or node names one that is not there. A compiler traces them
     without numbers."""
     plain = library_of(ids).plain(unwrap(ids))
@@ -136,12 +136,15 @@ def _checked_ids(op: str, view: View, ids: Any, rows: int) -> Any:
         return ids
     wrong = (plain < 0) | (plain >= rows)
     if wrong.any():
-        target, field = view.ids or ("", "")
-        place = int(wrong.argmax())
-        what = {"u": "source", "v": "destination", "e": "edge"}[target]
-        problem = f"{target}.{field} is {int(plain[place])} at {what} {place}, the table has {rows} rows"
-        raise errors.bad_index(op, problem, f"ids are from 0 to {rows - 1}")
+        raise _no_row(op, key, plain, rows, int(wrong.argmax()))
     return plain.astype(np.int64)
+
+
+def _no_row(op: str, key: Key, ids: Any, rows: int, place: int) -> IndexError:
+    target, field = key
+    what = {"u": "source", "v": "destination", "e": "edge"}[target]
+    problem = f"{target}.{field} is {int(ids[place])} at {what} {place}, the table has {rows} rows"
+    return errors.bad_index(op, problem, f"ids are from 0 to {rows - 1}")
 
 
 def _joined(pieces: Pieces, made: Sequence[Any]) -> Any:
@@ -168,7 +171,7 @@ def apply_edges(g: Graph, message: Message, *, u: FieldArrays = None, v: FieldAr
     if "torch" in MODULES and is_traced():
         return TRACED["torch"](apply_edges, (g, message), {"u": u, "v": v, "e": e}, (message,))
     roots, fields = _trace("apply_edges", g, (message,), u, v, e)
-    pieces = _pieces("apply_edges", g, roots, fields)
+    g, pieces = _pieces("apply_edges", g, roots, fields)
     return _joined(pieces, propagate("apply_edges", g, tuple([Output(part, "e", "edge") for part in pieces.parts]), fields))
 
 
@@ -200,7 +203,7 @@ def attend(
     dtype = np.result_type(s.dtype, phi.dtype)
     dtype = dtype if expr.is_float(dtype) else np.dtype(np.float64)
     expr.broadcast_shapes("attend (score · value)", (s, phi))
-    pieces = _pieces("attend", g, (s.astype(dtype), phi.astype(dtype)), fields)
+    g, pieces = _pieces("attend", g, (s.astype(dtype), phi.astype(dtype)), fields)
     return _joined(pieces, propagate("attend", g, tuple([Output(part, "v", "softmax") for part in pieces.parts]), fields)[::3])
 
 
@@ -245,18 +248,39 @@ def _trace(
     return roots, values
 
 
-def _pieces(op: str, g: Graph, roots: tuple[expr.Expr, ...], values: Values) -> Pieces:
-    """What walks compute of traced expressions; the values get the views that it reads."""
+def _pieces(op: str, g: Graph, roots: tuple[expr.Expr, ...], values: Values) -> tuple[Graph, Pieces]:
+    """What walks compute of traced expressions, and the graph that they walk, with the ends that they read; the values get the views."""
     pieces = pieces_of(roots)
+    if pieces.ends:
+        ended = _with_ends(op, g, pieces.ends, values)
+        if ended is None:
+            pieces = pieces_of(roots, by_ends=False)
+        g = ended or g
     for view in pieces.views:
         x = values[view.base]
         library = library_of(x)
-        rows = () if view.base[0] == "shared" and view.ids is None else (slice(None),)
-        x = library.entries(x, (*rows, *view.index))
-        values[view.key] = x if view.ids is None else library.take(x, _checked_ids(op, view, values[view.ids], x.shape[0]))
+        rows = () if view.base[0] == "shared" and view.ids is None and view.key[0] == "shared" else (slice(None),)
+        if any(item != slice(None) for item in view.index):
+            x = library.entries(x, (*rows, *view.index))
+        values[view.key] = x if view.ids is None else library.take(x, _checked_ids(op, view.ids, values[view.ids], x.shape[0]))
     for exponent in _signed_exponents(tuple([node for part in pieces.parts for node in part])):
         _check_exponent(op, g, exponent, values)
-    return pieces
+    return g, pieces
+
+
+def _with_ends(op: str, g: Graph, ends: Sequence[tuple[str, Key, int]], values: Values) -> Graph | None:
+    """The graph with ends for the rows of tables that its edges read. None where there are no numbers to look at, and where edges cannot
+    have ends: there the rows become a field."""
+    if isinstance(g, Shard) or not all(can_have_ends(g, rows) for _, _, rows in ends):
+        return None
+    given = {name: (library_of(values[key]).plain(unwrap(values[key])), rows) for name, key, rows in ends}
+    if any(ids is None for ids, _ in given.values()):
+        return None
+    found = with_ends(g, given)
+    if isinstance(found, Graph):
+        return found
+    name, place = found
+    raise _no_row(op, next(key for one, key, _ in ends if one == name), *given[name], place)
 
 
 def _traced(

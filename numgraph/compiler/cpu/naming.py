@@ -59,12 +59,11 @@ class Names(Text):
     def id_array(self, name: str) -> str:
         array = self.program.arrays[name].slot[1]
         if array not in self.names:
-            self.names[array] = array
-            dtype = self.nodes if array in ("indices", "src", "dst") else self.ids
+            self.names[array] = array if array.isidentifier() else f"ids_{len(self.names)}"
+            dtype = self.ids if array in ("indptr", "edge_ids") else self.nodes
             maker = self.define(f"ids_{dtype}", f'memory.ids("{dtype}")')
-            self.prologue.append(f"{array} = {maker}(args, {self.slot(('ids', array), 2)})")
-        found: str = array
-        return found
+            self.prologue.append(f"{self.names[array]} = {maker}(args, {self.slot(('ids', array), 2)})")
+        return self.names[array]
 
     def parts(self, name: str) -> list[str]:
         """The names of a value's vectors."""

@@ -22,8 +22,8 @@ from numgraph.compiler.reduces import REDUCES
 from numgraph.compiler.schedule import Machine
 from numgraph.compiler.storage import memory_dtype, memory_of
 from numgraph.compiler.target import Buffer, Buffers, Made, Request, Target, length_of
-from numgraph.expressions.walk import Arrays, Output, rows_of, walked_ends
-from numgraph.graph import Graph
+from numgraph.expressions.walk import Arrays, Output, grouped, rows_of, walked_ends
+from numgraph.graph import Graph, GraphWithEnds
 from numgraph.runtime import threads
 
 LENGTHS = (0, 12, 96)
@@ -86,8 +86,8 @@ class Cpu(Target):
         chunks = None
         if parts.hubs:
             for_chunks = self.for_chunks(kernel)
-            chunks = Launch(for_chunks, _on(for_chunks, walked), None, 0)
-        return Launch(kernel, _on(kernel, walked), parts.ranges, work, parts.hubs, chunks)
+            chunks = Launch(for_chunks, _on(for_chunks, graph), None, 0)
+        return Launch(kernel, _on(kernel, graph), parts.ranges, work, parts.hubs, chunks)
 
     def for_chunks(self, kernel: Kernel) -> Kernel:
         """The kernel for parts of rows: 16-bit results are rounded when these are together."""
@@ -138,20 +138,21 @@ def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays, out: Sequen
 
 def _walked(graph: Any, rows: str) -> Any:
     """What has the index arrays of a walk."""
-    return graph if rows == "e" else graph.in_edges if rows == "v" else graph.out_edges
+    return graph if rows == "e" else grouped(graph, rows)
 
 
 def index_arrays(kernel: Kernel, graph: Any) -> list[Any]:
     """The arrays of the graph that a kernel reads."""
-    walked = _walked(graph, kernel.rows)
-    return [getattr(walked, name) for _, name in kernel.ids]
+    walked, known = _walked(graph, kernel.rows), ("indptr", "indices", "edge_ids")
+    simple = kernel.rows == "e" and not isinstance(graph, GraphWithEnds)
+    return [getattr(walked, name) if simple or name in known else graph.along(kernel.rows, name) for _, name in kernel.ids]
 
 
-def _on(kernel: Kernel, walked: Any) -> list[int]:
+def _on(kernel: Kernel, graph: Any) -> list[int]:
     """A kernel's words with the index arrays in place."""
     words = kernel.words.copy()
-    for offset, name in kernel.ids:
-        words[offset : offset + 2] = _ids_of(getattr(walked, name))
+    for (offset, _), array in zip(kernel.ids, index_arrays(kernel, graph), strict=True):
+        words[offset : offset + 2] = _ids_of(array)
     return words
 
 
@@ -235,4 +236,6 @@ def _operand(array: Any, whole: bool) -> Any:
     flags = array.flags
     if array.size == 0 or (flags.aligned and (flags.c_contiguous or (not whole and array[0].flags.c_contiguous))):
         return array
+    if not whole and array.strides[0] == 0:  # one row for all, as the gradient that a sum passes on
+        return np.broadcast_to(np.ascontiguousarray(array[0]), array.shape)
     return np.ascontiguousarray(array)
