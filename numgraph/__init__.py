@@ -130,5 +130,4 @@ def __getattr__(name: str) -> object:
         for place in (nn, optim, ops):
             if name in place.__all__:
                 raise AttributeError(f"numgraph has no {name!r}; it is {place.__name__}.{name}")
-        raise no_attribute("numgraph", name, __all__)
-    raise AttributeError(f"module 'numgraph' has no attribute {name!r}")
+    raise no_attribute("numgraph", name, __all__)

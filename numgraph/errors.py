@@ -154,6 +154,6 @@ FOREIGN = {
 
 
 def no_attribute(owner: str, name: str, known: Iterable[str] = ()) -> AttributeError:
-    """A name that an object or module does not have: what to write instead, or the name that is near."""
-    fix = f"; {FOREIGN[name]}" if name in FOREIGN else did_you_mean(name, known)
+    """A name that an object or module does not have: what to write instead, or the name that is near; private names have neither."""
+    fix = "" if name.startswith("_") else f"; {FOREIGN[name]}" if name in FOREIGN else did_you_mean(name, known)
     return AttributeError(f"{owner} has no {name!r}{fix}")

@@ -17,6 +17,4 @@ __all__ = ["DistGraph", "Processes", "SharedRows", "allreduce", "divide", "parti
 
 
 def __getattr__(name: str) -> object:
-    if name.startswith("_"):
-        raise AttributeError(f"module 'numgraph.distributed' has no attribute {name!r}")
     raise no_attribute("numgraph.distributed", name, __all__)

@@ -327,5 +327,8 @@ def check_graph(op: str, name: str, g: Any) -> None:
     if not isinstance(g, Graph):
         if hasattr(g, "exchange"):  # a DistGraph
             raise bad_type(op, f"{name} is {kind_of(g)}", "messages take d.graph, and d.exchange(x) for its sources; layers take d itself")
+        if hasattr(g, "node_offsets"):  # a GraphBatch
+            fix = "messages and layers take b.graph; a model of nodes becomes one of graphs by nn.GraphModel(model, 'mean', nn.Linear(…))"
+            raise bad_type(op, f"{name} is {kind_of(g)}, a batch of graphs", fix)
         fix = ", before the arrays" if hasattr(g, "__array__") else f"; {formats.constructor_for(g)}"
         raise bad_type(op, f"{name} is {kind_of(g)}", f"pass a numgraph.Graph{fix}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from numgraph import errors
 from numgraph.arrays.inputs import as_array
 from numgraph.arrays.traced import MODULES, TRACED, is_traced
 from numgraph.autodiff.typed import of_graph
+from numgraph.expressions.dtypes import check_dtype
 from numgraph.expressions.reduces import NAMES
 from numgraph.graph import GraphBatch, check_batch
 from numgraph.message.passing import update_all
@@ -44,7 +47,10 @@ def readout(b: GraphBatch, x: Any, reduce: str = "sum") -> Any:
         return TRACED["torch"](readout, (b, x, reduce), {})
     check_batch("readout", b)
     errors.check_name("readout", "reduce", reduce, NAMES)
-    return update_all(b.pool, _of_node, reduce, e={"x": node_rows("readout", b, x)})
+    rows = node_rows("readout", b, x)
+    if isinstance(rows.dtype, np.dtype):
+        check_dtype("readout", "x", rows.dtype)
+    return update_all(b.pool, _of_node, reduce, e={"x": rows})
 
 
 def node_rows(op: str, b: GraphBatch, x: Any) -> Any:

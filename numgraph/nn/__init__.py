@@ -65,6 +65,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name.startswith("_"):
-        raise AttributeError(f"module 'numgraph.nn' has no attribute {name!r}")
     raise no_attribute("numgraph.nn", name, __all__)

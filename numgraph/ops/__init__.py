@@ -140,6 +140,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name.startswith("_"):
-        raise AttributeError(f"module 'numgraph.ops' has no attribute {name!r}")
     raise no_attribute("numgraph.ops", name, __all__)

@@ -23,6 +23,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name.startswith("_"):
-        raise AttributeError(f"module 'numgraph.optim' has no attribute {name!r}")
     raise no_attribute("numgraph.optim", name, __all__)

@@ -28,6 +28,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name.startswith("_"):
-        raise AttributeError(f"module 'numgraph.sampling' has no attribute {name!r}")
     raise no_attribute("numgraph.sampling", name, __all__)

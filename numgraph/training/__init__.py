@@ -1,5 +1,6 @@
 """Training: epochs with a best model kept (fit), cross-validation, what is minimised and measured, recipes, saved models, pictures."""
 
+from numgraph.errors import no_attribute
 from numgraph.training.fit import Diverged, evaluate, fit
 from numgraph.training.folds import CrossValidation, cross_validate
 from numgraph.training.metrics import Metrics
@@ -27,4 +28,4 @@ def __getattr__(name: str) -> object:
         from numgraph.training.shared import SharedDataset
 
         return SharedDataset
-    raise AttributeError(f"module 'numgraph.training' has no attribute {name!r}")
+    raise no_attribute("numgraph.training", name, __all__)

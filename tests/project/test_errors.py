@@ -96,6 +96,18 @@ OPS = {
 LAYERS = {
     "arguments swapped": (lambda: MODEL(X, G), TypeError, "GCN: the first argument is a ndarray", "numgraph.Graph"),
     "a transposed x": (lambda: nn.GCNConv(2, 2)(G, X.T), ValueError, "GCNConv: x has shape [2, 3]", "x.T has it"),
+    "a batch": (
+        lambda: MODEL(ng.batch([G, G]), np.ones((2 * len(X), 2))),
+        TypeError,
+        "is a GraphBatch, a batch of graphs",
+        "nn.GraphModel",
+    ),
+    "readout of uint64": (
+        lambda: ng.readout(ng.batch([G]), np.ones((len(X), 2), np.uint64)),
+        TypeError,
+        "readout: x has dtype uint64",
+        "int64",
+    ),
     "an edge_index": (lambda: nn.GCNConv(2, 2)(EDGE_INDEX, X), TypeError, "the first argument is a ndarray", "numgraph.Graph"),
     "a class": (lambda: nn.GCNConv(G, X), ValueError, "GCNConv: in_features is Graph(", "layer(g, x)"),
     "a string as activation": (lambda: nn.GCNConv(2, 2, activation="elu"), TypeError, "activation is 'elu'", "numgraph.elu"),
