@@ -353,13 +353,21 @@ class Tape:
         if html is not None:
             atomic.write(html, page.document(self._summaries()).encode())
         lines = []
-        for number, (name, shapes_in, shapes_out, needs, explain) in enumerate(self._summaries()):
-            into, out = (", ".join(str(tuple(shape)) for shape in shapes) for shapes in (shapes_in, shapes_out))
-            lines.append(f"#{number} {name}  {into} → {out}")
-            told = explain(needs) if explain else []
-            told += explain.kernels(needs) if kernel and hasattr(explain, "kernels") else []
-            lines += [f"     {line}" for line in told]
+        for record in self._explained(kernel):
+            into, out = (", ".join(map(str, shapes)) for shapes in (record["reads"], record["makes"]))
+            lines.append(f"#{record['record']} {record['operation']}  {into} → {out}")
+            lines += [f"     {line}" for line in record["lines"]]
         return "\n".join(lines)
+
+    def _explained(self, kernel: bool) -> list[dict[str, Any]]:
+        """What is told of each record: its number, operation, shapes and lines, as ``numgraph explain --json`` prints it."""
+        told = []
+        for number, (name, shapes_in, shapes_out, needs, explain) in enumerate(self._summaries()):
+            lines = explain(needs) if explain else []
+            lines += explain.kernels(needs) if kernel and hasattr(explain, "kernels") else []
+            shapes = {"reads": [tuple(shape) for shape in shapes_in], "makes": [tuple(shape) for shape in shapes_out]}
+            told.append({"record": number, "operation": name, **shapes, "lines": lines})
+        return told
 
     def _repr_html_(self) -> str:
         return page.fragment(self._summaries())

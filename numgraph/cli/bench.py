@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
-from numgraph.cli.options import DEVICES, counts, names, natural, number, path, positive, rate, refusing
+from numgraph.cli.options import (
+    DEVICES,
+    STDOUT,
+    add_json,
+    counts,
+    names,
+    natural,
+    number,
+    output,
+    path,
+    positive,
+    print_result,
+    rate,
+    refusing,
+)
 
 _SUITES = ("kernels", "epochs", "scaling", "locality", "frameworks")
 _PEERS = ("scipy", "mkl", "torch", "dgl", "pyg")
@@ -44,7 +57,7 @@ def add_bench(commands: Any) -> None:
         default="cpu",
         help="cuda: on a GPU; both: with the host beside it (default cpu)",
     )
-    command.add_argument("--json", type=path, metavar="FILE", help="write everything that was measured")
+    add_json(command)
     command.add_argument("--plot", type=path, metavar="DIR", help="draw a roofline and the ratios into DIR")
     command.set_defaults(run=_bench)
 
@@ -56,17 +69,21 @@ def _bench(options: argparse.Namespace) -> int:
     asked = {name: getattr(options, name) for name in Request.__dataclass_fields__ if hasattr(options, name)}
     asked["suites"] = (_SUITES if options.device == "cpu" else _SUITES[:2]) if "all" in options.suite else options.suite
     asked["peers"] = () if options.peers == ("none",) else options.peers
+    out = output(options)
+
+    def keep(results: dict[str, Any]) -> None:
+        """What there is until now: of a run that is ended the rows before stay."""
+        if options.json not in (None, STDOUT):
+            write_json({"command": options.command, **results}, options.json)
+
     with refusing():
-        check_targets(options.json, options.plot)  # before minutes of measuring, not after them
-        keep: Callable[[dict[str, Any]], None] = lambda results: write_json(results, options.json) if options.json else None
-        results = bench(Request(**asked), lambda line: print(line, flush=True), keep)
-        print(f"\n{summary(results)}")
-        if options.json:
-            keep(results)
-            print(f"results: {options.json}")
+        check_targets(options.plot)  # before minutes of measuring, not after them
+        results = bench(Request(**asked), lambda line: print(line, file=out, flush=True), keep)
+        print(f"\n{summary(results)}", file=out)
         if options.plot:
             from numgraph.bench.pictures import draw
 
             for picture in draw(results, options.plot):
-                print(f"plot: {picture}")
+                print(f"plot: {picture}", file=out)
+    print_result(options, results)
     return 1 if results["errors"] else 0

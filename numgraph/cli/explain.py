@@ -7,7 +7,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from numgraph.cli.options import Refused, path, refusing
+from numgraph.cli.options import STDOUT, Refused, add_json, path, print_result, refusing
 from numgraph.cli.train import add_model_options, chosen_by
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def add_explain(commands: Any) -> None:
     command.add_argument(
         "--html", type=path, metavar="FILE", help="write a page with pictures instead: walks, gradients, matrices, schedules"
     )
+    add_json(command)
     own = command.add_argument_group("a message of your own", 'in place of a model, as in --message "relu(u.x - v.x) * e.w"')
     own.add_argument("--message", metavar="TEXT", help="an expression of u, v and e in Python, with np, ng and the functions of numgraph")
     own.add_argument("--reduce", default=None, metavar="NAME", help="of update_all (default sum); edge for apply_edges")
@@ -46,18 +47,22 @@ def _field(text: str) -> tuple[str, tuple[int, ...]]:
 def _explain(options: argparse.Namespace) -> int:
     if options.message is None and (options.reduce or options.field):
         raise Refused("--reduce and --field belong to --message; give one, as in --message 'u.x * e.w'")
-    tape = _of_model(options) if options.message is None else _of_message(options.message, options.reduce or "sum", dict(options.field))
-    if options.html is None:
-        print(tape.explain(kernel=options.kernel))
-        return 0
-    with refusing():
-        tape.explain(html=options.html)
-    print(f"wrote {options.html}")
+    if options.message is None:
+        tape, about = _of_model(options)
+    else:
+        tape = _of_message(options.message, options.reduce or "sum", dict(options.field))
+        about = {"message": options.message, "reduce": options.reduce or "sum"}
+    if options.html is not None:
+        with refusing():
+            tape.explain(html=options.html)
+    if options.json != STDOUT:
+        print(tape.explain(kernel=options.kernel) if options.html is None else f"wrote {options.html}")
+    print_result(options, {**about, "records": tape._explained(options.kernel), "html": options.html})
     return 0
 
 
-def _of_model(options: argparse.Namespace) -> Tape:
-    """One step of the training of a model."""
+def _of_model(options: argparse.Namespace) -> tuple[Tape, dict[str, Any]]:
+    """One step of the training of a model, and which."""
     import numpy as np
 
     from numgraph.autodiff.tape import Tape
@@ -66,9 +71,13 @@ def _of_model(options: argparse.Namespace) -> Tape:
 
     chosen, dataset, _ = chosen_by(options)
     model, _ = build(chosen, dataset, options.seed)
+    objective = objective_of("explain", dataset)
     with Tape() as tape:
-        objective_of("explain", dataset).loss(model, np.random.default_rng(options.seed))
-    return tape  # not replayed: its records keep the graph, on which the schedules depend
+        objective.loss(model, np.random.default_rng(options.seed))
+    return tape, {
+        "dataset": objective.data.name,
+        "model": chosen.model,
+    }  # not replayed: its records keep the graph, on which the schedules depend
 
 
 def _of_message(text: str, reduce: str, shapes: dict[str, tuple[int, ...]]) -> Tape:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from numgraph.cli import train
-from numgraph.cli.options import INTERRUPTED, Refused, noted, refusing
+from numgraph.cli.options import INTERRUPTED, Refused, noted, output, print_result, refusing
 from numgraph.cli.progress import compiling_told, progress, shown
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ def train_graphs(options: argparse.Namespace) -> int:
             data = _read(options)
         if not data.train_mask.any():
             raise Refused(f"no graph of {options.data} has a label; there is nothing to learn")
-    out = sys.stderr if options.json else sys.stdout
+    out = output(options)
     model, optimizer, halve = build_of_graphs(chosen, data, options.readout, options.seed)
     count = sum(parameter.size for parameter in optimizer.parameters)
     if not options.quiet:
@@ -58,9 +56,8 @@ def train_graphs(options: argparse.Namespace) -> int:
     objective = objective_of("train", data, loader=loader)
     measured = dict(zip(("train", "val", "test"), objective.evaluate(model, ("train", "val", "test"))))
     train.written(options, chosen, data.task, model, objective, history, measured, out)
-    if options.json:
-        result = train.result_of(options, chosen, data.task, objective, history, measured, count)
-        print(json.dumps(result | {"task": "graph", "target": data.task, "readout": options.readout}), flush=True)
+    result = train.result_of(options, chosen, data.task, objective, history, measured, count)
+    print_result(options, result | {"task": "graph", "target": data.task, "readout": options.readout})
     return INTERRUPTED if history.stopped == "interrupted" else 0
 
 
@@ -137,10 +134,9 @@ def _by_folds(options: argparse.Namespace, chosen: Recipe, data: GraphDataset, p
         f"{found.best_epoch} of {chosen.epochs}, the best for all folds together; {seconds:.1f} s)",
         file=out,
     )
-    if options.json:
-        result: dict[str, Any] = {"dataset": data.name, "task": "graph", "target": data.task, "model": chosen.model, "seed": options.seed}
-        result |= {"folds": done, f"val_{measure}": found.mean, f"val_{measure}_std": found.std, "of_folds": found.of_folds.tolist()}
-        result |= {"best_epoch": found.best_epoch, "epochs_run": chosen.epochs, "seconds": round(seconds, 3), "parameters": parameters}
-        settings = {name: value for name, value in vars(chosen).items() if name not in ("model", "decay")}
-        print(json.dumps(result | {"readout": options.readout, "batch_size": options.batch_size, "settings": settings}), flush=True)
+    result: dict[str, Any] = {"dataset": data.name, "task": "graph", "target": data.task, "model": chosen.model, "seed": options.seed}
+    result |= {"folds": done, f"val_{measure}": found.mean, f"val_{measure}_std": found.std, "of_folds": found.of_folds.tolist()}
+    result |= {"best_epoch": found.best_epoch, "epochs_run": chosen.epochs, "seconds": round(seconds, 3), "parameters": parameters}
+    settings = {name: value for name, value in vars(chosen).items() if name not in ("model", "decay")}
+    print_result(options, result | {"readout": options.readout, "batch_size": options.batch_size, "settings": settings})
     return 0 if done == options.folds else INTERRUPTED

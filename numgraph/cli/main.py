@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from numgraph import __version__
 from numgraph.cli.bench import add_bench
 from numgraph.cli.explain import add_explain
-from numgraph.cli.options import INTERRUPTED, Parser, Refused
+from numgraph.cli.options import INTERRUPTED, STDOUT, Parser, Refused, add_json, check_json, print_result
 from numgraph.cli.partition import add_partition
 from numgraph.cli.predict import add_predict
 from numgraph.cli.shared import run_train
@@ -26,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     options = _parser().parsed(argv)
     try:
+        check_json(options)
         status: int = options.run(options)
         sys.stdout.flush()
         return status
@@ -55,7 +55,7 @@ def _parser() -> Parser:
     add_partition(commands)
     add_bench(commands)
     command = commands.add_parser("info", help="versions, threads, threading layer, cache folders, devices")
-    command.add_argument("--json", action="store_true", help="as one JSON line")
+    add_json(command)
     command.set_defaults(run=_info)
     return parser
 
@@ -64,5 +64,7 @@ def _info(options: argparse.Namespace) -> int:
     from numgraph.info import describe, info
 
     facts = info()
-    print(json.dumps(facts) if options.json else describe(facts))
+    if options.json != STDOUT:
+        print(describe(facts))
+    print_result(options, facts)
     return 0

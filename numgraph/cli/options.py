@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import math
+import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from numgraph.errors import did_you_mean
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+STDOUT = "-"
+"""The FILE of ``--json`` where it is given none."""
 DEVICES = ("cpu", "cuda")
 
 
@@ -44,6 +49,51 @@ def noted(command: str) -> Iterator[None]:
 
         warnings.showwarning = line
         yield
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """The option of every command, by which its result is one JSON object."""
+    told = "the result as one JSON line, the last on stdout, where all others go to stderr; or written to FILE"
+    command.add_argument("--json", nargs="?", const=STDOUT, type=path, metavar="FILE", help=told)
+
+
+def output(options: argparse.Namespace) -> TextIO:
+    """Where lines for people go."""
+    return sys.stderr if options.json == STDOUT else sys.stdout
+
+
+def check_json(options: argparse.Namespace) -> None:
+    """An error if the FILE of ``--json`` could not be written, before the work and not after it."""
+    if options.json not in (None, STDOUT):
+        folder = os.path.dirname(os.path.abspath(options.json))
+        if os.path.isdir(options.json):
+            raise Refused(f"--json {options.json} is a folder; give the name of a file")
+        if not os.path.isdir(folder):
+            raise Refused(f"--json {options.json}: there is no folder {folder}; make it first")
+
+
+def print_result(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """What ``--json`` asks for, if it was given: an object that begins with the command, and has null for numbers that are none."""
+    if options.json is None:
+        return
+    line = json.dumps(_finite({"command": options.command, **result}), allow_nan=False)
+    if options.json == STDOUT:
+        print(line, flush=True)
+    else:
+        from numgraph.runtime import atomic
+
+        with refusing():
+            atomic.write(options.json, f"{line}\n".encode())
+        print(f"result: {options.json}")
+
+
+def _finite(value: Any) -> Any:
+    """The same with None in place of NaN and infinities, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Parser(argparse.ArgumentParser):

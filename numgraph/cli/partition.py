@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from typing import Any
 
-from numgraph.cli.options import path, positive, refusing
+from numgraph.cli.options import add_json, output, path, positive, print_result, refusing
 from numgraph.cli.train import DATASETS
 
 
@@ -21,7 +19,7 @@ def add_partition(commands: Any) -> None:
     command.add_argument("--out", type=path, required=True, metavar="FOLDER", help="what is made; it must not be there")
     command.add_argument("--method", choices=("metis", "random"), default="metis", help="default metis, which needs pymetis (extra mpi)")
     command.add_argument("--objective", choices=("cut", "volume"), default="cut", help="of METIS (default cut)")
-    command.add_argument("--json", action="store_true", help="print one JSON line last, on stdout")
+    add_json(command)
     given = command.add_mutually_exclusive_group(required=True)
     given.add_argument("--data", type=path, metavar="FOLDER", help="a dataset that numgraph.data.save or GraphWriter wrote")
     given.add_argument("--dataset", choices=DATASETS, help="one by name")
@@ -38,13 +36,11 @@ def _partition(options: argparse.Namespace) -> int:
         dataset = data.open_dataset(options.data) if options.data else data.load(options.dataset, options.data_dir)
         ghosts = write_shards(options.out, dataset, options.parts, method=options.method, objective=options.objective)
     share = ghosts.sum() / max(dataset.num_nodes, 1)
-    out = sys.stderr if options.json else sys.stdout
     print(
         f"{options.out}: {options.parts} parts of {dataset.num_nodes:,} nodes; {ghosts.sum():,} ghosts, {share:.3g} for each node: "
         "the rows of an exchange",
-        file=out,
+        file=output(options),
     )
-    if options.json:
-        facts = {"parts": options.parts, "num_nodes": dataset.num_nodes, "num_edges": dataset.graph.num_edges, "ghosts": ghosts.tolist()}
-        print(json.dumps({"out": options.out, **facts, "ghosts_per_node": float(share)}), flush=True)
+    facts = {"parts": options.parts, "num_nodes": dataset.num_nodes, "num_edges": dataset.graph.num_edges, "ghosts": ghosts.tolist()}
+    print_result(options, {"out": options.out, **facts, "ghosts_per_node": float(share)})
     return 0

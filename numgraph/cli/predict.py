@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
-from numgraph.cli.options import Refused, noted, path, positive, refusing
+from numgraph.cli.options import Refused, add_json, noted, output, path, positive, print_result, refusing
 from numgraph.cli.progress import shown
 from numgraph.cli.triples import answer
 
@@ -32,7 +30,7 @@ def add_predict(commands: Any) -> None:
     command.add_argument("--questions", type=path, metavar="FILE", help="of a scorer of triples: a head and a relation in each line")
     command.add_argument("--top", type=positive, default=10, metavar="K", help="of a scorer of triples: tails for each (default 10)")
     command.add_argument("--out", type=path, required=True, metavar="FILE", help="the predictions: .csv, .tsv, .parquet or .arrow")
-    command.add_argument("--json", action="store_true", help="print one JSON line last, on stdout; other lines go to stderr")
+    add_json(command)
     command.add_argument("--quiet", action="store_true", help="print nothing but warnings, and the JSON line")
     command.set_defaults(run=_predict)
 
@@ -42,7 +40,7 @@ def _predict(options: argparse.Namespace) -> int:
     from numgraph.training.answers import Answers
     from numgraph.training.predictor import Predictor
 
-    out = sys.stderr if options.json else sys.stdout
+    out = output(options)
     with refusing(), noted("predict"):
         check_table("predict", options.out)
         for name in ("model", "edges", "nodes", "features", "pairs", "questions"):
@@ -69,10 +67,8 @@ def _predict(options: argparse.Namespace) -> int:
         count = int(data.test_mask.sum())
         more = f"   ({count:,} rows have a label, which training may have seen: {known})" if known else ""
         print(f"{rows:,} predictions: {options.out}{more}", file=out)
-    if options.json:
-        result = {"model": predictor.recipe.model, "task": predictor.task, "predictions": rows, "out": options.out}
-        measures = {name: value if value == value else None for name, value in measured.items()}
-        print(json.dumps(result | {"labelled": int(data.test_mask.sum())} | measures), flush=True)
+    result = {"model": predictor.recipe.model, "task": predictor.task, "predictions": rows, "out": options.out}
+    print_result(options, result | {"labelled": int(data.test_mask.sum())} | dict(measured))
     return 0
 
 

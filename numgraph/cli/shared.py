@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import numpy as np
 
 from numgraph.cli import train
 from numgraph.cli.graphs import train_graphs
-from numgraph.cli.options import INTERRUPTED, Refused
+from numgraph.cli.options import INTERRUPTED, Refused, output, print_result
 from numgraph.cli.progress import compiling_told, print_start, progress
 from numgraph.cli.triples import train_triples
 
@@ -100,7 +99,7 @@ def _train(options: argparse.Namespace, comm: Any) -> int:
     from numgraph.training.recipes import build
 
     first = comm.rank == 0
-    out: Any = sys.stderr if options.json else sys.stdout
+    out: Any = output(options)
     if options.device != "cpu":
         raise Refused(f"--device is {options.device}; several processes train on the host")
     _together(comm, lambda: train.check_targets(options) if first else None)
@@ -125,10 +124,9 @@ def _train(options: argparse.Namespace, comm: Any) -> int:
     if first:
         told = SimpleNamespace(data=plan.named, score=objective.score)
         train.written(options, chosen, plan.task, model, told, history, measured, out)
-        if options.json:
-            result = train.result_of(options, chosen, plan.task, told, history, measured, count)
-            result |= {"processes": comm.size, "threads": plan.threads, "ghosts": plan.ghosts}
-            print(json.dumps(result | {"bytes_exchanged": sent, "seconds_waited": round(max(waited), 6)}), flush=True)
+        result = train.result_of(options, chosen, plan.task, told, history, measured, count)
+        result |= {"processes": comm.size, "threads": plan.threads, "ghosts": plan.ghosts}
+        print_result(options, result | {"bytes_exchanged": sent, "seconds_waited": round(max(waited), 6)})
     comm.Barrier()  # who ends later than the others is not taken for one that failed
     return INTERRUPTED if history.stopped == "interrupted" else 0
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +10,16 @@ from numgraph.cli.options import (
     DEVICES,
     INTERRUPTED,
     Refused,
+    add_json,
     fanouts,
     names,
     natural,
     noted,
     number,
+    output,
     path,
     positive,
+    print_result,
     rate,
     refusing,
     share,
@@ -126,7 +127,7 @@ def add_train(commands: Any, run: Callable[[argparse.Namespace], int]) -> None:
         help=f"for each layer, how many in-edges of a node are drawn, the last layer's last, -1 for all (default {FANOUT} each)",
     )
     command.add_argument("--device", choices=DEVICES, default="cpu", help="where it is trained (default cpu)")
-    command.add_argument("--json", action="store_true", help="print one JSON line last, on stdout; progress goes to stderr")
+    add_json(command)
     command.add_argument("--plot", type=path, metavar="FILE.png", help="draw loss and score by epoch")
     command.add_argument(
         "--save",
@@ -271,7 +272,7 @@ def train(options: argparse.Namespace) -> int:
     chosen, dataset, task = chosen_by(options)
     with refusing():
         dataset = dataset.to(options.device)
-    out = sys.stderr if options.json else sys.stdout
+    out = output(options)
     model, optimizer = build(chosen, dataset, options.seed)
     model.to(options.device)
     features = training_features(dataset.data if isinstance(dataset, Links) else dataset)
@@ -289,9 +290,8 @@ def train(options: argparse.Namespace) -> int:
     objective = objective_of("train", dataset, features, loader)
     measured = dict(zip(("train", "val", "test"), objective.evaluate(model, ("train", "val", "test"))))
     written(options, chosen, task, model, objective, history, measured, out)
-    if options.json:
-        count = sum(parameter.size for parameter in optimizer.parameters)
-        print(json.dumps(result_of(options, chosen, task, objective, history, measured, count)), flush=True)
+    count = sum(parameter.size for parameter in optimizer.parameters)
+    print_result(options, result_of(options, chosen, task, objective, history, measured, count))
     return INTERRUPTED if history.stopped == "interrupted" else 0
 
 
@@ -357,7 +357,7 @@ def result_of(
     for part in ("test", "val", "train"):
         metrics = measured[part]
         for name in measures:
-            result[f"{part}_{name}"] = None if metrics is None or metrics.values[name] != metrics.values[name] else metrics.values[name]
+            result[f"{part}_{name}"] = None if metrics is None else metrics.values[name]
     test = measured["test"]
     return result | {
         "test_loss": None if test is None else test.loss,

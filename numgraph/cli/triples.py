@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
-from numgraph.cli.options import INTERRUPTED, Refused, noted, refusing
+from numgraph.cli.options import INTERRUPTED, Refused, noted, output, print_result, refusing
 from numgraph.cli.progress import compiling_told
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ def train_triples(options: argparse.Namespace, scorers: tuple[str, ...]) -> int:
             check_plot(options.plot)
         with noted("train"):
             data = load_triples(options.data, rng=options.seed)
-    out = sys.stderr if options.json else sys.stdout
+    out = output(options)
     model = SCORERS[model_name](data.num_entities, data.num_relations, chosen["dim"], reciprocal=chosen["reciprocal"], rng=options.seed)
     with refusing():
         model.to(options.device)
@@ -74,14 +72,12 @@ def train_triples(options: argparse.Namespace, scorers: tuple[str, ...]) -> int:
         with refusing():
             plot_training(history, options.plot, f"{model_name} on {data.name}: test MRR {measured['test']['mrr']:.3f}")
         print(f"plot: {options.plot}", file=out)
-    if options.json:
-        result: dict[str, Any] = {"dataset": data.name, "task": "triples", "model": model_name, "seed": options.seed}
-        result["device"] = options.device
-        for part, values in measured.items():
-            result |= {f"{part}_{name}": values[name] if values[name] == values[name] else None for name in MEASURES}
-        result |= {"best_epoch": history.best_epoch, "epochs_run": history.epochs, "stopped": history.stopped}
-        result |= {"seconds": round(history.seconds, 3), "parameters": sum(one.size for one in model.parameters())}
-        print(json.dumps(result | {"settings": chosen, "save": options.save, "plot": options.plot}), flush=True)
+    result: dict[str, Any] = {"dataset": data.name, "task": "triples", "model": model_name, "seed": options.seed}
+    result["device"] = options.device
+    result |= {f"{part}_{name}": values[name] for part, values in measured.items() for name in MEASURES}
+    result |= {"best_epoch": history.best_epoch, "epochs_run": history.epochs, "stopped": history.stopped}
+    result |= {"seconds": round(history.seconds, 3), "parameters": sum(one.size for one in model.parameters())}
+    print_result(options, result | {"settings": chosen, "save": options.save, "plot": options.plot})
     return INTERRUPTED if history.stopped == "interrupted" else 0
 
 
@@ -99,12 +95,11 @@ def answer(options: argparse.Namespace, answers: Answers) -> int:
         heads, relations = read_questions(options.questions)
         columns = answers.tails(heads, relations, options.top)
         write_table("predict", options.out, columns)
-    out = sys.stderr if options.json else sys.stdout
+    out = output(options)
     if not options.quiet:
         known = sum(columns["known"])
         print(f"{len(columns['tail']):,} answers to {len(heads):,} questions, {known:,} of them known before: {options.out}", file=out)
-    if options.json:
-        print(json.dumps({"task": "triples", "questions": len(heads), "predictions": len(columns["tail"]), "out": options.out}), flush=True)
+    print_result(options, {"task": "triples", "questions": len(heads), "predictions": len(columns["tail"]), "out": options.out})
     return 0
 
 

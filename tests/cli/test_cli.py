@@ -340,11 +340,11 @@ def test_explain_tells_kernels(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("kernel of ∂u.") and ": u: lanes" in line for line in lines)
 
 
-@pytest.mark.parametrize("name", ["train", "explain", "bench", "info"])
+@pytest.mark.parametrize("name", ["train", "predict", "explain", "partition", "bench", "info"])
 def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([name, "--help"])
-    assert "--json" in capsys.readouterr().out or name == "explain"
+    assert "--json [FILE]" in capsys.readouterr().out
 
 
 def test_help_tells_the_recipes_defaults(capsys: pytest.CaptureFixture[str]) -> None:
