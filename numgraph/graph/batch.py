@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from numgraph.arrays import static_in_jax
 from numgraph.arrays.devices import same_device
 from numgraph.arrays.inputs import kind_of
-from numgraph.errors import bad_type, bad_value
+from numgraph.errors import bad_type, bad_value, unsound
 from numgraph.graph.edges import DST, SRC, Edges
 from numgraph.graph.graph import Graph, check_graph
 from numgraph.graph.sorting import Adjacency, Ids, frozen, ids_dtype
@@ -37,23 +38,14 @@ class GraphBatch:
 
     def __init__(self, graphs: Sequence[Graph]) -> None:
         static_in_jax(type(self))
-        graphs = tuple(graphs)
-        for i, g in enumerate(graphs):
-            check_graph("batch", f"graphs[{i}]", g)
-        first = graphs[0] if graphs else None
-        bipartite, device = (False, "cpu") if first is None else (first.is_bipartite, first.device)
-        for i, g in enumerate(graphs):
-            if g.is_bipartite != bipartite:
-                kinds = ("has one set of nodes", "is bipartite")
-                problem = f"graphs[0] {kinds[bipartite]} and graphs[{i}] {kinds[not bipartite]}"
-                raise bad_value("batch", problem, "batch graphs of one kind; Graph(src, dst, num_src=, num_dst=) has two sets of nodes")
-            if g.device != device:
-                same_device("batch", **{"graphs[0]": first, f"graphs[{i}]": g})
-        self.graphs = graphs
-        self.edge_offsets = _offsets([g.num_edges for g in graphs])
-        self.node_offsets = _offsets([g.num_dst for g in graphs])
-        self.src_offsets = _offsets([g.num_src for g in graphs]) if bipartite else self.node_offsets
-        packed = _Packed([g.to("cpu") for g in graphs], (self.src_offsets, self.node_offsets), self.edge_offsets, bipartite)
+        self.graphs = graphs = tuple(graphs)
+        bipartite, device = _kind(graphs)
+        edges: Any = [g._edges for g in graphs]
+        parts, turned = edges if device == "cpu" else [one.host for one in edges], [g._out for g in graphs]
+        self.edge_offsets = _offsets([part.num_edges for part in parts])
+        self.node_offsets = _offsets([part.counts[DST ^ out] for part, out in zip(parts, turned)])
+        self.src_offsets = _offsets([part.counts[out] for part, out in zip(parts, turned)]) if bipartite else self.node_offsets
+        packed = _Packed(parts, turned, (self.src_offsets, self.node_offsets), self.edge_offsets, bipartite)
         self.graph = Graph._sharing(packed, SRC).to(device)
 
     def __len__(self) -> int:
@@ -138,44 +130,85 @@ def check_batch(op: str, b: Any) -> None:
         raise bad_type(op, f"the first argument is {kind_of(b)}", f"give what numgraph.batch(graphs) or a GraphLoader returns{fix}")
 
 
-class _Packed(Edges):
-    """The edges of many graphs, graph after graph."""
+def _kind(graphs: tuple[Graph, ...]) -> tuple[bool, str]:
+    """Whether the graphs are bipartite, and their device; an error where they are not of one kind."""
+    if all(issubclass(kind, Graph) for kind in set(map(type, graphs))):
+        edges = [g._edges for g in graphs]
+        kinds, devices = {one.bipartite for one in edges}, {one.device for one in edges}
+        if len(kinds) <= 1 and len(devices) <= 1:
+            return (kinds or {False}).pop(), (devices or {"cpu"}).pop()
+    for i, g in enumerate(graphs):
+        check_graph("batch", f"graphs[{i}]", g)
+        if g.is_bipartite != graphs[0].is_bipartite:
+            names = ("has one set of nodes", "is bipartite")
+            problem = f"graphs[0] {names[not g.is_bipartite]} and graphs[{i}] {names[g.is_bipartite]}"
+            raise bad_value("batch", problem, "batch graphs of one kind; Graph(src, dst, num_src=, num_dst=) has two sets of nodes")
+        if g.device != graphs[0].device:
+            same_device("batch", **{"graphs[0]": graphs[0], f"graphs[{i}]": g})
+    raise unsound("batch", "graphs of several kinds were taken for graphs of one")
 
-    def __init__(self, graphs: list[Graph], nodes: tuple[NDArray[np.int64], ...], edges: NDArray[np.int64], bipartite: bool) -> None:
+
+class _Packed(Edges):
+    """The edges of many graphs, graph after graph. turned: of each the column that holds its sources."""
+
+    def __init__(
+        self, parts: list[Edges], turned: list[int], nodes: tuple[NDArray[np.int64], ...], edges: NDArray[np.int64], bipartite: bool
+    ) -> None:
         super().__init__((int(nodes[SRC][-1]), int(nodes[DST][-1])), [None, None], [None, None], bipartite)
         self.num_edges = int(edges[-1])
-        self._graphs, self._nodes, self._first_edges = graphs, nodes, edges
+        self._parts, self._turned, self._nodes, self._first_edges = parts, turned, nodes, edges
 
     def _column(self, side: int) -> Ids:
-        nodes = ids_dtype(*self.counts)
-        return self._joined([g.src if side == SRC else g.dst for g in self._graphs], self._first_edges, self._nodes[side], nodes)
+        columns = [part.column(side ^ out) for part, out in zip(self._parts, self._turned)]
+        joined = _joined(columns, ids_dtype(*self.counts))
+        _shift(joined, self._first_edges, self._nodes[side])
+        return frozen(joined)
 
     def _adjacency(self, side: int) -> Adjacency:
-        parts = [g.out_edges if side == SRC else g.in_edges for g in self._graphs]
-        edges, rows = self._first_edges, self._nodes[side]
-        indptr = self._joined([*[part.indptr[:-1] for part in parts], edges[-1:]], rows, edges, self.positions)
-        indices = self._joined([part.indices for part in parts], edges, self._nodes[1 - side], ids_dtype(*self.counts))
-        if all(part.ordered for part in parts):
-            return Adjacency(indptr, indices, ordered=True)
-        edge_ids = self._joined([part.edge_ids for part in parts], edges, edges, self.positions)
-        return Adjacency(indptr, indices, ordered=False, _edge_ids=edge_ids)
+        sides = [side ^ out for out in self._turned]
+        parts = [edges.adjacencies[one] or edges.adjacency(one) for edges, one in zip(self._parts, sides)]
+        ordered = all(part.ordered for part in parts)
+        starts = _joined([part.indptr for part in parts], self.positions)
+        indices = _joined([part.indices for part in parts], ids_dtype(*self.counts))
+        edge_ids = _joined([] if ordered else [part.edge_ids for part in parts], self.positions)
+        indptr = np.empty(self.counts[side] + 1, self.positions)
+        _pack(self._nodes[side], self._nodes[1 - side], self._first_edges, starts, indptr, indices, edge_ids)
+        if ordered:
+            return Adjacency(frozen(indptr), frozen(indices), ordered=True)
+        return Adjacency(frozen(indptr), frozen(indices), ordered=False, _edge_ids=frozen(edge_ids))
 
-    def _joined(self, arrays: list[Ids], offsets: NDArray[np.int64], shifts: NDArray[np.int64], dtype: np.dtype[Any]) -> Ids:
-        """The arrays one after the other, rows offsets[i]:offsets[i + 1] shifted by shifts[i]."""
-        joined = np.concatenate(arrays, dtype=dtype, casting="same_kind") if arrays else np.empty(0, dtype)
-        _shift(joined, offsets, shifts)
-        return frozen(joined)
+
+def _joined(arrays: list[Ids], dtype: np.dtype[Any]) -> Ids:
+    """The arrays one after the other."""
+    return np.concatenate(arrays, dtype=dtype, casting="same_kind") if arrays else np.empty(0, dtype)
 
 
 def _offsets(lengths: list[int]) -> NDArray[np.int64]:
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return frozen(offsets)
+    return frozen(np.array([0, *accumulate(lengths)], np.int64))
 
 
 @njit()
 def _shift(joined, offsets, shifts):
+    """Rows offsets[i]:offsets[i + 1] by shifts[i]."""
     for part in range(len(offsets) - 1):
         by = shifts[part]
         for i in range(offsets[part], offsets[part + 1]):
             joined[i] += by
+
+
+@njit()
+def _pack(rows, others, edges, starts, indptr, indices, edge_ids):
+    """One grouping of many, whose arrays stand one after the other: row starts without the last of each, ids after those before them.
+
+    rows, others, edges: the first row, node of the other side, and edge of each graph.
+    """
+    for part in range(len(rows) - 1):
+        edge, other = edges[part], others[part]
+        for i in range(rows[part], rows[part + 1]):
+            indptr[i] = starts[i + part] + edge
+        for i in range(edge, edges[part + 1]):
+            indices[i] += other
+        if len(edge_ids) > 0:
+            for i in range(edge, edges[part + 1]):
+                edge_ids[i] += edge
+    indptr[rows[-1]] = edges[-1]
