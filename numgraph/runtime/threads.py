@@ -1,5 +1,5 @@
 """The one gate to parallel kernels: a kernel runs on the thread pool only where that is safe and worth it, else its serial twin runs.
-``share`` spreads calls of NumPy, which leaves the interpreter to others while it computes, over threads that live as long as they.
+``share`` spreads calls of NumPy, which leaves the interpreter to others while it computes, over threads that sleep in between.
 
 Numba's workqueue layer aborts the process when two threads enter it at once, and a pool that was started before a fork is dead
 in the child (the OpenMP layer ends the process there). So one Python thread at a time is let into the pool, and a child of a
@@ -8,6 +8,7 @@ process that had started it never is. A parallel kernel and its serial twin must
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ SMALL = 32768
 
 _gate = threading.Lock()
 _sharing = threading.Lock()
+_helpers: list[_Helper] = []
 _forked = _started = False
 
 
@@ -58,22 +60,62 @@ def share(pieces: Iterable[Callable[[], Any]]) -> None:
         except BaseException as error:
             failed.append(error)
 
-    gate = _sharing
+    gate, helpers = _sharing, []
     free = gate.acquire(blocking=False)
-    count = min(numba.get_num_threads(), len(pieces)) - 1 if free else 0
-    helpers = [threading.Thread(target=work, daemon=True) for _ in range(count)]
     try:
-        for helper in helpers:
-            helper.start()
+        if free:
+            helpers = _awake(min(numba.get_num_threads(), len(pieces)) - 1)
+        with deferred():
+            for helper in helpers:
+                helper.begin(work)
         work()
     finally:
-        for helper in helpers:
-            if helper.ident is not None:
-                helper.join()
+        with deferred():
+            for helper in helpers:
+                helper.wait()
         if free:
             gate.release()
     if failed:
         raise failed[0]
+
+
+class _Helper:
+    """A thread that sleeps until there is something to call: a product of 0.4 ms waits 0.05 ms for it, and 0.15 ms for a new thread."""
+
+    def __init__(self) -> None:
+        self._work: Callable[[], None] | None = None
+        self._go, self._done = threading.Lock(), threading.Lock()
+        self._go.acquire()
+        self._done.acquire()
+        _thread.start_new_thread(self._serve, ())
+
+    def _serve(self) -> None:
+        while True:
+            self._go.acquire()
+            assert self._work is not None
+            self._work()
+            self._done.release()
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Have work(), which raises nothing, called."""
+        self._work = work
+        self._go.release()
+
+    def wait(self) -> None:
+        """Until it has been called, if it was to be."""
+        if self._work is not None:
+            self._done.acquire()
+            self._work = None
+
+
+def _awake(count: int) -> list[_Helper]:
+    """So many helpers, or as many as the system gives."""
+    while len(_helpers) < count:
+        try:
+            _helpers.append(_Helper())
+        except RuntimeError:
+            break
+    return _helpers[: max(count, 0)]
 
 
 def _start() -> None:
@@ -86,9 +128,9 @@ def _start() -> None:
 
 def _after_fork_in_child() -> None:
     """The parent's pool has no threads here, and whoever was inside the gate does not exist here."""
-    global _gate, _sharing, _forked
+    global _gate, _sharing, _helpers, _forked
     _forked = _forked or _gate.locked() or _pool_started()
-    _gate, _sharing = threading.Lock(), threading.Lock()
+    _gate, _sharing, _helpers = threading.Lock(), threading.Lock(), []
 
 
 def _pool_started() -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import warnings
 
 import numba
 import numpy as np
@@ -54,14 +56,39 @@ def test_bits_do_not_depend_on_the_number_of_threads(shape):
 
 
 def test_a_piece_that_fails_is_heard_after_the_others_have_ended():
-    done = []
+    begun, done = threading.Event(), []
+
+    def goes_on():
+        begun.set()
+        for _ in range(50):
+            np.ones((100, 100)) @ np.ones((100, 100))
+        done.append(1)
 
     def fails():
+        begun.wait()
         raise MemoryError("planted")
 
-    with pytest.raises(MemoryError, match="planted"):
-        share([fails, *[lambda: done.append(1)] * 5])
-    assert not [thread for thread in threading.enumerate() if "(work)" in thread.name]
+    for _ in range(5):  # with the threads of the time before
+        begun.clear()
+        with pytest.raises(MemoryError, match="planted"):
+            share([goes_on, fails, *[lambda: done.append(2)] * 5])
+        assert 1 in done
+        done.clear()
+
+
+def test_a_piece_may_share_and_so_may_a_child_of_a_fork():
+    done = []
+    share([lambda: share([lambda: done.append(1)] * 3)] * 4)
+    assert len(done) == 12
+    if not hasattr(os, "fork"):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+        child = os.fork()
+    if child == 0:
+        share([lambda: done.append(1)] * 4)
+        os._exit(len(done))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 16
 
 
 def test_the_number_of_threads_is_restored():
