@@ -54,6 +54,11 @@ MOVE = "bring both to one device: graph.to(device), module.to(device), cupy.asar
 
 def same_device(op: str, **arrays: Any) -> None:
     """An error if some of the arrays are on the host and others on the device; numbers, lists and None may be anywhere."""
+    for x in arrays.values():
+        if type(x) is not np.ndarray and x is not None:
+            break
+    else:  # as nearly always
+        return
     places = {name: device_of(x) for name, x in arrays.items() if hasattr(x, "shape") and not isinstance(x, np.generic)}
     if len(set(places.values())) > 1:
         raise bad_type(op, ", ".join(f"{name} is on {place}" for name, place in places.items()), MOVE)
@@ -134,7 +139,8 @@ def atomics() -> Iterator[None]:
 
 def writeable(array: Any) -> bool:
     """Whether the array may be written; CuPy's always may."""
-    return getattr(array.flags, "writeable", True)
+    found: bool = array.flags.writeable if type(array) is np.ndarray else getattr(array.flags, "writeable", True)
+    return found
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], like: Any) -> Any:

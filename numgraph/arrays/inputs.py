@@ -117,6 +117,8 @@ def number(op: str, name: str, value: Any, below: float = math.inf) -> float:
 
 def listed(op: str, name: str, value: Any) -> list[Any]:
     """The entries of a list of parameters or the like; a model is none, nor is an array."""
+    if type(value) is list:
+        return value.copy()
     if callable(getattr(value, "parameters", None)) and not isinstance(value, type):
         raise bad_type(op, f"{name} is {kind_of(value)}", "pass its parameters, model.parameters()")
     if isinstance(value, MethodType):

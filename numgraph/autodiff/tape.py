@@ -16,11 +16,11 @@ import numpy as np
 
 from numgraph.arrays import recycling
 from numgraph.arrays.devices import same_device, writeable
-from numgraph.arrays.fingerprint import EXACT, fingerprint, sparse_fingerprint
-from numgraph.arrays.inputs import as_array, is_sparse, listed
+from numgraph.arrays.inputs import as_array, listed
 from numgraph.arrays.typed import Array
 from numgraph.autodiff import page
 from numgraph.autodiff.deferred import Deferred, computed
+from numgraph.autodiff.leaves import Leaf, check_unchanged, is_changed, leaf_of
 from numgraph.autodiff.lost import check_thread, plain
 from numgraph.autodiff.tensor import RECORDING, TAPES, Parameter, Tensor, check_float, is_float, unwrap
 from numgraph.autodiff.typed import Result
@@ -45,38 +45,9 @@ class _Record(NamedTuple):
     collective: bool
     takes_deferred: bool
 
-    def summary(self) -> tuple[Any, ...]:
-        """What explain() prints, without the arrays."""
-        shapes = [getattr(x, "shape", ()) for x in self.inputs], [y.shape for y in self.outputs]
-        return self.name, *shapes, self.needs, self.explain
-
-
-_Leaf = tuple[Any, Any, Any, int]
-"""What a record read that no record made, an array of the caller who may change it before the replay: itself or its Tensor, the array, its
-fingerprint, and a Parameter's version."""
-
-
-def _leaf(x: Any) -> _Leaf | None:
-    """None for what cannot change, and for arrays on a device, whose bits are not looked at."""
-    array = x.data if isinstance(x, Tensor) else x
-    found = _print(array)
-    return None if found is None else (x, array, found, x.version if isinstance(x, Parameter) else 0)
-
-
-def _print(array: Any) -> Any:
-    if isinstance(array, np.ndarray):
-        return fingerprint(array)
-    return sparse_fingerprint(array) if is_sparse(array) else None
-
-
-def _is_changed(leaf: _Leaf) -> bool:
-    x, before, found, version = leaf
-    array = x.data if isinstance(x, Tensor) else x
-    if array is not before and (array.shape != before.shape or array.dtype != before.dtype):
-        return True
-    if isinstance(x, Parameter) and x.version != version and array.nbytes > EXACT:
-        return True
-    return bool(_print(array) != found)
+    def summary(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Any, ...]:
+        """What explain() prints, without the arrays, of which these are the Tensors or what is in them."""
+        return self.name, [getattr(x, "shape", ()) for x in inputs], [y.shape for y in outputs], self.needs, self.explain
 
 
 def record(
@@ -140,9 +111,9 @@ class Tape:
         self._replayed: list[tuple[Any, ...]] = []  # summaries, last record first
         self._tracked: dict[int, int] = {}  # by ids of Tensors that _records and _watched keep alive: how many records there were then
         self._watched: dict[int, Tensor] = {}
-        self._leaves: dict[int, _Leaf | None] = {}  # by ids of what _records read and made; None: a result, or what cannot change
+        self._leaves: dict[int, Leaf | None] = {}  # by ids of what _records read and made; None: a result, or what cannot change
         self._flat: dict[int, Tensor] = {}  # results whose derivatives are zero everywhere, by id
-        self._passed: WeakValueDictionary[int, Tensor] = WeakValueDictionary()  # what was used here without being tracked, by id
+        self._passed: WeakValueDictionary[int, Tensor] | None = None  # what was used here without being tracked, by id; None: nothing
         self._watcher = new_watcher(check)
         self._used = False
         self._recording = False
@@ -166,7 +137,8 @@ class Tape:
         raise bad_type("Tape", "it cannot be copied or pickled", "it belongs to the arrays that it recorded; copy or save the gradients")
 
     def _others(self) -> tuple[Tape, ...]:
-        return tuple([tape for tape in TAPES.get() if tape is not self])
+        tapes = TAPES.get()
+        return () if len(tapes) == 1 and tapes[0] is self else tuple([tape for tape in tapes if tape is not self])
 
     def _check_unused(self, op: str) -> None:
         if self._used:
@@ -200,13 +172,15 @@ class Tape:
             if True in needs or any(id(x) in self._flat for x in inputs):
                 self._flat.update([(id(y), y) for y in results])
             else:
+                if self._passed is None:
+                    self._passed = WeakValueDictionary()
                 self._passed.update([(id(x), x) for x in inputs if isinstance(x, Tensor)])
             return
         self._records.append(_Record(name, tuple(inputs), boxed, vjp, many, needs, explain, held, collective, takes_deferred))
         made = len(self._records)
         for x in (*inputs, *held) if held else inputs:
             if id(x) not in leaves:
-                leaves[id(x)] = _leaf(x)
+                leaves[id(x)] = leaf_of(x)
         for y in boxed:
             if isinstance(y, Tensor):
                 tracked[id(y)] = made
@@ -220,7 +194,7 @@ class Tape:
         x = array if isinstance(array, Tensor) else Tensor(array)
         check_float("watch", x)
         if id(x) not in self._tracked and not isinstance(x, Parameter):
-            if id(x) in self._leaves or self._passed.get(id(x)) is x:
+            if id(x) in self._leaves or (self._passed is not None and self._passed.get(id(x)) is x):
                 problem = f"the Tensor of shape {x.shape} was used on this tape before: the gradient of that use would be lost"
                 raise bad_value("watch", problem, "watch it before its first use")
             self._tracked[id(x)] = len(self._records)
@@ -299,7 +273,7 @@ class Tape:
 
     def _replay(self, loss: Tensor, seed: Any, inputs: list[Tensor], taped: bool) -> list[Any]:
         records = self._records
-        changed = {key for key, leaf in self._leaves.items() if leaf is not None and _is_changed(leaf)}
+        changed = {key for key, leaf in self._leaves.items() if leaf is not None and is_changed(leaf)}
         kept = {id(x) for x in inputs}
         reached = set(kept)  # only what depends on an input is worth a gradient
         for entry in records:
@@ -309,22 +283,23 @@ class Tape:
         owned: set[int] = set()  # ids of Tensors whose gradient is a sum made here: nobody else holds it
         for i in range(len(records) - 1, -1, -1):
             entry = records[i]
-            if not self.persistent:
-                records.pop()
-                self._replayed.append(entry.summary())
-            got = tuple([grads.get(id(y)) if id(y) in kept else grads.pop(id(y), None) for y in entry.outputs])
-            needs = tuple([need and id(x) in reached for need, x in zip(entry.needs, entry.inputs, strict=True)])
-            if entry.collective:
-                got = tuple([_nothing(y, taped) if g is None else g for g, y in zip(got, entry.outputs, strict=True)])
-            elif True not in needs or all(g is None for g in got):
-                continue
-            if changed:
-                _check_unchanged(entry, changed)
-            if Deferred in map(type, got) and not entry.takes_deferred:
-                got = tuple(map(computed, got))
             operands, results = entry.inputs, entry.outputs
             if not taped:
-                operands, results = tuple(map(unwrap, operands)), tuple(map(unwrap, results))
+                operands = tuple([x.data if isinstance(x, Tensor) else x for x in operands])
+                results = tuple([y.data if isinstance(y, Tensor) else y for y in results])
+            if not self.persistent:
+                records.pop()
+                self._replayed.append(entry.summary(operands, results))
+            got = tuple([grads.get(id(y)) if id(y) in kept else grads.pop(id(y), None) for y in entry.outputs])
+            needs = tuple([need and id(x) in reached for need, x in zip(entry.needs, entry.inputs)])
+            if entry.collective:
+                got = tuple([_nothing(y, taped) if g is None else g for g, y in zip(got, entry.outputs, strict=True)])
+            elif True not in needs or not [g for g in got if g is not None]:
+                continue
+            if changed:
+                check_unchanged(entry, changed)
+            if Deferred in map(type, got) and not entry.takes_deferred:
+                got = tuple(map(computed, got))
             args = got if entry.many else got[0], operands, results if entry.many else results[0], needs
             watcher = self._watcher
             back = entry.vjp(*args) if watcher is None else watcher.replayed(i, entry, got, functools.partial(entry.vjp, *args))
@@ -373,13 +348,13 @@ class Tape:
         return page.fragment(self._summaries())
 
     def _summaries(self) -> list[tuple[Any, ...]]:
-        return self._replayed[::-1] + [entry.summary() for entry in self._records]
+        return self._replayed[::-1] + [entry.summary(entry.inputs, entry.outputs) for entry in self._records]
 
 
 def _seed(loss: Tensor, seed: Any, taped: bool) -> Any:
     """The gradient that arrives at the loss. An array of the caller enters as a view, so that no result is taken for the tape's own."""
     if seed is None:
-        return np.ones_like(loss.data)
+        return np.ones_like(loss.data) if type(loss.data) is not np.ndarray else np.array(1, loss.dtype)
     if isinstance(seed, int | float):
         return np.full_like(loss.data, seed)
     if not isinstance(seed, Tensor):
@@ -401,27 +376,15 @@ def _nothing(y: Tensor, taped: bool) -> Any:
     return Tensor(zeros) if taped else zeros
 
 
-def _check_unchanged(entry: _Record, changed: set[int]) -> None:
-    """What a record read that is needed is what it was."""
-    for place, x in enumerate((*entry.inputs, *entry.held)):
-        if id(x) in changed:
-            what = "row ids" if place >= len(entry.inputs) else f"input {place}"
-            name = f"parameter {x.name!r}" if isinstance(x, Parameter) and x.name else f"the {type(unwrap(x)).__name__}"
-            raise bad_value(
-                "gradient",
-                f"{name} of shape {tuple(x.shape)}, {what} of {entry.name}, was changed after the tape recorded it",
-                "compute the gradient before the optimiser's step (or whatever changes it), or record again",
-            )
-
-
 def _add(grads: dict[int, Any], owned: set[int], x: Any, g: Any, taped: bool, name: str) -> None:
     """Add g to x's gradient, in place where the tape made the sum itself: an array from a vjp may be somebody's."""
     if not taped:
         g = unwrap(g)
-    if g.shape != x.shape:
-        raise bad_value(name, f"its vjp gave a gradient of shape {g.shape} for an input of shape {x.shape}", "the vjp is wrong")
-    if g.dtype != x.dtype:
-        g = computed(g).astype(x.dtype)
+    data = x.data
+    if g.shape != data.shape:
+        raise bad_value(name, f"its vjp gave a gradient of shape {g.shape} for an input of shape {data.shape}", "the vjp is wrong")
+    if g.dtype != data.dtype:
+        g = computed(g).astype(data.dtype)
     key = id(x)
     before = grads.get(key)
     if before is None:
@@ -443,7 +406,7 @@ def _results(grads: dict[int, Any], inputs: list[Tensor], taped: bool) -> list[A
             g = np.zeros_like(x.data)
         elif isinstance(g, np.generic):
             g = np.asarray(g)
-        elif not isinstance(g, Tensor) and (not recycling.owns(g) or not writeable(g) or any(g is other for other in results)):
+        elif not isinstance(g, Tensor) and (not recycling.owns(g) or not writeable(g) or id(g) in map(id, results)):
             g = g.copy()
         if taped and not isinstance(g, Tensor):
             g = Tensor(g)

@@ -72,8 +72,15 @@ def _of_scipy(key: Any) -> Callable[..., Any] | None:
     return _RULES.get(f"scipy.special.{name}")
 
 
-_np: Any = np
-"""NumPy, whose functions return Tensors where they are given one; its types say arrays."""
+class _Direct:
+    """NumPy's functions of Tensors: the rules themselves, which NumPy's dispatch would find after a microsecond or two."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = self.__dict__[name] = _RULES.get(getattr(np, name), getattr(np, name))
+        return found
+
+
+_np: Any = _Direct()
 
 _PLAIN = frozenset((np.ndarray, float, int, bool))
 
@@ -91,7 +98,9 @@ class Tensor(Operators["Tensor"]):
     data: Array
 
     def __init__(self, data: Any) -> None:
-        _set_data(self, data if type(data) is np.ndarray else as_array(type(self).__name__, "data", data))
+        if type(data) is not np.ndarray:
+            data = np.asarray(data) if isinstance(data, np.number) else as_array(type(self).__name__, "data", data)
+        _set_data(self, data)
 
     __hash__ = object.__hash__
 
@@ -227,8 +236,9 @@ class Tensor(Operators["Tensor"]):
         return implementation(*inputs, **options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        if any(hasattr(kind, "__elementary__") and not issubclass(kind, Tensor) for kind in types):
-            return NotImplemented
+        for kind in types:
+            if kind is not Tensor and hasattr(kind, "__elementary__") and not issubclass(kind, Tensor):
+                return NotImplemented
         implementation = _RULES.get(function)
         if implementation is None:
             raise _no_rule(function)
@@ -315,8 +325,7 @@ class Tensor(Operators["Tensor"]):
     def ravel(self) -> Tensor:
         return _np.ravel(self)
 
-    def flatten(self) -> Tensor:
-        return _np.ravel(self)
+    flatten = ravel
 
     def squeeze(self, axis: Any = None) -> Tensor:
         return _np.squeeze(self, axis)
@@ -365,6 +374,24 @@ class Tensor(Operators["Tensor"]):
 
 
 _set_data = Tensor.__dict__["data"].__set__
+
+
+def _operator(name: str, ufunc: Any, reflected: bool = False) -> Callable[[Any, Any], Any]:
+    """An operator between Tensors, arrays and numbers by its rule, past NumPy's dispatch, which looks after everything else."""
+    general = getattr(Operators, name)
+
+    def operate(self: Any, other: Any) -> Any:
+        if type(other) in _PLAIN or isinstance(other, Tensor):
+            return _RULES[ufunc](other, self) if reflected else _RULES[ufunc](self, other)
+        return general(self, other)
+
+    return operate
+
+
+_OPERATORS = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "pow": np.power, "matmul": np.matmul}
+for _name_of, _ufunc in _OPERATORS.items():
+    for _before in ("", "i", "r"):
+        setattr(Tensor, f"__{_before}{_name_of}__", _operator(f"__{_before}{_name_of}__", _ufunc, _before == "r"))
 
 
 def _not_in_place(self: Any, other: Any) -> NoReturn:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from numgraph.arrays.inputs import given
 from numgraph.autodiff.typed import of_array
@@ -154,7 +153,7 @@ def biased(x: Any, bias: Any, activation: Callable[[Any], Any] | None = None) ->
     formula = _FORMULAS.get(id(activation))
     if bias is not None and formula is not None:
         return apply(f"bias, {activation.__name__}", _shifted, (x,), (bias,), (formula,))  # type: ignore[union-attr]
-    x = x if bias is None else apply("bias", np.add, (x,), (bias,))
+    x = x if bias is None else apply("bias", operator.add, (x,), (bias,))
     return x if activation is None else activation(x)
 
 

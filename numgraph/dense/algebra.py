@@ -42,7 +42,7 @@ def _operator(a: Any, b: Any) -> Any:
 
 
 def _operand(name: str, x: Any) -> Any:
-    return x if type(x) is not np.ndarray and is_sparse(x) else given("matmul", name, x, real=False)
+    return x if isinstance(x, Tensor) or (type(x) is not np.ndarray and is_sparse(x)) else given("matmul", name, x, real=False)
 
 
 def _scipy_times(a: Any, x: Any, transposed: bool) -> Any:
@@ -58,6 +58,9 @@ def _matmul(a: Any, b: Any, sparse_times: Callable[[Any, Any, bool], Any]) -> An
         raise bad_value(
             "matmul", f"shapes {shapes[0]} and {shapes[1]} do not fit", "the last axis of a is as long as the second to last of b"
         )
+    left, right = unwrap(a), unwrap(b)
+    if type(left) is type(right) is np.ndarray:
+        return record("matmul", (a, b), computed("matmul", product, left, right), _matmul_vjp)
     sparse = is_sparse(a), is_sparse(b)
     if all(sparse):
         return a @ b
@@ -66,9 +69,9 @@ def _matmul(a: Any, b: Any, sparse_times: Callable[[Any, Any, bool], Any]) -> An
         if dense.ndim > 2:
             problem = f"a sparse matrix times an array of shape {dense.shape}"
             raise bad_value("matmul", problem, "the dense operand is a vector or a matrix")
-        same_device("matmul", a=unwrap(a), b=unwrap(b))
+        same_device("matmul", a=left, b=right)
         return _sparse_left(a, b, sparse_times) if sparse[0] else _sparse_right(a, b)
-    return record("matmul", (a, b), computed("matmul", product, unwrap(a), unwrap(b)), _matmul_vjp)
+    return record("matmul", (a, b), computed("matmul", product, left, right), _matmul_vjp)
 
 
 def _matmul_vjp(g: Any, operands: Any, y: Any, needs: Any) -> tuple[Any, Any]:

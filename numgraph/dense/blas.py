@@ -27,6 +27,8 @@ PIECE = 32e6
 """Floating-point operations of a piece: about 0.3 ms, a few times what it costs to start a thread."""
 PIECES = 64
 """Of a product, at most."""
+ALONE = 4096
+"""Products of two numbers below which OpenBLAS takes one thread by itself, in every routine: 9,216 are its least number for two."""
 SHORTEST = 96
 """Rows or columns of a piece at least: every piece copies the other operand into cache order once."""
 
@@ -46,16 +48,13 @@ def product(a: Any, b: Any) -> Any:
 
 
 def _product(a: Any, b: Any) -> Any:
-    if type(a) is type(b) is np.ndarray and is_half(a.dtype) and a.dtype == b.dtype:
-        with np.errstate(over="ignore"):
-            return _product(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
-    if type(a) is type(b) is np.ndarray and a.dtype == np.float32 and 1 in (a.ndim, b.ndim) and a.ndim + b.ndim < 4 and len(b) >= LONG:
-        made = _product(a if a.ndim == 2 else a[None], b if b.ndim == 2 else b[:, None])  # vectors as matrices
-        return made.reshape(a.shape[:-1] + b.shape[1:])[()]
-    if not type(a) is type(b) is np.ndarray or not a.ndim == b.ndim == 2 or a.dtype != b.dtype or a.dtype.char not in "fd":
+    if not type(a) is type(b) is np.ndarray:
         return a @ b
-    a, b = (np.ascontiguousarray(x) if 0 in x.strides else x for x in (a, b))  # BLAS takes no broadcast, and NumPy's own loop is slow
-    threads = _threads()
+    if not a.ndim == b.ndim == 2 or a.dtype != b.dtype or a.dtype.char not in "fd":
+        return _general(a, b)
+    if 0 in a.strides or 0 in b.strides:  # BLAS takes no broadcast, and NumPy's own loop is slow
+        a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    threads = None if a.size * b.shape[1] < ALONE else _threads()
     if threads is None:
         return a @ b
     if _gate.locked():  # another thread's product has set the number and will restore it
@@ -68,6 +67,17 @@ def _product(a: Any, b: Any) -> Any:
             return _in_pieces(a, b)
         finally:
             put(before)
+
+
+def _general(a: Any, b: Any) -> Any:
+    """Of arrays that are no two matrices in one of BLAS's dtypes."""
+    if is_half(a.dtype) and a.dtype == b.dtype:
+        with np.errstate(over="ignore"):
+            return _product(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
+    if a.dtype == np.float32 and 1 in (a.ndim, b.ndim) and a.ndim + b.ndim < 4 and len(b) >= LONG:
+        made = _product(a if a.ndim == 2 else a[None], b if b.ndim == 2 else b[:, None])  # vectors as matrices
+        return made.reshape(a.shape[:-1] + b.shape[1:])[()]
+    return a @ b
 
 
 def _in_pieces(a: Any, b: Any) -> Any:

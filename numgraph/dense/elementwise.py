@@ -12,7 +12,7 @@ import numpy as np
 from numgraph.arrays.devices import computed
 from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import rule
+from numgraph.autodiff.tensor import Tensor, rule
 from numgraph.dense.blocks import in_blocks, is_large
 from numgraph.errors import bad_type
 from numgraph.expressions.dtypes import check_fits
@@ -113,13 +113,15 @@ def elementwise(row: Elementwise, *operands: Any, **options: Any) -> Any:
     """Evaluate a row of the table on arrays and Tensors that broadcast."""
     if options:
         raise bad_type(row.name, f"the option {next(iter(options))}= is not possible where an operand is a Tensor", "leave it out")
-    if row.name == "where" and len(operands) == 1:
-        return np.where(*map(unwrap, operands))
-    evaluate = select if row.name == "where" else row.evaluate
-    arrays = tuple(map(unwrap, operands))
+    name, evaluate = row.name, row.evaluate
+    arrays = [x.data if isinstance(x, Tensor) else x for x in operands]
+    if name == "where":
+        if len(arrays) == 1:
+            return np.where(*arrays)
+        evaluate = select
     if is_large(arrays):
         evaluate = partial(in_blocks, evaluate)
-    return record(row.name, operands, computed(row.name, evaluate, *arrays), _replay(row))
+    return record(name, operands, computed(name, evaluate, *arrays), _replay(row))
 
 
 def dense_row(

@@ -30,13 +30,13 @@ def _along(name: str, function: Callable[..., Any], arrays: Sequence[Any], axis:
 
 
 def _softmax(x: Any, axis: int) -> Any:
-    y = np.exp(x - np.max(x, axis=axis, keepdims=True))
-    return y / np.sum(y, axis=axis, keepdims=True)
+    y = np.exp(x - x.max(axis=axis, keepdims=True))
+    return y / y.sum(axis=axis, keepdims=True)
 
 
 def _softmax_gradient(g: Any, y: Any, axis: int) -> Any:
     scaled = g * y
-    return scaled - y * np.sum(scaled, axis=axis, keepdims=True)
+    return scaled - y * scaled.sum(axis=axis, keepdims=True)
 
 
 @of_array
@@ -58,12 +58,12 @@ def softmax(x: Any, axis: int = -1) -> Any:
 
 
 def _log_softmax(x: Any, axis: int) -> Any:
-    y = x - np.max(x, axis=axis, keepdims=True)
-    return y - np.log(np.sum(np.exp(y), axis=axis, keepdims=True))
+    y = x - x.max(axis=axis, keepdims=True)
+    return y - np.log(np.exp(y).sum(axis=axis, keepdims=True))
 
 
 def _log_softmax_gradient(g: Any, y: Any, axis: int) -> Any:
-    return g - np.exp(y) * np.sum(g, axis=axis, keepdims=True)
+    return g - np.exp(y) * g.sum(axis=axis, keepdims=True)
 
 
 @of_array
@@ -239,19 +239,19 @@ def _smoothing(op: str, value: Any) -> float:
 
 def _row_losses(x: Any, label: Any, classes: Any) -> tuple[Any, Any, Any]:
     """−log softmax(x)[label] of every row, and what the gradient needs again: log Σ exp(x − top) and top = max x. All are [rows, 1]."""
-    top = np.max(x, axis=-1, keepdims=True)
+    top = x.max(axis=-1, keepdims=True)
     shifted = x - top
-    log_sum = np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
-    return log_sum - np.sum(np.where(classes == label, shifted, 0), axis=-1, keepdims=True), log_sum, top
+    log_sum = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return log_sum - np.where(classes == label, shifted, 0).sum(axis=-1, keepdims=True), log_sum, top
 
 
 def _smoothed_losses(x: Any, label: Any, target: Any, classes: Any, smooth: Any, total: Any) -> tuple[Any, Any, Any]:
     """−Σ_c q_c log softmax(x)_c of every row with q = smooth, and target more at the label; total: Σ smooth."""
-    top = np.max(x, axis=-1, keepdims=True)
+    top = x.max(axis=-1, keepdims=True)
     shifted = x - top
-    log_sum = np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+    log_sum = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     q = np.where(classes == label, smooth + target, smooth)
-    return (target + total) * log_sum - np.sum(q * shifted, axis=-1, keepdims=True), log_sum, top
+    return (target + total) * log_sum - (q * shifted).sum(axis=-1, keepdims=True), log_sum, top
 
 
 def _row_gradients(x: Any, label: Any, log_sum: Any, top: Any, *rest: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays.inputs import given
-from numgraph.autodiff.sums import accumulated, rounded, total
+from numgraph.autodiff.sums import accumulated, broadcast, rounded, total
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.tensor import rule
 from numgraph.autodiff.typed import of_array
@@ -29,8 +29,10 @@ def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 def spread(g: Any, axis: Any, shape: tuple[int, ...]) -> Any:
     """Put axes of length 1 where ``axis`` of an array of ``shape`` was reduced away; for kept ones it changes nothing."""
+    if axis is None:
+        return g.reshape((1,) * len(shape))
     reduced = _axes(axis, len(shape))
-    return np.reshape(g, tuple([1 if i in reduced else n for i, n in enumerate(shape)]))
+    return g.reshape(tuple([1 if i in reduced else n for i, n in enumerate(shape)]))
 
 
 def _count(axis: Any, shape: tuple[int, ...]) -> int:
@@ -48,7 +50,7 @@ def sum(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: 
     _refuse("sum", out, options)
     data = unwrap(x) if dtype is None else unwrap(x).astype(dtype)
     y = total(data, axis, keepdims)
-    return record("sum", (x,), y, lambda g, xs, y, needs: (np.broadcast_to(spread(g, axis, xs[0].shape), xs[0].shape),))
+    return record("sum", (x,), y, lambda g, xs, y, needs: (broadcast(spread(g, axis, xs[0].shape), xs[0].shape),))
 
 
 @rule(np.mean)
@@ -61,7 +63,7 @@ def mean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims:
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
         shape = xs[0].shape
         each = widened(spread(g, axis, shape)) / max(_count(axis, shape), 1)  # a count may be beyond float16
-        return (np.broadcast_to(narrowed(each, g.dtype), shape),)
+        return (broadcast(narrowed(each, g.dtype), shape),)
 
     return record("mean", (x,), y, vjp)
 

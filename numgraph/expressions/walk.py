@@ -89,7 +89,8 @@ def check_fields(graph: Any, reads: Reads, fields: Arrays) -> None:
         array, target = fields[key], key[0]
         if target != "shared":
             shape = (rows_of(graph, target), *shape)
-        if array.shape != shape or (array.dtype != dtype and array.dtype.newbyteorder("=") != dtype.newbyteorder("=")):
+        given = array.dtype
+        if array.shape != shape or (given is not dtype and given != dtype and given.newbyteorder("=") != dtype.newbyteorder("=")):
             given = f"{list(array.shape)} {array.dtype}"
             raise errors.unsound("walk", f"field {'.'.join(key)} is {given}, the walk is planned for {list(shape)} {dtype}")
 

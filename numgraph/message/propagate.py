@@ -21,7 +21,7 @@ from numgraph import errors
 from numgraph.arrays import NATIVE, Library, foreign
 from numgraph.arrays.devices import device_of
 from numgraph.autodiff.sums import unbroadcast
-from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.tape import Tensor, record, unwrap
 from numgraph.compiler import execute
 from numgraph.compiler.rows import blocks, pays
 from numgraph.expressions import expr
@@ -149,10 +149,14 @@ def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, 
     if not values and (library := foreign(given.values())) is not None:  # a message of numbers alone
         return tuple([library.constant(array) for array in walk.run(())])
 
+    arrays = [x.data if isinstance(x, Tensor) else x for x in values]
+    made = walk.run(arrays)
+    if True not in [isinstance(x, Tensor) for x in values]:
+        return made
+
     def vjp(grads: Sequence[Any], inputs: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]) -> list[Any]:
         return walk.gradients(NATIVE, inputs, grads, made, needs)
 
-    made = walk.run([unwrap(x) for x in values])
     found: tuple[Any, ...] = record(name, values, made, vjp, _Told(outputs, keys, weakref.ref(g)) if told else None)
     return found
 

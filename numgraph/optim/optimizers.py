@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 class Optimizer:
     """What the optimisers share: the parameters, their groups, checks, and saving of the state.
 
-    A subclass names its buffers, one array per parameter each, and updates one parameter in ``_update``.
+    A subclass names its buffers, one array per parameter each, and updates one parameter by what ``_updater`` returns.
 
     Attributes
     ----------
@@ -103,31 +104,37 @@ class Optimizer:
         grads = self._gradients(grads)
         if len(grads) != len(self.parameters):
             raise bad_value(f"{self._op}.step", f"{len(grads)} gradients for {len(self.parameters)} parameters", "one for each, in order")
-        for i, (p, g) in enumerate(zip(self.parameters, grads)):
-            if g is None or tuple(g.shape) != p.shape:
+        for i, (p, g, *buffers) in enumerate(zip(self.parameters, grads, *self._state.values())):
+            data = p.data
+            shape = data.shape
+            if g is None or tuple(g.shape) != shape:
                 what = "None" if g is None else f"of shape {tuple(g.shape)}"
                 raise bad_value(
                     f"{self._op}.step", f"gradient {i} is {what}, parameter {p.name or i} has shape {p.shape}", "pass tape.gradient(...)"
                 )
-            for name, buffers in self._state.items():
-                if buffers[i].shape != p.shape:
-                    problem = f"parameter {p.name or i} has shape {p.shape}, its {name} here has {tuple(buffers[i].shape)}"
+            for name, buffer in zip(self._state, buffers):
+                if buffer.shape != shape:
+                    problem = f"parameter {p.name or i} has shape {p.shape}, its {name} here has {tuple(buffer.shape)}"
                     raise bad_value(f"{self._op}.step", problem, "it was given other data: make a new optimiser for it")
-            if type(g) is not type(p.data):
-                same_device(f"{self._op}.step", **{f"gradient {i}": g, f"parameter {p.name or i}": p.data})
-        options = [one for group in self.groups for one in [self._options(group)] * len(group["params"])]
+                if type(buffer) is not type(data):  # a module has moved its parameters since
+                    self._state[name][i] = moved(buffer, device_of(data))
+            if type(g) is not type(data):
+                same_device(f"{self._op}.step", **{f"gradient {i}": g, f"parameter {p.name or i}": data})
+        options = [self._options(group) for group in self.groups]
         self.steps += 1
-        for i, (p, g) in enumerate(zip(self.parameters, grads)):
-            if not writeable(p.data):
-                p.data = p.data.copy()
-            for buffers in self._state.values():
-                if type(buffers[i]) is not type(p.data):  # a module has moved its parameters since
-                    buffers[i] = moved(buffers[i], device_of(p.data))
-            self._update(p.data, g, *options[i], *[self._state[name][i] for name in self.buffers])
-            p.changed()
+        left = iter(zip(self.parameters, grads, *self._state.values()))
+        for group, (lr, weight_decay) in zip(self.groups, options):
+            update = self._updater(lr, weight_decay)
+            for p, g, *buffers in itertools.islice(left, len(group["params"])):
+                if not writeable(p.data):
+                    p.data = p.data.copy()
+                update(p.data, g, *buffers)
+                p.changed()
 
     def _gradients(self, grads: Any) -> list[Any]:
         op = f"{self._op}.step"
+        if type(grads) is list and {*map(type, grads)} == {np.ndarray}:  # as a tape gives them
+            return grads
         if type(grads) is not list and (
             isinstance(grads, Mapping | str) or not hasattr(grads, "__iter__") or getattr(grads, "ndim", 1) == 0
         ):
@@ -142,7 +149,8 @@ class Optimizer:
             return lr, weight_decay
         return number(self._op, "lr", lr), number(self._op, "weight_decay", weight_decay)
 
-    def _update(self, p: Any, g: Any, lr: float, weight_decay: float, *buffers: Any) -> None:
+    def _updater(self, lr: float, weight_decay: float) -> Callable[..., None]:
+        """What moves one parameter in this step: a function of its array, its gradient and its buffers."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -176,15 +184,29 @@ class Optimizer:
             group["lr"] = float(rate)
 
 
-def _in_place(serial: Callable[..., None], parallel: Callable[..., None], arrays: Sequence[Any], numbers: Sequence[float]) -> bool:
-    """Run one of two kernels over the elements of arrays of the host, or return False: only for those of one floating type, in C order."""
-    dtype = arrays[0].dtype
-    if dtype not in (np.float32, np.float64):
-        return False
-    if any(type(x) is not np.ndarray or x.dtype != dtype or not x.flags.c_contiguous for x in arrays):
-        return False
-    threads.run(parallel, serial, *[x.reshape(-1) for x in arrays], *map(dtype.type, numbers), work=arrays[0].size // 8)
-    return True
+_COMPUTED = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class _InPlace:
+    """Two kernels over the elements of arrays, one for all threads, with numbers that are the same for all parameters of a step."""
+
+    def __init__(self, serial: Callable[..., None], parallel: Callable[..., None], *numbers: float) -> None:
+        self._kernels, self._numbers = (parallel, serial), numbers
+        self._cast: dict[Any, list[Any]] = {}
+
+    def run(self, *arrays: Any) -> bool:
+        """Run one of them, or return False: only for arrays of the host in C order, of one floating type."""
+        dtype = arrays[0].dtype
+        if dtype not in _COMPUTED:
+            return False
+        for x in arrays:
+            if type(x) is not np.ndarray or x.dtype != dtype or not x.flags.c_contiguous:
+                return False
+        numbers = self._cast.get(dtype)
+        if numbers is None:
+            numbers = self._cast[dtype] = list(map(dtype.type, self._numbers))
+        threads.run(*self._kernels, *[x.reshape(-1) for x in arrays], *numbers, work=arrays[0].size // 8)
+        return True
 
 
 def _elementwise(kernel: Callable[..., None]) -> tuple[Any, Any]:
@@ -223,17 +245,19 @@ class SGD(Optimizer):
         self.buffers = ("velocity",) if momentum else ()
         super().__init__(parameters, lr, weight_decay)
 
-    def _update(self, p: Any, g: Any, lr: float, weight_decay: float, *buffers: Any) -> None:
-        if not buffers:
-            np.subtract(p, lr * _decayed(p, g, weight_decay), out=p, casting="same_kind")
-            return
-        (v,) = buffers
+    def _updater(self, lr: float, weight_decay: float) -> Callable[..., None]:
         of_g, of_v = (1.0, self.momentum) if self.nesterov else (0.0, 1.0)
-        if _in_place(_momentum, _momentum_in_parts, (p, g, v), (weight_decay, self.momentum, lr, of_g, of_v)):
-            return
-        g = _decayed(p, g, weight_decay)
-        v[...] = self.momentum * v + g
-        np.subtract(p, lr * (of_g * g + of_v * v), out=p, casting="same_kind")
+        kernel = _InPlace(_momentum, _momentum_in_parts, weight_decay, self.momentum, lr, of_g, of_v)
+
+        def update(p: Any, g: Any, v: Any = None) -> None:
+            if v is None:
+                np.subtract(p, lr * _decayed(p, g, weight_decay), out=p, casting="same_kind")
+            elif not kernel.run(p, g, v):
+                g = _decayed(p, g, weight_decay)
+                v[...] = self.momentum * v + g
+                np.subtract(p, lr * (of_g * g + of_v * v), out=p, casting="same_kind")
+
+        return update
 
 
 def _adam_steps(p, g, m, v, beta1, rest1, beta2, rest2, decay, kept, step, correction, eps):
@@ -272,18 +296,20 @@ class Adam(Optimizer):
         self.eps = number(op, "eps", eps)
         super().__init__(parameters, lr, weight_decay)
 
-    def _update(self, p: Any, g: Any, lr: float, weight_decay: float, *buffers: Any) -> None:
-        m, v = buffers
+    def _updater(self, lr: float, weight_decay: float) -> Callable[..., None]:
         beta1, beta2 = self.betas
         decay, kept = (0.0, 1 - lr * weight_decay) if self.decoupled else (weight_decay, 1.0)
         step, correction = lr / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
-        numbers = (beta1, 1 - beta1, beta2, 1 - beta2, decay, kept, step, correction, self.eps)
-        if _in_place(_adam, _adam_in_parts, (p, g, m, v), numbers):
-            return
-        g = _decayed(p, g, decay).astype(m.dtype, copy=False)
-        m[...] = beta1 * m + (1 - beta1) * g
-        v[...] = beta2 * v + (1 - beta2) * (g * g)
-        p[...] = kept * p - step * m / (np.sqrt(v) * correction + self.eps)
+        kernel = _InPlace(_adam, _adam_in_parts, beta1, 1 - beta1, beta2, 1 - beta2, decay, kept, step, correction, self.eps)
+
+        def update(p: Any, g: Any, m: Any, v: Any) -> None:
+            if not kernel.run(p, g, m, v):
+                g = _decayed(p, g, decay).astype(m.dtype, copy=False)
+                m[...] = beta1 * m + (1 - beta1) * g
+                v[...] = beta2 * v + (1 - beta2) * (g * g)
+                p[...] = kept * p - step * m / (np.sqrt(v) * correction + self.eps)
+
+        return update
 
 
 class AdamW(Adam):
