@@ -6,9 +6,11 @@ leave the cores to others. Each worker begins with its share of the longest test
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from scripts import sampled
@@ -51,11 +53,32 @@ SAMPLED = frozenset(
         *("test_frameworks", "test_messages", "test_message_axes", "test_softmax_accuracy", "test_reduces", "test_integers"),
         *("test_jax", "test_torch", "test_torch_compile", "test_torch_messages", "test_torch_ops", "test_torch_layers", "test_ops"),
         *("test_layers_inputs", "test_nn", "test_nn_models", "test_nn_options", "test_nn_pyg", "test_half", "test_compiler_random"),
-        *("test_kernels", "test_kernel_inputs", "test_cuda_ptx", "test_device_layers", "test_optim"),
+        *("test_kernels", "test_kernel_inputs", "test_cuda_ptx", "test_device_layers", "test_optim", "test_balance", "test_compiler"),
+        *("test_policies", "test_rowwise", "test_narrow_fields", "test_vectormath", "test_knowledge", "test_nn_hetero", "test_own_data"),
+        *(
+            "test_device_relations",
+            "test_device_options",
+            "test_torch_cuda",
+            "test_torch_accelerate",
+            "test_cache_damage",
+            "test_many_rows",
+        ),
+        *("test_rows_of_the_frameworks", "test_elementary_functions", "test_rows_are_read_and_written_in_whole_sectors"),
     ]
 )
-"""Files of tests that compile a kernel or more for each of many parameters. `make test` and `make quick` run one in NUMGRAPH_TEST_SAMPLE of
-every test's parameters there; `make test-whole`, and pytest by itself, run all."""
+"""Files of tests, and tests, that compile a kernel or more for each of many parameters. `make test` and `make quick` run one in
+NUMGRAPH_TEST_SAMPLE of every test's parameters there; `make test-whole`, and pytest by itself, run all."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`make quick` does not import what it leaves out, torch.compile and JAX among it: every worker would."""
+    return True if config.option.markexpr == "not slow" and collection_path.stem in SLOW else None
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays until the end: no search for garbage has to look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -65,7 +88,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
     share = int(os.environ.get("NUMGRAPH_TEST_SAMPLE", "1"))
     if share > 1 and not config.pluginmanager.hasplugin("cuda_route"):  # which takes its own sample
-        many = [item for item in items if item.path.stem in SAMPLED]
+        many = [item for item in items if SAMPLED.intersection([item.path.stem, getattr(item, "originalname", None)])]
         chosen = sampled(many, share)
         left_out = {item for item in many if item not in chosen}
         config.hook.pytest_deselected(items=list(left_out))

@@ -37,8 +37,8 @@ TESTS = {
     "support/atomic_walks.py": ("", 60),
     "message/test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
 }
-"""What runs (one in twelve of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least."""
-ONLY_WHOLE = {"compiler/test_kernel_inputs.py", "ops/test_ops.py", "cuda/test_device_layers.py"}
+"""What runs (one in SHARE of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least."""
+ONLY_WHOLE = {"compiler/test_kernel_inputs.py", "ops/test_ops.py", "cuda/test_device_layers.py", "message/test_policies.py"}
 
 
 def cache():

@@ -24,7 +24,7 @@ TESTS = {
     "message/test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
     "cuda/test_device_layers.py": ("test_layers or test_attention or test_edge_softmax or test_segments", 30),
 }
-"""What runs (one in twelve of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least. The last are of arrays on the
+"""What runs (one in SHARE of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least. The last are of arrays on the
 device from end to end."""
 ONLY_WHOLE = {"compiler/test_half.py", "cuda/test_device_layers.py"}
 

@@ -73,7 +73,7 @@ def run(script, *, setup=SETUP, timeout=300, **environment):
 
 WHOLE = bool(os.environ.get("NUMGRAPH_TEST_WHOLE"))
 """Whether the slow routes of the CUDA target run every test that they can (see cuda_route)."""
-SHARE = 1 if WHOLE else 12
+SHARE = 1 if WHOLE else 24
 """Else they run every test for one in so many of its parameters (see ``sampled``)."""
 
 
