@@ -146,7 +146,7 @@ _DETACHED: tuple[Any, ...] = (
     *(np.argmax, np.argmin, np.argsort, np.nonzero, np.flatnonzero, np.count_nonzero, np.any, np.all, np.searchsorted),
     *(np.array_equal, np.allclose, np.isclose, np.shares_memory, np.may_share_memory, np.iscomplexobj),
     *(np.array_repr, np.array_str, np.array2string, np.save, np.savez, np.savez_compressed, np.savetxt),
-    *(np.rint, np.trunc, np.round, np.around, np.fix, np.signbit, np.bitwise_count, np.gcd, np.lcm, np.packbits, np.unpackbits),
+    *(np.round, np.around, np.fix, np.signbit, np.bitwise_count, np.gcd, np.lcm, np.packbits, np.unpackbits),
     *(np.nanargmax, np.nanargmin, np.argpartition, np.argwhere, np.lexsort, np.digitize, np.isin, np.ix_, np.array_equiv),
     *(np.iscomplex, np.isreal, np.isrealobj, np.isneginf, np.isposinf, np.can_cast, np.common_type, np.min_scalar_type),
     *(np.ravel_multi_index, np.unravel_index, np.diag_indices_from, np.tril_indices_from, np.triu_indices_from),

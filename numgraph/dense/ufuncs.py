@@ -15,7 +15,7 @@ from numgraph.autodiff.tensor import rule
 from numgraph.dense.elementwise import dense_row, elementwise, where
 from numgraph.expressions.elementary import TABLE, as_float
 
-_LOG_2, _LOG_10, _DEGREE = math.log(2.0), math.log(10.0), math.pi / 180
+_LOG_2, _LOG_10 = math.log(2.0), math.log(10.0)
 _SQRT_PI, _SQRT_2PI = math.sqrt(math.pi), math.sqrt(2 * math.pi)
 
 
@@ -25,31 +25,7 @@ def _sigmoid(x: Any) -> Any:
 
 # --- NumPy's ----------------------------------------------------------------------------------------------------------------------------
 
-dense_row("arcsin", (np.arcsin,), lambda g, y, x: (g / np.sqrt((1 - x) * (1 + x)),))
-dense_row("arccos", (np.arccos,), lambda g, y, x: (-g / np.sqrt((1 - x) * (1 + x)),))
-dense_row("arcsinh", (np.arcsinh,), lambda g, y, x: (g / np.hypot(x, 1),))
-dense_row("arccosh", (np.arccosh,), lambda g, y, x: (g / (np.sqrt(x - 1) * np.sqrt(x + 1)),))
-dense_row("arctanh", (np.arctanh,), lambda g, y, x: (g / ((1 - x) * (1 + x)),))
-dense_row("cbrt", (np.cbrt,), lambda g, y, x: (g / (3 * (y * y)),))
-dense_row("deg2rad", (np.deg2rad, np.radians), lambda g, y, x: (g * _DEGREE,))
-dense_row("rad2deg", (np.rad2deg, np.degrees), lambda g, y, x: (g / _DEGREE,))
-dense_row(
-    "logaddexp2",
-    (np.logaddexp2,),
-    lambda g, y, a, b: (g * _sigmoid((a - b) * _LOG_2), g * _sigmoid((b - a) * _LOG_2)),
-)
 dense_row("ldexp", (np.ldexp,), lambda g, y, x, n: (np.ldexp(g, unwrap(n)), None))
-dense_row("heaviside", (np.heaviside,), lambda g, y, x, h: (None, where(unwrap(x) == 0, g, 0)))
-dense_row("copysign", (np.copysign,), lambda g, y, a, b: (where((unwrap(a) < 0) == np.signbit(unwrap(y)), g, -g), None))
-
-
-def _first_or_second(g: Any, first: Any, tie: Any) -> tuple[Any, Any]:
-    half = g * 0.5
-    return where(tie, half, where(first, g, 0)), where(tie, half, where(first, 0, g))
-
-
-dense_row("fmax", (np.fmax,), lambda g, y, a, b: _first_or_second(g, (a > b) | (b != b), a == b))
-dense_row("fmin", (np.fmin,), lambda g, y, a, b: _first_or_second(g, (a < b) | (b != b), a == b))
 
 
 @rule(np.conjugate, np.real, np.real_if_close)

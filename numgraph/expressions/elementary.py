@@ -25,6 +25,7 @@ _SQRT_HALF = math.sqrt(0.5)
 _TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
 _LOG_2 = math.log(2.0)
 _LOG_10 = math.log(10.0)
+_DEGREE = math.pi / 180
 
 
 TABLE: dict[str, Row] = {}
@@ -200,6 +201,67 @@ def _logaddexp_lower(a: Any, b: Any) -> Any:
     return np.where(a == b, a + _LOG_2, np.maximum(a, b) + np.log1p(np.exp(-np.abs(a - b))))
 
 
+def _logaddexp2_lower(a: Any, b: Any) -> Any:
+    return np.where(a == b, a + 1, np.maximum(a, b) + np.log1p(np.exp2(-np.abs(a - b))) / _LOG_2)
+
+
+def _fmax_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    first, half = (a > b) | (b != b), g * 0.5
+    return np.where(a == b, half, np.where(first, g, 0)), np.where(a == b, half, np.where(first, 0, g))
+
+
+def _fmin_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    first, half = (a < b) | (b != b), g * 0.5
+    return np.where(a == b, half, np.where(first, g, 0)), np.where(a == b, half, np.where(first, 0, g))
+
+
+def _trunc_lower(x: Any) -> Any:
+    return x if x.dtype.kind in "biu" else np.where(x < 0, -np.floor(-x), np.floor(x))
+
+
+def _rint_lower(x: Any) -> Any:
+    """The nearest whole number, of two as near the even one."""
+    down = np.floor(x)
+    even = np.where(down == 2 * np.floor(down * 0.5), down, down + 1)
+    return np.where(x - down < 0.5, down, np.where(x - down > 0.5, down + 1, even))
+
+
+def _cbrt_lower(x: Any) -> Any:
+    """A power, and a step of Newton's for the last digits."""
+    size = np.absolute(x)
+    root = np.power(size, 1 / 3)
+    better = root + (size / (root * root) - root) / 3
+    return np.sign(x) * np.where((size == 0) | (size == np.inf), size, better)
+
+
+_FAR = 1e8
+"""From here on √(x² ± 1) is x in every dtype, and x² may be infinite."""
+
+
+def _arcsinh_lower(x: Any) -> Any:
+    size = np.absolute(x)
+    square = size * size
+    value = np.where(size > _FAR, np.log(size) + _LOG_2, np.log1p(size + square / (1 + np.sqrt(square + 1))))
+    return np.where(x < 0, -value, value)
+
+
+def _arccosh_lower(x: Any) -> Any:
+    over = x - 1  # under the roots NaN where x < 1
+    return np.where(x > _FAR, np.log(x) + _LOG_2, np.log1p(over + np.sqrt(over) * np.sqrt(over + 2)))
+
+
+def _arctanh_lower(x: Any) -> Any:
+    size = np.absolute(x)
+    value = 0.5 * np.log1p(2 * size / (1 - size))
+    return np.where(x < 0, -value, value)
+
+
+def _copysign_lower(a: Any, b: Any) -> Any:
+    """1 / b tells the sign of a zero."""
+    size = np.absolute(a)
+    return np.where((b < 0) | (1 / b < 0), -size, size)
+
+
 # Arithmetic.
 add = _row("add", (np.add,), lambda g, y, a, b: (g, g))
 subtract = _row("subtract", (np.subtract,), lambda g, y, a, b: (g, -g))
@@ -221,6 +283,18 @@ square = _row("square", (np.square,), lambda g, y, x: (g * (2 * x),), lambda x: 
 sqrt = _row("sqrt", (np.sqrt,), lambda g, y, x: (g * 0.5 / y,))
 maximum = _row("maximum", (np.maximum,), _maximum_vjp)
 minimum = _row("minimum", (np.minimum,), _minimum_vjp)
+fmax = _row("fmax", (np.fmax,), _fmax_vjp, lambda a, b: np.where(a != a, b, np.where(b != b, a, np.maximum(a, b))))
+fmin = _row("fmin", (np.fmin,), _fmin_vjp, lambda a, b: np.where(a != a, b, np.where(b != b, a, np.minimum(a, b))))
+copysign = _row("copysign", (np.copysign,), lambda g, y, a, b: (np.where(a < 0, -g, g) * np.copysign(1.0, b), None), _copysign_lower)
+trunc = _row("trunc", (np.trunc,), None, _trunc_lower)
+rint = _row("rint", (np.rint,), None, _rint_lower)
+cbrt = _row("cbrt", (np.cbrt,), lambda g, y, x: (g / (3 * (y * y)),), _cbrt_lower)
+heaviside = _row(
+    "heaviside",
+    (np.heaviside,),
+    lambda g, y, x, h: (None, np.where(x == 0, g, 0)),
+    lambda x, h: np.where(x == 0, h, np.where(x > 0, 1, np.where(x < 0, 0, x))),
+)
 detached = _row("detached", (), None, lambda x: x, lambda x: x)  # x, as a constant to derivatives
 where = _row("where", (np.where,), lambda g, y, c, a, b: (None, np.where(c, g, 0), np.where(c, 0, g)))
 
@@ -233,6 +307,12 @@ log1p = _row("log1p", (np.log1p,), lambda g, y, x: (g / (1 + x),))
 log2 = _row("log2", (np.log2,), lambda g, y, x: (g / (x * _LOG_2),))
 log10 = _row("log10", (np.log10,), lambda g, y, x: (g / (x * _LOG_10),))
 logaddexp = _row("logaddexp", (np.logaddexp,), lambda g, y, a, b: (g * sigmoid(a - b), g * sigmoid(b - a)), _logaddexp_lower)
+logaddexp2 = _row(
+    "logaddexp2",
+    (np.logaddexp2,),
+    lambda g, y, a, b: (g * sigmoid((a - b) * _LOG_2), g * sigmoid((b - a) * _LOG_2)),
+    _logaddexp2_lower,
+)
 sigmoid: Row = _row("sigmoid", (), lambda g, y, x: (g * (y * (1 - y)),), _sigmoid_evaluate, _sigmoid_evaluate)
 
 # Trigonometric and hyperbolic functions.
@@ -241,9 +321,26 @@ cos = _row("cos", (np.cos,), lambda g, y, x: (-g * np.sin(x),))
 tan = _row("tan", (np.tan,), lambda g, y, x: (g * (1 + y * y),), lambda x: np.sin(x) / np.cos(x))
 arctan = _row("arctan", (np.arctan,), lambda g, y, x: (g / (1 + x * x),))
 arctan2 = _row("arctan2", (np.arctan2,), _arctan2_vjp)
+arcsin = _row(
+    "arcsin",
+    (np.arcsin,),
+    lambda g, y, x: (g / np.sqrt((1 - x) * (1 + x)),),
+    lambda x: np.arctan2(x, np.sqrt((1 - x) * (1 + x))),
+)
+arccos = _row(
+    "arccos",
+    (np.arccos,),
+    lambda g, y, x: (-g / np.sqrt((1 - x) * (1 + x)),),
+    lambda x: np.arctan2(np.sqrt((1 - x) * (1 + x)), x),
+)
+deg2rad = _row("deg2rad", (np.deg2rad, np.radians), lambda g, y, x: (g * _DEGREE,), lambda x: x * _DEGREE)
+rad2deg = _row("rad2deg", (np.rad2deg, np.degrees), lambda g, y, x: (g / _DEGREE,), lambda x: x * (1 / _DEGREE))
 tanh = _row("tanh", (np.tanh,), lambda g, y, x: (g * (1 - y * y),))
 sinh = _row("sinh", (np.sinh,), lambda g, y, x: (g * np.cosh(x),), _sinh_lower)
 cosh = _row("cosh", (np.cosh,), lambda g, y, x: (g * np.sinh(x),), _cosh_lower)
+arcsinh = _row("arcsinh", (np.arcsinh,), lambda g, y, x: (g / np.hypot(x, 1),), _arcsinh_lower)
+arccosh = _row("arccosh", (np.arccosh,), lambda g, y, x: (g / (np.sqrt(x - 1) * np.sqrt(x + 1)),), _arccosh_lower)
+arctanh = _row("arctanh", (np.arctanh,), lambda g, y, x: (g / ((1 - x) * (1 + x)),), _arctanh_lower)
 erf = _row("erf", (), lambda g, y, x: (g * (_TWO_OVER_SQRT_PI * np.exp(-x * x)),), None, _erf_evaluate)
 
 # Comparisons and logic: no derivative.
@@ -333,3 +430,15 @@ COMPOSED: dict[Any, Callable[..., Any]] = {
     np.isfinite: lambda x: np.abs(x) < np.inf,
 }
 """NumPy functions that are combinations of rows, as they act on Tensors and message symbols."""
+
+SCIPY: dict[str, Callable[..., Any]] = {
+    "expit": sigmoid,
+    "log_expit": lambda x: -softplus(-x),
+    "logit": lambda x: np.log(x) - np.log1p(-x),
+    "softplus": softplus,
+    "erf": erf,
+    **{name: TABLE[name] for name in ("exp2", "expm1", "log1p", "cbrt")},
+    "xlogy": lambda a, b: np.where(a == 0, 0, a * np.log(np.where(a == 0, 1, b))),
+    "xlog1py": lambda a, b: np.where(a == 0, 0, a * np.log1p(np.where(a == 0, 0, b))),
+}
+"""Those of scipy.special by their names there, as they act on message symbols; SciPy is not imported for them."""

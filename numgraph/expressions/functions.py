@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,11 +23,16 @@ def apply_function(apply: Callable[..., Any], function: Any, operands: Sequence[
         if row.name == "where" and len(operands) != 3:
             raise errors.bad_type("message", "np.where without values cannot be part of a message", "give all three: np.where(c, a, b)")
         return apply(row, operands)
-    build = _FUNCTIONS.get(function)
+    build = _FUNCTIONS.get(function) or _of_scipy(function)
     if build is None:
         name = getattr(function, "__name__", str(function))
         raise errors.bad_type("message", f"{named(function)} cannot be part of a message{instead(name)}")
     return built(named(function), build, operands, options)
+
+
+def _of_scipy(function: Any) -> Callable[..., Any] | None:
+    name = getattr(function, "__name__", "")
+    return elementary.SCIPY.get(name) if getattr(sys.modules.get("scipy.special"), name, None) is function else None
 
 
 def built(name: str, build: Callable[..., Any], operands: Sequence[Any], options: dict[str, Any]) -> Any:

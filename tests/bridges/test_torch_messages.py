@@ -31,6 +31,12 @@ SAME = {  # functions of x [5, 3] and y > 0, of captured w [3]
     "prelu": lambda x, y: F.prelu(x, torch.tensor([0.25], dtype=x_dtype)),
     "sigmoid": lambda x, y: torch.sigmoid(x) + x.sigmoid() + torch.special.expit(y) + F.sigmoid(x) + F.tanh(x),
     "trigonometric": lambda x, y: torch.sin(x) + torch.cos(x) * torch.tan(y / 2) + torch.atan(x) + torch.atan2(x, y) + torch.tanh(x),
+    "inverses": lambda x, y: (
+        torch.asin(x / 9) + torch.acos(x / 9) * torch.asinh(x) + torch.acosh(y + 1) + torch.atanh(x / 9) + torch.deg2rad(torch.rad2deg(x))
+    ),
+    "pairs": lambda x, y: (
+        torch.fmax(x, 1.01 * w) * torch.fmin(x, 1.01 * y) + torch.copysign(x, w) + torch.logaddexp2(x, y) + torch.round(x) + x.trunc()
+    ),
     "logarithms": lambda x, y: torch.log(y) + torch.log1p(y) + torch.log2(y) + y.log10() + torch.logaddexp(x, y) + torch.expm1(x),
     "powers": lambda x, y: x**2 + torch.pow(y, 1.5) + torch.sqrt(y) + torch.rsqrt(y) + torch.square(x) + y.reciprocal() + y.pow(2),
     "sums": lambda x, y: x * x.sum(dim=-1, keepdim=True) + torch.sum(y, dim=-1, keepdim=True) + x.sum() + torch.sum(x, -1).unsqueeze(-1),

@@ -325,6 +325,7 @@ SPECIAL = {
     "iv": [by(lambda f, x: f(2, x), positive(2, 3))],
     "jv": [by(lambda f, x: f(2, x), positive(2, 3))],
 }
+SUPPORTED |= unary(away, "rint trunc")  # here, for what is drawn above stays what it is
 
 PLAIN = {f for f in _DETACHED if isinstance(f, np.ufunc) or type(f).__name__ == "_ArrayFunctionDispatcher"}
 PLAIN |= {np.isnan, np.isinf, np.isfinite, np.imag, np.angle}
