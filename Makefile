@@ -8,7 +8,7 @@ ARGS ?=
 MINUTES ?= 9
 OUT ?= gpu-report
 WORKERS ?= auto
-SAMPLE ?= 5
+SAMPLE ?= 8
 PYTHONS ?= python3.11 python3.12 python3.13
 SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
 
