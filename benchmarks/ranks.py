@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -75,9 +76,9 @@ def rank(options: argparse.Namespace) -> None:
         optimizer.step(tape.gradient(loss, optimizer.parameters))
         return float(loss.item())
 
-    def waited_in(*calls: Any, repeats: int = 15) -> list[float]:
+    def waited_in(*calls: Any) -> list[float]:
         """In each call, by the rank that waits longest, when all begin at once."""
-        found = np.zeros((repeats, len(calls)))
+        found = np.zeros((options.repeats, len(calls)))
         for i, j in np.ndindex(found.shape):
             comm.Barrier()
             before = d.meter.seconds
@@ -85,7 +86,7 @@ def rank(options: argparse.Namespace) -> None:
             found[i, j] = comm.allreduce(d.meter.seconds - before, MPI.MAX)
         return list(np.median(found, 0))
 
-    losses = [step() for _ in range(3)]
+    losses = [step() for _ in range(2)]
     sent, seconds, waited = d.meter.bytes, [], []
     for _ in range(options.steps):
         comm.Barrier()
@@ -130,19 +131,27 @@ def rank(options: argparse.Namespace) -> None:
 
 
 def timed(options: argparse.Namespace) -> None:
-    runs: dict[str, list[Any]] = {name: [] for name in SETTINGS}
+    kept = options.folder / f"runs_{options.graph}_{options.hidden}.jsonl"
     for _ in range(options.rounds):
-        for name, (ranks, threads) in SETTINGS.items():
+        for name in options.only or SETTINGS:
+            ranks, threads = SETTINGS[name]
             env = {**os.environ, "NUMBA_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
             command = ["mpiexec", "-n", str(ranks), sys.executable, "-m", "mpi4py", __file__, str(options.folder), "--rank"]
-            command += ["--graph", options.graph, "--steps", str(options.steps), "--hidden", str(options.hidden)]
+            for option in ("graph", "hidden", "steps", "repeats"):
+                command += [f"--{option}", str(getattr(options, option))]
             made = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
-            runs[name].append(json.loads(made.stdout.splitlines()[-1]))
+            with kept.open("a") as file:
+                file.write(json.dumps([name, json.loads(made.stdout.splitlines()[-1])]) + "\n")
+    runs: dict[str, list[Any]] = {name: [] for name in SETTINGS}
+    for name, run in map(json.loads, kept.read_text().splitlines()):
+        runs[name].append(run)
     report: dict[str, Any] = {"graph": options.graph, "features": FEATURES, "hidden": options.hidden, "classes": CLASSES, "layers": LAYERS}
+    runs = {name: some for name, some in runs.items() if some}
     base = statistics.median(one for run in runs["1 rank, 2 threads"] for one in run["step_ms"])
     for name, some in runs.items():
         steps = [one for run in some for one in run["step_ms"]]
         waited, alone, layers = (statistics.median(all_of(some, key)) for key in ("waited_ms", "alone_ms", "in_layers_ms"))
+        apart = math.prod(SETTINGS[name]) <= len(os.sched_getaffinity(0))  # ranks that share a core compute in turns
         step, quarters = statistics.median(steps), statistics.quantiles(steps, n=4)
         report[name] = {
             "step_ms": round(step, 2),
@@ -152,7 +161,7 @@ def timed(options: argparse.Namespace) -> None:
             "waited_share_of_step": round(waited / step, 4),
             "exchange_alone_ms": round(alone, 3),
             "waited_in_layers_ms": round(layers, 3),
-            "hidden_share": round(1 - layers / alone, 3) if some[0]["bytes_a_step"] else None,
+            "hidden_share": round(1 - layers / alone, 3) if some[0]["bytes_a_step"] and apart else None,
             "memory_mib": [round(max(run["memory_mib"][i] for run in some), 1) for i in range(len(some[0]["memory_mib"]))],
             **{key: some[0][key] for key in ("bytes_a_step", "ghosts_a_node", "loss")},
         }
@@ -172,7 +181,9 @@ def main() -> None:
     parser.add_argument("--prepare", action="store_true", help="write the shards")
     parser.add_argument("--hidden", type=int, default=64, help="width")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=15, help="of the exchanges alone and of layers")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=SETTINGS, nargs="+", help="time these; the report is of all runs that FOLDER keeps")
     parser.add_argument("--out", type=Path, help="the file of results")
     parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

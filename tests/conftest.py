@@ -38,7 +38,7 @@ SLOW = LONGEST | frozenset(
         *("test_atomic_files", "test_blas", "test_many_rows", "test_random_shapes", "test_recycling", "test_softmax_accuracy"),
         *("test_vectormath", "test_verify", "test_compiler_random", "test_compiler_verify", "test_convert", "test_jax", "test_jax_xla"),
         *("test_torch", "test_torch_accelerate", "test_torch_compile", "test_torch_distributed", "test_torch_layers", "test_torch_module"),
-        *("test_distributed", "test_torch_ops", "test_torch_messages", "test_torch_errors", "test_torch_dropout"),
+        *("test_distributed", "test_limits", "test_torch_ops", "test_torch_messages", "test_torch_errors", "test_torch_dropout"),
         *("test_optim", "test_device_layers", "test_device_dense", "test_device_options", "test_cuda_programs", "test_torch_cuda"),
         *("test_nn_pyg", "test_nn_options", "test_examples", "test_own_data", "test_tables", "test_threads_elementwise", "test_transforms"),
         "test_typing",
