@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ranks import run, starts
+from mpiexec import run, starts
 
 assert starts
 pytestmark = pytest.mark.usefixtures("starts")
