@@ -144,6 +144,11 @@ class Tape:
         if self._used:
             raise bad_value(op, "this tape was replayed and has freed its records", "make it with Tape(persistent=True), or make a new one")
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether every number that is recorded is looked at."""
+        return self._watcher is not None and bool(self._watcher.check)
+
     def records(self, x: Tensor) -> bool:
         """Whether what is computed from x now is recorded."""
         return self._recording and (id(x) in self._tracked or isinstance(x, Parameter))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
@@ -14,6 +15,7 @@ from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.tensor import Tensor, rule
 from numgraph.dense.blocks import in_blocks, is_large
+from numgraph.dense.fused import pending
 from numgraph.errors import bad_type
 from numgraph.expressions.dtypes import check_fits
 from numgraph.expressions.elementary import BY_FUNCTION, COMPOSED, TABLE, Elementwise
@@ -120,6 +122,8 @@ def elementwise(row: Elementwise, *operands: Any, **options: Any) -> Any:
             return np.where(*arrays)
         evaluate = select
     if is_large(arrays):
+        if (made := pending(row, operands, sys._getframe(1), elementwise)) is not None:
+            return made
         evaluate = partial(in_blocks, evaluate)
     return record(name, operands, computed(name, evaluate, *arrays), _replay(row))
 

@@ -1,0 +1,176 @@
+"""The sum or mean of an elementwise expression in one pass over its operands: of ``(z * w).sum()`` no product is written.
+
+What the caller's code does next is known while an operator runs. Where that is more operators of the same expression and then ``.sum()`` or
+``.mean()``, with nothing in between that could see or change an array, the operators are kept as a message of rows, and the sum is a walk
+over them; so is its derivative. Everywhere else operators compute at once, and where every number is looked at, as by ``Tape(check=True)``.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+
+from numgraph.arrays import NATIVE, recycling
+from numgraph.autodiff.tape import record, unwrap
+from numgraph.autodiff.tensor import TAPES, Tensor
+from numgraph.compiler import execute
+from numgraph.compiler.rows import blocks
+from numgraph.expressions import expr
+from numgraph.expressions.elementary import BY_FUNCTION, TABLE, Elementwise, Row
+from numgraph.expressions.operators import Operators
+from numgraph.expressions.walk import Output
+from numgraph.message.algebra import algebra_of
+from numgraph.message.propagate import Walk
+
+WIDTH = 64
+"""Elements of a row. Arrays of any shape are rows of so many, so an expression has one kernel."""
+
+_MIXIN = Operators.__mul__.__code__.co_filename
+_OPERATING = {Tensor.__mul__.__code__, Tensor.__array_ufunc__.__code__}
+"""What runs between an expression and the function of an operator of it."""
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_LOADS = ("LOAD_FAST", "LOAD_CONST", "LOAD_SMALL_INT", "LOAD_DEREF", "LOAD_GLOBAL", "LOAD_NAME")
+
+
+def is_summed(frame: FrameType | None) -> bool:
+    """Whether a frame is of an operator or ufunc of an expression, whose value becomes an operand of more operators and is summed then."""
+    inside = frame
+    while frame is not None and (frame.f_code in _OPERATING or frame.f_code.co_filename == _MIXIN):
+        frame = frame.f_back
+    return frame is not None and frame is not inside and _is_summed(frame.f_code, frame.f_lasti)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_summed(code: CodeType, offset: int) -> bool:
+    following = [one for one in dis.get_instructions(code) if one.offset > offset and one.opname != "CACHE"]
+    for i, one in enumerate(following):
+        if one.opname in ("LOAD_METHOD", "LOAD_ATTR") and one.argval in ("sum", "mean"):
+            call = [other for other in following[i + 1 : i + 3] if other.opname != "PRECALL"]
+            return bool(call) and call[0].opname == "CALL" and call[0].arg == 0
+        if one.opname != "BINARY_OP" and not one.opname.startswith(_LOADS):
+            return False
+    return False
+
+
+def pending(row: Elementwise | Row, operands: Sequence[Any], frame: FrameType | None, eager: Callable[..., Any]) -> Pending | None:
+    """row(*operands) for a frame that sums it; None where it is to be computed at once, as by ``eager``."""
+    known = TABLE.get(row.name)
+    if known is None or known is not row or not is_summed(frame):
+        return None
+    if any(tape.is_checked for tape in TAPES.get()) or "raise" in np.geterr().values():
+        return None
+    arrays = [unwrap(x) for x in operands if isinstance(x, Tensor | np.ndarray)] + [x.like for x in operands if isinstance(x, Pending)]
+    others = [x for x in operands if not isinstance(x, Tensor | np.ndarray | Pending)]
+    first = arrays[0]
+    if any(type(x) not in (int, float) for x in others) or first.dtype not in _DTYPES or first.size % WIDTH:
+        return None
+    if any(type(x) is not np.ndarray or x.shape != first.shape or x.dtype != first.dtype or not x.flags.c_contiguous for x in arrays):
+        return None
+    made = Pending(known, tuple(operands), eager, first)
+    return made if made.node.dtype == first.dtype and made.node.shape == (WIDTH,) else None
+
+
+class Pending(Operators["Any"]):
+    """An elementwise expression of arrays and Tensors of one shape that is about to be summed.
+
+    inputs: its arrays and Tensors, node: the expression, whose fields are rows of them; like: one of the arrays.
+    """
+
+    __slots__ = ("_eager", "_operands", "_real", "_row", "inputs", "like", "node")
+
+    def __init__(self, row: Row, operands: tuple[Any, ...], eager: Callable[..., Any], like: Any) -> None:
+        self._row, self._operands, self._eager, self._real, self.like = row, operands, eager, None, like
+        self.inputs: list[Any] = []
+        self.node = expr.apply(row, [self._symbol(x) for x in operands])
+
+    def _symbol(self, x: Any) -> Any:
+        if isinstance(x, Pending):
+            fields = {leaf.attrs: self._symbol(x.inputs[int(leaf.attrs[1][1:])]) for leaf in expr.leaves_of((x.node,))}
+            return _renamed(x.node, tuple(fields.items()))
+        if not isinstance(x, Tensor | np.ndarray):
+            return x
+        place = next((i for i, known in enumerate(self.inputs) if known is x), len(self.inputs))
+        if place == len(self.inputs):
+            self.inputs.append(x)
+        return expr.field("e", f"x{place}", (WIDTH,), self.like.dtype)
+
+    def real(self) -> Any:
+        """The value, computed and recorded."""
+        if self._real is None:
+            self._real = self._eager(self._row, *[x.real() if isinstance(x, Pending) else x for x in self._operands])
+        return self._real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real(), name)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+
+        row = BY_FUNCTION.get(ufunc)
+        if row is not None and method == "__call__" and not options:
+            made = pending(row, inputs, sys._getframe(), self._eager)
+            if made is not None:
+                return made
+        return getattr(ufunc, method)(*[x.real() if isinstance(x, Pending) else x for x in inputs], **options)
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return self.real().sum(axis, keepdims) if axis is not None or keepdims else _summed("sum", self, 1)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return self.real().mean(axis, keepdims) if axis is not None or keepdims else _summed("mean", self, self.like.size)
+
+
+def _summed(name: str, x: Pending, count: int) -> Any:
+    """Σ x / count: rows are added in float64, which is rounded once."""
+    node, dtype, shape = x.node, x.like.dtype, x.like.shape
+    keys = tuple([("e", f"x{i}") for i in range(len(x.inputs))])
+    graph = blocks(x.like.size // WIDTH)
+    forward = Output((expr.cast(node, np.dtype(np.float64)).sum(),), "v", "sum")
+    walk = Walk(name, graph, (Output((node,), "e", "edge"),), keys, False)
+    (partial,) = execute(graph, (forward,), dict(zip(keys, [unwrap(y).reshape(-1, WIDTH) for y in x.inputs], strict=True)))
+    with np.errstate(over="ignore"):
+        total = (partial.sum() / count).astype(dtype)
+    if not np.isfinite(total):  # NumPy's operators warn of what is infinite or no number, kernels do not
+        return getattr(x.real(), name)()
+
+    def vjp(g: Any, xs: Sequence[Any], y: Any, needs: Sequence[bool]) -> list[Any]:
+        each = np.broadcast_to(g / count if count > 1 else g, (graph.num_edges, WIDTH))
+        if any(isinstance(one, Tensor) for one in (each, *xs)):
+            found = walk.gradients(NATIVE, [np.reshape(one, (-1, WIDTH)) for one in xs], [each], [None], needs)
+            return [None if one is None else np.reshape(one, shape) for one in found]
+        return _gradients(walk, xs, each, needs)
+
+    return record(name, x.inputs, total, vjp)
+
+
+def _gradients(walk: Walk, xs: Sequence[Any], each: Any, needs: Sequence[bool]) -> list[Any]:
+    """As ``Walk.gradients``, in arrays that are nobody's view."""
+    wanted = tuple([key for key, need in zip(walk.keys, needs, strict=True) if need])
+    backward = algebra_of(walk.outputs).backward((True,), walk.keys, wanted, walk.graph.in_edges.indptr.dtype)
+    fields = dict(zip(walk.keys, [x.reshape(-1, WIDTH) for x in xs], strict=True))
+    fields |= {key: each for _, _, key, _ in backward.bound}
+    like = dict(zip(walk.keys, xs, strict=True))
+    made = {key: recycling.empty(like[key].shape, like[key].dtype) for key in backward.walk}
+    if made:
+        execute(walk.graph, backward.outputs, fields, [x.reshape(-1, WIDTH) for x in made.values()])
+    made |= {key: np.broadcast_to(each[0, 0], like[key].shape) for key in backward.same}
+    return [made.get(key) for key in walk.keys]
+
+
+_OPERATING.add(Pending.__array_ufunc__.__code__)
+
+
+@functools.lru_cache(maxsize=1024)
+def _renamed(root: expr.Expr, fields: tuple[tuple[Any, expr.Expr], ...]) -> expr.Expr:
+    """An expression of other fields."""
+    made: dict[int, expr.Expr] = {}
+    names = dict(fields)
+    for node in expr.topological((root,)):
+        args = tuple([made[id(arg)] for arg in node.args])
+        made[id(node)] = names[node.attrs] if node.op == "field" else expr.node(node.op, args, node.attrs, node.shape, node.dtype)
+    return made[id(root)]

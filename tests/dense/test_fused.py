@@ -1,0 +1,129 @@
+"""Sums and means of elementwise expressions in one pass: what they are, and where operators compute at once as ever."""
+
+from __future__ import annotations
+
+import tracemalloc
+from unittest import mock
+
+import numpy as np
+import pytest
+from checks import check_gradient
+
+import numgraph as ng
+from numgraph.dense import blocks
+
+RNG = np.random.default_rng(5)
+A, B, C = (RNG.uniform(0.5, 1.5, (40, 3, 16)) for _ in range(3))
+
+
+@pytest.fixture(autouse=True)
+def _all_arrays_are_large(monkeypatch):
+    monkeypatch.setattr(blocks, "LARGE", 1)
+
+
+FUSED = {
+    "product": (lambda a, b, c: (a * b).sum(), lambda a, b, c: np.sum(a * b)),
+    "squares": (lambda a, b, c: ((a - b) ** 2).mean(), lambda a, b, c: np.mean((a - b) ** 2)),
+    "chain": (lambda a, b, c: (np.tanh(a) * b - c * 2).sum(), lambda a, b, c: np.sum(np.tanh(a) * b - c * 2)),
+    "from the right": (lambda a, b, c: (1.5 / (c + a * b)).sum(), lambda a, b, c: np.sum(1.5 / (c + a * b))),
+    "passed on": (lambda a, b, c: (a + b).sum(), lambda a, b, c: np.sum(a + b)),
+    "function": (lambda a, b, c: np.exp(a).sum(), lambda a, b, c: np.sum(np.exp(a))),
+    "one twice": (lambda a, b, c: (a * a + a).mean(), lambda a, b, c: np.mean(a * a + a)),
+}
+
+
+def recorded(function, *arrays):
+    """The names of the records, the value, and the gradients."""
+    with ng.Tape() as tape:
+        tensors = [tape.watch(x) for x in arrays]
+        loss = function(*tensors)
+    names = [line.split()[1] for line in tape.explain().splitlines()]
+    return names, loss.data, tape.gradient(loss, tensors)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_one_record(name):
+    fused, plain = FUSED[name]
+    names, value, grads = recorded(fused, A, B, C)
+    assert names == ["mean" if "mean" in fused.__code__.co_names else "sum"]
+    np.testing.assert_allclose(value, plain(A, B, C), rtol=1e-13)
+    with mock.patch("numgraph.dense.fused._is_summed", return_value=False):
+        others, _, want = recorded(fused, A, B, C)
+    assert len(others) > 1
+    for got, one in zip(grads, want, strict=True):
+        np.testing.assert_allclose(got, one, rtol=1e-12, atol=1e-12)
+        assert got.flags.writeable
+    names, value, grads = recorded(fused, *(x.astype(np.float32) for x in (A, B, C)))
+    assert len(names) == 1
+    assert value.dtype == np.float32
+    np.testing.assert_allclose(value, plain(A, B, C), rtol=1e-6)
+    for got, one in zip(grads, want, strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, one, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["chain", "from the right"])
+def test_second_order(name):
+    check_gradient(FUSED[name][0], [x[:4].copy() for x in (A, B, C)], order=2, rtol=1e-5)
+
+
+def kept(a, b):
+    y = a * b
+    return y.sum()
+
+
+def changed(a, b):
+    y = a * b
+    y.data[0] = 0
+    return y.sum()
+
+
+AT_ONCE = {
+    "a name": kept,
+    "written in between": changed,
+    "axes": lambda a, b: (a * b).sum(0).sum(),
+    "keepdims": lambda a, b: (a * b).sum(keepdims=True).sum(),
+    "np.sum": lambda a, b: np.sum(a * b),
+    "a function in between": lambda a, b: np.abs(a * b).sum(),
+    "broadcast": lambda a, b: (a * b[:, :1]).sum(),
+    "dtypes": lambda a, b: (a * b.astype(np.float32)).sum(),
+}
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_at_once(name):
+    names, value, _ = recorded(AT_ONCE[name], A, B)
+    assert "multiply" in names
+    with mock.patch("numgraph.dense.fused._is_summed", return_value=False):
+        assert value == recorded(AT_ONCE[name], A, B)[1]
+
+
+def test_where_numbers_are_looked_at():
+    with ng.Tape(check=True) as tape:
+        a = tape.watch(A)
+        (a * B).sum()
+    assert "multiply" in tape.explain()
+    a, zeros = ng.Parameter(A), np.zeros_like(A)
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
+        (a / zeros).sum()
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        (a / zeros).sum()
+
+
+def test_no_product_is_written():
+    a, b = np.ones((4096, 64)), np.full((4096, 64), 2.0)
+    with ng.Tape() as tape:
+        x = tape.watch(a)
+        (x * b).sum()  # compiled now
+        tracemalloc.start()
+        loss = (x * b).sum()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert loss.item() == 2.0 * a.size
+    assert peak < a.nbytes / 4
+
+
+def test_parameters_without_a_tape():
+    assert (ng.Parameter(A) * B).sum() == pytest.approx(np.sum(A * B), rel=1e-13)
+    with ng.no_grad():
+        assert (ng.Parameter(A) * B).mean() == pytest.approx(np.mean(A * B), rel=1e-13)
