@@ -327,6 +327,14 @@ def written(
 
 
 def _save(options: argparse.Namespace, chosen: Recipe, task: str, model: Any, objective: Any, out: Any) -> None:
+    data = objective.data
+    if options.task == "graph":
+        from numgraph.training.graph_predictor import GraphPredictor
+
+        column = int(options.target or 0)
+        GraphPredictor(model, chosen, options.readout, task, column, data.columns, data.label_scale).save(options.save)
+        print(f"model: {options.save}", file=out)
+        return
     if options.edges is None:
         from numgraph.serialize import save_parameters
 
@@ -335,7 +343,6 @@ def _save(options: argparse.Namespace, chosen: Recipe, task: str, model: Any, ob
         return
     from numgraph.training.predictor import Predictor
 
-    data = objective.data
     assert data.columns is not None
     Predictor(model, chosen, task, data.columns, data.label_scale, options.directed).save(options.save)
     print(f"model: {options.save}", file=out)

@@ -18,6 +18,25 @@ MOST_DEGREES = 64
 """In-degrees from this one on are one feature."""
 
 
+@dataclass(frozen=True)
+class SetColumns:
+    """How files became features of nodes and labels of graphs: what a model of a set needs to read another one.
+
+    attributes: numbers of a node; kinds: of each column of its labels the values, a feature each; degrees: features of in-degrees;
+    classes: the labels of the graphs.
+    """
+
+    attributes: int
+    kinds: tuple[tuple[int, ...], ...]
+    degrees: int
+    classes: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Features of a node; without any there is one, a 1."""
+        return self.attributes + sum(map(len, self.kinds)) + self.degrees or 1
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class GraphDataset:
     """Graphs with features on their nodes and a label each, split for training, validation and test.
@@ -35,6 +54,7 @@ class GraphDataset:
     edge_attr : a float32 array [edges, D] for each graph, or None
     task : "classification" or "regression"
     classes : what class k is called, or ()
+    columns : of a set that was read from files, how they became features and labels
 
     Notes
     -----
@@ -53,6 +73,7 @@ class GraphDataset:
     edge_attr: Sequence[np.ndarray] | None = None
     task: str = "classification"
     classes: tuple[Any, ...] = ()
+    columns: SetColumns | None = None
 
     edge_weight = None
     """None: what there is of edges is in ``edge_attr``."""
@@ -113,10 +134,11 @@ class GraphDataset:
         learnt: Targets,
         edge_attr: Sequence[np.ndarray] | None,
         classes: tuple[Any, ...],
+        columns: SetColumns | None = None,
     ) -> GraphDataset:
         """Of what has been read, with the labels and their split."""
         train, val, test = learnt.masks
-        return cls(name, graphs, features, learnt.labels, train, val, test, learnt.num_classes, edge_attr, learnt.task, classes)
+        return cls(name, graphs, features, learnt.labels, train, val, test, learnt.num_classes, edge_attr, learnt.task, classes, columns)
 
     @property
     def num_features(self) -> int:
@@ -181,13 +203,14 @@ class GraphDataset:
         return f"GraphDataset({self.name!r}, graphs={len(self)}, features={self.num_features}, {what}, split={split})"
 
 
-def degree_features(graphs: Sequence[Graph]) -> list[np.ndarray]:
+def degree_features(graphs: Sequence[Graph], width: int | None = None) -> list[np.ndarray]:
     """For each graph [nodes, k + 1], 1 in the column of the node's in-degree: what nodes without features are told apart by.
 
-    k is the largest in-degree of all graphs, or 64, which then stands for those above too (Xu et al., ICLR 2019, for social networks).
+    k is the largest in-degree of all graphs, or 64, which then stands for those above too (Xu et al., ICLR 2019, for social networks);
+    or width − 1.
     """
-    degrees = [np.minimum(g.in_degrees(), MOST_DEGREES).astype(np.int64) for g in graphs]
-    width = max((int(of.max(initial=0)) for of in degrees), default=0) + 1
+    degrees = [np.minimum(g.in_degrees(), MOST_DEGREES if width is None else width - 1).astype(np.int64) for g in graphs]
+    width = max((int(of.max(initial=0)) for of in degrees), default=0) + 1 if width is None else width
     return [(of[:, None] == np.arange(width)).astype(np.float32) for of in degrees]
 
 

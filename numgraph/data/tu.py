@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numgraph.data.graph_set import GraphDataset, degree_features
+from numgraph.data.graph_set import GraphDataset, SetColumns, degree_features
 from numgraph.data.record import TASKS, Targets
 from numgraph.errors import bad_value, check_name, shown
 from numgraph.graph import Graph
@@ -30,6 +30,7 @@ def read_tu(
     degrees: bool | None = None,
     split: Any = (0.8, 0.1, 0.1),
     rng: int | np.random.Generator | None = 0,
+    columns: SetColumns | None = None,
 ) -> GraphDataset:
     """Read a set of graphs in the TU format, as https://chrsmrrs.github.io/datasets has them.
 
@@ -44,6 +45,8 @@ def read_tu(
     target : of a regression, which column of the attributes, from 0 on
     degrees : a feature for each in-degree beside the others; by default only where nodes have neither labels nor attributes
     split, rng : the shares for training, validation and test, each class by itself as far as numbers let it, and the seed that deals
+    columns : ``columns`` of another set: features and classes are as there, and ``degrees`` and ``split`` say nothing. Labels of nodes that
+        set had not are 0 in every column; graphs with a label are for the test, those with one that it had not have none
 
     Returns
     -------
@@ -79,7 +82,7 @@ def read_tu(
         raise FileNotFoundError(
             f"{op}: there is no file {files.path('A' if pairs is None else 'graph_indicator')}; a set of graphs has one"
         )
-    labels, classes = files.targets(task, target)
+    labels, classes = files.targets(task, target, columns)
     indicator = node_graph[:, 0].astype(np.int64)
     indicator -= int(not (indicator == 0).any())
     count = len(labels) if labels is not None else int(indicator.max(initial=-1)) + 1
@@ -108,16 +111,32 @@ def read_tu(
     cuts = np.cumsum(np.bincount(edge_graph, minlength=count))[:-1]
     local = np.split(place[ends[edges]], cuts)
     graphs = [Graph(pair[:, 0], pair[:, 1], size) for pair, size in zip(local, sizes.tolist(), strict=True)]
-    x, edge_attr = files.features("node", len(indicator)), files.features("edge", len(ends))
+    x, attributes, kinds = files.features("node", len(indicator), columns)
+    edge_attr, _, _ = files.features("edge", len(ends))
     features = None if x is None else np.split(x[by_graph], first[1:])
-    if degrees or (degrees is None and x is None):
-        known = degree_features(graphs)
+    width = 0
+    if columns.degrees if columns else degrees or (degrees is None and x is None):
+        known = degree_features(graphs, columns.degrees if columns else None)
+        width = known[0].shape[1]
         features = known if features is None else [np.hstack(both) for both in zip(features, known, strict=True)]
     elif features is None:
         features = [np.ones((size, 1), np.float32) for size in sizes.tolist()]
-    learnt = Targets.none(count) if labels is None else Targets.of(op, labels, count, split, rng, "graph")
+    if columns:
+        learnt = _tested(columns, labels, count, task)
+    else:
+        learnt = Targets.none(count) if labels is None else Targets.of(op, labels, count, split, rng, "graph")
     of_edges = None if edge_attr is None else np.split(edge_attr[edges], cuts)
-    return GraphDataset.of(files.name, graphs, features, learnt, of_edges, classes)
+    columns = columns or SetColumns(attributes, kinds, width, classes)
+    return GraphDataset.of(files.name, graphs, features, learnt, of_edges, classes, columns)
+
+
+def _tested(columns: SetColumns, labels: NDArray[Any] | None, count: int, task: str | None) -> Targets:
+    """Labels of graphs for a model of another set: all that are known are for the test."""
+    if task == "regression":
+        labels = np.full(count, np.nan, np.float32) if labels is None else labels.astype(np.float32)
+    labels = np.full(count, -1) if labels is None else labels
+    nothing, known = np.zeros(count, bool), ~np.isnan(labels) if labels.dtype.kind == "f" else labels >= 0
+    return Targets(labels, (nothing, nothing, known), len(columns.classes), task or "classification")
 
 
 @dataclass(frozen=True)
@@ -196,13 +215,19 @@ class _Files:
             row, column = wrong[0].tolist()
             raise self.bad(kind, row + 1, f"has {what} {given[row, column]:.0f}", f"there are {count} {what}s, which count from 1 (or 0)")
 
-    def targets(self, task: str | None, target: int) -> tuple[Any, tuple[Any, ...]]:
-        """What is learnt of each graph, and what its classes are in the file; None where there is neither label nor attribute."""
+    def targets(self, task: str | None, target: int, columns: SetColumns | None) -> tuple[Any, tuple[Any, ...]]:
+        """What is learnt of each graph, and what its classes are in the file; None where there is neither label nor attribute. columns: of
+        another set, of which the classes are."""
         path = self.path("graph_labels")
+        if columns is not None and not path.exists() and (task == "classification" or not self.path("graph_attributes").exists()):
+            return None, columns.classes
         if task == "classification" or (task is None and path.exists()):
             found = self.numbers("graph_labels", 1, whole=True)
             if found is None:
                 raise FileNotFoundError(f"{self.op}: there is no file {path}; classification needs it")
+            if columns is not None:
+                number = {one: k for k, one in enumerate(columns.classes)}
+                return np.array([number.get(int(one), -1) for one in found[:, 0]], np.int64), columns.classes
             classes, labels = np.unique(found[:, 0], return_inverse=True)
             return labels.astype(np.int64), tuple(int(one) for one in classes)
         kind = "graph_attributes" if self.path("graph_attributes").exists() else "graph_labels"
@@ -224,20 +249,29 @@ class _Files:
             row, column = wrong[0].tolist()
             raise self.bad(kind, row + 1, f"has {numbers[row, column]:g}", "give finite numbers, within the range of float32")
 
-    def features(self, what: str, count: int) -> NDArray[np.float32] | None:
-        """[count, features] of nodes or edges: attributes, then a column for each value of each column of labels."""
+    def features(
+        self, what: str, count: int, columns: SetColumns | None = None
+    ) -> tuple[NDArray[np.float32] | None, int, tuple[tuple[int, ...], ...]]:
+        """[count, features] of nodes or edges: attributes, then a column for each value of each column of labels, those of another set
+        where its columns are given; how many attributes, and the values."""
         parts: list[NDArray[np.float32]] = []
         numbers = self.numbers(f"{what}_attributes", rows=count)
+        labels = self.numbers(f"{what}_labels", rows=count, whole=True)
+        if columns is not None:
+            for kind, found, wanted in (("attributes", numbers, columns.attributes), ("labels", labels, len(columns.kinds))):
+                width = 0 if found is None else found.shape[1]
+                if width != wanted:
+                    problem = f"{self.path(f'{what}_{kind}')} has {width} columns, the model's set had {wanted}"
+                    raise bad_value(self.op, problem, "give a set with the same files")
         if numbers is not None:
             self._check_range(f"{what}_attributes", numbers)
             parts.append(numbers.astype(np.float32))
-        labels = self.numbers(f"{what}_labels", rows=count, whole=True)
-        for column in () if labels is None else labels.T:
-            kinds, place = np.unique(column, return_inverse=True)
-            if len(kinds) > MOST_KINDS:
-                problem = f"{self.path(f'{what}_labels')} has {len(kinds):,} different labels"
+        kinds = []
+        for k, column in enumerate(() if labels is None else labels.T):
+            values = np.unique(column) if columns is None else np.array(columns.kinds[k], np.float64)
+            if len(values) > MOST_KINDS:
+                problem = f"{self.path(f'{what}_labels')} has {len(values):,} different labels"
                 raise bad_value(self.op, problem, f"each is a feature: numbers that are quantities are {what}_attributes")
-            one_hot = np.zeros((count, len(kinds)), np.float32)
-            one_hot[np.arange(count), place] = 1
-            parts.append(one_hot)
-        return np.hstack(parts) if parts else None
+            kinds.append(tuple(int(value) for value in values))
+            parts.append((column[:, None] == values).astype(np.float32))
+        return np.hstack(parts) if parts else None, 0 if numbers is None else numbers.shape[1], tuple(kinds)

@@ -97,20 +97,25 @@ def build(chosen: Recipe, dataset: Dataset | Links, seed: int = 0) -> tuple[Any,
 
 def build_of_graphs(chosen: Recipe, dataset: GraphDataset, readout: str | None = None, seed: int = 0) -> tuple[Any, Adam, Any]:
     """The model for a set of graphs, which reads out every layer, its optimiser, and the callback of ``fit`` that halves its rate."""
-    from numgraph import nn
-
-    rng = np.random.default_rng(seed)
-    options: dict[str, Any] = {"heads": chosen.heads} if chosen.model == "gat" else {}
-    kind: Any = {"gcn": nn.GCN, "sage": nn.SAGE, "gat": nn.GAT, "gin": nn.GIN}[chosen.model]
-    options |= {"layers": chosen.layers, "norm": "batch", "jk": "cat", "dropout": 0.0, "rng": rng}
-    gnn = kind(dataset.num_features, chosen.hidden, dataset.num_outputs, **options)
-    model = nn.GraphModel(gnn, readout or READOUTS[chosen.model], dropout=chosen.dropout, rng=rng)
+    model = make_of_graphs(chosen, dataset.num_features, dataset.num_outputs, readout or READOUTS[chosen.model], seed)
     optimizer = Adam(model.parameters(), lr=chosen.lr, weight_decay=chosen.weight_decay)
 
     def halve(epoch: int, history: Any) -> None:
         optimizer.lr = chosen.lr * 0.5 ** (epoch // HALVED)
 
     return model, optimizer, halve
+
+
+def make_of_graphs(chosen: Recipe, in_features: int, out_features: int, readout: str, seed: int = 0) -> Any:
+    """The model with its initial parameters drawn from ``seed``."""
+    from numgraph import nn
+
+    rng = np.random.default_rng(seed)
+    options: dict[str, Any] = {"heads": chosen.heads} if chosen.model == "gat" else {}
+    kind: Any = {"gcn": nn.GCN, "sage": nn.SAGE, "gat": nn.GAT, "gin": nn.GIN}[chosen.model]
+    options |= {"layers": chosen.layers, "norm": "batch", "jk": "cat", "dropout": 0.0, "rng": rng}
+    gnn = kind(in_features, chosen.hidden, out_features, **options)
+    return nn.GraphModel(gnn, readout, dropout=chosen.dropout, rng=rng)
 
 
 def _groups(model: Any, chosen: Recipe) -> list[dict[str, Any]]:

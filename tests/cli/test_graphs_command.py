@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pytest
 
+import numgraph as ng
 from numgraph.cli import main
 from numgraph.data import read_tu
-from numgraph.serialize import read_arrays
+from numgraph.serialize import read_arrays, save_parameters
 from numgraph.training import evaluate
+from numgraph.training.graph_predictor import GraphPredictor
 from numgraph.training.recipes import build_of_graphs, recipe
 
 SMALL = ["--hidden", "8", "--layers", "2"]
@@ -49,7 +51,8 @@ def test_a_model_is_trained_measured_and_saved(folder, tmp_path, capsys):
     assert (result["task"], result["target"], result["model"], result["readout"]) == ("graph", "classification", "gin", "sum")
     data = read_tu(folder, rng=1)
     model, _, _ = build_of_graphs(recipe("gin", "graph", hidden=8, layers=2), data)
-    model.load_state_dict(read_arrays(target))
+    arrays = read_arrays(target)
+    model.load_state_dict({name.removeprefix("model/"): array for name, array in arrays.items() if name.startswith("model/")})
     for part in ("train", "val", "test"):
         (measured,) = evaluate(model.eval(), data, None, getattr(data, f"{part}_mask"))
         assert result[f"{part}_accuracy"] == measured.accuracy
@@ -75,6 +78,72 @@ def test_folds_report_the_best_epoch_of_all(folder, capsys):
     assert result["val_accuracy"] == pytest.approx(np.mean(result["of_folds"]))
     assert result["val_accuracy_std"] == pytest.approx(np.std(result["of_folds"]))
     assert (result["folds"], result["epochs_run"], result["readout"]) == (3, 3, "max")
+
+
+def test_a_saved_model_predicts_of_another_folder(folder, tmp_path, capsys):
+    """One with fewer graphs, in another order, whose degrees and classes are not all there."""
+    model, other, table = tmp_path / "model.npz", tmp_path / "other", tmp_path / "predictions.csv"
+    words = [*SMALL, "--epochs", "20", "--batch-size", "16", "--seed", "1", "--save", str(model), "--quiet"]
+    assert main(["train", "--task", "graph", "--data", str(folder), *words]) == 0
+    capsys.readouterr()
+    data, chosen = read_tu(folder, rng=1), [7, 1, 30]
+    other.mkdir()
+    edges, indicator, first = [], [], 1
+    for number, i in enumerate(chosen, 1):
+        g = data.graphs[i]
+        edges += [f"{first + a}, {first + b}" for a, b in zip(g.src.tolist(), g.dst.tolist())]
+        indicator += [str(number)] * g.num_nodes
+        first += g.num_nodes
+    for kind, lines in {"A": edges, "graph_indicator": indicator, "graph_labels": ["1", "1", "5"]}.items():
+        (other / f"some_{kind}.txt").write_text("\n".join(lines), "utf-8")
+    assert main(["predict", "--model", str(model), "--data", str(other), "--out", str(table), "--json"]) == 0
+    out = capsys.readouterr().out
+    fresh, _, _ = build_of_graphs(recipe("gin", "graph", hidden=8, layers=2), data)
+    arrays = read_arrays(model)
+    fresh.load_state_dict({name.removeprefix("model/"): array for name, array in arrays.items() if name.startswith("model/")})
+    fresh.eval()
+    b = ng.batch([data.graphs[i] for i in chosen])
+    z = np.asarray(fresh(b, np.concatenate([data.features[i] for i in chosen])), np.float64)
+    expected = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    rows = [line.replace('"', "").split(",") for line in table.read_text("utf-8").splitlines()]
+    assert rows[0] == ["graph", "prediction", "probability"]
+    assert [row[0] for row in rows[1:]] == ["1", "2", "3"]
+    assert [int(row[1]) for row in rows[1:]] == [data.classes[k] for k in z.argmax(1)]
+    np.testing.assert_allclose([float(row[2]) for row in rows[1:]], expected.max(1), rtol=1e-5)
+    result = json.loads(out)
+    assert (result["task"], result["predictions"], result["labelled"]) == ("graph", 3, 2)
+    assert result["accuracy"] == np.mean([data.classes[k] == 1 for k in z.argmax(1)[:2]])
+    assert main(["predict", "--model", str(model), "--edges", "e.csv", "--out", str(table)]) == 1
+    assert "--edges is for models of nodes" in capsys.readouterr().err
+    (other / "some_node_labels.txt").write_text("\n".join(["0"] * len(indicator)), "utf-8")
+    assert main(["predict", "--model", str(model), "--data", str(other), "--out", str(table)]) == 1
+    assert "some_node_labels.txt has 1 columns, the model's set had 0" in capsys.readouterr().err
+
+
+def test_a_saved_regression_predicts_in_the_labels_own_scale(folder, tmp_path, capsys):
+    model, table = tmp_path / "model.safetensors", tmp_path / "predictions.csv"
+    words = ["--target", "0", *SMALL, "--epochs", "2", "--batch-size", "16", "--quiet", "--json", "--save", str(model)]
+    assert main(["train", "--task", "graph", "--data", str(folder), *words]) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert main(["predict", "--model", str(model), "--data", str(folder), "--out", str(table), "--quiet"]) == 0
+    predicted = np.array([float(line.split(",")[1]) for line in table.read_text("utf-8").splitlines()[1:]])
+    data = read_tu(folder, task="regression")
+    error = (predicted - data.labels)[data.test_mask]
+    np.testing.assert_allclose(np.sqrt(np.mean(error**2)), trained["test_rmse"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("changed", [{"recipe": {"layers": 10**9}}, {"target": "ranks"}, {"columns": {"degrees": 10**12}}, {"readout": 3}])
+def test_a_lying_description_is_an_error(changed, folder, tmp_path, capsys):
+    model = tmp_path / "model.npz"
+    words = [*SMALL, "--epochs", "1", "--quiet", "--save", str(model)]
+    assert main(["train", "--task", "graph", "--data", str(folder), *words]) == 0
+    arrays = read_arrays(model)
+    about = json.loads(arrays["about"].tobytes())
+    for name, value in changed.items():
+        about[name] = about[name] | value if isinstance(value, dict) else value
+    save_parameters(model, arrays | {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
+    with pytest.raises(ValueError, match="damaged"):
+        GraphPredictor.load(model)
 
 
 REFUSED = {
