@@ -23,6 +23,12 @@ def relu(x: Any) -> Any:
     Returns
     -------
     x's shape
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.relu(np.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
     """
     return apply("relu", elementary.relu, (x,))
 
@@ -39,6 +45,12 @@ def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
     Returns
     -------
     x's shape
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.leaky_relu(np.array([-1.0, 2.0]), 0.1).tolist()
+    [-0.1, 2.0]
     """
     if type(negative_slope) not in (int, float):
         return elementary.leaky_relu(
@@ -59,6 +71,12 @@ def elu(x: Any, alpha: Any = 1.0) -> Any:
     Returns
     -------
     x's shape
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.elu(np.array([-1.0, 2.0])).round(3).tolist()
+    [-0.632, 2.0]
     """
     if type(alpha) not in (int, float):
         return elementary.elu(x if isinstance(x, int | float) else given("elu", "x", x), given("elu", "alpha", alpha))
@@ -76,6 +94,12 @@ def gelu(x: Any) -> Any:
     Returns
     -------
     x's shape
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.gelu(np.array([-1.0, 2.0])).round(3).tolist()
+    [-0.159, 1.954]
     """
     return apply("gelu", elementary.gelu, (x,))
 
@@ -91,6 +115,12 @@ def silu(x: Any) -> Any:
     Returns
     -------
     x's shape
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.silu(np.array([-1.0, 2.0])).round(3).tolist()
+    [-0.269, 1.762]
     """
     return apply("silu", elementary.silu, (x,))
 
@@ -106,6 +136,12 @@ def softplus(x: Any) -> Any:
     Returns
     -------
     x's shape
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.softplus(np.array([0.0, 800.0])).round(3).tolist()
+    [0.693, 800.0]
     """
     return apply("softplus", elementary.softplus, (x,))
 
@@ -121,6 +157,12 @@ def sigmoid(x: Any) -> Any:
     Returns
     -------
     x's shape
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.sigmoid(np.array([0.0, 2.0])).round(3).tolist()
+    [0.5, 0.881]
     """
     return elementary.sigmoid(x)
 
@@ -136,6 +178,12 @@ def erf(x: Any) -> Any:
     Returns
     -------
     x's shape
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.erf(np.array([0.0, 1.0])).round(3).tolist()
+    [0.0, 0.843]
     """
     return elementary.erf(x)
 

@@ -27,10 +27,23 @@ from numgraph.expressions.precision import is_half
 
 @of_two
 def matmul(a: Any, b: Any) -> Any:
-    """The matrix product a @ b with NumPy's rules: [.., n, k] @ [.., k, m] → [.., n, m], leading axes broadcast; a vector is a row on
-    the left and a column on the right, and its axis disappears.
+    """The matrix product a @ b with NumPy's rules.
 
-    Either operand may be a constant SciPy sparse matrix (the other is then a vector or a matrix); it stays sparse in the gradient too.
+    Parameters
+    ----------
+    a, b : arrays or Tensors, [.., n, k] and [.., k, m], whose leading axes broadcast; a vector is a row on the left and a column on the
+        right, and its axis disappears. Either may be a constant SciPy sparse matrix, which stays sparse in the gradient too; the other is
+        then a vector or a matrix
+
+    Returns
+    -------
+    [.., n, m]
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse, numgraph as ng
+    >>> ng.matmul(scipy.sparse.csr_array([[0.0, 2.0], [1.0, 0.0]]), np.array([1.0, 5.0])).tolist()
+    [10.0, 1.0]
     """
     return _matmul(a, b, times)
 
@@ -133,8 +146,25 @@ def einsum(subscripts: str, /, *operands: Plain | Tensor, **options: Any) -> Ten
 def einsum(subscripts: str, /, *operands: Plain | F, **options: Any) -> F: ...
 @rule(np.einsum)
 def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
-    """np.einsum: ``"nhf,hf->nh"``, with an ellipsis for axes that broadcast, letters that occur twice in an operand (its diagonal), and
-    without an arrow."""
+    """np.einsum, also with an ellipsis for axes that broadcast, letters that occur twice in an operand (its diagonal), and without an
+    arrow.
+
+    Parameters
+    ----------
+    subscripts : such as ``"nhf,hf->nh"``
+    operands : arrays or Tensors, with an axis for each letter
+    options : ``optimize``, which is taken and says nothing here
+
+    Returns
+    -------
+    the axes after the arrow, in their order
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.einsum("ij,ij->i", np.array([[1.0, 2.0], [3.0, 4.0]]), np.ones((2, 2))).tolist()
+    [3.0, 7.0]
+    """
     if not isinstance(subscripts, str):
         raise bad_type("einsum", f"the first argument is {kind_of(subscripts)}", "the subscripts come first, einsum('nhf,hf->nh', x, y)")
     if any(isinstance(x, Expr) for x in operands):

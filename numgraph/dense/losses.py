@@ -51,6 +51,12 @@ def softmax(x: Any, axis: int = -1) -> Any:
     Returns
     -------
     x's shape and dtype
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.softmax(np.log([[1.0, 3.0]])).round(2).tolist()
+    [[0.25, 0.75]]
     """
     if isinstance(x, Expr):
         return features.softmax(x, axis)
@@ -68,8 +74,23 @@ def _log_softmax_gradient(g: Any, y: Any, axis: int) -> Any:
 
 @of_array
 def log_softmax(x: Any, axis: int = -1) -> Any:
-    """x − log Σ exp(x) along ``axis``, without overflow. x: array or Tensor of any shape; returns the same shape and dtype.
-    In a message, over a feature axis."""
+    """x − log Σ exp(x) along ``axis``, without overflow.
+
+    Parameters
+    ----------
+    x : array, Tensor or a message's symbol, of any shape
+    axis : along which the results are normalised; in a message a feature axis
+
+    Returns
+    -------
+    x's shape and dtype
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> np.exp(ng.log_softmax(np.log([[1.0, 3.0]]))).round(2).tolist()
+    [[0.25, 0.75]]
+    """
     if isinstance(x, Expr):
         return features.log_softmax(x, axis)
     return _of_rows("log_softmax", _log_softmax, _log_softmax_gradient, x, axis)
@@ -280,6 +301,16 @@ def binary_cross_entropy_with_logits(
     weight : what each element's loss is multiplied by; broadcast to the shape of x. The mean is over the number of elements. A constant
     pos_weight : p, how much more a positive target counts, as the number of negatives to a positive; broadcast. A constant
     reduction : "mean", "sum", or "none": the loss of each element
+
+    Returns
+    -------
+    a scalar, or with reduction="none" an array of x's shape
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> round(float(ng.binary_cross_entropy_with_logits(np.array([0.0, 2.0]), np.array([1.0, 1.0]))), 4)
+    0.41
     """
     op = "binary_cross_entropy_with_logits"
     x, targets, dtype = _compared(op, logits, targets, reduction)
@@ -318,6 +349,12 @@ def mse(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
     Returns
     -------
     a scalar, or with reduction="none" an array of their shape
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> float(ng.mse(np.array([1.0, 2.0]), np.array([1.0, 4.0])))
+    2.0
     """
     predictions, targets, dtype = _compared("mse", predictions, targets, reduction)
     with np.errstate(invalid="ignore"):  # inf − inf is NaN
@@ -336,6 +373,12 @@ def mae(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
     Returns
     -------
     a scalar, or with reduction="none" an array of their shape
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> float(ng.mae(np.array([1.0, 2.0]), np.array([1.0, 4.0])))
+    1.0
     """
     predictions, targets, dtype = _compared("mae", predictions, targets, reduction)
     with np.errstate(invalid="ignore"):  # inf − inf is NaN
@@ -355,6 +398,12 @@ def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: str 
     Returns
     -------
     a scalar, or with reduction="none" an array of their shape
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.huber(np.array([1.0, 2.0]), np.array([1.5, 4.0]), reduction="none").tolist()
+    [0.125, 1.5]
     """
     predictions, targets, dtype = _compared("huber", predictions, targets, reduction)
     if number("huber", "delta", delta) == 0:

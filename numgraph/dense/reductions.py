@@ -233,8 +233,25 @@ def _check_axis(op: str, axis: Any, ndim: int) -> None:
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """log Σ exp(x) over ``axis``, without overflow; −inf where every entry is −inf.
 
-    x: array or Tensor of any shape; axis: int, tuple or None (all). Returns x's shape without ``axis`` (1 there with keepdims). The
-    derivative is the softmax: 0 where the sum is −inf, and in equal parts for the entries that are inf where there are some.
+    Parameters
+    ----------
+    x : array, Tensor or a message's symbol, of any shape
+    axis : int, tuple or None (all)
+    keepdims : the axes stay, with length 1
+
+    Returns
+    -------
+    x's shape without ``axis``
+
+    Notes
+    -----
+    The derivative is the softmax: 0 where the sum is −inf, and in equal parts for the entries that are inf where there are some.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> float(ng.logsumexp(np.array([800.0, 800.0])).round(3))
+    800.693
     """
     if isinstance(x, Expr):
         return features.logsumexp(x, axis, keepdims)

@@ -238,9 +238,27 @@ def repeat(a: Any, repeats: Any, axis: int | None = None) -> Any:
 
 @of_array
 def gather(x: Any, ids: Any) -> Any:
-    """Rows of x by number: y[k] = x[ids[k]].
+    """Rows of x by number: y[k] = x[ids[k]]. Its derivative is ``scatter_add``.
 
-    x: [rows, …]; ids: integers [n], 0 ≤ id < rows (IndexError else). Returns [n, …]. Its derivative is ``scatter_add``.
+    Parameters
+    ----------
+    x : array or Tensor [rows, …]
+    ids : integers [n], 0 ≤ id < rows
+
+    Returns
+    -------
+    [n, …]
+
+    Raises
+    ------
+    IndexError
+        where an id is no row
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.gather(np.array([5.0, 6.0]), [1, 1, 0]).tolist()
+    [6.0, 6.0, 5.0]
     """
     x = given("gather", "x", x)
     if x.ndim == 0:
@@ -252,8 +270,28 @@ def gather(x: Any, ids: Any) -> Any:
 @of_array
 def scatter_add(values: Any, ids: Any, num_rows: int) -> Any:
     """Sums of rows by number: y[i] = Σ values[k] over the k with ids[k] = i, added in the order of k; 0 where there is none.
+    Its derivative is ``gather``.
 
-    values: [n, …]; ids: integers [n], 0 ≤ id < num_rows (IndexError else). Returns [num_rows, …]. Its derivative is ``gather``.
+    Parameters
+    ----------
+    values : array or Tensor [n, …]
+    ids : integers [n], 0 ≤ id < num_rows
+    num_rows : how many sums
+
+    Returns
+    -------
+    [num_rows, …]
+
+    Raises
+    ------
+    IndexError
+        where an id is no row
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.scatter_add(np.array([1.0, 2.0, 3.0]), [1, 1, 0], 3).tolist()
+    [3.0, 3.0, 0.0]
     """
     values, num_rows = given("scatter_add", "values", values), node_count("scatter_add", "num_rows", num_rows)
     ids = _check_ids("scatter_add", ids, num_rows, values)

@@ -29,7 +29,22 @@ def check_dropout(op: str, p: float) -> float:
 class Dropout(Module):
     """While training, each element is 0 with probability p, and the others are scaled by 1 / (1 − p) (Srivastava et al., JMLR 2014).
 
-    x: array, Tensor or SciPy sparse matrix (its stored elements are dropped). ``rng`` at a call draws instead of the layer's own.
+    Parameters
+    ----------
+    p : the probability, in [0, 1)
+    rng : a seed or a Generator, which draws the masks
+
+    Notes
+    -----
+    Called as ``dropout(x)``: an array, Tensor or SciPy sparse matrix, whose stored elements are dropped. Returns x's shape. ``rng`` at a
+    call draws instead of the layer's own.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> layer = ng.nn.Dropout(0.5, rng=0)
+    >>> sorted(set(layer(np.ones(100)).tolist())), layer.eval()(np.ones(2)).tolist()
+    ([0.0, 2.0], [1.0, 1.0])
     """
 
     def __init__(self, p: float = 0.5, *, rng: Seed = None) -> None:

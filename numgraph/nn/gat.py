@@ -220,16 +220,15 @@ class GATv2Conv(_Attention):
     """z_v = Σ_{u → v} α_uv h_u + b with h = x W + b_src, t = x W_dst + b_dst and α_uv = softmax_v(a · leaky_relu(h_u + t_v + W_edge w_uv)),
     head by head (Brody, Alon and Yahav, How Attentive are Graph Attention Networks?, ICLR 2022).
 
-    Options, calls and shapes are GATConv's, but the features of destinations are needed, and two more:
-
     Parameters
     ----------
+    in_features, out_features, options : as in ``GATConv``; the features of destinations are needed
     projection_bias : have b_src and b_dst, as PyG and DGL; both stand inside leaky_relu
     share_weights : W_dst, b_dst are W, b_src
 
     Notes
     -----
-    The sum h_u + t_v lives on edges only inside the message.
+    Calls and shapes are GATConv's. The sum h_u + t_v lives on edges only inside the message.
 
     Examples
     --------

@@ -193,7 +193,13 @@ class DistMult(Scorer):
 class ComplEx(Scorer):
     """Score Re Σ e_h · w_r · ē_t with complex rows (Trouillon et al., Complex Embeddings for Simple Link Prediction, ICML 2016).
 
-    Parameters and calls are those of ``DistMult``. A row has the real parts above the imaginary ones: [2, dim].
+    Parameters
+    ----------
+    num_entities, num_relations, dim, reciprocal, scale, rng, dtype : as in ``DistMult``
+
+    Notes
+    -----
+    Calls are those of ``DistMult``. A row has the real parts above the imaginary ones: [2, dim].
 
     Examples
     --------
@@ -228,7 +234,15 @@ class ComplEx(Scorer):
 class TransE(Scorer):
     """Score −‖e_h + w_r − e_t‖ (Bordes et al., Translating Embeddings for Modeling Multi-relational Data, NIPS 2013).
 
-    Parameters and calls are those of ``DistMult``, and `norm`: 1 or 2, which one it is.
+    Parameters
+    ----------
+    num_entities, num_relations, dim : as in ``DistMult``
+    norm : 1 or 2, which one it is
+    options : reciprocal, scale, rng and dtype as in ``DistMult``
+
+    Notes
+    -----
+    Calls are those of ``DistMult``.
 
     Examples
     --------

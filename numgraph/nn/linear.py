@@ -21,8 +21,22 @@ from numgraph.nn.typed import of_features
 class Linear(Module):
     """y = x W + b.
 
-    x: [..., in_features], an array, a Tensor, or a constant SciPy sparse matrix; returns [..., out_features].
-    weight: [in_features, out_features], from ``init.glorot``; bias: [out_features], zeros.
+    Parameters
+    ----------
+    in_features, out_features : widths
+    bias : have b
+    rng, dtype : of the parameters' first values; weight, [in_features, out_features], begins with ``init.glorot``, bias, [out_features],
+        with zeros
+
+    Notes
+    -----
+    Called as ``linear(x)``: x [..., in_features], an array, a Tensor, or a constant SciPy sparse matrix. Returns [..., out_features].
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.nn.Linear(4, 2, rng=0)(np.ones((3, 4), np.float32)).shape
+    (3, 2)
     """
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True, rng: init.Seed = None, dtype: Any = np.float32) -> None:
@@ -45,7 +59,23 @@ class Linear(Module):
 
 
 class Sequential(Module):
-    """The steps one after the other; a step is a Module or a function of one array, such as ``numgraph.relu``."""
+    """The steps one after the other.
+
+    Parameters
+    ----------
+    steps : each a Module or a function of one array, such as ``numgraph.relu``
+
+    Notes
+    -----
+    Called as ``model(x)``; returns what the last step does.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> model = ng.nn.Sequential(ng.nn.Linear(4, 8, rng=0), ng.relu, ng.nn.Linear(8, 2, rng=1))
+    >>> model(np.ones((3, 4), np.float32)).shape
+    (3, 2)
+    """
 
     def __init__(self, *steps: Callable[[Any], Any]) -> None:
         for i, step in enumerate(steps):
@@ -80,8 +110,22 @@ def activation_of(op: str, act: Any) -> Callable[[Any], Any] | None:
 class MLP(Sequential):
     """Linear layers of the given widths with an activation between them, ``MLP([in, hidden, out])``.
 
-    norm: None, or "batch" (also True), "layer" or a function of a width that makes a Module, which stands before each activation. act: a
-    function, or its name.
+    Parameters
+    ----------
+    widths : of the input, of what is between, and of the output
+    norm : None, or "batch" (also True), "layer" or a function of a width that makes a Module, which stands before each activation
+    act : a function, or its name
+    rng, dtype : of the parameters' first values
+
+    Notes
+    -----
+    Called as ``mlp(x)``: x [..., in]. Returns [..., out].
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.nn.MLP([4, 16, 2], norm="layer", rng=0)(np.ones((3, 4), np.float32)).shape
+    (3, 2)
     """
 
     def __init__(self, widths: Sequence[int], *, norm: Any = None, act: Any = relu, rng: init.Seed = None, dtype: Any = np.float32) -> None:

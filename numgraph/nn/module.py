@@ -41,6 +41,22 @@ class Module:
 
     ``training`` is True at first, as dropout and batch normalisation want it for a training step; ``eval()`` makes the module a
     deterministic function, ``train()`` takes that back.
+
+    Notes
+    -----
+    Called as ``module(…)``, which returns what ``forward`` does.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> class Scale(ng.nn.Module):
+    ...     def __init__(self):
+    ...         self.factor = ng.Parameter(np.array(2.0))
+    ...
+    ...     def forward(self, x):
+    ...         return x * self.factor
+    >>> Scale()(np.array([1.0, 3.0])).tolist(), [name for name, _ in Scale().named_parameters()]
+    ([2.0, 6.0], ['factor'])
     """
 
     training: bool = True

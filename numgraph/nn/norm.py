@@ -18,7 +18,24 @@ from numgraph.nn.typed import of_features
 
 
 class LayerNorm(Module):
-    """(x − mean) / √(var + eps) · weight + bias over the last axis (Ba, Kiros and Hinton, 2016). x: [..., features]."""
+    """(x − mean) / √(var + eps) · weight + bias over the last axis (Ba, Kiros and Hinton, 2016).
+
+    Parameters
+    ----------
+    features : the width of x
+    eps : what is added to the variance
+    dtype : of the parameters
+
+    Notes
+    -----
+    Called as ``norm(x)``: x [..., features]. Returns x's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.nn.LayerNorm(2)(np.array([[1.0, 3.0]], np.float32)).round(3).tolist()
+    [[-1.0, 1.0]]
+    """
 
     def __init__(self, features: int, *, eps: float = 1e-5, dtype: Any = np.float32) -> None:
         check_size("LayerNorm", features=features)
@@ -31,10 +48,24 @@ class LayerNorm(Module):
 
 
 class BatchNorm(Module):
-    """(x − mean) / √(var + eps) · weight + bias for each feature over all rows (Ioffe and Szegedy, ICML 2015). x: [rows, features].
+    """(x − mean) / √(var + eps) · weight + bias for each feature over all rows (Ioffe and Szegedy, ICML 2015).
 
-    While training, mean and variance are the batch's, and the running ones move towards them by ``momentum``; else the running ones.
-    Those are float32 where dtype is float16 or bfloat16.
+    Parameters
+    ----------
+    features : the width of x
+    momentum : how far the running mean and variance move towards the batch's at a step of training
+    eps : what is added to the variance
+    dtype : of the parameters; the running statistics are float32 where it is float16 or bfloat16
+
+    Notes
+    -----
+    Called as ``norm(x)``: x [rows, features]. Returns x's shape. While training, mean and variance are the batch's, else the running ones.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.nn.BatchNorm(1)(np.array([[1.0], [3.0]], np.float32)).round(3).tolist()
+    [[-1.0], [1.0]]
     """
 
     buffers = ("running_mean", "running_var")

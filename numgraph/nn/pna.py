@@ -179,7 +179,22 @@ def _check_list(what: str, names: Any, known: Sequence[str]) -> None:
 
 
 def mean_log_degree(g: Graph) -> float:
-    """δ of a graph: the mean of log(in-degree + 1) over its nodes, 1 where there are no edges."""
+    """δ of a graph: the mean of log(in-degree + 1) over its nodes, 1 where there are no edges.
+
+    Parameters
+    ----------
+    g : the graph of the training
+
+    Returns
+    -------
+    a number, which ``PNAConv`` takes
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> round(ng.nn.mean_log_degree(ng.Graph([0, 1, 2], [1, 2, 0])), 4)
+    0.6931
+    """
     check_graph("mean_log_degree", "g", g)
     if isinstance(g, Shard):
         found: float = once(g, "mean log degree", _mean_over_processes)

@@ -24,10 +24,24 @@ from numgraph.nn.typed import of_batch
 class AttentionPooling(Module):
     """z_g = Σ softmax_g(gate(x_i)) · value(x_i) over the nodes i of graph g (Li et al., ICLR 2016).
 
-    Called with a GraphBatch and x [nodes, features]; returns [graphs, …], 0 for graphs without nodes.
+    Parameters
+    ----------
+    features : the width of x
+    gate : a Module or function to [nodes, 1], or one score for each of value's features; by default Linear(features, 1)
+    value : the same to [nodes, …]; by default x itself
+    rng, dtype : of the parameters' first values
 
-    gate: a Module or function to [nodes, 1], or one score for each of value's features; by default Linear(features, 1).
-    value: the same to [nodes, …]; by default x itself.
+    Notes
+    -----
+    Called as ``pool(batch, x)`` with a GraphBatch and x [nodes, features]. Returns [graphs, …], 0 for graphs without nodes.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> two = ng.batch([ng.Graph([0, 1], [1, 2], 3), ng.Graph([0], [1], 2)])
+    >>> x = np.arange(20, dtype=np.float32).reshape(5, 4)
+    >>> ng.nn.AttentionPooling(4, rng=0)(two, x).shape
+    (2, 4)
     """
 
     def __init__(
@@ -54,9 +68,25 @@ class AttentionPooling(Module):
 class Set2Set(Module):
     """q_t = LSTM(q*_{t−1}), r_t = Σ softmax_g(x_i · q_t) x_i over the nodes i of graph g, q*_t = [q_t, r_t] (Vinyals et al., ICLR 2016).
 
-    Called with a GraphBatch and x [nodes, features]; returns q*_T, [graphs, 2 · features]. r is 0 for graphs without nodes. ``steps`` is T.
-    The LSTM has one layer: ``of_query`` (of q*) and ``of_state`` (of its state) are Linears to its four gates, input, forget, cell and
-    output, side by side. ``load_pyg`` fills it from PyG's.
+    Parameters
+    ----------
+    features : the width of x
+    steps : how many; the result is the last q*
+    rng, dtype : of the parameters' first values
+
+    Notes
+    -----
+    Called as ``pool(batch, x)`` with a GraphBatch and x [nodes, features]. Returns [graphs, 2 · features]; r is 0 for graphs without
+    nodes. The LSTM has one layer: ``of_query`` (of q*) and ``of_state`` (of its state) are Linears to its four gates, input, forget, cell
+    and output, side by side. ``load_pyg`` fills it from PyG's.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> two = ng.batch([ng.Graph([0, 1], [1, 2], 3), ng.Graph([0], [1], 2)])
+    >>> x = np.arange(20, dtype=np.float32).reshape(5, 4)
+    >>> ng.nn.Set2Set(4, rng=0)(two, x).shape
+    (2, 8)
     """
 
     def __init__(self, features: int, steps: int = 3, *, rng: init.Seed = None, dtype: Any = np.float32) -> None:
@@ -84,8 +114,22 @@ class Set2Set(Module):
 class SortPooling(Module):
     """The k nodes of each graph whose last feature is the highest, one after the other (Zhang et al., AAAI 2018).
 
-    Called with a GraphBatch and x [nodes, features]; returns [graphs, k · features], 0 where a graph has fewer nodes. Nodes with equal last
-    features stand in their own order. Gradients go to the nodes that are chosen.
+    Parameters
+    ----------
+    k : how many nodes
+
+    Notes
+    -----
+    Called as ``pool(batch, x)`` with a GraphBatch and x [nodes, features]. Returns [graphs, k · features], 0 where a graph has fewer nodes.
+    Nodes with equal last features stand in their own order. Gradients go to the nodes that are chosen.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> two = ng.batch([ng.Graph([0, 1], [1, 2], 3), ng.Graph([0], [1], 2)])
+    >>> x = np.arange(20, dtype=np.float32).reshape(5, 4)
+    >>> ng.nn.SortPooling(1)(two, x).tolist()
+    [[8.0, 9.0, 10.0, 11.0], [16.0, 17.0, 18.0, 19.0]]
     """
 
     def __init__(self, k: int) -> None:
@@ -112,7 +156,23 @@ class SortPooling(Module):
 class GraphNorm(Module):
     """(x − α · mean) / √(var + eps) · weight + bias for each feature over the nodes of each graph (Cai et al., ICML 2021).
 
-    Called with a GraphBatch and x [nodes, features]. α, ``mean_scale``, is learnt; var is the mean of (x − α · mean)².
+    Parameters
+    ----------
+    features : the width of x
+    eps : what is added to the variance, which is the mean of (x − α · mean)²
+    dtype : of the parameters; α, ``mean_scale``, is one of them
+
+    Notes
+    -----
+    Called as ``norm(batch, x)`` with a GraphBatch and x [nodes, features]. Returns x's shape.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> two = ng.batch([ng.Graph([0, 1], [1, 2], 3), ng.Graph([0], [1], 2)])
+    >>> x = np.arange(20, dtype=np.float32).reshape(5, 4)
+    >>> ng.nn.GraphNorm(4)(two, x)[3:].round(2).tolist()
+    [[-1.0, -1.0, -1.0, -1.0], [1.0, 1.0, 1.0, 1.0]]
     """
 
     def __init__(self, features: int, *, eps: float = 1e-5, dtype: Any = np.float32) -> None:

@@ -53,8 +53,26 @@ def _features(op: str, g: Any, x: Any, features: int | None, like: Any) -> Any:
 class SGConv(_Propagation):
     """z = S^k x W + b with S = D^-½ A D^-½ (Wu et al., Simplifying Graph Convolutional Networks, ICML 2019).
 
-    A and its degrees, and the options norm, add_self_loops, fill_value and collapse_loops, are GCNConv's. Shapes: x
-    [num_nodes, in_features], an array, Tensor or SciPy sparse matrix; edge_weight None or [num_edges]; returns [num_nodes, out_features].
+    Parameters
+    ----------
+    in_features, out_features : widths
+    k : how many steps
+    norm, add_self_loops, fill_value, collapse_loops : of A and its degrees, as in GCNConv
+    bias : have b
+    rng, dtype : of the parameters' first values
+
+    Notes
+    -----
+    Called as ``conv(g, x, edge_weight=None)``: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix; edge_weight None or
+    [num_edges]. Returns [num_nodes, out_features].
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> g = ng.Graph([0, 1, 2], [1, 2, 0])
+    >>> x = np.ones((3, 4), np.float32)
+    >>> ng.nn.SGConv(4, 2, k=3)(g, x).shape
+    (3, 2)
     """
 
     def __init__(
@@ -94,8 +112,23 @@ class APPNP(_Propagation):
     """z⁰ = x, zⁱ⁺¹ = (1 − alpha) S zⁱ + alpha x, returns zᵏ: personalised PageRank of predictions, with GCNConv's S = D^-½ A D^-½
     (Gasteiger, Bojchevski and Günnemann, ICLR 2019). It has no parameters.
 
-    The options norm, add_self_loops, fill_value and collapse_loops are GCNConv's. Shapes: x [num_nodes, features]; edge_weight None or
-    [num_edges]; returns [num_nodes, features].
+    Parameters
+    ----------
+    k : how many steps
+    alpha : the share of x in each step, between 0 and 1
+    norm, add_self_loops, fill_value, collapse_loops : as in GCNConv
+
+    Notes
+    -----
+    Called as ``layer(g, x, edge_weight=None)``: x [num_nodes, features]; edge_weight None or [num_edges]. Returns [num_nodes, features].
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> g = ng.Graph([0, 1, 2], [1, 2, 0])
+    >>> x = np.ones((3, 4), np.float32)
+    >>> ng.nn.APPNP(k=5, alpha=0.2)(g, x).shape
+    (3, 4)
     """
 
     def __init__(

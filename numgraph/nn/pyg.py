@@ -41,6 +41,10 @@ def load_pyg(module: Module, state: Mapping[str, Any]) -> Module:
     module : the layer or model, made with the options that docs/layers.md names beside PyG's
     state : names and tensors or arrays
 
+    Returns
+    -------
+    the module
+
     Raises
     ------
     TypeError

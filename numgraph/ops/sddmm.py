@@ -41,11 +41,18 @@ def gsddmm(g: Graph, op: str, lhs: F | Plain | None, rhs: F | Plain | None, lhs_
 def gsddmm(g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str = "u", rhs_target: str = "v") -> Any:
     """m_e = lhs ∘ rhs for every edge e = (u → v), each operand read at u, at v or at e itself.
 
-    op: ∘, one of "add", "sub", "mul", "div", "dot", "copy_lhs", "copy_rhs"; dot sums the products over the last axis, which stays with
-    length 1. lhs_target, rhs_target: "u", "v" or "e"; the operand is [num_src, …], [num_dst, …] or [num_edges, …]. Feature axes broadcast
-    as in NumPy; dot wants last axes of one length. The operand that a copy does not read may be None.
+    Parameters
+    ----------
+    g : Graph
+    op : ∘, one of "add", "sub", "mul", "div", "dot", "copy_lhs", "copy_rhs"; dot sums the products over the last axis, which stays with
+        length 1
+    lhs, rhs : arrays or Tensors [num_src, …], [num_dst, …] or [num_edges, …], as their targets say. Feature axes broadcast as in NumPy; dot
+        wants last axes of one length. The operand that a copy does not read may be None
+    lhs_target, rhs_target : "u", "v" or "e"
 
-    Returns [num_edges, …] in edge-id order. Gradients of every order.
+    Returns
+    -------
+    [num_edges, …] in edge-id order
 
     Examples
     --------
@@ -88,8 +95,23 @@ def _sddmm(name: str, g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str, rh
 def edge_softmax(g: Graph, scores: Any, norm_by: str = "dst") -> Any:
     """α_e = exp(s_e) / Σ exp(s_k) over the in-edges k of e's destination (norm_by="dst"), or the out-edges of its source ("src").
 
-    scores: [num_edges, …], each feature for itself. Returns the same shape; float16 is computed in float32. Gradients of every order.
-    A score of −inf gives 0; where all scores of a node are −inf, or one is +inf or NaN, there is no softmax, and the result is NaN.
+    Parameters
+    ----------
+    g : Graph
+    scores : array or Tensor [num_edges, …], each feature for itself; float16 is computed in float32
+    norm_by : "dst" or "src"
+
+    Returns
+    -------
+    scores' shape. A score of −inf gives 0; where all scores of a node are −inf, or one is +inf or NaN, there is no softmax, and the result
+    is NaN
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> g = ng.Graph([0, 1, 2], [1, 2, 2])
+    >>> ng.ops.edge_softmax(g, np.log([5.0, 1.0, 3.0])).round(2).tolist()
+    [1.0, 0.25, 0.75]
     """
     if "torch" in MODULES and is_traced():
         return TRACED["torch"](edge_softmax, (g, scores, norm_by), {})

@@ -40,8 +40,15 @@ def segment_reduce(offsets: Any, x: F, reduce: str = ...) -> F: ...
 def segment_reduce(offsets: Any, x: Any, reduce: str = "sum") -> Any:
     """z_s = ⊕ x_i over the rows i of segment s, offsets[s] ≤ i < offsets[s + 1].
 
-    offsets: integers [segments + 1], from 0 to N. x: [N, …]. reduce: ⊕, "sum" or another one of update_all.
-    Returns [segments, …]; empty segments give 0, and 1 for prod. Gradients of every order.
+    Parameters
+    ----------
+    offsets : integers [segments + 1], from 0 to N
+    x : array or Tensor [N, …]
+    reduce : ⊕, "sum" or another one of update_all
+
+    Returns
+    -------
+    [segments, …]; empty segments give 0, and 1 for prod
 
     Examples
     --------
@@ -65,8 +72,20 @@ def segment_softmax(offsets: Any, x: F) -> F: ...
 def segment_softmax(offsets: Any, x: Any) -> Any:
     """exp(x_i) / Σ exp(x_k) over the rows k of i's segment, each feature for itself.
 
-    offsets: integers [segments + 1], from 0 to N. x: [N, …]. Returns [N, …]. Gradients of every order.
-    What is not finite is treated as in edge_softmax.
+    Parameters
+    ----------
+    offsets : integers [segments + 1], from 0 to N
+    x : array or Tensor [N, …]; what is not finite is treated as in edge_softmax
+
+    Returns
+    -------
+    [N, …]
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.ops.segment_softmax([0, 1, 3], np.log([5.0, 1.0, 3.0])).round(2).tolist()
+    [1.0, 0.25, 0.75]
     """
     if "torch" in MODULES and is_traced():
         return _traced(offsets, segment_softmax, offsets, x)
@@ -88,8 +107,21 @@ def _segments(op: str, offsets: Any, x: Any) -> tuple[Graph, Any]:
 def segment_mm(a: Any, b: Any, offsets: Any) -> Any:
     """y_i = a_i @ b_r for the rows i of segment r: one matrix product a segment.
 
-    a: [N, in]. b: [R, in, out]. offsets: integers [R + 1] from 0 to N, or, as in DGL, the R segments' lengths, which sum to N.
-    Returns [N, out]. Gradients of every order.
+    Parameters
+    ----------
+    a : array or Tensor [N, in]
+    b : array or Tensor [R, in, out]
+    offsets : integers [R + 1] from 0 to N, or, as in DGL, the R segments' lengths, which sum to N
+
+    Returns
+    -------
+    [N, out]
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.ops.segment_mm(np.array([[1.0], [2.0], [3.0]]), np.array([[[1.0]], [[10.0]]]), [1, 2]).ravel().tolist()
+    [1.0, 20.0, 30.0]
     """
     if "torch" in MODULES and is_traced():
         return _traced(offsets, segment_mm, a, b, offsets)
@@ -107,7 +139,21 @@ def segment_mm(a: Any, b: Any, offsets: Any) -> Any:
 def gather_mm(a: Any, b: Any, idx_b: Any) -> Any:
     """y_i = a_i @ b[idx_b[i]]: each row has its own matrix. The rows are sorted by matrix (stably), so no [N, in, out] is made.
 
-    a: [N, in]. b: [R, in, out]. idx_b: integers [N], 0 ≤ id < R. Returns [N, out]. Gradients of every order.
+    Parameters
+    ----------
+    a : array or Tensor [N, in]
+    b : array or Tensor [R, in, out]
+    idx_b : integers [N], 0 ≤ id < R
+
+    Returns
+    -------
+    [N, out]
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.ops.gather_mm(np.array([[1.0], [2.0], [3.0]]), np.array([[[1.0]], [[10.0]]]), [1, 0, 1]).ravel().tolist()
+    [10.0, 2.0, 30.0]
     """
     if "torch" in MODULES and is_traced():
         return _traced(idx_b, gather_mm, a, b, idx_b)

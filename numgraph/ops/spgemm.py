@@ -37,12 +37,29 @@ def csrmm(A_graph: Graph, A_weights: F, B_graph: Graph, B_weights: F | Plain) ->
 def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tuple[Graph, Any]:
     """C[u, w] = Σ_v A[u, v] · B[v, w]: the graph of paths of an edge of A and an edge of B, and its weights.
 
-    A_weights: [num_edges of A], B_weights: [num_edges of B]; A's destinations are B's sources. Returns the graph C, from A's sources to B's
-    destinations, and its weights [num_edges of C]. Gradients of every order reach both weights: ∂L/∂A = (∂L/∂C · Bᵀ) on A's edges, and
-    ∂L/∂B = (Aᵀ · ∂L/∂C) on B's. Nothing of the size of the number of paths is stored;
-    but with arrays of torch and JAX, whose derivatives are walks over the paths, ids and a weight of each path are.
+    Parameters
+    ----------
+    A_graph, B_graph : Graphs; A's destinations are B's sources
+    A_weights, B_weights : arrays or Tensors [num_edges] of each
+
+    Returns
+    -------
+    the graph C, from A's sources to B's destinations, and its weights [num_edges of C]
+
+    Notes
+    -----
+    ∂L/∂A = (∂L/∂C · Bᵀ) on A's edges, and ∂L/∂B = (Aᵀ · ∂L/∂C) on B's. Nothing of the size of the number of paths is stored; but with
+    arrays of torch and JAX, whose derivatives are walks over the paths, ids and a weight of each path are.
 
     Source: Gustavson, "Two fast algorithms for sparse matrices", ACM TOMS 4 (1978).
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> a, b = ng.Graph([0, 1], [1, 2], 3), ng.Graph([1, 2], [2, 0], 3)
+    >>> c, w = ng.ops.csrmm(a, np.array([2.0, 3.0]), b, np.array([5.0, 7.0]))
+    >>> c.src.tolist(), c.dst.tolist(), w.tolist()
+    ([0, 1], [2, 0], [10.0, 21.0])
     """
     if "torch" in MODULES and is_traced():
         found: tuple[Graph, Any] = TRACED["torch, between its parts"](csrmm, A_graph, A_weights, B_graph, B_weights)
@@ -75,8 +92,22 @@ def csrsum(graphs: Sequence[Graph], weights: Sequence[Plain | F]) -> tuple[Graph
 def csrsum(graphs: Sequence[Graph], weights: Sequence[Any]) -> tuple[Graph, Any]:
     """C[u, v] = Σ_k A_k[u, v]: the union of the graphs' edges and its weights.
 
-    graphs: at least one, all with the same numbers of sources and destinations. weights: for each graph [its num_edges].
-    Returns the graph C and its weights [num_edges of C]. Gradients of every order.
+    Parameters
+    ----------
+    graphs : at least one, all with the same numbers of sources and destinations
+    weights : for each graph an array or Tensor [its num_edges]
+
+    Returns
+    -------
+    the graph C and its weights [num_edges of C]
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> a, b = ng.Graph([0, 1], [1, 2], 3), ng.Graph([1, 2], [2, 0], 3)
+    >>> c, w = ng.ops.csrsum([a, b], [np.array([2.0, 3.0]), np.array([5.0, 7.0])])
+    >>> c.src.tolist(), c.dst.tolist(), w.tolist()
+    ([0, 1, 2], [1, 2, 0], [2.0, 8.0, 7.0])
     """
     if "torch" in MODULES and is_traced():
         found: tuple[Graph, Any] = TRACED["torch, between its parts"](csrsum, graphs, weights)
@@ -118,8 +149,21 @@ def csrmask(A_graph: Graph, A_weights: F, B_graph: Graph) -> F: ...
 def csrmask(A_graph: Graph, A_weights: Any, B_graph: Graph) -> Any:
     """w_e = A[u, v] for every edge e = (u → v) of B, 0 where A has no such edge: A[B ≠ 0].
 
-    A_weights: [num_edges of A]; both graphs have the same numbers of sources and destinations. Returns [num_edges of B]. Gradients of every
-    order.
+    Parameters
+    ----------
+    A_graph, B_graph : Graphs with the same numbers of sources and destinations
+    A_weights : array or Tensor [num_edges of A]
+
+    Returns
+    -------
+    [num_edges of B]
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> a, b = ng.Graph([0, 1], [1, 2], 3), ng.Graph([1, 2], [2, 0], 3)
+    >>> ng.ops.csrmask(a, np.array([2.0, 3.0]), b).tolist()
+    [3.0, 0.0]
     """
     if "torch" in MODULES and is_traced():
         return TRACED["torch"](csrmask, (A_graph, A_weights, B_graph), {})

@@ -38,11 +38,17 @@ def gspmm(g: Graph, op: str, reduce: str, lhs: F | Plain | None, rhs: F | Plain 
 def gspmm(g: Graph, op: str, reduce: str, lhs: Any, rhs: Any) -> Any:
     """z_v = ⊕ lhs_u ∘ rhs_e over the in-edges e = (u → v) of every destination v.
 
-    op: ∘, one of "add", "sub", "mul", "div", "copy_lhs", "copy_rhs". reduce: ⊕, "sum" or another one of update_all.
-    lhs: [num_src, …]; rhs: [num_edges, …]; feature axes broadcast as in NumPy, so [num_edges] weights scale every feature. The operand that
-    a copy does not read may be None.
+    Parameters
+    ----------
+    g : Graph
+    op : ∘, one of "add", "sub", "mul", "div", "copy_lhs", "copy_rhs"
+    reduce : ⊕, "sum" or another one of update_all
+    lhs, rhs : arrays or Tensors [num_src, …] and [num_edges, …]. Feature axes broadcast as in NumPy, so [num_edges] weights scale every
+        feature. The operand that a copy does not read may be None
 
-    Returns [num_dst, …]. Destinations without in-edges get 0, and 1 for prod. Gradients of every order.
+    Returns
+    -------
+    [num_dst, …]; destinations without in-edges get 0, and 1 for prod
 
     Examples
     --------

@@ -32,11 +32,24 @@ class Optimizer:
 
     A subclass names its buffers, one array per parameter each, and updates one parameter by what ``_updater`` returns.
 
+    Parameters
+    ----------
+    parameters : the Parameters, or dicts of groups, {"params": [...], "lr": …}
+    lr, weight_decay : of the groups that do not have their own
+
     Attributes
     ----------
     parameters : list of all Parameters, in the order in which ``step`` takes their gradients
     groups : a dict for each group that was given, one if there were none: "params", and "lr" and "weight_decay", which may be set
     steps : how many steps were made
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> layers = [ng.Parameter(np.ones(2)), ng.Parameter(np.ones(3))]
+    >>> optimizer = ng.optim.SGD([{"params": layers[:1], "lr": 0.5}, {"params": layers[1:]}], lr=0.1)
+    >>> [group["lr"] for group in optimizer.groups], len(optimizer.parameters)
+    ([0.5, 0.1], 2)
     """
 
     buffers: tuple[str, ...] = ()
@@ -232,7 +245,21 @@ _momentum, _momentum_in_parts = _elementwise(_momentum_steps)
 class SGD(Optimizer):
     """p ← p − lr · v with v ← momentum · v + g, and g + momentum · v in v's place for nesterov (Sutskever et al., ICML 2013).
 
-    weight_decay adds weight_decay · p to the gradient g.
+    Parameters
+    ----------
+    parameters : the Parameters, or dicts of groups, {"params": [...], "lr": …}
+    lr : the learning rate
+    momentum : how much of the last step is made again, from 0 to below 1
+    nesterov : look ahead by the momentum
+    weight_decay : weight_decay · p is added to the gradient g
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> p = ng.Parameter(np.array([1.0, 2.0]))
+    >>> ng.optim.SGD([p], lr=0.5).step([np.array([1.0, 0.0])])
+    >>> p.data
+    array([0.5, 2. ])
     """
 
     def __init__(
@@ -275,7 +302,25 @@ class Adam(Optimizer):
     """p ← p − lr · m̂ / (√v̂ + eps), with m̂ and v̂ the running means of g and g², corrected for their start at 0
     (Kingma and Ba, ICLR 2015, algorithm 1).
 
-    weight_decay adds weight_decay · p to the gradient g. float16 parameters keep their running means in float32.
+    Parameters
+    ----------
+    parameters : the Parameters, or dicts of groups, {"params": [...], "lr": …}
+    lr : the learning rate
+    betas : the shares of the past in the two running means
+    eps : what is added to √v̂
+    weight_decay : weight_decay · p is added to the gradient g
+
+    Notes
+    -----
+    float16 parameters keep their running means in float32.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> p = ng.Parameter(np.array([1.0, 2.0]))
+    >>> ng.optim.Adam([p], lr=0.1).step([np.array([3.0, 0.0])])
+    >>> p.data.round(6)
+    array([0.9, 2. ])
     """
 
     buffers = ("m", "v")
@@ -314,7 +359,21 @@ class Adam(Optimizer):
 
 class AdamW(Adam):
     """Adam with decoupled weight decay: p ← p − lr · weight_decay · p beside Adam's step, not in the gradient
-    (Loshchilov and Hutter, ICLR 2019, algorithm 2)."""
+    (Loshchilov and Hutter, ICLR 2019, algorithm 2).
+
+    Parameters
+    ----------
+    parameters, lr, betas, eps : as in ``Adam``
+    weight_decay : the share of p, times lr, that each step takes away
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> p = ng.Parameter(np.array([1.0, 2.0]))
+    >>> ng.optim.AdamW([p], lr=0.1, weight_decay=0.5).step([np.array([3.0, 0.0])])
+    >>> p.data.round(6)
+    array([0.85, 1.9 ])
+    """
 
     decoupled = True
 

@@ -92,7 +92,24 @@ class Schedule:
 
 
 class StepLR(Schedule):
-    """Multiplies the learning rate by `gamma` after every `step_size` steps."""
+    """Multiplies the learning rate by `gamma` after every `step_size` steps.
+
+    Parameters
+    ----------
+    optimizer : whose learning rates are set
+    step_size : after how many steps
+    gamma : the factor
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> optimizer = ng.optim.SGD([ng.Parameter(np.ones(2))], lr=1.0)
+    >>> schedule = ng.optim.StepLR(optimizer, step_size=2, gamma=0.5)
+    >>> for _ in range(3):
+    ...     schedule.step()
+    >>> optimizer.groups[0]["lr"]
+    0.5
+    """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         self.step_size, self.gamma = _count("StepLR", "step_size", step_size), number("StepLR", "gamma", gamma)
@@ -105,7 +122,24 @@ class StepLR(Schedule):
 class CosineAnnealing(Schedule):
     """From the learning rate to `min_lr` along half a cosine in `steps` steps, and stays there (Loshchilov and Hutter, ICLR 2017).
 
+    Parameters
+    ----------
+    optimizer : whose learning rates are set
+    steps : in how many
+    min_lr : the rate at the end
+
+    Notes
+    -----
     The rate after t steps is min_lr + (base − min_lr) · (1 + cos(π t / steps)) / 2.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> optimizer = ng.optim.SGD([ng.Parameter(np.ones(2))], lr=1.0)
+    >>> schedule = ng.optim.CosineAnnealing(optimizer, steps=2)
+    >>> schedule.step()
+    >>> round(optimizer.groups[0]["lr"], 6)
+    0.5
     """
 
     def __init__(self, optimizer: Optimizer, steps: int, min_lr: float = 0.0) -> None:
@@ -121,7 +155,19 @@ class Warmup(Schedule):
 
     Parameters
     ----------
+    optimizer : whose learning rates are set
+    steps : in how many
+    start : the share of the rate at the beginning
     then : a schedule of the same optimiser, whose steps are counted from the end of the warm-up; it is stepped by this one alone
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> optimizer = ng.optim.SGD([ng.Parameter(np.ones(2))], lr=1.0)
+    >>> schedule = ng.optim.Warmup(optimizer, steps=2, start=0.5)
+    >>> schedule.step()
+    >>> optimizer.groups[0]["lr"]
+    0.75
     """
 
     def __init__(self, optimizer: Optimizer, steps: int, start: float = 0.1, then: Schedule | None = None) -> None:
@@ -147,9 +193,22 @@ class ReduceOnPlateau(Schedule):
 
     Parameters
     ----------
+    optimizer : whose learning rates are set
     mode : "min" where small measures are good, as losses; "max" where large ones are, as accuracies
+    factor : between 0 and 1
+    patience : how many steps without progress are waited for
     threshold : how much better, relative to the best so far, counts
     min_lr : no rate becomes smaller
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> optimizer = ng.optim.SGD([ng.Parameter(np.ones(2))], lr=1.0)
+    >>> schedule = ng.optim.ReduceOnPlateau(optimizer, factor=0.5, patience=1)
+    >>> for loss in (1.0, 1.0, 1.0):
+    ...     schedule.step(loss)
+    >>> optimizer.groups[0]["lr"]
+    0.5
     """
 
     def __init__(
