@@ -48,13 +48,17 @@ class Array:
 
 @dataclass(frozen=True)
 class Loop:
-    """For variable in begin … end by a tile's step. Its name is bound to the variable's value; in lanes, to one a lane."""
+    """For variable in begin … end by a tile's step. Its name is bound to the variable's value; in lanes, to one a lane.
+
+    together: how many values a step takes, the last one maybe fewer, each with accumulators of its own, which are added up after the loop.
+    """
 
     variable: Variable
     begin: str | int
     end: str | int
     step: int
     body: Records
+    together: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,13 @@ class Load:
 
 @dataclass(frozen=True)
 class Prefetch:
-    """Ask for what a load of the same array and column will read some edges later. index: the array that says in which row."""
+    """Ask for what a load of the same array and column will read so many edges later. index: the array that says in which row."""
 
     array: str
     index: str
     column: Column
     lanes: tuple[Variable, ...]
+    ahead: int
 
 
 @dataclass(frozen=True)
@@ -242,6 +247,19 @@ def renamed(record: Any, names: dict[str, str]) -> Any:
             return record
 
 
+def copied(record: Any, names: dict[str, str]) -> Any:
+    """A record under names of its own, and so are those in it."""
+    made = renamed(replace(record, body=()) if inner(record) else record, names)
+    if inner(record):
+        return replace(made, body=tuple([copied(one, names) for one in record.body]))
+    return replace(made, name=names[made.name]) if hasattr(made, "name") and made.name in names else made
+
+
+def named_in(records: Records) -> set[str]:
+    """The names that records and those in them define."""
+    return set().union(*[defines(one) for one in all_of(records)])
+
+
 # --- passes ------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -308,14 +326,14 @@ def live(records: Records, used: frozenset[str] = frozenset()) -> Records:
     return tuple(reversed(kept))
 
 
-def prefetched(records: Records, wanted: Callable[[Load], str | None]) -> Records:
-    """With a Prefetch before every load for which ``wanted`` names an index array."""
+def prefetched(records: Records, wanted: Callable[[Load], tuple[str, int] | None]) -> Records:
+    """With a Prefetch before every load for which ``wanted`` names an index array, and how many edges ahead."""
     found: list[Any] = []
     for record in records:
         if inner(record):
             record = replace(record, body=prefetched(record.body, wanted))
-        index = wanted(record) if isinstance(record, Load) else None
-        if index is not None:
-            found.append(Prefetch(record.array, index, record.column, record.type.lanes))
+        asked = wanted(record) if isinstance(record, Load) else None
+        if asked is not None:
+            found.append(Prefetch(record.array, asked[0], record.column, record.type.lanes, asked[1]))
         found.append(record)
     return tuple(found)

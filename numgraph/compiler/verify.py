@@ -78,6 +78,8 @@ class _Check:
         if v == EDGE:
             for name in ends:
                 require(self.value(record, str(name)) == ir.Type("bound"), record, f"{name} is no bound")
+        if record.together != 1:
+            self.together(record)
         own = (v,) if v in self.lanes else ()
         outside, known = dict(self.names), dict(self.dirty)
         for name in _unmasked(record.body) & self.names.keys():
@@ -86,6 +88,18 @@ class _Check:
         self.names[v.name], self.dirty[v.name] = ir.Type(kind, own), self.beyond(own)
         self.body(record.body, (*loops, record))
         self.names, self.dirty = outside, {**self.dirty, **known}
+
+    def together(self, record: ir.Loop) -> None:
+        """Edges of a step have accumulators of their own, which start at 0 and are added up: right if they are added to and not read."""
+        require(record.variable == EDGE and EDGE not in self.lanes and record.together > 1, record, "takes no edges together")
+        own, inside = ir.named_in(record.body), ir.all_of(record.body)
+        require(not any(isinstance(one, ir.Store | ir.When) for one in inside), record, "stores, or has conditions, for several edges")
+        sums = {one.name: one.value for one in record.body if isinstance(one, ir.Accumulate)}
+        for name in ir.changes(record) - own:
+            users = [one for one in inside if name in ir.reads(one) and not ir.inner(one)]
+            made = [one for one in users if isinstance(one, ir.Op) and one.op == "add" and one.args.count(name) == 1]
+            require(len(users) == 2 and len(made) == 1, record, f"{name} is no plain sum")
+            require(sums.get(name) == made[0].name, record, f"{name} is no plain sum")
 
     def when(self, record: ir.When, loops: _Loops) -> None:
         require(self.value(record, record.condition).dtype == "bool", record, "is no condition")
@@ -147,7 +161,9 @@ class _Check:
     def prefetch(self, record: ir.Prefetch, loops: _Loops) -> None:
         array, index = self.array(record, record.array, False), self.array(record, record.index, False)
         edges, numbers = (ROW, "row e") if self.program.walked == "e" else (EDGE, "row k")
-        require(index.rows == numbers and index.stored == array.rows, record, f"{record.index} does not find its rows")
+        require(
+            index.rows == numbers and index.stored == array.rows and record.ahead >= 0, record, f"{record.index} does not find its rows"
+        )
         require(any(loop.variable == edges for loop in loops) and edges not in self.lanes, record, "looks ahead outside of the edges")
         self.columns(record, record.column, record.lanes, True, loops, array.features)
 

@@ -16,7 +16,7 @@ from numgraph.compiler import program as ir
 from numgraph.compiler.build import build
 from numgraph.compiler.cost import Choice
 from numgraph.compiler.cpu.running import TARGET
-from numgraph.compiler.index import Notation
+from numgraph.compiler.index import EDGE, Notation
 from numgraph.compiler.schedule import candidates
 from numgraph.compiler.target import Request
 from numgraph.compiler.verify import verify
@@ -119,6 +119,28 @@ def test_mutations_are_refused(mutation):
             planted += 1
             assert refused(replace(program, body=body)), name
     assert planted >= 2
+
+
+def pairs(r: Any) -> Any:
+    """A loop whose steps take two values."""
+    return [replace(r, together=2)] if isinstance(r, ir.Loop) else None
+
+
+NO_SUMS: dict[str, Change] = {
+    "another function": lambda r: [replace(r, op="subtract")] if isinstance(r, ir.Op) and r.op == "add" else None,
+    "the message twice": lambda r: [replace(r, args=r.args[1:] * 2)] if isinstance(r, ir.Op) and r.op == "add" else None,
+    "no edges at all": lambda r: [replace(r, together=0)] if isinstance(r, ir.Loop) and r.together == 2 else None,
+}
+
+
+def test_only_plain_sums_may_take_edges_together():
+    """Each in accumulators of its own: no loop but that over edges, no other reduce, and no accumulator that is used otherwise."""
+    for name, program in PROGRAMS:
+        sums = name.startswith("outer product") and EDGE not in program.lanes
+        right = [body for body in changed(program.body, pairs) if not refused(replace(program, body=body))]
+        assert len(right) == sums, name
+        for change in NO_SUMS.values():
+            assert all(refused(replace(program, body=wrong)) for body in right for wrong in changed(body, change)), name
 
 
 @pytest.mark.parametrize("name", [name for name, _ in PROGRAMS][:6])

@@ -188,18 +188,18 @@ def test_text(node, expected):
 # --- kernels ---
 
 SCHEDULES = {
-    "sum": (sums(lambda u: u.x), ["z_v: v", "∂u.x: u"]),
-    "several": (lambda *xyw: sum(sums(lambda u, e: u.x * e.w, ("sum", "max"))(*xyw)), ["z₁_v, z₂_v: v", "∂u.x: u", "∂e.w: e"]),
+    "sum": (sums(lambda u: u.x), ["z_v: v +", "∂u.x: u +"]),
+    "several": (lambda *xyw: sum(sums(lambda u, e: u.x * e.w, ("sum", "max"))(*xyw)), ["z₁_v, z₂_v: v", "∂u.x: u +", "∂e.w: e"]),
     "edges": (
         lambda x, y, w: ng.apply_edges(G, lambda u, v: (u.x * v.y).sum(-1), u={"x": x}, v={"y": y}),
-        ["z_e: e", "∂u.x: u", "∂v.y: v"],
+        ["z_e: e", "∂u.x: u +", "∂v.y: v +"],
     ),
     "attend": (
         lambda x, y, w: ng.attend(G, lambda u, v: (u.x * v.y).sum(-1), lambda u: u.x, u={"x": x}, v={"y": y}),
         ["z_v: v", "∂u.x: u", "∂v.y: v"],
     ),
 }
-"""Walks, and the ends that their kernels walk. The one feature axis, of four, is in lanes."""
+"""Walks, and the ends that their kernels walk; +: by two edges a step. The one feature axis, of four, is in lanes."""
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -211,7 +211,8 @@ def test_kernels_are_told_where_they_are_asked_for(name):
         loss = np.sum(compute(*watched))
     plain, told = tape.explain().splitlines(), tape.explain(kernel=True).splitlines()
     assert [line for line in told if "kernel of " not in line] == plain
-    assert [line.strip() for line in told if line not in plain] == [f"kernel of {one}: lanes a:4, 4 a tile of 4" for one in walked]
+    wanted = [f"kernel of {one.removesuffix(' +')}: lanes a:4, 4 a tile of 4{' | 2 edges at once' * one.endswith('+')}" for one in walked]
+    assert [line.strip() for line in told if line not in plain] == wanted
     tape.gradient(loss, watched)
     assert tape.explain(kernel=True).splitlines() == told
 

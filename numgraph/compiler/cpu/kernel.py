@@ -18,7 +18,7 @@ from numgraph.compiler.cost import DEGREE, Choice, choose
 from numgraph.compiler.cpu import shells
 from numgraph.compiler.cpu.printing import Printer
 from numgraph.compiler.index import EDGE, Notation
-from numgraph.compiler.schedule import Machine, candidates, side_by_side
+from numgraph.compiler.schedule import Machine, at_once, candidates, side_by_side
 from numgraph.compiler.storage import CACHE_LINE, HALVES
 from numgraph.compiler.target import Made, Place, Request
 from numgraph.expressions.expr import leaves_of
@@ -59,7 +59,7 @@ class Kernel:
 def machine() -> Machine:
     """The host, by the width of its vector registers."""
     features = llvm.get_host_cpu_features()
-    return Machine(64 if features.get("avx512f") else 32 if features.get("avx2") else 16, shared=True)
+    return Machine(64 if features.get("avx512f") else 32 if features.get("avx2") else 16, together=2, shared=True)
 
 
 @functools.cache
@@ -76,6 +76,7 @@ def chosen(notation: Notation, places: Places, length: int) -> Choice:
     schedule = choice.schedule
     if side_by_side(notation, machine(), length, places.ordered):
         schedule = next(schedule for schedule in candidates(notation, machine()) if EDGE in schedule.lanes)
+    schedule = at_once(schedule, notation, machine(), length)
     if schedule is choice.schedule and places == plain:
         return choice
     return Choice(schedule, build(notation, schedule, places), choice.price)

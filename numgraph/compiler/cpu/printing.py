@@ -20,8 +20,6 @@ from numgraph.compiler.llvm import arithmetic
 from numgraph.compiler.reduces import SLACK
 from numgraph.compiler.storage import HALVES, LITERALS, identity_of, memory_name
 
-_AHEAD = 16
-"""How many edges before its use a far row is asked for."""
 _IDS_AHEAD = 1024
 """How many entries before their use an index array is asked for where edges go side by side."""
 
@@ -44,6 +42,8 @@ class Printer(Names):
             tiles = self.number("tiles", v, -(-(v.extent or 0) // record.step))
             inside = [f"{v.name} = tile * {self.step(v)}", *self.masks(record), *self.body(record.body)]
             return [f"for tile in range({tiles}):", *["    " + line for line in inside]]
+        if record.together > 1:
+            return self.several(record)
         step = f", {record.step}" if record.step > 1 else ""
         end = record.end if isinstance(record.end, str) else self.number("extent", v, record.end)
         bounds = "start, stop" if v == ROW else f"{record.begin}, {end}"
@@ -59,32 +59,60 @@ class Printer(Names):
                 f"{name} = {self.define(f'from{width}', f'vectors.count_from({width})')}({k}{f' + {start}' if start else ''})"
                 for name, (start, width) in zip(self.parts(k), self.widths(self.types[k].lanes), strict=True)
             ]
-        asked = [
-            f"{self.define('ask_ids', 'vectors.prefetch_ids')}({self.id_array(one.array)}, {k} + {_IDS_AHEAD})"
-            for one in record.body
-            if self.finds(one)
-        ]
         lines = [f"full = begin + (end - begin) // {step} * {step}"]
         for self.whole, bounds in ((True, "begin, full"), (False, "full, end")):
-            inside = [*asked, *(self.masks(record) if not self.whole else []), *numbers, *self.body(record.body)]
+            inside = [*self.asked(record), *(self.masks(record) if not self.whole else []), *numbers, *self.body(record.body)]
             lines += [f"for {k} in range({bounds}, {step}):", *["    " + line for line in inside]]
         return lines
+
+    def several(self, record: ir.Loop) -> list[str]:
+        """Several edges a step, so that loads of one are under way while another is added; the last step has fewer."""
+        k, count, sums = EDGE.name, record.together, sorted(ir.changes(record) - ir.named_in(record.body))
+        lines: list[str] = []
+        after: list[str] = []
+        inside = [*self.asked(record), *self.ahead(record, count), *self.body(record.body)]
+        for i in range(1, count):
+            names = {name: f"{name}_{i}" for name in (k, *ir.named_in(record.body), *sums)}
+            self.types |= {new: self.types[old] for old, new in names.items() if old in self.types}
+            for name in sums:
+                kind = self.types[name]
+                for part, own, (_, width) in zip(self.parts(name), self.parts(names[name]), self.widths(kind.lanes), strict=True):
+                    lines.append(f"{own} = {self.literal(kind.dtype, 0, width)}()")
+                    after.append(f"{part} = {self.use('add')}({part}, {own})")
+            self.copy = i
+            own = self.body(tuple([ir.copied(one, names) for one in record.body]))
+            self.copy = 0
+            inside += [f"{names[k]} = {k} + {i}", f"if {names[k]} < end:", *["    " + line for line in own]]
+        return [*lines, f"for {k} in range(begin, end, {count}):", *["    " + line for line in inside], *after]
+
+    def asked(self, record: ir.Loop) -> list[str]:
+        """Lines that ask for entries of the index arrays which later edges find their rows by."""
+        ask = self.define("ask_ids", "vectors.prefetch_ids")
+        found = [one.array for one in record.body if self.finds(one)]
+        return [f"{ask}({self.id_array(array)}, {EDGE.name} + {_IDS_AHEAD})" for array in found]
 
     def finds(self, record: Any) -> bool:
         """Whether a record reads an index array at the edges' positions."""
         return isinstance(record, ir.Load) and record.type.dtype.startswith("row ")
 
-    def ahead(self, record: ir.Loop) -> list[str]:
-        """Where the rows are that are asked for."""
-        wanted = dict.fromkeys(one.index for one in ir.all_of(record.body) if isinstance(one, ir.Prefetch))
+    def ahead(self, record: ir.Loop, count: int = 1) -> list[str]:
+        """Where the rows are that are asked for, of as many edges as a step takes."""
+        wanted = dict.fromkeys((one.index, one.ahead) for one in ir.all_of(record.body) if isinstance(one, ir.Prefetch))
         if not wanted:
             return []
-        indices = [self.id_array(name) for name in wanted]
-        line = f"last = len({indices[0]}) - 1"
-        if line not in self.prologue:
-            self.prologue.append(line)
-        found = [f"next_{name} = {self.use('at')}({ids}, next_k)" for name, ids in zip(wanted, indices, strict=True)]
-        return [f"next_k = min({self.edge.name} + {_AHEAD}, last)", *found]
+        if "last" not in self.names:
+            self.names["last"] = "last"
+            self.prologue.append(f"last = len({self.id_array(next(iter(wanted))[0])}) - 1")
+        lines = []
+        for copy in range(count):
+            for index, ahead in wanted:
+                place = f"min({self.edge.name} + {ahead + copy}, last)"
+                lines.append(f"{self.following(index, copy)} = {self.use('at')}({self.id_array(index)}, {place})")
+        return lines
+
+    def following(self, index: str, copy: int) -> str:
+        """The name of the row that is asked for."""
+        return f"next_{index}{f'_{copy}' if copy else ''}"
 
     def when(self, record: ir.When) -> list[str]:
         condition = " or ".join(f"{self.use('any_lane')}({part})" for part in self.parts(record.condition))
@@ -192,7 +220,7 @@ class Printer(Names):
         array = self.program.arrays[record.array]
         size = max(self.lanes.width(record.lanes), 1) * np.dtype(memory_name(array.stored)).itemsize
         ask = self.define(f"prefetch{size}", f"memory.prefetch({size})")
-        return [f"{ask}({self.array(record.array)}, next_{record.index}, {self.column(record.array, record.column)})"]
+        return [f"{ask}({self.array(record.array)}, {self.following(record.index, self.copy)}, {self.column(record.array, record.column)})"]
 
     def store(self, record: ir.Store) -> list[str]:
         array, lanes = self.array(record.array), self.types[record.value].lanes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from numgraph.compiler import program as ir
@@ -29,9 +28,9 @@ def steps(loop: ir.Loop) -> int:
 def unrolled(loop: ir.Loop, count: int) -> ir.Records:
     """The records of edges k_0 … of one step: what is looked up of all of them, then their values, then what depends on accumulators."""
     found, values, rest = _parts(loop.body)
-    names = {EDGE.name, *[name for record in (*found, *values, *rest) for name in _defined(record)]}
+    names = {EDGE.name, *ir.named_in(loop.body)}
     own = [{name: f"{name}_{i}" for name in names} for i in range(count)]
-    return tuple([_copy(record, renamed) for part in (found, values, rest) for renamed in own for record in part])
+    return tuple([ir.copied(record, renamed) for part in (found, values, rest) for renamed in own for record in part])
 
 
 def _parts(body: ir.Records) -> tuple[list[Any], list[Any], list[Any]]:
@@ -49,15 +48,3 @@ def _parts(body: ir.Records) -> tuple[list[Any], list[Any], list[Any]]:
         else:
             values.append(record)
     return found, values, rest
-
-
-def _defined(record: Any) -> set[str]:
-    return ir.defines(record).union(*[_defined(one) for one in ir.inner(record)])
-
-
-def _copy(record: Any, names: dict[str, str]) -> Any:
-    """A record under names of its own."""
-    made = ir.renamed(replace(record, body=()) if ir.inner(record) else record, names)
-    if ir.inner(record):
-        return replace(made, body=tuple([_copy(one, names) for one in record.body]))
-    return replace(made, name=names[made.name]) if ir.defines(made) and made.name in names else made
