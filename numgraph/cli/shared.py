@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -145,12 +146,15 @@ def _read(options: argparse.Namespace, comm: Any) -> tuple[Recipe, Any, str]:
 def _by_batches(options: argparse.Namespace, comm: Any) -> _Plan:
     """Every process has the dataset and draws for its part of each batch's seeds."""
     from numgraph.distributed import divide
+    from numgraph.distributed.rows import one_copy
     from numgraph.training.recipes import sampling, training_features
 
     if options.shards:
         raise Refused(f"--batch-size was given beside --shards {options.shards}; give --data, whose files all processes map")
     chosen, whole, task = _read(options, comm)
-    features = training_features(whole)
+    given = training_features(whole)
+    features = one_copy(given, comm)
+    whole = replace(whole, features=features) if given is whole.features else whole
     loader = divide(sampling(whole, features, options.num_neighbors, options.batch_size, options.seed), comm)
     counts = [int(getattr(whole, f"{part}_mask").sum()) for part in ("train", "val", "test")]
     told = f"each has {-(-options.batch_size // comm.size):,} seeds or fewer of a batch"

@@ -14,6 +14,26 @@ from numgraph.arrays.inputs import as_array
 from numgraph.distributed.halo import Meter
 from numgraph.distributed.processes import communicator, mpi, together
 from numgraph.errors import bad_value
+from numgraph.graph.sorting import frozen
+from numgraph.runtime.mapping import mapping_of
+
+
+def one_copy(x: Any, comm: Any) -> Any:
+    """x, which all processes have alike, in memory that those of a machine share, read-only; a map of a file is that already.
+
+    The memory is MPI's, until the program ends. A collective call.
+    """
+    if not isinstance(x, np.ndarray) or mapping_of(x) is not None or comm.size == 1:
+        return x
+    local = comm.Split_type(mpi().COMM_TYPE_SHARED)
+    window = mpi().Win.Allocate_shared(x.nbytes if local.rank == 0 else 0, x.itemsize, comm=local)
+    memory, _ = window.Shared_query(0)
+    made: NDArray[Any] = np.ndarray(x.shape, x.dtype, memory)
+    if local.rank == 0:
+        made[...] = x
+    local.Barrier()
+    local.Free()
+    return frozen(made)
 
 
 class SharedRows:

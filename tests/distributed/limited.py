@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import resource
 import sys
@@ -12,6 +13,7 @@ from mpi4py import MPI
 
 import numgraph as ng
 from numgraph.distributed import DistGraph, write_shards
+from numgraph.distributed.rows import one_copy
 from numgraph.training import SharedDataset
 
 COMM = MPI.COMM_WORLD
@@ -56,7 +58,26 @@ def fails(make):
     return False
 
 
+def is_one_memory():
+    """Whether all ranks see what the first writes to its copy."""
+    x = np.arange(12.0).reshape(4, 3)
+    made = one_copy(x, COMM)
+    same = made is not x and np.array_equal(made, x) and not made.flags.writeable
+    COMM.Barrier()
+    if COMM.rank == 0:
+        writable = np.frombuffer(memory_of(made), np.float64)
+        writable[7] = -1
+    COMM.Barrier()
+    return COMM.allreduce(bool(same and made[2, 1] == -1), MPI.LAND)
+
+
+def memory_of(array):
+    """Its memory, which is read-only for users alone."""
+    return (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
+
+
 def main():
+    one = is_one_memory()
     folder = Path(sys.argv[1])
     for nodes in (10000, 40000):
         shards(folder, nodes)
@@ -69,7 +90,7 @@ def main():
         whole = not fails(lambda: trained(folder / "40000-1", MPI.COMM_SELF))
     losses = trained(folder / "40000-4", COMM)
     if COMM.rank == 0:
-        print(json.dumps({"enforced": enforced, "whole": whole, "losses": losses}), flush=True)
+        print(json.dumps({"enforced": enforced, "whole": whole, "losses": losses, "one": one}), flush=True)
 
 
 if __name__ == "__main__":
