@@ -122,6 +122,18 @@ def test_every_page_is_in_the_index_and_in_the_menu():
         assert re.search(rf"- (Home: )?{path.name}\n", menu), f"mkdocs.yml does not name {path.name}"
 
 
+def test_tasks_take_the_lines_that_the_page_says():
+    """Those of the first block under each heading, without imports; the first six tasks have a limit each."""
+    page = (ROOT / "docs" / "tasks.md").read_text("utf-8")
+    counted = {}
+    for section in re.split(r"(?m)^## ", page)[1:]:
+        code = BLOCK.search(section)[1].splitlines()
+        counted[section.splitlines()[0]] = sum(bool(line) and not line.lstrip().startswith(("import ", "from ", "#")) for line in code)
+    assert {title: int(lines) for title, lines in re.findall(r"(?m)^\| \[(.+)\]\(.*\) \| (\d+) \|$", page)} == counted
+    assert len(counted) == 10
+    assert all(lines <= most for lines, most in zip(counted.values(), (19, 6, 11, 4, 8, 4)))
+
+
 @pytest.mark.parametrize("module", [ng, *(getattr(ng, name) for name in ng.__all__ if isinstance(getattr(ng, name), ModuleType))])
 def test_help_shows_every_public_name(module):
     """Not the class of a table's row: a function with its parameters, or a class."""
