@@ -55,20 +55,10 @@ SAMPLED = frozenset(
         *("test_layers_inputs", "test_nn", "test_nn_models", "test_nn_options", "test_nn_pyg", "test_half", "test_compiler_random"),
         *("test_kernels", "test_kernel_inputs", "test_cuda_ptx", "test_device_layers", "test_optim", "test_balance", "test_compiler"),
         *("test_policies", "test_rowwise", "test_narrow_fields", "test_vectormath", "test_knowledge", "test_nn_hetero", "test_own_data"),
-        *(
-            "test_device_relations",
-            "test_device_options",
-            "test_torch_cuda",
-            "test_torch_accelerate",
-            "test_cache_damage",
-            "test_many_rows",
-        ),
-        *(
-            "test_rows_of_the_frameworks",
-            "test_layers_in_shard_map",
-            "test_elementary_functions",
-            "test_rows_are_read_and_written_in_whole_sectors",
-        ),
+        *("test_device_relations", "test_device_options", "test_torch_cuda", "test_torch_accelerate", "test_cache_damage"),
+        "test_many_rows",
+        *("test_rows_of_the_frameworks", "test_layers_in_shard_map", "test_elementary_functions"),
+        "test_rows_are_read_and_written_in_whole_sectors",
     ]
 )
 """Files of tests, and tests, that compile a kernel or more for each of many parameters. `make test` and `make quick` run one in
