@@ -41,7 +41,7 @@ SLOW = LONGEST | frozenset(
         *("test_distributed", "test_limits", "test_torch_ops", "test_torch_messages", "test_torch_errors", "test_torch_dropout"),
         *("test_optim", "test_device_layers", "test_device_dense", "test_device_options", "test_cuda_programs", "test_torch_cuda"),
         *("test_nn_pyg", "test_nn_options", "test_examples", "test_own_data", "test_tables", "test_threads_elementwise", "test_transforms"),
-        "test_typing",
+        *("test_typing", "test_many_edges", "test_pruning", "test_json", "test_site", "test_device_relations"),
     ]
 )
 """Files of tests that start processes, compile what no cache keeps, or take many numbers: `make quick` leaves them out. Of the frameworks
