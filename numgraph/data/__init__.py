@@ -62,12 +62,22 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, **options: A
         digits: ``neighbors=8, labels_per_class=10, val_per_class=30, seed=0``; karate: ``communities=2`` (or 4);
         citation networks: ``row_normalize=True`` (features of a node sum to 1).
 
+    Returns
+    -------
+    Dataset
+
     Raises
     ------
     FileNotFoundError
         Files that are neither here nor to be had; the message says which, where, and how to provide them.
     ValueError
         An unknown name, a bad option, or a damaged file, by its path.
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> ng.data.load("karate", communities=4)
+    Dataset('karate', nodes=34, edges=156, features=34, classes=4, split=4/8/22)
     """
     check_name("load", "dataset", name, NAMES)
     loader: Any = _EMBEDDED.get(name, load_planetoid)

@@ -204,10 +204,22 @@ class GraphDataset:
 
 
 def degree_features(graphs: Sequence[Graph], width: int | None = None) -> list[np.ndarray]:
-    """For each graph [nodes, k + 1], 1 in the column of the node's in-degree: what nodes without features are told apart by.
+    """What nodes without features are told apart by: 1 in the column of the node's in-degree.
 
-    k is the largest in-degree of all graphs, or 64, which then stands for those above too (Xu et al., ICLR 2019, for social networks);
-    or width − 1.
+    Parameters
+    ----------
+    graphs : whose nodes are described
+    width : of the result, k + 1; by default k is the largest in-degree of all graphs, or 64 (Xu et al., ICLR 2019, for social networks)
+
+    Returns
+    -------
+    for each graph [nodes, k + 1]; degrees above k stand in the last column
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> [one.tolist() for one in ng.data.degree_features([ng.Graph([0, 0], [1, 1], 2)])]
+    [[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]]
     """
     degrees = [np.minimum(g.in_degrees(), MOST_DEGREES if width is None else width - 1).astype(np.int64) for g in graphs]
     width = max((int(of.max(initial=0)) for of in degrees), default=0) + 1 if width is None else width

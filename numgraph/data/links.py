@@ -65,6 +65,10 @@ def split_links(data: Dataset, split: Any = (0.8, 0.1, 0.1), rng: int | np.rando
     split : the shares of the pairs for training, validation and test; pairs left over are in no part and not in the graph
     rng : a seed or a generator, from which the split and the pairs that are no edges are drawn
 
+    Returns
+    -------
+    Links
+
     Raises
     ------
     ValueError

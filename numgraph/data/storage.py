@@ -57,6 +57,10 @@ def save(path: str | os.PathLike[str], dataset: Dataset, *, overwrite: bool = Fa
     dataset : Dataset
     overwrite : replace a dataset that is there; who has it open goes on with it. A folder with anything else in it is never replaced
 
+    Returns
+    -------
+    nothing
+
     Raises
     ------
     FileExistsError : something is there
@@ -199,6 +203,10 @@ def open_dataset(path: str | os.PathLike[str], *, verify: str = "sizes") -> Stor
     verify : "sizes": that graph.json is whole and every file has the dtype, the shape and the size that it says. "full": also that the
         bytes are those that were written (SHA-256), that ids are in range, and that both groupings are of the same edges; reads everything
 
+    Returns
+    -------
+    StoredDataset
+
     Raises
     ------
     FileNotFoundError : there is no such folder
@@ -209,6 +217,14 @@ def open_dataset(path: str | os.PathLike[str], *, verify: str = "sizes") -> Stor
     Ids are checked in any case before a kernel uses them: those of the whole graph when they are first asked for, those that are sampled
     as they are drawn. Nothing is unpickled, links are not followed. Row starts, labels, masks and names are read into memory, 8 to 40 bytes
     a node without the names. Nobody must write into a folder's files while it is open; ``save`` makes new ones, and the old ones stay.
+
+    Examples
+    --------
+    >>> import tempfile, numgraph as ng
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ng.data.save(f"{folder}/club", ng.data.load("karate"))
+    ...     print(ng.data.open_dataset(f"{folder}/club").num_nodes)
+    34
     """
     check_name("open_dataset", "verify", verify, ("sizes", "full"))
     if not isinstance(path, str | os.PathLike):

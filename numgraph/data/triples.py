@@ -115,6 +115,16 @@ def load_triples(
     Warns
     -----
     UserWarning : entities or relations that training never sees: their rows are not learnt
+
+    Examples
+    --------
+    >>> import tempfile, numgraph as ng
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with open(f"{folder}/family.txt", "w") as file:
+    ...         _ = file.write("ann\\tmother of\\tben\\nben\\tson of\\tann\\n")
+    ...     triples = ng.data.load_triples(f"{folder}/family.txt", split=(1, 0, 0))
+    >>> triples.num_entities, triples.num_relations, triples.train.shape
+    (2, 2, (2, 3))
     """
     op = "load_triples"
     if not isinstance(path, str | os.PathLike):

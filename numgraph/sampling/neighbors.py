@@ -253,6 +253,10 @@ def sample_neighbors(
     seed : the same one gives the same edges of a node, whatever the other nodes are
     return_edges : return (graph, EdgeMap), whose ``ids`` are those of the edges in g
 
+    Returns
+    -------
+    Graph, or (Graph, EdgeMap)
+
     Examples
     --------
     >>> import numgraph as ng

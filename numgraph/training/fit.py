@@ -34,7 +34,28 @@ Callback = Callable[[int, History], Any]
 
 
 def evaluate(model: Module, dataset: Dataset, features: Any, *masks: np.ndarray) -> list[Metrics]:
-    """The model's metrics on the nodes of each mask, from one pass in its evaluation mode; its mode is what it was afterwards."""
+    """The model's metrics on the nodes of each mask, from one pass in its evaluation mode; its mode is what it was afterwards.
+
+    Parameters
+    ----------
+    model : as that of ``fit``
+    dataset : Dataset
+    features : what the model is given
+    masks : bool arrays [nodes]
+
+    Returns
+    -------
+    Metrics for each mask
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> data = ng.data.load("karate")
+    >>> model = ng.nn.GCN(data.num_features, 8, data.num_classes, rng=0)
+    >>> (metrics,) = ng.training.evaluate(model, data, data.features, data.test_mask)
+    >>> 0 <= metrics.values["accuracy"] <= 1
+    True
+    """
     objective = objective_of("evaluate", dataset, features)
     assert isinstance(objective, Labels)
     nothing = Metrics(np.nan, np.nan, {objective.score: np.nan})
@@ -107,9 +128,14 @@ def fit(
         Of a GraphDataset a GraphLoader of it; by default its training graphs, shuffled, 32 at a step.
     callback
         A function, or several, called after each epoch (1, 2, …) with the history so far; one that returns True ends the training.
-    checkpoint
+    checkpoint, checkpoint_every
         A file (.npz or .safetensors) that the training goes on from where it is there, with the same results as if it had never stopped;
         it is replaced, in one step, after every ``checkpoint_every`` epochs and at the end, but not by an epoch that Ctrl-C has cut short.
+
+    Returns
+    -------
+    History
+        Losses and scores of every epoch.
 
     Raises
     ------

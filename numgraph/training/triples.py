@@ -64,6 +64,10 @@ def fit_triples(
     seed : of the order of the triples, and of negatives
     callback : as that of ``numgraph.fit``; the history's ``val_score`` is the MRR
 
+    Returns
+    -------
+    History
+
     Raises
     ------
     Diverged : a loss that is no finite number
@@ -72,6 +76,16 @@ def fit_triples(
     -----
     Softmax over all entities with N3 is the training of Lacroix et al. (ICML 2018); negatives with a margin that of Sun et al. (RotatE,
     ICLR 2019) without their weights.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ring = np.array([[i, 0, (i + 1) % 9] for i in range(9)])
+    >>> triples = ng.data.Triples("ring", ring, ring[:0], ring[:0], list(range(9)), ["next"])
+    >>> model = ng.nn.ComplEx(9, 1, 8, rng=0)
+    >>> history = ng.training.fit_triples(model, triples, epochs=3)
+    >>> history.train_loss[-1] < history.train_loss[0]
+    True
     """
     op = "fit_triples"
     if not isinstance(triples, Triples):
@@ -186,11 +200,24 @@ def rank_triples(model: Any, part: NDArray[Any], truth: Truth | Triples) -> dict
     part : [n, 3] ids, (head, relation, tail)
     truth : Triples (or ``Truth`` of such, to be made once): what is known to be true
 
+    Returns
+    -------
+    the measures by name
+
     Notes
     -----
     Each triple asks twice: for its tail among all entities, and for its head. Other right answers that are known, from any part, are left
     out (the filtered setting of Bordes et al., 2013). Of entities with the right one's score half are taken to stand before it: the mean
     of the best and the worst rank, so that a model that scores all alike gains nothing.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ring = np.array([[i, 0, (i + 1) % 9] for i in range(9)])
+    >>> triples = ng.data.Triples("ring", ring[:6], ring[:0], ring[6:], list(range(9)), ["next"])
+    >>> measured = ng.training.rank_triples(ng.nn.ComplEx(9, 1, 8, rng=0), triples.test, triples)
+    >>> 1 <= measured["mean_rank"] <= 9
+    True
     """
     truth = Truth(truth) if isinstance(truth, Triples) else truth
     if not isinstance(truth, Truth):

@@ -11,17 +11,22 @@ from typing import Any
 import pytest
 
 import numgraph as ng
+from numgraph import training
 
 TABLES = re.compile(r"copy_[uve](_\w+)?|[uve]_\w+_[uve](_\w+)?")
 """Operations that a table makes, each with its formula and sections, 57 kernels: test_typing.py has them."""
 
 
 def described() -> Iterator[Any]:
-    """Layers, models, optimisers, schedules, functions of arrays and losses, and operations."""
+    """Layers, models, optimisers, schedules, functions of arrays and losses, operations; functions of data and training."""
     for module in (ng.nn, ng.optim, ng.dense, ng.ops):
         for name in module.__all__:
             found = getattr(module, name)
             if not inspect.ismodule(found) and not (module is ng.ops and TABLES.fullmatch(name)):
+                yield pytest.param(found, id=f"{module.__name__.partition('.')[2]}.{name}")
+    for module in (ng.data, ng.sampling, training):
+        for name in module.__all__:
+            if inspect.isfunction(found := getattr(module, name)):
                 yield pytest.param(found, id=f"{module.__name__.partition('.')[2]}.{name}")
 
 
@@ -40,7 +45,7 @@ def test_sections(found: Any) -> None:
     assert said[""].strip()
     assert ">>> " in said.get("Examples", "")
     parameters = [name for name in inspect.signature(found).parameters if name != "self"]
-    told = re.findall(r"\w+", " ".join(re.findall(r"(?m)^([\w, ]+?)(?: : |$)", said.get("Parameters", ""))))
+    told = re.findall(r"\w+", " ".join(re.findall(r"(?m)^([\w*, ]+?)(?: : |$)", said.get("Parameters", ""))))
     assert set(parameters) <= set(told), f"Parameters does not tell of {sorted(set(parameters) - set(told))}"
     if inspect.isfunction(found):
         assert said.get("Returns", "").strip()
