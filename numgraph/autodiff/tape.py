@@ -181,7 +181,8 @@ class Tape:
                     self._passed = WeakValueDictionary()
                 self._passed.update([(id(x), x) for x in inputs if isinstance(x, Tensor)])
             return
-        self._records.append(_Record(name, tuple(inputs), boxed, vjp, many, needs, explain, held, collective, takes_deferred))
+        entry = _Record(name, tuple(inputs), boxed, vjp, many, needs, explain, held, collective, takes_deferred)
+        self._records.append(entry)
         made = len(self._records)
         for x in (*inputs, *held) if held else inputs:
             if id(x) not in leaves:
@@ -191,7 +192,7 @@ class Tape:
                 tracked[id(y)] = made
                 leaves[id(y)] = None
         if self._watcher is not None:
-            self._watcher.recorded(self._records[-1])
+            self._watcher.recorded(entry)
 
     def watch(self, array: Any) -> Tensor:
         """A Tensor of ``array`` that this tape tracks; a Tensor is marked and returned itself. Floating-point arrays only."""

@@ -19,7 +19,7 @@ from numgraph.compiler.storage import memory_dtype, memory_of
 from numgraph.compiler.target import Buffer, Buffers, Made, Place, Request, Target
 from numgraph.compiler.verify import verify
 from numgraph.expressions.expr import Expr, leaves_of, topological
-from numgraph.expressions.walk import Arrays, Key, Output, Reads, check_fields, rows_of, sides
+from numgraph.expressions.walk import Arrays, Key, Output, Reads, check_arrays, on_graph, rows_of, sides
 from numgraph.runtime import spans
 
 
@@ -37,10 +37,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """A plan on one graph: its kernels as they are launched there, the memory of the results, and for each result, in order, its place, its
-    rows and its dtype; None where that is the memory's."""
+    """A plan on one graph: the arrays that it reads there, its kernels as they are launched, the memory of the results, and for each
+    result, in order, its place, its rows and its dtype; None where that is the memory's."""
 
     plan: Plan
+    reads: Reads
     launches: list[Any]
     buffers: list[Buffer]
     results: list[tuple[Place, int, np.dtype[Any] | None]]
@@ -50,7 +51,7 @@ def execute(target: Target, graph: Any, outputs: tuple[Output, ...], fields: Arr
     """All arrays of all outputs, in order (see Output.results). out: contiguous arrays of the host that take them, of any dtypes."""
     known = route(target, graph, outputs)
     plan = known.plan
-    check_fields(graph, plan.reads, fields)
+    check_arrays(known.reads, fields)
     if plan.empty:
         return placed(_by_definition(graph, outputs, fields), out)
     if plan.hoisted:
@@ -103,7 +104,8 @@ def _route(graph: Any, key: tuple[Target, tuple[Output, ...]]) -> Route:
                 buffers.append(Buffer((made.number, place), (size, *shape), memory, made.atomic))
                 same = made.output.is_winner(place) or memory == dtype  # winners stay in the dtype of the edge ids
                 results.append(((made.number, place), rows, None if same else dtype))
-    return Route(plan, [target.prepare(kernel, graph) for kernel in plan.kernels], buffers, sorted(results, key=lambda one: one[0]))
+    launches = [target.prepare(kernel, graph) for kernel in plan.kernels]
+    return Route(plan, on_graph(graph, plan.reads), launches, buffers, sorted(results, key=lambda one: one[0]))
 
 
 def _dense(graph: Any) -> bool:

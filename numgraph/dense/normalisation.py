@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -60,7 +61,9 @@ def dropout(x: Any, p: float, rng: Any = None, training: bool = True) -> Any:
     if is_sparse(x):
         if x.format not in ("csr", "csc"):
             x = x.tocsr()
-        return type(x)((dropout(x.data, p, rng), x.indices, x.indptr), shape=x.shape)  # of one structure with x, whose graph is known
+        dropped = copy.copy(x)  # of one structure with x, whose graph is known; SciPy's constructor takes 30 µs to check it again
+        dropped.data = dropout(x.data, p, rng)
+        return dropped
     if isinstance(x, Expr):
         raise bad_type("dropout", f"x is a symbol, {x!r}, and every edge would drop the same features", "drop the field before the call")
     x = floating(given("dropout", "x", x))

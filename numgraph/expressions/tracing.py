@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dis
-import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from numgraph import errors
 from numgraph.arrays import NATIVE, Library
 from numgraph.arrays.inputs import kind_of, named
 from numgraph.expressions.captured import check_captured
+from numgraph.expressions.closed import key_of
 from numgraph.expressions.expr import Expr, capturing, lift
 
 Traced = tuple[tuple[Expr, ...], dict[str, Any]]
@@ -98,33 +97,25 @@ def trace(
     """Call each message function once with symbols; returns the expressions and the captured arrays by shared field name.
 
     rows: gives the number of rows of u, v or e, which tell a captured array of rows (see captured.py). library: whose arrays the fields
-    are. Functions that read nothing but their arguments are not called again for the same symbols.
+    are. Functions that read nothing but their arguments, numbers and functions of numbers are not called again for the same symbols.
     """
-    if all(map(_is_closed, functions)):
-        return _remembered(op, tuple([function.__code__ for function in functions]), leaves, library)
+    keys = tuple([key_of(function) for function in functions])
+    known = None if None in keys else (op, keys, leaves, library)
+    if known is not None and (found := _known.get(known)) is not None:
+        return found
     roots, captured = _trace(op, functions, leaves, library)
     if captured:
         check_captured(op, functions, roots, captured, {target: rows(target) for target in TARGETS})
+    elif known is not None:
+        if len(_known) >= REMEMBERED:
+            _known.clear()
+        _known[known] = roots, captured
     return roots, captured
 
 
-def _is_closed(function: Any) -> bool:
-    plain = type(function) is FunctionType and not function.__defaults__ and not function.__kwdefaults__
-    return plain and "__wrapped__" not in function.__dict__ and _is_closed_code(function.__code__)
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_closed_code(code: CodeType) -> bool:
-    """Whether it reads no globals, no variables of functions around it and no code of its own: its names are those of attributes."""
-    if code.co_freevars or any(isinstance(constant, CodeType) for constant in code.co_consts):
-        return False
-    named = [one.opname for one in dis.get_instructions(code) if one.opcode in dis.hasname]
-    return all(name in ("LOAD_ATTR", "LOAD_METHOD") for name in named)
-
-
-@functools.lru_cache(maxsize=1024)
-def _remembered(op: str, codes: tuple[CodeType, ...], leaves: tuple[Expr, ...], library: Library) -> Traced:
-    return _trace(op, tuple([FunctionType(code, {}) for code in codes]), leaves, library)
+REMEMBERED = 1024
+"""Traces that are kept."""
+_known: dict[Any, Traced] = {}  # changed by single operations only, so that no lock is needed
 
 
 def _trace(op: str, functions: tuple[Callable[..., Any], ...], leaves: tuple[Expr, ...], library: Library) -> Traced:

@@ -83,16 +83,24 @@ Reads = tuple[tuple[tuple[str, str], tuple[int, ...], np.dtype[Any]], ...]
 """The fields that a walk reads: target and name, feature shape, dtype."""
 
 
+def on_graph(graph: Any, reads: Reads) -> Reads:
+    """The same with the shapes that the whole arrays have on a graph."""
+    return tuple([(key, shape if key[0] == "shared" else (rows_of(graph, key[0]), *shape), dtype) for key, shape, dtype in reads])
+
+
 def check_fields(graph: Any, reads: Reads, fields: Arrays) -> None:
     """Raise RuntimeError where an array is not what a walk was planned for: kernels know its rows, its features and its dtype."""
+    check_arrays(on_graph(graph, reads), fields)
+
+
+def check_arrays(reads: Reads, fields: Arrays) -> None:
+    """The same, of what ``on_graph`` gave."""
     for key, shape, dtype in reads:
-        array, target = fields[key], key[0]
-        if target != "shared":
-            shape = (rows_of(graph, target), *shape)
+        array = fields[key]
         given = array.dtype
         if array.shape != shape or (given is not dtype and given != dtype and given.newbyteorder("=") != dtype.newbyteorder("=")):
-            given = f"{list(array.shape)} {array.dtype}"
-            raise errors.unsound("walk", f"field {'.'.join(key)} is {given}, the walk is planned for {list(shape)} {dtype}")
+            problem = f"field {'.'.join(key)} is {list(array.shape)} {given}, the walk is planned for {list(shape)} {dtype}"
+            raise errors.unsound("walk", problem)
 
 
 def sides(outputs: Sequence[Output]) -> list[str]:

@@ -191,12 +191,17 @@ def _in_bits(value: Any, memory: np.dtype[Any], dtype: np.dtype[Any]) -> Any:
 
 
 def _block(launch: Launch, fields: Arrays, buffers: Buffers) -> tuple[list[int], list[Any]]:
-    """The words of the argument block, and the arrays that they point to."""
+    """The words of the argument block, and the arrays that they point to beside the fields and the buffers themselves."""
     words, kept, kernel = launch.words.copy(), [], launch.kernel
     for offset, place in kernel.outs:
         words[offset : offset + 3] = _rows(buffers[place])
     for offset, key, whole in kernel.fields:
-        array = _operand(fields[key], whole)
+        array = fields[key]
+        if type(array) is np.ndarray and array.dtype in _READ and array.flags.carray:  # nearly all
+            words[offset] = ctypes.addressof(_view(array))
+            words[offset + 1 : offset + 3] = (1, 0) if key[0] == "shared" else (array.shape[0], array.strides[0])
+            continue
+        array = _operand(array, whole)
         kept.append(array)
         words[offset : offset + 3] = (_address(array), 1, 0) if key[0] == "shared" else _rows(array)
     return words, kept
@@ -212,7 +217,9 @@ def _enter(kernel: Kernel, words: list[int], ranges: Any, work: int) -> None:
     threads.run(shells.parallel, shells.serial, kernel.address, np.array(words, np.int64), ranges, work=work)
 
 
-_view = (ctypes.c_char * 0).from_buffer
+_view: Any = (ctypes.c_char * 0).from_buffer
+_READ = frozenset(map(np.dtype, (np.float32, np.float64, np.int32, np.int64)))
+"""What kernels see as it is."""
 
 
 def _address(array: Any) -> int:
