@@ -38,7 +38,11 @@ class Pending:
     def progress(self) -> None:
         """Let MPI go on."""
         if self._request is not None:
-            self._request.Test()
+            try:
+                self._request.Test()
+            except mpi().Exception:  # as rows of other lengths are one, which the labels tell in words
+                self.wait()
+                raise
 
     def wait(self) -> Any:
         """The result, complete."""
