@@ -80,9 +80,9 @@ class Printer(Names):
                     lines.append(f"{own} = {self.literal(kind.dtype, 0, width)}()")
                     after.append(f"{part} = {self.use('add')}({part}, {own})")
             self.copy = i
-            own = self.body(tuple([ir.copied(one, names) for one in record.body]))
+            body = self.body(tuple([ir.copied(one, names) for one in record.body]))
             self.copy = 0
-            inside += [f"{names[k]} = {k} + {i}", f"if {names[k]} < end:", *["    " + line for line in own]]
+            inside += [f"{names[k]} = {k} + {i}", f"if {names[k]} < end:", *["    " + line for line in body]]
         return [*lines, f"for {k} in range(begin, end, {count}):", *["    " + line for line in inside], *after]
 
     def asked(self, record: ir.Loop) -> list[str]:
