@@ -304,7 +304,7 @@ class Tape:
                 continue
             if changed:
                 check_unchanged(entry, changed)
-            if Deferred in map(type, got) and not entry.takes_deferred:
+            if (entry.many or type(got[0]) is Deferred) and not entry.takes_deferred:
                 got = tuple(map(computed, got))
             args = got if entry.many else got[0], operands, results if entry.many else results[0], needs
             watcher = self._watcher
