@@ -87,18 +87,21 @@ def _read(options: argparse.Namespace) -> GraphDataset:
 
 def _print_start(options: argparse.Namespace, chosen: Recipe, data: GraphDataset, parameters: int, out: TextIO) -> None:
     """What is learnt from, the model with its settings, and what a step sees."""
+    from numgraph.training.recipes import edge_width
+
     nodes, edges = sum(g.num_nodes for g in data.graphs), sum(g.num_edges for g in data.graphs)
     kind = "regression" if data.task == "regression" else f"{data.num_classes} classes"
     sizes = [int(mask.sum()) for mask in (data.train_mask, data.val_mask, data.test_mask)]
     heads = f" × {chosen.heads} heads" if chosen.heads > 1 else ""
-    left_out = "" if data.edge_attr is None else f"; the edges' {data.edge_attr[0].shape[1]} features are left out"
+    taken, has = edge_width(chosen, data), 0 if data.edge_attr is None else data.edge_attr[0].shape[1]
+    of_edges = f", {has} of edges" if taken else f"; the edges' {has} features are left out, as {chosen.model} takes none" if has else ""
     if options.folds:
         split, learnt = f"{options.folds} folds", sum(sizes) - sum(sizes) // options.folds
     else:
         split, learnt = f"{sizes[0]:,} graphs train, {sizes[1]:,} validate, {sizes[2]:,} test", sizes[0]
     steps = -(-learnt // options.batch_size)
     print(
-        f"{data.name}: {len(data):,} graphs, {nodes:,} nodes, {edges:,} edges, {data.num_features} features{left_out}, {kind}; {split}\n"
+        f"{data.name}: {len(data):,} graphs, {nodes:,} nodes, {edges:,} edges, {data.num_features} features{of_edges}, {kind}; {split}\n"
         f"{chosen.model}: {chosen.layers} layers, hidden {chosen.hidden}{heads}, {options.readout} over the nodes of every layer, "
         f"{parameters:,} parameters; lr {chosen.lr:g}, weight decay {chosen.weight_decay:g}, dropout {chosen.dropout:g}\n"
         f"{steps:,} step{'s' if steps > 1 else ''} an epoch, of {min(options.batch_size, learnt):,} graphs",

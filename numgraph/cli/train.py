@@ -331,8 +331,7 @@ def _save(options: argparse.Namespace, chosen: Recipe, task: str, model: Any, ob
     if options.task == "graph":
         from numgraph.training.graph_predictor import GraphPredictor
 
-        column = int(options.target or 0)
-        GraphPredictor(model, chosen, options.readout, task, column, data.columns, data.label_scale).save(options.save)
+        GraphPredictor.of(model, chosen, options.readout, int(options.target or 0), data).save(options.save)
         print(f"model: {options.save}", file=out)
         return
     if options.edges is None:

@@ -22,19 +22,26 @@ MOST_DEGREES = 64
 class SetColumns:
     """How files became features of nodes and labels of graphs: what a model of a set needs to read another one.
 
-    attributes: numbers of a node; kinds: of each column of its labels the values, a feature each; degrees: features of in-degrees;
-    classes: the labels of the graphs.
+    attributes: numbers of a node; kinds: of each column of its labels the values, a feature each; edge_attributes, edge_kinds: the same of
+    an edge; degrees: features of in-degrees; classes: the labels of the graphs.
     """
 
     attributes: int
     kinds: tuple[tuple[int, ...], ...]
     degrees: int
     classes: tuple[int, ...]
+    edge_attributes: int = 0
+    edge_kinds: tuple[tuple[int, ...], ...] = ()
 
     @property
     def width(self) -> int:
         """Features of a node; without any there is one, a 1."""
         return self.attributes + sum(map(len, self.kinds)) + self.degrees or 1
+
+    @property
+    def edge_width(self) -> int:
+        """Features of an edge."""
+        return self.edge_attributes + sum(map(len, self.edge_kinds))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -17,6 +17,8 @@ from numgraph.graph import Graph
 
 MOST_KINDS = 4096
 """Features that labels of nodes or edges may become."""
+Read = tuple[int, tuple[tuple[int, ...], ...]]
+"""How many attributes there are, and the values of each column of labels."""
 _WHOLE = 2.0**53
 """Whole numbers below it are exact in float64."""
 
@@ -111,8 +113,9 @@ def read_tu(
     cuts = np.cumsum(np.bincount(edge_graph, minlength=count))[:-1]
     local = np.split(place[ends[edges]], cuts)
     graphs = [Graph(pair[:, 0], pair[:, 1], size) for pair, size in zip(local, sizes.tolist(), strict=True)]
-    x, attributes, kinds = files.features("node", len(indicator), columns)
-    edge_attr, _, _ = files.features("edge", len(ends))
+    x, of_nodes = files.features("node", len(indicator), (columns.attributes, columns.kinds) if columns else None)
+    read_edges = (columns.edge_attributes, columns.edge_kinds) if columns and columns.edge_width else None
+    edge_attr, of_edges = files.features("edge", len(ends), read_edges)
     features = None if x is None else np.split(x[by_graph], first[1:])
     width = 0
     if columns.degrees if columns else degrees or (degrees is None and x is None):
@@ -125,9 +128,9 @@ def read_tu(
         learnt = _tested(columns, labels, count, task)
     else:
         learnt = Targets.none(count) if labels is None else Targets.of(op, labels, count, split, rng, "graph")
-    of_edges = None if edge_attr is None else np.split(edge_attr[edges], cuts)
-    columns = columns or SetColumns(attributes, kinds, width, classes)
-    return GraphDataset.of(files.name, graphs, features, learnt, of_edges, classes, columns)
+    columns = columns or SetColumns(of_nodes[0], of_nodes[1], width, classes, of_edges[0], of_edges[1])
+    by_edges = None if edge_attr is None else np.split(edge_attr[edges], cuts)
+    return GraphDataset.of(files.name, graphs, features, learnt, by_edges, classes, columns)
 
 
 def _tested(columns: SetColumns, labels: NDArray[Any] | None, count: int, task: str | None) -> Targets:
@@ -249,16 +252,14 @@ class _Files:
             row, column = wrong[0].tolist()
             raise self.bad(kind, row + 1, f"has {numbers[row, column]:g}", "give finite numbers, within the range of float32")
 
-    def features(
-        self, what: str, count: int, columns: SetColumns | None = None
-    ) -> tuple[NDArray[np.float32] | None, int, tuple[tuple[int, ...], ...]]:
-        """[count, features] of nodes or edges: attributes, then a column for each value of each column of labels, those of another set
-        where its columns are given; how many attributes, and the values."""
+    def features(self, what: str, count: int, other: Read | None) -> tuple[NDArray[np.float32] | None, Read]:
+        """[count, features] of nodes or edges: attributes, then a column for each value of each column of labels; how many attributes, and
+        the values. other: those of another set, which are taken then."""
         parts: list[NDArray[np.float32]] = []
         numbers = self.numbers(f"{what}_attributes", rows=count)
         labels = self.numbers(f"{what}_labels", rows=count, whole=True)
-        if columns is not None:
-            for kind, found, wanted in (("attributes", numbers, columns.attributes), ("labels", labels, len(columns.kinds))):
+        if other is not None:
+            for kind, found, wanted in (("attributes", numbers, other[0]), ("labels", labels, len(other[1]))):
                 width = 0 if found is None else found.shape[1]
                 if width != wanted:
                     problem = f"{self.path(f'{what}_{kind}')} has {width} columns, the model's set had {wanted}"
@@ -268,10 +269,10 @@ class _Files:
             parts.append(numbers.astype(np.float32))
         kinds = []
         for k, column in enumerate(() if labels is None else labels.T):
-            values = np.unique(column) if columns is None else np.array(columns.kinds[k], np.float64)
+            values = np.unique(column) if other is None else np.array(other[1][k], np.float64)
             if len(values) > MOST_KINDS:
                 problem = f"{self.path(f'{what}_labels')} has {len(values):,} different labels"
                 raise bad_value(self.op, problem, f"each is a feature: numbers that are quantities are {what}_attributes")
             kinds.append(tuple(int(value) for value in values))
             parts.append((column[:, None] == values).astype(np.float32))
-        return np.hstack(parts) if parts else None, 0 if numbers is None else numbers.shape[1], tuple(kinds)
+        return np.hstack(parts) if parts else None, (0 if numbers is None else numbers.shape[1], tuple(kinds))

@@ -64,6 +64,11 @@ class GraphModel(Module):
             raise bad_value("GraphModel", "there is no head, and gnn has no jk", 'give head=numgraph.nn.Linear(…), or a GIN(…, jk="cat")')
         self.gnn, self.readout, self.head, self.dropout = gnn, readout, head, Dropout(dropout, rng=rng)
 
+    @property
+    def takes_edge_attr(self) -> bool:
+        """Whether gnn's layers have parameters for features of edges."""
+        return any(getattr(layer, "weight_edge", None) is not None for layer in getattr(self.gnn, "layers", ()))
+
     @of_batch
     def forward(self, b: GraphBatch, x: Any, edge_weight: Any = None, edge_attr: Any = None, *, rng: Any = None) -> Any:
         """The model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,9 @@ from numgraph.data.tu import read_tu
 from numgraph.errors import bad_value
 from numgraph.serialize import read_arrays, save_parameters
 from numgraph.training.metrics import regression_values
-from numgraph.training.objectives import evaluating
+from numgraph.training.objectives import edges_of_batch, evaluating
 from numgraph.training.predictor import ABOUT, PARAMETERS
-from numgraph.training.recipes import RECIPES, Recipe, make_of_graphs
+from numgraph.training.recipes import RECIPES, Recipe, edge_width, make_of_graphs
 
 FORMAT, TASK = 1, "graph"
 _AT_ONCE = 256
@@ -48,6 +48,13 @@ class GraphPredictor:
     column: int
     columns: SetColumns
     label_scale: tuple[float, float] = (0.0, 1.0)
+
+    @classmethod
+    def of(cls, model: Any, recipe: Recipe, readout: str, column: int, data: GraphDataset) -> GraphPredictor:
+        """Of a model that was trained on what ``read_tu`` gave."""
+        assert data.columns is not None
+        columns = data.columns if edge_width(recipe, data) else replace(data.columns, edge_attributes=0, edge_kinds=())
+        return cls(model, recipe, readout, data.task, column, columns, data.label_scale)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a .npz or .safetensors file, in one step."""
@@ -88,14 +95,15 @@ class GraphPredictor:
         types = {field.name: type(getattr(RECIPES["gcn"], field.name)) for field in fields(Recipe)}
         recipe = Recipe(**{name: kind(about["recipe"][name]) for name, kind in types.items()})
         given = about["columns"]
-        kinds = tuple(tuple(map(int, values)) for values in given["kinds"])
-        columns = SetColumns(int(given["attributes"]), kinds, int(given["degrees"]), tuple(map(int, given["classes"])))
+        kinds, edge_kinds = (tuple(tuple(map(int, values)) for values in given[name]) for name in ("kinds", "edge_kinds"))
+        numbers, classes = (int(given["attributes"]), int(given["degrees"])), tuple(map(int, given["classes"]))
+        columns = SetColumns(numbers[0], kinds, numbers[1], classes, int(given["edge_attributes"]), edge_kinds)
         outputs = len(columns.classes) if about["target"] == "classification" else 1
-        widest = max(recipe.hidden * recipe.heads, columns.width, outputs)
+        widest = max(recipe.hidden * recipe.heads, columns.width, columns.edge_width, outputs)
         if max(recipe.layers, widest) > stored or min(recipe.hidden, recipe.layers, recipe.heads, outputs) < 1:
             raise ValueError(f"{stored} numbers cannot be the parameters of {recipe.layers} layers up to {widest} wide")
         mean, deviation = (float(number) for number in about["label_scale"])
-        model = make_of_graphs(recipe, columns.width, outputs, about["readout"])
+        model = make_of_graphs(recipe, columns.width, outputs, about["readout"], edge_dim=columns.edge_width)
         return cls(model, recipe, about["readout"], about["target"], int(about["column"]), columns, (mean, deviation))
 
     def read(self, folder: str | os.PathLike[str]) -> GraphDataset:
@@ -105,8 +113,12 @@ class GraphPredictor:
     def results(self, data: GraphDataset) -> NDArray[np.float64]:
         """[graphs, outputs] what the model gives for the graphs."""
         with evaluating(self.model) as ready:
-            rows = [np.asarray(unwrap(ready(batch, batch.x)), np.float64) for batch in GraphLoader(data, _AT_ONCE)]
+            rows = [self._of(ready, batch) for batch in GraphLoader(data, _AT_ONCE)]
         return np.concatenate(rows)
+
+    @staticmethod
+    def _of(model: Any, batch: Any) -> NDArray[np.float64]:
+        return np.asarray(unwrap(model(batch, batch.x, **edges_of_batch(model, batch))), np.float64)
 
     def predict(self, data: GraphDataset) -> dict[str, Any]:
         """The predictions: ``graph``, counted from 1, ``prediction``, and of a classification the ``probability`` of what is predicted."""

@@ -182,8 +182,14 @@ class Numbers(Labels):
         return Metrics(loss, values["r2"] if np.isfinite(values["r2"]) else -loss, values)
 
 
+def edges_of_batch(model: Any, batch: Any) -> dict[str, Any]:
+    """The argument edge_attr, for a model of graphs that has parameters for it."""
+    return {"edge_attr": batch.edge_attr} if batch.edge_attr is not None and getattr(model, "takes_edge_attr", False) else {}
+
+
 class _OfGraphs(Labels):
-    """Labels of graphs, in batches of a GraphLoader: ``model(batch, x, rng=generator)`` gives their rows."""
+    """Labels of graphs, in batches of a GraphLoader: ``model(batch, x, rng=generator)`` gives their rows, of one that takes it with
+    edge_attr."""
 
     what = "graph"
     _batches: list[Any] | None = None
@@ -192,14 +198,14 @@ class _OfGraphs(Labels):
         return batch.indices
 
     def of_batch(self, model: Any, batch: Any, rng: np.random.Generator) -> Any:
-        return model(batch, batch.x, rng=rng)
+        return model(batch, batch.x, **edges_of_batch(model, batch), rng=rng)
 
     def results(self, model: Any) -> Any:
         """[graphs, outputs], 0 for graphs of no part."""
         data = self.data
         made: Any = np.zeros((len(data), 1), np.float32)
         for i, batch in enumerate(self._measured()):
-            h = unwrap(model(batch, batch.x))
+            h = unwrap(model(batch, batch.x, **edges_of_batch(model, batch)))
             if i == 0:
                 made = np.zeros((len(data), *h.shape[1:]), h.dtype)
             made[batch.indices] = h

@@ -97,7 +97,8 @@ def build(chosen: Recipe, dataset: Dataset | Links, seed: int = 0) -> tuple[Any,
 
 def build_of_graphs(chosen: Recipe, dataset: GraphDataset, readout: str | None = None, seed: int = 0) -> tuple[Any, Adam, Any]:
     """The model for a set of graphs, which reads out every layer, its optimiser, and the callback of ``fit`` that halves its rate."""
-    model = make_of_graphs(chosen, dataset.num_features, dataset.num_outputs, readout or READOUTS[chosen.model], seed)
+    readout, edge_dim = readout or READOUTS[chosen.model], edge_width(chosen, dataset)
+    model = make_of_graphs(chosen, dataset.num_features, dataset.num_outputs, readout, seed, edge_dim)
     optimizer = Adam(model.parameters(), lr=chosen.lr, weight_decay=chosen.weight_decay)
 
     def halve(epoch: int, history: Any) -> None:
@@ -106,12 +107,17 @@ def build_of_graphs(chosen: Recipe, dataset: GraphDataset, readout: str | None =
     return model, optimizer, halve
 
 
-def make_of_graphs(chosen: Recipe, in_features: int, out_features: int, readout: str, seed: int = 0) -> Any:
-    """The model with its initial parameters drawn from ``seed``."""
+def edge_width(chosen: Recipe, dataset: GraphDataset) -> int:
+    """Features of edges that the model takes."""
+    return dataset.edge_attr[0].shape[1] if chosen.model == "gat" and dataset.edge_attr is not None else 0
+
+
+def make_of_graphs(chosen: Recipe, in_features: int, out_features: int, readout: str, seed: int = 0, edge_dim: int = 0) -> Any:
+    """The model with its initial parameters drawn from ``seed``; edge_dim: features of edges, for gat."""
     from numgraph import nn
 
     rng = np.random.default_rng(seed)
-    options: dict[str, Any] = {"heads": chosen.heads} if chosen.model == "gat" else {}
+    options: dict[str, Any] = {"heads": chosen.heads, "edge_dim": edge_dim or None} if chosen.model == "gat" else {}
     kind: Any = {"gcn": nn.GCN, "sage": nn.SAGE, "gat": nn.GAT, "gin": nn.GIN}[chosen.model]
     options |= {"layers": chosen.layers, "norm": "batch", "jk": "cat", "dropout": 0.0, "rng": rng}
     gnn = kind(in_features, chosen.hidden, out_features, **options)

@@ -40,12 +40,12 @@ def folder(tmp_path_factory):
 
 def test_a_model_is_trained_measured_and_saved(folder, tmp_path, capsys):
     target = tmp_path / "model.npz"
-    words = [*SMALL, "--epochs", "20", "--batch-size", "16", "--seed", "1", "--json", "--save", str(target)]
+    words = [*SMALL, "--epochs", "40", "--batch-size", "16", "--seed", "1", "--json", "--save", str(target)]
     assert main(["train", "--task", "graph", "--data", str(folder), *words]) == 0
     out, err = capsys.readouterr()
     result = json.loads(out)
     assert "shapes: 40 graphs" in err
-    assert "3 features; the edges' 1 features are left out, 2 classes; 32 graphs train, 4 validate, 4 test" in err
+    assert "3 features; the edges' 1 features are left out, as gin takes none, 2 classes; 32 graphs train, 4 validate, 4 test" in err
     assert "gin: 2 layers, hidden 8, sum over the nodes of every layer" in err
     assert "2 steps an epoch, of 16 graphs" in err
     assert (result["task"], result["target"], result["model"], result["readout"]) == ("graph", "classification", "gin", "sum")
@@ -118,6 +118,34 @@ def test_a_saved_model_predicts_of_another_folder(folder, tmp_path, capsys):
     (other / "some_node_labels.txt").write_text("\n".join(["0"] * len(indicator)), "utf-8")
     assert main(["predict", "--model", str(model), "--data", str(other), "--out", str(table)]) == 1
     assert "some_node_labels.txt has 1 columns, the model's set had 0" in capsys.readouterr().err
+
+
+def test_a_model_that_takes_features_of_edges_is_given_them(folder, tmp_path, capsys):
+    """Graphs that differ in their edges' labels alone are told apart by gat, also of another folder, and not without them."""
+    name, table = tmp_path / "model.npz", tmp_path / "predictions.csv"
+    for place, count in (("first", 40), ("second", 10)):
+        path = tmp_path / place
+        path.mkdir()
+        texts = {kind: [] for kind in ("A", "graph_indicator", "graph_labels", "edge_labels")}
+        for graph in range(count):
+            for i in range(4):
+                texts["A"] += [f"{4 * graph + i + 1}, {4 * graph + (i + 1) % 4 + 1}"]
+                texts["graph_indicator"].append(str(graph + 1))
+                texts["edge_labels"].append(str(5 * (graph % 2 and i == 0)))
+            texts["graph_labels"].append(str(graph % 2))
+        for kind, lines in texts.items():
+            (path / f"rings_{kind}.txt").write_text("\n".join(lines), "utf-8")
+        (path / "rings_node_attributes.txt").write_text("\n".join(str(i % 4) for i in range(4 * count)), "utf-8")
+    words = ["--model", "gat", *SMALL, "--heads", "2", "--epochs", "60", "--lr", "0.03", "--batch-size", "40", "--dropout", "0"]
+    assert main(["train", "--task", "graph", "--data", str(tmp_path / "first"), *words, "--save", str(name), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "1 features, 2 of edges, 2 classes" in err
+    assert json.loads(out)["train_accuracy"] == 1
+    assert main(["predict", "--model", str(name), "--data", str(tmp_path / "second"), "--out", str(table), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 1
+    (tmp_path / "second" / "rings_edge_labels.txt").unlink()
+    assert main(["predict", "--model", str(name), "--data", str(tmp_path / "second"), "--out", str(table)]) == 1
+    assert "rings_edge_labels.txt has 0 columns, the model's set had 1" in capsys.readouterr().err
 
 
 def test_a_saved_regression_predicts_in_the_labels_own_scale(folder, tmp_path, capsys):
