@@ -217,6 +217,8 @@ def _enter(kernel: Kernel, words: list[int], ranges: Any, work: int) -> None:
     threads.run(shells.parallel, shells.serial, kernel.address, np.array(words, np.int64), ranges, work=work)
 
 
+_COPIED = 1 << 15
+"""Bytes that are copied in less time than a view takes."""
 _view: Any = (ctypes.c_char * 0).from_buffer
 _READ = frozenset(map(np.dtype, (np.float32, np.float64, np.int32, np.int64)))
 """What kernels see as it is."""
@@ -252,6 +254,6 @@ def _operand(array: Any, whole: bool) -> Any:
     flags = array.flags
     if array.size == 0 or (flags.aligned and (flags.c_contiguous or (not whole and array[0].flags.c_contiguous))):
         return array
-    if not whole and array.strides[0] == 0:  # one row for all, as the gradient that a sum passes on
+    if not whole and array.strides[0] == 0 and array.nbytes > _COPIED:  # one row for all, as the gradient that a sum passes on
         return np.broadcast_to(np.ascontiguousarray(array[0]), array.shape)
     return np.ascontiguousarray(array)
