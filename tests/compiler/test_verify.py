@@ -36,6 +36,7 @@ def test_no_kernel_is_compiled_when_the_proof_fails():
 
     with (
         mock.patch.object(cost, "build", wrong),
+        mock.patch.object(kernel, "build", wrong),  # of schedules that the CPU chooses by itself
         mock.patch.object(kernel.sources, "load", loaded.append),
         pytest.raises(RuntimeError, match=r"Load \w+: reaches column 10 of 10"),
     ):
