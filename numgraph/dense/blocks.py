@@ -43,9 +43,9 @@ class _Split(NamedTuple):
         return [x[start:stop] if row else x for x, row in zip(self.operands, self.by_row, strict=True)]
 
 
-def is_large(operands: Sequence[Any]) -> bool:
-    """Whether an elementwise function of them is computed by ``in_blocks``: one is a large array of the host."""
-    return True in [type(x) is np.ndarray and x.size >= LARGE for x in operands]
+def is_large(operands: Sequence[Any], share: int = 1) -> bool:
+    """Whether an elementwise function of them is computed by ``in_blocks``: one is a large array of the host; share: of a part of that size."""
+    return True in [type(x) is np.ndarray and x.size * share >= LARGE for x in operands]
 
 
 def in_blocks(function: Callable[..., Any], *operands: Any) -> Any:

@@ -15,7 +15,7 @@ from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.tensor import Tensor, rule
 from numgraph.dense.blocks import in_blocks, is_large
-from numgraph.dense.fused import pending
+from numgraph.dense.fused import FEWER, pending
 from numgraph.errors import bad_type
 from numgraph.expressions.dtypes import check_fits
 from numgraph.expressions.elementary import BY_FUNCTION, COMPOSED, TABLE, Elementwise
@@ -121,10 +121,11 @@ def elementwise(row: Elementwise, *operands: Any, **options: Any) -> Any:
         if len(arrays) == 1:
             return np.where(*arrays)
         evaluate = select
-    if is_large(arrays):
+    if is_large(arrays, FEWER):
         if (made := pending(row, operands, sys._getframe(1), elementwise)) is not None:
             return made
-        evaluate = partial(in_blocks, evaluate)
+        if is_large(arrays):
+            evaluate = partial(in_blocks, evaluate)
     return record(name, operands, computed(name, evaluate, *arrays), _replay(row))
 
 

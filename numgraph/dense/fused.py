@@ -31,6 +31,9 @@ from numgraph.message.propagate import Walk
 WIDTH = 64
 """Elements of a row. Arrays of any shape are rows of so many, so an expression has one kernel."""
 
+FEWER = 4
+"""A sum in one pass pays from a quarter of the elements on from which a single function pays on all threads."""
+
 _MIXIN = Operators.__mul__.__code__.co_filename
 _OPERATING = {Tensor.__mul__.__code__, Tensor.__array_ufunc__.__code__}
 """What runs between an expression and the function of an operator of it."""
