@@ -44,7 +44,10 @@ class _Split(NamedTuple):
 
 
 def is_large(operands: Sequence[Any], share: int = 1) -> bool:
-    """Whether an elementwise function of them is computed by ``in_blocks``: one is a large array of the host; share: of a part of that size."""
+    """Whether an elementwise function of them is computed by ``in_blocks``: one is a large array of the host.
+
+    share: 4 for whether one is a quarter as large.
+    """
     return True in [type(x) is np.ndarray and x.size * share >= LARGE for x in operands]
 
 
