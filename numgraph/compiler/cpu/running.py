@@ -18,6 +18,7 @@ from numgraph.compiler.cost import Choice
 from numgraph.compiler.cpu import shells
 from numgraph.compiler.cpu.balance import Hub, divided, each_alone
 from numgraph.compiler.cpu.kernel import Kernel, Printed, by_edge_ids, chosen, compiled, machine, printed
+from numgraph.compiler.cpu.layout import by_lines
 from numgraph.compiler.index import Notation
 from numgraph.compiler.reduces import REDUCES
 from numgraph.compiler.schedule import Machine
@@ -40,7 +41,8 @@ Part = tuple[Hub, Buffers]
 @dataclass(frozen=True, slots=True, eq=False)
 class Launch:
     """A kernel on the rows of one graph: the words of its argument block with the index arrays in place; the ranges of rows that are parts,
-    and the hubs, with the kernel for their chunks; and the work, to judge whether threads are worth it."""
+    and the hubs, with the kernel for their chunks; and the work, to judge whether threads are worth it. far: whose fields that many edges
+    gather, where these are worth a layout for it."""
 
     kernel: Kernel
     words: list[int]
@@ -48,6 +50,8 @@ class Launch:
     work: int
     hubs: tuple[Hub, ...] = ()
     chunks: Launch | None = None
+    far: str = ""
+    edges: int = 0
 
 
 class Cpu(Target):
@@ -88,7 +92,8 @@ class Cpu(Target):
         if parts.hubs:
             for_chunks = self.for_chunks(kernel)
             chunks = Launch(for_chunks, _on(for_chunks, graph), None, 0)
-        return Launch(kernel, _on(kernel, graph), parts.ranges, work, parts.hubs, chunks)
+        far = "" if work < threads.SMALL else {"v": "u", "u": "v"}.get(rows, "")
+        return Launch(kernel, _on(kernel, graph), parts.ranges, work, parts.hubs, chunks, far, graph.num_edges)
 
     def for_chunks(self, kernel: Kernel) -> Kernel:
         """The kernel for parts of rows: 16-bit results are rounded when these are together."""
@@ -197,11 +202,13 @@ def _block(launch: Launch, fields: Arrays, buffers: Buffers) -> tuple[list[int],
         words[offset : offset + 3] = _rows(buffers[place])
     for offset, key, whole in kernel.fields:
         array = fields[key]
-        if type(array) is np.ndarray and array.dtype in _READ and array.flags.carray:  # nearly all
+        if key[0] != launch.far and type(array) is np.ndarray and array.dtype in _READ and array.flags.carray:  # nearly all
             words[offset] = ctypes.addressof(_view(array))
             words[offset + 1 : offset + 3] = (1, 0) if key[0] == "shared" else (array.shape[0], array.strides[0])
             continue
         array = _operand(array, whole)
+        if key[0] == launch.far:
+            array = by_lines(array, launch.edges)
         kept.append(array)
         words[offset : offset + 3] = (_address(array), 1, 0) if key[0] == "shared" else _rows(array)
     return words, kept
