@@ -1,7 +1,8 @@
-"""Test accuracies by dataset and model, mean and standard deviation over seeds: ``python benchmarks/accuracy.py``.
+"""Test accuracies by dataset and model, mean and standard deviation over seeds:
+``python benchmarks/accuracy.py``.
 
-Every run is what ``numgraph train --dataset D --model M --seed S`` does. Prints a Markdown table and writes the runs to
-benchmarks/results/accuracy.json.
+Every run is what ``numgraph train --dataset D --model M --seed S`` does. Prints a Markdown table and writes
+the runs to benchmarks/results/accuracy.json.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from numgraph.training import evaluate, fit
 from numgraph.training.recipes import RECIPES, build, recipe, training_features
 
 # The papers' figures for the public split, in percent. SAGE's paper does not have it.
-PAPERS = {("cora", "gcn"): 81.5, ("cora", "gat"): 83.0, ("citeseer", "gcn"): 70.3, ("citeseer", "gat"): 72.5, ("pubmed", "gcn"): 79.0}
+PAPERS = {
+    ("cora", "gcn"): 81.5,
+    ("cora", "gat"): 83.0,
+    ("citeseer", "gcn"): 70.3,
+    ("citeseer", "gat"): 72.5,
+    ("pubmed", "gcn"): 79.0,
+}
 PAPERS[("pubmed", "gat")] = 79.0
 
 
@@ -30,7 +37,15 @@ def run(dataset: Any, model_name: str, seed: int) -> dict[str, Any]:
     chosen = recipe(model_name)
     model, optimizer = build(chosen, dataset, seed)
     features = training_features(dataset)
-    history = fit(model, dataset, optimizer, epochs=chosen.epochs, patience=chosen.patience, seed=seed, features=features)
+    history = fit(
+        model,
+        dataset,
+        optimizer,
+        epochs=chosen.epochs,
+        patience=chosen.patience,
+        seed=seed,
+        features=features,
+    )
     if history.stopped == "interrupted":
         raise KeyboardInterrupt
     val, test = evaluate(model, dataset, features, dataset.val_mask, dataset.test_mask)
@@ -50,7 +65,9 @@ def table(results: list[dict[str, Any]]) -> str:
         paper = PAPERS.get((result["dataset"], result["model"]))
         spread = f"{100 * result['mean']:.1f} ± {100 * result['std']:.1f}"
         seconds = np.median([one["seconds"] for one in result["runs"]])
-        lines.append(f"| {result['dataset']} | {result['model']} | {spread} | {paper or '—'} | {seconds:.1f} |")
+        lines.append(
+            f"| {result['dataset']} | {result['model']} | {spread} | {paper or '—'} | {seconds:.1f} |"
+        )
     return "\n".join(lines)
 
 
@@ -79,9 +96,15 @@ def main() -> int:
             settings = {key: value for key, value in vars(recipe(model)).items() if key != "model"}
             summary = {"mean": float(np.mean(accuracies)), "std": float(np.std(accuracies)), "runs": runs}
             results.append({"dataset": name, "model": model, "settings": settings, **summary})
-    versions = {"numgraph": numgraph.__version__, "numpy": np.__version__, "python": platform.python_version()}
+    versions = {
+        "numgraph": numgraph.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write(options.output, (json.dumps({"versions": versions, "results": results}, indent=1) + "\n").encode())
+    atomic.write(
+        options.output, (json.dumps({"versions": versions, "results": results}, indent=1) + "\n").encode()
+    )
     print(f"Mean ± standard deviation of {options.seeds} seeds.\n\n{table(results)}")
     return 0
 

@@ -1,11 +1,13 @@
-"""A set larger than the memory of the process: written in pieces, trained in batches for an epoch, its cold rows read.
+"""A set larger than the memory of the process: written in pieces, trained in batches for an epoch, its cold
+rows read.
 
-python benchmarks/disk.py FOLDER                 2^20 nodes, 16 million edges, 128 features: 0.9 GB, in a folder that is deleted at the end
-python benchmarks/disk.py FOLDER --rows-gb 4     also cold rows of 512 bytes out of a file of 4 GB
+python benchmarks/disk.py FOLDER                 2^20 nodes, 16 million edges, 128 features: 0.9 GB, in a
+folder that is deleted at the end python benchmarks/disk.py FOLDER --rows-gb 4     also cold rows of 512 bytes
+out of a file of 4 GB
 
-Each step is a process of its own, whose memory, the pages of files included, is limited to half of the data by a control group where one
-can be made (Linux, mostly root). RLIMIT_DATA would count what is only reserved: 64 MB each for the BLAS libraries of NumPy and SciPy.
-"""
+Each step is a process of its own, whose memory, the pages of files included, is limited to half of the data
+by a control group where one can be made (Linux, mostly root). RLIMIT_DATA would count what is only reserved:
+64 MB each for the BLAS libraries of NumPy and SciPy."""
 
 from __future__ import annotations
 
@@ -38,9 +40,13 @@ def main() -> int:
     parser.add_argument("--edges", type=int, default=16_000_000)
     parser.add_argument("--features", type=int, default=128)
     parser.add_argument("--fanouts", type=int, nargs="+", default=[10, 5])
-    parser.add_argument("--train", type=float, default=0.05, help="share of the nodes that an epoch has (default 0.05)")
+    parser.add_argument(
+        "--train", type=float, default=0.05, help="share of the nodes that an epoch has (default 0.05)"
+    )
     parser.add_argument("--cache-mb", type=int, default=64)
-    parser.add_argument("--rows-gb", type=float, default=0, help="also read cold rows of 512 bytes out of a file of this size")
+    parser.add_argument(
+        "--rows-gb", type=float, default=0, help="also read cold rows of 512 bytes out of a file of this size"
+    )
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
@@ -75,17 +81,32 @@ def limited(step: str, options: argparse.Namespace, most: int) -> None:
     try:
         subprocess.run(command, check=True, preexec_fn=enter)
         if group is not None:
-            peak = next((group / name for name in ("memory.max_usage_in_bytes", "memory.peak") if (group / name).exists()), None)
-            print(f"  limit by a control group; its peak, files' pages included, {int(peak.read_text()) / MIB if peak else 0:.0f} MiB")
+            peak = next(
+                (
+                    group / name
+                    for name in ("memory.max_usage_in_bytes", "memory.peak")
+                    if (group / name).exists()
+                ),
+                None,
+            )
+            print(
+                "  limit by a control group; its peak, files' pages included, "
+                f"{int(peak.read_text()) / MIB if peak else 0:.0f} MiB"
+            )
         elif most:
-            print(f"  no control group can be made here, so nothing is limited: compare anonymous memory with {most / MIB:.0f} MiB")
+            print(
+                "  no control group can be made here, so nothing is limited: compare anonymous memory with "
+                f"{most / MIB:.0f} MiB"
+            )
     finally:
         if group is not None:
             group.rmdir()
 
 
 def control_group(most: int) -> Path | None:
-    """A new control group inside of this process's own, with a limit on memory; None where that is not allowed."""
+    """A new control group inside of this process's own, with a limit on memory; None where that is not
+    allowed.
+    """
     try:
         lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
         old = next((path for _, names, path in lines if names == "memory"), None)
@@ -138,7 +159,10 @@ def write(options: argparse.Namespace) -> None:
             writer.add_features(rows)
         writer.set_labels(labels, split=(options.train, 0, 1 - options.train))
     size = sum(path.stat().st_size for path in (options.folder / "data").iterdir())
-    print(f"written: {size / MIB:.0f} MiB in {peak.seconds:.1f} s; anonymous memory at most {peak.most / MIB:.0f} MiB")
+    print(
+        f"written: {size / MIB:.0f} MiB in {peak.seconds:.1f} s; anonymous memory at most "
+        f"{peak.most / MIB:.0f} MiB"
+    )
 
 
 def train(options: argparse.Namespace) -> None:
@@ -150,7 +174,9 @@ def train(options: argparse.Namespace) -> None:
     model = ng.nn.SAGE(options.features, 64, CLASSES, layers=len(options.fanouts), dropout=0.0, rng=0)
     optimizer = ng.optim.Adam(model.parameters(), lr=0.01)
     seeds, cache = data.train_mask, options.cache_mb * MIB
-    loader = ng.NeighborLoader(data, options.fanouts, input_nodes=seeds, batch_size=1024, shuffle=True, cache_bytes=cache)
+    loader = ng.NeighborLoader(
+        data, options.fanouts, input_nodes=seeds, batch_size=1024, shuffle=True, cache_bytes=cache
+    )
     losses, rows, before = [], 0, read_bytes()
     with Peak() as peak:
         for batch in loader:
@@ -159,12 +185,20 @@ def train(options: argparse.Namespace) -> None:
             optimizer.step(tape.gradient(loss, model.parameters()))
             losses.append(loss.item())
             rows += len(batch.nodes)
-    print(f"epoch: {len(loader)} batches, {rows:,} rows, {peak.seconds:.1f} s, loss {losses[0]:.3f} → {losses[-1]:.3f}")
-    print(f"  anonymous memory at most {peak.most / MIB:.0f} MiB; read from disk {(read_bytes() - before) / MIB:.0f} MiB")
+    print(
+        f"epoch: {len(loader)} batches, {rows:,} rows, {peak.seconds:.1f} s, loss {losses[0]:.3f} → "
+        f"{losses[-1]:.3f}"
+    )
+    print(
+        f"  anonymous memory at most {peak.most / MIB:.0f} MiB; read from disk "
+        f"{(read_bytes() - before) / MIB:.0f} MiB"
+    )
 
 
 def cold_rows(options: argparse.Namespace) -> None:
-    """The same rows by NumPy from a map and by a loader's reader, alternately, the file's pages dropped before."""
+    """The same rows by NumPy from a map and by a loader's reader, alternately, the file's pages dropped
+    before.
+    """
     path, count = options.folder / "rows.npy", int(options.rows_gb * 2**30) // 512
     block = np.random.default_rng(0).standard_normal((1 << 15, 128), np.float32)
     file = npy.Growing(path, np.float32, (128,))
@@ -183,7 +217,10 @@ def cold_rows(options: argparse.Namespace) -> None:
             del x
         assert np.array_equal(*found)
         rates = [len(ids) / one for one in seconds]
-        print(f"cold rows: map {rates[0]:,.0f} a second, loader {rates[1]:,.0f}: {rates[1] / rates[0]:.1f} times")
+        print(
+            f"cold rows: map {rates[0]:,.0f} a second, loader {rates[1]:,.0f}: {rates[1] / rates[0]:.1f} "
+            "times"
+        )
 
 
 def forget(path: Path) -> None:
@@ -195,7 +232,9 @@ def forget(path: Path) -> None:
 
 
 def read_bytes() -> int:
-    return int(dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["read_bytes"])
+    return int(
+        dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["read_bytes"]
+    )
 
 
 STEPS = {"write": write, "train": train, "rows": cold_rows}

@@ -1,8 +1,9 @@
-"""What gpu_report.py asks for in processes of their own: ``python gpu_probe.py driver``, or ``facts`` or ``walks`` and a file for results.
+"""What gpu_report.py asks for in processes of their own: ``python gpu_probe.py driver``, or ``facts`` or
+``walks`` and a file for results.
 
-driver, with the standard library alone: the first CUDA device, or what is missing, as JSON. facts: that, nvidia-smi, versions, and what
-CuPy, numba-cuda and torch do here, each asked in another process. walks: a few small walks, for compute-sanitizer.
-"""
+driver, with the standard library alone: the first CUDA device, or what is missing, as JSON. facts: that,
+nvidia-smi, versions, and what CuPy, numba-cuda and torch do here, each asked in another process. walks: a few
+small walks, for compute-sanitizer."""
 
 from __future__ import annotations
 
@@ -19,11 +20,32 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    *("numpy", "scipy", "numba", "llvmlite", "numba-cuda", "cuda-bindings", "cupy-cuda12x", "cupy-cuda13x", "torch", "torch-geometric"),
+    *(
+        "numpy",
+        "scipy",
+        "numba",
+        "llvmlite",
+        "numba-cuda",
+        "cuda-bindings",
+        "cupy-cuda12x",
+        "cupy-cuda13x",
+        "torch",
+        "torch-geometric",
+    ),
     *("jax", "ml-dtypes", "hypothesis", "pytest", "pytest-xdist", "nvidia-nvjitlink", "nvidia-cuda-nvrtc"),
 )
 SMI = (
-    *("name", "driver_version", "memory.total", "memory.used", "utilization.gpu", "pstate", "temperature.gpu", "power.draw", "power.limit"),
+    *(
+        "name",
+        "driver_version",
+        "memory.total",
+        "memory.used",
+        "utilization.gpu",
+        "pstate",
+        "temperature.gpu",
+        "power.draw",
+        "power.limit",
+    ),
     *("clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem", "mig.mode.current", "ecc.mode.current"),
 )
 SECONDS = 40
@@ -31,7 +53,9 @@ SECONDS = 40
 
 
 def driver(load: Callable[[str], Any] = ctypes.CDLL) -> dict[str, Any]:
-    """Name, compute capability and memory of the first device, and the driver's version of CUDA; ``problem`` where there is none."""
+    """Name, compute capability and memory of the first device, and the driver's version of CUDA; ``problem``
+    where there is none.
+    """
     try:
         cuda = load("libcuda.so.1")
     except OSError:
@@ -40,7 +64,9 @@ def driver(load: Callable[[str], Any] = ctypes.CDLL) -> dict[str, Any]:
     if (code := cuda.cuInit(0)) != 0:
         return {"problem": f"no NVIDIA device can be used: cuInit says {code}"}
     if cuda.cuDeviceGetCount(ctypes.byref(number)) != 0 or number.value == 0:
-        return {"problem": "the NVIDIA driver finds no device; see what nvidia-smi and CUDA_VISIBLE_DEVICES say"}
+        return {
+            "problem": "the NVIDIA driver finds no device; see what nvidia-smi and CUDA_VISIBLE_DEVICES say"
+        }
     count, device, name = number.value, ctypes.c_int(), ctypes.create_string_buffer(200)
     cuda.cuDeviceGet(ctypes.byref(device), 0)
     cuda.cuDeviceGetName(name, len(name), device)
@@ -89,7 +115,9 @@ def nvidia_smi() -> dict[str, str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"problem": str(error)}
     values = [value.strip() for value in done.stdout.splitlines()[0].split(",")] if done.stdout else []
-    return dict(zip(SMI, values)) if len(values) == len(SMI) else {"problem": (done.stdout + done.stderr)[:500]}
+    return (
+        dict(zip(SMI, values)) if len(values) == len(SMI) else {"problem": (done.stdout + done.stderr)[:500]}
+    )
 
 
 def _version(name: str) -> str | None:
@@ -101,7 +129,9 @@ def _version(name: str) -> str | None:
 
 def _ask(what: str, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, __file__, what]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
 
 
 def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -113,7 +143,9 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
     try:
         return json.loads(out)
     except ValueError:
-        return {"problem": f"exit status {process.returncode}: {(err.strip().splitlines() or ['no output'])[-1]}"}
+        return {
+            "problem": f"exit status {process.returncode}: {(err.strip().splitlines() or ['no output'])[-1]}"
+        }
 
 
 def cupy() -> dict[str, Any]:
@@ -121,7 +153,13 @@ def cupy() -> dict[str, Any]:
 
     runtime = library.cuda.runtime
     properties = runtime.getDeviceProperties(runtime.getDevice())
-    names = ("multiProcessorCount", "l2CacheSize", "totalGlobalMem", "sharedMemPerMultiprocessor", "regsPerMultiprocessor")
+    names = (
+        "multiProcessorCount",
+        "l2CacheSize",
+        "totalGlobalMem",
+        "sharedMemPerMultiprocessor",
+        "regsPerMultiprocessor",
+    )
     ones = library.ones(1 << 20, library.float32)
     assert float(ones.sum()) == 1 << 20
     return {
@@ -150,12 +188,16 @@ def torch() -> dict[str, Any]:
     if not library.cuda.is_available():
         return {"version": library.__version__, "problem": "this torch sees no CUDA device"}
     assert float(library.ones(1 << 20, device="cuda").sum()) == 1 << 20
-    return {"version": library.__version__, "cuda": library.version.cuda, "name": library.cuda.get_device_name(0)}
+    return {
+        "version": library.__version__,
+        "cuda": library.version.cuda,
+        "name": library.cuda.get_device_name(0),
+    }
 
 
 def walks() -> dict[str, Any]:
-    """Small walks of every kind on the device, compared with the host's. Each array has memory of its own, so that a sanitizer sees its
-    ends; a row of the graph is long enough for chunks."""
+    """Small walks of every kind on the device, compared with the host's. Each array has memory of its own, so
+    that a sanitizer sees its ends; a row of the graph is long enough for chunks."""
     import numpy as np
 
     import numgraph as ng
@@ -174,9 +216,15 @@ def walks() -> dict[str, Any]:
             name: rng.standard_normal((rows, size), np.float32)
             for name, rows, size in (("x", nodes, width), ("y", nodes, width), ("w", edges, 1))
         }
-        here, there = (_walks(host.to(device), {k: devices.moved(a, device) for k, a in arrays.items()}) for device in ("cpu", "cuda"))
+        here, there = (
+            _walks(host.to(device), {k: devices.moved(a, device) for k, a in arrays.items()})
+            for device in ("cpu", "cuda")
+        )
         for name, result in here.items():
-            gap = float(np.abs(result - devices.moved(there[name], "cpu")).max() / max(1.0, float(np.abs(result).max())))
+            gap = float(
+                np.abs(result - devices.moved(there[name], "cpu")).max()
+                / max(1.0, float(np.abs(result).max()))
+            )
             worst[f"{name}, F = {width}"] = gap
             assert gap < 1e-4, f"{name}, F = {width}: host and device differ by {gap}"
     return {"largest differences": worst}
@@ -190,13 +238,23 @@ def _walks(g: Any, arrays: dict[str, Any]) -> dict[str, Any]:
     for reduce in ("sum", "max"):
         with ng.Tape() as tape:
             x, y, w = (tape.watch(array) for array in arrays.values())
-            z = ng.update_all(g, lambda u, v, e: ng.relu(u.x - v.y) * e.w, reduce, u={"x": x}, v={"y": y}, e={"w": w})
+            z = ng.update_all(
+                g, lambda u, v, e: ng.relu(u.x - v.y) * e.w, reduce, u={"x": x}, v={"y": y}, e={"w": w}
+            )
             loss = (z * z).sum()
         found[reduce] = z.data
-        found |= {f"{reduce}, gradient of {name}": gradient for name, gradient in zip("xyw", tape.gradient(loss, [x, y, w]))}
+        found |= {
+            f"{reduce}, gradient of {name}": gradient
+            for name, gradient in zip("xyw", tape.gradient(loss, [x, y, w]))
+        }
     x, y, w = arrays.values()
     found["attention"] = ng.attend(
-        g, lambda u, v, e: (u.x * v.y).sum(-1, keepdims=True) * e.w, lambda u: u.x, u={"x": x}, v={"y": y}, e={"w": w}
+        g,
+        lambda u, v, e: (u.x * v.y).sum(-1, keepdims=True) * e.w,
+        lambda u: u.x,
+        u={"x": x},
+        v={"y": y},
+        e={"w": w},
     )
     found["edges"] = ng.apply_edges(g, lambda u, v: u.x * v.y, u={"x": x}, v={"y": y})
     with atomics():
@@ -205,7 +263,9 @@ def _walks(g: Any, arrays: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(what: str, results: str | None = None) -> None:
-    answers = {function.__name__: function for function in (driver, facts, cupy, numba_cuda, torch, walks)}[what]()
+    answers = {function.__name__: function for function in (driver, facts, cupy, numba_cuda, torch, walks)}[
+        what
+    ]()
     for answer in answers if isinstance(answers, Iterator) else [answers]:
         if results:
             Path(results + ".new").write_text(json.dumps(answer, indent=1), "utf-8")

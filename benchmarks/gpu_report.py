@@ -1,9 +1,9 @@
 """What an NVIDIA GPU has to show, in one command that ends in time: ``make gpu-report MINUTES=9 OUT=DIR``.
 
-The most is learnt first: what is here, the tests of hardware, times beside cuSPARSE, torch and PyG, the host beside the device, the
-sanitizer, then all other tests. DIR gets report.md to read, report.json with every number, and log.txt; the first two are written anew
-after each stage, so what was learnt stays, whatever happens then. Installs nothing and works offline; packages that are missing are named.
-"""
+The most is learnt first: what is here, the tests of hardware, times beside cuSPARSE, torch and PyG, the host
+beside the device, the sanitizer, then all other tests. DIR gets report.md to read, report.json with every
+number, and log.txt; the first two are written anew after each stage, so what was learnt stays, whatever
+happens then. Installs nothing and works offline; packages that are missing are named."""
 
 from __future__ import annotations
 
@@ -63,19 +63,42 @@ TOOLS = {"memcheck": 0.1, "initcheck": 0.05, "synccheck": 0.04, "racecheck": 0.0
 
 
 def planned() -> list[Stage]:
-    """Everything, in order, with the share of the time that each may take. What ends early leaves its time to those after it."""
+    """Everything, in order, with the share of the time that each may take. What ends early leaves its time to
+    those after it.
+    """
     return [
         Stage("facts", "The device and what is installed", partial(_probe, "facts"), 0.1),
         _tested("tests", "Tests on the device", 0.24, DEVICE_TESTS, "not the_host_on_the_device"),
-        _timed("kernels", "Kernels beside cuSPARSE, torch and PyG, 2 million edges", 0.15, "cuda", "--features", "64,128"),
+        _timed(
+            "kernels",
+            "Kernels beside cuSPARSE, torch and PyG, 2 million edges",
+            0.15,
+            "cuda",
+            "--features",
+            "64,128",
+        ),
         _timed("kernels-large", "The same, 16 million edges", 0.2, "cuda", "--features", "64", *LARGE),
         _timed("host", "The host beside the device", 0.1, "both", "--features", "64", "--peers", "none"),
         *(
-            Stage(tool, f"compute-sanitizer {tool}", partial(_sanitizer, tool), share, missing="compute-sanitizer is not found")
+            Stage(
+                tool,
+                f"compute-sanitizer {tool}",
+                partial(_sanitizer, tool),
+                share,
+                missing="compute-sanitizer is not found",
+            )
             for tool, share in TOOLS.items()
         ),
         _timed("kernels-wide", "16 million edges, 128 features", 0.2, "cuda", "--features", "128", *LARGE),
-        _tested("more-tests", "The host's tests of kernels on the device", 1.0, HOST_TESTS, _OF_KERNELS, "-p", "cuda_route"),
+        _tested(
+            "more-tests",
+            "The host's tests of kernels on the device",
+            1.0,
+            HOST_TESTS,
+            _OF_KERNELS,
+            "-p",
+            "cuda_route",
+        ),
     ]
 
 
@@ -85,7 +108,9 @@ _API_ERRORS = ("--report-api-errors", "no")  # what libraries try when they are 
 
 def _tested(name: str, title: str, share: float, files: Sequence[str], chosen: str, *options: str) -> Stage:
     command = partial(_tests, [f"tests/{file}" for file in files], chosen, options)
-    return Stage(name, title, command, share, {"NUMGRAPH_TEST_DEVICE": "hardware"}, "pytest is not installed", tally)
+    return Stage(
+        name, title, command, share, {"NUMGRAPH_TEST_DEVICE": "hardware"}, "pytest is not installed", tally
+    )
 
 
 def _timed(name: str, title: str, share: float, device: str, *options: str) -> Stage:
@@ -99,8 +124,22 @@ def _probe(what: str, results: Path) -> list[str]:
 def _tests(files: Sequence[str], chosen: str, options: Sequence[str], results: Path) -> list[str] | None:
     if importlib.util.find_spec("pytest") is None:
         return None
-    workers = ("-n", str(min(16, _cores())), "--dist", "worksteal") if importlib.util.find_spec("xdist") else ()
-    command = [PYTHON, "-m", "pytest", "-v", "--color=no", "--tb=short", "-p", "no:cacheprovider", *options, *workers, *files]
+    workers = (
+        ("-n", str(min(16, _cores())), "--dist", "worksteal") if importlib.util.find_spec("xdist") else ()
+    )
+    command = [
+        PYTHON,
+        "-m",
+        "pytest",
+        "-v",
+        "--color=no",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        *options,
+        *workers,
+        *files,
+    ]
     return [*command, "-k", chosen]
 
 
@@ -109,29 +148,64 @@ def _cores() -> int:
 
 
 def _bench(device: str, options: Sequence[str], results: Path) -> list[str]:
-    command = ("bench", "--device", device, "--suite", "kernels", "--rows", ROWS, "--seconds", "2", "--repeats", "7")
+    command = (
+        "bench",
+        "--device",
+        device,
+        "--suite",
+        "kernels",
+        "--rows",
+        ROWS,
+        "--seconds",
+        "2",
+        "--repeats",
+        "7",
+    )
     return [PYTHON, "-m", "numgraph", *command, *options, "--json", str(results)]
 
 
 def _sanitizer(tool: str, results: Path) -> list[str] | None:
     found, options = sanitizer(), _API_ERRORS if tool == "memcheck" else ()
-    return found and [found, "--tool", tool, *options, "--error-exitcode", "9", PYTHON, str(PROBE), "walks", str(results)]
+    return found and [
+        found,
+        "--tool",
+        tool,
+        *options,
+        "--error-exitcode",
+        "9",
+        PYTHON,
+        str(PROBE),
+        "walks",
+        str(results),
+    ]
 
 
 def sanitizer() -> str | None:
     """Where compute-sanitizer is: on the path, or where CUDA is installed."""
-    folders = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")), *sorted(Path("/usr/local").glob("cuda-*"), reverse=True)]
-    places = [os.environ.get("PATH", ""), *(str(folder / place) for folder in folders for place in ("bin", "compute-sanitizer"))]
+    folders = [
+        Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")),
+        *sorted(Path("/usr/local").glob("cuda-*"), reverse=True),
+    ]
+    places = [
+        os.environ.get("PATH", ""),
+        *(str(folder / place) for folder in folders for place in ("bin", "compute-sanitizer")),
+    ]
     return shutil.which("compute-sanitizer", path=os.pathsep.join(places))
 
 
 def tally(text: str) -> str:
-    """How many tests passed, failed and were skipped until it ended, and pytest's last section, or what failed where it has none."""
+    """How many tests passed, failed and were skipped until it ended, and pytest's last section, or what
+    failed where it has none.
+    """
     word = r"(PASSED|FAILED|ERROR|SKIPPED|XFAIL)"
     beside_others = re.findall(rf"^\[gw\d+\] \[ *\d+%\] {word} (.*)$", text, re.MULTILINE)
-    alone = [(ended, test) for test, ended in re.findall(rf"^(\S.*?) {word} .*\[ *\d+%\]$", text, re.MULTILINE)]
+    alone = [
+        (ended, test) for test, ended in re.findall(rf"^(\S.*?) {word} .*\[ *\d+%\]$", text, re.MULTILINE)
+    ]
     words = [ended for ended, _ in beside_others or alone]
-    counts = ", ".join(f"{words.count(word)} {word.lower()}" for word in sorted(set(words))) or "no test ended"
+    counts = (
+        ", ".join(f"{words.count(word)} {word.lower()}" for word in sorted(set(words))) or "no test ended"
+    )
     _, section, summary = text.rpartition(" short test summary info ")
     if section:
         return f"{counts}\n{summary.partition(chr(10))[2]}"
@@ -154,11 +228,17 @@ class Ended(BaseException):
 
 
 def report(chosen: Sequence[Stage], seconds: float, out: Path, device: dict[str, Any]) -> int:
-    """Run the stages within so many seconds, writing to the folder as each ends; 0 if all that ran passed. device: to be written too."""
+    """Run the stages within so many seconds, writing to the folder as each ends; 0 if all that ran passed.
+    device: to be written too.
+    """
     clock, outcomes = Clock(seconds), []
     running = out / "running"
     running.mkdir(exist_ok=True)
-    facts = {"device": device, "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seconds_limit": seconds}
+    facts = {
+        "device": device,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds_limit": seconds,
+    }
     names: dict[str, str] = {}
     (out / "log.txt").write_bytes(b"")
     ended = None
@@ -171,7 +251,11 @@ def report(chosen: Sequence[Stage], seconds: float, out: Path, device: dict[str,
                 if stage.name == "facts":
                     names = _numpy_names(outcome.results, facts)
                 _keep(out, facts, outcomes)
-                print(f"{outcome.name:<14} {outcome.status:<8} {outcome.seconds:6.1f} s  {outcome.why}".rstrip(), flush=True)
+                print(
+                    f"{outcome.name:<14} {outcome.status:<8} "
+                    f"{outcome.seconds:6.1f} s  {outcome.why}".rstrip(),
+                    flush=True,
+                )
     except Ended as signalled:
         ended = signalled.number
         facts["ended"] = f"signal {ended} during the stage after {outcomes[-1].name if outcomes else 'none'}"
@@ -204,14 +288,18 @@ def _told() -> Iterator[None]:
 
 
 def _environment(given: Any, names: dict[str, str]) -> dict[str, str]:
-    """The repository, and for its tests their plugins, can be imported, and what NumPy lacks for numba-cuda is there if it must be."""
+    """The repository, and for its tests their plugins, can be imported, and what NumPy lacks for numba-cuda
+    is there if it must be.
+    """
     tests = [str(ROOT / "tests" / "support")] if "NUMGRAPH_TEST_DEVICE" in given else []
     path = [*names.values(), str(ROOT), *tests, os.environ.get("PYTHONPATH", "")]
     return {"PYTHONUNBUFFERED": "1", **given, "PYTHONPATH": os.pathsep.join(entry for entry in path if entry)}
 
 
 def _numpy_names(results: Any, facts: dict[str, Any]) -> dict[str, str]:
-    """The folder to import numpy.row_stack from where numba-cuda needs it, and a word of that in the report."""
+    """The folder to import numpy.row_stack from where numba-cuda needs it, and a word of that in the
+    report.
+    """
     compiler, then = ((results or {}).get(name, {}) for name in ("numba_cuda", "with_row_stack"))
     if compiler.get("works"):
         return {}
@@ -219,11 +307,15 @@ def _numpy_names(results: Any, facts: dict[str, Any]) -> dict[str, str]:
     if "problem" in compiler:
         does = "does" if then.get("works") else f"does not ({then.get('problem', 'no answer')})"
         facts["numba_cuda"] = (
-            f"numba-cuda does not compile here by itself ({compiler['problem']}). In this report's processes numpy.row_stack, which "
+            f"numba-cuda does not compile here by itself ({compiler['problem']}). In this report's processes "
+            "numpy.row_stack, which "
             f"NumPy 2.5 has no longer, is set to numpy.vstack; then it {does}."
         )
     else:
-        facts["numba_cuda"] = "Whether numba-cuda compiles here is not known; numpy.row_stack is set to numpy.vstack where NumPy lacks it."
+        facts["numba_cuda"] = (
+            "Whether numba-cuda compiles here is not known; numpy.row_stack is set to numpy.vstack where "
+            "NumPy lacks it."
+        )
     return {"row_stack": folder}
 
 
@@ -237,9 +329,19 @@ def described(facts: dict[str, Any], outcomes: Sequence[Outcome]) -> str:
     """The report for people."""
     device = facts["device"]
     title = device.get("name") or "no GPU"
-    lines = [f"# {title}", "", ", ".join(f"{key}: {value}" for key, value in device.items() if key != "name"), ""]
+    lines = [
+        f"# {title}",
+        "",
+        ", ".join(f"{key}: {value}" for key, value in device.items() if key != "name"),
+        "",
+    ]
     lines += [f"{facts[key]}\n" for key in ("numba_cuda", "ended") if key in facts]
-    lines += [f"Started {facts['started']}, limit {facts['seconds_limit']:g} s.", "", "| stage | | seconds | |", "|---|---|---|---|"]
+    lines += [
+        f"Started {facts['started']}, limit {facts['seconds_limit']:g} s.",
+        "",
+        "| stage | | seconds | |",
+        "|---|---|---|---|",
+    ]
     lines += [f"| {one.title} | {one.status} | {one.seconds:g} | {one.why} |" for one in outcomes]
     for one in outcomes:
         if one.digest:
@@ -251,10 +353,14 @@ def described(facts: dict[str, Any], outcomes: Sequence[Outcome]) -> str:
 
 
 def found_device(seconds: float) -> dict[str, Any]:
-    """What the driver says of the first device: name and more, or ``problem``. Asked in a process of its own, for the driver may hang."""
+    """What the driver says of the first device: name and more, or ``problem``. Asked in a process of its own,
+    for the driver may hang.
+    """
     command = [PYTHON, str(PROBE), "driver"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, check=False
+        )
         return json.loads(done.stdout)
     except subprocess.TimeoutExpired:
         return {"problem": f"the NVIDIA driver did not answer within {seconds:g} s"}
@@ -262,10 +368,19 @@ def found_device(seconds: float) -> dict[str, Any]:
         return {"problem": f"the NVIDIA driver could not be asked: {_last(done.stderr, 1)}"}
 
 
-def main(arguments: Sequence[str] | None = None, look: Callable[[float], dict[str, Any]] = found_device) -> int:
-    parser = argparse.ArgumentParser(prog="gpu_report.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(
+    arguments: Sequence[str] | None = None, look: Callable[[float], dict[str, Any]] = found_device
+) -> int:
+    parser = argparse.ArgumentParser(
+        prog="gpu_report.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=9.0, help="the whole ends in this time (default 9)")
-    parser.add_argument("--out", type=Path, default=Path("gpu-report"), help="a folder, made if it is not there (default gpu-report)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("gpu-report"),
+        help="a folder, made if it is not there (default gpu-report)",
+    )
     options = parser.parse_args(arguments)
     if not options.minutes > 0:
         parser.error(f"--minutes {options.minutes:g}: must be above 0")
@@ -273,7 +388,11 @@ def main(arguments: Sequence[str] | None = None, look: Callable[[float], dict[st
     out.mkdir(parents=True, exist_ok=True)
     device = look(min(60.0, 30 * options.minutes))
     if "problem" in device:
-        facts = {"device": device, "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seconds_limit": 60 * options.minutes}
+        facts = {
+            "device": device,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds_limit": 60 * options.minutes,
+        }
         _keep(out, facts, ())
         print(f"gpu_report.py: error: {device['problem']}; nothing was measured", file=sys.stderr)
         return 2

@@ -1,8 +1,9 @@
-"""Kill a rank of a training at a random moment, again and again: ``python benchmarks/kills.py FOLDER --kills 20``.
+"""Kill a rank of a training at a random moment, again and again:
+``python benchmarks/kills.py FOLDER --kills 20``.
 
-Every time all ranks must end within 30 seconds, the checkpoint, if there is one, must be whole, and the same command, given again, must end
-with the loss and the accuracy of a training that nobody disturbed. Stops at the first time that this is not so. Linux alone.
-"""
+Every time all ranks must end within 30 seconds, the checkpoint, if there is one, must be whole, and the same
+command, given again, must end with the loss and the accuracy of a training that nobody disturbed. Stops at
+the first time that this is not so. Linux alone."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def command(options: argparse.Namespace, point: Path) -> list[str]:
 
 def finished(options: argparse.Namespace, point: Path) -> Any:
     """What a training prints that nobody disturbs."""
-    made = subprocess.run(command(options, point), env=ENVIRONMENT, check=True, stdout=subprocess.PIPE, text=True)
+    made = subprocess.run(
+        command(options, point), env=ENVIRONMENT, check=True, stdout=subprocess.PIPE, text=True
+    )
     return json.loads(made.stdout.splitlines()[-1])
 
 
@@ -44,7 +47,9 @@ def ranks_of(pid: int) -> list[int]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                parents.setdefault(int((folder / "stat").read_text().rpartition(")")[2].split()[1]), []).append(int(folder.name))
+                parents.setdefault(
+                    int((folder / "stat").read_text().rpartition(")")[2].split()[1]), []
+                ).append(int(folder.name))
             except OSError:
                 continue
     found = list(parents.get(pid, []))
@@ -63,7 +68,9 @@ def is_rank(pid: int) -> bool:
 
 def kill_one(options: argparse.Namespace, point: Path, after: float, rng: random.Random) -> dict[str, Any]:
     """Start, wait, kill: how long the others took to end, and the epochs of the checkpoint."""
-    with subprocess.Popen(command(options, point), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command(options, point), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(after)
         ranks = ranks_of(process.pid) if process.poll() is None else []
@@ -83,7 +90,9 @@ def kill_one(options: argparse.Namespace, point: Path, after: float, rng: random
     epochs = None
     if point.exists():
         with np.load(point, allow_pickle=False) as arrays:
-            whole = {name: arrays[name] for name in arrays.files}  # zip compares every array with its checksum
+            whole = {
+                name: arrays[name] for name in arrays.files
+            }  # zip compares every array with its checksum
         epochs = len(json.loads(whole["standing"].tobytes())["history"]["train_loss"])
     return {
         "killed_after_s": round(after, 2),
@@ -111,7 +120,11 @@ def main() -> None:
         start = time.perf_counter()
         wanted = finished(options, folder / "whole.npz")
         lasts = time.perf_counter() - start
-        print(f"undisturbed: {lasts:.1f} s, accuracy {wanted['test_accuracy']:.4f}, loss {wanted['test_loss']:.6f}", flush=True)
+        print(
+            f"undisturbed: {lasts:.1f} s, accuracy {wanted['test_accuracy']:.4f}, loss "
+            f"{wanted['test_loss']:.6f}",
+            flush=True,
+        )
         for i in range(options.kills):
             killed: dict[str, Any] = {"ranks_there": 0}
             while not killed["ranks_there"]:  # it had not started, or had ended: another moment
@@ -119,11 +132,25 @@ def main() -> None:
                 point.unlink(missing_ok=True)
                 killed = kill_one(options, point, rng.uniform(0, lasts), rng)
             found = finished(options, point)
-            same = found["test_accuracy"] == wanted["test_accuracy"] and abs(found["test_loss"] - wanted["test_loss"]) < 1e-5
-            report.append({"kill": i, **killed, "accuracy": found["test_accuracy"], "loss": found["test_loss"], "same": same})
+            same = (
+                found["test_accuracy"] == wanted["test_accuracy"]
+                and abs(found["test_loss"] - wanted["test_loss"]) < 1e-5
+            )
+            report.append(
+                {
+                    "kill": i,
+                    **killed,
+                    "accuracy": found["test_accuracy"],
+                    "loss": found["test_loss"],
+                    "same": same,
+                }
+            )
             print(json.dumps(report[-1]), flush=True)
             if not same:
-                raise SystemExit(f"kill {i}: the resumed training ended with {found['test_accuracy']}, {found['test_loss']}")
+                raise SystemExit(
+                    f"kill {i}: the resumed training ended with {found['test_accuracy']}, "
+                    f"{found['test_loss']}"
+                )
         if options.out:
             whole = {name: wanted[name] for name in ("test_accuracy", "test_loss", "processes", "epochs_run")}
             lines = ",\n  ".join(json.dumps(one) for one in report)

@@ -1,13 +1,15 @@
-"""Ranks that share a graph beside one process with as many threads: time, waiting, memory and bytes of a step of training.
+"""Ranks that share a graph beside one process with as many threads: time, waiting, memory and bytes of a step
+of training.
 
-    python benchmarks/ranks.py FOLDER --graph knn --prepare     write the shards: nearest neighbours in space, 100,000 nodes, 16 each
-    python benchmarks/ranks.py FOLDER --graph rmat --prepare    the same of R-MAT, 2^20 nodes, 16 million edges
-    python benchmarks/ranks.py FOLDER --graph knn               time them; writes benchmarks/results/ranks_knn_64.json
+    python benchmarks/ranks.py FOLDER --graph knn --prepare     write the shards: nearest neighbours in space,
+    100,000 nodes, 16 each python benchmarks/ranks.py FOLDER --graph rmat --prepare    the same of R-MAT, 2^20
+    nodes, 16 million edges python benchmarks/ranks.py FOLDER --graph knn               time them; writes
+    benchmarks/results/ranks_knn_64.json
 
-Times one rank of two threads, two ranks of one and four of one, in turns, each start a round. A step is a GCN's forward, backward and
-Adam's step; its time, and what is waited, is that of the slowest rank, and has all that ranks are apart. The share of an exchange that is
-hidden is 1 − what its layer waits, forward and backward, over what the exchange takes alone, when all ranks begin both at once.
-"""
+Times one rank of two threads, two ranks of one and four of one, in turns, each start a round. A step is a
+GCN's forward, backward and Adam's step; its time, and what is waited, is that of the slowest rank, and has
+all that ranks are apart. The share of an exchange that is hidden is 1 − what its layer waits, forward and
+backward, over what the exchange takes alone, when all ranks begin both at once."""
 
 from __future__ import annotations
 
@@ -57,7 +59,11 @@ def prepare(options: argparse.Namespace) -> None:
     for ranks, _ in SETTINGS.values():
         start = time.perf_counter()
         ghosts = ng.distributed.write_shards(options.folder / f"{options.graph}-{ranks}", data, ranks)
-        print(f"{ranks} parts in {time.perf_counter() - start:.1f} s: {ghosts.sum() / g.num_nodes:.3f} ghosts a node", flush=True)
+        print(
+            f"{ranks} parts in {time.perf_counter() - start:.1f} s: {ghosts.sum() / g.num_nodes:.3f} ghosts "
+            "a node",
+            flush=True,
+        )
 
 
 def rank(options: argparse.Namespace) -> None:
@@ -97,7 +103,16 @@ def rank(options: argparse.Namespace) -> None:
         seconds.append(mine[0])
         waited.append(mine[1])
     sent = comm.allreduce(d.meter.bytes - sent) // options.steps
-    setting = Setting(d.num_nodes, d.num_edges, comm.size, comm.allreduce(len(d.ghosts)), FEATURES, options.hidden, CLASSES, LAYERS)
+    setting = Setting(
+        d.num_nodes,
+        d.num_edges,
+        comm.size,
+        comm.allreduce(len(d.ghosts)),
+        FEATURES,
+        options.hidden,
+        CLASSES,
+        LAYERS,
+    )
     assert sent == 2 * pass_bytes(setting), (sent, 2 * pass_bytes(setting))
     alone, in_layers = 0.0, 0.0
     for width in setting.exchanged:
@@ -126,7 +141,12 @@ def rank(options: argparse.Namespace) -> None:
             "alone_ms": 1e3 * alone,
             "in_layers_ms": 1e3 * in_layers,
         }
-        facts = {"bytes_a_step": sent, "ghosts_a_node": setting.ghosts / d.num_nodes, "memory_mib": memory, "loss": [first, last]}
+        facts = {
+            "bytes_a_step": sent,
+            "ghosts_a_node": setting.ghosts / d.num_nodes,
+            "memory_mib": memory,
+            "loss": [first, last],
+        }
         print(json.dumps(found | facts), flush=True)
 
 
@@ -136,7 +156,17 @@ def timed(options: argparse.Namespace) -> None:
         for name in options.only or SETTINGS:
             ranks, threads = SETTINGS[name]
             env = {**os.environ, "NUMBA_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-            command = ["mpiexec", "-n", str(ranks), sys.executable, "-m", "mpi4py", __file__, str(options.folder), "--rank"]
+            command = [
+                "mpiexec",
+                "-n",
+                str(ranks),
+                sys.executable,
+                "-m",
+                "mpi4py",
+                __file__,
+                str(options.folder),
+                "--rank",
+            ]
             for option in ("graph", "hidden", "steps", "repeats"):
                 command += [f"--{option}", str(getattr(options, option))]
             made = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
@@ -145,13 +175,23 @@ def timed(options: argparse.Namespace) -> None:
     runs: dict[str, list[Any]] = {name: [] for name in SETTINGS}
     for name, run in map(json.loads, kept.read_text().splitlines()):
         runs[name].append(run)
-    report: dict[str, Any] = {"graph": options.graph, "features": FEATURES, "hidden": options.hidden, "classes": CLASSES, "layers": LAYERS}
+    report: dict[str, Any] = {
+        "graph": options.graph,
+        "features": FEATURES,
+        "hidden": options.hidden,
+        "classes": CLASSES,
+        "layers": LAYERS,
+    }
     runs = {name: some for name, some in runs.items() if some}
     base = statistics.median(one for run in runs["1 rank, 2 threads"] for one in run["step_ms"])
     for name, some in runs.items():
         steps = [one for run in some for one in run["step_ms"]]
-        waited, alone, layers = (statistics.median(all_of(some, key)) for key in ("waited_ms", "alone_ms", "in_layers_ms"))
-        apart = math.prod(SETTINGS[name]) <= len(os.sched_getaffinity(0))  # ranks that share a core compute in turns
+        waited, alone, layers = (
+            statistics.median(all_of(some, key)) for key in ("waited_ms", "alone_ms", "in_layers_ms")
+        )
+        apart = math.prod(SETTINGS[name]) <= len(
+            os.sched_getaffinity(0)
+        )  # ranks that share a core compute in turns
         step, quarters = statistics.median(steps), statistics.quantiles(steps, n=4)
         report[name] = {
             "step_ms": round(step, 2),
@@ -162,11 +202,15 @@ def timed(options: argparse.Namespace) -> None:
             "exchange_alone_ms": round(alone, 3),
             "waited_in_layers_ms": round(layers, 3),
             "hidden_share": round(1 - layers / alone, 3) if some[0]["bytes_a_step"] and apart else None,
-            "memory_mib": [round(max(run["memory_mib"][i] for run in some), 1) for i in range(len(some[0]["memory_mib"]))],
+            "memory_mib": [
+                round(max(run["memory_mib"][i] for run in some), 1) for i in range(len(some[0]["memory_mib"]))
+            ],
             **{key: some[0][key] for key in ("bytes_a_step", "ghosts_a_node", "loss")},
         }
         print(f"{name}: {json.dumps(report[name])}", flush=True)
-    (options.out or RESULTS / f"ranks_{options.graph}_{options.hidden}.json").write_text(json.dumps(report, indent=1) + "\n")
+    (options.out or RESULTS / f"ranks_{options.graph}_{options.hidden}.json").write_text(
+        json.dumps(report, indent=1) + "\n"
+    )
 
 
 def all_of(runs: list[Any], key: str) -> list[float]:
@@ -183,7 +227,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=15, help="of the exchanges alone and of layers")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=SETTINGS, nargs="+", help="time these; the report is of all runs that FOLDER keeps")
+    parser.add_argument(
+        "--only", choices=SETTINGS, nargs="+", help="time these; the report is of all runs that FOLDER keeps"
+    )
     parser.add_argument("--out", type=Path, help="the file of results")
     parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,4 +1,6 @@
-"""Write the README's table of speed from a run's JSON: ``python benchmarks/readme_table.py benchmarks/results/bench.json``."""
+"""Write the README's table of speed from a run's JSON:
+``python benchmarks/readme_table.py benchmarks/results/bench.json``.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +27,25 @@ def row(title: str, kind: str, ms: float, compared: dict[str, Any], peers: list[
 
 
 def table(results: dict[str, Any]) -> str:
-    """Milliseconds of numgraph, and for each peer its time over numgraph's: the median, and in brackets the quartiles."""
+    """Milliseconds of numgraph, and for each peer its time over numgraph's: the median, and in brackets the
+    quartiles.
+    """
     peers, request, machine = list(results["peers"]), results["request"], results["machine"]
-    lines = ["| | pass | numgraph, ms | " + " | ".join(f"{peer} {results['peers'][peer]}" for peer in peers) + " |"]
+    lines = [
+        "| | pass | numgraph, ms | " + " | ".join(f"{peer} {results['peers'][peer]}" for peer in peers) + " |"
+    ]
     lines.append("|---|---|---|" + "---|" * len(peers))
     for one in results.get("kernels", ()):
         kind = "forward" if one["pass"] == "forward" else "forward + backward"
-        lines.append(row(f"{one['formula']}, F = {one['features']}", kind, one["numgraph_ms"], one["peers"], peers))
+        lines.append(
+            row(f"{one['formula']}, F = {one['features']}", kind, one["numgraph_ms"], one["peers"], peers)
+        )
     for one in results.get("epochs", ()):
         lines.append(row(one["title"], "epoch", one["numgraph_ms"], one["peers"], peers))
-    where = f"{machine['cpu']}, {results['threads']} threads, {machine['vectors']}; read bandwidth {results['bandwidth'] / 1e9:.0f} GB/s"
+    where = (
+        f"{machine['cpu']}, {results['threads']} threads, {machine['vectors']}; read bandwidth "
+        f"{results['bandwidth'] / 1e9:.0f} GB/s"
+    )
     graph = f"R-MAT graph of 2^{request['nodes_log2']} nodes and {request['edges']:,} edges, float32"
     how = "For each peer: its time / numgraph's, median and quartiles; above 1 numgraph is faster."
     return f"{where}. {graph}. {how}\n\n" + "\n".join(lines)

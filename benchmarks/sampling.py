@@ -1,8 +1,9 @@
-"""Sampling, batches and whole training steps beside DGL: ``python benchmarks/sampling.py`` writes benchmarks/results/sampling.json.
+"""Sampling, batches and whole training steps beside DGL: ``python benchmarks/sampling.py`` writes
+benchmarks/results/sampling.json.
 
-R-MAT graph, batches of 1,024 seeds without replacement; DGL's sampler is the plain one, as the fused one of 1.1.3 returns blocks that are
-none on graphs of int32. Both are timed alternately in one process, whose OpenMP threads sleep when they have nothing to do. A ratio is the
-other's time over numgraph's.
+R-MAT graph, batches of 1,024 seeds without replacement; DGL's sampler is the plain one, as the fused one of
+1.1.3 returns blocks that are none on graphs of int32. Both are timed alternately in one process, whose OpenMP
+threads sleep when they have nothing to do. A ratio is the other's time over numgraph's.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ def sampled(setting: Setting, fanouts: list[int]) -> Row:
     import dgl
     import torch
 
-    sampler, peer = ng.sampling.NeighborSampler(fanouts), dgl.dataloading.NeighborSampler(fanouts, fused=False)
+    sampler, peer = (
+        ng.sampling.NeighborSampler(fanouts),
+        dgl.dataloading.NeighborSampler(fanouts, fused=False),
+    )
     own, other = setting.seeds(), setting.seeds()
 
     def ours() -> int:
@@ -74,7 +78,9 @@ def sampled(setting: Setting, fanouts: list[int]) -> Row:
         return sum(block.num_edges for block in sampler.sample(setting.graph, seeds, seed=number).blocks)
 
     def theirs() -> int:
-        return sum(block.num_edges() for block in peer.sample(setting.peer, torch.from_numpy(next(other)[1]))[2])
+        return sum(
+            block.num_edges() for block in peer.sample(setting.peer, torch.from_numpy(next(other)[1]))[2]
+        )
 
     drawn, expected = (sum(draw() for _ in range(20)) for draw in (ours, theirs))
     if abs(drawn / expected - 1) > TOLERANCE:
@@ -83,12 +89,20 @@ def sampled(setting: Setting, fanouts: list[int]) -> Row:
 
 
 def loaded(setting: Setting, fanouts: list[int], threads: int) -> Row:
-    """16 batches of a loader, of which as many are made at once as there are threads; DGL has its threads in one batch after the other."""
+    """16 batches of a loader, of which as many are made at once as there are threads; DGL has its threads in
+    one batch after the other.
+    """
     import dgl
     import torch
 
     ids = np.random.default_rng(1).choice(setting.nodes, 16 * SEEDS, replace=False).astype(np.int32)
-    loader = ng.NeighborLoader((setting.graph, {}), fanouts, input_nodes=ids, batch_size=SEEDS, prefetch=threads if threads > 1 else 0)
+    loader = ng.NeighborLoader(
+        (setting.graph, {}),
+        fanouts,
+        input_nodes=ids,
+        batch_size=SEEDS,
+        prefetch=threads if threads > 1 else 0,
+    )
     peer = dgl.dataloading.NeighborSampler(fanouts, fused=False)
     parts = torch.from_numpy(ids).split(SEEDS)
 
@@ -100,7 +114,9 @@ def loaded(setting: Setting, fanouts: list[int], threads: int) -> Row:
 
 
 def stepped(setting: Setting, fanouts: list[int], threads: int) -> Iterator[Row]:
-    """Sample, gather, forward, backward and Adam of a GraphSAGE without dropout: steps by themselves, and 16 of each library's loader."""
+    """Sample, gather, forward, backward and Adam of a GraphSAGE without dropout: steps by themselves, and 16
+    of each library's loader.
+    """
     import dgl
     import torch
 
@@ -109,11 +125,16 @@ def stepped(setting: Setting, fanouts: list[int], threads: int) -> Iterator[Row]
     widths = [FEATURES, *[HIDDEN] * (len(fanouts) - 1), CLASSES]
     layers = torch.nn.ModuleList([dgl.nn.SAGEConv(*pair, "mean") for pair in itertools.pairwise(widths)])
     peer_optimizer = torch.optim.Adam(layers.parameters(), lr=1e-3)
-    sampler, peer = ng.sampling.NeighborSampler(fanouts), dgl.dataloading.NeighborSampler(fanouts, fused=False)
+    sampler, peer = (
+        ng.sampling.NeighborSampler(fanouts),
+        dgl.dataloading.NeighborSampler(fanouts, fused=False),
+    )
     own, other = setting.seeds(), setting.seeds()
     ids = np.random.default_rng(4).choice(setting.nodes, 16 * SEEDS, replace=False).astype(np.int32)
     data = setting.graph, {"x": setting.x, "labels": setting.labels}
-    loader = ng.NeighborLoader(data, fanouts, input_nodes=ids, batch_size=SEEDS, prefetch=threads if threads > 1 else 0)
+    loader = ng.NeighborLoader(
+        data, fanouts, input_nodes=ids, batch_size=SEEDS, prefetch=threads if threads > 1 else 0
+    )
     peer_loader = dgl.dataloading.DataLoader(setting.peer, torch.from_numpy(ids), peer, batch_size=SEEDS)
 
     def learn(batch: Any, x: Any, labels: Any) -> None:
@@ -170,7 +191,12 @@ def batched(count: int) -> Row:
         other.append(dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)), num_nodes=nodes))
     if not np.array_equal(ng.batch(own).graph.src, dgl.batch(other).edges()[0].numpy()):
         raise SystemExit("batches differ from DGL's")
-    return f"batch of {count} graphs", f"DGL {dgl.__version__}", lambda: ng.batch(own), lambda: dgl.batch(other)
+    return (
+        f"batch of {count} graphs",
+        f"DGL {dgl.__version__}",
+        lambda: ng.batch(own),
+        lambda: dgl.batch(other),
+    )
 
 
 def rows(setting: Setting, threads: int) -> Iterator[Row]:
@@ -207,8 +233,17 @@ def main() -> int:
                 results.append({"what": what, "threads": threads, "peer": peer} | found)
                 low, high = found["ratio_quartiles"]
                 times = f"{found['numgraph_ms']:9.3f} ms, {peer} {found['ms']:9.3f} ms"
-                print(f"{threads} threads  {what:<24}{times}: {found['ratio']:.2f} [{low:.2f}–{high:.2f}]", flush=True)
-    about = {"machine": facts, "dgl": dgl.__version__, "torch": torch.__version__, "nodes": setting.nodes, "edges": options.edges}
+                print(
+                    f"{threads} threads  {what:<24}{times}: {found['ratio']:.2f} [{low:.2f}–{high:.2f}]",
+                    flush=True,
+                )
+    about = {
+        "machine": facts,
+        "dgl": dgl.__version__,
+        "torch": torch.__version__,
+        "nodes": setting.nodes,
+        "edges": options.edges,
+    }
     atomic.write(options.output, (json.dumps(about | {"results": results}, indent=1) + "\n").encode())
     return 0
 

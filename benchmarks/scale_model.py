@@ -2,8 +2,8 @@
 
     python benchmarks/scale_model.py --kind communities --hidden 256 --classes 47 --layers 3
 
-The bytes are exact for GCN, and SAGE with sum or mean, trained by ``numgraph train``: tests/distributed compares them with what ranks sent.
-The times are lower bounds, from bandwidths that you give.
+The bytes are exact for GCN, and SAGE with sum or mean, trained by ``numgraph train``: tests/distributed
+compares them with what ranks sent. The times are lower bounds, from bandwidths that you give.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ GHOSTS = {
     "neighbours in space": {4: 0.10, 16: 0.24, 64: 0.46},
     "grid": {4: 0.01, 16: 0.04, 64: 0.10},
 }
-"""Ghosts for each node, by kind of graph and ranks, of METIS's partitions (measured on graphs of 10^5 to 10^6 nodes)."""
+"""Ghosts for each node, by kind of graph and ranks, of METIS's partitions (measured on graphs of 10^5 to 10^6
+nodes).
+"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Setting:
 
     @property
     def exchanged(self) -> list[int]:
-        """Numbers of a ghost that go before each layer but the first, whose features are there: the narrower of its two sides."""
+        """Numbers of a ghost that go before each layer but the first, whose features are there: the narrower
+        of its two sides.
+        """
         return [min(pair) for pair in pairwise(self.widths[1:])]
 
 
@@ -57,15 +61,21 @@ def pass_bytes(s: Setting) -> float:
 
 
 def training_bytes(s: Setting, epochs: int) -> float:
-    """Of a training: an epoch is a forward, a backward and an evaluation, and there is an evaluation at its end."""
+    """Of a training: an epoch is a forward, a backward and an evaluation, and there is an evaluation at its
+    end.
+    """
     return setup_bytes(s) + pass_bytes(s) * (3 * epochs + 1)
 
 
 def memory(s: Setting) -> float:
-    """Bytes of a rank: two groupings of its edges, rows of its nodes and ghosts for every layer with their gradients."""
+    """Bytes of a rank: two groupings of its edges, rows of its nodes and ghosts for every layer with their
+    gradients.
+    """
     nodes, ghosts, edges = s.nodes / s.ranks, s.ghosts / s.ranks, s.edges / s.ranks
     index = 4 if s.edges / s.ranks < 2**31 else 8
-    graph = 3 * index * edges + 8 * (nodes + ghosts)  # sources; destinations and edge ids of the other grouping
+    graph = 3 * index * edges + 8 * (
+        nodes + ghosts
+    )  # sources; destinations and edge ids of the other grouping
     features = 4 * s.features * (nodes + ghosts)
     between = 4 * sum(s.widths[1:]) * nodes * 3 + 4 * sum(s.exchanged) * (nodes + ghosts) * 2
     return graph + features + between
@@ -80,7 +90,9 @@ def seconds(s: Setting, memory_rate: float, network_rate: float, flops: float) -
 
 
 def ghosts_per_node(kind: str, ranks: int) -> float:
-    """Between measured numbers of ranks, and beyond them, along straight lines of logarithms, by the last slope at most that of ranks^½."""
+    """Between measured numbers of ranks, and beyond them, along straight lines of logarithms, by the last
+    slope at most that of ranks^½.
+    """
     known = sorted(GHOSTS[kind].items())
     if ranks == 1:
         return 0.0
@@ -90,7 +102,9 @@ def ghosts_per_node(kind: str, ranks: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kind", choices=GHOSTS, default="communities")
     parser.add_argument("--degree", type=float, default=50.0, help="edges of a node (default 50)")
     parser.add_argument("--features", type=int, default=128)
@@ -103,14 +117,28 @@ def main() -> None:
     options = parser.parse_args()
     start = Setting(0, 0, 1, 0, options.features, options.hidden, options.classes, options.layers)
     print(f"{options.kind}, {options.degree:g} edges a node, widths {start.widths}")
-    print(f"{'edges':>8} {'ranks':>6} {'ghosts/N':>9} {'memory/rank':>12} {'sent/rank/epoch':>16} {'computing':>10} {'exchange':>9}")
-    for edges, all_ranks in ((1e7, (1, 4)), (1e8, (4, 16)), (1e9, (16, 64)), (1e10, (64, 256)), (1e11, (256, 1024))):
+    print(
+        f"{'edges':>8} {'ranks':>6} {'ghosts/N':>9} {'memory/rank':>12} {'sent/rank/epoch':>16} "
+        f"{'computing':>10} {'exchange':>9}"
+    )
+    for edges, all_ranks in (
+        (1e7, (1, 4)),
+        (1e8, (4, 16)),
+        (1e9, (16, 64)),
+        (1e10, (64, 256)),
+        (1e11, (256, 1024)),
+    ):
         for ranks in all_ranks:
             nodes, share = edges / options.degree, ghosts_per_node(options.kind, ranks)
             s = replace(start, nodes=nodes, edges=edges, ranks=ranks, ghosts=nodes * share)
-            computing, exchange = seconds(s, options.memory * 1e9, options.network * 1e9, options.tflops * 1e12)
+            computing, exchange = seconds(
+                s, options.memory * 1e9, options.network * 1e9, options.tflops * 1e12
+            )
             sent = 3 * pass_bytes(s) / ranks / 1e9
-            facts = f"{share:>9.2f} {memory(s) / 1e9:>9.2f} GB {sent:>13.3f} GB {computing:>8.2f} s {exchange:>7.2f} s"
+            facts = (
+                f"{share:>9.2f} {memory(s) / 1e9:>9.2f} GB {sent:>13.3f} GB {computing:>8.2f} s "
+                f"{exchange:>7.2f} s"
+            )
             print(f"{edges:>8.0e} {ranks:>6} {facts}")
 
 

@@ -1,6 +1,6 @@
-"""Commands one after another under one limit of time, each in a process group of its own. What a command wrote is kept, whatever becomes
-of it. The standard library is all that this needs, so nothing that a command breaks on can break it.
-"""
+"""Commands one after another under one limit of time, each in a process group of its own. What a command
+wrote is kept, whatever becomes of it. The standard library is all that this needs, so nothing that a command
+breaks on can break it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,16 @@ DIGEST = 20_000
 """Characters of a stage's digest that are kept, the last ones."""
 
 GRACE = 8.0
-"""Seconds at most between the interrupt at a command's limit, at which a test run prints its failures, and its end. Within the limit."""
+"""Seconds at most between the interrupt at a command's limit, at which a test run prints its failures, and
+its end. Within the limit.
+"""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """command: of the file that it may write its results to, as JSON, any number of times; None where it cannot run here, which ``missing``
-    explains. share: of the whole time, at most. digest: what a report shows of the output."""
+    """command: of the file that it may write its results to, as JSON, any number of times; None where it
+    cannot run here, which ``missing`` explains. share: of the whole time, at most. digest: what a report
+    shows of the output."""
 
     name: str
     title: str
@@ -71,7 +74,9 @@ class Clock:
 
 
 def run(stage: Stage, clock: Clock, folder: Path, log: Path, reserve: float) -> Outcome:
-    """The stage within its share and what the clock has left but for ``reserve``. log: a file to which its output is added."""
+    """The stage within its share and what the clock has left but for ``reserve``. log: a file to which its
+    output is added.
+    """
     results = folder / "results.json"
     command = stage.command(results)
     if command is None:
@@ -83,7 +88,9 @@ def run(stage: Stage, clock: Clock, folder: Path, log: Path, reserve: float) -> 
     with log.open("ab", buffering=0) as file:
         file.write(f"\n===== {stage.name}: {' '.join(command)}\n".encode())
         status, output = _run(command, {**os.environ, **stage.environment}, limit, file)
-    outcome = Outcome(stage.name, stage.title, "stopped", limit=round(limit, 1), seconds=round(time.monotonic() - begin, 1))
+    outcome = Outcome(
+        stage.name, stage.title, "stopped", limit=round(limit, 1), seconds=round(time.monotonic() - begin, 1)
+    )
     if status is not None:
         outcome.status, outcome.exit_status = ("passed" if status == 0 else "failed"), status
     outcome.results, outcome.why = _read(results)
@@ -95,7 +102,9 @@ def run(stage: Stage, clock: Clock, folder: Path, log: Path, reserve: float) -> 
     return outcome
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], limit: float, log: Any) -> tuple[int | None, str]:
+def _run(
+    command: Sequence[str], environment: Mapping[str, str], limit: float, log: Any
+) -> tuple[int | None, str]:
     """Exit status, None where it was stopped, and what it printed. Nothing of its process group is left."""
     try:
         process = subprocess.Popen(
@@ -168,7 +177,9 @@ class _Output:
             self._closed = True
             if self._more:
                 with suppress(OSError):
-                    self._log.write(f"\n… {self._more - len(self._tail)} bytes left out …\n".encode() + bytes(self._tail))
+                    self._log.write(
+                        f"\n… {self._more - len(self._tail)} bytes left out …\n".encode() + bytes(self._tail)
+                    )
 
     def text(self) -> str:
         return (bytes(self._head) + b"\n" * bool(self._more) + bytes(self._tail)).decode(errors="replace")

@@ -1,4 +1,5 @@
-"""How long a new process takes: to import numgraph (on top of numba), and to the end of its first training step of a GAT.
+"""How long a new process takes: to import numgraph (on top of numba), and to the end of its first training
+step of a GAT.
 
 python benchmarks/start.py             the medians of 5 processes, after one that fills the caches
 """
@@ -35,7 +36,11 @@ with ng.Tape() as tape:
 optimiser.step(tape.gradient(loss, optimiser.parameters))
 end = time.perf_counter()
 count = sum(1 for _, found in compiled.buffer if found.is_start)
-times = {"import numba": numba_there - start, "import numgraph after it": there - numba_there, "first GAT step": end - begin}
+times = {
+    "import numba": numba_there - start,
+    "import numgraph after it": there - numba_there,
+    "first GAT step": end - begin,
+}
 print(json.dumps({**times, "compilations": count}))
 """
 
@@ -46,7 +51,9 @@ def process() -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--processes", type=int, default=5)
     given = parser.parse_args()
     process()

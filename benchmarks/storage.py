@@ -1,7 +1,8 @@
-"""16-bit storage beside float32: ``python benchmarks/storage.py`` times copy_u sum, forward, and writes benchmarks/results/storage.json.
+"""16-bit storage beside float32: ``python benchmarks/storage.py`` times copy_u sum, forward, and writes
+benchmarks/results/storage.json.
 
-float16 and bfloat16 are read as 16 bits and summed in float32. The types are timed alternately; a ratio is float32's time over the other's.
-"""
+float16 and bfloat16 are read as 16 bits and summed in float32. The types are timed alternately; a ratio is
+float32's time over the other's."""
 
 from __future__ import annotations
 
@@ -36,10 +37,21 @@ def main() -> int:
         for name, dtype in STORAGES.items():
             narrow = wide.astype(dtype)
             expected = ng.ops.copy_u_sum(g, narrow.astype(np.float32))
-            gap = float(np.abs(ng.ops.copy_u_sum(g, narrow).astype(np.float32) - expected).max() / np.abs(expected).max())
+            gap = float(
+                np.abs(ng.ops.copy_u_sum(g, narrow).astype(np.float32) - expected).max()
+                / np.abs(expected).max()
+            )
             copy_u = functools.partial(ng.ops.copy_u_sum, g)
-            facts = measure.alternate(functools.partial(copy_u, narrow), functools.partial(copy_u, wide), options.repeats, 30.0).facts()
-            one = {"storage": name, "features": features, "ms": facts["numgraph_ms"], "float32_ms": facts["ms"], "ratio": facts["ratio"]}
+            facts = measure.alternate(
+                functools.partial(copy_u, narrow), functools.partial(copy_u, wide), options.repeats, 30.0
+            ).facts()
+            one = {
+                "storage": name,
+                "features": features,
+                "ms": facts["numgraph_ms"],
+                "float32_ms": facts["ms"],
+                "ratio": facts["ratio"],
+            }
             results.append(one | {"ratio_quartiles": facts["ratio_quartiles"], "difference": gap})
             low, high = facts["ratio_quartiles"]
             times = f"{one['ms']:8.1f} ms, float32 {one['float32_ms']:8.1f} ms"

@@ -114,14 +114,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The parts for PyTorch users and for MPI, imported when they are asked for; for other names an error that says where they are."""
+    """The parts for PyTorch users and for MPI, imported when they are asked for; for other names an error
+    that says where they are.
+    """
     if name == "distributed":
         return importlib.import_module("numgraph.distributed")
     if name == "torch":
         try:
             return importlib.import_module("numgraph.torch")
         except ModuleNotFoundError as error:
-            raise AttributeError(f"numgraph.torch needs PyTorch ({error}); pip install numgraph[torch]") from error
+            raise AttributeError(
+                f"numgraph.torch needs PyTorch ({error}); pip install numgraph[torch]"
+            ) from error
     if name == "recycling":
         message = "numgraph.recycling is numgraph.arrays.recycling since 0.2; the old name goes with 0.3"
         warnings.warn(message, DeprecationWarning, stacklevel=2)

@@ -24,7 +24,9 @@ def _text(op: str, problem: str, fix: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: as one writes it if that is short, else by its type and shape, or its beginning."""
+    """A value as a message shows it: as one writes it if that is short, else by its type and shape, or its
+    beginning.
+    """
     text = repr(value)
     if len(text) <= 80 and "\n" not in text:
         return text
@@ -34,7 +36,9 @@ def shown(value: Any) -> str:
 
 
 def bad_value(op: str, problem: str, fix: str = "") -> ValueError:
-    """A value or shape that the operation cannot take: ``bad_value("Graph", "src[3] is 7, num_src is 5", "ids run from 0 to 4")``."""
+    """A value or shape that the operation cannot take:
+    ``bad_value("Graph", "src[3] is 7, num_src is 5", "ids run from 0 to 4")``.
+    """
     return ValueError(_text(op, problem, fix))
 
 
@@ -58,8 +62,12 @@ def unknown(op: str, what: str, name: object, known: Iterable[object]) -> ValueE
     known = list(known)
     named = getattr(name, "__name__", f"of type {type(name).__name__}")
     given = shown(name) if isinstance(name, str | int | float | None) else f"{named}, which is no string"
-    listed = ", ".join(map(repr, known[:_MOST])) + (f", … ({len(known) - _MOST} more)" if len(known) > _MOST else "")
-    return ValueError(_text(op, f"unknown {what} {given}", f"choose from {listed}{did_you_mean(name, known)}"))
+    listed = ", ".join(map(repr, known[:_MOST])) + (
+        f", … ({len(known) - _MOST} more)" if len(known) > _MOST else ""
+    )
+    return ValueError(
+        _text(op, f"unknown {what} {given}", f"choose from {listed}{did_you_mean(name, known)}")
+    )
 
 
 def check_name(op: str, what: str, name: Any, known: Collection[object]) -> None:
@@ -68,8 +76,26 @@ def check_name(op: str, what: str, name: Any, known: Collection[object]) -> None
         raise unknown(op, what, name, known)
 
 
-_SYNONYMS = {"add": "sum", "avg": "mean", "average": "mean", "amax": "max", "amin": "min", "src": "u", "dst": "v", "edge": "e"}
-_SYNONYMS |= {"in": "dst", "out": "src", "v": "dst", "u": "src", "sym": "both", "left": "both", "gpu": "cuda", "multiply": "mul"}
+_SYNONYMS = {
+    "add": "sum",
+    "avg": "mean",
+    "average": "mean",
+    "amax": "max",
+    "amin": "min",
+    "src": "u",
+    "dst": "v",
+    "edge": "e",
+}
+_SYNONYMS |= {
+    "in": "dst",
+    "out": "src",
+    "v": "dst",
+    "u": "src",
+    "sym": "both",
+    "left": "both",
+    "gpu": "cuda",
+    "multiply": "mul",
+}
 """What other libraries call things, or what functions are called."""
 
 
@@ -102,8 +128,16 @@ def not_possible(op: str, problem: str, fix: str) -> NotImplementedError:
 
 
 def unsound(op: str, problem: str) -> RuntimeError:
-    """What must never happen: a kernel or an array that would make a walk leave its memory. Nothing has been run."""
-    return RuntimeError(_text(op, problem, "nothing was computed; this is a fault of numgraph: please report the message with its shapes"))
+    """What must never happen: a kernel or an array that would make a walk leave its memory. Nothing has been
+    run.
+    """
+    return RuntimeError(
+        _text(
+            op,
+            problem,
+            "nothing was computed; this is a fault of numgraph: please report the message with its shapes",
+        )
+    )
 
 
 def not_finite(op: str, problem: str, found: str) -> FloatingPointError:
@@ -154,6 +188,10 @@ FOREIGN = {
 
 
 def no_attribute(owner: str, name: str, known: Iterable[str] = ()) -> AttributeError:
-    """A name that an object or module does not have: what to write instead, or the name that is near; private names have neither."""
-    fix = "" if name.startswith("_") else f"; {FOREIGN[name]}" if name in FOREIGN else did_you_mean(name, known)
+    """A name that an object or module does not have: what to write instead, or the name that is near; private
+    names have neither.
+    """
+    fix = (
+        "" if name.startswith("_") else f"; {FOREIGN[name]}" if name in FOREIGN else did_you_mean(name, known)
+    )
     return AttributeError(f"{owner} has no {name!r}{fix}")

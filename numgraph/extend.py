@@ -21,14 +21,16 @@ __all__ = ["Part", "Reduce", "Row", "Steps", "one_result", "record", "reduce", "
 
 
 def reduce(name: str, meaning: Reduce, steps: Steps) -> None:
-    """Add a reduce of ``update_all``, and of whatever takes a reduce by its name: ``ops``, ``readout``, layers' ``aggr``.
+    """Add a reduce of ``update_all``, and of whatever takes a reduce by its name: ``ops``, ``readout``,
+    layers' ``aggr``.
 
     Parameters
     ----------
     name : what it is called.
-    meaning : its results, their definition in NumPy, its derivative, and what a node without in-edges has. Results of one array with the
-        message's shape and dtype are ``arrays=one_result``.
-    steps : how a kernel runs it, edge by edge: the state, a step, how states of edges that were side by side become one, what is stored.
+    meaning : its results, their definition in NumPy, its derivative, and what a node without in-edges has.
+        Results of one array with the message's shape and dtype are ``arrays=one_result``.
+    steps : how a kernel runs it, edge by edge: the state, a step,
+        how states of edges that were side by side become one, what is stored.
 
     Raises
     ------

@@ -1,4 +1,6 @@
-"""What ``numgraph info`` prints: versions, threads, cache folders, devices. Asking starts no threads and writes no files."""
+"""What ``numgraph info`` prints: versions, threads, cache folders, devices. Asking starts no threads and
+writes no files.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,20 @@ from typing import Any
 
 import numgraph
 
-_DISTRIBUTIONS = ("numba", "llvmlite", "numpy", "scipy", "tqdm", "pooch", "matplotlib", "safetensors", "numba-cuda", "cupy", "torch", "jax")
+_DISTRIBUTIONS = (
+    "numba",
+    "llvmlite",
+    "numpy",
+    "scipy",
+    "tqdm",
+    "pooch",
+    "matplotlib",
+    "safetensors",
+    "numba-cuda",
+    "cupy",
+    "torch",
+    "jax",
+)
 
 
 def info() -> dict[str, Any]:
@@ -33,13 +48,21 @@ def describe(facts: dict[str, Any]) -> str:
     versions = facts["versions"]
     present = [f"{name} {version}" for name, version in versions.items() if version]
     absent = [name for name, version in versions.items() if not version]
-    threads, folders, cpu, cuda = facts["threads"], facts["folders"], facts["devices"]["cpu"], facts["devices"]["cuda"]
+    threads, folders, cpu, cuda = (
+        facts["threads"],
+        facts["folders"],
+        facts["devices"]["cpu"],
+        facts["devices"]["cuda"],
+    )
     rows = [
         ("versions", ", ".join(present)),
         ("not installed", ", ".join(absent) or "nothing"),
         ("platform", facts["platform"]),
         ("threads", f"{threads['count']} of {threads['cores']} cores; layer {threads['layer']}"),
-        ("kernel cache", f"{folders['kernels']}; {folders['kernels_bytes'] / 1e6:.1f} MB with those of other versions"),
+        (
+            "kernel cache",
+            f"{folders['kernels']}; {folders['kernels_bytes'] / 1e6:.1f} MB with those of other versions",
+        ),
         ("downloads", folders["downloads"]),
         ("data", folders["data"] or "NUMGRAPH_DATA_DIR is not set"),
         ("cpu", f"{cpu['name']}, {cpu['vectors']}"),
@@ -73,7 +96,9 @@ def _likely_layer(config: Any) -> str:
         return config.THREADING_LAYER
     for name in config.THREADING_LAYER_PRIORITY:
         try:
-            found = importlib.util.find_spec(f"numba.np.ufunc.{name}pool" if name in ("tbb", "omp") else "numba.np.ufunc.workqueue")
+            found = importlib.util.find_spec(
+                f"numba.np.ufunc.{name}pool" if name in ("tbb", "omp") else "numba.np.ufunc.workqueue"
+            )
         except ImportError:
             continue
         if found and (name != "tbb" or importlib.util.find_spec("tbb")):

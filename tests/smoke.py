@@ -1,4 +1,5 @@
-"""What an installed numgraph must be able to do, with nothing beside it: `make dist` runs this program in environments that have just it.
+"""What an installed numgraph must be able to do, with nothing beside it: `make dist` runs this program in
+environments that have just it.
 
 It takes the package from where it is installed, not from a checkout: run it as ``python -P tests/smoke.py``.
 """
@@ -46,7 +47,9 @@ assert importlib.metadata.version("numgraph") == ng.__version__
 assert files("numgraph").joinpath("py.typed").is_file()
 with tempfile.TemporaryDirectory() as folder:
     model = Path(folder) / "model.npz"
-    result = json.loads(ran("train", "--dataset", "digits", "--epochs", "60", "--save", str(model), "--json").splitlines()[-1])
+    result = json.loads(
+        ran("train", "--dataset", "digits", "--epochs", "60", "--save", str(model), "--json").splitlines()[-1]
+    )
     assert result["test_accuracy"] > 0.85
     assert model.stat().st_size > 1000
 assert "reversed graph" in ran("explain", "--model", "gat").lower()

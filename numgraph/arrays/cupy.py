@@ -22,7 +22,9 @@ def module() -> Any:
 
 
 class CuPy(Library):
-    """What exposes ``__cuda_array_interface__``: CuPy's arrays, and those of Numba and others, which ``adopted`` makes CuPy's."""
+    """What exposes ``__cuda_array_interface__``: CuPy's arrays, and those of Numba and others, which
+    ``adopted`` makes CuPy's.
+    """
 
     name = "CuPy"
 

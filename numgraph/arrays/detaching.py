@@ -1,4 +1,6 @@
-"""Which line of Python turns a Tensor into a plain number: ``float(t)`` means to, ``math.exp(t)`` and ``out[0] = t`` do not say so."""
+"""Which line of Python turns a Tensor into a plain number: ``float(t)`` means to, ``math.exp(t)`` and
+``out[0] = t`` do not say so.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ _CONVERSIONS = ("float", "int", "complex")
 
 
 def is_conversion(frame: FrameType) -> bool:
-    """Whether what the frame runs is a call of float, int or complex by its name, or the formatting of a text by %."""
+    """Whether what the frame runs is a call of float, int or complex by its name, or the formatting of a text
+    by %.
+    """
     return _is_conversion(frame.f_code, frame.f_lasti)
 
 
@@ -27,6 +31,10 @@ def _is_conversion(code: CodeType, offset: int) -> bool:
         return False
     for one in instructions:  # the name that the call's text begins with
         start = one.positions
-        if start is not None and (start.lineno, start.col_offset) == (place.lineno, place.col_offset) and one.argval in _CONVERSIONS:
+        if (
+            start is not None
+            and (start.lineno, start.col_offset) == (place.lineno, place.col_offset)
+            and one.argval in _CONVERSIONS
+        ):
             return one.opname.startswith("LOAD_")
     return False

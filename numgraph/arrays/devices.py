@@ -1,8 +1,8 @@
 """Where arrays live: the host ("cpu": NumPy) or the current CUDA device ("cuda": CuPy).
 
-What runs on both is written with NumPy functions, which find CuPy's through NumPy's protocols; a function that makes an array from numbers
-alone (zeros, arange, eye) is taken from ``namespace_of`` an array at hand. CuPy is imported when a device is first asked for.
-"""
+What runs on both is written with NumPy functions, which find CuPy's through NumPy's protocols; a function
+that makes an array from numbers alone (zeros, arange, eye) is taken from ``namespace_of`` an array at hand.
+CuPy is imported when a device is first asked for."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def device_of(*arrays: Any) -> str:
 
 
 def adopted(array: Any) -> Any:
-    """An array of another library on the device (torch, numba, …) as CuPy array of the same memory; anything else as it is."""
+    """An array of another library on the device (torch, numba, …) as CuPy array of the same memory; anything
+    else as it is.
+    """
     return library_of(array).adopted(array)
 
 
@@ -53,29 +55,46 @@ MOVE = "bring both to one device: graph.to(device), module.to(device), cupy.asar
 
 
 def same_device(op: str, **arrays: Any) -> None:
-    """An error if some of the arrays are on the host and others on the device; numbers, lists and None may be anywhere."""
+    """An error if some of the arrays are on the host and others on the device; numbers, lists and None may be
+    anywhere.
+    """
     for x in arrays.values():
         if type(x) is not np.ndarray and x is not None:
             break
     else:  # as nearly always
         return
-    places = {name: device_of(x) for name, x in arrays.items() if hasattr(x, "shape") and not isinstance(x, np.generic)}
+    places = {
+        name: device_of(x)
+        for name, x in arrays.items()
+        if hasattr(x, "shape") and not isinstance(x, np.generic)
+    }
     if len(set(places.values())) > 1:
         raise bad_type(op, ", ".join(f"{name} is on {place}" for name, place in places.items()), MOVE)
 
 
 def computed(op: str, function: Callable[..., Any], *operands: Any) -> Any:
-    """``function(*operands)``; where it fails, the error says what the operands are, also where host and device arrays meet in it."""
+    """``function(*operands)``; where it fails, the error says what the operands are, also where host and
+    device arrays meet in it.
+    """
     try:
         return function(*operands)
     except (TypeError, ValueError) as error:
-        if any(hasattr(type(x), "__elementary__") for x in operands):  # a message's symbol, which says itself what is wrong
+        if any(
+            hasattr(type(x), "__elementary__") for x in operands
+        ):  # a message's symbol, which says itself what is wrong
             raise
         same_device(op, **{f"operand {number}": x for number, x in enumerate(operands)})
-        told = ", ".join(f"{x.dtype}{list(x.shape)}" if hasattr(x, "dtype") else f"{type(x).__name__} {x!r:.40}" for x in operands)
+        told = ", ".join(
+            f"{x.dtype}{list(x.shape)}" if hasattr(x, "dtype") else f"{type(x).__name__} {x!r:.40}"
+            for x in operands
+        )
         if isinstance(error, ValueError):
-            raise bad_value(op, f"the shapes of {told} do not fit", "axes align from the last; length-1 axes broadcast") from error
-        raise bad_type(op, f"it is not defined for {told}", "give numbers: bool, integer or floating arrays") from error
+            raise bad_value(
+                op, f"the shapes of {told} do not fit", "axes align from the last; length-1 axes broadcast"
+            ) from error
+        raise bad_type(
+            op, f"it is not defined for {told}", "give numbers: bool, integer or floating arrays"
+        ) from error
 
 
 def problem() -> str | None:
@@ -95,9 +114,17 @@ def _problem() -> tuple[str, str, bool] | None:
         return f"CuPy cannot be imported: {_line(error)}", cupy_arrays.INSTALL, True
     except RuntimeError as error:  # CuPy's CUDARuntimeError
         if "NoDevice" not in str(error):
-            return f"no usable NVIDIA driver: {_line(error)}", "install it from nvidia.com/drivers; nvidia-smi must list a device", False
+            return (
+                f"no usable NVIDIA driver: {_line(error)}",
+                "install it from nvidia.com/drivers; nvidia-smi must list a device",
+                False,
+            )
         count = 0
-    return None if count else ("the NVIDIA driver finds no device", "see what nvidia-smi and CUDA_VISIBLE_DEVICES say", False)
+    return (
+        None
+        if count
+        else ("the NVIDIA driver finds no device", "see what nvidia-smi and CUDA_VISIBLE_DEVICES say", False)
+    )
 
 
 def names() -> list[str]:
@@ -105,7 +132,9 @@ def names() -> list[str]:
     if _problem() is not None:
         return []
     runtime = cupy().cuda.runtime
-    return [runtime.getDeviceProperties(number)["name"].decode() for number in range(runtime.getDeviceCount())]
+    return [
+        runtime.getDeviceProperties(number)["name"].decode() for number in range(runtime.getDeviceCount())
+    ]
 
 
 def _line(error: Exception) -> str:
@@ -124,12 +153,13 @@ def known(op: str, device: str) -> str:
 
 @contextmanager
 def atomics() -> Iterator[None]:
-    """Within it, walks on a CUDA device add the chunks of long rows with atomic operations: ``with atomics():``.
+    """Within it, walks on a CUDA device add the chunks of long rows with atomic operations:
+    ``with atomics():``.
 
-    It concerns sums and means of floats, gradients among them, of graphs with rows of more than 256 edges. Chunks are added in the order in
-    which they are ready, so the last bits of these rows may differ from run to run. Everything else, and the host, computes as ever. It
-    holds for what the calling thread (or asyncio task) computes.
-    """
+    It concerns sums and means of floats, gradients among them, of graphs with rows of more than 256 edges.
+    Chunks are added in the order in which they are ready, so the last bits of these rows may differ from run
+    to run. Everything else, and the host, computes as ever. It holds for what the calling thread (or asyncio
+    task) computes."""
     token = ATOMICS.set(True)
     try:
         yield
@@ -139,12 +169,16 @@ def atomics() -> Iterator[None]:
 
 def writeable(array: Any) -> bool:
     """Whether the array may be written; CuPy's always may."""
-    found: bool = array.flags.writeable if type(array) is np.ndarray else getattr(array.flags, "writeable", True)
+    found: bool = (
+        array.flags.writeable if type(array) is np.ndarray else getattr(array.flags, "writeable", True)
+    )
     return found
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], like: Any) -> Any:
-    """Random float32 numbers in [0, 1) on the device where ``like`` is: those of CuPy's Philox, whose seed is drawn from ``rng``."""
+    """Random float32 numbers in [0, 1) on the device where ``like`` is: those of CuPy's Philox, whose seed is
+    drawn from ``rng``.
+    """
     return library_of(like).uniform(rng, shape)
 
 

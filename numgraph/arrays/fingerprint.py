@@ -1,6 +1,8 @@
-"""Fingerprints of arrays: a number that tells whether an array's bits are still what they were, in a few microseconds.
+"""Fingerprints of arrays: a number that tells whether an array's bits are still what they were, in a few
+microseconds.
 
-The tape takes one of every array that a record reads and that is the caller's, and compares it before the replay.
+The tape takes one of every array that a record reads and that is the caller's, and compares it before the
+replay.
 """
 
 from __future__ import annotations
@@ -14,21 +16,24 @@ import numpy as np
 from numgraph.runtime.compiling import njit
 
 EXACT = 1 << 15
-"""Bytes up to which every bit counts. Of a larger array ``SAMPLED`` lines of 64 bytes do, spread over all of it, its first and last too: at
-every step of a training its parameters and constants are read once more, and bits that are not in the cache take a step's time."""
+"""Bytes up to which every bit counts. Of a larger array ``SAMPLED`` lines of 64 bytes do, spread over all of
+it, its first and last too: at every step of a training its parameters and constants are read once more, and
+bits that are not in the cache take a step's time."""
 SAMPLED = 256
 OF_SPARSE = 32
 """Lines of each array of a sparse one: its graph is found again by all of its places anyway."""
 COPIED = sys.maxsize if numba.config.DISABLE_JIT else 1 << 14
-"""Bytes up to which the fingerprint is a copy, 0.3 µs where the sum takes 1; any number where kernels are interpreted, for debuggers."""
+"""Bytes up to which the fingerprint is a copy, 0.3 µs where the sum takes 1; any number where kernels are
+interpreted, for debuggers.
+"""
 
 _STEP, _LOW = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 
 def fingerprint(array: np.ndarray, samples: int = SAMPLED) -> Any:
-    """A value that is equal for equal bits (NaN included), and for others with a probability of about 2⁻³²; None for a read-only array of
-    its own memory, which nobody can write."""
+    """A value that is equal for equal bits (NaN included), and for others with a probability of about 2⁻³²;
+    None for a read-only array of its own memory, which nobody can write."""
     size = array.nbytes
     if size <= COPIED:
         return array.tobytes()
@@ -64,7 +69,9 @@ def sparse_fingerprint(array: Any) -> Any:
 
 @njit()
 def _mixed(data):
-    """Σ of the products of each word's halves, after the word was changed by a key of its place (as in NH: Black et al., CRYPTO 1999)."""
+    """Σ of the products of each word's halves, after the word was changed by a key of its place (as in NH:
+    Black et al., CRYPTO 1999).
+    """
     count = len(data) // 8
     words = data[: 8 * count].view(np.uint64)
     total, key = np.uint64(len(data)), np.uint64(0)

@@ -1,4 +1,6 @@
-"""What a caller passed, as an array: whatever NumPy reads as one, or an error that says what to pass instead."""
+"""What a caller passed, as an array: whatever NumPy reads as one, or an error that says what to pass
+instead.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,11 @@ def kind_of(value: Any) -> str:
         return f"the class {value.__name__}"
     kind = type(value)
     library = kind.__module__.split(".")[0]
-    name = kind.__name__ if library in ("builtins", "numpy", "scipy", "numgraph", "__main__") else f"{library}.{kind.__name__}"
+    name = (
+        kind.__name__
+        if library in ("builtins", "numpy", "scipy", "numgraph", "__main__")
+        else f"{library}.{kind.__name__}"
+    )
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
@@ -51,7 +57,9 @@ def named(function: Any) -> str:
     name = getattr(function, "__name__", None)
     if name is None:
         return kind_of(function)
-    module = "numpy" if isinstance(function, np.ufunc) else getattr(function, "__module__", None) or "builtins"
+    module = (
+        "numpy" if isinstance(function, np.ufunc) else getattr(function, "__module__", None) or "builtins"
+    )
     if module.split(".")[0] == "numpy":
         return f"np{module[5:]}.{name}"
     return f"operator.{name}" if module == "_operator" else name
@@ -60,8 +68,8 @@ def named(function: Any) -> str:
 def as_array(op: str, name: str, value: Any, what: str = "an array") -> Any:
     """`value` as a NumPy array without a subclass, or as CuPy's if it is on a device.
 
-    Lists, tables with ``__array__``, tensors of other libraries on the host and whatever else NumPy reads are taken.
-    """
+    Lists, tables with ``__array__``, tensors of other libraries on the host and whatever else NumPy reads are
+    taken."""
     if type(value) is np.ndarray:
         return value
     called = name.rsplit(".", 1)[-1]  # field u.x was given as x
@@ -71,12 +79,23 @@ def as_array(op: str, name: str, value: Any, what: str = "an array") -> Any:
     if isinstance(value, np.ndarray):
         return value.view(np.ndarray)
     if is_sparse(value):
-        raise bad_type(op, f"{name} is a SciPy sparse {type(value).__name__} of shape {list(value.shape)}", f"give {called}.toarray()")
+        raise bad_type(
+            op,
+            f"{name} is a SciPy sparse {type(value).__name__} of shape {list(value.shape)}",
+            f"give {called}.toarray()",
+        )
     if value is None or isinstance(value, _NO_ARRAYS):
-        fix = f"read it first, as in np.array(list({called}))" if isinstance(value, Iterator) else "give a NumPy array"
+        fix = (
+            f"read it first, as in np.array(list({called}))"
+            if isinstance(value, Iterator)
+            else "give a NumPy array"
+        )
         raise bad_type(op, f"{name} is {kind_of(value)}, not an array", fix)
     if getattr(value, "requires_grad", False) is True:  # a tensor of torch
-        fix = f"use torch's function of that kind, numgraph.torch.Module(layer) for a layer, or give {called}.detach()"
+        fix = (
+            "use torch's function of that kind, numgraph.torch.Module(layer) for a layer, or give "
+            f"{called}.detach()"
+        )
         raise bad_type(op, f"{name} is {kind_of(value)} that requires a gradient, which would be lost", fix)
     if device_of(value) != "cpu":
         return adopted(value)
@@ -86,7 +105,9 @@ def as_array(op: str, name: str, value: Any, what: str = "an array") -> Any:
         library = library_of(value)
         if library.has_autodiff and library.plain(value) is None:
             fix = library.structure if what == INTEGERS else library.dense
-            raise bad_type(op, f"{name} is {kind_of(value)}, which {library.name} traces: it has no numbers yet", fix) from None
+            raise bad_type(
+                op, f"{name} is {kind_of(value)}, which {library.name} traces: it has no numbers yet", fix
+            ) from None
         fix = "its rows need one length" if isinstance(value, list | tuple) else "give a NumPy array"
         fix = f"give {called}.detach().numpy()" if hasattr(value, "detach") else fix
         raise bad_type(op, f"{name} cannot be read as {what} ({_first_line(error)})", fix) from error
@@ -96,20 +117,33 @@ def as_array(op: str, name: str, value: Any, what: str = "an array") -> Any:
 
 
 def given(op: str, name: str, value: Any, real: bool = True) -> Any:
-    """`value` itself if it is an array, a Tensor or a symbol of a message, else as an array; of numbers, real ones or any."""
+    """`value` itself if it is an array, a Tensor or a symbol of a message, else as an array; of numbers, real
+    ones or any.
+    """
     if type(value) is not np.ndarray:
         if hasattr(type(value), "__elementary__"):
             return value
         value = as_array(op, name, value)
-    if value.dtype.kind in ("OSUMmc" if real else "OSUMm") or (value.dtype.kind == "V" and value.dtype.names is not None):
-        fix = "use real numbers" if value.dtype.kind == "c" else f"give numbers, as np.asarray({name}, np.float32)"
+    if value.dtype.kind in ("OSUMmc" if real else "OSUMm") or (
+        value.dtype.kind == "V" and value.dtype.names is not None
+    ):
+        fix = (
+            "use real numbers"
+            if value.dtype.kind == "c"
+            else f"give numbers, as np.asarray({name}, np.float32)"
+        )
         raise bad_type(op, f"{name} has dtype {value.dtype}", fix)
     return value
 
 
 def number(op: str, name: str, value: Any, below: float = math.inf) -> float:
     """An option that is a real number, at least 0 and finite, or below a bound."""
-    if not isinstance(value, int | float | np.number | np.ndarray) or np.ndim(value) or np.iscomplexobj(value) or not 0 <= value < below:
+    if (
+        not isinstance(value, int | float | np.number | np.ndarray)
+        or np.ndim(value)
+        or np.iscomplexobj(value)
+        or not 0 <= value < below
+    ):
         fix = f"{name} is a number, 0 ≤ {name}" + (f" < {below:g}" if below < math.inf else ", finite")
         raise bad_value(op, f"{name} is {shown(value)}", fix)
     return float(value)
@@ -122,9 +156,17 @@ def listed(op: str, name: str, value: Any) -> list[Any]:
     if callable(getattr(value, "parameters", None)) and not isinstance(value, type):
         raise bad_type(op, f"{name} is {kind_of(value)}", "pass its parameters, model.parameters()")
     if isinstance(value, MethodType):
-        raise bad_type(op, f"{name} is the method {value.__name__}", f"call it, as in model.{value.__name__}()")
-    if value is None or isinstance(value, str | np.ndarray | type | Mapping) or not hasattr(value, "__iter__"):
-        raise bad_type(op, f"{name} is {kind_of(value)}", "pass a list of Parameters, as model.parameters() gives it")
+        raise bad_type(
+            op, f"{name} is the method {value.__name__}", f"call it, as in model.{value.__name__}()"
+        )
+    if (
+        value is None
+        or isinstance(value, str | np.ndarray | type | Mapping)
+        or not hasattr(value, "__iter__")
+    ):
+        raise bad_type(
+            op, f"{name} is {kind_of(value)}", "pass a list of Parameters, as model.parameters() gives it"
+        )
     return list(value)
 
 

@@ -9,21 +9,27 @@ import numpy as np
 
 
 class Library:
-    """A library of arrays: NumPy, and what others do differently. One with an autodiff of its own carries a walk by ``propagate``."""
+    """A library of arrays: NumPy, and what others do differently. One with an autodiff of its own carries a
+    walk by ``propagate``.
+    """
 
     name = "NumPy"
     has_autodiff = False
     """Whether derivatives are the library's own; else numgraph's tape records."""
 
     moving = ""
-    """What to do about arrays that are on another device than the graph, if it is said otherwise than for NumPy and CuPy."""
+    """What to do about arrays that are on another device than the graph, if it is said otherwise than for
+    NumPy and CuPy.
+    """
 
     fetching = "get()"
     """The method that copies an array of the device to the host."""
 
     structure = "make it outside of the function that is traced, which may close over it"
     dense = "use the library's own function of that kind"
-    """What to do about an array that is traced and has no numbers yet, where one of the structure is read, and in a dense function."""
+    """What to do about an array that is traced and has no numbers yet, where one of the structure is read,
+    and in a dense function.
+    """
 
     def owns(self, kind: type) -> bool:
         """Whether arrays of a type are this library's."""
@@ -55,15 +61,21 @@ class Library:
         return False
 
     def taken(self, op: str, what: str, x: Any) -> Any:
-        """The array as a walk may read it, an array of NumPy too where others are the library's; or an error in the library's terms."""
+        """The array as a walk may read it, an array of NumPy too where others are the library's; or an error
+        in the library's terms.
+        """
         return x
 
     def settled(self, x: Any, dtypes: Sequence[np.dtype[Any]]) -> Any:
-        """A captured array; where its dtype is one that gives way to others, in the dtype that it takes beside fields of these."""
+        """A captured array; where its dtype is one that gives way to others, in the dtype that it takes
+        beside fields of these.
+        """
         return x
 
     def plain(self, x: Any) -> Any:
-        """NumPy's or CuPy's array of the same memory, detached; None where there are no numbers yet, as while a compiler traces."""
+        """NumPy's or CuPy's array of the same memory, detached; None where there are no numbers yet, as while
+        a compiler traces.
+        """
         return x
 
     def constant(self, array: Any) -> Any:
@@ -103,11 +115,17 @@ class Library:
         raise NotImplementedError
 
     def method(self, symbol: Any, name: str) -> Any:
-        """A method that arrays of the library have, of a message's symbol among them; None if it has no such."""
+        """A method that arrays of the library have, of a message's symbol among them; None if it has no
+        such.
+        """
         return None
 
-    def kept(self, op: str, rng: Any, shape: tuple[int, ...], p: float, like: Any, fill: Callable[..., Any]) -> Any:
-        """A boolean array, True with probability 1 − p. ``fill(key, shape, p)`` makes NumPy's from a key of 64 random bits."""
+    def kept(
+        self, op: str, rng: Any, shape: tuple[int, ...], p: float, like: Any, fill: Callable[..., Any]
+    ) -> Any:
+        """A boolean array, True with probability 1 − p. ``fill(key, shape, p)`` makes NumPy's from a key of
+        64 random bits.
+        """
         raise NotImplementedError
 
     def propagate(self, walk: Any, values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -13,10 +13,14 @@ from numgraph.arrays.cupy import CuPy
 from numgraph.arrays.library import Library
 
 FRAMEWORKS = {"torch": "numgraph.bridges.torch", "jax": "numgraph.bridges.jax"}
-"""Libraries with an autodiff of their own: the module that the caller has imported, and the one whose ``LIBRARY`` carries its arrays."""
+"""Libraries with an autodiff of their own: the module that the caller has imported, and the one whose
+``LIBRARY`` carries its arrays.
+"""
 
 NATIVE, CUPY = Library(), CuPy()
-"""Whose derivatives are the tape's. NATIVE is NumPy, and stands for both where their arrays are treated alike; so it does for Tensors."""
+"""Whose derivatives are the tape's. NATIVE is NumPy, and stands for both where their arrays are treated
+alike; so it does for Tensors.
+"""
 
 _BY_TYPE: dict[type, Library] = {np.ndarray: NATIVE}
 
@@ -30,7 +34,9 @@ def _met(kind: type) -> Library:
     """The library of a type that was not met yet."""
     found = CUPY if CUPY.owns(kind) else NATIVE
     for module in FRAMEWORKS:
-        if module in sys.modules and any(base.__module__.split(".")[0] in (module, f"{module}lib") for base in kind.__mro__):
+        if module in sys.modules and any(
+            base.__module__.split(".")[0] in (module, f"{module}lib") for base in kind.__mro__
+        ):
             library = framework(module)
             if library.owns(kind):
                 found = library
@@ -50,7 +56,9 @@ _static: set[type] = set()
 
 
 def static_in_jax(kind: type) -> None:
-    """Where JAX is imported: objects of a type are static arguments of its functions, each equal to itself alone."""
+    """Where JAX is imported: objects of a type are static arguments of its functions, each equal to itself
+    alone.
+    """
     register = getattr(sys.modules.get("jax.tree_util"), "register_static", None)
     if register is not None and kind not in _static:
         _static.add(kind)
@@ -58,7 +66,9 @@ def static_in_jax(kind: type) -> None:
 
 
 def foreign(values: Iterable[Any]) -> Library | None:
-    """The library with an autodiff of its own that one of the values is an array of; None if there is none."""
+    """The library with an autodiff of its own that one of the values is an array of; None if there is
+    none.
+    """
     for x in values:
         kind = type(x)
         if kind is not np.ndarray:  # what nearly all are

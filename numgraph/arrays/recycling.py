@@ -1,9 +1,9 @@
 """Memory of large results, used again.
 
-Memory that is fresh from the system costs a page fault and zeros for every page: relu of 64 MB took 4.7 and 5.1 ms into used memory, and
-6.9 and 8.3 into fresh. A result's block comes back here when the last array that sees it is gone, and serves the next result of about its
-size: a training loop needs fresh memory in its first epoch only, one over mini-batches, whose sizes change, in its first steps.
-"""
+Memory that is fresh from the system costs a page fault and zeros for every page: relu of 64 MB took 4.7 and
+5.1 ms into used memory, and 6.9 and 8.3 into fresh. A result's block comes back here when the last array that
+sees it is gone, and serves the next result of about its size: a training loop needs fresh memory in its first
+epoch only, one over mini-batches, whose sizes change, in its first steps."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ LARGE = 1 << 20
 KEPT = 1 << 30
 """Bytes of idle blocks at most."""
 CLASSES = 8
-"""Sizes of blocks between a power of two and the next one. At most a ninth of a block is not asked for, and the system need not back it."""
+"""Sizes of blocks between a power of two and the next one. At most a ninth of a block is not asked for, and
+the system need not back it.
+"""
 LINE = 64
 """Blocks begin at a multiple of so many bytes: rows of 64 bytes then touch one cache line each, not two."""
 
-_idle: dict[int, list[Any]] = {}  # blocks by size. Changed by single operations of dict and list only, so that no lock is needed
+_idle: dict[
+    int, list[Any]
+] = {}  # blocks by size. Changed by single operations of dict and list only, so that no lock is needed
 
 
 class _Lease:
@@ -31,7 +35,12 @@ class _Lease:
 
     def __init__(self, block: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._block = block
-        self.__array_interface__ = {"shape": shape, "typestr": dtype.str, "data": (block.ctypes.data, False), "version": 3}
+        self.__array_interface__ = {
+            "shape": shape,
+            "typestr": dtype.str,
+            "data": (block.ctypes.data, False),
+            "version": 3,
+        }
 
     def __del__(self) -> None:
         block = self._block
@@ -40,7 +49,9 @@ class _Lease:
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:
-    """np.empty, for results: the memory of a large one may be another's that is gone. ``owns`` tells that nobody else sees it."""
+    """np.empty, for results: the memory of a large one may be another's that is gone. ``owns`` tells that
+    nobody else sees it.
+    """
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
     if size < LARGE or dtype.kind == "V":
@@ -89,7 +100,9 @@ def _taken(size: int) -> Any:
 
 
 def _fresh(size: int) -> Any:
-    """A new block. Idle ones of other sizes go for it, so that the process never holds more than its results once needed together."""
+    """A new block. Idle ones of other sizes go for it, so that the process never holds more than its results
+    once needed together.
+    """
     freed = 0
     for other in list(_idle):
         while freed < size and (block := _taken(other)) is not None:

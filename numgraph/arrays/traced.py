@@ -1,8 +1,9 @@
-"""Where a compiler traces Python: torch.compile runs the public functions symbolically, and a call becomes one node of its graph.
+"""Where a compiler traces Python: torch.compile runs the public functions symbolically, and a call becomes
+one node of its graph.
 
-A function that may be traced begins with ``if "torch" in MODULES and is_traced(): return TRACED["torch"](function, args, options)``, which
-costs the others 0.03 µs a call.
-"""
+A function that may be traced begins with
+``if "torch" in MODULES and is_traced(): return TRACED["torch"](function, args, options)``, which costs the
+others 0.03 µs a call."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from typing import Any
 MODULES = sys.modules
 
 TRACED: dict[str, Callable[..., Any]] = {}
-"""By compiler, what makes a node of a call: a function, its positional arguments, and those by name; and what runs a call uncompiled, for
-functions that make graphs."""
+"""By compiler, what makes a node of a call: a function, its positional arguments, and those by name; and what
+runs a call uncompiled, for functions that make graphs."""
 
 
 def is_traced() -> bool:

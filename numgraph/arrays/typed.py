@@ -1,4 +1,6 @@
-"""What checkers of types are told of arrays: ``Array``, what functions return, and what other libraries' arrays are known by."""
+"""What checkers of types are told of arrays: ``Array``, what functions return, and what other libraries'
+arrays are known by.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,12 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float16 | np.float32 | np.float64 | np.int32 | np.int64]]
-"""A NumPy array of real numbers: the result of a function of arrays. Which of the dtypes it is depends on the arguments' values."""
+Array: TypeAlias = np.ndarray[
+    tuple[int, ...], np.dtype[np.float16 | np.float32 | np.float64 | np.int32 | np.int64]
+]
+"""A NumPy array of real numbers: the result of a function of arrays. Which of the dtypes it is depends on the
+arguments' values.
+"""
 
 Plain: TypeAlias = NDArray[Any] | Sequence[Any] | np.number[Any] | float
 """What is given as an array and is one of NumPy's or becomes one."""

@@ -1,1 +1,3 @@
-"""The tape and its Tensors: they know no graphs and no formulas. To import from outside: ``tape`` and ``tensor``."""
+"""The tape and its Tensors: they know no graphs and no formulas. To import from outside: ``tape`` and
+``tensor``.
+"""

@@ -8,8 +8,8 @@ import numpy as np
 
 
 class Deferred:
-    """What a vjp may return in place of an array, where no tape records: the tape computes it when something reads it, and gives it as it
-    is to a record that ``takes_deferred``.
+    """What a vjp may return in place of an array, where no tape records: the tape computes it when something
+    reads it, and gives it as it is to a record that ``takes_deferred``.
 
     work : what computes it; ``work.whole()[place]`` is the array
     """

@@ -1,4 +1,6 @@
-"""Derivatives of functions: ``grad``, ``value_and_grad``, ``jacobian``; and what has none: ``no_grad``, ``detach``."""
+"""Derivatives of functions: ``grad``, ``value_and_grad``, ``jacobian``; and what has none: ``no_grad``,
+``detach``.
+"""
 
 from __future__ import annotations
 
@@ -27,31 +29,39 @@ F = TypeVar("F", bound=Function)
 @overload
 def grad(function: Function, argnums: int = ..., has_aux: Literal[False] = ...) -> Gradient: ...
 @overload
-def grad(function: Function, argnums: Sequence[int], has_aux: Literal[False] = ...) -> Callable[..., tuple[Array, ...]]: ...
+def grad(
+    function: Function, argnums: Sequence[int], has_aux: Literal[False] = ...
+) -> Callable[..., tuple[Array, ...]]: ...
 @overload
-def grad(function: Callable[..., tuple[Any, T]], argnums: int = ..., *, has_aux: Literal[True]) -> Callable[..., tuple[Array, T]]: ...
+def grad(
+    function: Callable[..., tuple[Any, T]], argnums: int = ..., *, has_aux: Literal[True]
+) -> Callable[..., tuple[Array, T]]: ...
 @overload
 def grad(
     function: Callable[..., tuple[Any, T]], argnums: Sequence[int], has_aux: Literal[True]
 ) -> Callable[..., tuple[tuple[Array, ...], T]]: ...
-def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def grad(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """The gradient of a function whose value is a scalar, as a function of the same arguments.
 
     Parameters
     ----------
-    function : of arrays, or of lists, tuples and dicts of them, in any depth; or of a Module, whose parameters are meant.
+    function : of arrays, or of lists, tuples and dicts of them, in any depth;
+        or of a Module, whose parameters are meant.
     argnums : which argument the gradient is by; a tuple of several gives a tuple.
     has_aux : the function returns (value, anything else); then the gradient comes with the latter.
 
     Returns
     -------
-    A function whose value has the form of the argument: an array for an array, a dict for a dict; for a Module a dict of the arrays by the
-    parameters' names. Zeros for what the value does not depend on. Inside of another ``grad`` or a tape its values are Tensors, which are
-    recorded there.
+    A function whose value has the form of the argument: an array for an array, a dict for a dict; for a
+    Module a dict of the arrays by the parameters' names. Zeros for what the value does not depend on. Inside
+    of another ``grad`` or a tape its values are Tensors, which are recorded there.
 
     Raises
     ------
-    ValueError : the value is no scalar (``jacobian`` takes those). TypeError : the argument is not of floating-point numbers.
+    ValueError : the value is no scalar (``jacobian`` takes those).
+        TypeError : the argument is not of floating-point numbers.
 
     Examples
     --------
@@ -75,7 +85,9 @@ def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux
 
 
 @overload
-def value_and_grad(function: Function, argnums: int = ..., has_aux: Literal[False] = ...) -> ValueAndGradient: ...
+def value_and_grad(
+    function: Function, argnums: int = ..., has_aux: Literal[False] = ...
+) -> ValueAndGradient: ...
 @overload
 def value_and_grad(
     function: Function, argnums: Sequence[int], has_aux: Literal[False] = ...
@@ -88,8 +100,11 @@ def value_and_grad(
 def value_and_grad(
     function: Callable[..., tuple[Any, T]], argnums: Sequence[int], has_aux: Literal[True]
 ) -> Callable[..., tuple[tuple[Array, T], tuple[Array, ...]]]: ...
-def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
-    """The value and the gradient of a function whose value is a scalar, as a function of the same arguments; see ``grad``.
+def value_and_grad(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """The value and the gradient of a function whose value is a scalar, as a function of the same arguments;
+    see ``grad``.
 
     Returns
     -------
@@ -98,7 +113,8 @@ def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 
     Examples
     --------
     >>> import numpy as np, numgraph as ng
-    >>> ng.value_and_grad(lambda x, y: np.sum(x * y), argnums=(0, 1))(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    >>> dot = ng.value_and_grad(lambda x, y: np.sum(x * y), argnums=(0, 1))
+    >>> dot(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     (array(11.), (array([3., 4.]), array([1., 2.])))
     """
 
@@ -119,20 +135,27 @@ def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 
 @overload
 def jacobian(function: Function, argnums: int = ..., has_aux: Literal[False] = ...) -> Gradient: ...
 @overload
-def jacobian(function: Function, argnums: Sequence[int], has_aux: Literal[False] = ...) -> Callable[..., tuple[Array, ...]]: ...
+def jacobian(
+    function: Function, argnums: Sequence[int], has_aux: Literal[False] = ...
+) -> Callable[..., tuple[Array, ...]]: ...
 @overload
-def jacobian(function: Callable[..., tuple[Any, T]], argnums: int = ..., *, has_aux: Literal[True]) -> Callable[..., tuple[Array, T]]: ...
+def jacobian(
+    function: Callable[..., tuple[Any, T]], argnums: int = ..., *, has_aux: Literal[True]
+) -> Callable[..., tuple[Array, T]]: ...
 @overload
 def jacobian(
     function: Callable[..., tuple[Any, T]], argnums: Sequence[int], has_aux: Literal[True]
 ) -> Callable[..., tuple[tuple[Array, ...], T]]: ...
-def jacobian(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
-    """The Jacobian of a function of arrays, row by row of its value, as a function of the same arguments; see ``grad``.
+def jacobian(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """The Jacobian of a function of arrays, row by row of its value, as a function of the same arguments; see
+    ``grad``.
 
     Returns
     -------
-    A function whose value has the form of the argument, with arrays [*shape of the value, *shape of the array]. It costs a replay for each
-    number of the value. ``ng.jacobian(ng.grad(f))`` is the Hessian.
+    A function whose value has the form of the argument, with arrays [*shape of the value, *shape of the
+    array]. It costs a replay for each number of the value. ``ng.jacobian(ng.grad(f))`` is the Hessian.
 
     Examples
     --------
@@ -162,9 +185,11 @@ def jacobian(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has
 
 
 class no_grad:
-    """Within it nothing is recorded: ``with ng.no_grad():``, or ``@ng.no_grad()`` before a function. It holds for the calling thread.
+    """Within it nothing is recorded: ``with ng.no_grad():``, or ``@ng.no_grad()`` before a function. It holds
+    for the calling thread.
 
-    What is computed there is a constant to every tape, and what is computed from Parameters is plain arrays, as without a tape.
+    What is computed there is a constant to every tape, and what is computed from Parameters is plain arrays,
+    as without a tape.
 
     Examples
     --------
@@ -189,8 +214,15 @@ class no_grad:
 
     def __call__(self, function: F) -> F:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            problem = f"{function.__name__} is a generator, whose body runs when it is gone over, not when it is called"
-            raise bad_type("no_grad", problem, "write `with ng.no_grad():` in it, around what is computed between two yields")
+            problem = (
+                f"{function.__name__} is a generator, whose body runs when it is gone over, not when it is "
+                "called"
+            )
+            raise bad_type(
+                "no_grad",
+                problem,
+                "write `with ng.no_grad():` in it, around what is computed between two yields",
+            )
 
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:
@@ -210,8 +242,8 @@ def detach(x: Tensor) -> Tensor: ...
 @overload
 def detach(x: T) -> T: ...
 def detach(x: Any) -> Any:
-    """The same numbers as a constant to derivatives, without a copy; in lists, tuples and dicts each. Arrays are returned as they are, and
-    in a message a field may be detached: ``lambda u: u.x * ng.detach(u.x)``.
+    """The same numbers as a constant to derivatives, without a copy; in lists, tuples and dicts each. Arrays
+    are returned as they are, and in a message a field may be detached: ``lambda u: u.x * ng.detach(u.x)``.
 
     Examples
     --------
@@ -226,7 +258,7 @@ def detach(x: Any) -> Any:
     return detached(x) if hasattr(type(x), "__elementary__") else x
 
 
-# --- arguments and their arrays -----------------------------------------------------------------------------------------------------------
+# --- arguments and their arrays -----------------------------------------------------------------------------
 
 
 def _mapped(f: Callable[[Any], Any], tree: Any) -> Any:
@@ -246,7 +278,11 @@ class _Places:
         self.watched: list[Tensor] = []
         self.numbers = []
         for number in argnums if self.several else [argnums]:  # type: ignore[union-attr]
-            if not isinstance(number, int | np.integer) or isinstance(number, bool) or not -count <= number < count:
+            if (
+                not isinstance(number, int | np.integer)
+                or isinstance(number, bool)
+                or not -count <= number < count
+            ):
                 problem = f"argnums is {shown(argnums)}, and {count} arguments are given by position"
                 raise bad_value(op, problem, "name positions from 0; what is given by its name is a constant")
             self.numbers.append(int(number) % count)
@@ -273,10 +309,14 @@ class _Places:
             return _mapped(lambda _: next(made), x), _mapped(lambda _: next(forms), x)
         if isinstance(x, Parameter):
             return x, self._watch(x)
-        tensor: Any = np.reshape(x, x.shape) if isinstance(x, Tensor) else Tensor(as_array(self.op, name, x).view())
+        tensor: Any = (
+            np.reshape(x, x.shape) if isinstance(x, Tensor) else Tensor(as_array(self.op, name, x).view())
+        )
         if tensor.dtype.kind in "biuc":
             raise bad_type(
-                self.op, f"{name} has dtype {tensor.dtype}, which has no gradient", "give floats, as in 2.0 or x.astype(np.float64)"
+                self.op,
+                f"{name} has dtype {tensor.dtype}, which has no gradient",
+                "give floats, as in 2.0 or x.astype(np.float64)",
             )
         return tensor, self._watch(tensor)
 
@@ -295,7 +335,12 @@ class _Places:
 
 
 def _recorded(
-    op: str, function: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, args: Sequence[Any], options: Mapping[str, Any]
+    op: str,
+    function: Callable[..., Any],
+    argnums: int | Sequence[int],
+    has_aux: bool,
+    args: Sequence[Any],
+    options: Mapping[str, Any],
 ) -> tuple[Tape, _Places, Any, Any]:
     tape = Tape(persistent=op == "jacobian")
     places = _Places(op, tape, argnums, len(args))
@@ -305,16 +350,26 @@ def _recorded(
     if not has_aux:
         return tape, places, y, None
     if not isinstance(y, tuple) or len(y) != 2:
-        raise bad_type(op, f"the function's value is {kind_of(y)}", "with has_aux=True return a pair, (value, anything else)")
+        raise bad_type(
+            op,
+            f"the function's value is {kind_of(y)}",
+            "with has_aux=True return a pair, (value, anything else)",
+        )
     return tape, places, *y
 
 
 def _value(op: str, y: Any) -> Any:
-    """The function's value as a Tensor or an array of real numbers: of anything else a gradient of zeros would say nothing."""
+    """The function's value as a Tensor or an array of real numbers: of anything else a gradient of zeros
+    would say nothing.
+    """
     if isinstance(y, Tensor):
         return y
     if y is None or isinstance(y, str | list | tuple | Mapping | Iterator | Awaitable):
-        raise bad_type(op, f"the function's value is {kind_of(y)}", "return one array; has_aux=True takes (value, anything else)")
+        raise bad_type(
+            op,
+            f"the function's value is {kind_of(y)}",
+            "return one array; has_aux=True takes (value, anything else)",
+        )
     y = as_array(op, "the function's value", y)
     if y.dtype.kind not in "biu" and not is_float(y.dtype):
         raise bad_type(op, f"the function's value has dtype {y.dtype}", "return real numbers")

@@ -1,4 +1,6 @@
-"""What records read that no record made: arrays of the caller, who may change them before the replay, which is then an error."""
+"""What records read that no record made: arrays of the caller, who may change them before the replay, which
+is then an error.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +46,14 @@ def check_unchanged(entry: Any, changed: set[int]) -> None:
     for place, x in enumerate((*entry.inputs, *entry.held)):
         if id(x) in changed:
             what = "row ids" if place >= len(entry.inputs) else f"input {place}"
-            name = f"parameter {x.name!r}" if isinstance(x, Parameter) and x.name else f"the {type(unwrap(x)).__name__}"
+            name = (
+                f"parameter {x.name!r}"
+                if isinstance(x, Parameter) and x.name
+                else f"the {type(unwrap(x)).__name__}"
+            )
             raise bad_value(
                 "gradient",
-                f"{name} of shape {tuple(x.shape)}, {what} of {entry.name}, was changed after the tape recorded it",
+                f"{name} of shape {tuple(x.shape)}, {what} of {entry.name}, was changed after the tape "
+                "recorded it",
                 "compute the gradient before the optimiser's step (or whatever changes it), or record again",
             )

@@ -1,7 +1,8 @@
-"""The page of ``Tape.explain(html=…)``: a table of the records, and a section for each that has one. One file without scripts.
+"""The page of ``Tape.explain(html=…)``: a table of the records, and a section for each that has one. One file
+without scripts.
 
-It reads on narrow and on wide screens, light and dark. Its rules hold inside of ``.numgraph`` alone, so a notebook can show it.
-"""
+It reads on narrow and on wide screens, light and dark. Its rules hold inside of ``.numgraph`` alone, so a
+notebook can show it."""
 
 from __future__ import annotations
 
@@ -62,11 +63,16 @@ def document(summaries: Sequence[tuple[Any, ...]]) -> str:
 
 
 def fragment(summaries: Sequence[tuple[Any, ...]]) -> str:
-    """The page inside of another one. summaries: name, shapes of inputs and of results, needs, and explain of each record."""
+    """The page inside of another one. summaries: name, shapes of inputs and of results, needs, and explain of
+    each record.
+    """
     rows, sections = [], []
     known: dict[str, int] = {}
     for number, (name, shapes_in, shapes_out, needs, explain) in enumerate(summaries):
-        into, out = (", ".join(str(list(shape)).replace(" ", NO_BREAK) for shape in shapes) for shapes in (shapes_in, shapes_out))
+        into, out = (
+            ", ".join(str(list(shape)).replace(" ", NO_BREAK) for shape in shapes)
+            for shapes in (shapes_in, shapes_out)
+        )
         body = explain.section(needs) if hasattr(explain, "section") else ""
         link = escape(name)
         if body:
@@ -80,5 +86,7 @@ def fragment(summaries: Sequence[tuple[Any, ...]]) -> str:
     head = "<tr><th>record</th><th>operation</th><th>reads</th><th>makes</th></tr>"
     table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
     told = "" if sections else "<p>No message was recorded with something that a gradient is wanted of.</p>"
-    content = f'{title}{_ANSWER}{told}{"".join(sections)}<h2>All records</h2><div class="scroll">{table}</div>'
+    content = (
+        f'{title}{_ANSWER}{told}{"".join(sections)}<h2>All records</h2><div class="scroll">{table}</div>'
+    )
     return f'<div class="numgraph"><style>{_STYLE}</style>{content}</div>'

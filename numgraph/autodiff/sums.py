@@ -1,8 +1,8 @@
 """Sums over axes, to the accuracy of their dtype however many numbers there are.
 
-NumPy adds pairwise along the last axis, and row after row along the others: a million equal numbers of float32 come out 1 % off. Here
-rows are added in float64, in blocks that depend on the shape alone, so the bits do not depend on the number of threads.
-"""
+NumPy adds pairwise along the last axis, and row after row along the others: a million equal numbers of
+float32 come out 1 % off. Here rows are added in float64, in blocks that depend on the shape alone, so the
+bits do not depend on the number of threads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _added: Any = np.add.reduce  # of an array in half of np.sum's time
 
 
 def _fill(x, partial, block):
-    """partial[o, b] = Σ of the rows of block b of x[o], where a row is as long as partial's last axis, and the last one may be shorter.
+    """partial[o, b] = Σ of the rows of block b of x[o], where a row is as long as partial's last axis, and
+    the last one may be shorter.
 
     Four rows are added in x's dtype first: of equal numbers exactly, and with a fourth of the traffic.
     """
@@ -41,7 +42,10 @@ def _fill(x, partial, block):
         start = 0
         while start + 4 * width <= len(part):
             first, second = part[start : start + width], part[start + width : start + 2 * width]
-            third, fourth = part[start + 2 * width : start + 3 * width], part[start + 3 * width : start + 4 * width]
+            third, fourth = (
+                part[start + 2 * width : start + 3 * width],
+                part[start + 3 * width : start + 4 * width],
+            )
             for i in range(width):
                 total[i] += (first[i] + second[i]) + (third[i] + fourth[i])
             start += 4 * width
@@ -67,9 +71,14 @@ def _over_rows(x: Any, outer: int, inner: int) -> Any:
 
 
 def accumulated(x: Any, axis: Any = None) -> Any:
-    """Σ x over ``axis`` (an int, a tuple or None), its axes kept with length 1, before it is rounded to x's dtype: float16 and bfloat16
-    are added in float32 at least, float32 in float64 where NumPy would not add pairwise."""
-    axes = tuple(range(x.ndim)) if axis is None else tuple([a % x.ndim for a in (axis if isinstance(axis, tuple | list) else (axis,))])
+    """Σ x over ``axis`` (an int, a tuple or None), its axes kept with length 1, before it is rounded to x's
+    dtype: float16 and bfloat16 are added in float32 at least, float32 in float64 where NumPy would not add
+    pairwise."""
+    axes = (
+        tuple(range(x.ndim))
+        if axis is None
+        else tuple([a % x.ndim for a in (axis if isinstance(axis, tuple | list) else (axis,))])
+    )
     if type(x) is np.ndarray and x.size and not x.flags.c_contiguous:
         repeats = [a for a in axes if x.strides[a] == 0 and x.shape[a] > 1]  # a broadcast: n equal numbers
         if repeats:
@@ -102,7 +111,9 @@ def _contiguous(x: Any, axes: tuple[int, ...]) -> Any:
             x = np.add.reduce(x, axis=tuple(range(first, last + 1)), keepdims=True)
         else:
             outer = x.shape[:first]
-            x = _over_rows(x, math.prod(outer), inner).reshape(outer + (1,) * (last + 1 - first) + x.shape[last + 1 :])
+            x = _over_rows(x, math.prod(outer), inner).reshape(
+                outer + (1,) * (last + 1 - first) + x.shape[last + 1 :]
+            )
     return x
 
 
@@ -125,7 +136,9 @@ def rounded(y: Any, dtype: Any, axis: Any, keepdims: bool) -> Any:
 
 
 def broadcast(x: Any, shape: tuple[int, ...]) -> Any:
-    """np.broadcast_to, to a shape that fits; of a scalar and of an array without gaps in a third of its time."""
+    """np.broadcast_to, to a shape that fits; of a scalar and of an array without gaps in a third of its
+    time.
+    """
     if type(x) is np.ndarray and x.dtype in _COMPUTED and x.flags.c_contiguous:
         strides = [0 if n == 1 else stride for n, stride in zip(x.shape, x.strides)]
         y = np.ndarray(shape, x.dtype, x, 0, [0] * (len(shape) - x.ndim) + strides)
@@ -140,7 +153,9 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
         return g
     if not isinstance(g, Tensor):
         return _summed(g, shape)
-    return record("sum", (g,), _summed(g.data, shape), lambda back, xs, y, needs: (broadcast(back, xs[0].shape),))
+    return record(
+        "sum", (g,), _summed(g.data, shape), lambda back, xs, y, needs: (broadcast(back, xs[0].shape),)
+    )
 
 
 def _summed(g: Any, shape: tuple[int, ...]) -> Any:

@@ -1,7 +1,8 @@
-"""The tape: records what was computed, and replays it backwards to give gradients of any order. It knows no graphs and no formulas.
+"""The tape: records what was computed, and replays it backwards to give gradients of any order. It knows no
+graphs and no formulas.
 
-``Tape`` is the engine, ``record`` the one door through which an operation gets on the tapes; tensor.py has the arrays that they track.
-"""
+``Tape`` is the engine, ``record`` the one door through which an operation gets on the tapes; tensor.py has
+the arrays that they track."""
 
 from __future__ import annotations
 
@@ -47,7 +48,13 @@ class _Record(NamedTuple):
 
     def summary(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Any, ...]:
         """What explain() prints, without the arrays, of which these are the Tensors or what is in them."""
-        return self.name, [getattr(x, "shape", ()) for x in inputs], [y.shape for y in outputs], self.needs, self.explain
+        return (
+            self.name,
+            [getattr(x, "shape", ()) for x in inputs],
+            [y.shape for y in outputs],
+            self.needs,
+            self.explain,
+        )
 
 
 def record(
@@ -62,22 +69,25 @@ def record(
 ) -> Any:
     """Put an operation on the active tapes: the one door.
 
-    ``outputs`` (an array or a tuple of arrays) was computed from the unwrapped ``inputs``. They are returned as they are without a Tensor
-    among the inputs, and without an active tape if those are Parameters. Otherwise the floating-point arrays are boxed as Tensors, and each
-    active tape that tracks an input gets a record.
+    ``outputs`` (an array or a tuple of arrays) was computed from the unwrapped ``inputs``. They are returned
+    as they are without a Tensor among the inputs, and without an active tape if those are Parameters.
+    Otherwise the floating-point arrays are boxed as Tensors, and each active tape that tracks an input gets a
+    record.
 
-    ``vjp(grads, inputs, outputs, needs)`` returns one gradient (or None) per input. ``grads`` is the output's gradient (for a tuple of
-    outputs a tuple, None for those that got none); ``inputs`` and ``outputs`` are plain arrays, or Tensors while another tape records, so
-    that what vjp computes is recorded there; ``needs`` says whose gradient is wanted. A vjp must not change the arrays it is given.
-    ``vjp=None``: the derivative is zero everywhere.
+    ``vjp(grads, inputs, outputs, needs)`` returns one gradient (or None) per input. ``grads`` is the output's
+    gradient (for a tuple of outputs a tuple, None for those that got none); ``inputs`` and ``outputs`` are
+    plain arrays, or Tensors while another tape records, so that what vjp computes is recorded there;
+    ``needs`` says whose gradient is wanted. A vjp must not change the arrays it is given. ``vjp=None``: the
+    derivative is zero everywhere.
 
-    ``explain(needs)`` returns the lines of ``Tape.explain`` on the replay, and its method ``kernels(needs)``, if it has one, those that
-    ``explain(kernel=True)`` adds; it must not hold arrays. ``held``: arrays of the caller that vjp
-    reads beside the inputs, such as row ids.
+    ``explain(needs)`` returns the lines of ``Tape.explain`` on the replay, and its method ``kernels(needs)``,
+    if it has one, those that ``explain(kernel=True)`` adds; it must not hold arrays. ``held``: arrays of the
+    caller that vjp reads beside the inputs, such as row ids.
 
-    ``collective``: several processes run the operation together, as they do its vjp, and another's inputs reach this one's outputs. Where
-    an input is a Tensor, tracked or not, every active tape takes it and replays it once, with zeros for outputs without a gradient: so
-    processes that run the same program meet in the same operations in the same order, whatever their losses depend on, at every order.
+    ``collective``: several processes run the operation together, as they do its vjp, and another's inputs
+    reach this one's outputs. Where an input is a Tensor, tracked or not, every active tape takes it and
+    replays it once, with zeros for outputs without a gradient: so processes that run the same program meet in
+    the same operations in the same order, whatever their losses depend on, at every order.
 
     ``takes_deferred``: vjp takes a gradient that is not computed yet (``Deferred``) as it is.
     """
@@ -90,7 +100,12 @@ def record(
     if len(RECORDING) > len(tapes) and vjp is not None:
         check_thread(name, inputs, tapes)
     many = isinstance(outputs, tuple)
-    boxed = tuple([Tensor(y) if is_float(y.dtype) else plain(name, y, inputs) for y in (outputs if many else (outputs,))])
+    boxed = tuple(
+        [
+            Tensor(y) if is_float(y.dtype) else plain(name, y, inputs)
+            for y in (outputs if many else (outputs,))
+        ]
+    )
     for tape in tapes:
         if tape._recording:
             tape._take(name, inputs, boxed, vjp, many, explain, held, collective, takes_deferred)
@@ -98,22 +113,29 @@ def record(
 
 
 class Tape:
-    """Records what is computed inside its ``with``; ``gradient`` replays it backwards. Tapes nest in any order: an outer tape records an
-    inner tape's ``gradient``. The replay frees what it has passed, unless ``persistent``: then ``gradient`` may be called again.
+    """Records what is computed inside its ``with``; ``gradient`` replays it backwards. Tapes nest in any
+    order: an outer tape records an inner tape's ``gradient``. The replay frees what it has passed, unless
+    ``persistent``: then ``gradient`` may be called again.
 
-    ``check=True`` looks at every number that is recorded or replayed, and stops with a FloatingPointError at the first that is not finite:
-    it names the operation, the caller's line, the row, and the inputs there. ``check="nan"`` lets infinities pass.
-    """
+    ``check=True`` looks at every number that is recorded or replayed, and stops with a FloatingPointError at
+    the first that is not finite: it names the operation, the caller's line, the row, and the inputs there.
+    ``check="nan"`` lets infinities pass."""
 
     def __init__(self, persistent: bool = False, check: bool | str = False) -> None:
         self.persistent = persistent
         self._records: list[_Record] = []
         self._replayed: list[tuple[Any, ...]] = []  # summaries, last record first
-        self._tracked: dict[int, int] = {}  # by ids of Tensors that _records and _watched keep alive: how many records there were then
+        self._tracked: dict[
+            int, int
+        ] = {}  # by ids of Tensors that _records and _watched keep alive: how many records there were then
         self._watched: dict[int, Tensor] = {}
-        self._leaves: dict[int, Leaf | None] = {}  # by ids of what _records read and made; None: a result, or what cannot change
+        self._leaves: dict[
+            int, Leaf | None
+        ] = {}  # by ids of what _records read and made; None: a result, or what cannot change
         self._flat: dict[int, Tensor] = {}  # results whose derivatives are zero everywhere, by id
-        self._passed: WeakValueDictionary[int, Tensor] | None = None  # what was used here without being tracked, by id; None: nothing
+        self._passed: WeakValueDictionary[int, Tensor] | None = (
+            None  # what was used here without being tracked, by id; None: nothing
+        )
         self._watcher = new_watcher(check)
         self._used = False
         self._recording = False
@@ -134,15 +156,27 @@ class Tape:
         TAPES.set(self._others())
 
     def __reduce__(self) -> NoReturn:
-        raise bad_type("Tape", "it cannot be copied or pickled", "it belongs to the arrays that it recorded; copy or save the gradients")
+        raise bad_type(
+            "Tape",
+            "it cannot be copied or pickled",
+            "it belongs to the arrays that it recorded; copy or save the gradients",
+        )
 
     def _others(self) -> tuple[Tape, ...]:
         tapes = TAPES.get()
-        return () if len(tapes) == 1 and tapes[0] is self else tuple([tape for tape in tapes if tape is not self])
+        return (
+            ()
+            if len(tapes) == 1 and tapes[0] is self
+            else tuple([tape for tape in tapes if tape is not self])
+        )
 
     def _check_unused(self, op: str) -> None:
         if self._used:
-            raise bad_value(op, "this tape was replayed and has freed its records", "make it with Tape(persistent=True), or make a new one")
+            raise bad_value(
+                op,
+                "this tape was replayed and has freed its records",
+                "make it with Tape(persistent=True), or make a new one",
+            )
 
     @property
     def is_checked(self) -> bool:
@@ -181,7 +215,9 @@ class Tape:
                     self._passed = WeakValueDictionary()
                 self._passed.update([(id(x), x) for x in inputs if isinstance(x, Tensor)])
             return
-        entry = _Record(name, tuple(inputs), boxed, vjp, many, needs, explain, held, collective, takes_deferred)
+        entry = _Record(
+            name, tuple(inputs), boxed, vjp, many, needs, explain, held, collective, takes_deferred
+        )
         self._records.append(entry)
         made = len(self._records)
         for x in (*inputs, *held) if held else inputs:
@@ -195,13 +231,18 @@ class Tape:
             self._watcher.recorded(entry)
 
     def watch(self, array: Any) -> Tensor:
-        """A Tensor of ``array`` that this tape tracks; a Tensor is marked and returned itself. Floating-point arrays only."""
+        """A Tensor of ``array`` that this tape tracks; a Tensor is marked and returned itself. Floating-point
+        arrays only.
+        """
         self._check_unused("watch")
         x = array if isinstance(array, Tensor) else Tensor(array)
         check_float("watch", x)
         if id(x) not in self._tracked and not isinstance(x, Parameter):
             if id(x) in self._leaves or (self._passed is not None and self._passed.get(id(x)) is x):
-                problem = f"the Tensor of shape {x.shape} was used on this tape before: the gradient of that use would be lost"
+                problem = (
+                    f"the Tensor of shape {x.shape} was used on this tape before: the gradient of that use "
+                    "would be lost"
+                )
                 raise bad_value("watch", problem, "watch it before its first use")
             self._tracked[id(x)] = len(self._records)
             self._watched[id(x)] = x
@@ -216,15 +257,15 @@ class Tape:
     def gradient(self, loss: Any, inputs: Any, seed: Any = None) -> Any:
         """∂loss/∂inputs, for a list of Tensors a list, for one Tensor one array, for a dict a dict.
 
-        Each gradient has its input's shape and dtype, zeros where the loss does not depend on it. While another tape records, the gradients
-        are Tensors, recorded there.
+        Each gradient has its input's shape and dtype, zeros where the loss does not depend on it. While
+        another tape records, the gradients are Tensors, recorded there.
 
         Parameters
         ----------
         loss : a scalar Tensor; of any shape where `seed` is given
         inputs : what ``watch`` returned, Parameters or results on the way, as a list, a dict or one Tensor
-        seed : array or Tensor of loss's shape, or a number: gives Σ seed · ∂loss/∂inputs, the product of vector and Jacobian. Tensors of
-            other tapes keep their derivative there
+        seed : array or Tensor of loss's shape, or a number: gives Σ seed · ∂loss/∂inputs,
+            the product of vector and Jacobian. Tensors of other tapes keep their derivative there
 
         Examples
         --------
@@ -245,7 +286,9 @@ class Tape:
         active, others = TAPES.get(), self._others()
         TAPES.set(others)
         try:
-            with np.errstate(all="ignore"):  # a derivative may be infinite where its function is not, as that of √x at 0
+            with np.errstate(
+                all="ignore"
+            ):  # a derivative may be infinite where its function is not, as that of √x at 0
                 return self._replay(loss, _seed(loss, seed, bool(others)), inputs, bool(others))
         finally:
             if self.persistent:
@@ -256,26 +299,47 @@ class Tape:
                 self._records, self._watched, self._tracked, self._leaves, self._flat = [], {}, {}, {}, {}
 
     def _check_gradient(self, loss: Any, inputs: list[Any], seeded: bool) -> None:
-        fix = "compute it inside the `with` of this tape, from Parameters or from what tape.watch(array) returned"
+        fix = (
+            "compute it inside the `with` of this tape, from Parameters or from what tape.watch(array) "
+            "returned"
+        )
         if not isinstance(loss, Tensor):
-            raise bad_type("gradient", f"loss is a {type(loss).__name__}, no Tensor: nothing that a tape tracks led to it", fix)
+            raise bad_type(
+                "gradient",
+                f"loss is a {type(loss).__name__}, no Tensor: nothing that a tape tracks led to it",
+                fix,
+            )
         if loss.shape != () and not seeded:
             fix = "reduce it with .sum() or .mean(), or give seed=, the gradient that arrives at it"
             raise bad_value("gradient", f"loss has shape {loss.shape}, a scalar is needed", fix)
         for i, x in enumerate(inputs):
             if not isinstance(x, Parameter) and not (isinstance(x, Tensor) and id(x) in self._tracked):
-                what = f"a Tensor of shape {x.shape} that this tape does not track" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-                raise bad_value("gradient", f"inputs[{i}] is {what}", "pass what tape.watch(array) returned, or a Parameter")
+                what = (
+                    f"a Tensor of shape {x.shape} that this tape does not track"
+                    if isinstance(x, Tensor)
+                    else f"a {type(x).__name__}"
+                )
+                raise bad_value(
+                    "gradient",
+                    f"inputs[{i}] is {what}",
+                    "pass what tape.watch(array) returned, or a Parameter",
+                )
         made = self._tracked.get(id(loss))
         if made is None and id(loss) not in self._flat and not isinstance(loss, Parameter):
-            what = f"recorded {len(self._records)} operations, and none of them made it" if self._records else "recorded nothing"
+            what = (
+                f"recorded {len(self._records)} operations, and none of them made it"
+                if self._records
+                else "recorded nothing"
+            )
             raise bad_value("gradient", f"the loss was not computed under this tape, which {what}", fix)
         if made is None or id(loss) in self._watched:
             return
         for i, x in enumerate(inputs):
             if id(x) in self._watched and self._tracked[id(x)] >= made:
                 problem = f"inputs[{i}], a Tensor of shape {x.shape}, was watched after the loss was computed"
-                raise bad_value("gradient", problem, "watch it before, and compute the loss from what tape.watch returned")
+                raise bad_value(
+                    "gradient", problem, "watch it before, and compute the loss from what tape.watch returned"
+                )
 
     def _replay(self, loss: Tensor, seed: Any, inputs: list[Tensor], taped: bool) -> list[Any]:
         records = self._records
@@ -296,10 +360,14 @@ class Tape:
             if not self.persistent:
                 records.pop()
                 self._replayed.append(entry.summary(operands, results))
-            got = tuple([grads.get(id(y)) if id(y) in kept else grads.pop(id(y), None) for y in entry.outputs])
+            got = tuple(
+                [grads.get(id(y)) if id(y) in kept else grads.pop(id(y), None) for y in entry.outputs]
+            )
             needs = tuple([need and id(x) in reached for need, x in zip(entry.needs, entry.inputs)])
             if entry.collective:
-                got = tuple([_nothing(y, taped) if g is None else g for g, y in zip(got, entry.outputs, strict=True)])
+                got = tuple(
+                    [_nothing(y, taped) if g is None else g for g, y in zip(got, entry.outputs, strict=True)]
+                )
             elif True not in needs or not [g for g in got if g is not None]:
                 continue
             if changed:
@@ -308,7 +376,11 @@ class Tape:
                 got = tuple(map(computed, got))
             args = got if entry.many else got[0], operands, results if entry.many else results[0], needs
             watcher = self._watcher
-            back = entry.vjp(*args) if watcher is None else watcher.replayed(i, entry, got, functools.partial(entry.vjp, *args))
+            back = (
+                entry.vjp(*args)
+                if watcher is None
+                else watcher.replayed(i, entry, got, functools.partial(entry.vjp, *args))
+            )
             del got, operands, results, args
             for x, need, g in zip(entry.inputs, needs, back, strict=True):
                 if need and g is not None:
@@ -316,8 +388,20 @@ class Tape:
         return _results(grads, inputs, taped)
 
     def __repr__(self) -> str:
-        state = "recording" if self._recording else "replayed" if self._used else "closed" if self._records else "not entered yet"
-        parts = [f"{len(self._records) or len(self._replayed)} records", state, *(["persistent"] if self.persistent else [])]
+        state = (
+            "recording"
+            if self._recording
+            else "replayed"
+            if self._used
+            else "closed"
+            if self._records
+            else "not entered yet"
+        )
+        parts = [
+            f"{len(self._records) or len(self._replayed)} records",
+            state,
+            *(["persistent"] if self.persistent else []),
+        ]
         return f"<Tape: {', '.join(parts)}>"
 
     def explain(self, kernel: bool = False, html: str | os.PathLike[str] | None = None) -> str:
@@ -326,10 +410,12 @@ class Tape:
         Parameters
         ----------
         kernel
-            Also the schedules of the compiled kernels: whose edges each walks, what it loops over, what is in the lanes of a register.
+            Also the schedules of the compiled kernels: whose edges each walks, what it loops over, what is in
+            the lanes of a register.
         html
-            Where to write a page with pictures: the walk of each message and those of its gradients, drawn on a small graph, the matrices
-            beside them, and the schedules. It is one file, and loads nothing. A notebook shows it for a tape.
+            Where to write a page with pictures: the walk of each message and those of its gradients, drawn on
+            a small graph, the matrices beside them, and the schedules. It is one file, and loads nothing. A
+            notebook shows it for a tape.
         """
         if html is not None:
             atomic.write(html, page.document(self._summaries()).encode())
@@ -341,12 +427,17 @@ class Tape:
         return "\n".join(lines)
 
     def _explained(self, kernel: bool) -> list[dict[str, Any]]:
-        """What is told of each record: its number, operation, shapes and lines, as ``numgraph explain --json`` prints it."""
+        """What is told of each record: its number, operation, shapes and lines, as
+        ``numgraph explain --json`` prints it.
+        """
         told = []
         for number, (name, shapes_in, shapes_out, needs, explain) in enumerate(self._summaries()):
             lines = explain(needs) if explain else []
             lines += explain.kernels(needs) if kernel and hasattr(explain, "kernels") else []
-            shapes = {"reads": [tuple(shape) for shape in shapes_in], "makes": [tuple(shape) for shape in shapes_out]}
+            shapes = {
+                "reads": [tuple(shape) for shape in shapes_in],
+                "makes": [tuple(shape) for shape in shapes_out],
+            }
             told.append({"record": number, "operation": name, **shapes, "lines": lines})
         return told
 
@@ -358,7 +449,9 @@ class Tape:
 
 
 def _seed(loss: Tensor, seed: Any, taped: bool) -> Any:
-    """The gradient that arrives at the loss. An array of the caller enters as a view, so that no result is taken for the tape's own."""
+    """The gradient that arrives at the loss. An array of the caller enters as a view, so that no result is
+    taken for the tape's own.
+    """
     if seed is None:
         return np.ones_like(loss.data) if type(loss.data) is not np.ndarray else np.array(1, loss.dtype)
     if isinstance(seed, int | float):
@@ -366,7 +459,11 @@ def _seed(loss: Tensor, seed: Any, taped: bool) -> Any:
     if not isinstance(seed, Tensor):
         seed = as_array("gradient", "seed", seed)
     if seed.shape != loss.shape:
-        raise bad_value("gradient", f"seed has shape {seed.shape}, the loss {loss.shape}", "give a number for each of the loss's")
+        raise bad_value(
+            "gradient",
+            f"seed has shape {seed.shape}, the loss {loss.shape}",
+            "give a number for each of the loss's",
+        )
     if seed.dtype.kind not in "biu" and not is_float(seed.dtype):
         raise bad_type("gradient", f"seed has dtype {seed.dtype}", "give real numbers")
     same_device("gradient", loss=loss.data, seed=unwrap(seed))
@@ -376,19 +473,25 @@ def _seed(loss: Tensor, seed: Any, taped: bool) -> Any:
 
 
 def _nothing(y: Tensor, taped: bool) -> Any:
-    """The gradient of a result that this process's loss does not depend on; a Tensor where a tape records, which then takes what is made
-    of it."""
+    """The gradient of a result that this process's loss does not depend on; a Tensor where a tape records,
+    which then takes what is made of it."""
     zeros = np.zeros_like(y.data)
     return Tensor(zeros) if taped else zeros
 
 
 def _add(grads: dict[int, Any], owned: set[int], x: Any, g: Any, taped: bool, name: str) -> None:
-    """Add g to x's gradient, in place where the tape made the sum itself: an array from a vjp may be somebody's."""
+    """Add g to x's gradient, in place where the tape made the sum itself: an array from a vjp may be
+    somebody's.
+    """
     if not taped:
         g = unwrap(g)
     data = x.data
     if g.shape != data.shape:
-        raise bad_value(name, f"its vjp gave a gradient of shape {g.shape} for an input of shape {data.shape}", "the vjp is wrong")
+        raise bad_value(
+            name,
+            f"its vjp gave a gradient of shape {g.shape} for an input of shape {data.shape}",
+            "the vjp is wrong",
+        )
     if g.dtype != data.dtype:
         g = computed(g).astype(data.dtype)
     key = id(x)
@@ -404,7 +507,9 @@ def _add(grads: dict[int, Any], owned: set[int], x: Any, g: Any, taped: bool, na
 
 
 def _results(grads: dict[int, Any], inputs: list[Tensor], taped: bool) -> list[Any]:
-    """One gradient per input; plain ones are arrays that share memory with nothing, so that callers may scale them in place."""
+    """One gradient per input; plain ones are arrays that share memory with nothing, so that callers may scale
+    them in place.
+    """
     results: list[Any] = []
     for x in inputs:
         g = computed(grads.get(id(x)))
@@ -412,7 +517,9 @@ def _results(grads: dict[int, Any], inputs: list[Tensor], taped: bool) -> list[A
             g = np.zeros_like(x.data)
         elif isinstance(g, np.generic):
             g = np.asarray(g)
-        elif not isinstance(g, Tensor) and (not recycling.owns(g) or not writeable(g) or id(g) in map(id, results)):
+        elif not isinstance(g, Tensor) and (
+            not recycling.owns(g) or not writeable(g) or id(g) in map(id, results)
+        ):
             g = g.copy()
         if taped and not isinstance(g, Tensor):
             g = Tensor(g)

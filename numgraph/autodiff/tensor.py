@@ -1,4 +1,6 @@
-"""Tensor, the array that tapes track, and ``rule``, the door through which NumPy functions learn to act on it (dense fills the table)."""
+"""Tensor, the array that tapes track, and ``rule``, the door through which NumPy functions learn to act on it
+(dense fills the table).
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Off(tuple[Any, ...]):
 
 
 def rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: where an argument is a Tensor, the function acts in place of these; ``(ufunc, "reduce")`` names a ufunc's method."""
+    """Decorator: where an argument is a Tensor, the function acts in place of these; ``(ufunc, "reduce")``
+    names a ufunc's method.
+    """
 
     def register(implementation: Callable[..., Any]) -> Callable[..., Any]:
         for function in dict.fromkeys(functions):  # NumPy has several names for one function
@@ -60,7 +64,9 @@ def _no_rule(function: Any) -> TypeError:
     name = f"np.{function[0].__name__}.{function[1]}" if isinstance(function, tuple) else named(function)
     known = {f.__name__: f for f in _RULES if hasattr(f, "__name__")}
     near = did_you_mean(name.split(".")[-1], known)
-    fix = "build it from functions that have one, or pass tensor.data for the numbers alone, without a gradient"
+    fix = (
+        "build it from functions that have one, or pass tensor.data for the numbers alone, without a gradient"
+    )
     return bad_type(name, f"has no derivative rule, and an argument is a Tensor{near}", fix)
 
 
@@ -73,7 +79,9 @@ def _of_scipy(key: Any) -> Callable[..., Any] | None:
 
 
 class _Direct:
-    """NumPy's functions of Tensors: the rules themselves, which NumPy's dispatch would find after a microsecond or two."""
+    """NumPy's functions of Tensors: the rules themselves, which NumPy's dispatch would find after a
+    microsecond or two.
+    """
 
     def __getattr__(self, name: str) -> Any:
         found = self.__dict__[name] = _RULES.get(getattr(np, name), getattr(np, name))
@@ -86,12 +94,13 @@ _PLAIN = frozenset((np.ndarray, float, int, bool))
 
 
 class Tensor(Operators["Tensor"]):
-    """An array that tapes can track. ``data`` is the array; NumPy operators, functions and methods work on it and are recorded.
+    """An array that tapes can track. ``data`` is the array; NumPy operators, functions and methods work on it
+    and are recorded.
 
-    Comparisons compare elementwise and give plain boolean arrays; Tensors hash by identity. ``data``, ``numpy()``, ``item()``, ``tolist()``
-    and ``float(tensor)`` are detached: no gradient flows through them. What would detach a Tensor without saying so while a tape records
-    it (``np.array([tensor])``, ``out[0] = tensor``, ``math.exp(tensor)``) is an error; elsewhere ``np.asarray(tensor)`` is its array.
-    """
+    Comparisons compare elementwise and give plain boolean arrays; Tensors hash by identity. ``data``,
+    ``numpy()``, ``item()``, ``tolist()`` and ``float(tensor)`` are detached: no gradient flows through them.
+    What would detach a Tensor without saying so while a tape records it (``np.array([tensor])``,
+    ``out[0] = tensor``, ``math.exp(tensor)``) is an error; elsewhere ``np.asarray(tensor)`` is its array."""
 
     __slots__ = ("__weakref__", "data")
 
@@ -99,13 +108,21 @@ class Tensor(Operators["Tensor"]):
 
     def __init__(self, data: Any) -> None:
         if type(data) is not np.ndarray:
-            data = np.asarray(data) if isinstance(data, np.number) else as_array(type(self).__name__, "data", data)
+            data = (
+                np.asarray(data)
+                if isinstance(data, np.number)
+                else as_array(type(self).__name__, "data", data)
+            )
         _set_data(self, data)
 
     __hash__ = object.__hash__
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise bad_type("Tensor", f"tensor.{name} = … would change what a tape recorded", "make another one, Tensor(array)")
+        raise bad_type(
+            "Tensor",
+            f"tensor.{name} = … would change what a tape recorded",
+            "make another one, Tensor(array)",
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -168,7 +185,8 @@ class Tensor(Operators["Tensor"]):
     def _refuse(self, what: str, instead: str) -> NoReturn:
         raise bad_type(
             type(self).__name__,
-            f"one of shape {self.shape} would become a plain {what} while a tape records it, and its gradient would be lost",
+            f"one of shape {self.shape} would become a plain {what} while a tape records it, and its "
+            "gradient would be lost",
             f"use {instead}; tensor.data or tensor.item() detaches it",
         )
 
@@ -203,14 +221,16 @@ class Tensor(Operators["Tensor"]):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if sys._getframe(1).f_code.co_name == "_matmul_dispatch":
-            # scipy.sparse asks here in ``sparse @ tensor``; an object scalar makes it step back, so that __rmatmul__ runs and records.
+            # scipy.sparse asks here in ``sparse @ tensor``; an object scalar makes it step back, so that
+            # __rmatmul__ runs and records.
             boxed = np.empty((), object)
             boxed[()] = self
             return boxed
         if self._is_recorded():
             self._refuse(
                 "array",
-                "np.stack for a list, np.where for an assignment, sparse @ tensor for a product, ng.softmax and its like for SciPy's",
+                "np.stack for a list, np.where for an assignment, sparse @ tensor for a product, ng.softmax "
+                "and its like for SciPy's",
             )
         return np.array(self.data, dtype=dtype, copy=copy)
 
@@ -222,7 +242,11 @@ class Tensor(Operators["Tensor"]):
             if hasattr(kind, "__elementary__"):
                 return NotImplemented  # a message symbol, which takes Tensors as constants
             if isinstance(x, np.ndarray) and not isinstance(x, np.memmap):
-                raise bad_type(_name(ufunc), f"a Tensor meets a {kind.__name__}", "convert it, np.asarray(array) or array.filled(value)")
+                raise bad_type(
+                    _name(ufunc),
+                    f"a Tensor meets a {kind.__name__}",
+                    "convert it, np.asarray(array) or array.filled(value)",
+                )
             if ufunc is not np.matmul and is_sparse(x):
                 return _RULES["sparse"](_name(ufunc), *inputs)
             if isinstance(x, list | tuple):
@@ -232,7 +256,9 @@ class Tensor(Operators["Tensor"]):
         if implementation is None:
             raise _no_rule(key)
         if options.get("out") is not None:
-            raise bad_type(_name(ufunc), "out= is not possible where an argument is a Tensor", "use the returned value")
+            raise bad_type(
+                _name(ufunc), "out= is not possible where an argument is a Tensor", "use the returned value"
+            )
         return implementation(*inputs, **options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
@@ -244,7 +270,10 @@ class Tensor(Operators["Tensor"]):
             raise _no_rule(function)
         if not args:  # a rule may call its first parameter otherwise
             first = next(iter(inspect.signature(function).parameters))
-            args, options = (options[first],), {name: value for name, value in options.items() if name != first}
+            args, options = (
+                (options[first],),
+                {name: value for name, value in options.items() if name != first},
+            )
         try:
             return implementation(*args, **options)
         except TypeError as error:
@@ -262,11 +291,17 @@ class Tensor(Operators["Tensor"]):
         return _RULES["getitem"](self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        raise bad_type("Tensor", "x[...] = value would change what the tape recorded", "build a new one, e.g. with np.where")
+        raise bad_type(
+            "Tensor",
+            "x[...] = value would change what the tape recorded",
+            "build a new one, e.g. with np.where",
+        )
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.ndim:
-            raise bad_type("Tensor", "one of shape () has no entries to go over", "tensor.item() is its number")
+            raise bad_type(
+                "Tensor", "one of shape () has no entries to go over", "tensor.item() is its number"
+            )
         return (self[i] for i in range(len(self)))
 
     def astype(self, dtype: Any) -> Tensor:
@@ -309,7 +344,9 @@ class Tensor(Operators["Tensor"]):
         return _np.diagonal(self, offset, axis1, axis2)
 
     def detach(self) -> Tensor:
-        """The same numbers as a constant to derivatives, without a copy: no gradient flows through it, on any tape."""
+        """The same numbers as a constant to derivatives, without a copy: no gradient flows through it, on any
+        tape.
+        """
         y = _RULES["elementary"](DETACHED, self)
         return y if isinstance(y, Tensor) else Tensor(y)
 
@@ -369,7 +406,9 @@ class Tensor(Operators["Tensor"]):
     def __getattr__(self, name: str) -> Any:
         """Only what is not there comes here."""
         if hasattr(np.ndarray, name) and not name.startswith("__") and name != "data":
-            raise AttributeError(f"Tensor: .{name} has no derivative rule; tensor.data.{name} is the detached array's")
+            raise AttributeError(
+                f"Tensor: .{name} has no derivative rule; tensor.data.{name} is the detached array's"
+            )
         raise no_attribute(f"a {type(self).__name__}", name)
 
 
@@ -377,7 +416,9 @@ _set_data = Tensor.__dict__["data"].__set__
 
 
 def _operator(name: str, ufunc: Any, reflected: bool = False) -> Callable[[Any, Any], Any]:
-    """An operator between Tensors, arrays and numbers by its rule, past NumPy's dispatch, which looks after everything else."""
+    """An operator between Tensors, arrays and numbers by its rule, past NumPy's dispatch, which looks after
+    everything else.
+    """
     general = getattr(Operators, name)
 
     def operate(self: Any, other: Any) -> Any:
@@ -388,10 +429,19 @@ def _operator(name: str, ufunc: Any, reflected: bool = False) -> Callable[[Any, 
     return operate
 
 
-_OPERATORS = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "pow": np.power, "matmul": np.matmul}
+_OPERATORS = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "truediv": np.divide,
+    "pow": np.power,
+    "matmul": np.matmul,
+}
 for _name_of, _ufunc in _OPERATORS.items():
     for _before in ("", "i", "r"):
-        setattr(Tensor, f"__{_before}{_name_of}__", _operator(f"__{_before}{_name_of}__", _ufunc, _before == "r"))
+        setattr(
+            Tensor, f"__{_before}{_name_of}__", _operator(f"__{_before}{_name_of}__", _ufunc, _before == "r")
+        )
 
 
 def _not_in_place(self: Any, other: Any) -> NoReturn:
@@ -423,7 +473,11 @@ class Parameter(Tensor):
         if name == "data":
             value = as_array("Parameter", "data", unwrap(value))
             if not is_float(value.dtype):
-                raise bad_type("Parameter", f"data of dtype {value.dtype} has no gradient", "convert it with .astype(np.float32)")
+                raise bad_type(
+                    "Parameter",
+                    f"data of dtype {value.dtype} has no gradient",
+                    "convert it with .astype(np.float32)",
+                )
             self.version += 1
         object.__setattr__(self, name, value)
 
@@ -437,10 +491,14 @@ class Parameter(Tensor):
         return memo.setdefault(id(self), type(self)(self.data.copy(), self.name))
 
     def changed(self) -> None:
-        """Told after ``data`` was written: a tape that recorded it before refuses to replay, however large the array is."""
+        """Told after ``data`` was written: a tape that recorded it before refuses to replay, however large
+        the array is.
+        """
         self.version += 1
 
-    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = _not_in_place
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = (
+        _not_in_place
+    )
 
 
 def unwrap(x: Any) -> Any:
@@ -450,4 +508,8 @@ def unwrap(x: Any) -> Any:
 
 def check_float(op: str, x: Tensor) -> None:
     if not is_float(x.dtype):
-        raise bad_type(op, f"an array of dtype {x.dtype} and shape {x.shape} has no gradient", "convert it with .astype(np.float32)")
+        raise bad_type(
+            op,
+            f"an array of dtype {x.dtype} and shape {x.shape} has no gradient",
+            "convert it with .astype(np.float32)",
+        )

@@ -1,8 +1,9 @@
-"""Shapes of public functions, for checkers of types: what an array, a Tensor or another library's array in gives out.
+"""Shapes of public functions, for checkers of types: what an array, a Tensor or another library's array in
+gives out.
 
-Each decorator returns its function as it is. What it says is the same for a hundred functions: a Tensor among the arrays that decide gives
-a Tensor, NumPy's arrays and lists an ``Array``, an array of another library one of the same. The arguments after those keep their types.
-"""
+Each decorator returns its function as it is. What it says is the same for a hundred functions: a Tensor among
+the arrays that decide gives a Tensor, NumPy's arrays and lists an ``Array``, an array of another library one
+of the same. The arguments after those keep their types."""
 
 from __future__ import annotations
 
@@ -70,7 +71,9 @@ class OfGraphAndTwo(Protocol[G_contra, P]):
     __name__: str
 
     @overload
-    def __call__(self, g: G_contra, x: Tensor, y: Tensor | Plain, /, *args: P.args, **options: P.kwargs) -> Tensor: ...
+    def __call__(
+        self, g: G_contra, x: Tensor, y: Tensor | Plain, /, *args: P.args, **options: P.kwargs
+    ) -> Tensor: ...
     @overload
     def __call__(self, g: G_contra, x: Plain, y: Tensor, /, *args: P.args, **options: P.kwargs) -> Tensor: ...
     @overload
@@ -123,7 +126,9 @@ class HasParameters(Protocol):
 
 
 class Gradient(Protocol):
-    """What ``grad`` and ``jacobian`` return: of the form of the argument, a dict of arrays by name for a Module."""
+    """What ``grad`` and ``jacobian`` return: of the form of the argument, a dict of arrays by name for a
+    Module.
+    """
 
     @overload
     def __call__(self, x: Tensor | NDArray[Any] | float, /, *args: Any, **options: Any) -> Array: ...
@@ -137,7 +142,9 @@ class ValueAndGradient(Protocol):
     """What ``value_and_grad`` returns."""
 
     @overload
-    def __call__(self, x: Tensor | NDArray[Any] | float, /, *args: Any, **options: Any) -> tuple[Array, Array]: ...
+    def __call__(
+        self, x: Tensor | NDArray[Any] | float, /, *args: Any, **options: Any
+    ) -> tuple[Array, Array]: ...
     @overload
     def __call__(self, x: HasParameters, /, *args: Any, **options: Any) -> tuple[Array, dict[str, Array]]: ...
     @overload

@@ -1,4 +1,5 @@
-"""What a tape notes beside its records while it is checked or profiled: the caller's line of each, and where numbers stop being finite.
+"""What a tape notes beside its records while it is checked or profiled: the caller's line of each, and where
+numbers stop being finite.
 
 A tape that is neither has no watcher, and pays for none.
 """
@@ -25,15 +26,16 @@ _CHECKED: ContextVar[bool | str] = ContextVar("CHECKED", default=False)
 
 @contextmanager
 def debug(check: bool | str = True) -> Iterator[None]:
-    """Within it every tape is made with ``check``, whoever makes it: ``with ng.debug(): ng.fit(model, data)``. It costs a look at every
-    number that is computed.
+    """Within it every tape is made with ``check``, whoever makes it:
+    ``with ng.debug(): ng.fit(model, data)``. It costs a look at every number that is computed.
 
-    check : True for NaN and infinity, "nan" for NaN alone, where −inf is meant, as in the scores of what is masked.
+    check : True for NaN and infinity, "nan" for NaN alone, where −inf is meant,
+        as in the scores of what is masked.
 
     Raises
     ------
-    FloatingPointError : the first record, forward or backward, and the first row whose value is not finite; the message has the operation,
-        the caller's line, the shape, and the values of the inputs at that row.
+    FloatingPointError : the first record, forward or backward, and the first row whose value is not finite;
+        the message has the operation, the caller's line, the shape, and the values of the inputs at that row.
 
     Examples
     --------
@@ -43,7 +45,7 @@ def debug(check: bool | str = True) -> Iterator[None]:
     ...     loss = np.sum(np.sqrt(x))
     >>> tape.gradient(loss, x)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    FloatingPointError: ∇ sqrt: the gradient of input 0 by record #0 is inf at [1] of float64[2] (...); input 0 at [1] is 0.0; ...
+    FloatingPointError: ∇ sqrt: the gradient of input 0 by record #0 is inf at [1] of float64[2] (...
     """
     _check_check("debug", check)
     token = _CHECKED.set(check)
@@ -80,9 +82,13 @@ class Watcher:
             for place, y in enumerate(entry.outputs):
                 found = self._found(y)
                 if found is not None:
-                    raise self._told(entry, len(self.lines) - 1, found, unwrap(y), _inputs_at(entry, place, found))
+                    raise self._told(
+                        entry, len(self.lines) - 1, found, unwrap(y), _inputs_at(entry, place, found)
+                    )
 
-    def replayed(self, number: int, entry: Any, grads: Sequence[Any], vjp: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+    def replayed(
+        self, number: int, entry: Any, grads: Sequence[Any], vjp: Callable[[], Sequence[Any]]
+    ) -> Sequence[Any]:
         """The gradients of a record's inputs, computed by ``vjp()``."""
         line = self.lines[number]
 
@@ -97,7 +103,14 @@ class Watcher:
             for place, (need, g) in enumerate(zip(entry.needs, back, strict=True)):
                 found = self._found(g) if need and g is not None else None
                 if found is not None:
-                    raise self._told(entry, number, found, unwrap(g), _arrived(entry, place, found, grads), _name(entry, place))
+                    raise self._told(
+                        entry,
+                        number,
+                        found,
+                        unwrap(g),
+                        _arrived(entry, place, found, grads),
+                        _name(entry, place),
+                    )
         return back
 
     def _found(self, y: Any) -> tuple[int, ...] | None:
@@ -109,11 +122,21 @@ class Watcher:
         return tuple([int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape)]) if bad.any() else None
 
     def _told(
-        self, entry: Any, number: int, found: tuple[int, ...], data: Any, details: list[str], gradient: str = ""
+        self,
+        entry: Any,
+        number: int,
+        found: tuple[int, ...],
+        data: Any,
+        details: list[str],
+        gradient: str = "",
     ) -> FloatingPointError:
-        subject = f"the gradient of {gradient} by record #{number} is" if gradient else f"record #{number} gives"
+        subject = (
+            f"the gradient of {gradient} by record #{number} is" if gradient else f"record #{number} gives"
+        )
         line = self.lines[number] or "no line of a file"
-        problem = f"{subject} {_number(data[found])} at {list(found)} of {data.dtype}{list(data.shape)} ({line})"
+        problem = (
+            f"{subject} {_number(data[found])} at {list(found)} of {data.dtype}{list(data.shape)} ({line})"
+        )
         return not_finite(f"∇ {entry.name}" if gradient else entry.name, problem, "; ".join(details))
 
 
@@ -125,7 +148,9 @@ def _text(x: Any) -> str:
     """A number, or a few of an array's."""
     if not np.ndim(x):
         return _number(x) if is_float(unwrap(x).dtype) else str(x)
-    return " ".join(np.array2string(np.asarray(x), precision=4, threshold=8, edgeitems=3, separator=", ").split())
+    return " ".join(
+        np.array2string(np.asarray(x), precision=4, threshold=8, edgeitems=3, separator=", ").split()
+    )
 
 
 def _name(entry: Any, place: int) -> str:
@@ -147,7 +172,9 @@ def _inputs_at(entry: Any, place: int, found: tuple[int, ...]) -> list[str]:
 
 
 def _at(entry: Any, i: int, x: Any, shape: tuple[int, ...], found: tuple[int, ...]) -> str:
-    """An input where a result of a shape was found not to be finite: the number that broadcasts to it, the row, or how large it is."""
+    """An input where a result of a shape was found not to be finite: the number that broadcasts to it, the
+    row, or how large it is.
+    """
     lead = len(shape) - x.ndim
     name = _name(entry, i)
     if lead >= 0 and all(n in (1, m) for n, m in zip(x.shape, shape[lead:])):
@@ -171,7 +198,9 @@ def _range(x: Any) -> str:
 
 
 def _arrived(entry: Any, place: int, found: tuple[int, ...], grads: Sequence[Any]) -> list[str]:
-    """The input where its gradient is not finite, the gradient that arrived, and the formula if the record has one."""
+    """The input where its gradient is not finite, the gradient that arrived, and the formula if the record
+    has one.
+    """
     x = unwrap(entry.inputs[place])
     details = [f"{_name(entry, place)} at {list(found)} is {_text(x[found])}"]
     for y, g in zip(entry.outputs, grads, strict=True):
@@ -179,10 +208,14 @@ def _arrived(entry: Any, place: int, found: tuple[int, ...], grads: Sequence[Any
             continue
         same = tuple(y.shape) == tuple(x.shape)
         details.append(
-            f"the gradient that arrived there is {_text(unwrap(g)[found])}" if same else f"the gradient that arrived {_range(g)}"
+            f"the gradient that arrived there is {_text(unwrap(g)[found])}"
+            if same
+            else f"the gradient that arrived {_range(g)}"
         )
         if same:
             details.append(f"the result there is {_text(unwrap(y)[found])}")
     lines = entry.explain(entry.needs) if entry.explain else ()
-    formula = next((line.split("  ")[0] for line in lines if line.startswith(f"∂{_name(entry, place)} =")), None)
+    formula = next(
+        (line.split("  ")[0] for line in lines if line.startswith(f"∂{_name(entry, place)} =")), None
+    )
     return [*details, *([formula] if formula else [])]

@@ -1,4 +1,6 @@
-"""The suite of kernels: every row of the table, forward, and forward with backward, beside every peer that has it."""
+"""The suite of kernels: every row of the table, forward, and forward with backward, beside every peer that
+has it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ def run(session: Session) -> list[dict[str, Any]]:
                 held[name] = peer.prepare(g)
             except Exception as error:
                 session.failed(error, f"R-MAT, {g.num_edges:,} edges: {name} is left out")
-        session.say(f"\nkernels: R-MAT, {g.num_nodes:,} nodes, {g.num_edges:,} edges in {request.edge_order} order, float32")
+        session.say(
+            f"\nkernels: R-MAT, {g.num_nodes:,} nodes, {g.num_edges:,} edges in {request.edge_order} order, "
+            "float32"
+        )
         session.say(kernel_header(session.peers))
         for row in rows:
             for features in _features(row, request.features, session.device):
@@ -47,11 +52,17 @@ def run(session: Session) -> list[dict[str, Any]]:
 
 def _sizes(session: Session) -> tuple[tuple[int, int], ...]:
     """log2 of nodes, and edges: those that were asked for, on a device by default those of gpu.py."""
-    return gpu.SIZES if session.device != "cpu" and session.at_goal_size() else ((session.request.nodes_log2, session.request.edges),)
+    return (
+        gpu.SIZES
+        if session.device != "cpu" and session.at_goal_size()
+        else ((session.request.nodes_log2, session.request.edges),)
+    )
 
 
 def _features(row: Row, asked: Any, device: str = "cpu") -> tuple[int, ...]:
-    """A row by heads takes the multiples of 8 among the asked ones; a row whose width is the heads themselves has no other."""
+    """A row by heads takes the multiples of 8 among the asked ones; a row whose width is the heads themselves
+    has no other.
+    """
     own = row.features if device == "cpu" else row.device_features
     if asked is None or own == (HEADS,):
         return own
@@ -59,11 +70,16 @@ def _features(row: Row, asked: Any, device: str = "cpu") -> tuple[int, ...]:
     return tuple(f for f in asked if not by_head or f % HEADS == 0)
 
 
-def _measure(session: Session, row: Row, g: Graph, features: int, held: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _measure(
+    session: Session, row: Row, g: Graph, features: int, held: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     if session.device != "cpu":
         gpu.release()  # what the row before needed is not kept from the peers
     operands = make_operands(row, g, features, session.request.seed)
-    there, placed = g.to(session.device), {name: moved(array, session.device) for name, array in operands.items()}
+    there, placed = (
+        g.to(session.device),
+        {name: moved(array, session.device) for name, array in operands.items()},
+    )
     seed = output_gradient(g, row.numgraph(there, *placed.values()))
     ours = numgraph_runs(row, there, placed, moved(seed, session.device))
     peers = {}
@@ -91,9 +107,17 @@ def _agree(row: Row, peer: Peer, operands: Operands, ours: Runs, theirs: Runs) -
 
 
 def _result(
-    session: Session, row: Row, g: Graph, features: int, kind: str, ours: Runs, peers: Mapping[str, tuple[Runs, Mapping[str, float]]]
+    session: Session,
+    row: Row,
+    g: Graph,
+    features: int,
+    kind: str,
+    ours: Runs,
+    peers: Mapping[str, tuple[Runs, Mapping[str, float]]],
 ) -> dict[str, Any]:
-    """Times in milliseconds, medians. Shares are of the measured read bandwidth: of all bytes (Traffic), and of nnz · F · 4 alone."""
+    """Times in milliseconds, medians. Shares are of the measured read bandwidth: of all bytes (Traffic), and
+    of nnz · F · 4 alone.
+    """
     mine = getattr(ours, kind)
     mine()
     compared: dict[str, Any] = {}
@@ -106,7 +130,9 @@ def _result(
         compared[name] = facts | {"difference": gaps[kind]} | against(facts["ratio"], goal)
     ms = [one["numgraph_ms"] for one in compared.values()]
     seconds = float(np.median(ms)) / 1e3 if ms else session.alone(mine)
-    traffic: Traffic = row.forward(features) if kind == "forward" else row.forward(features) + row.backward(features)
+    traffic: Traffic = (
+        row.forward(features) if kind == "forward" else row.forward(features) + row.backward(features)
+    )
     moved = traffic.bytes(g, session.request.edge_order == "destination")
     return {
         "row": row.name,

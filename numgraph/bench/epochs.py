@@ -1,8 +1,9 @@
-"""The suite of epochs: whole training steps (forward, cross entropy, backward, Adam) beside DGL's and PyG's layers.
+"""The suite of epochs: whole training steps (forward, cross entropy, backward, Adam) beside DGL's and PyG's
+layers.
 
-Everybody starts from numgraph's initial parameters and trains on the same graph, which has its self loops already. Without dropout the
-losses of the first steps must agree; then the time is taken with the row's dropout. Where a library has several formulations of a
-model, its fastest is timed.
+Everybody starts from numgraph's initial parameters and trains on the same graph, which has its self loops
+already. Without dropout the losses of the first steps must agree; then the time is taken with the row's
+dropout. Where a library has several formulations of a model, its fastest is timed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ Step = Callable[[], float]
 
 @dataclass(frozen=True)
 class Task:
-    """What is learnt: a graph with self loops, features [nodes, F] as arrays and as numgraph reads them, labels and trained nodes."""
+    """What is learnt: a graph with self loops, features [nodes, F] as arrays and as numgraph reads them,
+    labels and trained nodes.
+    """
 
     graph: Graph
     features: np.ndarray
@@ -45,13 +48,17 @@ class Task:
     def to(self, device: str) -> Task:
         """What numgraph trains on there: graph, dense features, labels and mask on the device."""
         arrays = {"read": self.features, "labels": np.asarray(self.labels), "mask": self.mask}
-        return replace(self, graph=self.graph.to(device), **{name: moved(array, device) for name, array in arrays.items()})
+        return replace(
+            self,
+            graph=self.graph.to(device),
+            **{name: moved(array, device) for name, array in arrays.items()},
+        )
 
 
 @dataclass(frozen=True)
 class Row:
-    """A model on a task. hidden: width, of one head for gat; goals: peer → ratio to reach; default: whether it runs unless named;
-    too_large: formulations of peers that would take more memory than machines have."""
+    """A model on a task. hidden: width, of one head for gat; goals: peer → ratio to reach; default: whether
+    it runs unless named; too_large: formulations of peers that would take more memory than machines have."""
 
     name: str
     title: str
@@ -67,11 +74,15 @@ class Row:
 
 
 def _cora(request: Request, sparse: bool = True) -> Task:
-    """Peers read the features as a dense array, as their examples do; numgraph as its `train` does, sparse (1.3 % are not 0)."""
+    """Peers read the features as a dense array, as their examples do; numgraph as its `train` does, sparse
+    (1.3 % are not 0).
+    """
     dataset = data.load("cora", request.data_dir)
     read = dataset.sparse_features if sparse else dataset.features
     graph, _ = with_self_loops(dataset.graph)
-    return Task(graphs.built(graph), dataset.features, read, dataset.labels, dataset.train_mask, dataset.num_classes)
+    return Task(
+        graphs.built(graph), dataset.features, read, dataset.labels, dataset.train_mask, dataset.num_classes
+    )
 
 
 def _cora_dense(request: Request) -> Task:
@@ -103,7 +114,17 @@ ROWS = {
         Row("cora_gcn", "Cora, GCN 16, dropout 0.5", _cora, "gcn", 16, dropout=0.5, goals={"pyg": 3}),
         Row("cora_gcn_dense", "the same, dense features for all", _cora_dense, "gcn", 16, dropout=0.5),
         Row("cora_gcn_plain", "Cora, GCN 16, no dropout", _cora, "gcn", 16, goals={"pyg": 3}),
-        Row("cora_gat", "Cora, GAT 8 heads × 16, dropout 0.6", _cora, "gat", 16, 8, 1, dropout=0.6, goals={"dgl": 3}),
+        Row(
+            "cora_gat",
+            "Cora, GAT 8 heads × 16, dropout 0.6",
+            _cora,
+            "gat",
+            16,
+            8,
+            1,
+            dropout=0.6,
+            goals={"dgl": 3},
+        ),
         Row("cora_gat_plain", "the same, no dropout", _cora, "gat", 16, 8, 1, goals={"dgl": 3}),
         Row("cora_gat_heads", "Cora, GAT 8 heads × 8, 8 heads × 7 out", _cora, "gat", 8, 8, 8),
         Row("rmat_gcn", "R-MAT, GCN 128 → 128 → 40", _rmat, "gcn", 128, goals={"dgl": 2}),
@@ -122,7 +143,9 @@ ROWS = {
 
 
 def run(session: Session) -> list[dict[str, Any]]:
-    """One result a row: median milliseconds an epoch, ratios, and the largest difference of the first steps' losses."""
+    """One result a row: median milliseconds an epoch, ratios, and the largest difference of the first steps'
+    losses.
+    """
     rows = session.chosen(ROWS)
     if not rows:
         return []
@@ -167,7 +190,9 @@ def _measure(session: Session, row: Row, task: Task) -> dict[str, Any]:
             facts = session.pair(ours, theirs).facts()
             at_goal = session.device == "cpu" and (session.at_goal_size() or row.task is not _rmat)
             goal = row.goals.get(name) if at_goal else None
-            compared[name] = facts | {"difference": gap, "formulation": formulation} | against(facts["ratio"], goal)
+            compared[name] = (
+                facts | {"difference": gap, "formulation": formulation} | against(facts["ratio"], goal)
+            )
     ms = [one["numgraph_ms"] for one in compared.values()]
     milliseconds = float(np.median(ms)) if ms else 1e3 * session.alone(ours)
     return {
@@ -185,12 +210,24 @@ def _measure(session: Session, row: Row, task: Task) -> dict[str, Any]:
 
 
 def _graph_bytes(g: Graph) -> int:
-    arrays = [g.src, g.dst, *(getattr(rows, name) for rows in (g.in_edges, g.out_edges) for name in ("indptr", "indices", "edge_ids"))]
+    arrays = [
+        g.src,
+        g.dst,
+        *(
+            getattr(rows, name)
+            for rows in (g.in_edges, g.out_edges)
+            for name in ("indptr", "indices", "edge_ids")
+        ),
+    ]
     return sum(array.nbytes for array in arrays)
 
 
-def _fastest(session: Session, peer: str, row: Row, task: Task, losses: list[float]) -> tuple[str, Step, float] | None:
-    """Name, step and difference in loss of the peer's fastest formulation; None if it has no such model. All of them must agree."""
+def _fastest(
+    session: Session, peer: str, row: Row, task: Task, losses: list[float]
+) -> tuple[str, Step, float] | None:
+    """Name, step and difference in loss of the peer's fastest formulation; None if it has no such model. All
+    of them must agree.
+    """
     best: tuple[float, str, Step, float] | None = None
     start = _model(row, task, row.dropout).state_dict()
     for formulation, make in (FORMULATIONS | _ON_HOST).get((peer, row.model), {}).items():
@@ -228,7 +265,9 @@ def _numgraph_step(row: Row, task: Task, dropout: float) -> Step:
 
 
 _ON_HOST = {
-    ("cpu", model): {"numgraph": lambda row, task, dropout, start, lr, weight_decay: _numgraph_step(row, task, dropout)}
+    ("cpu", model): {
+        "numgraph": lambda row, task, dropout, start, lr, weight_decay: _numgraph_step(row, task, dropout)
+    }
     for model in ("gcn", "gat")
 }
 """numgraph on the host beside the device: the task's own arrays are there."""

@@ -1,9 +1,10 @@
-"""The suite of frameworks: models and messages of torch and JAX on numgraph's kernels, beside what people use there without it.
+"""The suite of frameworks: models and messages of torch and JAX on numgraph's kernels, beside what people use
+there without it.
 
-Each row computes a loss and its gradients in one framework, three times: by numgraph from the framework's own arrays, by the framework's
-usual way (PyG's layers; gather, compute and index_add through torch.compile; gather and segment_sum under jit), and, where ``native`` is
-there, by numgraph alone with the tape. All must agree.
-"""
+Each row computes a loss and its gradients in one framework, three times: by numgraph from the framework's own
+arrays, by the framework's usual way (PyG's layers; gather, compute and index_add through torch.compile;
+gather and segment_sum under jit), and, where ``native`` is there, by numgraph alone with the tape. All must
+agree."""
 
 from __future__ import annotations
 
@@ -26,13 +27,17 @@ from numgraph.message import attend, update_all
 
 Step = Callable[[], list[Any]]
 SIZE = (15, 500_000)
-"""log2 of nodes, and edges, of the R-MAT graph of these rows: small enough for what the others make of every edge."""
+"""log2 of nodes, and edges, of the R-MAT graph of these rows: small enough for what the others make of every
+edge.
+"""
 WIDTH, HEADS, CLASSES = 128, 8, 40
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What a row runs. Each step gives its loss and gradients as NumPy's arrays; timed: the steps with dropout, if the row has it."""
+    """What a row runs. Each step gives its loss and gradients as NumPy's arrays; timed: the steps with
+    dropout, if the row has it.
+    """
 
     ours: Step
     theirs: Step
@@ -42,7 +47,9 @@ class Compared:
 
 @dataclass(frozen=True)
 class Row:
-    """needs: the modules that it imports; peer: what it is compared with; goal: the ratio to reach at the default size."""
+    """needs: the modules that it imports; peer: what it is compared with; goal: the ratio to reach at the
+    default size.
+    """
 
     name: str
     title: str
@@ -53,8 +60,14 @@ class Row:
 
 
 def _rmat(request: Request) -> tuple[Graph, np.random.Generator]:
-    nodes_log2, edges = SIZE if (request.nodes_log2, request.edges) == (17, 2_000_000) else (request.nodes_log2, request.edges)
-    return graphs.built(graphs.rmat(nodes_log2, edges, request.seed, request.edge_order)), np.random.default_rng(request.seed)
+    nodes_log2, edges = (
+        SIZE
+        if (request.nodes_log2, request.edges) == (17, 2_000_000)
+        else (request.nodes_log2, request.edges)
+    )
+    return graphs.built(
+        graphs.rmat(nodes_log2, edges, request.seed, request.edge_order)
+    ), np.random.default_rng(request.seed)
 
 
 # torch: models
@@ -70,7 +83,9 @@ def _model(kind: str, widths: tuple[int, int, int]) -> Any:
     class Model(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.first = GCNConv(into, hidden) if kind == "gcn" else GATConv(into, hidden // HEADS, heads=HEADS)
+            self.first = (
+                GCNConv(into, hidden) if kind == "gcn" else GATConv(into, hidden // HEADS, heads=HEADS)
+            )
             self.second = GCNConv(hidden, out) if kind == "gcn" else GATConv(hidden, out, heads=1)
 
         def forward(self, x: Any, index: Any, drop: Callable[[Any], Any]) -> Any:
@@ -93,7 +108,9 @@ def _training(model: Any, x: Any, index: Any, labels: Any, rows: Any, drop: Call
     return step
 
 
-def _models(kind: str, task: Callable[[Request], tuple[Graph, Any, Any, Any, int]], hidden: int, p: float = 0.0) -> Callable[..., Compared]:
+def _models(
+    kind: str, task: Callable[[Request], tuple[Graph, Any, Any, Any, int]], hidden: int, p: float = 0.0
+) -> Callable[..., Compared]:
     def make(request: Request) -> Compared:
         import torch
 
@@ -109,7 +126,10 @@ def _models(kind: str, task: Callable[[Request], tuple[Graph, Any, Any, Any, int
             return _training(model, x, index, labels, rows, drop)
 
         checked = step(ours, lambda h: h), step(theirs, lambda h: h)
-        dropping = step(ours, lambda h: dropout(h, p, None)), step(theirs, lambda h: torch.nn.functional.dropout(h, p))
+        dropping = (
+            step(ours, lambda h: dropout(h, p, None)),
+            step(theirs, lambda h: torch.nn.functional.dropout(h, p)),
+        )
         return Compared(*checked, timed=dropping if p else None)
 
     return make
@@ -123,7 +143,13 @@ def _random(request: Request) -> tuple[Graph, Any, Any, Any, int]:
 
 def _cora(request: Request) -> tuple[Graph, Any, Any, Any, int]:
     cora = data.load("cora", request.data_dir)
-    return cora.graph, cora.features, np.asarray(cora.labels, np.int64), np.flatnonzero(cora.train_mask), cora.num_classes
+    return (
+        cora.graph,
+        cora.features,
+        np.asarray(cora.labels, np.int64),
+        np.flatnonzero(cora.train_mask),
+        cora.num_classes,
+    )
 
 
 # Messages: one function of arrays of any library for numgraph, one of gathered rows for the others
@@ -131,8 +157,8 @@ def _cora(request: Request) -> tuple[Graph, Any, Any, Any, int]:
 
 @dataclass(frozen=True)
 class _Message:
-    """operands: name → (u, v or e, feature shape); numgraph: of graph and arrays; gathered: of a library (_Torch, _Jax), src, dst, number
-    of destinations and arrays."""
+    """operands: name → (u, v or e, feature shape); numgraph: of graph and arrays; gathered: of a library
+    (_Torch, _Jax), src, dst, number of destinations and arrays."""
 
     operands: Mapping[str, tuple[str, tuple[int, ...]]]
     numgraph: Callable[..., Any]
@@ -140,7 +166,9 @@ class _Message:
 
     def arrays(self, g: Graph, rng: np.random.Generator) -> list[np.ndarray]:
         rows = {"u": g.num_src, "v": g.num_dst, "e": g.num_edges}
-        return [rng.standard_normal((rows[side], *shape), np.float32) for side, shape in self.operands.values()]
+        return [
+            rng.standard_normal((rows[side], *shape), np.float32) for side, shape in self.operands.values()
+        ]
 
     def native(self, g: Graph, arrays: list[np.ndarray], weights: np.ndarray) -> Step:
         def step() -> list[Any]:
@@ -154,7 +182,9 @@ class _Message:
 
 _RELU = _Message(
     {"x": ("u", (64,)), "y": ("v", (64,)), "w": ("e", (1,))},
-    lambda g, x, y, w: update_all(g, lambda u, v, e: np.maximum(u.x - v.y, 0) * e.w, "sum", u={"x": x}, v={"y": y}, e={"w": w}),
+    lambda g, x, y, w: update_all(
+        g, lambda u, v, e: np.maximum(u.x - v.y, 0) * e.w, "sum", u={"x": x}, v={"y": y}, e={"w": w}
+    ),
     lambda lib, src, dst, num, x, y, w: lib.total(lib.relu(x[src] - y[dst]) * w, dst, num),
 )
 _WEIGHTED = _Message(
@@ -172,7 +202,13 @@ def _attention(lib: Any, src: Any, dst: Any, num: int, h: Any, el: Any, er: Any)
 
 _ATTENTION = _Message(
     {"h": ("u", (HEADS, 8)), "el": ("u", (HEADS, 1)), "er": ("v", (HEADS, 1))},
-    lambda g, h, el, er: attend(g, lambda u, v: elementary.leaky_relu(u.el + v.er, 0.2), lambda u: u.h, u={"h": h, "el": el}, v={"er": er}),
+    lambda g, h, el, er: attend(
+        g,
+        lambda u, v: elementary.leaky_relu(u.el + v.er, 0.2),
+        lambda u: u.h,
+        u={"h": h, "el": el},
+        v={"er": er},
+    ),
     _attention,
 )
 
@@ -239,7 +275,11 @@ def _in_torch(message: _Message) -> Callable[[Request], Compared]:
 
             return run
 
-        return Compared(step(lambda *operands: message.numgraph(g, *operands)), step(compiled), message.native(g, arrays, weights))
+        return Compared(
+            step(lambda *operands: message.numgraph(g, *operands)),
+            step(compiled),
+            message.native(g, arrays, weights),
+        )
 
     return make
 
@@ -291,7 +331,9 @@ ROWS = {
 
 
 def run(session: Session) -> list[dict[str, Any]]:
-    """One result a row: median milliseconds of a step, the ratio to the peer, and to numgraph without the framework."""
+    """One result a row: median milliseconds of a step, the ratio to the peer, and to numgraph without the
+    framework.
+    """
     rows = session.chosen(ROWS)
     peers = dict.fromkeys(row.peer for row in rows)
     if rows:

@@ -1,4 +1,6 @@
-"""Time, memory and roofs of the current CUDA device, by CuPy. Samples lie between two events on the default stream, torch's too."""
+"""Time, memory and roofs of the current CUDA device, by CuPy. Samples lie between two events on the default
+stream, torch's too.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,18 @@ from typing import Any
 from numgraph.arrays import devices
 
 SIZES = ((17, 2_000_000), (20, 16_000_000))
-"""log2 of nodes, and edges, of the R-MAT graphs that the kernels are measured on; features of the second's nodes fit in no cache."""
+"""log2 of nodes, and edges, of the R-MAT graphs that the kernels are measured on; features of the second's
+nodes fit in no cache.
+"""
 
 FEATURES = (32, 64, 128, 256)
 """Widths of the rows that have goals on a device."""
 
 
 def sample(function: Callable[[], Any], calls: int = 1) -> float:
-    """Seconds a call, on the device's clock: from an event before the first call's work to one after the last call's."""
+    """Seconds a call, on the device's clock: from an event before the first call's work to one after the last
+    call's.
+    """
     cupy = devices.cupy()
     start, end = cupy.cuda.Event(), cupy.cuda.Event()
     start.record()
@@ -29,7 +35,9 @@ def sample(function: Callable[[], Any], calls: int = 1) -> float:
 
 
 def copy_bandwidth(size: int = 1 << 30, repeats: int = 10) -> float:
-    """Bytes a second that a copy from device memory to device memory reads and writes: the best of some runs."""
+    """Bytes a second that a copy from device memory to device memory reads and writes: the best of some
+    runs.
+    """
     cupy = devices.cupy()
     source = cupy.zeros(max(1, size // 4), cupy.float32)
     target = cupy.empty_like(source)
@@ -87,8 +95,12 @@ def facts() -> dict[str, Any]:
 
 def describe(found: dict[str, Any]) -> str:
     """The same in a line."""
-    driver, runtime = (f"{found[key] // 1000}.{found[key] % 1000 // 10}" for key in ("cuda_driver", "cuda_runtime"))
+    driver, runtime = (
+        f"{found[key] // 1000}.{found[key] % 1000 // 10}" for key in ("cuda_driver", "cuda_runtime")
+    )
     return (
-        f"{found['name']}, {found['multiprocessors']} multiprocessors, sm_{found['compute_capability'].replace('.', '')}, "
-        f"{found['memory_bytes'] / 2**30:.0f} GiB, L2 {found['l2_bytes'] / 2**20:.0f} MiB, CUDA {runtime}, driver for {driver}"
+        f"{found['name']}, {found['multiprocessors']} multiprocessors, "
+        f"sm_{found['compute_capability'].replace('.', '')}, "
+        f"{found['memory_bytes'] / 2**30:.0f} GiB, L2 {found['l2_bytes'] / 2**20:.0f} MiB, CUDA {runtime}, "
+        f"driver for {driver}"
     )

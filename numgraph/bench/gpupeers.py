@@ -1,8 +1,8 @@
-"""The other libraries on a CUDA device: cuSPARSE through CuPy and through torch, torch's scatter, PyG; and numgraph with atomic
-additions, or on the host.
+"""The other libraries on a CUDA device: cuSPARSE through CuPy and through torch, torch's scatter, PyG; and
+numgraph with atomic additions, or on the host.
 
-They are found, hold graphs and run rows as those of the host do (peers.py). Operands are copied to the device outside of the time.
-"""
+They are found, hold graphs and run rows as those of the host do (peers.py). Operands are copied to the device
+outside of the time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class CuSparse(Matrices):
-    """cuSPARSE's SpMM as ``csr_matrix @ dense`` of cupyx runs it, on a dense matrix in the column order that it asks for."""
+    """cuSPARSE's SpMM as ``csr_matrix @ dense`` of cupyx runs it, on a dense matrix in the column order that
+    it asks for.
+    """
 
     name, distribution, install = "cusparse", "cupy", "pip install 'numgraph[cuda]'"
 
@@ -140,4 +142,6 @@ class Atomic(OnHost):
         return found
 
 
-DEVICE_PEERS: dict[str, type[Peer]] = {kind.name: kind for kind in (CuSparse, TorchOnDevice, Scatter, PyGOnDevice, Atomic)}
+DEVICE_PEERS: dict[str, type[Peer]] = {
+    kind.name: kind for kind in (CuSparse, TorchOnDevice, Scatter, PyGOnDevice, Atomic)
+}

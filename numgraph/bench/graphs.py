@@ -1,4 +1,6 @@
-"""Graphs to measure on: R-MAT (heavy tail of degrees, as in social networks), and a grid (the locality that a good order finds)."""
+"""Graphs to measure on: R-MAT (heavy tail of degrees, as in social networks), and a grid (the locality that a
+good order finds).
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,12 @@ RMAT = (0.57, 0.19, 0.19, 0.05)  # the probabilities of Graph500 (graph500.org, 
 
 
 def rmat_edges(nodes_log2: int, num_edges: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Sources and destinations, int32 [num_edges] each, of 2^nodes_log2 nodes, in random order, parallel edges and self loops kept.
+    """Sources and destinations, int32 [num_edges] each, of 2^nodes_log2 nodes, in random order, parallel
+    edges and self loops kept.
 
-    R-MAT (Chakrabarti, Zhan and Faloutsos, 2004): an edge falls into one quadrant of the adjacency matrix with the probabilities RMAT,
-    then into one quadrant of that, and so on. Random numbers are a hash of seed, edge and level, so any number of threads gives the
-    same edges.
+    R-MAT (Chakrabarti, Zhan and Faloutsos, 2004): an edge falls into one quadrant of the adjacency matrix
+    with the probabilities RMAT, then into one quadrant of that, and so on. Random numbers are a hash of seed,
+    edge and level, so any number of threads gives the same edges.
     """
     src, dst = np.empty(num_edges, np.int32), np.empty(num_edges, np.int32)
     a, b, c, _ = RMAT
@@ -27,8 +30,8 @@ def rmat_edges(nodes_log2: int, num_edges: int, seed: int = 0) -> tuple[np.ndarr
 def rmat(nodes_log2: int, num_edges: int, seed: int = 0, order: str = "random") -> Graph:
     """The graph of ``rmat_edges``.
 
-    order: of the edge ids. "random" as generated: data of edges is read and written through a permutation, by everybody; "destination":
-    ids are in in-edge order.
+    order: of the edge ids. "random" as generated: data of edges is read and written through a permutation, by
+    everybody; "destination": ids are in in-edge order.
     """
     src, dst = rmat_edges(nodes_log2, num_edges, seed)
     if order == "destination":
@@ -76,9 +79,15 @@ def _rmat(levels, seed, bounds, src, dst):
     for i in numba.prange(len(src)):
         u = v = 0
         bits = np.uint64(0)
-        state = _hash((seed + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)) ^ (np.uint64(i) * np.uint64(0xD1342543DE82EF95))
+        state = _hash((seed + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)) ^ (
+            np.uint64(i) * np.uint64(0xD1342543DE82EF95)
+        )
         for level in range(levels):
-            bits = bits >> np.uint64(32) if level % 2 else _hash(state + np.uint64(level) * np.uint64(0x9E3779B97F4A7C15))
+            bits = (
+                bits >> np.uint64(32)
+                if level % 2
+                else _hash(state + np.uint64(level) * np.uint64(0x9E3779B97F4A7C15))
+            )
             x = np.float64(bits & np.uint64(0xFFFFFFFF))
             low, right, both = x < bounds[0], x >= bounds[1], x >= bounds[2]
             u = 2 * u + (1 if right else 0)

@@ -1,4 +1,6 @@
-"""The kernel table: each row an operation, its formulation in every library that has one, and the bytes that it has to move."""
+"""The kernel table: each row an operation, its formulation in every library that has one, and the bytes that
+it has to move.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,12 @@ HEADS = 8
 
 @dataclass(frozen=True)
 class Traffic:
-    """Float32 values that one pass must read and write, if nothing but a row's accumulators is kept on the chip.
+    """Float32 values that one pass must read and write, if nothing but a row's accumulators is kept on the
+    chip.
 
-    gathered: an edge, from the node at its far end · edges: an edge, of edge data · rows: a node · walks: how often the graph's
-    structure is read (4 bytes an edge and a node, and 4 more an edge for its id where edge data is not in in-edge order) · flops: an
-    edge, an exponential counted as one.
+    gathered: an edge, from the node at its far end · edges: an edge, of edge data · rows: a node · walks: how
+    often the graph's structure is read (4 bytes an edge and a node, and 4 more an edge for its id where edge
+    data is not in in-edge order) · flops: an edge, an exponential counted as one.
     """
 
     gathered: float = 0
@@ -45,7 +48,9 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Product:
-    """A row that is the product of the adjacency matrix and a dense one: the operand names of the dense one and of the matrix's values."""
+    """A row that is the product of the adjacency matrix and a dense one: the operand names of the dense one
+    and of the matrix's values.
+    """
 
     x: str = "x"
     values: str | None = None
@@ -56,10 +61,10 @@ Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class Row:
-    """operands: of F, name → (u, v or e, feature shape), all with gradients; numgraph, dgl, pyg: functions of the library's graph and the
-    operands in order; product: for SciPy, MKL, torch and cuSPARSE; forward, backward: of F, what a pass moves; goals: (peer, pass, F) →
-    ratio. device_features, device_goals: the same on a device.
-    """
+    """operands: of F, name → (u, v or e, feature shape), all with gradients; numgraph, dgl, pyg: functions of
+    the library's graph and the operands in order; product: for SciPy, MKL, torch and cuSPARSE; forward,
+    backward: of F, what a pass moves; goals: (peer, pass, F) → ratio. device_features, device_goals: the same
+    on a device."""
 
     name: str
     formula: str
@@ -71,9 +76,13 @@ class Row:
     pyg: Callable[..., Any] | None = None
     product: Product | None = None
     features: tuple[int, ...] = (64,)
-    goals: Mapping[tuple[str, str, int | None], float] = field(default_factory=dict)  # F None: at each of ``features``
+    goals: Mapping[tuple[str, str, int | None], float] = field(
+        default_factory=dict
+    )  # F None: at each of ``features``
     device_features: tuple[int, ...] = (64,)
-    device_goals: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (peer, pass) → ratio, at every F
+    device_goals: Mapping[tuple[str, str], float] = field(
+        default_factory=dict
+    )  # (peer, pass) → ratio, at every F
 
     def goal(self, peer: str, kind: str, features: int, device: str = "cpu") -> float | None:
         if device != "cpu":
@@ -114,7 +123,9 @@ def _softmax(graph: Any, scores: Any) -> Any:
 def _pyg_gat(graph: Any, h: Any, el: Any, er: Any) -> Any:
     import torch
 
-    scores = torch.nn.functional.leaky_relu(el.index_select(0, graph.src) + er.index_select(0, graph.dst), 0.2)
+    scores = torch.nn.functional.leaky_relu(
+        el.index_select(0, graph.src) + er.index_select(0, graph.dst), 0.2
+    )
     return _scatter(graph, h.index_select(0, graph.src) * _softmax(graph, scores))
 
 
@@ -154,7 +165,9 @@ ROWS = {
             lambda f: {"x": ("u", (f,))},
             ops.copy_u_max,
             lambda f: Traffic(gathered=f, rows=f, flops=f),
-            lambda f: Traffic(gathered=2 * f, rows=2 * f, flops=f),  # g and the winning edges; those were written in the forward
+            lambda f: Traffic(
+                gathered=2 * f, rows=2 * f, flops=f
+            ),  # g and the winning edges; those were written in the forward
             dgl=_dgl("copy_u_max"),
             pyg=lambda g, x: _scatter(g, _gather(g, x), "max"),
             goals={("dgl", "both", None): 1.5},
@@ -235,11 +248,20 @@ ROWS = {
             "Σ softmax_v(leaky_relu(l_u + r_v)) · h_u, 8 heads",
             lambda f: {"h": ("u", _by_head(f)), "el": ("u", (HEADS, 1)), "er": ("v", (HEADS, 1))},
             lambda g, h, el, er: attend(
-                g, lambda u, v: elementary.leaky_relu(u.el + v.er, 0.2), lambda u: u.h, u={"h": h, "el": el}, v={"er": er}
+                g,
+                lambda u, v: elementary.leaky_relu(u.el + v.er, 0.2),
+                lambda u: u.h,
+                u={"h": h, "el": el},
+                v={"er": er},
             ),
-            lambda f: Traffic(gathered=f + HEADS, rows=f + 3 * HEADS, flops=2 * f + 6 * HEADS),  # rows: z, er, maximum and sum
-            # in-edges gather h and el for ∂er; out-edges gather g, er, ⟨g, z⟩ and the softmax's shift and scale for ∂h and ∂el
-            lambda f: Traffic(gathered=2 * f + 5 * HEADS, rows=4 * f + 7 * HEADS, walks=2, flops=6 * f + 18 * HEADS),
+            lambda f: Traffic(
+                gathered=f + HEADS, rows=f + 3 * HEADS, flops=2 * f + 6 * HEADS
+            ),  # rows: z, er, maximum and sum
+            # in-edges gather h and el for ∂er; out-edges gather g, er, ⟨g, z⟩ and the softmax's shift and
+            # scale for ∂h and ∂el
+            lambda f: Traffic(
+                gathered=2 * f + 5 * HEADS, rows=4 * f + 7 * HEADS, walks=2, flops=6 * f + 18 * HEADS
+            ),
             dgl=_dgl_gat,
             pyg=_pyg_gat,
             goals={("dgl", "both", None): 10},
@@ -250,7 +272,9 @@ ROWS = {
             "relu_sub_mul",
             "Σ relu(x_u − y_v) · w_e",
             lambda f: {"x": ("u", (f,)), "y": ("v", (f,)), "w": ("e", (1,))},
-            lambda g, x, y, w: update_all(g, lambda u, v, e: elementary.relu(u.x - v.y) * e.w, "sum", u={"x": x}, v={"y": y}, e={"w": w}),
+            lambda g, x, y, w: update_all(
+                g, lambda u, v, e: elementary.relu(u.x - v.y) * e.w, "sum", u={"x": x}, v={"y": y}, e={"w": w}
+            ),
             lambda f: Traffic(gathered=f, edges=1, rows=2 * f, flops=4 * f),
             # in-edges: x_u against y, g, for ∂y and ∂w; out-edges: y_v and g_v against x, for ∂x
             lambda f: Traffic(gathered=3 * f, edges=3, rows=5 * f, walks=2, flops=10 * f),
@@ -268,11 +292,16 @@ def make_operands(row: Row, g: Graph, features: int, seed: int = 0) -> Operands:
     """Normal random numbers, float32."""
     rng = np.random.default_rng(seed)
     rows = {"u": g.num_src, "v": g.num_dst, "e": g.num_edges}
-    return {name: rng.standard_normal((rows[side], *shape), np.float32) for name, (side, shape) in row.operands(features).items()}
+    return {
+        name: rng.standard_normal((rows[side], *shape), np.float32)
+        for name, (side, shape) in row.operands(features).items()
+    }
 
 
 def output_gradient(g: Graph, z: np.ndarray, seed: int = 1) -> np.ndarray:
-    """Random numbers of the output's shape, 0 for destinations without in-edges: DGL's max gives those rows' gradients to node 0."""
+    """Random numbers of the output's shape, 0 for destinations without in-edges: DGL's max gives those rows'
+    gradients to node 0.
+    """
     gradient = np.random.default_rng(seed).standard_normal(z.shape, np.float32)
     if len(z) == g.num_dst:
         gradient[g.in_degrees() == 0] = 0
@@ -291,5 +320,9 @@ def numgraph_runs(row: Row, g: Graph, operands: Operands, seed: np.ndarray) -> R
 
 
 def _starting_from(z: Any, gradient: np.ndarray) -> Any:
-    """A scalar whose gradient with respect to z is the given one, as torch's ``autograd.grad(z, inputs, gradient)`` starts."""
-    return record("start", [z], np.zeros((), gradient.dtype), lambda grads, inputs, outputs, needs: [gradient])
+    """A scalar whose gradient with respect to z is the given one, as torch's
+    ``autograd.grad(z, inputs, gradient)`` starts.
+    """
+    return record(
+        "start", [z], np.zeros((), gradient.dtype), lambda grads, inputs, outputs, needs: [gradient]
+    )

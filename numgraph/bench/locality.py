@@ -18,16 +18,25 @@ from numgraph.graph.transforms import ORDERS
 FEATURES = 64
 
 GRAPHS: dict[str, Callable[[Request], Graph]] = {
-    "rmat": lambda request: graphs.shuffled(graphs.rmat(request.nodes_log2, request.edges, request.seed), request.seed),
+    "rmat": lambda request: graphs.shuffled(
+        graphs.rmat(request.nodes_log2, request.edges, request.seed), request.seed
+    ),
     "grid": lambda request: graphs.grid(math.isqrt(2**request.nodes_log2), request.seed),
 }
-"""Nodes numbered at random: a graph with hubs and without locality, and one where neighbours could all be near."""
+"""Nodes numbered at random: a graph with hubs and without locality, and one where neighbours could all be
+near.
+"""
 
 
 def run(session: Session) -> list[dict[str, Any]]:
     """copy_u_sum, forward, on each graph in each order, beside the random one; ratio: random / reordered."""
-    session.say("\nlocality: copy_u_sum, forward, after g.reorder(method) of a graph with random node numbers")
-    session.say(f"{'graph':<8}{'method':<10}{'F':>5}{'reorder ms':>12}{'random ms':>11}{'ms':>9}{'ratio':>20}{'pays after':>16}")
+    session.say(
+        "\nlocality: copy_u_sum, forward, after g.reorder(method) of a graph with random node numbers"
+    )
+    session.say(
+        f"{'graph':<8}{'method':<10}{'F':>5}{'reorder ms':>12}{'random ms':>11}"
+        f"{'ms':>9}{'ratio':>20}{'pays after':>16}"
+    )
     results = []
     for name, make in GRAPHS.items():
         g = make(session.request)
@@ -77,6 +86,7 @@ def _line(result: dict[str, Any]) -> str:
     pays = "never" if calls is None else f"{math.ceil(calls):,} calls"
     ratio = f"{result['ratio']:.2f} [{low:.2f}–{high:.2f}]"
     return (
-        f"{result['graph']:<8}{result['method']:<10}{result['features']:>5}{1e3 * result['reorder_seconds']:>12.1f}"
+        f"{result['graph']:<8}{result['method']:<10}{result['features']:>5}"
+        f"{1e3 * result['reorder_seconds']:>12.1f}"
         f"{result['random_ms']:>11.2f}{result['ms']:>9.2f}{ratio:>20}{pays:>16}"
     )

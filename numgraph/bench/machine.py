@@ -15,7 +15,9 @@ from numgraph.info import info
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """Plain data, ready for JSON. Asked after the peers were imported, it lists their threading runtimes too. device: described too."""
+    """Plain data, ready for JSON. Asked after the peers were imported, it lists their threading runtimes too.
+    device: described too.
+    """
     facts = info()
     return {
         **({} if device == "cpu" else {"device": gpu.facts()}),
@@ -40,7 +42,9 @@ def describe(facts: dict[str, Any]) -> str:
     load = f"load {facts['load_average'][0]:.1f}" if facts["load_average"] else "load unknown"
     layer = facts["threads"]["layer"]
     device = f"{gpu.describe(facts['device'])}\n" if "device" in facts else ""
-    host = f"{facts['cpu']}, {facts['cores']} cores, {facts['vectors']}, {caches or 'caches unknown'}, {memory}"
+    host = (
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['vectors']}, {caches or 'caches unknown'}, {memory}"
+    )
     return f"{device}{host}\n{layer} threads, {load}"
 
 

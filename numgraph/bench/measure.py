@@ -1,4 +1,6 @@
-"""Time, memory and bandwidth. Pairs are measured alternately (A B A B …), so that what slows the machine for a while slows both."""
+"""Time, memory and bandwidth. Pairs are measured alternately (A B A B …), so that what slows the machine for
+a while slows both.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ SHORTEST = 0.02
 """Seconds that one sample takes at least: a faster function is called several times in a row for it."""
 
 PAUSE = 0.005
-"""Seconds of sleep before each sample. OpenMP's threads spin for some milliseconds when their work is done, on cores the next one needs."""
+"""Seconds of sleep before each sample. OpenMP's threads spin for some milliseconds when their work is done,
+on cores the next one needs.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,18 @@ Timer = Callable[[Callable[[], Any], int], float]
 """Seconds a call of a function that is called so many times."""
 
 
-def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int, seconds: float, timer: Timer | None = None) -> Pair:
-    """`repeats` pairs of samples, fewer (3 at least, if so many are asked for) where they would take longer than `seconds`.
+def alternate(
+    ours: Callable[[], Any],
+    theirs: Callable[[], Any],
+    repeats: int,
+    seconds: float,
+    timer: Timer | None = None,
+) -> Pair:
+    """`repeats` pairs of samples, fewer (3 at least, if so many are asked for) where they would take longer
+    than `seconds`.
 
-    Both have run before, so that nothing compiles here. One more call of each, not counted, says how many calls make a sample.
-    """
+    Both have run before, so that nothing compiles here. One more call of each, not counted, says how many
+    calls make a sample."""
     timer = timer or sample
     functions = ours, theirs
     calls = [_calls(function, timer) for function in functions]
@@ -67,8 +78,12 @@ def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int, 
     return Pair(np.array(samples[0]), np.array(samples[1]))
 
 
-def median_time(function: Callable[[], Any], repeats: int = 5, seconds: float = 10.0, timer: Timer | None = None) -> float:
-    """Median seconds of a call that has run before; fewer than `repeats` samples where they would take longer than `seconds`."""
+def median_time(
+    function: Callable[[], Any], repeats: int = 5, seconds: float = 10.0, timer: Timer | None = None
+) -> float:
+    """Median seconds of a call that has run before; fewer than `repeats` samples where they would take longer
+    than `seconds`.
+    """
     timer = timer or sample
     count = _calls(function, timer)
     times: list[float] = []
@@ -90,10 +105,14 @@ def sample(function: Callable[[], Any], calls: int = 1) -> float:
 
 
 def peak_memory(function: Callable[[], Any]) -> int | None:
-    """Calls; bytes that the process's resident memory grew by at its highest meanwhile, None where the system does not tell (not Linux)."""
+    """Calls; bytes that the process's resident memory grew by at its highest meanwhile, None where the system
+    does not tell (not Linux).
+    """
     gc.collect()
     recycling.release()
-    with suppress(OSError, AttributeError):  # glibc gives back what it keeps for reuse, which would hide that much growth
+    with suppress(
+        OSError, AttributeError
+    ):  # glibc gives back what it keeps for reuse, which would hide that much growth
         ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak, see proc(5)
@@ -122,7 +141,9 @@ def available_memory() -> int | None:
 
 
 def product_rate(size: int = 2048, repeats: int = 5) -> float:
-    """Floating-point operations a second of NumPy's float32 matrix product: the compute roof that programs reach."""
+    """Floating-point operations a second of NumPy's float32 matrix product: the compute roof that programs
+    reach.
+    """
     a = np.ones((size, size), np.float32)
     a @ a
     return 2 * size**3 / min(sample(lambda: a @ a) for _ in range(repeats))
@@ -139,7 +160,9 @@ _RUNTIMES = {  # library → (the names of its functions that set the number of 
     "libgomp": ("omp_set_num_threads",),
     "libiomp5": ("omp_set_num_threads",),
     "libomp": ("omp_set_num_threads",),
-    "openblas": tuple(f"{before}openblas_set_num_threads{after}" for before in ("scipy_", "") for after in ("64_", "")),
+    "openblas": tuple(
+        f"{before}openblas_set_num_threads{after}" for before in ("scipy_", "") for after in ("64_", "")
+    ),
     "libmkl_rt": ("MKL_Set_Num_Threads",),
 }
 
@@ -150,13 +173,19 @@ def runtimes() -> list[str]:
         lines = Path("/proc/self/maps").read_text().splitlines()
         paths = {line.split(maxsplit=5)[5] for line in lines if line.count("/")}
         names = (*_RUNTIMES, "libtbb")
-        return sorted(path for path in paths if any(Path(path).name.startswith((name, f"lib{name}", f"libscipy_{name}")) for name in names))
+        return sorted(
+            path
+            for path in paths
+            if any(Path(path).name.startswith((name, f"lib{name}", f"libscipy_{name}")) for name in names)
+        )
     return []
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """`count` threads for Numba and for every runtime that is loaded, whichever library uses it; all cores again afterwards."""
+    """`count` threads for Numba and for every runtime that is loaded, whichever library uses it; all cores
+    again afterwards.
+    """
     before = numba.get_num_threads()
     _set_threads(count)
     try:

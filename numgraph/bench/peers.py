@@ -1,8 +1,9 @@
-"""The other libraries, one class each: how it is found, how it holds a graph, and how it runs a row of a table.
+"""The other libraries, one class each: how it is found, how it holds a graph, and how it runs a row of a
+table.
 
-A row names its formulation for each peer that has one: an expression of tensors for DGL and PyG, a matrix product for the libraries that
-have only that. What a library prepares once for a graph (formats, transposes, weights inside the matrix) is prepared outside of the time.
-"""
+A row names its formulation for each peer that has one: an expression of tensors for DGL and PyG, a matrix
+product for the libraries that have only that. What a library prepares once for a graph (formats, transposes,
+weights inside the matrix) is prepared outside of the time."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ Operands = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Runs:
-    """What is timed. Each call gives its results as arrays: the output, then with ``both`` the gradients of the operands it has one for."""
+    """What is timed. Each call gives its results as arrays: the output, then with ``both`` the gradients of
+    the operands it has one for.
+    """
 
     forward: Callable[[], list[Any]]
     both: Callable[[], list[Any]] | None
@@ -69,7 +72,9 @@ class Peer:
 
 
 class Matrices(Peer):
-    """z = A x with A [num_dst, num_src], and its gradient Aᵀ g with the transpose as a second matrix by rows."""
+    """z = A x with A [num_dst, num_src], and its gradient Aᵀ g with the transpose as a second matrix by
+    rows.
+    """
 
     formulation = "product"
 
@@ -87,7 +92,11 @@ class Matrices(Peer):
 
     def runs(self, row: Row, graph: Graph, operands: Operands, seed: np.ndarray) -> Runs:
         assert row.product is not None
-        weights = np.ones(graph.num_edges, np.float32) if row.product.values is None else operands[row.product.values].reshape(-1)
+        weights = (
+            np.ones(graph.num_edges, np.float32)
+            if row.product.values is None
+            else operands[row.product.values].reshape(-1)
+        )
         into = graph.in_edges
         a = self.matrix(into, weights[np.asarray(into.edge_ids)], (graph.num_dst, graph.num_src))
         x = self.tensor(operands[row.product.x])
@@ -154,7 +163,9 @@ class TorchCSR(Matrices):
         indptr, indices = (self.tensor(np.array(ids)) for ids in (rows.indptr, rows.indices))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that CSR is in beta
-            return self.torch.sparse_csr_tensor(indptr, indices, self.tensor(values), shape, check_invariants=False)
+            return self.torch.sparse_csr_tensor(
+                indptr, indices, self.tensor(values), shape, check_invariants=False
+            )
 
 
 # Libraries of message passing on torch
@@ -202,7 +213,10 @@ class DGL(Tensors):
             try:
                 import dgl
                 import dgl.ops
-            except (OSError, RuntimeError) as error:  # a library that its wheel was built against is not there
+            except (
+                OSError,
+                RuntimeError,
+            ) as error:  # a library that its wheel was built against is not there
                 raise ImportError(str(error)) from error
         self.dgl = dgl
 
@@ -229,7 +243,13 @@ class PyG(Tensors):
         """64-bit ids, which PyG's gather and scatter take."""
         src, dst = (self.tensor(np.array(ids, np.int64)) for ids in (g.src, g.dst))
         utils = self.geometric.utils
-        return SimpleNamespace(src=src, dst=dst, num_nodes=g.num_nodes, scatter=utils.scatter, softmax=_pyg_softmax(utils.softmax))
+        return SimpleNamespace(
+            src=src,
+            dst=dst,
+            num_nodes=g.num_nodes,
+            scatter=utils.scatter,
+            softmax=_pyg_softmax(utils.softmax),
+        )
 
 
 def _pyg_softmax(softmax: Callable[..., Any]) -> Callable[..., Any]:
@@ -240,13 +260,15 @@ PEERS: dict[str, type[Peer]] = {kind.name: kind for kind in (SciPy, MKL, TorchCS
 
 
 PASSIVE = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
-"""What OpenMP's libraries read when they are loaded: threads that have no work sleep. Else they spin on the cores of whoever is measured
-next, those of GCC's library for 5 to 10 ms, those of Intel's (MKL) for 200."""
+"""What OpenMP's libraries read when they are loaded: threads that have no work sleep. Else they spin on the
+cores of whoever is measured next, those of GCC's library for 5 to 10 ms, those of Intel's (MKL) for 200."""
 
 
-def load(names: Iterable[str] | None, known: Mapping[str, type[Peer]]) -> tuple[dict[str, Peer], dict[str, str]]:
-    """The peers that are here, of these or all the known ones, and of the others name → how to install them. Their threads are passive,
-    unless the user has chosen otherwise or they were loaded before."""
+def load(
+    names: Iterable[str] | None, known: Mapping[str, type[Peer]]
+) -> tuple[dict[str, Peer], dict[str, str]]:
+    """The peers that are here, of these or all the known ones, and of the others name → how to install them.
+    Their threads are passive, unless the user has chosen otherwise or they were loaded before."""
     for name, value in PASSIVE.items():
         os.environ.setdefault(name, value)
     found: dict[str, Peer] = {}
@@ -256,6 +278,8 @@ def load(names: Iterable[str] | None, known: Mapping[str, type[Peer]]) -> tuple[
             raise unknown("bench", "peer", name, known)
         try:
             found[name] = known[name]()
-        except Exception as error:  # a library that does not fit another one raises anything when it is imported
+        except (
+            Exception
+        ) as error:  # a library that does not fit another one raises anything when it is imported
             left_out[name] = f"{error} ({known[name].install})"
     return found, left_out

@@ -1,4 +1,6 @@
-"""The pictures of a run: ratios to the peers, a roofline of the kernels, time and memory per edge, speed by threads."""
+"""The pictures of a run: ratios to the peers, a roofline of the kernels, time and memory per edge, speed by
+threads.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def draw(results: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[Pat
 
 
 def ratios(results: Mapping[str, Any]) -> Any:
-    """A bar for each row and peer: peer's time / numgraph's, quartiles as whiskers, goals as ticks; on a logarithmic axis."""
+    """A bar for each row and peer: peer's time / numgraph's, quartiles as whiskers, goals as ticks; on a
+    logarithmic axis.
+    """
     from matplotlib.ticker import LogLocator, NullLocator
 
     groups = list(_compared(results))
@@ -47,9 +51,18 @@ def ratios(results: Mapping[str, Any]) -> Any:
             label = None if name in seen else name
             seen.add(name)
             axes.barh(
-                place, one["ratio"] - 1, 0.8, left=1, color=COLOURS.get(name), xerr=whiskers, error_kw={"linewidth": 0.8}, label=label
+                place,
+                one["ratio"] - 1,
+                0.8,
+                left=1,
+                color=COLOURS.get(name),
+                xerr=whiskers,
+                error_kw={"linewidth": 0.8},
+                label=label,
             )
-            axes.text(max(1, one["ratio"], high) * 1.04, place, f"{one['ratio']:.3g}", va="center", fontsize=6.5)
+            axes.text(
+                max(1, one["ratio"], high) * 1.04, place, f"{one['ratio']:.3g}", va="center", fontsize=6.5
+            )
             if "goal" in one:
                 axes.plot([one["goal"]] * 2, [place - 0.45, place + 0.45], color="black", linewidth=1.4)
             place += 1
@@ -71,7 +84,9 @@ def ratios(results: Mapping[str, Any]) -> Any:
 
 
 def _ends(groups: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
-    """Where the axis of ratios begins and ends: all bars, whiskers, goals and the numbers behind them are inside."""
+    """Where the axis of ratios begins and ends: all bars, whiskers, goals and the numbers behind them are
+    inside.
+    """
     found = [1.0]
     for peers in groups:
         for one in peers.values():
@@ -83,18 +98,24 @@ def _ends(groups: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
 def _compared(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for one in results.get("kernels", ()):
         if one["peers"]:
-            size = f", {one['edges']:,} edges" if "memory_bytes" in one else ""  # on a device there are two graphs
-            yield f"{one['row']} {one['features']}{' + backward' if one['pass'] == 'both' else ''}{size}", one["peers"]
+            size = (
+                f", {one['edges']:,} edges" if "memory_bytes" in one else ""
+            )  # on a device there are two graphs
+            yield (
+                f"{one['row']} {one['features']}{' + backward' if one['pass'] == 'both' else ''}{size}",
+                one["peers"],
+            )
     for one in results.get("epochs", ()):
         if one["peers"]:
             yield f"epoch: {one['row']}", one["peers"]
 
 
 def roofline(results: Mapping[str, Any]) -> Any:
-    """Operations a second of each kernel row over its operations a byte, under the two measured roofs (Williams et al., CACM 2009).
+    """Operations a second of each kernel row over its operations a byte, under the two measured roofs
+    (Williams et al., CACM 2009).
 
-    A point above the slanted roof found part of what it gathered in cache: the bytes are counted as if nothing were reused.
-    """
+    A point above the slanted roof found part of what it gathered in cache: the bytes are counted as if
+    nothing were reused."""
     rows = [one for one in results.get("kernels", ()) if one["flops"]]
     if not rows:
         return None
@@ -103,7 +124,12 @@ def roofline(results: Mapping[str, Any]) -> Any:
     points = [(one["flops"] / one["bytes"], one["flops"] / one["numgraph_ms"] / 1e6, one) for one in rows]
     low, high = min(x for x, _, _ in points) / 2, max(x for x, _, _ in points) * 4
     steps = [low * (high / low) ** (i / 200) for i in range(201)]
-    axes.plot(steps, [min(results["product_rate"], results["bandwidth"] * x) / 1e9 for x in steps], color="black", linewidth=1.2)
+    axes.plot(
+        steps,
+        [min(results["product_rate"], results["bandwidth"] * x) / 1e9 for x in steps],
+        color="black",
+        linewidth=1.2,
+    )
     names = list(dict.fromkeys(one["row"] for _, _, one in points))
     markers = {"forward": ("o", "forward"), "both": ("s", "forward + backward")}
     for marker, label in markers.values():
@@ -112,7 +138,14 @@ def roofline(results: Mapping[str, Any]) -> Any:
         mine = [point for point in points if point[2]["row"] == name]
         for x, y, one in mine:
             axes.plot([x], [y], markers[one["pass"]][0], color=f"C{number}", markersize=5)
-            axes.annotate(str(one["features"]), (x, y), textcoords="offset points", xytext=(4, 3), fontsize=6, color=f"C{number}")
+            axes.annotate(
+                str(one["features"]),
+                (x, y),
+                textcoords="offset points",
+                xytext=(4, 3),
+                fontsize=6,
+                color=f"C{number}",
+            )
         axes.plot([], [], color=f"C{number}", linewidth=4, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -120,7 +153,10 @@ def roofline(results: Mapping[str, Any]) -> Any:
     axes.set_ylabel("GFLOP/s")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=7)
     _tidy(axes, "both")
-    roofs = f"read {results['bandwidth'] / 1e9:.1f} GB/s, matrix product {results['product_rate'] / 1e9:.0f} GFLOP/s"
+    roofs = (
+        f"read {results['bandwidth'] / 1e9:.1f} GB/s, matrix product {results['product_rate'] / 1e9:.0f} "
+        "GFLOP/s"
+    )
     figure.suptitle(f"{_caption(results)}\nroofs: {roofs}; small numbers: F", fontsize=9)
     return figure
 
@@ -135,13 +171,31 @@ def scaling(results: Mapping[str, Any]) -> Any:
     by_edges = [one for one in rows if one["series"] == "edges"]
     for step in dict.fromkeys(one["step"] for one in by_edges):
         mine = [one for one in by_edges if one["step"] == step]
-        time.plot([one["edges"] for one in mine], [one["ns_per_edge"] for one in mine], "o-", markersize=3, label=step)
+        time.plot(
+            [one["edges"] for one in mine],
+            [one["ns_per_edge"] for one in mine],
+            "o-",
+            markersize=3,
+            label=step,
+        )
         held = [one for one in mine if one["bytes_per_edge"] is not None]
-        memory.plot([one["edges"] for one in held], [one["bytes_per_edge"] for one in held], "o-", markersize=3, label=step)
+        memory.plot(
+            [one["edges"] for one in held],
+            [one["bytes_per_edge"] for one in held],
+            "o-",
+            markersize=3,
+            label=step,
+        )
     by_threads = [one for one in rows if one["series"] == "threads"]
     for name in dict.fromkeys(one["row"] for one in by_threads):
         mine = [one for one in by_threads if one["row"] == name]
-        threads.plot([one["threads"] for one in mine], [one["speed_up"] for one in mine], "o-", markersize=3, label=name)
+        threads.plot(
+            [one["threads"] for one in mine],
+            [one["speed_up"] for one in mine],
+            "o-",
+            markersize=3,
+            label=name,
+        )
     for axes, label in ((time, "ns an edge"), (memory, "bytes an edge, peak growth")):
         axes.set_xscale("log")
         axes.set_xlabel("edges")
@@ -171,8 +225,14 @@ def _caption(results: Mapping[str, Any]) -> str:
         return f"{graph}\n{host}"
     sizes = {(one["nodes"], one["edges"]): None for one in results.get("kernels", ())}
     graph = "; ".join(f"R-MAT of {nodes:,} nodes and {edges:,} edges" for nodes, edges in sizes) or graph
-    return f"{graph}\n{machine['device']['name']}" + (f" beside {host}" if request["device"] == "both" else "")
+    return f"{graph}\n{machine['device']['name']}" + (
+        f" beside {host}" if request["device"] == "both" else ""
+    )
 
 
-PICTURES: dict[str, Callable[[Mapping[str, Any]], Any]] = {"ratios": ratios, "roofline": roofline, "scaling": scaling}
+PICTURES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "ratios": ratios,
+    "roofline": roofline,
+    "scaling": scaling,
+}
 """File name → picture; None where the results have nothing for it."""

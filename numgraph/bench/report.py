@@ -41,7 +41,9 @@ def _peer_titles(peers: Iterable[str]) -> str:
 
 
 def _peer_cells(compared: Mapping[str, Any], peers: Iterable[str]) -> str:
-    """ratio [quartiles], and whether a goal was reached (+) or not (−); nothing where a peer does not have the row."""
+    """ratio [quartiles], and whether a goal was reached (+) or not (−); nothing where a peer does not have
+    the row.
+    """
     cells = []
     for name in peers:
         if name not in compared:
@@ -59,14 +61,24 @@ def _short(ratio: float) -> str:
 
 
 def side_by_side(results: Mapping[str, Any]) -> str:
-    """Host and device in one table: milliseconds of both, how many times the device is faster, the largest difference of the results."""
-    lines = [f"{'host and device':<19}{'F':>5} {'pass':<8}{'edges':>12}{'host ms':>11}{'device ms':>11}{'×':>8}  largest difference"]
+    """Host and device in one table: milliseconds of both, how many times the device is faster, the largest
+    difference of the results.
+    """
+    lines = [
+        (
+            f"{'host and device':<19}{'F':>5} {'pass':<8}{'edges':>12}"
+            f"{'host ms':>11}{'device ms':>11}{'×':>8}  "
+            "largest difference"
+        )
+    ]
     for one in (*results.get("kernels", ()), *results.get("epochs", ())):
         beside = one["peers"].get("cpu")
         if beside is not None:
             width, kind = one.get("features", ""), _PASS.get(one.get("pass"), "epoch")
             times = f"{beside['ms']:>11.2f}{beside['numgraph_ms']:>11.3f}{_short(beside['ratio']):>8}"
-            lines.append(f"{one['row']:<19}{width:>5} {kind:<8}{one['edges']:>12,}{times}  {beside['difference']:.1e}")
+            lines.append(
+                f"{one['row']:<19}{width:>5} {kind:<8}{one['edges']:>12,}{times}  {beside['difference']:.1e}"
+            )
     return "\n".join(lines)
 
 
@@ -81,15 +93,26 @@ def summary(results: Mapping[str, Any]) -> str:
     ]
     if not judged:
         return "no goals were measured"
-    missed = [f"  {row}: {_short(one['ratio'])} × {peer}, goal {one['goal']:g}" for row, peer, one in judged if not one["met"]]
-    return "\n".join([f"goals reached: {len(judged) - len(missed)} of {len(judged)}" + (", missed:" if missed else ""), *missed])
+    missed = [
+        f"  {row}: {_short(one['ratio'])} × {peer}, goal {one['goal']:g}"
+        for row, peer, one in judged
+        if not one["met"]
+    ]
+    return "\n".join(
+        [
+            f"goals reached: {len(judged) - len(missed)} of {len(judged)}" + (", missed:" if missed else ""),
+            *missed,
+        ]
+    )
 
 
 def _label(result: Mapping[str, Any]) -> str:
     if "pass" not in result:
         found: str = result["row"]
         return found
-    edges = f" {result['edges']:,} edges" if "memory_bytes" in result else ""  # on a device there are two graphs
+    edges = (
+        f" {result['edges']:,} edges" if "memory_bytes" in result else ""
+    )  # on a device there are two graphs
     return f"{result['row']} F={result['features']} {_PASS[result['pass']]}{edges}"
 
 

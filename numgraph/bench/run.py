@@ -45,17 +45,22 @@ def _roofs(request: Request, device: str) -> tuple[float, float]:
 
 
 def bench(
-    request: Request, say: Callable[[str], None] = print, keep: Callable[[dict[str, Any]], None] = lambda results: None
+    request: Request,
+    say: Callable[[str], None] = print,
+    keep: Callable[[dict[str, Any]], None] = lambda results: None,
 ) -> dict[str, Any]:
-    """Measure, telling `say` line by line; the results as plain data, ready for JSON. `keep` gets what there is after each of them.
+    """Measure, telling `say` line by line; the results as plain data, ready for JSON. `keep` gets what there
+    is after each of them.
 
-    Keys: request, machine, bandwidth (bytes a second), product_rate (operations a second), peers (name → version),
-    left_out (name → why), notes, errors (peers whose numbers differ, which are not timed, and what failed), complete (False for what `keep`
-    gets), and a list of results for each suite.
+    Keys: request, machine, bandwidth (bytes a second), product_rate (operations a second), peers (name →
+    version), left_out (name → why), notes, errors (peers whose numbers differ, which are not timed, and what
+    failed), complete (False for what `keep` gets), and a list of results for each suite.
 
-    On a device ("cuda") numgraph and the peers compute there; "both" adds the host's kernels as the peer "cpu".
+    On a device ("cuda") numgraph and the peers compute there; "both" adds the host's kernels as the peer
+    "cpu".
 
-    Raises ValueError for an unknown suite, row, peer or device, ImportError or OSError where there is no device.
+    Raises ValueError for an unknown suite, row, peer or device, ImportError or OSError where there is no
+    device.
     """
     if request.device not in DEVICES:
         raise unknown("bench", "device", request.device, DEVICES)
@@ -64,7 +69,11 @@ def bench(
         if suite not in SUITES:
             raise unknown("bench", "suite", suite, (*SUITES, "all"))
         if device != "cpu" and suite not in ON_DEVICE:
-            raise bad_value("bench", f"the suite {suite!r} is measured on the host", f"on a device choose from {', '.join(ON_DEVICE)}")
+            raise bad_value(
+                "bench",
+                f"the suite {suite!r} is measured on the host",
+                f"on a device choose from {', '.join(ON_DEVICE)}",
+            )
     for row in request.rows or ():
         if row not in KERNELS and row not in EPOCHS and row not in FRAMEWORKS:
             raise unknown("bench", "row", row, (*KERNELS, *EPOCHS, *FRAMEWORKS))
@@ -77,18 +86,28 @@ def bench(
     with measure.threads(count):
         bandwidth, product_rate = _roofs(request, device)
         versions = {name: peer.version() for name, peer in peers.items()}
-        session = Session(request, peers, bandwidth, measure.sample if device == "cpu" else gpu.sample, device, say)
+        session = Session(
+            request, peers, bandwidth, measure.sample if device == "cpu" else gpu.sample, device, say
+        )
         facts = machine(device)
         say(describe(facts))
         kind = "sequential read" if device == "cpu" else "copy on the device"
-        say(f"{count} threads; {kind} {bandwidth / 1e9:.1f} GB/s; float32 matrix product {product_rate / 1e9:.0f} GFLOP/s")
+        say(
+            f"{count} threads; {kind} {bandwidth / 1e9:.1f} GB/s; float32 matrix product "
+            f"{product_rate / 1e9:.0f} GFLOP/s"
+        )
         say(f"peers: {', '.join(f'{name} {version}' for name, version in versions.items()) or 'none'}")
         for name, reason in left_out.items():
             say(f"left out: {name}: {reason}")
         if facts["load_average"] and facts["load_average"][0] > 0.5:
-            session.note(f"load average {facts['load_average'][0]:.1f} at the start: others compute here, times mean little")
+            session.note(
+                f"load average {facts['load_average'][0]:.1f} at the start: others compute here, times mean "
+                "little"
+            )
         about = {
-            "request": {key: value for key, value in dataclasses.asdict(request).items() if key != "data_dir"},
+            "request": {
+                key: value for key, value in dataclasses.asdict(request).items() if key != "data_dir"
+            },
             "machine": facts | {"load_average_at_start": facts["load_average"]},
             "threads": count,
             "bandwidth": bandwidth,
@@ -102,4 +121,8 @@ def bench(
         results = {suite: SUITES[suite](session) for suite in request.suites}
     if request.device == "both":
         say(f"\n{side_by_side(results)}")
-    return about | {"machine": machine(device) | {"load_average_at_start": facts["load_average"]}, "complete": True} | results
+    return (
+        about
+        | {"machine": machine(device) | {"load_average_at_start": facts["load_average"]}, "complete": True}
+        | results
+    )

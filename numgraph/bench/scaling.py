@@ -1,4 +1,6 @@
-"""The suite of scaling: 10^5 to 10^8 edges (time and memory per edge should stay flat), and 1 to all threads (same bits, less time)."""
+"""The suite of scaling: 10^5 to 10^8 edges (time and memory per edge should stay flat), and 1 to all threads
+(same bits, less time).
+"""
 
 from __future__ import annotations
 
@@ -36,14 +38,19 @@ def sizes(request: Request) -> Iterator[tuple[int, int]]:
 
 
 def _edges(session: Session, names: list[str]) -> list[dict[str, Any]]:
-    session.say(f"\nscaling with edges: R-MAT of {DEGREE} edges a node, F = {FEATURES}, forward + backward; ns and bytes an edge")
+    session.say(
+        f"\nscaling with edges: R-MAT of {DEGREE} edges a node, F = {FEATURES}, forward + backward; ns and "
+        "bytes an edge"
+    )
     session.say(f"{'edges':>12}{'nodes':>11}  {'step':<22}{'ns/edge':>9}{'SciPy':>9}{'bytes/edge':>12}")
     results = []
     for num_edges, nodes_log2 in sizes(session.request):
         need = 40 * num_edges + 16 * 4 * FEATURES * 2**nodes_log2
         free = measure.available_memory()
         if free is not None and need > 0.9 * free:
-            session.note(f"{num_edges:,} edges are left out: about {need / 2**30:.0f} GiB, free are {free / 2**30:.0f}")
+            session.note(
+                f"{num_edges:,} edges are left out: about {need / 2**30:.0f} GiB, free are {free / 2**30:.0f}"
+            )
             break
         for step, seconds, peer_seconds, memory in _steps(session, num_edges, nodes_log2, names):
             result = {
@@ -59,7 +66,8 @@ def _edges(session: Session, names: list[str]) -> list[dict[str, Any]]:
             results.append(result)
             scipy, bytes_ = peer_seconds and 1e9 * peer_seconds / num_edges, result["bytes_per_edge"]
             session.say(
-                f"{num_edges:>12,}{2**nodes_log2:>11,}  {step:<22}{result['ns_per_edge']:>9.2f}{_cell(scipy, 9)}{_cell(bytes_, 12)}"
+                f"{num_edges:>12,}{2**nodes_log2:>11,}  "
+                f"{step:<22}{result['ns_per_edge']:>9.2f}{_cell(scipy, 9)}{_cell(bytes_, 12)}"
             )
     return results
 
@@ -72,10 +80,11 @@ Step = tuple[str, float, float | None, int | None]
 
 
 def _steps(session: Session, num_edges: int, nodes_log2: int, names: list[str]) -> Iterator[Step]:
-    """Making the graph and its groupings beside SciPy's conversions, then the kernels: step, seconds, SciPy's seconds, peak memory.
+    """Making the graph and its groupings beside SciPy's conversions, then the kernels: step, seconds, SciPy's
+    seconds, peak memory.
 
-    Memory is what the process grew by at its highest during the step: for a kernel its results, gradients and scratch, no operands.
-    """
+    Memory is what the process grew by at its highest during the step: for a kernel its results, gradients and
+    scratch, no operands."""
     src, dst = graphs.rmat_edges(nodes_log2, num_edges, session.request.seed)
     graphs.built(Graph(src[:SMALLEST], dst[:SMALLEST], 2**nodes_log2))  # compiles what these sizes run
     made: list[Graph] = []
@@ -107,7 +116,9 @@ def _once(step: str, function: Callable[[], Any], peer_seconds: float | None) ->
 
 
 def _scipy_conversions(g: Graph) -> tuple[float, float]:
-    """Seconds of SciPy's coo → csr (by destination) and csr → csc, on the same 32-bit ids, with edge ids as values."""
+    """Seconds of SciPy's coo → csr (by destination) and csr → csc, on the same 32-bit ids, with edge ids as
+    values.
+    """
     from scipy.sparse import coo_matrix
 
     ids = np.arange(g.num_edges, dtype=np.int32)
@@ -132,7 +143,10 @@ def _threads(session: Session, names: list[str]) -> list[dict[str, Any]]:
     most = request.threads or measure.cores()
     counts = sorted({*(2**i for i in range(most.bit_length()) if 2**i <= most), most})
     g = graphs.built(graphs.rmat(request.nodes_log2, request.edges, request.seed, request.edge_order))
-    session.say(f"\nscaling with threads: {g.num_nodes:,} nodes, {g.num_edges:,} edges, F = {FEATURES}, forward + backward")
+    session.say(
+        f"\nscaling with threads: {g.num_nodes:,} nodes, {g.num_edges:,} edges, F = {FEATURES}, forward + "
+        "backward"
+    )
     session.say(f"{'row':<19}{'threads':>8}{'ms':>10}{'speed-up':>10}")
     results: list[dict[str, Any]] = []
     for name in names:
@@ -145,6 +159,14 @@ def _threads(session: Session, names: list[str]) -> list[dict[str, Any]]:
             first = first or (seconds, made)
             if not all(np.array_equal(a, b) for a, b in zip(first[1], made)):
                 session.wrong(Disagreement(f"{name}: {count} threads give other bits than one"))
-            results.append({"series": "threads", "row": name, "threads": count, "seconds": seconds, "speed_up": first[0] / seconds})
+            results.append(
+                {
+                    "series": "threads",
+                    "row": name,
+                    "threads": count,
+                    "seconds": seconds,
+                    "speed_up": first[0] / seconds,
+                }
+            )
             session.say(f"{name:<19}{count:>8}{1e3 * seconds:>10.2f}{first[0] / seconds:>10.2f}")
     return results

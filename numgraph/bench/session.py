@@ -1,4 +1,6 @@
-"""What was asked for, what is here, and what every suite does alike: check that results agree, then measure."""
+"""What was asked for, what is here, and what every suite does alike: check that results agree, then
+measure.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from numgraph.bench import gpu, measure
 from numgraph.bench.peers import Peer
 
 TOLERANCE = 1e-4
-"""Largest difference of two results, relative to the largest number in them: float32 sums over hubs, in two orders."""
+"""Largest difference of two results, relative to the largest number in them: float32 sums over hubs, in two
+orders.
+"""
 
 GOAL_SIZE = (17, 2_000_000)
 """log2 of nodes, and edges, of the R-MAT graph that the rows' goals are set for; it is the default."""
@@ -25,7 +29,9 @@ class Disagreement(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """The command line's options. ``rows``, ``features`` and ``peers`` None: all rows, each with its own features, all peers."""
+    """The command line's options. ``rows``, ``features`` and ``peers`` None: all rows, each with its own
+    features, all peers.
+    """
 
     suites: Sequence[str] = ("kernels", "epochs")
     rows: Sequence[str] | None = None
@@ -75,7 +81,9 @@ class Session:
         self.say(f"ERROR: {error}")
 
     def failed(self, error: Exception, what: str) -> None:
-        """Go on without something: with a note where the device's memory was used up, else with an error, as above."""
+        """Go on without something: with a note where the device's memory was used up, else with an error, as
+        above.
+        """
         if gpu.out_of_memory(error):
             self.note(f"{what}: the device has not enough memory")
         else:
@@ -86,13 +94,21 @@ class Session:
             gpu.release()
 
     def at_goal_size(self) -> bool:
-        """Whether the R-MAT graph is the one that the goals are set for; ratios on another are told without them."""
+        """Whether the R-MAT graph is the one that the goals are set for; ratios on another are told without
+        them.
+        """
         return (self.request.nodes_log2, self.request.edges) == GOAL_SIZE
 
     def chosen(self, table: Mapping[str, Any]) -> list[Any]:
-        """The suite's rows that were asked for, in the table's order; a row that is not among the defaults only by its name."""
+        """The suite's rows that were asked for, in the table's order; a row that is not among the defaults
+        only by its name.
+        """
         rows = self.request.rows
-        return [row for name, row in table.items() if (getattr(row, "default", True) if rows is None else name in rows)]
+        return [
+            row
+            for name, row in table.items()
+            if (getattr(row, "default", True) if rows is None else name in rows)
+        ]
 
     def pair(self, ours: Callable[[], Any], theirs: Callable[[], Any]) -> measure.Pair:
         return measure.alternate(ours, theirs, self.request.repeats, self.request.seconds, self.timer)
@@ -102,10 +118,11 @@ class Session:
 
 
 def difference(what: str, peer: str, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
-    """The largest difference of two lists of results, each relative to its largest number (1 at least); too large is an error.
+    """The largest difference of two lists of results, each relative to its largest number (1 at least); too
+    large is an error.
 
-    Rows of a max that have no in-edges are ±inf in DGL's result and 0 here: a peer's infinite values are not compared where ours are 0.
-    """
+    Rows of a max that have no in-edges are ±inf in DGL's result and 0 here: a peer's infinite values are not
+    compared where ours are 0."""
     worst = 0.0
     for position, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         b = b.reshape(a.shape)
@@ -114,7 +131,10 @@ def difference(what: str, peer: str, ours: Sequence[np.ndarray], theirs: Sequenc
         worst = max(worst, gap := float(np.abs(a - compared).max(initial=0)) / scale)
         if not gap <= TOLERANCE:
             result = "the result" if position == 0 else f"gradient {position}"
-            raise Disagreement(f"{what}: {result} differs from {peer}'s by {gap:.1e} of the largest number; at most {TOLERANCE:g}")
+            raise Disagreement(
+                f"{what}: {result} differs from {peer}'s by {gap:.1e} of the largest number; at most "
+                f"{TOLERANCE:g}"
+            )
     return worst
 
 

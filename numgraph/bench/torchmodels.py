@@ -1,7 +1,8 @@
-"""The models of the epochs' table in DGL and in PyG, with numgraph's initial parameters: their own layers, Adam fused where torch has it.
+"""The models of the epochs' table in DGL and in PyG, with numgraph's initial parameters: their own layers,
+Adam fused where torch has it.
 
-A formulation takes (row, task, dropout, start, lr, weight_decay) and gives a step; start is the state of numgraph's model.
-"""
+A formulation takes (row, task, dropout, start, lr, weight_decay) and gives a step; start is the state of
+numgraph's model."""
 
 from __future__ import annotations
 
@@ -13,10 +14,14 @@ import numpy as np
 Formulation = Callable[..., Callable[[], float]]
 
 
-def _training(task: Any, layers: Sequence[Any], forward: Callable[[Any], Any], lr: float, weight_decay: float) -> Callable[[], float]:
+def _training(
+    task: Any, layers: Sequence[Any], forward: Callable[[Any], Any], lr: float, weight_decay: float
+) -> Callable[[], float]:
     import torch
 
-    x, labels, rows = (_tensor(task, array) for array in (task.features, np.asarray(task.labels), np.flatnonzero(task.mask)))
+    x, labels, rows = (
+        _tensor(task, array) for array in (task.features, np.asarray(task.labels), np.flatnonzero(task.mask))
+    )
     targets = labels[rows]
     parameters = [parameter for layer in layers for parameter in layer.to(task.device).parameters()]
     optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
@@ -45,7 +50,9 @@ def _set(parameter: Any, value: np.ndarray) -> None:
         parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)).reshape(parameter.shape))
 
 
-def _stack(layers: Sequence[Callable[[Any], Any]], activation: Callable[[Any], Any], dropout: float) -> Callable[[Any], Any]:
+def _stack(
+    layers: Sequence[Callable[[Any], Any]], activation: Callable[[Any], Any], dropout: float
+) -> Callable[[Any], Any]:
     """numgraph's stack: dropout before every layer, the activation between."""
     import torch
 
@@ -72,7 +79,9 @@ def _dgl_graph(task: Any) -> Any:
     return DGL().prepare(task.graph)
 
 
-def _dgl_gcn(row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray], lr: float, weight_decay: float) -> Callable[[], float]:
+def _dgl_gcn(
+    row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray], lr: float, weight_decay: float
+) -> Callable[[], float]:
     import torch
     from dgl.nn import GraphConv
 
@@ -85,7 +94,9 @@ def _dgl_gcn(row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray
     return _training(task, layers, _stack(calls, torch.relu, dropout), lr, weight_decay)
 
 
-def _dgl_gat(row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray], lr: float, weight_decay: float) -> Callable[[], float]:
+def _dgl_gat(
+    row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray], lr: float, weight_decay: float
+) -> Callable[[], float]:
     import torch
     from dgl.nn import GATConv
 
@@ -109,12 +120,16 @@ def _dgl_gat(row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray
 def _norms(task: Any) -> np.ndarray:
     """[num_edges] (d_u d_v)^-½: computed once, as PyG's ``cached=True`` does."""
     g = task.graph
-    found: np.ndarray = (1 / np.sqrt(g.out_degrees()[g.src] * g.in_degrees()[g.dst].astype(np.float64))).astype(np.float32)
+    found: np.ndarray = (
+        1 / np.sqrt(g.out_degrees()[g.src] * g.in_degrees()[g.dst].astype(np.float64))
+    ).astype(np.float32)
     return found
 
 
 def _pyg_gcn(edges: Callable[[Any], tuple[Any, Any]]) -> Formulation:
-    def make(row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray], lr: float, weight_decay: float) -> Callable[[], float]:
+    def make(
+        row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray], lr: float, weight_decay: float
+    ) -> Callable[[], float]:
         import torch
         from torch_geometric.nn import GCNConv
 
@@ -135,14 +150,20 @@ def _edge_index(task: Any) -> tuple[Any, Any]:
 
 
 def _adjacency(task: Any) -> tuple[Any, Any]:
-    """The transposed adjacency as torch CSR matrix with the norms inside, which PyG's layers take in place of an edge index."""
+    """The transposed adjacency as torch CSR matrix with the norms inside, which PyG's layers take in place of
+    an edge index.
+    """
     from numgraph.bench.peers import TorchCSR
 
     g, rows = task.graph, task.graph.in_edges
-    return TorchCSR().matrix(rows, _norms(task)[np.asarray(rows.edge_ids)], (g.num_nodes, g.num_nodes)).to(task.device), None
+    return TorchCSR().matrix(rows, _norms(task)[np.asarray(rows.edge_ids)], (g.num_nodes, g.num_nodes)).to(
+        task.device
+    ), None
 
 
-def _pyg_gat(row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray], lr: float, weight_decay: float) -> Callable[[], float]:
+def _pyg_gat(
+    row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray], lr: float, weight_decay: float
+) -> Callable[[], float]:
     import torch
     from torch_geometric.nn import GATConv
 
@@ -162,7 +183,10 @@ def _pyg_gat(row: Any, task: Any, dropout: float, start: Mapping[str, np.ndarray
 FORMULATIONS: dict[tuple[str, str], dict[str, Formulation]] = {
     ("dgl", "gcn"): {"GraphConv": _dgl_gcn},
     ("dgl", "gat"): {"GATConv": _dgl_gat},
-    ("pyg", "gcn"): {"GCNConv, edge index": _pyg_gcn(_edge_index), "GCNConv, torch CSR": _pyg_gcn(_adjacency)},
+    ("pyg", "gcn"): {
+        "GCNConv, edge index": _pyg_gcn(_edge_index),
+        "GCNConv, torch CSR": _pyg_gcn(_adjacency),
+    },
     ("pyg", "gat"): {"GATConv, edge index": _pyg_gat},
 }
 """(peer, model) → name → formulation."""

@@ -1,10 +1,11 @@
-"""A handler for XLA without Python: walks are programs of numbers that compiled code plays on XLA's buffers. Small ones, which one thread
-runs, need nothing else; for larger ones Python's handler opens the gate to the pool of threads.
+"""A handler for XLA without Python: walks are programs of numbers that compiled code plays on XLA's buffers.
+Small ones, which one thread runs, need nothing else; for larger ones Python's handler opens the gate to the
+pool of threads.
 
-A walk has its handle and its slot in XLA's program. A slot has three words: the handle whose walk it is, where that walk's numbers are, and
-how many threads are at it. Whoever finds another handle there leaves the frame to Python's handler; whoever frees a slot waits for the
-threads in it, so none reads what is gone, even where XLA runs in the background what Python has let go of.
-"""
+A walk has its handle and its slot in XLA's program. A slot has three words: the handle whose walk it is,
+where that walk's numbers are, and how many threads are at it. Whoever finds another handle there leaves the
+frame to Python's handler; whoever frees a slot waits for the threads in it, so none reads what is gone, even
+where XLA runs in the background what Python has let go of."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def _add(typingctx: Any, address: Any, number: Any) -> Any:
     """Add to the int64 at an address, in one order for all threads; what was there before."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        return builder.atomic_rmw("add", builder.inttoptr(values[0], _WORD.as_pointer()), values[1], "seq_cst")
+        return builder.atomic_rmw(
+            "add", builder.inttoptr(values[0], _WORD.as_pointer()), values[1], "seq_cst"
+        )
 
     return types.int64(types.int64, types.int64), codegen
 
@@ -91,8 +94,8 @@ def _played(frame, table, slots):
 
 
 def handler(python: Any) -> Any:
-    """The compiled handler, which leaves other frames to Python's; Python's itself where nothing is compiled. XLA calls it by its address,
-    so it has to be kept."""
+    """The compiled handler, which leaves other frames to Python's; Python's itself where nothing is compiled.
+    XLA calls it by its address, so it has to be kept."""
     if numba.config.DISABLE_JIT:
         return python
     table = _TABLE.ctypes.data

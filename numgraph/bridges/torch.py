@@ -65,7 +65,10 @@ class _Recorded(torch.autograd.Function):
             made[i] = x
         needs = ctx.needs_input_grad[1:]
         if any(g is not None and _is_batch(g) for g in grads):
-            return (None, *_of_batch(lambda grads: ctx.walk.gradients(LIBRARY, values, grads, made, needs), grads))
+            return (
+                None,
+                *_of_batch(lambda grads: ctx.walk.gradients(LIBRARY, values, grads, made, needs), grads),
+            )
         return (None, *ctx.walk.gradients(LIBRARY, values, grads, made, needs))
 
 
@@ -73,7 +76,9 @@ _is_batch = _functorch.is_legacy_batchedtensor
 
 
 def _of_batch(derivative: Callable[[Sequence[Any]], Sequence[Any]], seeds: Sequence[Any]) -> list[Any]:
-    """A derivative for a batch of seeds, as ``is_grads_batched`` and ``vectorize`` give it: by torch.func's vmap in place of theirs."""
+    """A derivative for a batch of seeds, as ``is_grads_batched`` and ``vectorize`` give it: by torch.func's
+    vmap in place of theirs.
+    """
     level = torch._C._vmapmode_increment_nesting() - 1
     torch._C._vmapmode_decrement_nesting()
     which = [i for i, seed in enumerate(seeds) if seed is not None and _is_batch(seed)]
@@ -88,11 +93,15 @@ def _of_batch(derivative: Callable[[Sequence[Any]], Sequence[Any]], seeds: Seque
         return tuple([x for x in found if x is not None])
 
     made = iter(torch.func.vmap(of_one)(*[torch._remove_batch_dim(seeds[i], level, 0, 0) for i in which]))
-    return [torch._add_batch_dim(next(made).contiguous(), 0, level) if one else None for one in there]  # as forward mode wants them
+    return [
+        torch._add_batch_dim(next(made).contiguous(), 0, level) if one else None for one in there
+    ]  # as forward mode wants them
 
 
 _apply = torch._C._FunctionBase.__dict__["apply"].__get__(None, _Recorded)
-"""Without what torch's own ``apply`` does for the transforms of torch.func, which with a ``setup_context`` costs 20 µs a call."""
+"""Without what torch's own ``apply`` does for the transforms of torch.func, which with a ``setup_context``
+costs 20 µs a call.
+"""
 
 
 class _Transformed(torch.autograd.Function):
@@ -113,18 +122,24 @@ class _Transformed(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, _: Any, *tangents: Any) -> tuple[Any, ...]:
-        with forward_ad._set_fwd_grad_enabled(True):  # torch turns forward mode off here, also for the levels around this one
+        with forward_ad._set_fwd_grad_enabled(
+            True
+        ):  # torch turns forward mode off here, also for the levels around this one
             saved = [forward_ad.unpack_dual(x).primal for x in ctx.saved_tensors]
             rest = iter(saved)
             values = [next(rest) if x is None else x for x in ctx.given]
             made = saved[len(saved) - ctx.num :]
             if any(t is not None and _is_batch(t) for t in tangents):
-                return tuple(_of_batch(lambda tangents: _tangents(ctx.walk, values, made, tangents), tangents))
+                return tuple(
+                    _of_batch(lambda tangents: _tangents(ctx.walk, values, made, tangents), tangents)
+                )
             return _tangents(ctx.walk, values, made, tangents)
 
     @staticmethod
     def vmap(info: Any, dims: tuple[Any, ...], walk: Walk, *values: Any) -> tuple[Any, Any]:
-        """One walk over the batch: it is the first feature axis of the fields that have it, and of all results."""
+        """One walk over the batch: it is the first feature axis of the fields that have it, and of all
+        results.
+        """
         which = {key for key, dim in zip(walk.keys, dims[1:], strict=True) if dim is not None}
         moved = [
             x if dim is None else x.movedim(dim, 0 if key[0] == "shared" else 1)
@@ -134,7 +149,9 @@ class _Transformed(torch.autograd.Function):
         return made, (1,) * len(made)
 
 
-def _tangents(walk: Walk, values: Sequence[Any], made: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, ...]:
+def _tangents(
+    walk: Walk, values: Sequence[Any], made: Sequence[Any], tangents: Sequence[Any]
+) -> tuple[Any, ...]:
     """J·t: the transpose Jᵀ·g of a walk is linear in g, and J·t is the transpose of that."""
     needs = [t is not None for t in tangents]
 
@@ -142,7 +159,13 @@ def _tangents(walk: Walk, values: Sequence[Any], made: Sequence[Any], tangents: 
         arrived = iter(grads)
         given = [next(arrived) if y.is_floating_point() else None for y in made]
         found = walk.gradients(LIBRARY, values, given, made, needs)
-        return tuple([torch.zeros_like(x) if g is None else g for x, g, need in zip(values, found, needs, strict=True) if need])
+        return tuple(
+            [
+                torch.zeros_like(x) if g is None else g
+                for x, g, need in zip(values, found, needs, strict=True)
+                if need
+            ]
+        )
 
     pull = torch.func.vjp(transposed, *[torch.zeros_like(y) for y in made if y.is_floating_point()])[1]
     out = iter(pull(tuple([t for t in tangents if t is not None])))
@@ -156,9 +179,15 @@ def _by_operator(walk: Walk, values: Sequence[Any]) -> tuple[torch.Tensor, ...]:
     if any(isinstance(x, torch.Tensor) and type(x) not in _PLAIN for x in values):
         for key, x in zip(walk.keys, values, strict=True):
             if key[0] == "shared" and type(x) in _PLAIN:
-                problem = f"a message captures a tensor of shape {list(x.shape)}, which a compiled function cannot"
-                raise errors.bad_type("torch.compile", problem, "pass it as a field, expanded to a row for each node or edge")
-    return torch_operator.call(walk, [x if isinstance(x, torch.Tensor) else LIBRARY.constant(x) for x in values])
+                problem = (
+                    f"a message captures a tensor of shape {list(x.shape)}, which a compiled function cannot"
+                )
+                raise errors.bad_type(
+                    "torch.compile", problem, "pass it as a field, expanded to a row for each node or edge"
+                )
+    return torch_operator.call(
+        walk, [x if isinstance(x, torch.Tensor) else LIBRARY.constant(x) for x in values]
+    )
 
 
 def _is_functionalized() -> bool:
@@ -188,36 +217,64 @@ class Torch(Library):
         return "cpu" if not isinstance(x, torch.Tensor) or x.is_cpu else x.device.type
 
     def dtype(self, x: Any) -> np.dtype[Any]:
-        found = NUMPY_DTYPES.get(x.dtype) or (numpy_dtype(x.dtype) if isinstance(x, torch.Tensor) else x.dtype)
+        found = NUMPY_DTYPES.get(x.dtype) or (
+            numpy_dtype(x.dtype) if isinstance(x, torch.Tensor) else x.dtype
+        )
         assert found is not None, "``taken`` has seen it"
         return found
 
     def fits(self, x: Any, device: str) -> bool:
-        if type(x) not in _PLAIN or _is_jit_tracing() or x.dtype not in NUMPY_DTYPES or x.layout is not torch.strided or x.is_nested:
+        if (
+            type(x) not in _PLAIN
+            or _is_jit_tracing()
+            or x.dtype not in NUMPY_DTYPES
+            or x.layout is not torch.strided
+            or x.is_nested
+        ):
             return False
         return x.is_cpu if device == "cpu" else x.is_cuda and x.device.index == torch.cuda.current_device()
 
     def taken(self, op: str, what: str, x: Any) -> Any:
         if isinstance(x, torch.fx.Proxy) or _is_jit_tracing():
             tracer = "torch.fx.symbolic_trace" if isinstance(x, torch.fx.Proxy) else "torch.jit.trace"
-            raise errors.bad_type(op, f"{what} is a tensor within {tracer}, which cannot hold a walk", "use torch.compile or torch.export")
+            raise errors.bad_type(
+                op,
+                f"{what} is a tensor within {tracer}, which cannot hold a walk",
+                "use torch.compile or torch.export",
+            )
         if not isinstance(x, torch.Tensor):
             return x
         if isinstance(x, torch.masked.MaskedTensor):
-            raise errors.bad_type(op, f"{what} is a MaskedTensor", "give x.to_tensor(value), with a number where the mask is False")
+            raise errors.bad_type(
+                op,
+                f"{what} is a MaskedTensor",
+                "give x.to_tensor(value), with a number where the mask is False",
+            )
         if x.layout is not torch.strided:
-            raise errors.bad_type(op, f"{what} is a tensor of layout {str(x.layout).removeprefix('torch.')}", "give x.to_dense()")
+            raise errors.bad_type(
+                op,
+                f"{what} is a tensor of layout {str(x.layout).removeprefix('torch.')}",
+                "give x.to_dense()",
+            )
         if x.is_nested:
-            raise errors.bad_type(op, f"{what} is a nested tensor", "give one tensor of all rows, as torch.cat(x.unbind())")
+            raise errors.bad_type(
+                op, f"{what} is a nested tensor", "give one tensor of all rows, as torch.cat(x.unbind())"
+            )
         if any(isinstance(n, torch.SymInt) for n in x.shape):
             raise errors.bad_type(
-                op, f"{what} has a shape with symbols, {list(x.shape)}", "trace with fixed shapes, as tracing_mode='fake'"
+                op,
+                f"{what} has a shape with symbols, {list(x.shape)}",
+                "trace with fixed shapes, as tracing_mode='fake'",
             )
         if x.is_meta:
-            raise errors.bad_type(op, f"{what} is a tensor on the device meta, without numbers", "give one that has them")
+            raise errors.bad_type(
+                op, f"{what} is a tensor on the device meta, without numbers", "give one that has them"
+            )
         if x.is_cuda and x.device.index != torch.cuda.current_device():
             now = f"the current device is cuda:{torch.cuda.current_device()}"
-            raise errors.bad_type(op, f"{what} is on {x.device}, {now}", f"call it within torch.cuda.device({x.device.index})")
+            raise errors.bad_type(
+                op, f"{what} is on {x.device}, {now}", f"call it within torch.cuda.device({x.device.index})"
+            )
         if numpy_dtype(x.dtype) is None:
             fix = "give x.dequantize()" if x.is_quantized else "convert it, as in x.float()"
             raise errors.bad_type(op, f"{what} has dtype {str(x.dtype).removeprefix('torch.')}", fix)
@@ -254,15 +311,23 @@ class Torch(Library):
     def method(self, symbol: Any, name: str) -> Any:
         return torch_messages.method(symbol, name)
 
-    def kept(self, op: str, rng: Any, shape: tuple[int, ...], p: float, like: Any, fill: Callable[..., Any]) -> Any:
+    def kept(
+        self, op: str, rng: Any, shape: tuple[int, ...], p: float, like: Any, fill: Callable[..., Any]
+    ) -> Any:
         if isinstance(rng, np.random.Generator):
             return tensor(fill(rng.bit_generator.random_raw(), shape, p)).to(like.device)
         if rng is not None and not isinstance(rng, torch.Generator):
-            raise errors.bad_type(op, f"rng is {kind_of(rng)}", "pass torch.Generator().manual_seed(seed), or leave it out for torch's own")
+            raise errors.bad_type(
+                op,
+                f"rng is {kind_of(rng)}",
+                "pass torch.Generator().manual_seed(seed), or leave it out for torch's own",
+            )
         if not like.is_cpu:
             return torch.rand(shape, generator=rng, device=like.device) >= p
         key = torch.randint(-(2**63), 2**63 - 1, (), generator=rng, device="cpu")
-        if _num_modes() or _functorch_is_active():  # where the key may have no value yet, or one for each of a batch
+        if (
+            _num_modes() or _functorch_is_active()
+        ):  # where the key may have no value yet, or one for each of a batch
             from numgraph.bridges import torch_operator  # noqa: F401  (defines the operator)
 
             return torch.ops.numgraph.kept(key, shape, p)

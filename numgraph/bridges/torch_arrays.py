@@ -12,10 +12,25 @@ import torch
 from numgraph.arrays.devices import cupy
 from numgraph.message.propagate import Walk
 
-DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+DTYPES = (
+    "bool",
+    "uint8",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+)
 """By one name in NumPy and torch; bfloat16, which NumPy has not by itself, is added when it is met."""
 
-NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = {getattr(torch, name): np.dtype(name) for name in DTYPES if hasattr(torch, name)}
+NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
+    getattr(torch, name): np.dtype(name) for name in DTYPES if hasattr(torch, name)
+}
 """NumPy's dtypes by torch's, as far as they were met."""
 
 _TO_TORCH: dict[np.dtype[Any], torch.dtype] = {theirs: ours for ours, theirs in NUMPY_DTYPES.items()}
@@ -43,7 +58,9 @@ def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
 
 
 def plain(x: Any) -> Any:
-    """NumPy's or CuPy's array of a tensor's memory, detached; arrays as they are. Negated views and the like are copied."""
+    """NumPy's or CuPy's array of a tensor's memory, detached; arrays as they are. Negated views and the like
+    are copied.
+    """
     if not isinstance(x, torch.Tensor):
         return x
     if x.dtype is torch.bfloat16:

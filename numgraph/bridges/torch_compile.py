@@ -1,4 +1,6 @@
-"""torch.compile: a call of a public function is one node of the traced graph, which is traced in its turn as walks (torch_operator)."""
+"""torch.compile: a call of a public function is one node of the traced graph, which is traced in its turn as
+walks (torch_operator).
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,14 @@ class _Place:
         self.number = number
 
 
-def traced(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], messages: tuple[Any, ...] = ()) -> Any:
-    """A node for function(*args, **options). This is itself traced: it takes the tensors out of the arguments.
+def traced(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    messages: tuple[Any, ...] = (),
+) -> Any:
+    """A node for function(*args, **options). This is itself traced: it takes the tensors out of the
+    arguments.
 
     Where one of the messages reads what may change unseen, the call runs as it is between two compiled parts.
     """
@@ -32,7 +40,9 @@ def traced(function: Callable[..., Any], args: tuple[Any, ...], options: dict[st
         found = varying(message)
         if found is not None:
             # with fullgraph=True this is torch's error, and shows the text
-            torch._dynamo.graph_break(msg=f"numgraph.{function.__name__}: the message reads {found} from outside; {_FIX}")
+            torch._dynamo.graph_break(
+                msg=f"numgraph.{function.__name__}: the message reads {found} from outside; {_FIX}"
+            )
             return between(function, *args, **options)
     tensors: list[torch.Tensor] = []
     described = [_described(x, tensors) for x in (*args, *options.values())]
@@ -40,13 +50,19 @@ def traced(function: Callable[..., Any], args: tuple[Any, ...], options: dict[st
     return _called(name, tensors)
 
 
-@torch.compiler.disable(reason="numgraph reads numbers here that compiled code has not: give lists of offsets and ids, make graphs outside")
+@torch.compiler.disable(
+    reason="numgraph reads numbers here that compiled code has not: give lists of offsets and ids, make "
+    "graphs outside"
+)
 def between(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """The call as it is, between two compiled parts."""
     return function(*args, **options)
 
 
-_FIX = "pass it as a field, such as v={'a': a.expand(num_dst, …)}, a constant as a plain number; or compile without fullgraph=True"
+_FIX = (
+    "pass it as a field, such as v={'a': a.expand(num_dst, …)}, a constant as a plain number; or compile "
+    "without fullgraph=True"
+)
 
 
 def _described(x: Any, tensors: list[torch.Tensor]) -> Any:
@@ -87,7 +103,11 @@ def _called(name: str, tensors: list[torch.Tensor]) -> Any:
     def filled(x: Any) -> Any:
         if isinstance(x, _Place):
             found = tensors[x.number]
-            return found.view([int(n) for n in found.shape]) if any(isinstance(n, torch.SymInt) for n in found.shape) else found
+            return (
+                found.view([int(n) for n in found.shape])
+                if any(isinstance(n, torch.SymInt) for n in found.shape)
+                else found
+            )
         return {key: filled(y) for key, y in x.items()} if isinstance(x, dict) else x
 
     return function(*map(filled, args), **{key: filled(x) for key, x in options.items()})

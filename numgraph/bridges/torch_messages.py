@@ -1,4 +1,6 @@
-"""What torch's functions and methods mean in a message: rows and combinations of rows, found by name. Dtypes promote as NumPy's do."""
+"""What torch's functions and methods mean in a message: rows and combinations of rows, found by name. Dtypes
+promote as NumPy's do.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ def _extreme(name: str) -> Callable[..., Any]:
 
 def _gelu(x: Any, approximate: str = "none") -> Any:
     if approximate != "none":
-        raise errors.bad_type("message", f"gelu with approximate={approximate!r} cannot be part of a message", "leave it out")
+        raise errors.bad_type(
+            "message", f"gelu with approximate={approximate!r} cannot be part of a message", "leave it out"
+        )
     return elementary.gelu(x)
 
 
@@ -87,7 +91,9 @@ def _to(x: Any, dtype: Any) -> Any:
     found = numpy_dtype(dtype) if isinstance(dtype, torch.dtype) else None
     if found is None:
         raise errors.bad_type(
-            "message", f"to({dtype}) cannot be part of a message", "give a dtype of torch, and move the field before the call"
+            "message",
+            f"to({dtype}) cannot be part of a message",
+            "give a dtype of torch, and move the field before the call",
         )
     return x.astype(found)
 
@@ -131,7 +137,9 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "where": lambda condition, x, y: np.where(condition, x, y),
     "lerp": lambda x, end, weight: x + weight * (end - x),
     "float_power": elementary.float_power,
-    **dict.fromkeys(("cat", "concat", "concatenate"), lambda tensors, dim=0: features.concatenate(tensors, dim)),
+    **dict.fromkeys(
+        ("cat", "concat", "concatenate"), lambda tensors, dim=0: features.concatenate(tensors, dim)
+    ),
     "stack": lambda tensors, dim=0: features.stack(tensors, dim),
     "einsum": features.einsum,
     "matmul": features.matmul,
@@ -141,8 +149,12 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "norm": lambda x, p=2, dim=None, keepdim=False: features.norm(x, p, dim, keepdim),
     "linalg_norm": lambda x, ord=None, dim=None, keepdim=False: features.norm(x, ord, dim, keepdim),
     "linalg_vector_norm": lambda x, ord=2, dim=None, keepdim=False: features.norm(x, ord, dim, keepdim),
-    "softmax": lambda x, dim, _stacklevel=3, dtype=None: features.softmax(x if dtype is None else _to(x, dtype), dim),
-    "log_softmax": lambda x, dim, _stacklevel=3, dtype=None: features.log_softmax(x if dtype is None else _to(x, dtype), dim),
+    "softmax": lambda x, dim, _stacklevel=3, dtype=None: features.softmax(
+        x if dtype is None else _to(x, dtype), dim
+    ),
+    "log_softmax": lambda x, dim, _stacklevel=3, dtype=None: features.log_softmax(
+        x if dtype is None else _to(x, dtype), dim
+    ),
     "logsumexp": lambda x, dim, keepdim=False: features.logsumexp(x, dim, keepdim),
     "transpose": lambda x, dim0, dim1: np.swapaxes(x, dim0, dim1),
     "isnan": elementary.COMPOSED[np.isnan],
@@ -160,9 +172,15 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
 def apply(function: Any, operands: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """What a function of torch gives for operands of which one is a symbol."""
     name = function if isinstance(function, str) else getattr(function, "__name__", str(function))
-    if options.pop("inplace", False) or options.pop("out", None) is not None or (name.endswith("_") and not name.endswith("__")):
+    if (
+        options.pop("inplace", False)
+        or options.pop("out", None) is not None
+        or (name.endswith("_") and not name.endswith("__"))
+    ):
         problem = f"torch's {name} would change a symbol in place"
-        raise errors.bad_type("message", problem, "use the function that returns a new value, without inplace and out")
+        raise errors.bad_type(
+            "message", problem, "use the function that returns a new value, without inplace and out"
+        )
     build = _COMPOSED.get(name) or elementary.TABLE.get(_ROWS.get(name, ""))
     if build is None:
         raise errors.bad_type("message", f"torch's {name} cannot be part of a message{instead(name)}")

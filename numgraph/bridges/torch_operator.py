@@ -1,4 +1,6 @@
-"""The operator ``numgraph::walk``: what torch's tracers (torch.compile, export, make_fx) see of a walk. Everything static in it is text."""
+"""The operator ``numgraph::walk``: what torch's tracers (torch.compile, export, make_fx) see of a walk.
+Everything static in it is text.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,16 @@ from numgraph.message.propagate import Walk
 
 _LIBRARY = torch.library.Library("numgraph", "DEF")
 _LIBRARY.define("kept(Tensor key, SymInt[] shape, float p) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
-_LIBRARY.define("walk(Tensor[] fields, str walk, str keys, str graph) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
+_LIBRARY.define(
+    "walk(Tensor[] fields, str walk, str keys, str graph) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,)
+)
 
 
 @functools.lru_cache(maxsize=1024)
 def _walk(walk: str, keys: str, graph: str) -> Walk:
-    return Walk("walk", torch_text.graph_of(graph), torch_text.read(walk), tuple(map(tuple, json.loads(keys))), False)
+    return Walk(
+        "walk", torch_text.graph_of(graph), torch_text.read(walk), tuple(map(tuple, json.loads(keys))), False
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -41,7 +47,10 @@ def _run(fields: list[torch.Tensor], walk: str, keys: str, graph: str) -> list[t
 
 
 def _fake(fields: list[torch.Tensor], walk: str, keys: str, graph: str) -> list[torch.Tensor]:
-    return [fields[0].new_empty(shape, dtype=torch_dtype(dtype)) for shape, dtype in _walk(walk, keys, graph).results()]
+    return [
+        fields[0].new_empty(shape, dtype=torch_dtype(dtype))
+        for shape, dtype in _walk(walk, keys, graph).results()
+    ]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[torch.Tensor]) -> None:
@@ -68,11 +77,14 @@ def _backward(ctx: Any, grads: Sequence[torch.Tensor | None]) -> tuple[Any, ...]
     return ctx.walk.gradients(framework("torch"), values, grads, made, ctx.needs), None, None, None
 
 
-def _vmap(info: Any, dims: tuple[Any, ...], fields: list[torch.Tensor], *texts: str) -> tuple[list[torch.Tensor], list[int]]:
+def _vmap(
+    info: Any, dims: tuple[Any, ...], fields: list[torch.Tensor], *texts: str
+) -> tuple[list[torch.Tensor], list[int]]:
     walk = _walk(*texts)
     which = {key for key, dim in zip(walk.keys, dims[0], strict=True) if dim is not None}
     moved = [
-        x if dim is None else x.movedim(dim, 0 if key[0] == "shared" else 1) for key, x, dim in zip(walk.keys, fields, dims[0], strict=True)
+        x if dim is None else x.movedim(dim, 0 if key[0] == "shared" else 1)
+        for key, x, dim in zip(walk.keys, fields, dims[0], strict=True)
     ]
     made = call(walk.batched(info.batch_size, which), moved)
     return list(made), [1] * len(made)
@@ -83,12 +95,16 @@ def _kept(key: torch.Tensor, shape: Sequence[int], p: float) -> torch.Tensor:
     return tensor(fill(int(key.item()) % 2**64, tuple(shape), p))
 
 
-def _kept_batch(info: Any, dims: tuple[Any, ...], key: torch.Tensor, shape: Sequence[int], p: float) -> tuple[torch.Tensor, int]:
+def _kept_batch(
+    info: Any, dims: tuple[Any, ...], key: torch.Tensor, shape: Sequence[int], p: float
+) -> tuple[torch.Tensor, int]:
     return torch.stack([torch.ops.numgraph.kept(one, shape, p) for one in key.unbind(dims[0])]), 0
 
 
 _LIBRARY.impl("kept", _kept, "CPU")
-torch.library.register_fake("numgraph::kept", lambda key, shape, p: key.new_empty(shape, dtype=torch.bool), lib=_LIBRARY)
+torch.library.register_fake(
+    "numgraph::kept", lambda key, shape, p: key.new_empty(shape, dtype=torch.bool), lib=_LIBRARY
+)
 torch.library.register_vmap("numgraph::kept", _kept_batch, lib=_LIBRARY)
 for _device in ("CPU", "CUDA"):
     _LIBRARY.impl("walk", _run, _device)

@@ -1,8 +1,9 @@
-"""What a message reads from outside, as torch.compile traces its call: what torch guards from then on, and what it cannot.
+"""What a message reads from outside, as torch.compile traces its call: what torch guards from then on, and
+what it cannot.
 
-A compiled graph holds messages as constants. So what they read is read here too, in traced Python, by which torch compiles again where that
-has changed: modules, functions, and numbers by value. Anything else (arrays, tensors, attributes, elements of lists) has no guard.
-"""
+A compiled graph holds messages as constants. So what they read is read here too, in traced Python, by which
+torch compiles again where that has changed: modules, functions, and numbers by value. Anything else (arrays,
+tensors, attributes, elements of lists) has no guard."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ _VALUES = (bool, int, float, str, type(None))
 _DEPTH = 8
 _HIDDEN = "hidden"
 Read = tuple[str, Any, str, str, str]
-"""Where it stands ("global", "cell", "default", "option"), its name or number there, its name, and what it is: a value's type and text,
-"named" and the name of a library's function or module, or "function". All is text, which torch takes as constants."""
+"""Where it stands ("global", "cell", "default", "option"), its name or number there, its name, and what it
+is: a value's type and text, "named" and the name of a library's function or module, or "function". All is
+text, which torch takes as constants."""
 
 _is_constant: list[bool] = []
 
@@ -42,7 +44,9 @@ def varying(function: Any, depth: int = 0) -> str | None:
         return problem
     try:
         cells: Any = function.__closure__
-    except AttributeError:  # of functions made within what is compiled torch knows the cells and defaults, guards them, and shows them not
+    except AttributeError:
+        # of functions made within what is compiled torch knows the cells and defaults, guards them, and
+        # shows them not
         cells = _HIDDEN
     for where, key, name, kind, wanted in _reads(function):
         if where != "global" and cells is _HIDDEN:
@@ -70,7 +74,9 @@ def varying(function: Any, depth: int = 0) -> str | None:
 
 
 def _is(found: Any, kind: str, wanted: str) -> bool:
-    """Traced: whether a value is the one written as text. Comparing fixes numbers that torch would let vary."""
+    """Traced: whether a value is the one written as text. Comparing fixes numbers that torch would let
+    vary.
+    """
     if kind == "float":
         return isinstance(found, float) and found == float(wanted)
     if kind == "int":
@@ -152,7 +158,11 @@ def _kind(value: Any) -> tuple[str, str] | None:
         return "named", value.__name__
     if isinstance(value, np.ufunc):
         return "named", value.__name__
-    if callable(value) and str(getattr(value, "__module__", "")).split(".")[0] in _LIBRARIES and isinstance(value, _NAMED):
+    if (
+        callable(value)
+        and str(getattr(value, "__module__", "")).split(".")[0] in _LIBRARIES
+        and isinstance(value, _NAMED)
+    ):
         return "named", value.__name__
     return ("function", "") if type(value) is FunctionType else None
 

@@ -1,4 +1,6 @@
-"""A walk as text and back, what compiled code keeps of it: on disk too, where another process finds it. Nothing in it is of one process."""
+"""A walk as text and back, what compiled code keeps of it: on disk too, where another process finds it.
+Nothing in it is of one process.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,19 @@ _GRAPHS: dict[str, Graph] = {}
 
 @functools.lru_cache(maxsize=1024)
 def written(outputs: tuple[Output, ...]) -> str:
-    """The outputs of a walk: the nodes of their expressions, operands first, and which of them each output takes."""
+    """The outputs of a walk: the nodes of their expressions, operands first, and which of them each output
+    takes.
+    """
     order = expr.topological([expression for output in outputs for expression in output.expressions])
     place = {id(node): i for i, node in enumerate(order)}
-    nodes = [[node.op, [place[id(arg)] for arg in node.args], node.attrs, node.shape, node.dtype.name] for node in order]
-    made = [[[place[id(expression)] for expression in output.expressions], output.to, output.reduce] for output in outputs]
+    nodes = [
+        [node.op, [place[id(arg)] for arg in node.args], node.attrs, node.shape, node.dtype.name]
+        for node in order
+    ]
+    made = [
+        [[place[id(expression)] for expression in output.expressions], output.to, output.reduce]
+        for output in outputs
+    ]
     return json.dumps([nodes, made], separators=(",", ":"))
 
 
@@ -35,7 +45,9 @@ def read(text: str) -> tuple[Output, ...]:
     nodes, made = json.loads(text)
     order: list[expr.Expr] = []
     for op, args, attrs, shape, dtype in nodes:
-        order.append(expr.node(op, tuple([order[i] for i in args]), tuple(attrs), tuple(shape), _dtype(dtype)))
+        order.append(
+            expr.node(op, tuple([order[i] for i in args]), tuple(attrs), tuple(shape), _dtype(dtype))
+        )
     return tuple([Output(tuple([order[i] for i in roots]), to, reduce) for roots, to, reduce in made])
 
 

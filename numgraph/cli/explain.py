@@ -1,4 +1,6 @@
-"""``numgraph explain``: the tape of a training step, or of a message that is written on the command line, as text and as a page."""
+"""``numgraph explain``: the tape of a training step, or of a message that is written on the command line, as
+text and as a page.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +23,52 @@ def add_explain(commands: Any) -> None:
     command = commands.add_parser(
         "explain",
         help="the tape of one training step, or of a message: each record, and how its gradient is computed",
-        description="Print the tape of one training step: each record, and which kernel replays it, on the graph or on the reversed graph.",
+        description="Print the tape of one training step: each record, and which kernel replays it, on the "
+        "graph or on the reversed graph.",
     )
     add_model_options(command, "karate")
-    command.add_argument("--kernel", action="store_true", help="also how each kernel runs: what it loops over, what is in lanes")
     command.add_argument(
-        "--html", type=path, metavar="FILE", help="write a page with pictures instead: walks, gradients, matrices, schedules"
+        "--kernel",
+        action="store_true",
+        help="also how each kernel runs: what it loops over, what is in lanes",
+    )
+    command.add_argument(
+        "--html",
+        type=path,
+        metavar="FILE",
+        help="write a page with pictures instead: walks, gradients, matrices, schedules",
     )
     add_json(command)
-    own = command.add_argument_group("a message of your own", 'in place of a model, as in --message "relu(u.x - v.x) * e.w"')
-    own.add_argument("--message", metavar="TEXT", help="an expression of u, v and e in Python, with np, ng and the functions of numgraph")
-    own.add_argument("--reduce", default=None, metavar="NAME", help="of update_all (default sum); edge for apply_edges")
-    own.add_argument("--field", action="append", default=[], type=_field, metavar="U.X=SHAPE", help="as u.h=2,4 (default 3, of edges 1)")
+    own = command.add_argument_group(
+        "a message of your own", 'in place of a model, as in --message "relu(u.x - v.x) * e.w"'
+    )
+    own.add_argument(
+        "--message",
+        metavar="TEXT",
+        help="an expression of u, v and e in Python, with np, ng and the functions of numgraph",
+    )
+    own.add_argument(
+        "--reduce", default=None, metavar="NAME", help="of update_all (default sum); edge for apply_edges"
+    )
+    own.add_argument(
+        "--field",
+        action="append",
+        default=[],
+        type=_field,
+        metavar="U.X=SHAPE",
+        help="as u.h=2,4 (default 3, of edges 1)",
+    )
     command.set_defaults(run=_explain, edges=None)
 
 
 def _field(text: str) -> tuple[str, tuple[int, ...]]:
     name, _, shape = text.partition("=")
     sizes = [size for size in shape.split(",") if size]
-    if name[:2] not in ("u.", "v.", "e.") or not name[2:].isidentifier() or not all(size.isdigit() and int(size) for size in sizes):
+    if (
+        name[:2] not in ("u.", "v.", "e.")
+        or not name[2:].isidentifier()
+        or not all(size.isdigit() and int(size) for size in sizes)
+    ):
         raise argparse.ArgumentTypeError(f"{text!r} is no field with its shape, as u.h=2,4 or e.w=1")
     return name, tuple(map(int, sizes))
 
@@ -118,12 +147,20 @@ def _message(text: str) -> tuple[Callable[..., Any], dict[str, list[str]]]:
         raise Refused(f"--message is no expression of Python: {error.msg}; write it as u.x * e.w") from None
     found: dict[str, list[str]] = {}
     for node in ast.walk(body):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("u", "v", "e"):
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in ("u", "v", "e")
+        ):
             names = found.setdefault(node.value.id, [])
             if node.attr not in names:
                 names.append(node.attr)
     if not found:
         raise Refused("--message reads no field of u, v or e; write it as u.x * e.w")
     known = {name: getattr(ng, name) for name in ng.__all__} | {"np": np, "ng": ng}
-    source = text.strip() if isinstance(body, ast.Lambda) else f"lambda {', '.join(sorted(found))}: ({text.strip()})"
+    source = (
+        text.strip()
+        if isinstance(body, ast.Lambda)
+        else f"lambda {', '.join(sorted(found))}: ({text.strip()})"
+    )
     return eval(source, known), found  # what whoever types the command wants to run

@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="numgraph", description="Message passing on graphs for NumPy.")
     parser.add_argument("--version", action="version", version=f"numgraph {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="train|predict|explain|partition|bench|info")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="train|predict|explain|partition|bench|info"
+    )
     add_train(commands, run_train)
     add_predict(commands)
     add_explain(commands)

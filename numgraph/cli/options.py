@@ -26,8 +26,12 @@ class Refused(Exception):
 
 
 @contextlib.contextmanager
-def refusing(kinds: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, ImportError)) -> Iterator[None]:
-    """Errors that speak to the user (by default: a file or package that is missing, a bad value) end the command with their text alone."""
+def refusing(
+    kinds: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, ImportError),
+) -> Iterator[None]:
+    """Errors that speak to the user (by default: a file or package that is missing, a bad value) end the
+    command with their text alone.
+    """
     try:
         yield
     except kinds as error:
@@ -53,7 +57,9 @@ def noted(command: str) -> Iterator[None]:
 
 def add_json(command: argparse.ArgumentParser) -> None:
     """The option of every command, by which its result is one JSON object."""
-    told = "the result as one JSON line, the last on stdout, where all others go to stderr; or written to FILE"
+    told = (
+        "the result as one JSON line, the last on stdout, where all others go to stderr; or written to FILE"
+    )
     command.add_argument("--json", nargs="?", const=STDOUT, type=path, metavar="FILE", help=told)
 
 
@@ -73,7 +79,9 @@ def check_json(options: argparse.Namespace) -> None:
 
 
 def print_result(options: argparse.Namespace, result: dict[str, Any]) -> None:
-    """What ``--json`` asks for, if it was given: an object that begins with the command, and has null for numbers that are none."""
+    """What ``--json`` asks for, if it was given: an object that begins with the command, and has null for
+    numbers that are none.
+    """
     if options.json is None:
         return
     line = json.dumps(_finite({"command": options.command, **result}), allow_nan=False)
@@ -97,29 +105,43 @@ def _finite(value: Any) -> Any:
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors are one line that names what is near to a word that is unknown, and the command whose help tells more."""
+    """Errors are one line that names what is near to a word that is unknown, and the command whose help tells
+    more.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._negative_number_matcher = re.compile(r"-\d[-\d.,]*$")  # what is a value, and no option: several numbers too, as -1,10
+        self._negative_number_matcher = re.compile(
+            r"-\d[-\d.,]*$"
+        )  # what is a value, and no option: several numbers too, as -1,10
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
     def parsed(self, words: Sequence[str] | None) -> argparse.Namespace:
-        """The options of a command; words that no option takes are an error of the command that they were given to."""
+        """The options of a command; words that no option takes are an error of the command that they were
+        given to.
+        """
         options, unknown = self.parse_known_args(words)
         if unknown:
-            subparsers = next(action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+            subparsers = next(
+                action for action in self._actions if isinstance(action, argparse._SubParsersAction)
+            )
             command: argparse.ArgumentParser = subparsers.choices[options.command]
-            near = did_you_mean(unknown[0].partition("=")[0], command._option_string_actions) if unknown[0].startswith("-") else ""
+            near = (
+                did_you_mean(unknown[0].partition("=")[0], command._option_string_actions)
+                if unknown[0].startswith("-")
+                else ""
+            )
             command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
         return options
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             near = did_you_mean(value, action.choices)
-            raise argparse.ArgumentError(action, f"invalid choice: {value!r}, choose from {', '.join(map(str, action.choices))}{near}")
+            raise argparse.ArgumentError(
+                action, f"invalid choice: {value!r}, choose from {', '.join(map(str, action.choices))}{near}"
+            )
 
 
 def number(kind: type, low: float, high: float, *, open_high: bool = False) -> Callable[[str], Any]:

@@ -1,4 +1,6 @@
-"""``numgraph predict``: what a saved model says of the nodes, or pairs of nodes, in tables, or of the graphs of a folder."""
+"""``numgraph predict``: what a saved model says of the nodes, or pairs of nodes, in tables, or of the graphs
+of a folder.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +23,52 @@ def add_predict(commands: Any) -> None:
     command = commands.add_parser(
         "predict",
         help="predict with a model that train --save wrote",
-        description="Predict the target of every node, or the probability of links, with a model that train --edges … --save wrote; "
-        "of a scorer that train --task triples --save wrote, the best tails; of a model that train --task graph --save wrote, the target "
+        description="Predict the target of every node, or the probability of links, with a model that train "
+        "--edges … --save wrote; "
+        "of a scorer that train --task triples --save wrote, the best tails; of a model that train --task "
+        "graph --save wrote, the target "
         "of each graph.",
     )
-    command.add_argument("--model", type=path, required=True, metavar="FILE", help="the saved model, .npz or .safetensors")
+    command.add_argument(
+        "--model", type=path, required=True, metavar="FILE", help="the saved model, .npz or .safetensors"
+    )
     command.add_argument("--edges", type=path, metavar="FILE", help="as in training, also of other nodes")
-    command.add_argument("--nodes", type=path, metavar="FILE", help="with the columns of the training; needs no target")
+    command.add_argument(
+        "--nodes", type=path, metavar="FILE", help="with the columns of the training; needs no target"
+    )
     command.add_argument("--features", type=path, metavar="X.npy", help="if the model was trained with it")
-    command.add_argument("--pairs", type=path, metavar="FILE", help="of a model of links: the pairs of names (default: the edges)")
-    command.add_argument("--data", type=path, metavar="DIR", help="of a model of graphs: a folder with the files of the training's")
-    command.add_argument("--questions", type=path, metavar="FILE", help="of a scorer of triples: a head and a relation in each line")
-    command.add_argument("--top", type=positive, default=10, metavar="K", help="of a scorer of triples: tails for each (default 10)")
-    command.add_argument("--out", type=path, required=True, metavar="FILE", help="the predictions: .csv, .tsv, .parquet or .arrow")
+    command.add_argument(
+        "--pairs",
+        type=path,
+        metavar="FILE",
+        help="of a model of links: the pairs of names (default: the edges)",
+    )
+    command.add_argument(
+        "--data",
+        type=path,
+        metavar="DIR",
+        help="of a model of graphs: a folder with the files of the training's",
+    )
+    command.add_argument(
+        "--questions",
+        type=path,
+        metavar="FILE",
+        help="of a scorer of triples: a head and a relation in each line",
+    )
+    command.add_argument(
+        "--top",
+        type=positive,
+        default=10,
+        metavar="K",
+        help="of a scorer of triples: tails for each (default 10)",
+    )
+    command.add_argument(
+        "--out",
+        type=path,
+        required=True,
+        metavar="FILE",
+        help="the predictions: .csv, .tsv, .parquet or .arrow",
+    )
     add_json(command)
     command.add_argument("--quiet", action="store_true", help="print nothing but warnings, and the JSON line")
     command.set_defaults(run=_predict)
@@ -49,8 +84,15 @@ def _predict(options: argparse.Namespace) -> int:
         check_table("predict", options.out)
         for name in ("model", "edges", "nodes", "features", "pairs", "questions"):
             given = getattr(options, name)
-            if given and os.path.exists(options.out) and os.path.exists(given) and os.path.samefile(options.out, given):
-                raise Refused(f"--out is the file of --{name}, {given}; give the predictions a file of their own")
+            if (
+                given
+                and os.path.exists(options.out)
+                and os.path.exists(given)
+                and os.path.samefile(options.out, given)
+            ):
+                raise Refused(
+                    f"--out is the file of --{name}, {given}; give the predictions a file of their own"
+                )
         answers = Answers.load(options.model)
         if answers is not None:
             return answer(options, answers)
@@ -60,12 +102,18 @@ def _predict(options: argparse.Namespace) -> int:
         if of_graphs is not None:
             return _graphs(options, of_graphs)
         if options.data:
-            raise Refused(f"--data is for models of graphs, and {options.model} is none; give --edges, a file as in training")
+            raise Refused(
+                f"--data is for models of graphs, and {options.model} is none; give --edges, a file as in "
+                "training"
+            )
         if options.edges is None:
             raise Refused("give --edges, a file as in training")
         predictor = Predictor.load(options.model)
         if options.pairs and predictor.task != "link":
-            raise Refused(f"--pairs is for models of links, and {options.model} is one of {predictor.task}; leave it out")
+            raise Refused(
+                f"--pairs is for models of links, and {options.model} is one of {predictor.task}; leave it "
+                "out"
+            )
         data = predictor.read(options.edges, options.nodes, features=options.features)
         columns = _links(predictor, data, options) if predictor.task == "link" else predictor.predict(data)
         measured = predictor.measure(data)
@@ -75,7 +123,12 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _told(
-    options: argparse.Namespace, model: str, task: str, columns: Mapping[str, Any], labelled: int, measured: Mapping[str, float]
+    options: argparse.Namespace,
+    model: str,
+    task: str,
+    columns: Mapping[str, Any],
+    labelled: int,
+    measured: Mapping[str, float],
 ) -> None:
     """Print how many predictions there are, and how good they are where the truth is known."""
     rows = len(columns["prediction"])
@@ -93,13 +146,22 @@ def _graphs(options: argparse.Namespace, predictor: GraphPredictor) -> int:
 
     given = [name for name in ("edges", "nodes", "features", "pairs") if getattr(options, name)]
     if given:
-        raise Refused(f"--{given[0]} is for models of nodes, and {options.model} is one of graphs; leave it out")
+        raise Refused(
+            f"--{given[0]} is for models of nodes, and {options.model} is one of graphs; leave it out"
+        )
     if options.data is None:
         raise Refused("give --data, a folder with the files of the training's")
     data = predictor.read(options.data)
     columns = predictor.predict(data)
     write_table("predict", options.out, columns)
-    _told(options, predictor.recipe.model, "graph", columns, int(data.test_mask.sum()), predictor.measure(data, columns))
+    _told(
+        options,
+        predictor.recipe.model,
+        "graph",
+        columns,
+        int(data.test_mask.sum()),
+        predictor.measure(data, columns),
+    )
     return 0
 
 
@@ -109,4 +171,9 @@ def _links(predictor: Predictor, data: Dataset, options: argparse.Namespace) -> 
 
     names, pairs = read_pairs(options.pairs or options.edges, data)
     probability = predictor.predict_links(data, pairs)
-    return {"source": names[0], "target": names[1], "prediction": (probability >= 0.5).astype(int), "probability": probability}
+    return {
+        "source": names[0],
+        "target": names[1],
+        "prediction": (probability >= 0.5).astype(int),
+        "probability": probability,
+    }

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from numgraph.training import History, Metrics
     from numgraph.training.recipes import Recipe
 
-MEASURES = {"accuracy": "accuracy", "r2": "R²", "rmse": "RMSE", "mae": "MAE", "auc": "AUC", "average_precision": "average precision"}
+MEASURES = {
+    "accuracy": "accuracy",
+    "r2": "R²",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "auc": "AUC",
+    "average_precision": "average precision",
+}
 
 
 def shown(measure: str, value: float, named: bool = True) -> str:
@@ -33,7 +40,13 @@ def print_start(chosen: Recipe, dataset: Dataset | Links, parameters: int, out: 
     else:
         data, what, edges = dataset, "nodes", f"{dataset.graph.num_edges:,} edges"
         split = [int(mask.sum()) for mask in (data.train_mask, data.val_mask, data.test_mask)]
-    kind = "" if isinstance(dataset, Links) else ", regression" if data.task == "regression" else f", {data.num_classes} classes"
+    kind = (
+        ""
+        if isinstance(dataset, Links)
+        else ", regression"
+        if data.task == "regression"
+        else f", {data.num_classes} classes"
+    )
     if isinstance(data, StoredDataset):
         print(f"{data.path}: edges and features stay on disk, and are read where they are used", file=out)
     heads = f" × {chosen.heads} heads" if chosen.heads > 1 else ""
@@ -49,19 +62,36 @@ def print_start(chosen: Recipe, dataset: Dataset | Links, parameters: int, out: 
 
 def result_line(history: History, val: Metrics | None, test: Metrics | None) -> str:
     """The measures of the test part, and the validation's score in the best epoch."""
-    why = {"epochs": "", "patience": ", stopped early", "callback": ", stopped", "interrupted": ", interrupted"}[history.stopped]
-    tested = "no test" if test is None else "test " + ", ".join(shown(name, value) for name, value in test.values.items())
-    validated = (
-        "best" if val is None else f"validation {shown(history.score, val.values[history.score], named=history.score != 'accuracy')}"
+    why = {
+        "epochs": "",
+        "patience": ", stopped early",
+        "callback": ", stopped",
+        "interrupted": ", interrupted",
+    }[history.stopped]
+    tested = (
+        "no test"
+        if test is None
+        else "test " + ", ".join(shown(name, value) for name, value in test.values.items())
     )
-    return f"{tested}   ({validated} in epoch {history.best_epoch} of {history.epochs}{why}; {history.seconds:.1f} s)"
+    validated = "best"
+    if val is not None:
+        named = history.score != "accuracy"
+        validated = f"validation {shown(history.score, val.values[history.score], named=named)}"
+    return (
+        f"{tested}   ({validated} in epoch {history.best_epoch} of {history.epochs}{why}; "
+        f"{history.seconds:.1f} s)"
+    )
 
 
 def compiling_told(quiet: bool, out: TextIO) -> contextlib.AbstractContextManager[None]:
-    """A block in which a line says when kernels are compiled, for that takes seconds in which nothing else is seen."""
+    """A block in which a line says when kernels are compiled, for that takes seconds in which nothing else is
+    seen.
+    """
     from numgraph.runtime import compiling
 
-    told = lambda: print("compiling kernels: seconds that the next run saves, as they are kept", file=out, flush=True)
+    told = lambda: print(
+        "compiling kernels: seconds that the next run saves, as they are kept", file=out, flush=True
+    )
     return contextlib.nullcontext() if quiet else compiling.announced(told)
 
 
@@ -90,7 +120,11 @@ def progress(epochs: int, quiet: bool, out: TextIO) -> Iterator[Callable[[int, H
         return
 
     def advance(epoch: int, history: History) -> None:
-        judged = f", validation {shown(history.score, history.val_score[-1], named=False)}" if history.val_score else ""
+        judged = (
+            f", validation {shown(history.score, history.val_score[-1], named=False)}"
+            if history.val_score
+            else ""
+        )
         bar.set_postfix_str(f"loss {history.train_loss[-1]:.3f}{judged}", refresh=False)
         bar.update()
 
@@ -116,7 +150,8 @@ def _print_line(epoch: int, epochs: int, history: History, out: TextIO) -> None:
         part, losses, scores = "validation", history.val_loss, history.val_score
     best = shown(history.score, scores[history.best_epoch - 1], named=False) if history.best_epoch else "none"
     print(
-        f"epoch {epoch:>{len(str(epochs))}}/{epochs}   loss {history.train_loss[-1]:.4f}   {part} loss {losses[-1]:.4f}, "
+        f"epoch {epoch:>{len(str(epochs))}}/{epochs}   loss {history.train_loss[-1]:.4f}   "
+        f"{part} loss {losses[-1]:.4f}, "
         f"{shown(history.score, scores[-1])}   (best {best})",
         file=out,
         flush=True,

@@ -31,11 +31,15 @@ STARTERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 
 
 def started_by_mpi() -> bool:
-    """Whether this is ``python -m mpi4py``, by which an error of one process ends all; it is an error to leave that out under mpiexec."""
+    """Whether this is ``python -m mpi4py``, by which an error of one process ends all; it is an error to
+    leave that out under mpiexec.
+    """
     if "mpi4py.run" in sys.modules:
         return True
     if any(int(os.environ[name]) > 1 for name in STARTERS if os.environ.get(name, "").isdigit()):
-        raise Refused("mpiexec started this without mpi4py; write mpiexec -n N python -m mpi4py -m numgraph train …")
+        raise Refused(
+            "mpiexec started this without mpi4py; write mpiexec -n N python -m mpi4py -m numgraph train …"
+        )
     return False
 
 
@@ -79,7 +83,8 @@ def _together(comm: Any, make: Callable[[], T]) -> T:
 class _Plan(NamedTuple):
     """What the processes train: by shares of the nodes, or of the seeds of batches.
 
-    data : for ``fit``; named : with name and columns, for files; meter : of bytes and seconds; ghosts : of all processes
+    data : for ``fit``; named : with name and columns, for files; meter : of bytes and seconds;
+        ghosts : of all processes
     """
 
     chosen: Recipe
@@ -109,14 +114,19 @@ def _train(options: argparse.Namespace, comm: Any) -> int:
     model, optimizer = build(chosen, data, options.seed)
     count = sum(parameter.size for parameter in optimizer.parameters)
     if not quiet:
-        masks = {f"{part}_mask": SimpleNamespace(sum=lambda n=n: n) for part, n in zip(("train", "val", "test"), plan.counts)}
+        masks = {
+            f"{part}_mask": SimpleNamespace(sum=lambda n=n: n)
+            for part, n in zip(("train", "val", "test"), plan.counts)
+        }
         fields = ("name", "graph", "num_nodes", "num_features", "num_classes", "task")
         shown: Any = SimpleNamespace(**{name: getattr(data, name) for name in fields}, **masks)
         print_start(chosen, shown, count, out)
         print(f"{comm.size} processes of {plan.threads} threads: {plan.told}", file=out, flush=True)
     try:
         with compiling_told(quiet, out), progress(chosen.epochs, quiet, out) as report:
-            history = fit(model, data, optimizer, callback=report, **plan.options, **train.fit_settings(options, chosen))
+            history = fit(
+                model, data, optimizer, callback=report, **plan.options, **train.fit_settings(options, chosen)
+            )
     except train.ends(options) as error:  # the same on all processes
         raise Refused(str(error)) from error
     objective = objective_of("train", data, **plan.options)
@@ -136,7 +146,9 @@ def _read(options: argparse.Namespace, comm: Any) -> tuple[Recipe, Any, str]:
     """The recipe, the dataset, which every process reads, and the task."""
     from numgraph.data import Links
 
-    with contextlib.nullcontext() if comm.rank == 0 else contextlib.redirect_stderr(io.StringIO()):  # the same warnings once
+    with (
+        contextlib.nullcontext() if comm.rank == 0 else contextlib.redirect_stderr(io.StringIO())
+    ):  # the same warnings once
         chosen, whole, task = _together(comm, lambda: train.chosen_by(options))
     if isinstance(whole, Links):
         raise Refused("links are learnt by one process; leave out mpiexec")
@@ -150,7 +162,10 @@ def _by_batches(options: argparse.Namespace, comm: Any) -> _Plan:
     from numgraph.training.recipes import sampling, training_features
 
     if options.shards:
-        raise Refused(f"--batch-size was given beside --shards {options.shards}; give --data, whose files all processes map")
+        raise Refused(
+            f"--batch-size was given beside --shards {options.shards}; give --data, whose files all "
+            "processes map"
+        )
     chosen, whole, task = _read(options, comm)
     given = training_features(whole)
     features = one_copy(given, comm)
@@ -159,7 +174,18 @@ def _by_batches(options: argparse.Namespace, comm: Any) -> _Plan:
     counts = [int(getattr(whole, f"{part}_mask").sum()) for part in ("train", "val", "test")]
     told = f"each has {-(-options.batch_size // comm.size):,} seeds or fewer of a batch"
     threads = numba.get_num_threads()
-    return _Plan(chosen, task, whole, whole, {"loader": loader, "features": features}, counts, threads, loader.processes, 0, told)
+    return _Plan(
+        chosen,
+        task,
+        whole,
+        whole,
+        {"loader": loader, "features": features},
+        counts,
+        threads,
+        loader.processes,
+        0,
+        told,
+    )
 
 
 def _by_nodes(options: argparse.Namespace, comm: Any) -> _Plan:
@@ -184,7 +210,9 @@ def _by_nodes(options: argparse.Namespace, comm: Any) -> _Plan:
     comm.Allreduce(np.array([len(d.owned), len(d.edge_ids), len(d.ghosts)]), most, op=_mpi().MAX)
     told = f"up to {most[0]:,} nodes, {most[1]:,} edges and {most[2]:,} ghosts each"
     counts, ghosts = [data.count(part) for part in ("train", "val", "test")], comm.allreduce(len(d.ghosts))
-    return _Plan(chosen, task, data, data if whole is None else whole, {}, counts, d.threads, d.meter, ghosts, told)
+    return _Plan(
+        chosen, task, data, data if whole is None else whole, {}, counts, d.threads, d.meter, ghosts, told
+    )
 
 
 def _mpi() -> Any:
@@ -198,7 +226,17 @@ def _loaded(options: argparse.Namespace, comm: Any) -> Any:
     from numgraph.distributed import DistGraph
     from numgraph.training.shared import SharedDataset
 
-    for name in ("dataset", "data", "edges", "nodes", "target", "features", "categories", "directed", "inductive"):
+    for name in (
+        "dataset",
+        "data",
+        "edges",
+        "nodes",
+        "target",
+        "features",
+        "categories",
+        "directed",
+        "inductive",
+    ):
         if getattr(options, name, None):
             raise Refused(f"--{name} was given beside --shards {options.shards}; choose one of them")
     train.refuse_options_of_graphs(options)

@@ -2,9 +2,9 @@
 
     for row:  for a in 0 … 3:  for k in begin … end:  …
 
-Every value stands in the outermost loop that one of its free variables is bound in. That is all that places anything: what is per row is
-computed per row, what is per head once a head, a sum over features of a row once a row.
-"""
+Every value stands in the outermost loop that one of its free variables is bound in. That is all that places
+anything: what is per row is computed per row, what is per head once a head, a sum over features of a row once
+a row."""
 
 from __future__ import annotations
 
@@ -46,19 +46,24 @@ from numgraph.expressions.dtypes import COMPARISONS
 from numgraph.expressions.reduces import REDUCES as WHAT
 
 _PRIVATE = 64
-"""Lanes that a sum's own loop adds up in, in four registers at most, for one would wait for itself; or as many as a register has."""
+"""Lanes that a sum's own loop adds up in, in four registers at most, for one would wait for itself; or as
+many as a register has.
+"""
 _LIGHT = 4
-"""Values that an edge computes at most in a kernel that is light, none of them by a polynomial. Attention's gradients took 15 % longer
-without asking for single cache lines, which the numbers per head are."""
+"""Values that an edge computes at most in a kernel that is light, none of them by a polynomial. Attention's
+gradients took 15 % longer without asking for single cache lines, which the numbers per head are."""
 
 _AHEAD, _BY_IDS_AHEAD = 16, 48
-"""How many edges before its use a row is asked for; that of an edge by its id in a kernel that is light. On one thread Σ x_u w_e of 16
-features takes 11 ms instead of 16 with 3 M edges in random order, and 13 where it is asked for 16 edges before."""
+"""How many edges before its use a row is asked for; that of an edge by its id in a kernel that is light. On
+one thread Σ x_u w_e of 16 features takes 11 ms instead of 16 with 3 M edges in random order, and 13 where it
+is asked for 16 edges before."""
 
 
 @dataclass(frozen=True, eq=False)
 class Value(np.lib.mixins.NDArrayOperatorsMixin):
-    """A named value of the program being built. NumPy's operators and functions write records, so a reduce reads as its formula."""
+    """A named value of the program being built. NumPy's operators and functions write records, so a reduce
+    reads as its formula.
+    """
 
     builder: _Builder
     name: str
@@ -78,7 +83,9 @@ class Value(np.lib.mixins.NDArrayOperatorsMixin):
 
 @dataclass(eq=False)
 class _Scope:
-    """A loop being built: its records before the loop inside of it, and after. memo: what stands in it already."""
+    """A loop being built: its records before the loop inside of it, and after. memo: what stands in it
+    already.
+    """
 
     variable: Variable | None
     parent: _Scope | None
@@ -100,8 +107,8 @@ class _Scope:
 
 @dataclass(frozen=True)
 class Places:
-    """What a program depends on besides notation and schedule. ids: dtype of the graph's index arrays. ordered: the k-th edge is edge k.
-    stored: the dtype in memory of each array of each result."""
+    """What a program depends on besides notation and schedule. ids: dtype of the graph's index arrays.
+    ordered: the k-th edge is edge k. stored: the dtype in memory of each array of each result."""
 
     ids: str
     ordered: bool
@@ -115,13 +122,21 @@ def build(notation: Notation, schedule: Schedule, places: Places) -> Program:
     light = _is_light(body)
 
     def apart(load: Load) -> tuple[str, int] | None:
-        """Rows that are reached through an index array, where an edge is much work: not single numbers. Where it is little, the processor
-        itself is dozens of edges ahead of single cache lines, but not of edges' by their ids, each of which is in a line of its own."""
+        """Rows that are reached through an index array, where an edge is much work: not single numbers. Where
+        it is little, the processor itself is dozens of edges ahead of single cache lines, but not of edges'
+        by their ids, each of which is in a line of its own."""
         array = program.arrays[load.array]
         kind, lanes = array.rows, load.type.lanes
         if EDGE in program.lanes or kind == f"row {notation.rows}":
             return None
-        index = next((name for name, array in program.arrays.items() if array.stored == kind and array.slot[0] == "ids"), None)
+        index = next(
+            (
+                name
+                for name, array in program.arrays.items()
+                if array.stored == kind and array.slot[0] == "ids"
+            ),
+            None,
+        )
         if index == "edge" and light:
             return index, _BY_IDS_AHEAD
         if index is None or not lanes or (light and program.lanes.count(lanes) * _size(array) <= CACHE_LINE):
@@ -138,7 +153,12 @@ def _size(array: Array) -> int:
 
 def _is_light(records: Records) -> bool:
     """Whether an edge takes so few instructions that the processor itself is dozens of edges ahead."""
-    inside = [one for record in all_of(records) if isinstance(record, Loop) and record.variable in (EDGE,) for one in all_of(record.body)]
+    inside = [
+        one
+        for record in all_of(records)
+        if isinstance(record, Loop) and record.variable in (EDGE,)
+        for one in all_of(record.body)
+    ]
     if not inside:
         inside = all_of(records)
     computed = [one for one in inside if isinstance(one, Op | Fold) and one.op not in ("cast", "wrap")]
@@ -157,12 +177,18 @@ class _Builder:
         at = "row e" if own == "e" else "row k"
         self.arrays: dict[str, Array] = {}
         if own != "e":
-            self.arrays |= {name: Array(f"row {own}", 1, "bound", ("ids", "indptr")) for name in ("begin", "end")}
+            self.arrays |= {
+                name: Array(f"row {own}", 1, "bound", ("ids", "indptr")) for name in ("begin", "end")
+            }
         if own in ("u", "v"):
             self.arrays["far"] = Array(at, 1, f"row {'v' if own == 'u' else 'u'}", ("ids", "indices"))
         else:
-            self.arrays |= {name: Array(at, 1, f"row {end}", ("ids", name)) for name, end in (("src", "u"), ("dst", "v"))}
-        others = dict.fromkeys(target for target, _ in notation.fields if target not in ("u", "v", "e", "shared", own))
+            self.arrays |= {
+                name: Array(at, 1, f"row {end}", ("ids", name)) for name, end in (("src", "u"), ("dst", "v"))
+            }
+        others = dict.fromkeys(
+            target for target, _ in notation.fields if target not in ("u", "v", "e", "shared", own)
+        )
         self.arrays |= {f"end{i}": Array(at, 1, f"row {end}", ("ids", end)) for i, end in enumerate(others)}
         if own != "e" and not places.ordered:
             self.arrays["edge"] = Array(at, 1, "row e", ("ids", "edge_ids"))
@@ -192,7 +218,9 @@ class _Builder:
         return f"{stem}{self.count}"
 
     def constant(self, number: Any, dtype: str, lanes: tuple[Variable, ...] = ()) -> Value:
-        number = bool(number) if dtype == "bool" else float(number) if dtype.startswith("float") else int(number)
+        number = (
+            bool(number) if dtype == "bool" else float(number) if dtype.startswith("float") else int(number)
+        )
         return self.write(Constant(self.fresh(), Type(dtype, lanes), number))
 
     def spread(self, value: Value, lanes: tuple[Variable, ...]) -> Value:
@@ -201,7 +229,9 @@ class _Builder:
         return self.write(Spread(self.fresh(), Type(value.type.dtype, lanes), value.name))
 
     def op(self, op: str, *args: Any, dtype: str | None = None, detail: str = "") -> Value:
-        """A function of values and Python numbers, in all their lanes; numbers take the dtype of the last value."""
+        """A function of values and Python numbers, in all their lanes; numbers take the dtype of the last
+        value.
+        """
         kinds = [arg.type.dtype for arg in args if isinstance(arg, Value)]
         values = [arg if isinstance(arg, Value) else self.constant(arg, kinds[-1]) for arg in args]
         lanes = self.lanes.of({v for value in values for v in value.type.lanes})
@@ -231,15 +261,30 @@ class _Builder:
             return self.edge(scope).cast(term.dtype)
         if term.op in ("sum", "max"):
             return self.folded(term, scope)
-        return self.op(term.op, *[self.emit(arg, scope) for arg in term.args], dtype=term.dtype, detail=term.detail or "")
+        return self.op(
+            term.op, *[self.emit(arg, scope) for arg in term.args], dtype=term.dtype, detail=term.detail or ""
+        )
 
     def load(self, array: str, row: Value | None, column: Column, dtype: str) -> Value:
         lanes = self.lanes.of(column.variables.union(row.type.lanes if row else ()))
-        return self.write(Load(self.fresh("x"), Type(dtype, lanes), array, row.name if row else "", column, self.masked(lanes)))
+        return self.write(
+            Load(
+                self.fresh("x"),
+                Type(dtype, lanes),
+                array,
+                row.name if row else "",
+                column,
+                self.masked(lanes),
+            )
+        )
 
     def masked(self, lanes: tuple[Variable, ...]) -> bool:
         """Whether some lanes stand for nothing: beyond the end of a variable, or filling up a register."""
-        return self.lanes.varies(lanes) or self.lanes.partial(lanes) or self.lanes.width(lanes) > self.lanes.count(lanes) > 0
+        return (
+            self.lanes.varies(lanes)
+            or self.lanes.partial(lanes)
+            or self.lanes.width(lanes) > self.lanes.count(lanes) > 0
+        )
 
     def row(self, target: str, scope: _Scope) -> Value | None:
         """The row number of a field: that of the walk, or what the adjacency says of the edge."""
@@ -248,7 +293,9 @@ class _Builder:
         if target == self.notation.rows:
             return Value(self, ROW.name, Type(f"row {target}"))
         return (
-            self.edge(scope) if target == "e" else self.found(next(n for n, a in self.arrays.items() if a.stored == f"row {target}"), scope)
+            self.edge(scope)
+            if target == "e"
+            else self.found(next(n for n, a in self.arrays.items() if a.stored == f"row {target}"), scope)
         )
 
     def edge(self, scope: _Scope) -> Value:
@@ -272,7 +319,9 @@ class _Builder:
     # --- sums and maxima over features ---
 
     def folded(self, term: Term, scope: _Scope) -> Value:
-        """Variables that are whole in lanes fold; others get loops of their own, in lanes where lanes are free."""
+        """Variables that are whole in lanes fold; others get loops of their own, in lanes where lanes are
+        free.
+        """
         op, own, (body,) = {"sum": "add", "max": "maximum"}[term.op], term.detail, term.args
         inside = [v for v in own if v in self.lanes and self.lanes.whole(v)]
         private: list[Variable] = []
@@ -299,7 +348,11 @@ class _Builder:
         total = self.constant(identity_of("sum" if op == "add" else "max", body.dtype), body.dtype, lanes)
         with self.writing(innermost.before):
             new = self.op(op, total, self.spread(value, lanes))
-            self.into.append(Accumulate(total.name, new.name, self.lanes.partial([v for v in lanes if v in private or v == EDGE])))
+            self.into.append(
+                Accumulate(
+                    total.name, new.name, self.lanes.partial([v for v in lanes if v in private or v == EDGE])
+                )
+            )
         while innermost is not scope:
             assert innermost.parent is not None
             innermost.parent.before.append(self.loop(innermost))
@@ -308,7 +361,11 @@ class _Builder:
 
     def fold(self, op: str, value: Value, over: Sequence[Variable]) -> Value:
         lanes = tuple(v for v in value.type.lanes if v not in over)
-        return value if lanes == value.type.lanes else self.write(Fold(self.fresh(), Type(value.type.dtype, lanes), op, value.name))
+        return (
+            value
+            if lanes == value.type.lanes
+            else self.write(Fold(self.fresh(), Type(value.type.dtype, lanes), op, value.name))
+        )
 
     # --- results ---
 
@@ -327,7 +384,9 @@ class _Builder:
             into.append(Store(array, row.name, column, value.name, self.masked(lanes), first))
 
     def late(self, result: Result) -> tuple[tuple[Term, ...], tuple[Variable, ...]]:
-        """The terms to reduce over edges, and the variables folded after them: Σ_e Σ_f = Σ_f Σ_e is one fold a row."""
+        """The terms to reduce over edges, and the variables folded after them: Σ_e Σ_f = Σ_f Σ_e is one fold
+        a row.
+        """
         term = result.terms[-1]
         exact = WHAT[result.reduce].linear and term.op == "sum" and term.dtype.startswith("float")
         if exact and all(v in self.lanes and self.lanes.whole(v) for v in term.detail):
@@ -372,7 +431,11 @@ class _Builder:
             for part in rule.parts:
                 message = last if part.message is None or part.message < 0 else part.message
                 dtype = self.places.ids if part.dtype == "ids" else messages[message].type.dtype
-                made.append(self.constant(part.start, dtype, self.lanes.of({EDGE}) if part.message is None else along[message]))
+                made.append(
+                    self.constant(
+                        part.start, dtype, self.lanes.of({EDGE}) if part.message is None else along[message]
+                    )
+                )
             return made
 
     def accumulate(self, state: Sequence[Value], new: Sequence[Value]) -> None:
@@ -395,7 +458,14 @@ class _Builder:
         assert v is not None
         begin, end = ("begin", "end") if v == EDGE else (0, "rows" if v == ROW else v.extent or 0)
         together = self.at_once if v == EDGE else 1
-        return Loop(v, begin, end, self.lanes.size(v) if v in self.lanes else 1, (*scope.before, *body, *scope.after), together)
+        return Loop(
+            v,
+            begin,
+            end,
+            self.lanes.size(v) if v in self.lanes else 1,
+            (*scope.before, *body, *scope.after),
+            together,
+        )
 
     def program(self) -> Program:
         for number, result in enumerate(self.notation.results):
@@ -404,7 +474,9 @@ class _Builder:
         body: tuple[Any, ...] = ()
         while scope.parent is not None:
             if scope.variable == ROW and self.notation.rows != "e":
-                ends = [Load(name, Type("bound"), name, ROW.name, Column(), False) for name in ("begin", "end")]
+                ends = [
+                    Load(name, Type("bound"), name, ROW.name, Column(), False) for name in ("begin", "end")
+                ]
                 scope.before[:0] = [*ends, Op("degree", Type("int64"), "subtract", ("end", "begin"))]
             body = (self.loop(scope, body),)
             scope = scope.parent

@@ -1,5 +1,5 @@
-"""What a program costs for an edge: its records counted, each as often as the loops around it run. There is no second model of what is
-built, so none can drift from it."""
+"""What a program costs for an edge: its records counted, each as often as the loops around it run. There is
+no second model of what is built, so none can drift from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Choice(NamedTuple):
 
 
 def contiguous(column: Column, lanes: tuple[Variable, ...]) -> bool:
-    """Whether neighbouring lanes are neighbours in memory: 11·h + f is along (h, f) and along (f), not along (h)."""
+    """Whether neighbouring lanes are neighbours in memory: 11·h + f is along (h, f) and along (f), not along
+    (h).
+    """
     strides, stride = dict(column.strides), 1
     for v in reversed(lanes):
         if strides.get(v) != stride:
@@ -50,7 +52,9 @@ class _Counter:
         return max(1, -(-self.lanes.width(own) // self.lanes.vector))
 
     def spilled(self, loop: ir.Loop) -> float:
-        """Registers that values from outside of the edges need beyond those that there are: each is read from memory for every edge."""
+        """Registers that values from outside of the edges need beyond those that there are: each is read from
+        memory for every edge.
+        """
         names = {name for name in ir.reads(loop) if name in self.types and self.types[name].lanes}
         held = sum(self.registers(self.types[name].lanes) for name in names)
         return float(max(held - self.machine.held, 0))
@@ -81,11 +85,15 @@ class _Counter:
                 return self.registers(record.type.lanes) * self.prices.get(getattr(record, "op", ""), 1.0)
 
     def trips(self, loop: ir.Loop) -> float:
-        """Steps of a loop. Where a single variable is too long for any tile, no matter how full its last tile is: so the tile does not
-        depend on the length, and all such lengths share a kernel."""
+        """Steps of a loop. Where a single variable is too long for any tile, no matter how full its last tile
+        is: so the tile does not depend on the length, and all such lengths share a kernel."""
         extent = loop.variable.extent or 0
         trips = extent / loop.step
-        long = loop.variable in self.lanes and len(self.lanes.tiles) == 1 and extent > self.machine.registers * self.lanes.vector
+        long = (
+            loop.variable in self.lanes
+            and len(self.lanes.tiles) == 1
+            and extent > self.machine.registers * self.lanes.vector
+        )
         return trips if long else float(math.ceil(trips))
 
     def access(self, column: Column, own: tuple[Variable, ...], row: str) -> float:
@@ -98,6 +106,8 @@ class _Counter:
 def choose(notation: Notation, machine: Machine, places: Places, degree: float = DEGREE) -> Choice:
     """The schedule whose program is the cheapest."""
     made = [(schedule, build(notation, schedule, places)) for schedule in candidates(notation, machine)]
-    priced = [(cost(program, machine, degree), str(schedule), i) for i, (schedule, program) in enumerate(made)]
+    priced = [
+        (cost(program, machine, degree), str(schedule), i) for i, (schedule, program) in enumerate(made)
+    ]
     least, _, number = min(priced)
     return Choice(*made[number], least)

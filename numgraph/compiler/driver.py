@@ -25,7 +25,9 @@ from numgraph.runtime import spans
 
 @dataclass
 class Plan:
-    """The kernels of a walk, the fields that it reads, the values computed per node before the kernels, and the arrays that they make."""
+    """The kernels of a walk, the fields that it reads, the values computed per node before the kernels, and
+    the arrays that they make.
+    """
 
     outputs: tuple[Output, ...]
     reads: Reads
@@ -37,8 +39,9 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """A plan on one graph: the arrays that it reads there, its kernels as they are launched, the memory of the results, and for each
-    result, in order, its place, its rows and its dtype; None where that is the memory's."""
+    """A plan on one graph: the arrays that it reads there, its kernels as they are launched, the memory of
+    the results, and for each result, in order, its place, its rows and its dtype; None where that is the
+    memory's."""
 
     plan: Plan
     reads: Reads
@@ -47,8 +50,12 @@ class Route:
     results: list[tuple[Place, int, np.dtype[Any] | None]]
 
 
-def execute(target: Target, graph: Any, outputs: tuple[Output, ...], fields: Arrays, out: Sequence[Any] | None = None) -> list[Any]:
-    """All arrays of all outputs, in order (see Output.results). out: contiguous arrays of the host that take them, of any dtypes."""
+def execute(
+    target: Target, graph: Any, outputs: tuple[Output, ...], fields: Arrays, out: Sequence[Any] | None = None
+) -> list[Any]:
+    """All arrays of all outputs, in order (see Output.results). out: contiguous arrays of the host that take
+    them, of any dtypes.
+    """
     known = route(target, graph, outputs)
     plan = known.plan
     check_arrays(known.reads, fields)
@@ -102,10 +109,14 @@ def _route(graph: Any, key: tuple[Target, tuple[Output, ...]]) -> Route:
                 shape, dtype = plan.results[made.number][place]
                 memory = memory_dtype(stored)
                 buffers.append(Buffer((made.number, place), (size, *shape), memory, made.atomic))
-                same = made.output.is_winner(place) or memory == dtype  # winners stay in the dtype of the edge ids
+                same = (
+                    made.output.is_winner(place) or memory == dtype
+                )  # winners stay in the dtype of the edge ids
                 results.append(((made.number, place), rows, None if same else dtype))
     launches = [target.prepare(kernel, graph) for kernel in plan.kernels]
-    return Route(plan, on_graph(graph, plan.reads), launches, buffers, sorted(results, key=lambda one: one[0]))
+    return Route(
+        plan, on_graph(graph, plan.reads), launches, buffers, sorted(results, key=lambda one: one[0])
+    )
 
 
 def _dense(graph: Any) -> bool:
@@ -115,7 +126,9 @@ def _dense(graph: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def make_plan(target: Target, outputs: tuple[Output, ...], requests: tuple[Request, ...], dense: bool) -> Plan:
+def make_plan(
+    target: Target, outputs: tuple[Output, ...], requests: tuple[Request, ...], dense: bool
+) -> Plan:
     """The kernels of a walk: a request for each end of ``walked_ends``. dense: more edges than nodes."""
     leaves = leaves_of(expression for output in outputs for expression in output.expressions)
     reads = tuple([(leaf.attrs, leaf.shape, leaf.dtype) for leaf in leaves])
@@ -187,7 +200,13 @@ def _choice(target: Target, outputs: Sequence[Output], request: Request) -> Choi
     return target.choose(Notation(outputs, request.rows), request.places(outputs), request.length)
 
 
-def kernel(target: Target, outputs: Sequence[Output], numbers: Sequence[int], request: Request, choice: Choice | None = None) -> Any:
+def kernel(
+    target: Target,
+    outputs: Sequence[Output],
+    numbers: Sequence[int],
+    request: Request,
+    choice: Choice | None = None,
+) -> Any:
     """One kernel: its program is proven before it is printed."""
     program = (choice or _choice(target, outputs, request)).program
     request = target.walked(outputs, request)
@@ -202,7 +221,9 @@ def kernel(target: Target, outputs: Sequence[Output], numbers: Sequence[int], re
 
 
 def stores_as(known: Route, buffer: Buffer, dtype: np.dtype[Any]) -> bool:
-    """Whether a result of a dtype is stored as its buffer is: then kernels may store into the caller's memory."""
+    """Whether a result of a dtype is stored as its buffer is: then kernels may store into the caller's
+    memory.
+    """
     number, place = buffer.place
     return memory_of(dtype) == buffer.dtype and dtype in (buffer.dtype, known.plan.results[number][place][1])
 
@@ -210,7 +231,11 @@ def stores_as(known: Route, buffer: Buffer, dtype: np.dtype[Any]) -> bool:
 def _given(known: Route, out: Sequence[Any]) -> Buffers:
     """The caller's arrays that kernels can store into."""
     pairs = zip(out, sorted(known.buffers), strict=True)
-    found = {buffer.place: array.view(buffer.dtype) for array, buffer in pairs if stores_as(known, buffer, array.dtype)}
+    found = {
+        buffer.place: array.view(buffer.dtype)
+        for array, buffer in pairs
+        if stores_as(known, buffer, array.dtype)
+    }
     for buffer in known.buffers:
         if buffer.zeroed and buffer.place in found:
             found[buffer.place].fill(0)
@@ -238,7 +263,9 @@ def _finished(array: Any, rows: int, dtype: np.dtype[Any] | None) -> Any:
 
 
 def _per_node(target: Target, graph: Any, end: str, expression: Expr, fields: Arrays) -> Any:
-    """The value of an expression of one node's fields, for every node: a walk over the nodes themselves, each an edge of its own."""
+    """The value of an expression of one node's fields, for every node: a walk over the nodes themselves, each
+    an edge of its own.
+    """
     outputs, names = node_walk(end, expression)
     return execute(target, nodes(graph, end), outputs, {name: fields[key] for key, name in names})[0]
 
@@ -267,5 +294,7 @@ def nodes(graph: Any, end: str) -> Nodes:
 
 def _by_definition(graph: Any, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
     """Axes of length 0: next to nothing is computed, on the host."""
-    found = reference.execute(graph.to("cpu"), outputs, {key: devices.moved(array, "cpu") for key, array in fields.items()})
+    found = reference.execute(
+        graph.to("cpu"), outputs, {key: devices.moved(array, "cpu") for key, array in fields.items()}
+    )
     return [devices.moved(array, graph.device) for array in found]

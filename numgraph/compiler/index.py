@@ -3,9 +3,9 @@
     x[:, None] * x[None, :]   at (a, b)   is   x[a] * x[b]
     x.sum(-1, keepdims=True)  at (a, 0)   is   Σ_b x[a, b]
 
-Views vanish here, a broadcast axis has no variable, a sum brings a variable of its own. Two terms are one where they are equal, and never
-because their axes look alike: so any composition of views, broadcasting and reductions means what NumPy means by it.
-"""
+Views vanish here, a broadcast axis has no variable, a sum brings a variable of its own. Two terms are one
+where they are equal, and never because their axes look alike: so any composition of views, broadcasting and
+reductions means what NumPy means by it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,17 @@ from numgraph.expressions.dtypes import COMPARISONS
 from numgraph.expressions.expr import Expr, constant_value, leaves_of
 from numgraph.expressions.walk import Output
 
-_OVERFLOWING = ("add", "subtract", "multiply", "negative", "absolute", "power", "floor_divide", "bitwise_not", "left_shift")
+_OVERFLOWING = (
+    "add",
+    "subtract",
+    "multiply",
+    "negative",
+    "absolute",
+    "power",
+    "floor_divide",
+    "bitwise_not",
+    "left_shift",
+)
 _NAMES = "abcdefghijlmnopq"  # k is the edge
 _ORDERS = 24
 """How many ways to name a result's variables are tried for the one that shares most."""
@@ -48,7 +58,9 @@ Indices = tuple[Variable | None, ...]
 
 @dataclass(frozen=True)
 class Column:
-    """Σ stride · variable, where an element stands in its row: ``Column(((h, 11), (f, 1)))`` is 11·h + f. Largest strides first."""
+    """Σ stride · variable, where an element stands in its row: ``Column(((h, 11), (f, 1)))`` is 11·h + f.
+    Largest strides first.
+    """
 
     strides: tuple[tuple[Variable, int], ...] = ()
 
@@ -60,7 +72,9 @@ class Column:
         return Column(tuple((new if v == old else v, stride) for v, stride in self.strides))
 
     def __str__(self) -> str:
-        return " + ".join(v.name if stride == 1 else f"{stride} * {v.name}" for v, stride in self.strides) or "0"
+        return (
+            " + ".join(v.name if stride == 1 else f"{stride} * {v.name}" for v, stride in self.strides) or "0"
+        )
 
 
 def row_major(shape: Sequence[int], indices: Indices) -> Column:
@@ -75,16 +89,21 @@ def row_major(shape: Sequence[int], indices: Indices) -> Column:
 
 
 def aligned(shape: Sequence[int], indices: Indices) -> Indices:
-    """Where an operand of this shape stands in NumPy's broadcasting: from the last axis, without a variable where its length is one."""
-    return tuple(None if length == 1 else index for length, index in zip(shape, indices[len(indices) - len(shape) :], strict=True))
+    """Where an operand of this shape stands in NumPy's broadcasting: from the last axis, without a variable
+    where its length is one.
+    """
+    return tuple(
+        None if length == 1 else index
+        for length, index in zip(shape, indices[len(indices) - len(shape) :], strict=True)
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
     """A node at index variables. Equal terms are one object.
 
-    detail: (field, column) of a load, the number of a constant, the variables of a sum or max, the dtype that a wrap overflows in.
-    dtype: what the value is computed in. free: the variables that it varies with.
+    detail: (field, column) of a load, the number of a constant, the variables of a sum or max, the dtype that
+    a wrap overflows in. dtype: what the value is computed in. free: the variables that it varies with.
     """
 
     op: str
@@ -96,8 +115,8 @@ class Term:
 
 @dataclass(frozen=True)
 class Result:
-    """An output of a walk: its reduce, its terms (a message; score, masses and value of a softmax), and each array's column, number of
-    features, and dtype."""
+    """An output of a walk: its reduce, its terms (a message; score, masses and value of a softmax), and each
+    array's column, number of features, and dtype."""
 
     reduce: str
     terms: tuple[Term, ...]
@@ -105,12 +124,12 @@ class Result:
 
 
 class Notation:
-    """A walk over the edges of ``rows`` ("v": in-edges, "u": out-edges) in index notation: its ``results``, and the ``fields`` they read.
-    "e": over the edges in the order of their ids, each a row by itself.
+    """A walk over the edges of ``rows`` ("v": in-edges, "u": out-edges) in index notation: its ``results``,
+    and the ``fields`` they read. "e": over the edges in the order of their ids, each a row by itself.
 
-    The outputs' expressions are ``lowered``. The names of variables mean nothing: a result's axes, and a sum's, may be called by any that
-    is not in use there, and they are called so that the walk has the fewest terms.
-    """
+    The outputs' expressions are ``lowered``. The names of variables mean nothing: a result's axes, and a
+    sum's, may be called by any that is not in use there, and they are called so that the walk has the fewest
+    terms."""
 
     def __init__(self, outputs: Sequence[Output], rows: str) -> None:
         self.rows = rows
@@ -119,7 +138,9 @@ class Notation:
         self._terms: dict[Any, Term] = {}
         self._variables: dict[tuple[int, int], Variable] = {}
         self.outputs = tuple(outputs)
-        self.fields = {leaf.attrs: leaf for leaf in leaves_of(root for output in outputs for root in output.expressions)}
+        self.fields = {
+            leaf.attrs: leaf for leaf in leaves_of(root for output in outputs for root in output.expressions)
+        }
         self.results: list[Result] = []
         for output in outputs:
             self.results.append(self._sharing(output))
@@ -169,7 +190,9 @@ class Notation:
                 own.append(inside[axis])
         body = self._operand(arg, tuple(inside), dtype)
         variables = tuple(v for v in own if v is not None)
-        return self._term(node.op, (body,), variables, dtype, body.free - set(variables)) if variables else body
+        return (
+            self._term(node.op, (body,), variables, dtype, body.free - set(variables)) if variables else body
+        )
 
     def _elementwise(self, node: Expr, indices: Indices, dtype: str) -> Term:
         if node.op == "floor" and not dtype.startswith("float"):
@@ -198,20 +221,28 @@ class Notation:
 
     def _constant(self, node: Expr, dtype: str) -> Term:
         number = constant_value(node)
-        number = bool(number) if dtype == "bool" else float(number) if dtype.startswith("float") else int(number)
+        number = (
+            bool(number) if dtype == "bool" else float(number) if dtype.startswith("float") else int(number)
+        )
         return self._term("constant", (), number, dtype, frozenset())
 
     def _load(self, node: Expr, column: Column) -> Term:
         target = node.attrs[0]
         row = {"shared": (), self.rows: (ROW,)}.get(target, (self.edge,))
-        return self._term("load", (), (node.attrs, column), compute_name(node.dtype), column.variables.union(row))
+        return self._term(
+            "load", (), (node.attrs, column), compute_name(node.dtype), column.variables.union(row)
+        )
 
-    def _term(self, op: str, args: tuple[Term, ...], detail: Any, dtype: str, free: frozenset[Variable]) -> Term:
+    def _term(
+        self, op: str, args: tuple[Term, ...], detail: Any, dtype: str, free: frozenset[Variable]
+    ) -> Term:
         key = op, tuple(map(id, args)), repr(detail) if op == "constant" else detail, dtype  # −0.0 equals 0
         return self._terms.setdefault(key, Term(op, args, detail, dtype, free))
 
     def renamed(self, term: Term, old: Variable, new: Variable) -> Term:
-        """The term with one variable for another that occurs nowhere in it: what a loop of its own needs for a sum's variable."""
+        """The term with one variable for another that occurs nowhere in it: what a loop of its own needs for
+        a sum's variable.
+        """
         if old not in term.free:
             return term
         if term.op == "load":
@@ -223,19 +254,29 @@ class Notation:
     # --- variables that are one ---
 
     def _inseparable(self) -> tuple[Variable, Variable] | None:
-        """Two variables that every column and every sum has side by side, or has neither of: they number one longer axis."""
+        """Two variables that every column and every sum has side by side, or has neither of: they number one
+        longer axis.
+        """
         terms = terms_of(self.results)
         columns = [column for result in self.results for column, _, _ in result.arrays]
         columns += [term.detail[1] for term in terms if term.op == "load"]
         sums = [frozenset(term.detail) for term in terms if term.op in ("sum", "max")]
-        neighbours = dict.fromkeys((a, b) for column in columns for (a, _), (b, _) in itertools.pairwise(column.strides))
+        neighbours = dict.fromkeys(
+            (a, b) for column in columns for (a, _), (b, _) in itertools.pairwise(column.strides)
+        )
 
         def together(a: Variable, b: Variable, column: Column) -> bool:
             strides = dict(column.strides)
-            return strides[a] == (b.extent or 0) * strides[b] if a in strides and b in strides else not {a, b} & strides.keys()
+            return (
+                strides[a] == (b.extent or 0) * strides[b]
+                if a in strides and b in strides
+                else not {a, b} & strides.keys()
+            )
 
         for a, b in neighbours:
-            if all(together(a, b, column) for column in columns) and all(len({a, b} & own) != 1 for own in sums):
+            if all(together(a, b, column) for column in columns) and all(
+                len({a, b} & own) != 1 for own in sums
+            ):
                 return a, b
         return None
 
@@ -258,12 +299,18 @@ class Notation:
             made[id(term)] = self._term(term.op, args, detail, term.dtype, free)
         for i, result in enumerate(self.results):
             terms = tuple([made[id(term)] for term in result.terms])
-            self.results[i] = replace(result, terms=terms, arrays=tuple([(column(old), size, dtype) for old, size, dtype in result.arrays]))
+            self.results[i] = replace(
+                result,
+                terms=terms,
+                arrays=tuple([(column(old), size, dtype) for old, size, dtype in result.arrays]),
+            )
 
     # --- variables ---
 
     def _variable(self, extent: int, place: int, taken: frozenset[Variable]) -> Variable:
-        """The variable for an axis of this length at this place from the end, or the next one that is not taken."""
+        """The variable for an axis of this length at this place from the end, or the next one that is not
+        taken.
+        """
         while True:
             number = len(self._variables)
             name = _NAMES[number] if number < len(_NAMES) else f"i{number}"
@@ -294,7 +341,9 @@ class Notation:
         score = compute_name(output.expressions[0].dtype)
         terms = [self._operand(node, indices, score) for node in others]
         terms.append(self._operand(last, indices, compute_name(last.dtype)))
-        arrays = [(row_major(own, aligned(own, indices)), math.prod(own), dtype) for own, dtype in output.results()]
+        arrays = [
+            (row_major(own, aligned(own, indices)), math.prod(own), dtype) for own, dtype in output.results()
+        ]
         return Result(output.reduce, tuple(terms), tuple(arrays))
 
 

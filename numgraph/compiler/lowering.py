@@ -1,4 +1,6 @@
-"""Rewriting expressions before code is generated: rows in terms of primitives, and what depends on one node only computed per node."""
+"""Rewriting expressions before code is generated: rows in terms of primitives, and what depends on one node
+only computed per node.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,35 @@ Key = tuple[str, str]
 _CHEAP = {
     *("add", "subtract", "multiply", "negative", "absolute", "maximum", "minimum", "where", "sign"),
     *("cast", "axes", "broadcast", "field", "constant"),
-    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or", "logical_not"),
+    *(
+        "equal",
+        "not_equal",
+        "less",
+        "less_equal",
+        "greater",
+        "greater_equal",
+        "logical_and",
+        "logical_or",
+        "logical_not",
+    ),
     *("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "left_shift", "right_shift"),
 }
 
 
 def _rebuilt(roots: Sequence[Expr], change: Callable[[Expr, tuple[Expr, ...]], Expr | None]) -> list[Expr]:
-    """The expressions with nodes replaced: ``change(node, new operands)`` returns the new node, or None to keep it."""
+    """The expressions with nodes replaced: ``change(node, new operands)`` returns the new node, or None to
+    keep it.
+    """
     made: dict[int, Expr] = {}
     for node in topological(roots):
         args = tuple(made[id(arg)] for arg in node.args)
         new = change(node, args)
         if new is None:
-            new = node if args == () or all(a is b for a, b in zip(args, node.args, strict=True)) else _with_args(node, args)
+            new = (
+                node
+                if args == () or all(a is b for a, b in zip(args, node.args, strict=True))
+                else _with_args(node, args)
+            )
         made[id(node)] = new
     return [made[id(root)] for root in roots]
 
@@ -54,8 +72,12 @@ def lowered(roots: Sequence[Expr]) -> list[Expr]:
     return _rebuilt(roots, change)
 
 
-def hoist(outputs: Sequence[Output], far: str, start: int) -> tuple[list[Output], list[tuple[tuple[str, str], Expr]]]:
-    """Costly subexpressions of the far node's fields alone become fields of their own: computed once a node instead of once an edge."""
+def hoist(
+    outputs: Sequence[Output], far: str, start: int
+) -> tuple[list[Output], list[tuple[tuple[str, str], Expr]]]:
+    """Costly subexpressions of the far node's fields alone become fields of their own: computed once a node
+    instead of once an edge.
+    """
     only = READS_U if far == "u" else READS_V
     found: dict[int, tuple[tuple[str, str], Expr]] = {}
 
@@ -72,10 +94,14 @@ def hoist(outputs: Sequence[Output], far: str, start: int) -> tuple[list[Output]
     def change(node: Expr, args: tuple[Expr, ...]) -> Expr | None:
         if node.reads != only or not costly(node):
             return None
-        if id(node) not in tops and all(user.reads == only and user.op not in ("broadcast",) for user in users.get(id(node), [])):
+        if id(node) not in tops and all(
+            user.reads == only and user.op not in ("broadcast",) for user in users.get(id(node), [])
+        ):
             return None
         key = (far, f"\0per_node{start + len(found)}")  # no field of a caller has this name
-        value = expr.cast(node, wide(node.dtype))  # as it is computed: no edge may see it rounded to half precision
+        value = expr.cast(
+            node, wide(node.dtype)
+        )  # as it is computed: no edge may see it rounded to half precision
         found[id(node)] = (key, value)
         return expr.field(far, key[1], node.shape, value.dtype)
 
@@ -90,8 +116,8 @@ def hoist(outputs: Sequence[Output], far: str, start: int) -> tuple[list[Output]
 
 @functools.lru_cache(maxsize=1024)
 def node_walk(target: str, expression: Expr) -> tuple[tuple[Output, ...], tuple[tuple[Key, Key], ...]]:
-    """The value of an expression of one node's fields for every node, as a walk over the nodes, each an edge of its own: its output, and
-    the graph's fields that it reads, each with its name in the walk."""
+    """The value of an expression of one node's fields for every node, as a walk over the nodes, each an edge
+    of its own: its output, and the graph's fields that it reads, each with its name in the walk."""
 
     def change(node: Expr, args: tuple[Expr, ...]) -> Expr | None:
         if node.op == "field" and node.attrs[0] == target:

@@ -1,4 +1,6 @@
-"""What the text of every target's kernel speaks of: slots of its argument block, and primitives that it defines."""
+"""What the text of every target's kernel speaks of: slots of its argument block, and primitives that it
+defines.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ from typing import Any
 
 
 class Text:
-    """``slots``: what stands in the argument block, ``words`` long; ``defined``: the makers of primitives by name."""
+    """``slots``: what stands in the argument block, ``words`` long; ``defined``: the makers of primitives by
+    name.
+    """
 
     def __init__(self) -> None:
         self.slots: list[tuple[Any, ...]] = []

@@ -1,7 +1,8 @@
-"""The loop program of a kernel, as records: loops, loads, operations, reductions, stores, each with its type; and passes over them.
+"""The loop program of a kernel, as records: loops, loads, operations, reductions, stores, each with its type;
+and passes over them.
 
-A program says everything that a printer writes and everything that ``verify`` needs; a pass is a function from records to records. Every
-name is defined once; only an accumulator changes, by ``Accumulate``.
+A program says everything that a printer writes and everything that ``verify`` needs; a pass is a function
+from records to records. Every name is defined once; only an accumulator changes, by ``Accumulate``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ Records = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Type:
-    """dtype: what it is computed in, or the kind of a row number: "row u", "row v", "row e", "row k" (a position in the adjacency), or
-    "bound", which ends a row's positions and finds nothing. lanes: the variables that are in its lanes; none: a scalar."""
+    """dtype: what it is computed in, or the kind of a row number: "row u", "row v", "row e", "row k" (a
+    position in the adjacency), or "bound", which ends a row's positions and finds nothing. lanes: the
+    variables that are in its lanes; none: a scalar."""
 
     dtype: str
     lanes: tuple[Variable, ...] = ()
@@ -32,9 +34,9 @@ class Type:
 class Array:
     """What a program reads or writes.
 
-    rows: the kind of number that finds a row of it, "" where it has one row. stored: the dtype in memory, or the kind of row number that it
-    holds. slot: what the target binds to it: ("field", key), ("ids", name) or ("out", (number, place)).
-    """
+    rows: the kind of number that finds a row of it, "" where it has one row. stored: the dtype in memory, or
+    the kind of row number that it holds. slot: what the target binds to it: ("field", key), ("ids", name) or
+    ("out", (number, place))."""
 
     rows: str
     features: int
@@ -48,10 +50,11 @@ class Array:
 
 @dataclass(frozen=True)
 class Loop:
-    """For variable in begin … end by a tile's step. Its name is bound to the variable's value; in lanes, to one a lane.
+    """For variable in begin … end by a tile's step. Its name is bound to the variable's value; in lanes, to
+    one a lane.
 
-    together: how many values a step takes, the last one maybe fewer, each with accumulators of its own, which are added up after the loop.
-    """
+    together: how many values a step takes, the last one maybe fewer, each with accumulators of its own, which
+    are added up after the loop."""
 
     variable: Variable
     begin: str | int
@@ -83,7 +86,9 @@ class Load:
 
 @dataclass(frozen=True)
 class Prefetch:
-    """Ask for what a load of the same array and column will read so many edges later. index: the array that says in which row."""
+    """Ask for what a load of the same array and column will read so many edges later. index: the array that
+    says in which row.
+    """
 
     array: str
     index: str
@@ -103,7 +108,9 @@ class Constant:
 
 @dataclass(frozen=True)
 class Op:
-    """An elementary function of values of equal lanes; "cast" to its own dtype, "wrap" to the range of the dtype ``detail``."""
+    """An elementary function of values of equal lanes; "cast" to its own dtype, "wrap" to the range of the
+    dtype ``detail``.
+    """
 
     name: str
     type: Type
@@ -123,7 +130,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Fold:
-    """Lanes summed ("add"), multiplied, or their maximum taken, along the variables that the value has and the type has not."""
+    """Lanes summed ("add"), multiplied, or their maximum taken, along the variables that the value has and
+    the type has not.
+    """
 
     name: str
     type: Type
@@ -142,7 +151,9 @@ class Accumulate:
 
 @dataclass(frozen=True)
 class Store:
-    """array[row, column] = value. first: done only where these loops are at their first value, because the column is the same in all."""
+    """array[row, column] = value. first: done only where these loops are at their first value, because the
+    column is the same in all.
+    """
 
     array: str
     row: str
@@ -173,7 +184,7 @@ def computed(stored: str) -> str:
     return stored if stored.startswith("row ") or stored == "bound" else compute_name(np.dtype(stored))
 
 
-# --- reading records ---------------------------------------------------------------------------------------------------------------------
+# --- reading records ----------------------------------------------------------------------------------------
 
 
 def inner(record: Any) -> Records:
@@ -232,9 +243,18 @@ def renamed(record: Any, names: dict[str, str]) -> Any:
 
     match record:
         case Loop():
-            return replace(record, begin=new(record.begin), end=new(record.end), body=tuple([renamed(one, names) for one in record.body]))
+            return replace(
+                record,
+                begin=new(record.begin),
+                end=new(record.end),
+                body=tuple([renamed(one, names) for one in record.body]),
+            )
         case When():
-            return replace(record, condition=new(record.condition), body=tuple([renamed(one, names) for one in record.body]))
+            return replace(
+                record,
+                condition=new(record.condition),
+                body=tuple([renamed(one, names) for one in record.body]),
+            )
         case Op():
             return replace(record, args=tuple(map(new, record.args)))
         case Load():
@@ -260,7 +280,7 @@ def named_in(records: Records) -> set[str]:
     return set().union(*[defines(one) for one in all_of(records)])
 
 
-# --- passes ------------------------------------------------------------------------------------------------------------------------------
+# --- passes -------------------------------------------------------------------------------------------------
 
 
 def hoisted(records: Records) -> Records:
@@ -270,10 +290,16 @@ def hoisted(records: Records) -> Records:
         if inner(record):
             body = hoisted(record.body)
             changed = changes(record)
-            made = changed.union({record.variable.name} if isinstance(record, Loop) else (), *[defines(one) for one in body])
+            made = changed.union(
+                {record.variable.name} if isinstance(record, Loop) else (), *[defines(one) for one in body]
+            )
             moved = []
             for one in body:
-                if isinstance(one, Constant | Op | Spread) and one.name not in changed and not made.intersection(reads(one)):
+                if (
+                    isinstance(one, Constant | Op | Spread)
+                    and one.name not in changed
+                    and not made.intersection(reads(one))
+                ):
                     moved.append(one)
                     made.discard(one.name)
             found += moved
@@ -292,7 +318,11 @@ def _merged(records: Records, known: dict[Any, str], names: dict[str, str], chan
     known, names, kept = dict(known), dict(names), []
     for record in records:
         record = renamed(record, names) if not inner(record) else _within(record, known, names, changed)
-        if isinstance(record, Constant | Op | Spread) and record.name not in changed and not changed.intersection(reads(record)):
+        if (
+            isinstance(record, Constant | Op | Spread)
+            and record.name not in changed
+            and not changed.intersection(reads(record))
+        ):
             key = _key(record)
             if key in known:
                 names[record.name] = known[key]
@@ -327,7 +357,9 @@ def live(records: Records, used: frozenset[str] = frozenset()) -> Records:
 
 
 def prefetched(records: Records, wanted: Callable[[Load], tuple[str, int] | None]) -> Records:
-    """With a Prefetch before every load for which ``wanted`` names an index array, and how many edges ahead."""
+    """With a Prefetch before every load for which ``wanted`` names an index array, and how many edges
+    ahead.
+    """
     found: list[Any] = []
     for record in records:
         if inner(record):

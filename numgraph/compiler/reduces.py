@@ -1,8 +1,9 @@
-"""How each reduce runs: what it starts with, its step for an edge, how lanes of edges and chunks of a row become one, what a row stores.
+"""How each reduce runs: what it starts with, its step for an edge, how lanes of edges and chunks of a row
+become one, what a row stores.
 
-A reduce is one row of REDUCES; what it is, and its derivative, stand in its row of expressions/reduces.py. Its functions are written with
-operators of values, which write the records of a program; ``chunks`` is NumPy's, as a row that is too long for one thread is rare.
-"""
+A reduce is one row of REDUCES; what it is, and its derivative, stand in its row of expressions/reduces.py.
+Its functions are written with operators of values, which write the records of a program; ``chunks`` is
+NumPy's, as a row that is too long for one thread is rare."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from numgraph.expressions import elementary
 
 INF = float("inf")
 SLACK = 8
-"""How far a score may exceed the shift of its row's exponentials before they are rescaled: sums grow by e^8 at most."""
+"""How far a score may exceed the shift of its row's exponentials before they are rescaled: sums grow by e^8
+at most.
+"""
 State = Sequence[Any]
 
 
@@ -44,12 +47,13 @@ class Reduce:
     ----------
     parts : the state.
     step : ``step(state, messages)`` gives the state after an edge.
-    folded : ``folded(state, fold)`` gives the state of edges that were side by side, where ``fold(op, value)`` folds over them; None where
-        their order counts.
+    folded : ``folded(state, fold)`` gives the state of edges that were side by side,
+        where ``fold(op, value)`` folds over them; None where their order counts.
     finish : ``finish(state, degree)`` gives the arrays of a row.
-    chunks : ``chunks(made, counts)`` gives the arrays of a row from those of its chunks, [chunks, …] each, and how many edges each has;
-        in NumPy.
-    raised : ``raised(state, messages)`` comes before the step and only where its condition holds in any lane: (condition, state).
+    chunks : ``chunks(made, counts)`` gives the arrays of a row from those of its chunks, [chunks, …] each,
+        and how many edges each has; in NumPy.
+    raised : ``raised(state, messages)`` comes before the step and only where its condition holds in any lane:
+        (condition, state).
     winner : whether the last message is the edge's id.
     """
 
@@ -70,7 +74,8 @@ def _along(counts: Any, like: Any) -> Any:
     return counts.astype(like.dtype).reshape((-1,) + (1,) * (like.ndim - 1))
 
 
-# --- softmax: shift m, total l = Σ exp(s − m), and weighted sum z. A score that exceeds m by more than SLACK becomes the new m ------------
+# --- softmax: shift m, total l = Σ exp(s − m), and weighted sum z. A score that exceeds m by more than SLACK
+# becomes the new m
 
 
 def _raised(state: State, messages: State) -> tuple[Any, Callable[[], Sequence[Any]]]:
@@ -124,12 +129,15 @@ def _of_softmax_chunks(made: list[Any], counts: Any) -> Sequence[Any]:
     total = np.sum(weight, axis=0)
     for place, z in enumerate(values):
         shape = shift.shape[:1] + (1,) * (z.ndim - shift.ndim) + shift.shape[1:]
-        z = np.sum(np.where(masked.reshape(shape), 0, weight.reshape(shape) * z), axis=0) / total.reshape(shape[1:])
+        z = np.sum(np.where(masked.reshape(shape), 0, weight.reshape(shape) * z), axis=0) / total.reshape(
+            shape[1:]
+        )
         values[place] = z
     return *values, top, 1 / total
 
 
-# --- var and std: the number n of messages, their mean and Σ (x − mean)² (Welford, 1962), put together by Chan, Golub and LeVeque (1983) -
+# --- var and std: the number n of messages, their mean and Σ (x − mean)² (Welford, 1962), put together by
+# Chan, Golub and LeVeque (1983)
 
 
 def _moments(state: State, messages: State) -> Sequence[Any]:
@@ -170,7 +178,7 @@ def _of_deviations(made: list[Any], counts: Any) -> Sequence[Any]:
     return np.sqrt(variance), mean
 
 
-# --- max and min: a message replaces the best if it is the first, is better, or is the first NaN ------------------------------------------
+# --- max and min: a message replaces the best if it is the first, is better, or is the first NaN ------------
 
 
 def _extreme(better: Callable[[Any, Any], Any]) -> Callable[[State, State], Sequence[Any]]:
@@ -240,7 +248,9 @@ REDUCES: dict[str, Reduce] = {
     "min": Reduce(_BEST, _LESS, None, _as_they_are, _first(np.argmin), winner=True),
     "var": Reduce(_MOMENTS, _moments, _joined_moments, _variance, _of_moments),
     "std": Reduce(_MOMENTS, _moments, _joined_moments, _deviation, _of_deviations),
-    "softmax": Reduce((_SHIFT, _ZERO, Part(0, -1)), _softmax, _of_largest, _normalised, _of_softmax_chunks, _raised),
+    "softmax": Reduce(
+        (_SHIFT, _ZERO, Part(0, -1)), _softmax, _of_largest, _normalised, _of_softmax_chunks, _raised
+    ),
     "logsumexp": Reduce((_SHIFT, _ZERO), _logsumexp, _of_largest, _normalised, _of_softmax_chunks, _raised),
 }
 """The reduces; "edge" is none: it stores each edge's value."""

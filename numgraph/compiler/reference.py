@@ -1,4 +1,6 @@
-"""The oracle: a walk in plain NumPy, with an array per edge for every node of the expression. Right, simple, slow."""
+"""The oracle: a walk in plain NumPy, with an array per edge for every node of the expression. Right, simple,
+slow.
+"""
 
 from __future__ import annotations
 
@@ -41,24 +43,37 @@ def evaluate(roots: Sequence[Expr], graph: Any, fields: Arrays) -> list[Any]:
         elif node.op == "axes":
             (arg,) = node.args
             value = _full(args[0], arg)
-            value = value.reshape(value.shape[:1] + tuple(1 if axis is None else value.shape[axis + 1] for axis in node.attrs))
+            value = value.reshape(
+                value.shape[:1] + tuple(1 if axis is None else value.shape[axis + 1] for axis in node.attrs)
+            )
         elif node.op in ("sum", "max"):
             (arg,) = node.args
-            value = getattr(np, node.op)(_full(args[0], arg), axis=tuple(axis + 1 for axis in node.attrs), keepdims=True)
+            value = getattr(np, node.op)(
+                _full(args[0], arg), axis=tuple(axis + 1 for axis in node.attrs), keepdims=True
+            )
         else:
             with np.errstate(all="ignore"):
-                value = elementary.TABLE[node.op].evaluate(*[_aligned(x, arg, node.ndim) for x, arg in zip(args, node.args, strict=True)])
+                value = elementary.TABLE[node.op].evaluate(
+                    *[_aligned(x, arg, node.ndim) for x, arg in zip(args, node.args, strict=True)]
+                )
             value = np.asarray(value).astype(dtype, copy=False) if not node.weak else value
         values[id(node)] = value
     edges_shape = (graph.num_edges,)
-    return [np.broadcast_to(_aligned(values[id(root)], root, root.ndim), edges_shape + root.shape) for root in roots]
+    return [
+        np.broadcast_to(_aligned(values[id(root)], root, root.ndim), edges_shape + root.shape)
+        for root in roots
+    ]
 
 
 def _aligned(value: Any, node: Expr, rank: int) -> Any:
     """The edge axis first, then feature axes filled up to rank from the left."""
     if np.ndim(value) == 0:
         return value
-    return value.reshape(value.shape[:1] + (1,) * (rank - node.ndim) + value.shape[1:]) if rank > node.ndim else value
+    return (
+        value.reshape(value.shape[:1] + (1,) * (rank - node.ndim) + value.shape[1:])
+        if rank > node.ndim
+        else value
+    )
 
 
 def _full(value: Any, node: Expr) -> Any:

@@ -1,4 +1,6 @@
-"""The rows of arrays as the edges of a graph: how a function of rows becomes a walk, and when that is worth it."""
+"""The rows of arrays as the edges of a graph: how a function of rows becomes a walk, and when that is worth
+it.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,17 @@ from numgraph.graph import Graph
 LARGE = 1 << 15
 """Elements from which a kernel is worth its call (20 µs) and, once a machine, its compilation."""
 BLOCK = 256
-"""Rows whose sums are made together, one after the other. It does not depend on the threads, so neither do the sums' bits."""
+"""Rows whose sums are made together, one after the other. It does not depend on the threads, so neither do
+the sums' bits.
+"""
 
 _COMPUTED = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def is_large(x: Any) -> bool:
-    """Whether a function of rows like x [num, …] runs as a kernel: large arrays of the host or a device in float32 or float64."""
+    """Whether a function of rows like x [num, …] runs as a kernel: large arrays of the host or a device in
+    float32 or float64.
+    """
     return (type(x) is np.ndarray or device_of(x) != "cpu") and pays(x.shape, x.dtype)
 
 

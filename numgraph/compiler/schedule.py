@@ -1,4 +1,5 @@
-"""How a walk's variables become loops and lanes: data, and every candidate that is worth building. ``cost`` takes the cheapest.
+"""How a walk's variables become loops and lanes: data, and every candidate that is worth building. ``cost``
+takes the cheapest.
 
 v: lanes a:5 × b:11, 5 a tile of 64                 heads × width fused, whatever their lengths
 v: loop a:3 | lanes b:100, 64 a tile of 64          rows of one head after the other
@@ -19,13 +20,18 @@ from numgraph.expressions.reduces import REDUCES
 FEW = 8
 """Features up to which edges can go side by side."""
 LONG, LONGER = 12, 96
-"""Edges a row from which on they go side by side: where functions of many instructions are computed for each, and where not."""
+"""Edges a row from which on they go side by side: where functions of many instructions are computed for each,
+and where not.
+"""
 
 
 COSTLY = 20.0
 """Instructions of a function that is worth lanes of its own."""
 PRICES = (
-    *[(name, COSTLY) for name in ("exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "arctan", "erf")],
+    *[
+        (name, COSTLY)
+        for name in ("exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "arctan", "erf")
+    ],
     *[(name, 30.0) for name in ("tanh", "power", "arctan2", "fmod", "remainder", "floor_divide")],
     ("divide", 8.0),
     ("sqrt", 8.0),
@@ -37,11 +43,12 @@ PRICES = (
 class Machine:
     """What a schedule needs to know of a target.
 
-    registers: how many of them one value may take; held: how many can be kept while edges go by; edges: whether edges may go side by side;
-    together: edges that a step of plain sums takes; shared: whether all lengths of several variables run the same code; gather: the price
-    of a gathered lane; loop: instructions an edge of a kernel that does nothing; slack: how much more, as a part of what outputs cost
-    apart, they may cost in one kernel, which is compiled and launched once; prices: instructions of functions that are more than one.
-    """
+    registers: how many of them one value may take; held: how many can be kept while edges go by; edges:
+    whether edges may go side by side; together: edges that a step of plain sums takes; shared: whether all
+    lengths of several variables run the same code; gather: the price of a gathered lane; loop: instructions
+    an edge of a kernel that does nothing; slack: how much more, as a part of what outputs cost apart, they
+    may cost in one kernel, which is compiled and launched once; prices: instructions of functions that are
+    more than one."""
 
     register_bytes: int = 64
     registers: int = 8
@@ -57,13 +64,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Lanes:
-    """Which variables are in lanes. tiles: each with how many of its values a tile takes; all but the first take all of theirs.
+    """Which variables are in lanes. tiles: each with how many of its values a tile takes; all but the first
+    take all of theirs.
 
-    A value's lanes are any of the variables, in this order, so a value per head is a narrower vector beside one per head and feature, and
-    the map between two such vectors is a constant: ``Lanes(((h, 5), (f, 11)), 16).places((h,), (h, f))`` is 0 0 0 0 0 0 0 0 0 0 0 1 1 ….
-    vector: lanes of a register. general: the tiles are always in a loop and masked, though there may be one that is full: so all lengths of
-    several variables that take as many registers run the same code.
-    """
+    A value's lanes are any of the variables, in this order, so a value per head is a narrower vector beside
+    one per head and feature, and the map between two such vectors is a constant:
+    ``Lanes(((h, 5), (f, 11)), 16).places((h,), (h, f))`` is 0 0 0 0 0 0 0 0 0 0 0 1 1 …. vector: lanes of a
+    register. general: the tiles are always in a loop and masked, though there may be one that is full: so all
+    lengths of several variables that take as many registers run the same code."""
 
     tiles: tuple[tuple[Variable, int], ...]
     vector: int
@@ -100,7 +108,9 @@ class Lanes:
         if not lanes:
             return 0
         count = self.count(lanes)
-        return 1 << (count - 1).bit_length() if count < self.vector else -(-count // self.vector) * self.vector
+        return (
+            1 << (count - 1).bit_length() if count < self.vector else -(-count // self.vector) * self.vector
+        )
 
     def digits(self, lanes: tuple[Variable, ...]) -> dict[Variable, np.ndarray]:
         """Which value of each variable a lane stands for, counted from the tile's first."""
@@ -111,7 +121,9 @@ class Lanes:
         return {**found, lanes[0]: lane} if lanes else {}
 
     def places(self, have: tuple[Variable, ...], want: tuple[Variable, ...]) -> tuple[int, ...]:
-        """Which lane of a value along ``have`` each lane of one along ``want`` takes; lanes not in use take any."""
+        """Which lane of a value along ``have`` each lane of one along ``want`` takes; lanes not in use take
+        any.
+        """
         digits, place = self.digits(want), np.zeros(self.width(want), np.int64)
         for v in have:
             place = place * self.size(v) + digits[v]
@@ -120,7 +132,8 @@ class Lanes:
 
 @dataclass(frozen=True)
 class Schedule:
-    """rows: whose edges are walked. loops: variables outside of the edges, outermost first. lanes: the others. together: edges a step.
+    """rows: whose edges are walked. loops: variables outside of the edges, outermost first. lanes: the
+    others. together: edges a step.
 
     A sum's variable that is in neither gets a loop of its own where the sum stands.
     """
@@ -133,40 +146,61 @@ class Schedule:
     @property
     def tiled(self) -> Variable | None:
         """The variable whose values do not fit one tile, or may not."""
-        return self.lanes.tiles[0][0] if self.lanes.general else next((v for v, _ in self.lanes.tiles if not self.lanes.whole(v)), None)
+        return (
+            self.lanes.tiles[0][0]
+            if self.lanes.general
+            else next((v for v, _ in self.lanes.tiles if not self.lanes.whole(v)), None)
+        )
 
     def __str__(self) -> str:
         run = tuple(v for v, _ in self.lanes.tiles)
         parts = [f"loop {' '.join(map(repr, self.loops))}"] if self.loops else []
         if run:
-            parts.append(f"lanes {' × '.join(map(repr, run))}, {self.lanes.size(run[0])} a tile of {self.lanes.width(run)}")
+            parts.append(
+                f"lanes {' × '.join(map(repr, run))}, {self.lanes.size(run[0])} a tile of "
+                f"{self.lanes.width(run)}"
+            )
         if self.together > 1:
             parts.append(f"{self.together} edges at once")
         return f"{self.rows}: {' | '.join(parts) or 'scalars'}"
 
 
 def candidates(notation: Notation, machine: Machine) -> list[Schedule]:
-    """Every schedule that is worth a look: each run of variables in lanes, with edges before it or without, in tiles of 1 … registers."""
+    """Every schedule that is worth a look: each run of variables in lanes, with edges before it or without,
+    in tiles of 1 … registers.
+    """
     terms = terms_of(notation.results)
     widest = sorted(notation.results, key=lambda result: -max(size for _, size, _ in result.arrays))
-    kept = tuple(dict.fromkeys(v for result in widest for column, _, _ in result.arrays for v, _ in column.strides))
+    kept = tuple(
+        dict.fromkeys(v for result in widest for column, _, _ in result.arrays for v, _ in column.strides)
+    )
     folded = [v for term in terms if term.op in ("sum", "max") for v in term.detail if v not in kept]
     chains = [tuple(dict.fromkeys([*kept, *folded])), kept]
     chains += [tuple(v for v, _ in term.detail[1].strides) for term in terms if term.op == "load"]
-    runs = sorted({chain[i:] for chain in chains for i in range(len(chain) + 1)}, key=lambda run: [v.name for v in run])
+    runs = sorted(
+        {chain[i:] for chain in chains for i in range(len(chain) + 1)}, key=lambda run: [v.name for v in run]
+    )
     vector = machine.register_bytes // max(_itemsize(term.dtype) for term in terms)
     summed = {v for term in terms if term.op in ("sum", "max") for v in term.detail}
     found: list[Schedule] = []
     for run in runs:
         loops = tuple(v for v in kept if v not in run)
         for lanes in (run, (EDGE, *run)) if machine.edges and _edges_fit(notation, loops, run) else (run,):
-            tiles = [(step, *[v.extent or 1 for v in lanes[1:]]) for step in _steps(lanes, vector, machine)] if lanes else [()]
+            tiles = (
+                [(step, *[v.extent or 1 for v in lanes[1:]]) for step in _steps(lanes, vector, machine)]
+                if lanes
+                else [()]
+            )
             for sizes in tiles:
                 if sizes and lanes[0] in folded and sizes[0] < (lanes[0].extent or 0):
                     continue  # a sum's variable is in lanes as a whole
                 uneven = len(lanes) > 1 and any(size & (size - 1) for size in sizes)
                 general = machine.shared and uneven and lanes[0] not in summed and lanes[0] != EDGE
-                found.append(Schedule(notation.rows, loops, Lanes(tuple(zip(lanes, sizes, strict=True)), vector, general)))
+                found.append(
+                    Schedule(
+                        notation.rows, loops, Lanes(tuple(zip(lanes, sizes, strict=True)), vector, general)
+                    )
+                )
     return found
 
 
@@ -175,7 +209,9 @@ def _itemsize(dtype: str) -> int:
 
 
 def _edges_fit(notation: Notation, loops: tuple[Variable, ...], run: tuple[Variable, ...]) -> bool:
-    """Whether edges may go before these variables: few features, all of them in lanes, and no winner, whose order is that of edges."""
+    """Whether edges may go before these variables: few features, all of them in lanes, and no winner, whose
+    order is that of edges.
+    """
     few = math.prod([v.extent or 1 for v in run]) <= FEW and notation.rows != "e"
     return few and not loops and not any(REDUCES[result.reduce].winner for result in notation.results)
 
@@ -197,35 +233,47 @@ def _steps(lanes: tuple[Variable, ...], vector: int, machine: Machine) -> Iterat
 
 
 def side_by_side(notation: Notation, machine: Machine, length: int, ordered: bool) -> bool:
-    """Whether edges go side by side: one number an edge, which are gathered as the processor can, in sums whose order is free.
+    """Whether edges go side by side: one number an edge, which are gathered as the processor can, in sums
+    whose order is free.
 
-    length: edges of a row, roughly. ordered: ids are positions. On one thread: sums of exponentials 1.8 times as fast with 12 edges a row,
-    2.6 with 50 and 3.2 in a graph of 1 M edges; softmax over edges 1.1, 1.5 and 1.8, attention with one head 1.1, 1.9 and 2.0; plain sums
-    1.3 to 1.6 with 150 edges a row, but 0.9 with 50 in a graph that the cache holds, and 1.0 where edge data are gathered by ids too. With
-    two features and more, gathering costs more than the idle lanes (plain sums 0.2 to 0.5).
-    """
+    length: edges of a row, roughly. ordered: ids are positions. On one thread: sums of exponentials 1.8 times
+    as fast with 12 edges a row, 2.6 with 50 and 3.2 in a graph of 1 M edges; softmax over edges 1.1, 1.5 and
+    1.8, attention with one head 1.1, 1.9 and 2.0; plain sums 1.3 to 1.6 with 150 edges a row, but 0.9 with 50
+    in a graph that the cache holds, and 1.0 where edge data are gathered by ids too. With two features and
+    more, gathering costs more than the idle lanes (plain sums 0.2 to 0.5)."""
     terms, prices = terms_of(notation.results), dict(machine.prices)
     arrays = [term.detail[1].strides for term in terms if term.op == "load"]
     single = not any(arrays) and all(term.op not in ("sum", "max") for term in terms)
-    stored = [leaf.dtype for leaf in notation.fields.values()] + [dtype for result in notation.results for _, _, dtype in result.arrays]
+    stored = [leaf.dtype for leaf in notation.fields.values()] + [
+        dtype for result in notation.results for _, _, dtype in result.arrays
+    ]
     reduces = {result.reduce for result in notation.results}
     if notation.rows == "e" or not single or any(dtype.itemsize < 4 for dtype in stored):
         return False
     if any(REDUCES[name].winner for name in reduces) or reduces == {"edge"}:
         return False
-    costly = bool(reduces & {"softmax", "logsumexp"}) or any(prices.get(term.op, 1.0) >= COSTLY for term in terms if EDGE in term.free)
+    costly = bool(reduces & {"softmax", "logsumexp"}) or any(
+        prices.get(term.op, 1.0) >= COSTLY for term in terms if EDGE in term.free
+    )
     apart = not ordered and any(target == "e" for target, _ in notation.fields)
     return length >= LONG if costly else length >= LONGER and not apart
 
 
 def at_once(schedule: Schedule, notation: Notation, machine: Machine, length: int) -> Schedule:
-    """The schedule with several edges a step in plain sums of messages that take few instructions, each with accumulators of its own.
+    """The schedule with several edges a step in plain sums of messages that take few instructions, each with
+    accumulators of its own.
 
-    An addition waits for the one before it, and a jump for every edge costs as much as a narrow row. On one thread 1.15 to 1.35 times as
-    fast with 150 edges a row, 1.0 to 1.2 with 15 to 25, the same with 4, but of single numbers 0.95; four at once are no faster than two.
-    """
+    An addition waits for the one before it, and a jump for every edge costs as much as a narrow row. On one
+    thread 1.15 to 1.35 times as fast with 150 edges a row, 1.0 to 1.2 with 15 to 25, the same with 4, but of
+    single numbers 0.95; four at once are no faster than two."""
     prices = dict(machine.prices)
-    costly = any(prices.get(term.op, 1.0) >= COSTLY for term in terms_of(notation.results) if EDGE in term.free)
-    plain = notation.rows != "e" and EDGE not in schedule.lanes and all(result.reduce in ("sum", "mean") for result in notation.results)
+    costly = any(
+        prices.get(term.op, 1.0) >= COSTLY for term in terms_of(notation.results) if EDGE in term.free
+    )
+    plain = (
+        notation.rows != "e"
+        and EDGE not in schedule.lanes
+        and all(result.reduce in ("sum", "mean") for result in notation.results)
+    )
     short = length < LONG and not schedule.lanes.tiles
     return replace(schedule, together=machine.together) if plain and not costly and not short else schedule

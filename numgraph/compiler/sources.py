@@ -1,8 +1,9 @@
-"""Generated source on disk: a kernel's text is written once to a cache folder, imported from there, and compiled with Numba's disk cache.
+"""Generated source on disk: a kernel's text is written once to a cache folder, imported from there, and
+compiled with Numba's disk cache.
 
-The file's name is a hash of the text, the folder's one of all that the text's meaning depends on (this package's kernels, Numba, llvmlite).
-What runs is the text that was generated, never the file, which is there to be read.
-"""
+The file's name is a hash of the text, the folder's one of all that the text's meaning depends on (this
+package's kernels, Numba, llvmlite). What runs is the text that was generated, never the file, which is there
+to be read."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def name_of(text: str) -> str:
 
 
 def load(text: str) -> ModuleType:
-    """The module of a generated text; its ``body`` is compiled, from the disk cache if another process did so before."""
+    """The module of a generated text; its ``body`` is compiled, from the disk cache if another process did so
+    before.
+    """
     name = name_of(text)
     module = _modules.get(name)
     if module is not None:

@@ -1,4 +1,5 @@
-"""What the compiler asks of a machine that walks run on. A target is one such class; targets know nothing of each other.
+"""What the compiler asks of a machine that walks run on. A target is one such class; targets know nothing of
+each other.
 
 The driver (driver.py) is the loop above them: plan, values per node, allocate, launch, combine, finish.
 """
@@ -27,8 +28,8 @@ Buffers = dict[Place, Any]
 
 
 class Buffer(NamedTuple):
-    """What a result needs: its shape, with rows for parts of rows where a target has them there; the dtype of its memory; whether kernels
-    add to it, so that it must be zeros before."""
+    """What a result needs: its shape, with rows for parts of rows where a target has them there; the dtype of
+    its memory; whether kernels add to it, so that it must be zeros before."""
 
     place: Place
     shape: tuple[int, ...]
@@ -37,11 +38,11 @@ class Buffer(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a kernel depends on besides its outputs. rows: "v" walks in-edges, "u" out-edges, "e" edges by their ids. ids: dtype of edge
-    ids and positions. ordered: edge ids are positions there. wide: rows are put together from parts, so 16-bit floats must not be rounded
-    before. length: edges of a row, roughly; 0: not known. atomic: parts may add to their row in memory. nodes: dtype of node ids, if it is
-    another than that of ids.
-    """
+    """What a kernel depends on besides its outputs. rows: "v" walks in-edges, "u" out-edges, "e" edges by
+    their ids. ids: dtype of edge ids and positions. ordered: edge ids are positions there. wide: rows are put
+    together from parts, so 16-bit floats must not be rounded before. length: edges of a row, roughly; 0: not
+    known. atomic: parts may add to their row in memory. nodes: dtype of node ids, if it is another than that
+    of ids."""
 
     rows: str
     ids: str
@@ -58,14 +59,17 @@ class Request(NamedTuple):
     def stored(self, output: Output) -> tuple[str, ...]:
         """The dtype in memory of each array of an output: winners are edge ids."""
         wide = self.wide and output.reduce != "edge"
-        names = [compute_name(dtype) if wide and dtype.name in HALVES else dtype.name for _, dtype in output.results()]
+        names = [
+            compute_name(dtype) if wide and dtype.name in HALVES else dtype.name
+            for _, dtype in output.results()
+        ]
         return tuple([self.ids if output.is_winner(place) else name for place, name in enumerate(names)])
 
 
 @dataclass(frozen=True)
 class Made:
-    """An output of a walk, by its number, as a kernel makes it. stored: the dtype in memory of each of its arrays. atomic: the parts of a
-    row add to it, so that it must be zeros before."""
+    """An output of a walk, by its number, as a kernel makes it. stored: the dtype in memory of each of its
+    arrays. atomic: the parts of a row add to it, so that it must be zeros before."""
 
     number: int
     output: Output
@@ -74,7 +78,9 @@ class Made:
 
 
 def length_of(adjacency: Any, lengths: Sequence[int]) -> int:
-    """How many edges a row has, as roughly as plans depend on it. lengths: from which on they may be others, ascending."""
+    """How many edges a row has, as roughly as plans depend on it. lengths: from which on they may be others,
+    ascending.
+    """
     mean = adjacency.num_edges // max(adjacency.num_rows, 1)
     return max([length for length in lengths if length <= mean])
 
@@ -98,7 +104,9 @@ class Target(ABC):
         return request
 
     def choose(self, notation: Notation, places: Places, length: int) -> Choice:
-        """The cheapest schedule of a walk, and its price, by which it is decided what goes into one kernel."""
+        """The cheapest schedule of a walk, and its price, by which it is decided what goes into one
+        kernel.
+        """
         return choose(notation, self.describe(), places, length or DEGREE)
 
     @abstractmethod
@@ -111,7 +119,9 @@ class Target(ABC):
 
     @abstractmethod
     def prepare(self, kernel: Any, graph: Any) -> Any:
-        """A kernel with what its launches on one graph have in common. It is kept with the graph's arrays on the host."""
+        """A kernel with what its launches on one graph have in common. It is kept with the graph's arrays on
+        the host.
+        """
 
     @abstractmethod
     def rows(self, made: Made, graph: Any) -> int:
@@ -123,7 +133,9 @@ class Target(ABC):
 
     @abstractmethod
     def launch(self, prepared: Any, graph: Any, fields: Arrays, buffers: Buffers) -> Any:
-        """Run a kernel over all rows, long ones in parts. Returns what ``combine`` is to put together, if there is anything."""
+        """Run a kernel over all rows, long ones in parts. Returns what ``combine`` is to put together, if
+        there is anything.
+        """
 
     @abstractmethod
     def combine(self, prepared: Any, parts: Any, graph: Any, buffers: Buffers) -> None:

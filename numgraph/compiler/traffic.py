@@ -22,7 +22,9 @@ def moved(kernel: Any, graph: Any, fields: Arrays, buffers: Buffers, made: None 
     by_edge = any(leaf.attrs[0] == "e" for leaf in leaves) or any(output.to == "e" for output in outputs)
     if side == "e":
         ends = {leaf.attrs[0] for leaf in leaves}
-        count = sum([getattr(graph, name).nbytes for end, name in (("u", "src"), ("v", "dst")) if end in ends])
+        count = sum(
+            [getattr(graph, name).nbytes for end, name in (("u", "src"), ("v", "dst")) if end in ends]
+        )
     else:
         rows = grouped(graph, side)
         count = rows.indptr.nbytes + rows.indices.nbytes

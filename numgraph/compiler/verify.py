@@ -1,8 +1,9 @@
-"""What a program must be before it is compiled: names known, types equal, each access inside its array, each result stored once.
+"""What a program must be before it is compiled: names known, types equal, each access inside its array, each
+result stored once.
 
-Nothing is run and the builder is not trusted: ranges follow from the extents of loops and lanes, by interval arithmetic on columns. It does
-not prove that an element inside of an array is the right one, nor that index arrays hold valid ids, which the graph checks when it is made.
-"""
+Nothing is run and the builder is not trusted: ranges follow from the extents of loops and lanes, by interval
+arithmetic on columns. It does not prove that an element inside of an array is the right one, nor that index
+arrays hold valid ids, which the graph checks when it is made."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ def require(condition: Any, record: Any, problem: str) -> None:
 
 
 def verify(program: ir.Program) -> None:
-    """Raise RuntimeError if a program could touch memory outside of its arrays, use lanes that hold nothing, or leave an element of a
-    result unwritten or written twice."""
+    """Raise RuntimeError if a program could touch memory outside of its arrays, use lanes that hold nothing,
+    or leave an element of a result unwritten or written twice."""
     check = _Check(program)
     check.body(program.body, ())
     for name, array in program.arrays.items():
@@ -34,7 +35,9 @@ def verify(program: ir.Program) -> None:
 
 
 class _Check:
-    """names: each value in scope with its type. dirty: those whose lanes beyond the end of these variables hold what must not count."""
+    """names: each value in scope with its type. dirty: those whose lanes beyond the end of these variables
+    hold what must not count.
+    """
 
     def __init__(self, program: ir.Program) -> None:
         self.program, self.lanes = program, program.lanes
@@ -43,7 +46,11 @@ class _Check:
         self.dirty: dict[str, frozenset[Variable]] = {}
         self.accumulators: set[str] = set()
         seen = [v for v, _ in program.lanes.tiles]
-        require(len(set(seen)) == len(seen) and all(size >= 1 for _, size in program.lanes.tiles), program, "lanes without order")
+        require(
+            len(set(seen)) == len(seen) and all(size >= 1 for _, size in program.lanes.tiles),
+            program,
+            "lanes without order",
+        )
 
     def body(self, records: ir.Records, loops: _Loops) -> None:
         outside = dict(self.names)
@@ -71,7 +78,9 @@ class _Check:
     def loop(self, record: ir.Loop, loops: _Loops) -> None:
         v = record.variable
         require(all(v != outer.variable for outer in loops), record, f"{v.name} is bound twice")
-        require(record.step == (self.lanes.size(v) if v in self.lanes else 1), record, "its step is not its tile")
+        require(
+            record.step == (self.lanes.size(v) if v in self.lanes else 1), record, "its step is not its tile"
+        )
         ends = {ROW: (0, "rows"), EDGE: ("begin", "end")}.get(v, (0, v.extent))
         require((record.begin, record.end) == ends, record, "its range is not its variable's")
         kind = f"row {self.program.walked}" if v == ROW else "row k" if v == EDGE else "int64"
@@ -90,36 +99,72 @@ class _Check:
         self.names, self.dirty = outside, {**self.dirty, **known}
 
     def together(self, record: ir.Loop) -> None:
-        """Edges of a step have accumulators of their own, which start at 0 and are added up: right if they are added to and not read."""
-        require(record.variable == EDGE and EDGE not in self.lanes and record.together > 1, record, "takes no edges together")
+        """Edges of a step have accumulators of their own, which start at 0 and are added up: right if they
+        are added to and not read.
+        """
+        require(
+            record.variable == EDGE and EDGE not in self.lanes and record.together > 1,
+            record,
+            "takes no edges together",
+        )
         own, inside = ir.named_in(record.body), ir.all_of(record.body)
-        require(not any(isinstance(one, ir.Store | ir.When) for one in inside), record, "stores, or has conditions, for several edges")
+        require(
+            not any(isinstance(one, ir.Store | ir.When) for one in inside),
+            record,
+            "stores, or has conditions, for several edges",
+        )
         sums = {one.name: one.value for one in record.body if isinstance(one, ir.Accumulate)}
         for name in ir.changes(record) - own:
             users = [one for one in inside if name in ir.reads(one) and not ir.inner(one)]
-            made = [one for one in users if isinstance(one, ir.Op) and one.op == "add" and one.args.count(name) == 1]
+            made = [
+                one
+                for one in users
+                if isinstance(one, ir.Op) and one.op == "add" and one.args.count(name) == 1
+            ]
             require(len(users) == 2 and len(made) == 1, record, f"{name} is no plain sum")
             require(sums.get(name) == made[0].name, record, f"{name} is no plain sum")
 
     def when(self, record: ir.When, loops: _Loops) -> None:
         require(self.value(record, record.condition).dtype == "bool", record, "is no condition")
         for one in record.body:
-            require(not isinstance(one, ir.Store | ir.Loop | ir.When), record, "stores or loops on a condition")
+            require(
+                not isinstance(one, ir.Store | ir.Loop | ir.When), record, "stores or loops on a condition"
+            )
         self.body(record.body, loops)
 
     # --- memory ---
 
-    def columns(self, record: Any, column: Column, lanes: tuple[Variable, ...], masked: bool, loops: _Loops, features: int) -> None:
+    def columns(
+        self,
+        record: Any,
+        column: Column,
+        lanes: tuple[Variable, ...],
+        masked: bool,
+        loops: _Loops,
+        features: int,
+    ) -> None:
         """Every column that the record can reach lies inside of its array."""
         bound = [loop.variable for loop in loops]
         require(masked or EDGE not in lanes, record, "lanes beyond the row's edges are in use")
         if masked:
-            require(not self.lanes.partial(lanes[1:]), record, "a mask is of the first lanes, and inner variables are not whole")
+            require(
+                not self.lanes.partial(lanes[1:]),
+                record,
+                "a mask is of the first lanes, and inner variables are not whole",
+            )
         last = 0
         for v in lanes:
-            require(self.lanes.whole(v) or v in bound, record, f"{v.name} is in lanes, but in no loop over its tiles")
+            require(
+                self.lanes.whole(v) or v in bound,
+                record,
+                f"{v.name} is in lanes, but in no loop over its tiles",
+            )
         for v, stride in column.strides:
-            require(v in lanes or (v in bound and v not in self.lanes), record, f"{v.name} is bound by no loop and no lane")
+            require(
+                v in lanes or (v in bound and v not in self.lanes),
+                record,
+                f"{v.name} is bound by no loop and no lane",
+            )
             require(v.extent is not None and stride > 0, record, f"{v.name} is no column")
             most = (v.extent or 1) - 1
             if v in lanes and not masked:
@@ -152,7 +197,11 @@ class _Check:
 
     def load(self, record: ir.Load, loops: _Loops) -> None:
         array = self.array(record, record.array, False)
-        require(record.type.dtype == ir.computed(array.stored), record, f"{record.type.dtype} from an array of {array.stored}")
+        require(
+            record.type.dtype == ir.computed(array.stored),
+            record,
+            f"{record.type.dtype} from an array of {array.stored}",
+        )
         lanes = self.lanes.of(record.column.variables.union(self.rows(record, record.row, array)))
         require(record.type.lanes == lanes, record, "its lanes are not its column's and row's")
         self.columns(record, record.column, lanes, record.masked, loops, array.features)
@@ -162,9 +211,15 @@ class _Check:
         array, index = self.array(record, record.array, False), self.array(record, record.index, False)
         edges, numbers = (ROW, "row e") if self.program.walked == "e" else (EDGE, "row k")
         require(
-            index.rows == numbers and index.stored == array.rows and record.ahead >= 0, record, f"{record.index} does not find its rows"
+            index.rows == numbers and index.stored == array.rows and record.ahead >= 0,
+            record,
+            f"{record.index} does not find its rows",
         )
-        require(any(loop.variable == edges for loop in loops) and edges not in self.lanes, record, "looks ahead outside of the edges")
+        require(
+            any(loop.variable == edges for loop in loops) and edges not in self.lanes,
+            record,
+            "looks ahead outside of the edges",
+        )
         self.columns(record, record.column, record.lanes, True, loops, array.features)
 
     def store(self, record: ir.Store, loops: _Loops) -> None:
@@ -173,16 +228,28 @@ class _Check:
         self.stored.add(record.array)
         lanes = self.lanes.of(record.column.variables.union(self.rows(record, record.row, array)))
         given = self.value(record, record.value)
-        require(given == ir.Type(ir.computed(array.stored), lanes), record, f"{given} into {array.stored} along {lanes}")
+        require(
+            given == ir.Type(ir.computed(array.stored), lanes),
+            record,
+            f"{given} into {array.stored} along {lanes}",
+        )
         self.columns(record, record.column, lanes, record.masked, loops, array.features)
         around = [loop.variable for loop in loops]
         rows = {ROW, EDGE} if array.rows == "row e" and self.program.walked != "e" else {ROW}
         again = set(around) - record.column.variables - set(record.first) - rows
         require(not again and rows <= set(around), record, f"is stored again for every {again or rows}")
-        require(set(record.first) <= set(around) - record.column.variables - rows, record, "is not stored in every iteration")
+        require(
+            set(record.first) <= set(around) - record.column.variables - rows,
+            record,
+            "is not stored in every iteration",
+        )
         expected = 1
         for v, stride in reversed(record.column.strides):
-            require(stride == expected, record, f"column {record.column} is no numbering of {array.features} elements")
+            require(
+                stride == expected,
+                record,
+                f"column {record.column} is no numbering of {array.features} elements",
+            )
             expected *= v.extent or 0
         require(expected == array.features, record, f"stores {expected} of {array.features} elements")
 
@@ -194,7 +261,11 @@ class _Check:
 
     def op(self, record: ir.Op, loops: _Loops) -> None:
         types = [self.value(record, name) for name in record.args]
-        require(types and (record.op in ("cast", "wrap") or record.op in elementary.TABLE), record, f"{record.op} is no function")
+        require(
+            types and (record.op in ("cast", "wrap") or record.op in elementary.TABLE),
+            record,
+            f"{record.op} is no function",
+        )
         require(all(kind.lanes == record.type.lanes for kind in types), record, "lanes differ")
         dtypes, made = [kind.dtype for kind in types], record.type.dtype
         require("row" not in made and made != "bound", record, "arithmetic makes no row number")
@@ -204,7 +275,9 @@ class _Check:
             numbers = len(dtypes) == 1 and dtypes[0] not in ("bound", "row k")
             require(numbers or self.ordered(record.args[0]), record, "casts what is no number")
         else:
-            require(not any("row" in dtype or dtype == "bound" for dtype in dtypes), record, "is of row numbers")
+            require(
+                not any("row" in dtype or dtype == "bound" for dtype in dtypes), record, "is of row numbers"
+            )
             if record.op == "where":
                 require(len(dtypes) == 3 and dtypes[0] == "bool", record, "has no condition")
                 dtypes = dtypes[1:]
@@ -215,7 +288,11 @@ class _Check:
 
     def spread(self, record: ir.Spread, loops: _Loops) -> None:
         given = self.value(record, record.value)
-        require(given.dtype == record.type.dtype and set(given.lanes) < set(record.type.lanes), record, f"spreads {given}")
+        require(
+            given.dtype == record.type.dtype and set(given.lanes) < set(record.type.lanes),
+            record,
+            f"spreads {given}",
+        )
         self.define(record, self.dirty[record.value])
 
     def fold(self, record: ir.Fold, loops: _Loops) -> None:

@@ -1,6 +1,6 @@
-"""Datasets: ``load("digits")`` and ``load("karate")`` are embedded, cora, citeseer and pubmed are read from files or downloaded;
-``read_tables`` makes one of your own tables, ``Dataset.from_arrays`` of arrays, ``read_tu`` a set of graphs of a folder;
-``save`` writes a folder that ``open_dataset`` maps."""
+"""Datasets: ``load("digits")`` and ``load("karate")`` are embedded, cora, citeseer and pubmed are read from
+files or downloaded; ``read_tables`` makes one of your own tables, ``Dataset.from_arrays`` of arrays,
+``read_tu`` a set of graphs of a folder; ``save`` writes a folder that ``open_dataset`` maps."""
 
 from __future__ import annotations
 
@@ -53,14 +53,15 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, **options: A
     Parameters
     ----------
     name
-        ``digits``: 1,797 images of digits, joined with their 8 nearest neighbours, 10 labels a class. ``karate``: a club of 34.
-        ``cora``, ``citeseer``, ``pubmed``: citation networks with the public split.
+        ``digits``: 1,797 images of digits, joined with their 8 nearest neighbours, 10 labels a class.
+        ``karate``: a club of 34. ``cora``, ``citeseer``, ``pubmed``: citation networks with the public split.
     data_dir
-        For the citation networks: the folder that has planetoid/ind.NAME.x and its seven companions. By default NUMGRAPH_DATA_DIR,
-        then what was downloaded before, then a download (the extra ``data``), checked by SHA-256 and kept in the user's cache folder.
+        For the citation networks: the folder that has planetoid/ind.NAME.x and its seven companions. By
+        default NUMGRAPH_DATA_DIR, then what was downloaded before, then a download (the extra ``data``),
+        checked by SHA-256 and kept in the user's cache folder.
     **options
-        digits: ``neighbors=8, labels_per_class=10, val_per_class=30, seed=0``; karate: ``communities=2`` (or 4);
-        citation networks: ``row_normalize=True`` (features of a node sum to 1).
+        digits: ``neighbors=8, labels_per_class=10, val_per_class=30, seed=0``; karate: ``communities=2`` (or
+        4); citation networks: ``row_normalize=True`` (features of a node sum to 1).
 
     Returns
     -------
@@ -81,7 +82,11 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, **options: A
     """
     check_name("load", "dataset", name, NAMES)
     loader: Any = _EMBEDDED.get(name, load_planetoid)
-    known = [option for option, kind in inspect.signature(loader).parameters.items() if kind.kind is kind.KEYWORD_ONLY]
+    known = [
+        option
+        for option, kind in inspect.signature(loader).parameters.items()
+        if kind.kind is kind.KEYWORD_ONLY
+    ]
     for option in options:
         if option not in known:
             raise bad_type(f"load {name}", f"unknown option {option!r}", f"it takes {', '.join(known)}")

@@ -1,7 +1,8 @@
-"""How the columns of a table of nodes become features and labels, learnt from one table and kept for the next.
+"""How the columns of a table of nodes become features and labels, learnt from one table and kept for the
+next.
 
-Numbers are standardised, x ← (x − mean) / deviation, with 0 for what is missing; texts are categories, one feature for each (one-hot),
-0 where nothing stands or where the text was not seen.
+Numbers are standardised, x ← (x − mean) / deviation, with 0 for what is missing; texts are categories, one
+feature for each (one-hot), 0 where nothing stands or where the text was not seen.
 """
 
 from __future__ import annotations
@@ -67,12 +68,23 @@ class Columns:
         """The same as lists, dicts, numbers and text, for JSON; ``Columns.from_dict`` is its inverse."""
         names = None if self.names is None else list(self.names)
         inputs = [asdict(column) for column in self.inputs]
-        return {"inputs": inputs, "names": names, "extra": self.extra, "target": self.target, "classes": list(self.classes)}
+        return {
+            "inputs": inputs,
+            "names": names,
+            "extra": self.extra,
+            "target": self.target,
+            "classes": list(self.classes),
+        }
 
     @classmethod
     def from_dict(cls, made: dict[str, Any]) -> Columns:
         inputs = [
-            Column(one["name"], float(one["mean"]), float(one["scale"]), None if one["categories"] is None else tuple(one["categories"]))
+            Column(
+                one["name"],
+                float(one["mean"]),
+                float(one["scale"]),
+                None if one["categories"] is None else tuple(one["categories"]),
+            )
             for one in made["inputs"]
         ]
         names = None
@@ -84,7 +96,9 @@ class Columns:
 
 @dataclass
 class Notes:
-    """Warnings about one file, each with how often it applied; shown once for each kind, with the first place."""
+    """Warnings about one file, each with how often it applied; shown once for each kind, with the first
+    place.
+    """
 
     op: str
     first: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -99,7 +113,9 @@ class Notes:
 
 
 def as_numbers(op: str, source: Source, column: Any, name: str) -> NDArray[np.float64]:
-    """[rows] a column as numbers, NaN where there is none; an error with the line of a value that is no number."""
+    """[rows] a column as numbers, NaN where there is none; an error with the line of a value that is no
+    number.
+    """
     pa = arrow(op)
     import pyarrow.compute as pc
 
@@ -110,12 +126,18 @@ def as_numbers(op: str, source: Source, column: Any, name: str) -> NDArray[np.fl
     text = _trimmed(column)
     bad = pc.invert(pc.or_(pc.is_null(text), pc.fill_null(_looks_numeric(text), True)))
     if (row := pc.index(bad, True).as_py()) >= 0:
-        raise bad_value(op, f"{source.at(row, name)}: {shown(column[row].as_py())} is no number", "correct it, or leave it empty")
+        raise bad_value(
+            op,
+            f"{source.at(row, name)}: {shown(column[row].as_py())} is no number",
+            "correct it, or leave it empty",
+        )
     return np.asarray(text.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
 
 
 def _trimmed(text: Any) -> Any:
-    """Texts without spaces around them and without the plus that Arrow's numbers have not, null where nothing is meant."""
+    """Texts without spaces around them and without the plus that Arrow's numbers have not, null where nothing
+    is meant.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -126,7 +148,9 @@ def _trimmed(text: Any) -> Any:
 def _looks_numeric(text: Any) -> Any:
     import pyarrow.compute as pc
 
-    return pc.or_(pc.match_substring_regex(text, _NUMBER), pc.match_substring_regex(text, r"(?i)^-?inf(inity)?$"))
+    return pc.or_(
+        pc.match_substring_regex(text, _NUMBER), pc.match_substring_regex(text, r"(?i)^-?inf(inity)?$")
+    )
 
 
 def share_of_numbers(column: Any) -> float:
@@ -140,7 +164,9 @@ def share_of_numbers(column: Any) -> float:
     return float(pc.mean(_looks_numeric(text).cast(pa.int8())).as_py()) if len(text) else 0.0
 
 
-def learn(op: str, source: Source, names: Sequence[str], categories: Sequence[str], notes: Notes) -> tuple[Column, ...]:
+def learn(
+    op: str, source: Source, names: Sequence[str], categories: Sequence[str], notes: Notes
+) -> tuple[Column, ...]:
     """The columns of the given names as features; those that say nothing are left out, with a warning.
 
     categories: columns of numbers that are names of kinds (postal codes and the like).
@@ -159,11 +185,16 @@ def learn(op: str, source: Source, names: Sequence[str], categories: Sequence[st
                     scale = float(values.std())
                 if not np.isfinite(scale):
                     row = int(np.nanargmax(np.abs(as_numbers(op, source, column, name))))
-                    problem = f"{source.at(row, name)}: {shown(column[row].as_py())} is too large for a deviation"
+                    problem = (
+                        f"{source.at(row, name)}: {shown(column[row].as_py())} is too large for a deviation"
+                    )
                     raise bad_value(op, problem, "correct it, or give the column in another unit")
                 found.append(Column(name, float(values.mean()), scale if scale > 0 else 1.0))
         elif len(distinct) > max(FEW, len(column) // 2):
-            text = f"{source.name}: the column {name!r} has {len(distinct):,} different texts in {len(column):,} rows, "
+            text = (
+                f"{source.name}: the column {name!r} has {len(distinct):,} different texts in "
+                f"{len(column):,} rows, "
+            )
             notes.add(f"many {name}", f"{text}too many for categories, and is left out", 1)
         else:
             found.append(Column(name, categories=tuple(sorted(texts(distinct)))))
@@ -192,7 +223,11 @@ def encode(op: str, source: Source, columns: Columns, notes: Notes) -> NDArray[n
             values = as_numbers(op, source, given, column.name)
             if np.isinf(values).any():
                 row = int(np.flatnonzero(np.isinf(values))[0])
-                raise bad_value(op, f"{source.at(row, column.name)}: {values[row]} is not finite", "correct it, or leave it empty")
+                raise bad_value(
+                    op,
+                    f"{source.at(row, column.name)}: {values[row]} is not finite",
+                    "correct it, or leave it empty",
+                )
             absent = np.flatnonzero(np.isnan(values))
             block[:, 0] = (np.where(np.isnan(values), column.mean, values) - column.mean) / column.scale
             what = "there is no number; the mean stands for it"
@@ -204,16 +239,23 @@ def encode(op: str, source: Source, columns: Columns, notes: Notes) -> NDArray[n
             new = np.flatnonzero(there & ~known)
             if len(new):
                 value = shown(given[int(new[0])].as_py())
-                text = f"{source.at(int(new[0]), column.name)}: {value} was not seen in training and counts as no category"
+                text = (
+                    f"{source.at(int(new[0]), column.name)}: {value} was not seen in training and counts as "
+                    "no category"
+                )
                 notes.add(f"new {column.name}", text, len(new))
             absent, what = np.flatnonzero(~there), "nothing is there; it counts as no category"
         if len(absent):
-            notes.add(f"absent {column.name}", f"{source.at(int(absent[0]), column.name)}: {what}", len(absent))
+            notes.add(
+                f"absent {column.name}", f"{source.at(int(absent[0]), column.name)}: {what}", len(absent)
+            )
     return x
 
 
 def task_of(op: str, source: Source, column: Any, name: str, task: str | None) -> str:
-    """What a target asks for: "classification", or "regression" where it is numbers, not all whole or more than a few different ones."""
+    """What a target asks for: "classification", or "regression" where it is numbers, not all whole or more
+    than a few different ones.
+    """
     if task is not None:
         return task
     distinct = column.drop_null().unique()
@@ -227,8 +269,12 @@ def task_of(op: str, source: Source, column: Any, name: str, task: str | None) -
     return "regression" if len(values) > FEW or (values != np.floor(values)).any() else "classification"
 
 
-def labels_of(op: str, column: Any, classes: Sequence[str] | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """[rows] the class of each row, −1 where the target is empty or no class, and the classes: given ones, or the column's, sorted."""
+def labels_of(
+    op: str, column: Any, classes: Sequence[str] | None
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """[rows] the class of each row, −1 where the target is empty or no class, and the classes: given ones, or
+    the column's, sorted.
+    """
     pa = arrow(op)
     import pyarrow.compute as pc
 

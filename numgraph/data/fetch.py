@@ -13,7 +13,10 @@ PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
 
 # The authors' repository, at its last commit.
 _SOURCE = "https://github.com/kimiyoung/planetoid/raw/af6abf468a772cc055bec88c52e4d6f51b7c37e3/data/"
-_BY_HAND = f"copy them from {_SOURCE} to DIR/planetoid and give DIR as data_dir (on the command line --data-dir) or NUMGRAPH_DATA_DIR"
+_BY_HAND = (
+    f"copy them from {_SOURCE} to DIR/planetoid and give DIR as data_dir (on the command line --data-dir) or "
+    "NUMGRAPH_DATA_DIR"
+)
 
 # SHA-256 of the files at that commit, in the order of PARTS.
 SHA256: dict[str, tuple[str, ...]] = {
@@ -62,8 +65,8 @@ def download_folder() -> Path:
 def find_files(name: str, data_dir: str | os.PathLike[str] | None = None) -> dict[str, Path]:
     """The eight files by part.
 
-    With ``data_dir`` they must be in data_dir/planetoid. Without it NUMGRAPH_DATA_DIR/planetoid is looked at, then the download folder,
-    and what is in neither is downloaded with pooch and checked against SHA256.
+    With ``data_dir`` they must be in data_dir/planetoid. Without it NUMGRAPH_DATA_DIR/planetoid is looked at,
+    then the download folder, and what is in neither is downloaded with pooch and checked against SHA256.
 
     Raises
     ------
@@ -78,7 +81,9 @@ def find_files(name: str, data_dir: str | os.PathLike[str] | None = None) -> dic
         if not absent:
             return {part: folder / file for part, file in zip(PARTS, names)}
         if data_dir is not None:
-            raise _not_found(name, folder, absent, "put them there, or leave data_dir (--data-dir) out to download them")
+            raise _not_found(
+                name, folder, absent, "put them there, or leave data_dir (--data-dir) out to download them"
+            )
     return _download(name, names, looked_at="" if given is None else f"{folder} (NUMGRAPH_DATA_DIR) nor in ")
 
 
@@ -90,7 +95,10 @@ def _download(name: str, names: Sequence[str], looked_at: str) -> dict[str, Path
         import pooch
     except ModuleNotFoundError:
         raise _not_found(
-            name, f"{looked_at}{folder}", absent or names, f"pip install 'numgraph[data]' to download them, or {_BY_HAND}"
+            name,
+            f"{looked_at}{folder}",
+            absent or names,
+            f"pip install 'numgraph[data]' to download them, or {_BY_HAND}",
         ) from None
     store = pooch.create(path=folder, base_url=_SOURCE, registry=registry, retry_if_failed=2)
     downloader = pooch.HTTPDownloader(timeout=30)
@@ -100,10 +108,16 @@ def _download(name: str, names: Sequence[str], looked_at: str) -> dict[str, Path
             paths[part] = Path(store.fetch(file, downloader=downloader))
         except ValueError as error:  # pooch's word for a hash that does not match
             problem = f"{_SOURCE}{file} is not the file this version knows: {error}"
-            raise bad_value(f"load {name}", problem, "do not use it; pass data_dir with files that you trust") from error
-        except OSError as error:  # no network (requests' errors are OSErrors), or a folder that cannot be written
+            raise bad_value(
+                f"load {name}", problem, "do not use it; pass data_dir with files that you trust"
+            ) from error
+        except (
+            OSError
+        ) as error:  # no network (requests' errors are OSErrors), or a folder that cannot be written
             reason = f"the download failed ({type(error).__name__}: {error})"
-            raise _not_found(name, f"{looked_at}{folder}", absent or [file], f"{reason}; {_BY_HAND}") from error
+            raise _not_found(
+                name, f"{looked_at}{folder}", absent or [file], f"{reason}; {_BY_HAND}"
+            ) from error
     return paths
 
 

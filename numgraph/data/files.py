@@ -1,4 +1,5 @@
-"""Tables in files, read by pyarrow (the extra ``tables``): CSV, TSV, Parquet and Arrow, and tables that are in memory already.
+"""Tables in files, read by pyarrow (the extra ``tables``): CSV, TSV, Parquet and Arrow, and tables that are
+in memory already.
 
 What is wrong in a file is an error that names the file, the line and the value.
 """
@@ -26,7 +27,9 @@ Types = Callable[[list[str]], Mapping[str, Any]]
 
 
 class Names(Sequence[str]):
-    """Names of nodes by id, kept as Arrow keeps text: ``names[3]``, ``list(names)``, ``names.index("ann")``."""
+    """Names of nodes by id, kept as Arrow keeps text: ``names[3]``, ``list(names)``,
+    ``names.index("ann")``.
+    """
 
     def __init__(self, array: Any) -> None:
         self.array = array
@@ -85,7 +88,11 @@ class Source:
         if name not in self.columns:
             fix = f"it has {', '.join(map(repr, self.columns[:40]))}{did_you_mean(name, self.columns)}"
             raise bad_value(
-                op, f"{self.name} has no column {name!r} for the {what}" if what != "column" else f"{self.name} has no column {name!r}", fix
+                op,
+                f"{self.name} has no column {name!r} for the {what}"
+                if what != "column"
+                else f"{self.name} has no column {name!r}",
+                fix,
             )
         return self.table[name].combine_chunks()
 
@@ -95,14 +102,22 @@ def arrow(op: str) -> Any:
     try:
         import pyarrow
     except ModuleNotFoundError:
-        raise missing(op, "tables are read by the package pyarrow", "pip install 'numgraph[tables]'") from None
+        raise missing(
+            op, "tables are read by the package pyarrow", "pip install 'numgraph[tables]'"
+        ) from None
     return pyarrow
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
     """The extension that tells the format, in small letters; that of a compressed file is the one before."""
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
-    return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in _COMPRESSED else suffixes[-1] if suffixes else ""
+    return (
+        suffixes[-2]
+        if len(suffixes) > 1 and suffixes[-1] in _COMPRESSED
+        else suffixes[-1]
+        if suffixes
+        else ""
+    )
 
 
 def read(op: str, what: str, given: Any, types: Types) -> Source:
@@ -129,7 +144,9 @@ def read(op: str, what: str, given: Any, types: Types) -> Source:
         try:
             columns[column] = _cast(pa, table[column], kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise bad_value(op, f"{name}, column {column!r}: {error!s:.200}", f"it is {table[column].type}, give {kind}") from error
+            raise bad_value(
+                op, f"{name}, column {column!r}: {error!s:.200}", f"it is {table[column].type}, give {kind}"
+            ) from error
     return Source(name, pa.table(columns))
 
 
@@ -138,7 +155,9 @@ def _cast(pa: Any, column: Any, kind: Any) -> Any:
     if pa.types.is_string(kind) and pa.types.is_floating(column.type):
         import pyarrow.compute as pc
 
-        if pc.all(pc.or_kleene(pc.equal(pc.floor(column), column), pc.is_null(column, nan_is_null=True))).as_py():
+        if pc.all(
+            pc.or_kleene(pc.equal(pc.floor(column), column), pc.is_null(column, nan_is_null=True))
+        ).as_py():
             column = pc.if_else(pc.is_nan(column), None, column).cast(pa.int64(), safe=False)
     return column.cast(kind)
 
@@ -155,9 +174,13 @@ def _in_memory(op: str, what: str, given: Any) -> Any:
         if hasattr(type(given), "__arrow_c_stream__"):
             return pa.table(given)
     except (pa.ArrowException, ValueError) as error:
-        raise bad_value(op, f"the table of {what} cannot be read: {error!s:.300}", "a column has values of one kind") from error
+        raise bad_value(
+            op, f"the table of {what} cannot be read: {error!s:.300}", "a column has values of one kind"
+        ) from error
     raise bad_type(
-        op, f"{what} is {kind_of(given)}", "give the path of a file, or a table of pandas, Polars or Arrow, or a dict of columns"
+        op,
+        f"{what} is {kind_of(given)}",
+        "give the path of a file, or a table of pandas, Polars or Arrow, or a dict of columns",
     )
 
 
@@ -173,7 +196,9 @@ def _columnar_file(op: str, path: str) -> Any:
         return pyarrow.feather.read_table(path)
     except (pa.ArrowException, OSError) as error:
         size = os.path.getsize(path)
-        raise bad_value(op, f"{path} ({size} bytes) is damaged: {error!s:.200}", "take another copy of it") from error
+        raise bad_value(
+            op, f"{path} ({size} bytes) is damaged: {error!s:.200}", "take another copy of it"
+        ) from error
 
 
 def _distinct(op: str, name: str, columns: Sequence[str]) -> list[str]:
@@ -186,8 +211,8 @@ def _distinct(op: str, name: str, columns: Sequence[str]) -> list[str]:
 def _text_file(op: str, path: str, types: Types) -> Source:
     """The wanted columns of a CSV or TSV file, parsed on all threads.
 
-    Where that fails the file is parsed again on one thread, which knows the rows that it is in, and texts that run over several lines.
-    """
+    Where that fails the file is parsed again on one thread, which knows the rows that it is in, and texts
+    that run over several lines."""
     pa = arrow(op)
     import pyarrow.csv
 
@@ -201,10 +226,16 @@ def _text_file(op: str, path: str, types: Types) -> Source:
         header = _header(op, path, error)
         if "Empty" in str(error):  # a first line that does not end
             kinds = types(_distinct(op, path, header))
-            return Source(path, pa.table({column: pa.array([], kind) for column, kind in kinds.items()}), path)
+            return Source(
+                path, pa.table({column: pa.array([], kind) for column, kind in kinds.items()}), path
+            )
     wanted = types(_distinct(op, path, header))
     convert = pyarrow.csv.ConvertOptions(
-        column_types=dict(wanted), include_columns=list(wanted), null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=True
+        column_types=dict(wanted),
+        include_columns=list(wanted),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=True,
     )
     try:
         table = pyarrow.csv.read_csv(path, parse_options=parse, convert_options=convert)
@@ -212,14 +243,18 @@ def _text_file(op: str, path: str, types: Types) -> Source:
         parse.newlines_in_values = True
         try:
             one_thread = pyarrow.csv.ReadOptions(use_threads=False)
-            table = pyarrow.csv.read_csv(path, read_options=one_thread, parse_options=parse, convert_options=convert)
+            table = pyarrow.csv.read_csv(
+                path, read_options=one_thread, parse_options=parse, convert_options=convert
+            )
         except (pa.ArrowException, OSError) as error:
             raise _explained(op, path, str(error)) from error
     return Source(path, table, path)
 
 
 def _header(op: str, path: str, error: Exception) -> list[str]:
-    """The first line of a file, whose other lines are no table or no text; the error's own words where that fails too."""
+    """The first line of a file, whose other lines are no table or no text; the error's own words where that
+    fails too.
+    """
     try:
         columns = line_of(path, -1)[1]
     except (StopIteration, OSError, EOFError, csv.Error):
@@ -235,9 +270,17 @@ def _header(op: str, path: str, error: Exception) -> list[str]:
 
 def _explained(op: str, path: str, problem: str) -> ValueError:
     """An error of pyarrow's with the line and the value."""
-    found = re.match(r"(?:In CSV column #(\d+): )?(?:CSV parse error: )?Row #(\d+): (?:CSV conversion error )?(.*)", problem, re.S)
+    found = re.match(
+        r"(?:In CSV column #(\d+): )?(?:CSV parse error: )?Row #(\d+): (?:CSV conversion error )?(.*)",
+        problem,
+        re.S,
+    )
     if found is None:
-        return bad_value(op, f"{path} cannot be read: {problem:.200}", "its lines are values between commas, or tabs in .tsv")
+        return bad_value(
+            op,
+            f"{path} cannot be read: {problem:.200}",
+            "its lines are values between commas, or tabs in .tsv",
+        )
     column, row, problem = found.groups()
     try:
         line, values = line_of(path, int(row) - 2)
@@ -247,13 +290,21 @@ def _explained(op: str, path: str, problem: str) -> ValueError:
     if column is None:
         expected = re.match(r"Expected (\d+) columns, got (\d+)", problem)
         problem = f"{expected[2]} values, the first line has {expected[1]}" if expected else problem
-        return bad_value(op, f"{where}: {problem}", "give a value for each column; texts with separators stand in double quotes")
+        return bad_value(
+            op,
+            f"{where}: {problem}",
+            "give a value for each column; texts with separators stand in double quotes",
+        )
     place = int(column)
     value = f"'{values[place]:.100}'" if place < len(values) else "a value"
     name = repr(line_of(path, -1)[1][place])
     if "invalid UTF8" in problem:
         return bad_value(op, f"{where}, column {name}: {value} is no text in UTF-8", "save the file as UTF-8")
-    return bad_value(op, f"{where}, column {name}: {value} is no number" if "double" in problem else f"{where}: {problem}", "correct it")
+    return bad_value(
+        op,
+        f"{where}, column {name}: {value} is no number" if "double" in problem else f"{where}: {problem}",
+        "correct it",
+    )
 
 
 def _count_lines(path: str) -> int:
@@ -268,10 +319,15 @@ def _count_lines(path: str) -> int:
 
 
 def line_of(path: str, row: int) -> tuple[int, list[str]]:
-    """The line of a file, from 1, at which a row begins, and its values; row −1 is the header. Lines without a value are no rows."""
+    """The line of a file, from 1, at which a row begins, and its values; row −1 is the header. Lines without
+    a value are no rows.
+    """
     import pyarrow
 
-    with pyarrow.input_stream(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", errors="backslashreplace", newline="") as text:
+    with (
+        pyarrow.input_stream(path) as raw,
+        io.TextIOWrapper(raw, "utf-8-sig", errors="backslashreplace", newline="") as text,
+    ):
         reader = csv.reader(text, delimiter=SEPARATORS[suffix_of(path)])
         line = 1
         for values in reader:
@@ -286,7 +342,11 @@ def check_table(op: str, path: str | os.PathLike[str]) -> None:
     """An error if a table cannot be written to ``path``: its extension, its folder, pyarrow."""
     arrow(op)
     if Path(path).suffix.lower() not in (*SEPARATORS, *_COLUMNAR):
-        raise bad_value(op, f"{path} has the extension {Path(path).suffix!r}", f"give one of {', '.join((*SEPARATORS, *_COLUMNAR))}")
+        raise bad_value(
+            op,
+            f"{path} has the extension {Path(path).suffix!r}",
+            f"give one of {', '.join((*SEPARATORS, *_COLUMNAR))}",
+        )
     folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{op}: {path}: there is no folder {folder}; make it first")
@@ -295,17 +355,23 @@ def check_table(op: str, path: str | os.PathLike[str]) -> None:
 
 
 def write_table(op: str, path: str | os.PathLike[str], columns: Mapping[str, Any]) -> None:
-    """Write columns to a file in the format of its extension, in one step: a crash leaves the old file as it was."""
+    """Write columns to a file in the format of its extension, in one step: a crash leaves the old file as it
+    was.
+    """
     check_table(op, path)
     pa = arrow(op)
-    table = pa.table({name: values.array if isinstance(values, Names) else values for name, values in columns.items()})
+    table = pa.table(
+        {name: values.array if isinstance(values, Names) else values for name, values in columns.items()}
+    )
     suffix = Path(path).suffix.lower()
 
     def fill(file: Any) -> None:
         if suffix in SEPARATORS:
             import pyarrow.csv
 
-            pyarrow.csv.write_csv(table, file, pyarrow.csv.WriteOptions(delimiter=SEPARATORS[suffix], quoting_style="needed"))
+            pyarrow.csv.write_csv(
+                table, file, pyarrow.csv.WriteOptions(delimiter=SEPARATORS[suffix], quoting_style="needed")
+            )
         elif suffix in (".parquet", ".pq"):
             import pyarrow.parquet
 

@@ -20,11 +20,12 @@ MOST_DEGREES = 64
 
 @dataclass(frozen=True)
 class SetColumns:
-    """How files became features of nodes and labels of graphs: what a model of a set needs to read another one.
+    """How files became features of nodes and labels of graphs: what a model of a set needs to read another
+    one.
 
-    attributes: numbers of a node; kinds: of each column of its labels the values, a feature each; edge_attributes, edge_kinds: the same of
-    an edge; degrees: features of in-degrees; classes: the labels of the graphs.
-    """
+    attributes: numbers of a node; kinds: of each column of its labels the values, a feature each;
+    edge_attributes, edge_kinds: the same of an edge; degrees: features of in-degrees; classes: the labels of
+    the graphs."""
 
     attributes: int
     kinds: tuple[tuple[int, ...], ...]
@@ -65,8 +66,8 @@ class GraphDataset:
 
     Notes
     -----
-    ``numgraph.data.read_tu`` reads one from a folder, ``GraphDataset.from_graphs`` makes one of lists of your own. A GraphLoader deals it
-    out in batches, ``numgraph.fit`` trains on it.
+    ``numgraph.data.read_tu`` reads one from a folder, ``GraphDataset.from_graphs`` makes one of lists of your
+    own. A GraphLoader deals it out in batches, ``numgraph.fit`` trains on it.
     """
 
     name: str
@@ -102,18 +103,21 @@ class GraphDataset:
         Parameters
         ----------
         graphs : G of them
-        x : features [nodes, F] for each, or a vector, one feature; None: a feature for each in-degree (``degree_features``)
-        y : labels [G]; whole numbers are classes 0, 1, …, and −1 a graph without label; texts are names of classes, sorted in ``classes``;
-            floats are a regression, and NaN a graph without
-        split : the shares of the labelled graphs for training, validation and test, each class by itself as far as the numbers let it; or
-            three boolean masks
+        x : features [nodes, F] for each, or a vector, one feature;
+            None: a feature for each in-degree (``degree_features``)
+        y : labels [G]; whole numbers are classes 0, 1, …, and −1 a graph without label;
+            texts are names of classes, sorted in ``classes``; floats are a regression, and NaN a graph
+            without
+        split : the shares of the labelled graphs for training, validation and test,
+            each class by itself as far as the numbers let it; or three boolean masks
         rng : a seed or a generator, from which the split is drawn
         edge_attr : features [edges, D] for each, or None
         name : what messages call it
 
         Raises
         ------
-        TypeError, ValueError : lengths that do not fit the graphs, a split that is none, no graph with a label
+        TypeError, ValueError : lengths that do not fit the graphs, a split that is none,
+            no graph with a label
 
         Examples
         --------
@@ -128,8 +132,14 @@ class GraphDataset:
         for i, g in enumerate(graphs):
             check_graph(op, f"graphs[{i}]", g)
         learnt = Targets.of(op, y, len(graphs), split, rng, "graph")
-        features = degree_features(graphs) if x is None else _rows(op, "x", x, [g.num_src for g in graphs], "nodes")
-        of_edges = None if edge_attr is None else _rows(op, "edge_attr", edge_attr, [g.num_edges for g in graphs], "edges")
+        features = (
+            degree_features(graphs) if x is None else _rows(op, "x", x, [g.num_src for g in graphs], "nodes")
+        )
+        of_edges = (
+            None
+            if edge_attr is None
+            else _rows(op, "edge_attr", edge_attr, [g.num_edges for g in graphs], "edges")
+        )
         return cls.of(name, graphs, features, learnt, of_edges, learnt.classes)
 
     @classmethod
@@ -145,7 +155,20 @@ class GraphDataset:
     ) -> GraphDataset:
         """Of what has been read, with the labels and their split."""
         train, val, test = learnt.masks
-        return cls(name, graphs, features, learnt.labels, train, val, test, learnt.num_classes, edge_attr, learnt.task, classes, columns)
+        return cls(
+            name,
+            graphs,
+            features,
+            learnt.labels,
+            train,
+            val,
+            test,
+            learnt.num_classes,
+            edge_attr,
+            learnt.task,
+            classes,
+            columns,
+        )
 
     @property
     def num_features(self) -> int:
@@ -160,7 +183,9 @@ class GraphDataset:
 
     @cached_property
     def label_scale(self) -> tuple[float, float]:
-        """(mean, deviation) of the training graphs' labels: a regression learns (label − mean) / deviation."""
+        """(mean, deviation) of the training graphs' labels: a regression learns (label − mean) /
+        deviation.
+        """
         labels = self.labels[self.train_mask].astype(np.float64)
         if self.task != "regression" or not len(labels):
             return 0.0, 1.0
@@ -176,7 +201,11 @@ class GraphDataset:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise no_attribute("a GraphDataset", name, [one for one in (*self.__dataclass_fields__, *dir(type(self))) if one[0] != "_"])
+        raise no_attribute(
+            "a GraphDataset",
+            name,
+            [one for one in (*self.__dataclass_fields__, *dir(type(self))) if one[0] != "_"],
+        )
 
     def __post_init__(self) -> None:
         op, count = f"GraphDataset {self.name}", len(self.graphs)
@@ -187,27 +216,46 @@ class GraphDataset:
         for field in ("features", "labels", *masks, "edge_attr"):
             value = getattr(self, field)
             if value is not None and len(value) != count:
-                raise bad_value(op, f"{field} has {len(value)} entries, there are {count} graphs", "give one for each graph")
+                raise bad_value(
+                    op,
+                    f"{field} has {len(value)} entries, there are {count} graphs",
+                    "give one for each graph",
+                )
         if self.labels.dtype.kind not in ("iu" if self.task == "classification" else "f"):
             fix = "labels are class numbers, or floats with task='regression'"
             raise bad_type(op, f"labels have dtype {self.labels.dtype}, the task is {self.task}", fix)
         for field in masks:
             if getattr(self, field).dtype != np.bool_:
-                raise bad_type(op, f"{field} has dtype {getattr(self, field).dtype}", "give one True or False for each graph")
+                raise bad_type(
+                    op,
+                    f"{field} has dtype {getattr(self, field).dtype}",
+                    "give one True or False for each graph",
+                )
         parts = np.stack([getattr(self, field) for field in masks])
         shared = np.flatnonzero(parts.sum(0) > 1)
         if shared.size:
             raise bad_value(op, f"graph {shared[0]} is in more than one of the masks", "make them disjoint")
-        none = np.isnan(self.labels) if self.task == "regression" else (self.labels < 0) | (self.labels >= self.num_classes)
+        none = (
+            np.isnan(self.labels)
+            if self.task == "regression"
+            else (self.labels < 0) | (self.labels >= self.num_classes)
+        )
         bare = np.flatnonzero(parts.any(0) & none)
         if bare.size:
-            fix = "numbers" if self.task == "regression" else f"labels of split graphs run from 0 to {self.num_classes - 1}"
+            fix = (
+                "numbers"
+                if self.task == "regression"
+                else f"labels of split graphs run from 0 to {self.num_classes - 1}"
+            )
             raise bad_value(op, f"graph {bare[0]} is in a mask and has label {self.labels[bare[0]]}", fix)
 
     def __repr__(self) -> str:
         what = "regression" if self.task == "regression" else f"classes={self.num_classes}"
         split = "/".join(str(int(mask.sum())) for mask in (self.train_mask, self.val_mask, self.test_mask))
-        return f"GraphDataset({self.name!r}, graphs={len(self)}, features={self.num_features}, {what}, split={split})"
+        return (
+            f"GraphDataset({self.name!r}, graphs={len(self)}, features={self.num_features}, {what}, "
+            f"split={split})"
+        )
 
 
 def degree_features(graphs: Sequence[Graph], width: int | None = None) -> list[np.ndarray]:
@@ -216,7 +264,8 @@ def degree_features(graphs: Sequence[Graph], width: int | None = None) -> list[n
     Parameters
     ----------
     graphs : whose nodes are described
-    width : of the result, k + 1; by default k is the largest in-degree of all graphs, or 64 (Xu et al., ICLR 2019, for social networks)
+    width : of the result, k + 1;
+        by default k is the largest in-degree of all graphs, or 64 (Xu et al., ICLR 2019, for social networks)
 
     Returns
     -------
@@ -228,7 +277,10 @@ def degree_features(graphs: Sequence[Graph], width: int | None = None) -> list[n
     >>> [one.tolist() for one in ng.data.degree_features([ng.Graph([0, 0], [1, 1], 2)])]
     [[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]]
     """
-    degrees = [np.minimum(g.in_degrees(), MOST_DEGREES if width is None else width - 1).astype(np.int64) for g in graphs]
+    degrees = [
+        np.minimum(g.in_degrees(), MOST_DEGREES if width is None else width - 1).astype(np.int64)
+        for g in graphs
+    ]
     width = max((int(of.max(initial=0)) for of in degrees), default=0) + 1 if width is None else width
     return [(of[:, None] == np.arange(width)).astype(np.float32) for of in degrees]
 
@@ -243,14 +295,22 @@ def _rows(op: str, what: str, given: Any, lengths: list[int], of: str) -> list[n
     """An array [length, width] for each graph, of one width."""
     arrays = _listed(op, what, given)
     if len(arrays) != len(lengths):
-        raise bad_value(op, f"{what} has {len(arrays)} entries, there are {len(lengths)} graphs", "give one for each graph")
+        raise bad_value(
+            op,
+            f"{what} has {len(arrays)} entries, there are {len(lengths)} graphs",
+            "give one for each graph",
+        )
     made: list[np.ndarray] = []
     for i, (array, length) in enumerate(zip(arrays, lengths, strict=True)):
         if hasattr(array, "toarray"):
             array = array.toarray()
         array = as_array(op, f"{what}[{i}]", array)
         if array.ndim and len(array) != length:
-            raise bad_value(op, f"{what}[{i}] has {len(array)} rows, its graph {length} {of}", f"give a row for each of the {of}")
+            raise bad_value(
+                op,
+                f"{what}[{i}] has {len(array)} rows, its graph {length} {of}",
+                f"give a row for each of the {of}",
+            )
         array = as_features(f"{op}, {what}[{i}]", array, length)
         if made and array.shape[1] != made[0].shape[1]:
             problem = f"{what}[{i}] has {array.shape[1]} columns, {what}[0] has {made[0].shape[1]}"

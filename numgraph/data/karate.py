@@ -1,7 +1,7 @@
 """Zachary's karate club: 34 members, 78 friendships, and the split of the club as labels.
 
-W. W. Zachary, An Information Flow Model for Conflict and Fission in Small Groups, Journal of Anthropological Research 33 (1977).
-"""
+W. W. Zachary, An Information Flow Model for Conflict and Fission in Small Groups, Journal of Anthropological
+Research 33 (1977)."""
 
 from __future__ import annotations
 
@@ -41,15 +41,16 @@ _FRIENDS: dict[int, tuple[int, ...]] = {
 }
 # The faction each member went with: 0 the instructor's (member 0), 1 the administrator's (member 33).
 _FACTIONS = "0000000001000011001010111111111111"
-# The division into four communities of the largest modularity, 0.4198 (Brandes et al., On Modularity Clustering, 2008).
+# The division into four communities of the largest modularity, 0.4198 (Brandes et al., On Modularity
+# Clustering, 2008).
 _COMMUNITIES = "0000111022100022102020233323322322"
 
 
 def load_karate(*, communities: int = 2) -> Dataset:
     """``communities=2``: the two factions; 4: the communities of the largest modularity.
 
-    Features are the identity (a member is known by who it is). As in the GCN paper one member a class is labelled, here the one with most
-    friends; every fourth of the others validates.
+    Features are the identity (a member is known by who it is). As in the GCN paper one member a class is
+    labelled, here the one with most friends; every fourth of the others validates.
     """
     if communities not in (2, 4):
         raise bad_value("load karate", f"communities is {shown(communities)}", "choose 2 or 4")

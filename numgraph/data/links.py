@@ -20,14 +20,16 @@ Pairs = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Links:
-    """A dataset whose edges are dealt out: messages go along those for training, the others are to be told from pairs that are no edges.
+    """A dataset whose edges are dealt out: messages go along those for training, the others are to be told
+    from pairs that are no edges.
 
     Attributes
     ----------
     data : Dataset
         Its graph has the edges for training alone.
     train, val, test : [pairs, 2]
-        Pairs of nodes that edges join, in one or both directions; each pair once, the smaller id first, without self loops.
+        Pairs of nodes that edges join, in one or both directions; each pair once, the smaller id first,
+        without self loops.
     val_negatives, test_negatives : [pairs, 2]
         As many pairs that no edge joins, in any part.
     """
@@ -51,18 +53,25 @@ class Links:
         return replace(self, data=self.data.to(device))
 
     def __repr__(self) -> str:
-        return f"Links({self.data.name!r}, nodes={self.data.num_nodes}, pairs={len(self.train)}/{len(self.val)}/{len(self.test)})"
+        return (
+            f"Links({self.data.name!r}, nodes={self.data.num_nodes}, "
+            f"pairs={len(self.train)}/{len(self.val)}/{len(self.test)})"
+        )
 
 
-def split_links(data: Dataset, split: Any = (0.8, 0.1, 0.1), rng: int | np.random.Generator | None = 0) -> Links:
+def split_links(
+    data: Dataset, split: Any = (0.8, 0.1, 0.1), rng: int | np.random.Generator | None = 0
+) -> Links:
     """Deal out the edges of a dataset for link prediction.
 
-    Both directions of an edge, and parallel edges, stay together: nothing of a held-out pair is left in the graph.
+    Both directions of an edge, and parallel edges, stay together: nothing of a held-out pair is left in the
+    graph.
 
     Parameters
     ----------
     data : Dataset
-    split : the shares of the pairs for training, validation and test; pairs left over are in no part and not in the graph
+    split : the shares of the pairs for training, validation and test;
+        pairs left over are in no part and not in the graph
     rng : a seed or a generator, from which the split and the pairs that are no edges are drawn
 
     Returns
@@ -82,7 +91,9 @@ def split_links(data: Dataset, split: Any = (0.8, 0.1, 0.1), rng: int | np.rando
     """
     op = "split_links"
     if not isinstance(data, Dataset):
-        raise bad_type(op, f"data is {kind_of(data)}", "give a Dataset, as numgraph.data.load or read_tables returns it")
+        raise bad_type(
+            op, f"data is {kind_of(data)}", "give a Dataset, as numgraph.data.load or read_tables returns it"
+        )
     shares = shares_of(op, split)
     rng = np.random.default_rng(rng)
     graph, count = data.graph, data.num_nodes
@@ -90,7 +101,11 @@ def split_links(data: Dataset, split: Any = (0.8, 0.1, 0.1), rng: int | np.rando
     joined = np.unique(keys[~loops])
     ends = np.round(np.cumsum(shares) * len(joined) + 1e-9).astype(int)
     if ends[0] == 0:
-        raise bad_value(op, f"of {len(joined)} pairs none is for training with split {shares}", "give more edges, or a larger first share")
+        raise bad_value(
+            op,
+            f"of {len(joined)} pairs none is for training with split {shares}",
+            "give more edges, or a larger first share",
+        )
     dealt = rng.permutation(joined)
     parts = [dealt[start:end] for start, end in zip((0, *ends[:-1]), ends)]
     train = np.sort(parts[0])
@@ -110,8 +125,11 @@ def _keys(g: Graph) -> NDArray[np.int64]:
     return np.minimum(g.src, g.dst).astype(np.int64) * g.num_nodes + np.maximum(g.src, g.dst)
 
 
-def negative_pairs(op: str, joined: NDArray[np.int64], num_nodes: int, wanted: int, rng: np.random.Generator) -> Pairs:
-    """[wanted, 2] pairs of two nodes, drawn evenly from those that are not joined, the smaller id first; a pair may come twice.
+def negative_pairs(
+    op: str, joined: NDArray[np.int64], num_nodes: int, wanted: int, rng: np.random.Generator
+) -> Pairs:
+    """[wanted, 2] pairs of two nodes, drawn evenly from those that are not joined, the smaller id first; a
+    pair may come twice.
 
     joined: the keys low · num_nodes + high of joined pairs, sorted.
     """

@@ -22,11 +22,14 @@ class LoadedBatch(GraphBatch):
     ----------
     x : [nodes, …] the graphs' features, one after the other
     labels : [graphs, …] a row for each graph, or None
-    indices : [graphs] their places in the data set: other data, say, are ``np.concatenate([w[i] for i in batch.indices])``
+    indices : [graphs] their places in the data set: other data, say,
+        are ``np.concatenate([w[i] for i in batch.indices])``
     edge_attr : [edges, …] features of the edges, of a data set that has them, or None
     """
 
-    def __init__(self, graphs: list[Graph], x: Any, labels: Any, indices: NDArray[np.int64], edge_attr: Any = None) -> None:
+    def __init__(
+        self, graphs: list[Graph], x: Any, labels: Any, indices: NDArray[np.int64], edge_attr: Any = None
+    ) -> None:
         super().__init__(graphs)
         self.x: Array = x
         self.labels: Array = labels
@@ -39,9 +42,9 @@ class GraphLoader:
 
     Parameters
     ----------
-    dataset : a GraphDataset, a sequence of (graph, x, label), or an object with ``graphs`` and ``features``, lists, ``labels``
-        [graphs, …] or None, and maybe ``edge_attr``, a list. x has a row for each node (of a bipartite graph each source), the same feature
-        axes everywhere; arrays of NumPy, torch or JAX
+    dataset : a GraphDataset, a sequence of (graph, x, label), or an object with ``graphs`` and ``features``,
+        lists, ``labels`` [graphs, …] or None, and maybe ``edge_attr``, a list. x has a row for each node (of
+        a bipartite graph each source), the same feature axes everywhere; arrays of NumPy, torch or JAX
     batch_size : graphs in a batch
     input_graphs : which graphs, a mask or ids, as ``dataset.train_mask``; by default all
     shuffle : in another order at every pass
@@ -50,13 +53,15 @@ class GraphLoader:
 
     Raises
     ------
-    TypeError, ValueError : items of another kind, or features and labels that do not fit the graphs; the message has the place
+    TypeError, ValueError : items of another kind, or features and labels that do not fit the graphs;
+        the message has the place
 
     Examples
     --------
     >>> import numpy as np, numgraph as ng
     >>> pair, ring = ng.Graph([0, 1], [1, 0]), ng.Graph([0, 1, 2], [1, 2, 0])
-    >>> for batch in ng.GraphLoader([(pair, np.ones((2, 4)), 0), (ring, np.ones((3, 4)), 1), (pair, np.zeros((2, 4)), 0)], 2):
+    >>> samples = [(pair, np.ones((2, 4)), 0), (ring, np.ones((3, 4)), 1), (pair, np.zeros((2, 4)), 0)]
+    >>> for batch in ng.GraphLoader(samples, 2):
     ...     print(batch.graph, batch.x.shape, batch.labels, batch.node_offsets)
     Graph(num_nodes=5, num_edges=5) (5, 4) [0 1] [0 2 5]
     Graph(num_nodes=2, num_edges=2) (2, 4) [0] [0 2]
@@ -74,12 +79,21 @@ class GraphLoader:
     ) -> None:
         for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise bad_value("GraphLoader", f"{name} is {shown(value)}", f"give a whole number, {least} or more")
+                raise bad_value(
+                    "GraphLoader", f"{name} is {shown(value)}", f"give a whole number, {least} or more"
+                )
         self.dataset = dataset
         self.graphs, self.features, self.labels = _taken(dataset)
         self.edge_attr = _edges(self.graphs, getattr(dataset, "edge_attr", None))
-        self.ids = np.arange(len(self.graphs)) if input_graphs is None else _chosen(input_graphs, len(self.graphs))
-        self.batch_size, self.shuffle, self.drop_last, self.seed = int(batch_size), shuffle, drop_last, int(seed)
+        self.ids = (
+            np.arange(len(self.graphs)) if input_graphs is None else _chosen(input_graphs, len(self.graphs))
+        )
+        self.batch_size, self.shuffle, self.drop_last, self.seed = (
+            int(batch_size),
+            shuffle,
+            drop_last,
+            int(seed),
+        )
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -100,7 +114,13 @@ class GraphLoader:
         labels = None if self.labels is None else self.labels[indices]
         of_edges = None if self.edge_attr is None else [self.edge_attr[i] for i in chosen]
         edge_attr = None if of_edges is None else library_of(of_edges[0]).concatenated(of_edges)
-        return LoadedBatch([self.graphs[i] for i in chosen], library_of(rows[0]).concatenated(rows), labels, indices, edge_attr)
+        return LoadedBatch(
+            [self.graphs[i] for i in chosen],
+            library_of(rows[0]).concatenated(rows),
+            labels,
+            indices,
+            edge_attr,
+        )
 
 
 def _chosen(given: Any, count: int) -> NDArray[np.int64]:
@@ -113,7 +133,9 @@ def _chosen(given: Any, count: int) -> NDArray[np.int64]:
         raise bad_type("GraphLoader", problem, f"give ids of graphs, or a mask [{count}]")
     wrong = np.flatnonzero((ids < 0) | (ids >= count))
     if len(wrong):
-        raise bad_value("GraphLoader", f"input_graphs[{wrong[0]}] is {ids[wrong[0]]}", f"ids run from 0 to {count - 1}")
+        raise bad_value(
+            "GraphLoader", f"input_graphs[{wrong[0]}] is {ids[wrong[0]]}", f"ids run from 0 to {count - 1}"
+        )
     found: NDArray[np.int64] = ids.astype(np.int64)
     return found
 
@@ -127,10 +149,16 @@ def _edges(graphs: list[Graph], given: Any) -> list[Any] | None:
         problem = f"dataset has {len(graphs)} graphs and {len(arrays)} arrays of edge_attr"
         raise bad_value("GraphLoader", problem, "give an array for each graph")
     for i, (g, attr) in enumerate(zip(graphs, arrays, strict=True)):
-        attr = arrays[i] = attr if hasattr(attr, "shape") else as_array("GraphLoader", f"edge_attr of graph {i}", attr)
+        attr = arrays[i] = (
+            attr if hasattr(attr, "shape") else as_array("GraphLoader", f"edge_attr of graph {i}", attr)
+        )
         if len(attr.shape) == 0 or attr.shape[0] != g.num_edges or attr.shape[1:] != arrays[0].shape[1:]:
-            problem = f"edge_attr of graph {i} has shape {list(attr.shape)}, its graph has {g.num_edges} edges"
-            raise bad_value("GraphLoader", problem, "give a row for each edge, as wide as those of the first graph")
+            problem = (
+                f"edge_attr of graph {i} has shape {list(attr.shape)}, its graph has {g.num_edges} edges"
+            )
+            raise bad_value(
+                "GraphLoader", problem, "give a row for each edge, as wide as those of the first graph"
+            )
     return arrays
 
 
@@ -139,7 +167,11 @@ def _taken(dataset: Any) -> tuple[list[Graph], list[Any], Any]:
     if all(hasattr(dataset, name) for name in ("graphs", "features", "labels")):
         graphs, features, labels = list(dataset.graphs), list(dataset.features), dataset.labels
         if len(features) != len(graphs):
-            raise bad_value("GraphLoader", f"dataset has {len(graphs)} graphs and {len(features)} features", "give an array for each graph")
+            raise bad_value(
+                "GraphLoader",
+                f"dataset has {len(graphs)} graphs and {len(features)} features",
+                "give an array for each graph",
+            )
     else:
         if not hasattr(dataset, "__iter__"):
             raise bad_type(
@@ -157,7 +189,9 @@ def _taken(dataset: Any) -> tuple[list[Graph], list[Any], Any]:
         if any(label is None for label in given):
             if i := next((i for i, label in enumerate(given) if (label is None) != (given[0] is None)), 0):
                 raise bad_value(
-                    "GraphLoader", f"of dataset[0] and dataset[{i}] one has no label", "give all graphs a label, or None to all"
+                    "GraphLoader",
+                    f"of dataset[0] and dataset[{i}] one has no label",
+                    "give all graphs a label, or None to all",
                 )
             labels = None
         elif given and library_of(given[0]).has_autodiff:
@@ -170,7 +204,10 @@ def _taken(dataset: Any) -> tuple[list[Graph], list[Any], Any]:
         x = features[i] = x if hasattr(x, "shape") else as_array("GraphLoader", f"x of graph {i}", x)
         if len(x.shape) == 0 or x.shape[0] != g.num_src or x.shape[1:] != features[0].shape[1:]:
             expected = ["…"] if i == 0 else list(features[0].shape[1:])
-            problem = f"x of graph {i} has shape {list(x.shape)}, its graph has {g.num_src} {'sources' if g.is_bipartite else 'nodes'}"
+            problem = (
+                f"x of graph {i} has shape {list(x.shape)}, its graph has {g.num_src} "
+                f"{'sources' if g.is_bipartite else 'nodes'}"
+            )
             raise bad_value("GraphLoader", problem, f"give [{', '.join(map(str, [g.num_src, *expected]))}]")
     if labels is not None:
         labels = labels if hasattr(labels, "shape") else as_array("GraphLoader", "labels", labels)

@@ -1,4 +1,6 @@
-"""``python -m numgraph.data.make_digits`` writes digits.npz from scikit-learn's copy of the data, and nothing else needs scikit-learn."""
+"""``python -m numgraph.data.make_digits`` writes digits.npz from scikit-learn's copy of the data, and nothing
+else needs scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def main() -> None:
     if not np.array_equal(pixels, digits.data) or pixels.max() != 16:
         raise SystemExit("scikit-learn's digits are no longer whole numbers from 0 to 16")
     target = Path(__file__).with_name("digits.npz")
-    atomic.write(target, lambda file: np.savez_compressed(file, pixels=pixels, labels=digits.target.astype(np.uint8)))
+    atomic.write(
+        target, lambda file: np.savez_compressed(file, pixels=pixels, labels=digits.target.astype(np.uint8))
+    )
     print(f"{target}: {target.stat().st_size} bytes, {len(pixels)} images")
 
 

@@ -34,11 +34,15 @@ def said(error: BaseException) -> str:
 
 
 def damaged(folder: Path, problem: str) -> ValueError:
-    return bad_value("open_dataset", f"{folder} is damaged: {problem}", "take another copy, or write it again")
+    return bad_value(
+        "open_dataset", f"{folder} is damaged: {problem}", "take another copy, or write it again"
+    )
 
 
 def foreign(folder: Path, problem: str) -> ValueError:
-    return bad_value("open_dataset", f"{folder} is no dataset of numgraph: {problem}", "numgraph.data.save writes one")
+    return bad_value(
+        "open_dataset", f"{folder} is no dataset of numgraph: {problem}", "numgraph.data.save writes one"
+    )
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -61,7 +65,9 @@ def read(folder: Path) -> dict[str, Any]:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise foreign(folder, f'{ABOUT} does not say "format": "{FORMAT}"')
     if type(about.get("version")) is not int or about["version"] != VERSION:
-        problem = f"{folder} has version {shown(about.get('version'))} of the format, this numgraph reads {VERSION}"
+        problem = (
+            f"{folder} has version {shown(about.get('version'))} of the format, this numgraph reads {VERSION}"
+        )
         raise bad_value("open_dataset", problem, "write it again, or open it with the numgraph that wrote it")
     _check_entries(folder, about)
     return about
@@ -80,11 +86,15 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_entries(folder: Path, about: dict[str, Any]) -> None:
     """The types of graph.json's entries, that none is missing and none is more than those."""
-    kinds: dict[str, type] = dict.fromkeys(("version", "num_nodes", "num_edges", "num_features", "num_classes"), int)
+    kinds: dict[str, type] = dict.fromkeys(
+        ("version", "num_nodes", "num_edges", "num_features", "num_classes"), int
+    )
     kinds |= {"format": str, "name": str, "task": str, "label_scale": list, "arrays": dict}
     for name in kinds | about:
         if name not in about or name not in kinds:
-            raise damaged(folder, f"{ABOUT} has {'no' if name in kinds else 'the unknown entry'} {shown(name)}")
+            raise damaged(
+                folder, f"{ABOUT} has {'no' if name in kinds else 'the unknown entry'} {shown(name)}"
+            )
         value: Any = about[name]
         if type(value) is not kinds[name] or (isinstance(value, int) and not 0 <= value < 2**62):
             raise damaged(folder, f"{ABOUT}: {name} is {shown(value)}")
@@ -98,12 +108,18 @@ def _check_entries(folder: Path, about: dict[str, Any]) -> None:
         fits = fits and isinstance(entry["dtype"], str) and DTYPE.fullmatch(entry["dtype"]) is not None
         fits = fits and isinstance(entry["sha256"], str) and SHA256.fullmatch(entry["sha256"]) is not None
         fits = fits and isinstance(entry["shape"], list) and 1 <= len(entry["shape"]) <= MOST_AXES
-        if not fits or not all(type(n) is int and 0 <= n < 2**62 for n in entry["shape"]) or math.prod(entry["shape"]) >= 2**59:
+        if (
+            not fits
+            or not all(type(n) is int and 0 <= n < 2**62 for n in entry["shape"])
+            or math.prod(entry["shape"]) >= 2**59
+        ):
             raise damaged(folder, f"{ABOUT}: the array {shown(name)} is {shown(entry)}")
 
 
 def layout(folder: Path, about: dict[str, Any]) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-    """dtype and shape of each array; that they fit the numbers of nodes and edges, and that those are there which belong together."""
+    """dtype and shape of each array; that they fit the numbers of nodes and edges, and that those are there
+    which belong together.
+    """
     nodes, edges, features = about["num_nodes"], about["num_edges"], about["num_features"]
     node_ids, positions = ids_dtype(nodes), ids_dtype(nodes, edges)
     found = {}
@@ -135,13 +151,24 @@ def layout(folder: Path, about: dict[str, Any]) -> dict[str, tuple[np.dtype[Any]
             raise damaged(folder, f"{ABOUT} has an array {shown(name)}, which no dataset has")
         wanted, lengths = (None, (edges, *shape[1:])) if free else exact[name]
         fits = dtype.kind in NUMBERS and dtype.itemsize <= 8 if wanted is None else dtype == wanted
-        if not fits or len(shape) != len(lengths) or any(n is not None and n != m for n, m in zip(lengths, shape, strict=True)):
+        if (
+            not fits
+            or len(shape) != len(lengths)
+            or any(n is not None and n != m for n, m in zip(lengths, shape, strict=True))
+        ):
             numbers = f"num_nodes {nodes}, num_edges {edges}, num_features {features}, task {about['task']}"
-            raise damaged(folder, f"{ABOUT}: {name} has dtype {dtype} and shape {list(shape)}, which does not fit {numbers}")
+            raise damaged(
+                folder,
+                f"{ABOUT}: {name} has dtype {dtype} and shape {list(shape)}, which does not fit {numbers}",
+            )
     needed = {"src", "dst", "in_indptr", "out_indptr", "labels", "train_mask", "val_mask", "test_mask"}
     sparse = {"features_data", "features_indices", "features_indptr"}
     needed |= sparse if found.keys() & sparse else {"features"}
-    for some in ({"in_indices", "in_edge_ids"}, {"out_indices", "out_edge_ids"}, {"names_text", "names_ends"}):
+    for some in (
+        {"in_indices", "in_edge_ids"},
+        {"out_indices", "out_edge_ids"},
+        {"names_text", "names_ends"},
+    ):
         needed |= some if found.keys() & some else set()
     if absent := sorted(needed - found.keys()):
         raise damaged(folder, f"{ABOUT} has no array {absent[0]}")

@@ -47,19 +47,33 @@ def node_features(
             first = table.columns[0]
             if first in (target, *categories):
                 problem = f"{table.name}: the column {first!r} is the first, which has the names of the nodes"
-                raise bad_value(op, problem, "choose another one as " + ("the target" if first == target else "categories"))
+                raise bad_value(
+                    op,
+                    problem,
+                    "choose another one as " + ("the target" if first == target else "categories"),
+                )
             for name, what in ((target, "target"), *((name, "column") for name in categories)):
                 if name is not None:
                     table.column(op, name, what)
-            wanted = [name for name in table.columns[1:] if name not in (target, meaning(table.columns[1:], SPLIT))]
+            wanted = [
+                name for name in table.columns[1:] if name not in (target, meaning(table.columns[1:], SPLIT))
+            ]
             inputs = learn(op, table, wanted, categories, notes)
         alone = not (inputs or width)
         columns = Columns(inputs, Names(names) if alone or identity else None, width, target)
     elif columns.extra != width:
         fix = "give the .npy file of these nodes" if columns.extra else "leave them out"
-        raise bad_value(op, f"there are {width} features beside the table, the model was trained with {columns.extra}", fix)
+        raise bad_value(
+            op,
+            f"there are {width} features beside the table, the model was trained with {columns.extra}",
+            fix,
+        )
     if columns.inputs and table is None:
-        raise bad_value(op, "there is no table of nodes", f"give one with the columns {', '.join(one.name for one in columns.inputs)}")
+        raise bad_value(
+            op,
+            "there is no table of nodes",
+            f"give one with the columns {', '.join(one.name for one in columns.inputs)}",
+        )
     blocks = [encode(op, table, columns, notes)] if table is not None and columns.inputs else []
     blocks += [] if extra is None else [extra]
     if columns.names is None:
@@ -81,11 +95,15 @@ def _array(op: str, given: Any) -> Any:
         with open(path, "rb") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise bad_value(op, f"{path} is no .npy file of numbers: {error!s:.200}", "write it by np.save") from error
+        raise bad_value(
+            op, f"{path} is no .npy file of numbers: {error!s:.200}", "write it by np.save"
+        ) from error
 
 
 def _known_names(table: Source | None, names: Any, known: Any, notes: Notes) -> Any:
-    """[nodes, known] the features of nodes that are told by their names alone; those that are new have none."""
+    """[nodes, known] the features of nodes that are told by their names alone; those that are new have
+    none.
+    """
     import pyarrow.compute as pc
     from scipy.sparse import csr_matrix, identity
 
@@ -96,7 +114,10 @@ def _known_names(table: Source | None, names: Any, known: Any, notes: Notes) -> 
     if new.any():
         node = int(np.flatnonzero(new)[0])
         where = f"{table.at(node)}: " if table else ""
-        text = f"{where}the node {names[node].as_py()!r} was not there in training; only its neighbours tell of it"
+        text = (
+            f"{where}the node {names[node].as_py()!r} was not there in training; only its neighbours tell of "
+            "it"
+        )
         notes.add("new", text, int(new.sum()))
     rows, ids = np.flatnonzero(~new), places.drop_null().to_numpy()
     return csr_matrix((np.ones(len(rows), np.float32), (rows, ids)), shape=(len(names), len(known)))
@@ -119,20 +140,35 @@ def node_labels(
     infinite = np.flatnonzero(np.isinf(labels))
     if len(infinite):
         row = int(infinite[0])
-        raise bad_value(op, f"{table.at(row, target)}: {labels[row]} is not finite", "correct it, or leave it empty")
+        raise bad_value(
+            op, f"{table.at(row, target)}: {labels[row]} is not finite", "correct it, or leave it empty"
+        )
     return labels, columns, task
 
 
 def node_masks(
-    op: str, table: Source | None, labels: NDArray[Any], columns: Columns, split: Any, rng: Any, notes: Notes, again: bool
+    op: str,
+    table: Source | None,
+    labels: NDArray[Any],
+    columns: Columns,
+    split: Any,
+    rng: Any,
+    notes: Notes,
+    again: bool,
 ) -> Sequence[NDArray[np.bool_]]:
-    """Which labelled nodes are for training, validation and test; of tables for a trained model all are for test."""
+    """Which labelled nodes are for training, validation and test; of tables for a trained model all are for
+    test.
+    """
     labelled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels >= 0
     nobody = np.zeros(len(labels), bool)
     if again or table is None or columns.target is None:
         return nobody, nobody, labelled
     if not labelled.any():
-        raise bad_value(op, f"{table.name}: the target {columns.target!r} is empty in every row", "some rows need a label to learn from")
+        raise bad_value(
+            op,
+            f"{table.name}: the target {columns.target!r} is empty in every row",
+            "some rows need a label to learn from",
+        )
     if labels.dtype.kind in "iu" and len(columns.classes) == 1:
         problem = f"{table.name}: every label in {columns.target!r} is {columns.classes[0]!r}"
         raise bad_value(op, problem, "there is nothing to tell apart; choose another target")
@@ -142,18 +178,32 @@ def node_masks(
     return parts_of(op, labels, labelled, split, rng)
 
 
-def _split_column(op: str, table: Source, name: str, labelled: NDArray[np.bool_], notes: Notes) -> list[NDArray[np.bool_]]:
+def _split_column(
+    op: str, table: Source, name: str, labelled: NDArray[np.bool_], notes: Notes
+) -> list[NDArray[np.bool_]]:
     """The masks that the words of the column `split` tell; rows without a word are in none."""
     words = [None if word is None else word.strip().lower() for word in table.table[name].to_pylist()]
     strange = next((row for row, word in enumerate(words) if word and word not in PARTS), None)
     if strange is not None:
         near = did_you_mean(words[strange], PARTS)
-        raise bad_value(op, f"{table.at(strange, name)}: {words[strange]!r} is no part", f"write train, val or test, or nothing{near}")
+        raise bad_value(
+            op,
+            f"{table.at(strange, name)}: {words[strange]!r} is no part",
+            f"write train, val or test, or nothing{near}",
+        )
     parts = np.array([PARTS.get(word or "", -1) for word in words])
     empty = np.flatnonzero(~labelled & ((parts == 0) | (parts == 1)))
     if len(empty):
         row = int(empty[0])
-        notes.add("split", f"{table.at(row, name)}: it is for {words[row]}, but has no label, and is left out", len(empty))
+        notes.add(
+            "split",
+            f"{table.at(row, name)}: it is for {words[row]}, but has no label, and is left out",
+            len(empty),
+        )
     if not (labelled & (parts == 0)).any():
-        raise bad_value(op, f"{table.name}: no row with a label is for training", f"write train into the column {name} of some rows")
+        raise bad_value(
+            op,
+            f"{table.name}: no row with a label is for training",
+            f"write train into the column {name} of some rows",
+        )
     return [labelled & (parts == part) for part in range(3)]

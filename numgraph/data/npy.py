@@ -1,4 +1,6 @@
-"""Arrays as .npy files that are mapped into memory: headers of one page, so that rows begin where pages do."""
+"""Arrays as .npy files that are mapped into memory: headers of one page, so that rows begin where pages
+do.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +114,13 @@ def digest(path: Path) -> str:
 
 def plain_file(path: Path) -> BinaryIO:
     """A file opened for reading that is no link, folder or pipe."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(
+        path,
+        os.O_RDONLY
+        | getattr(os, "O_NOFOLLOW", 0)
+        | getattr(os, "O_NONBLOCK", 0)
+        | getattr(os, "O_BINARY", 0),
+    )
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("it is no regular file")
@@ -134,7 +142,9 @@ def opened(path: Path, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[An
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"it has version {version} of the format, 1.0 and 2.0 are read")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         found, by_columns, kind = read(file)
         start = file.tell()
         if kind != dtype:
@@ -147,6 +157,8 @@ def opened(path: Path, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[An
             raise ValueError(f"it has {size} bytes, {start + math.prod(shape) * dtype.itemsize} are needed")
         if start % dtype.alignment:
             raise ValueError(f"its numbers begin at byte {start}, which is no multiple of {dtype.alignment}")
-        array: NDArray[Any] = np.ndarray(tuple(shape), dtype, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), start)
+        array: NDArray[Any] = np.ndarray(
+            tuple(shape), dtype, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), start
+        )
     array.flags.writeable = False
     return array

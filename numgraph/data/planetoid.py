@@ -1,11 +1,13 @@
 """Citation networks in the Planetoid format: cora, citeseer, pubmed.
 
-Z. Yang, W. Cohen and R. Salakhutdinov, Revisiting Semi-Supervised Learning with Graph Embeddings, ICML 2016. A dataset is eight files,
-ind.NAME.PART, with n labelled training nodes, m ≥ n nodes outside the test set, t test nodes, F features and C classes:
+Z. Yang, W. Cohen and R. Salakhutdinov, Revisiting Semi-Supervised Learning with Graph Embeddings, ICML 2016.
+A dataset is eight files, ind.NAME.PART, with n labelled training nodes, m ≥ n nodes outside the test set, t
+test nodes, F features and C classes:
 
 ==================  ==========================================================================================
 x, y                [n, F] and [n, C]: the nodes 0 … n − 1, which train
-allx, ally          [m, F] and [m, C]: the nodes 0 … m − 1; those after the training nodes validate, 500 at most
+allx, ally          [m, F] and [m, C]: the nodes 0 … m − 1; those after the training nodes validate, 500 at
+most
 tx, ty              [t, F] and [t, C]: the test nodes, in the order of test.index
 test.index          t lines: the test nodes' ids, shuffled, m or larger
 graph               {node: [neighbour, …]}, not symmetric, with repetitions
@@ -26,13 +28,15 @@ from numgraph.errors import bad_value
 from numgraph.graph import Graph
 
 
-def load_planetoid(name: str, data_dir: str | os.PathLike[str] | None = None, *, row_normalize: bool = True) -> Dataset:
+def load_planetoid(
+    name: str, data_dir: str | os.PathLike[str] | None = None, *, row_normalize: bool = True
+) -> Dataset:
     """The public split: 20 nodes a class train, 500 validate, 1,000 test.
 
-    ``row_normalize`` divides each node's features by their sum, as the GCN paper does. Edges are made symmetric, without repetitions and
-    without self loops. Ids between the first and last test node that test.index leaves out (citeseer has 15) become isolated nodes with
-    zero features, label −1, and no place in a mask.
-    """
+    ``row_normalize`` divides each node's features by their sum, as the GCN paper does. Edges are made
+    symmetric, without repetitions and without self loops. Ids between the first and last test node that
+    test.index leaves out (citeseer has 15) become isolated nodes with zero features, label −1, and no place
+    in a mask."""
     op = f"load {name}"
     paths = find_files(name, data_dir)
     test = _read_index(paths["test.index"], op)
@@ -52,7 +56,9 @@ def load_planetoid(name: str, data_dir: str | os.PathLike[str] | None = None, *,
     bad = np.flatnonzero(~np.isfinite(features).all(1))
     if bad.size:
         path = paths["allx" if bad[0] < known else "tx"]
-        raise bad_value(op, f"{path} has features of node {bad[0]} that are too large for float32", "get it anew")
+        raise bad_value(
+            op, f"{path} has features of node {bad[0]} that are too large for float32", "get it anew"
+        )
     classes = np.zeros((num_nodes, ally.shape[1]))
     classes[:known], classes[test] = ally, ty
     labels = np.where(classes.any(1), classes.argmax(1), -1)
@@ -73,7 +79,9 @@ def _read_index(path: Path, op: str) -> np.ndarray:
     try:
         test = np.array([int(line) for line in path.read_text("ascii").split()], np.int64)
     except (ValueError, OverflowError) as error:
-        raise bad_value(op, f"{path} is damaged: {error!s:.200}", "it has one node id a line; get it anew") from error
+        raise bad_value(
+            op, f"{path} is damaged: {error!s:.200}", "it has one node id a line; get it anew"
+        ) from error
     if not test.size:
         raise bad_value(op, f"{path} is empty", "it has one node id a line; get it anew")
     return test
@@ -86,7 +94,11 @@ def _matrix(path: Path, op: str) -> np.ndarray:
         raise bad_value(op, f"{path} holds {found}", "it should hold a matrix; get it anew")
     bad = np.argwhere(~np.isfinite(value))
     if bad.size:
-        raise bad_value(op, f"{path} has {value[tuple(bad[0])]} at {tuple(bad[0].tolist())}", "all values must be finite; get it anew")
+        raise bad_value(
+            op,
+            f"{path} has {value[tuple(bad[0])]} at {tuple(bad[0].tolist())}",
+            "all values must be finite; get it anew",
+        )
     return value
 
 
@@ -103,9 +115,13 @@ def _check(paths: dict[str, Path], op: str, arrays: dict[str, np.ndarray], test:
         (False, True, ("ally", ally), ("y", y)),
     ):
         if (rows and len(one) != len(other)) or (columns and one.shape[1] != other.shape[1]):
-            raise bad_value(op, f"{paths[first]} has shape {one.shape}, {paths[second].name} {other.shape}", fix)
+            raise bad_value(
+                op, f"{paths[first]} has shape {one.shape}, {paths[second].name} {other.shape}", fix
+            )
     if len(test) != len(tx):
-        raise bad_value(op, f"{paths['test.index']} has {len(test)} ids, {paths['tx'].name} {len(tx)} rows", fix)
+        raise bad_value(
+            op, f"{paths['test.index']} has {len(test)} ids, {paths['tx'].name} {len(tx)} rows", fix
+        )
     for part, whole, beginning, array in (("x", "allx", x, allx), ("y", "ally", y, ally)):
         if not np.array_equal(beginning, array[: len(beginning)]):
             raise bad_value(op, f"{paths[part]} is not the beginning of {paths[whole].name}", fix)
@@ -113,17 +129,28 @@ def _check(paths: dict[str, Path], op: str, arrays: dict[str, np.ndarray], test:
         classes = arrays[part]
         marked = (classes != 0).sum(1)
         split = len(y) + 500 if part == "ally" else len(classes)
-        bad = np.flatnonzero(((classes != 0) & (classes != 1)).any(1) | (marked > 1) | ((marked == 0) & (np.arange(len(classes)) < split)))
+        bad = np.flatnonzero(
+            ((classes != 0) & (classes != 1)).any(1)
+            | (marked > 1)
+            | ((marked == 0) & (np.arange(len(classes)) < split))
+        )
         if bad.size:
             row = np.array2string(classes[bad[0]], separator=", ", threshold=20)
-            raise bad_value(op, f"{paths[part]} row {bad[0]} is {row}", "a row marks one class with a 1; get it anew")
+            raise bad_value(
+                op, f"{paths[part]} row {bad[0]} is {row}", "a row marks one class with a 1; get it anew"
+            )
     if test.min() < len(allx) or len(np.unique(test)) != len(test):
         raise bad_value(op, f"{paths['test.index']} repeats an id or has one below {len(allx)}", fix)
     if test.max() >= len(allx) + 10 * len(test) + 1000:  # before an array of that many rows is made
-        raise bad_value(op, f"{paths['test.index']} has the id {test.max()}, for {len(allx)} + {len(test)} nodes", fix)
+        raise bad_value(
+            op, f"{paths['test.index']} has the id {test.max()}, for {len(allx)} + {len(test)} nodes", fix
+        )
     size = sum(path.stat().st_size for path in paths.values())
     if (test.max() + 1) * (4 * allx.shape[1] + 8 * ally.shape[1]) > 2 * DENSER * size:
-        problem = f"{paths['allx']} and its companions describe {test.max() + 1} nodes of {allx.shape[1]} features in {size} bytes"
+        problem = (
+            f"{paths['allx']} and its companions describe {test.max() + 1} nodes of {allx.shape[1]} features "
+            f"in {size} bytes"
+        )
         raise bad_value(op, problem, "that is out of all proportion; get them anew")
 
 
@@ -135,7 +162,9 @@ def _graph(neighbors: object, num_nodes: int, path: Path, op: str) -> Graph:
         for node in pair:
             if type(node) is not int or not 0 <= node < num_nodes:
                 raise bad_value(
-                    op, f"{path} has the edge {pair!r:.100}", f"node ids are whole numbers from 0 to {num_nodes - 1}; get it anew"
+                    op,
+                    f"{path} has the edge {pair!r:.100}",
+                    f"node ids are whole numbers from 0 to {num_nodes - 1}; get it anew",
                 )
     src, dst = np.array(ends, np.int64).reshape(-1, 2).T
     return undirected(src, dst, num_nodes)

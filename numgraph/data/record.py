@@ -39,7 +39,8 @@ class Dataset:
         N nodes; an undirected edge is stored as two directed ones.
     features : float32 array [N, F], or a SciPy sparse matrix
     labels : int64 array [N], or float32 for a regression
-        0 … num_classes − 1, or −1 where the source gives no label; NaN for a regression. Such nodes are in no mask.
+        0 … num_classes − 1, or −1 where the source gives no label; NaN for a regression. Such nodes are in no
+        mask.
     train_mask, val_mask, test_mask : bool arrays [N]
         Disjoint.
     num_classes : int
@@ -49,7 +50,8 @@ class Dataset:
         Node i is names[i].
     task : "classification" or "regression"
     label_scale : (mean, deviation)
-        A regression learns (label − mean) / deviation, and so a model's results are mean + deviation · model(graph, features).
+        A regression learns (label − mean) / deviation, and so a model's results are mean + deviation ·
+        model(graph, features).
     columns : how the columns of a table became features and labels, or None
         ``columns.classes[k]`` is the name of class k.
 
@@ -90,11 +92,13 @@ class Dataset:
         Parameters
         ----------
         graph : Graph with N nodes
-        x : features [N, F], an array or a SciPy sparse matrix; a vector [N] is one feature; None: each node is a feature of its own
-        y : labels [N]; whole numbers are classes 0, 1, …, and −1 a node without label; texts are names of classes, sorted in
-            ``columns.classes``, and None or "" a node without; floats are a regression, and NaN a node without
-        split : the shares of the labelled nodes for training, validation and test, each class by itself as far as the numbers let it;
-            or three boolean masks
+        x : features [N, F], an array or a SciPy sparse matrix; a vector [N] is one feature;
+            None: each node is a feature of its own
+        y : labels [N]; whole numbers are classes 0, 1, …, and −1 a node without label;
+            texts are names of classes, sorted in ``columns.classes``, and None or "" a node without; floats
+            are a regression, and NaN a node without
+        split : the shares of the labelled nodes for training, validation and test,
+            each class by itself as far as the numbers let it; or three boolean masks
         rng : a seed or a generator, from which the split is drawn
         edge_weight : [num_edges] or None
         names : [N] names of the nodes or None
@@ -120,7 +124,9 @@ class Dataset:
             bad = np.argwhere(~np.isfinite(edge_weight))
             if len(bad):
                 place = [int(i) for i in bad[0]]
-                raise bad_value(op, f"edge_weight{place} is {edge_weight[tuple(bad[0])]}", "weights are finite numbers")
+                raise bad_value(
+                    op, f"edge_weight{place} is {edge_weight[tuple(bad[0])]}", "weights are finite numbers"
+                )
         features = as_features(op, x, graph.num_nodes)
         return cls(
             name=name,
@@ -157,7 +163,9 @@ class Dataset:
 
         if self.graph.device != "cpu":
             raise bad_type(
-                "Dataset.sparse_features", f"the dataset is on {self.graph.device}", "they are SciPy's, on the host; use features"
+                "Dataset.sparse_features",
+                f"the dataset is on {self.graph.device}",
+                "they are SciPy's, on the host; use features",
             )
         return csr_matrix(self.features)
 
@@ -189,29 +197,51 @@ class Dataset:
             array = value if field == "features" and is_sparse(value) else given(op, field, value)
             object.__setattr__(self, field, array)
             if field == "labels" and array.dtype.kind not in ("iu" if self.task == "classification" else "f"):
-                fix = "labels are class numbers, as labels.astype(np.int64); numbers to be predicted are task='regression'"
-                raise bad_type(op, f"labels have dtype {array.dtype}", fix if self.task == "classification" else "labels are floats")
+                fix = (
+                    "labels are class numbers, as labels.astype(np.int64); numbers to be predicted are "
+                    "task='regression'"
+                )
+                raise bad_type(
+                    op,
+                    f"labels have dtype {array.dtype}",
+                    fix if self.task == "classification" else "labels are floats",
+                )
             if field.endswith("mask") and array.dtype != np.bool_:
-                fix = "give one True or False for each node, as mask.astype(bool) or by np.isin(np.arange(num_nodes), ids)"
+                fix = (
+                    "give one True or False for each node, as mask.astype(bool) or by "
+                    "np.isin(np.arange(num_nodes), ids)"
+                )
                 raise bad_type(op, f"{field} has dtype {array.dtype} and shape {list(array.shape)}", fix)
             length, wanted, row = array.shape[0], count, "node"
             if field == "edge_weight":
                 wanted, row = self.graph.num_edges, "edge"
             if length != wanted:
                 raise bad_value(
-                    op, f"{field} has {length} rows, the graph {wanted} {row}s", f"give one row {'an' if row == 'edge' else 'a'} {row}"
+                    op,
+                    f"{field} has {length} rows, the graph {wanted} {row}s",
+                    f"give one row {'an' if row == 'edge' else 'a'} {row}",
                 )
         if self.names is not None and len(self.names) != count:
-            raise bad_value(op, f"names has {len(self.names)} entries, the graph {count} nodes", "give one a node")
+            raise bad_value(
+                op, f"names has {len(self.names)} entries, the graph {count} nodes", "give one a node"
+            )
         masks = np.stack([self.train_mask, self.val_mask, self.test_mask])
         shared = np.flatnonzero(masks.sum(0) > 1)
         if shared.size:
             raise bad_value(op, f"node {shared[0]} is in more than one of the masks", "make them disjoint")
-        none = np.isnan(self.labels) if self.task == "regression" else (self.labels < 0) | (self.labels >= self.num_classes)
+        none = (
+            np.isnan(self.labels)
+            if self.task == "regression"
+            else (self.labels < 0) | (self.labels >= self.num_classes)
+        )
         unlabelled = np.flatnonzero(masks.any(0) & none)
         if unlabelled.size:
             node = unlabelled[0]
-            fix = "numbers" if self.task == "regression" else f"labels of split nodes run from 0 to {self.num_classes - 1}"
+            fix = (
+                "numbers"
+                if self.task == "regression"
+                else f"labels of split nodes run from 0 to {self.num_classes - 1}"
+            )
             raise bad_value(op, f"node {node} is in a mask and has label {self.labels[node]}", fix)
 
     def __repr__(self) -> str:
@@ -237,7 +267,15 @@ class Targets:
     classes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, op: str, y: Any, count: int, split: Any, rng: int | np.random.Generator | None, what: str = "node") -> Targets:
+    def of(
+        cls,
+        op: str,
+        y: Any,
+        count: int,
+        split: Any,
+        rng: int | np.random.Generator | None,
+        what: str = "node",
+    ) -> Targets:
         """Of labels and a split as ``Dataset.from_arrays`` takes them, for so many nodes, or graphs."""
         y, classes = _classes(as_array(op, "y", y))
         if y.dtype.kind not in "biuf" or y.size != count:
@@ -247,10 +285,18 @@ class Targets:
             y = y.reshape(-1).astype(np.float32 if y.dtype.kind == "f" else np.int64)
         if y.dtype.kind == "f" and np.isinf(y).any():
             row = int(np.flatnonzero(np.isinf(y))[0])
-            raise bad_value(op, f"y[{row}] is {y[row]}", "labels are finite numbers within the range of float32; NaN is to be predicted")
+            raise bad_value(
+                op,
+                f"y[{row}] is {y[row]}",
+                "labels are finite numbers within the range of float32; NaN is to be predicted",
+            )
         labelled = ~np.isnan(y) if y.dtype.kind == "f" else y >= 0
         if not labelled.any():
-            raise bad_value(op, f"no {what} has a label", f"y is −1 for {what}s without a class, NaN for those without a number")
+            raise bad_value(
+                op,
+                f"no {what} has a label",
+                f"y is −1 for {what}s without a class, NaN for those without a number",
+            )
         masks = parts_of(op, y, labelled, split, rng, what)
         if y.dtype.kind == "f":
             return cls(y, masks, 0, "regression")
@@ -259,12 +305,16 @@ class Targets:
     @classmethod
     def none(cls, count: int) -> Targets:
         """No labels."""
-        return cls(np.full(count, -1, np.int64), tuple(np.zeros(count, bool) for _ in range(3)), 0, "classification")
+        return cls(
+            np.full(count, -1, np.int64), tuple(np.zeros(count, bool) for _ in range(3)), 0, "classification"
+        )
 
 
 def _classes(y: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels that are text as numbers, and what the numbers mean; others as they are."""
-    if y.dtype.kind not in "UTO" or not all(one is None or isinstance(one, str) for one in y.ravel().tolist()):
+    if y.dtype.kind not in "UTO" or not all(
+        one is None or isinstance(one, str) for one in y.ravel().tolist()
+    ):
         return y, ()
     texts = [one or "" for one in y.ravel().tolist()]
     classes = tuple(sorted(set(texts) - {""}))
@@ -283,7 +333,9 @@ def as_features(op: str, x: Any, num_nodes: int) -> Any:
         x = as_array(op, "x", x)
         if x.dtype.kind not in "biuf" or x.ndim not in (1, 2):
             raise bad_type(
-                op, f"x is {kind_of(x)} of dtype {x.dtype} and shape {list(x.shape)}", "features are real numbers [nodes, features]"
+                op,
+                f"x is {kind_of(x)} of dtype {x.dtype} and shape {list(x.shape)}",
+                "features are real numbers [nodes, features]",
             )
         with np.errstate(over="ignore"):  # what float32 has no number for is an error below
             x = np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
@@ -294,7 +346,9 @@ def as_features(op: str, x: Any, num_nodes: int) -> Any:
         bad = np.argwhere(~np.isfinite(values))[0]
         place = "the data of x" if is_sparse(x) else "x"
         raise bad_value(
-            op, f"{place}{[int(i) for i in bad]} is {values[tuple(bad)]}", "features are finite numbers, within the range of float32"
+            op,
+            f"{place}{[int(i) for i in bad]} is {values[tuple(bad)]}",
+            "features are finite numbers, within the range of float32",
         )
     return x
 

@@ -16,18 +16,27 @@ Mask = NDArray[np.bool_]
 def shares_of(op: str, split: Any) -> tuple[float, ...]:
     """Three shares, at least 0 and together at most 1."""
     if not isinstance(split, tuple | list | np.ndarray) or len(split) != 3:
-        raise bad_type(op, f"split is {shown(split)}", "give three shares, (0.6, 0.2, 0.2), or three boolean masks")
+        raise bad_type(
+            op, f"split is {shown(split)}", "give three shares, (0.6, 0.2, 0.2), or three boolean masks"
+        )
     try:
         shares = tuple(float(share) for share in split)
     except (TypeError, ValueError) as error:
-        raise bad_type(op, f"split is {shown(split)}", "give three shares, (0.6, 0.2, 0.2), or three boolean masks") from error
+        raise bad_type(
+            op, f"split is {shown(split)}", "give three shares, (0.6, 0.2, 0.2), or three boolean masks"
+        ) from error
     if not all(0 <= share <= 1 for share in shares) or sum(shares) > 1 + 1e-9:
         raise bad_value(op, f"split is {shown(split)}", "shares are at least 0, and together at most 1")
     return shares
 
 
 def parts_of(
-    op: str, labels: NDArray[Any], labelled: Mask, split: Any, rng: int | np.random.Generator | None, what: str = "node"
+    op: str,
+    labels: NDArray[Any],
+    labelled: Mask,
+    split: Any,
+    rng: int | np.random.Generator | None,
+    what: str = "node",
 ) -> tuple[Mask, ...]:
     """Three masks of labelled nodes (or graphs, ``what``): given ones, or drawn by shares.
 
@@ -40,10 +49,14 @@ def parts_of(
         for i, mask in enumerate(masks):
             if mask.dtype != np.bool_ or mask.shape != labels.shape:
                 problem = f"split[{i}] has dtype {mask.dtype} and shape {list(mask.shape)}"
-                raise bad_type(op, problem, f"a mask has one True or False for each of the {len(labels)} {what}s")
+                raise bad_type(
+                    op, problem, f"a mask has one True or False for each of the {len(labels)} {what}s"
+                )
             bare = np.flatnonzero(mask & ~labelled)
             if len(bare):
-                raise bad_value(op, f"{what} {bare[0]} is in split[{i}], but has no label", "take it out of the mask")
+                raise bad_value(
+                    op, f"{what} {bare[0]} is in split[{i}], but has no label", "take it out of the mask"
+                )
         return masks
     shares = shares_of(op, split)
     nodes = np.random.default_rng(rng).permutation(np.flatnonzero(labelled))

@@ -1,7 +1,7 @@
 """Datasets on disk: a folder with a .npy file for each array and graph.json, which says what belongs to it.
 
-Arrays are mapped when the folder is opened, so a graph and its features may be larger than memory. A folder is written whole.
-"""
+Arrays are mapped when the folder is opened, so a graph and its features may be larger than memory. A folder
+is written whole."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class StoredDataset(Dataset):
     Attributes
     ----------
     path : the folder
-    edge_data : arrays with a row for each edge, by name, as ``GraphWriter.add_edges`` took them; none where the graph has become another
+    edge_data : arrays with a row for each edge, by name, as ``GraphWriter.add_edges`` took them;
+        none where the graph has become another
     """
 
     path: str = ""
@@ -48,14 +49,16 @@ class StoredDataset(Dataset):
 def save(path: str | os.PathLike[str], dataset: Dataset, *, overwrite: bool = False) -> None:
     """Write a dataset as a folder, which ``open_dataset`` opens without reading it into memory.
 
-    Both groupings of the edges are made here and written too, so that nothing is sorted later. The folder is written beside its place and
-    moved there when the disk has all of it: a crash or a full disk leaves what was there before. (``numgraph.save`` writes models.)
+    Both groupings of the edges are made here and written too, so that nothing is sorted later. The folder is
+    written beside its place and moved there when the disk has all of it: a crash or a full disk leaves what
+    was there before. (``numgraph.save`` writes models.)
 
     Parameters
     ----------
     path : the folder; the one that it is in must be there
     dataset : Dataset
-    overwrite : replace a dataset that is there; who has it open goes on with it. A folder with anything else in it is never replaced
+    overwrite : replace a dataset that is there; who has it open goes on with it.
+        A folder with anything else in it is never replaced
 
     Returns
     -------
@@ -76,7 +79,11 @@ def save(path: str | os.PathLike[str], dataset: Dataset, *, overwrite: bool = Fa
     Dataset('karate', nodes=34, edges=156, features=34, classes=2, split=2/8/24)
     """
     if not isinstance(dataset, Dataset):
-        fix = "numgraph.save(path, model) writes models" if hasattr(dataset, "parameters") else "Dataset.from_arrays makes one of arrays"
+        fix = (
+            "numgraph.save(path, model) writes models"
+            if hasattr(dataset, "parameters")
+            else "Dataset.from_arrays makes one of arrays"
+        )
         raise bad_type("save", f"dataset is {kind_of(dataset)}", f"give a Dataset; {fix}")
     data = dataset.to("cpu")
     arrays = {**_graph_arrays(data), **_node_arrays(data)}
@@ -107,19 +114,34 @@ def begun(path: str | os.PathLike[str], overwrite: bool) -> NewFolder:
         except (ValueError, OSError):
             raise FileExistsError(f"save: {path} is there, and is no dataset of numgraph; {fix}") from None
         if others := sorted({one.name for one in there.iterdir()} - known):
-            raise FileExistsError(f"save: {path} has {others[0]!r}, which is not of the dataset there and would be lost; {fix}")
+            raise FileExistsError(
+                f"save: {path} has {others[0]!r}, which is not of the dataset there and would be lost; {fix}"
+            )
         if not overwrite:
-            raise FileExistsError(f"save: {path} is there; give overwrite=True to replace it, or another path")
+            raise FileExistsError(
+                f"save: {path} is there; give overwrite=True to replace it, or another path"
+            )
 
     return NewFolder(path, may_replace)
 
 
-def finish(folder: NewFolder, about: dict[str, Any], arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+def finish(
+    folder: NewFolder, about: dict[str, Any], arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
+) -> None:
     """Write graph.json, the last of a folder's files, and move the folder to its place."""
     with ThreadPoolExecutor(min(len(arrays), os.cpu_count() or 1)) as pool:
-        digests = dict(zip(arrays, pool.map(lambda name: npy.digest(folder.path / f"{name}.npy"), arrays), strict=True))
-    entries = {name: {"dtype": dtype.str, "shape": list(shape), "sha256": digests[name]} for name, (dtype, shape) in arrays.items()}
-    text = json.dumps({"format": manifest.FORMAT, "version": manifest.VERSION, **about, "arrays": entries}, indent=1, allow_nan=False)
+        digests = dict(
+            zip(arrays, pool.map(lambda name: npy.digest(folder.path / f"{name}.npy"), arrays), strict=True)
+        )
+    entries = {
+        name: {"dtype": dtype.str, "shape": list(shape), "sha256": digests[name]}
+        for name, (dtype, shape) in arrays.items()
+    }
+    text = json.dumps(
+        {"format": manifest.FORMAT, "version": manifest.VERSION, **about, "arrays": entries},
+        indent=1,
+        allow_nan=False,
+    )
     with (folder.path / manifest.ABOUT).open("x", encoding="utf-8") as file:
         file.write(text + "\n")
         file.flush()
@@ -142,11 +164,17 @@ def about_of(data: Dataset) -> dict[str, Any]:
 
 def _graph_arrays(data: Dataset) -> dict[str, NDArray[Any]]:
     g, ids = data.graph, ids_dtype(data.num_nodes)
-    arrays: dict[str, NDArray[Any]] = {"src": g.src.astype(ids, copy=False), "dst": g.dst.astype(ids, copy=False)}
+    arrays: dict[str, NDArray[Any]] = {
+        "src": g.src.astype(ids, copy=False),
+        "dst": g.dst.astype(ids, copy=False),
+    }
     for name, rows in (("in", g.in_edges), ("out", g.out_edges)):
         arrays[f"{name}_indptr"] = rows.indptr.astype(np.int64)
         if not rows.ordered:
-            arrays |= {f"{name}_indices": rows.indices.astype(ids, copy=False), f"{name}_edge_ids": rows.edge_ids}
+            arrays |= {
+                f"{name}_indices": rows.indices.astype(ids, copy=False),
+                f"{name}_edge_ids": rows.edge_ids,
+            }
     if data.edge_weight is not None:
         arrays["edge_weight"] = data.edge_weight
     if isinstance(data, StoredDataset):
@@ -155,11 +183,17 @@ def _graph_arrays(data: Dataset) -> dict[str, NDArray[Any]]:
 
 
 def _node_arrays(data: Dataset) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {name: getattr(data, name) for name in ("labels", "train_mask", "val_mask", "test_mask")}
+    arrays: dict[str, NDArray[Any]] = {
+        name: getattr(data, name) for name in ("labels", "train_mask", "val_mask", "test_mask")
+    }
     features: Any = data.features
     if is_sparse(features):
         x = features.tocsr()
-        arrays |= {"features_data": x.data, "features_indices": x.indices.astype(np.int64), "features_indptr": x.indptr.astype(np.int64)}
+        arrays |= {
+            "features_data": x.data,
+            "features_indices": x.indices.astype(np.int64),
+            "features_indptr": x.indptr.astype(np.int64),
+        }
     else:
         arrays["features"] = features
     if data.names is not None:
@@ -172,7 +206,9 @@ def _node_arrays(data: Dataset) -> dict[str, NDArray[Any]]:
 def _native(name: str, array: Any) -> NDArray[Any]:
     array = np.asarray(array)
     if array.dtype.kind not in manifest.NUMBERS or array.dtype.itemsize > 8:
-        raise bad_type("save", f"{name} has dtype {array.dtype}", "a dataset on disk has real numbers of up to 8 bytes")
+        raise bad_type(
+            "save", f"{name} has dtype {array.dtype}", "a dataset on disk has real numbers of up to 8 bytes"
+        )
     found: NDArray[Any] = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return found
 
@@ -181,27 +217,33 @@ def _names(names: list[Any]) -> dict[str, NDArray[Any]]:
     if all(isinstance(one, int | np.integer) and not isinstance(one, bool) for one in names):
         for i, one in enumerate(names):
             if not -(2**63) <= one < 2**63:
-                raise bad_value("save", f"names[{i}] is {one}", "whole numbers are stored in 8 bytes: give texts")
+                raise bad_value(
+                    "save", f"names[{i}] is {one}", "whole numbers are stored in 8 bytes: give texts"
+                )
         return {"names": np.array(names, np.int64)}
     if not all(isinstance(one, str) for one in names):
         i = next(i for i, one in enumerate(names) if not isinstance(one, str))
-        raise bad_type("save", f"names[{i}] is {kind_of(names[i])}", "names on disk are all texts, or all whole numbers")
+        raise bad_type(
+            "save", f"names[{i}] is {kind_of(names[i])}", "names on disk are all texts, or all whole numbers"
+        )
     texts = [one.encode("utf-8", "surrogatepass") for one in names]
     ends = np.cumsum([len(one) for one in texts], dtype=np.int64)
     return {"names_text": np.frombuffer(b"".join(texts), np.uint8), "names_ends": ends}
 
 
-# --- opening ----------------------------------------------------------------------------------------------------------------------------
+# --- opening ------------------------------------------------------------------------------------------------
 
 
 def open_dataset(path: str | os.PathLike[str], *, verify: str = "sizes") -> StoredDataset:
-    """The dataset of a folder that ``save`` or ``GraphWriter`` wrote; edges and features stay on disk and are read where they are used.
+    """The dataset of a folder that ``save`` or ``GraphWriter`` wrote; edges and features stay on disk and are
+    read where they are used.
 
     Parameters
     ----------
     path : the folder
-    verify : "sizes": that graph.json is whole and every file has the dtype, the shape and the size that it says. "full": also that the
-        bytes are those that were written (SHA-256), that ids are in range, and that both groupings are of the same edges; reads everything
+    verify : "sizes": that graph.json is whole and every file has the dtype,
+        the shape and the size that it says. "full": also that the bytes are those that were written
+        (SHA-256), that ids are in range, and that both groupings are of the same edges; reads everything
 
     Returns
     -------
@@ -214,9 +256,10 @@ def open_dataset(path: str | os.PathLike[str], *, verify: str = "sizes") -> Stor
 
     Notes
     -----
-    Ids are checked in any case before a kernel uses them: those of the whole graph when they are first asked for, those that are sampled
-    as they are drawn. Nothing is unpickled, links are not followed. Row starts, labels, masks and names are read into memory, 8 to 40 bytes
-    a node without the names. Nobody must write into a folder's files while it is open; ``save`` makes new ones, and the old ones stay.
+    Ids are checked in any case before a kernel uses them: those of the whole graph when they are first asked
+    for, those that are sampled as they are drawn. Nothing is unpickled, links are not followed. Row starts,
+    labels, masks and names are read into memory, 8 to 40 bytes a node without the names. Nobody must write
+    into a folder's files while it is open; ``save`` makes new ones, and the old ones stay.
 
     Examples
     --------
@@ -267,7 +310,11 @@ def _dataset(folder: Path, about: dict[str, Any], graph: Any, arrays: dict[str, 
         label_scale=(float(mean), float(deviation)),
         columns=Columns.from_dict(json.loads(arrays["columns"].tobytes())) if "columns" in arrays else None,
         path=os.fspath(folder),
-        edge_data={name.removeprefix("edge_data_"): array for name, array in arrays.items() if manifest.EDGE_DATA.fullmatch(name)},
+        edge_data={
+            name.removeprefix("edge_data_"): array
+            for name, array in arrays.items()
+            if manifest.EDGE_DATA.fullmatch(name)
+        },
     )
 
 
@@ -286,7 +333,10 @@ def _sparse(about: dict[str, Any], arrays: dict[str, Any]) -> Any:
     if indptr[0] != 0 or indptr[-1] != len(data) or (np.diff(indptr) < 0).any():
         raise ValueError("features_indptr.npy does not rise from 0 to the number of entries")
     if len(indices) and (indices.min() < 0 or indices.max() >= about["num_features"]):
-        raise ValueError(f"features_indices.npy has {indices.min()} or {indices.max()}, num_features is {about['num_features']}")
+        raise ValueError(
+            f"features_indices.npy has {indices.min()} or {indices.max()}, num_features is "
+            f"{about['num_features']}"
+        )
     return csr_matrix((data, indices, indptr), shape=(about["num_nodes"], about["num_features"]))
 
 

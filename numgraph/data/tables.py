@@ -34,46 +34,54 @@ def read_tables(
 
     Parameters
     ----------
-    edges : the path of a .csv, .tsv, .parquet or .arrow file, also a compressed one (edges.csv.gz), or a table in memory (pandas, Polars,
-        Arrow, a dict of columns)
-        The first two columns are the names of the nodes, text or numbers, a row for each edge; a column ``weight``, if there, has numbers
-        from 0 on. Other columns are not read. Files of text begin with a line of the columns' names.
+    edges : the path of a .csv, .tsv, .parquet or .arrow file, also a compressed one (edges.csv.gz),
+        or a table in memory (pandas, Polars, Arrow, a dict of columns)
+        The first two columns are the names of the nodes, text or numbers, a row for each edge; a column
+        ``weight``, if there, has numbers from 0 on. Other columns are not read. Files of text begin with a
+        line of the columns' names.
     nodes : the same with a row for each node, or None for the nodes that edges have
-        The first column is the name. A column ``split``, if there, says train, val or test. The others but the target are features:
-        numbers are standardised, texts are categories, one feature each.
+        The first column is the name. A column ``split``, if there, says train, val or test. The others but
+        the target are features: numbers are standardised, texts are categories, one feature each.
     target : the column of labels; where it is empty, or None, they are to be predicted
-    features : the path of a .npy file, or an array, [nodes, F] in the order of ``nodes``; used as they are, beside those of the columns
-    task : "classification" or "regression"; by default what the target is: text, or at most 20 different whole numbers, are classes
+    features : the path of a .npy file, or an array, [nodes, F] in the order of ``nodes``;
+        used as they are, beside those of the columns
+    task : "classification" or "regression";
+        by default what the target is: text, or at most 20 different whole numbers, are classes
     split, rng : as in ``Dataset.from_arrays``, for the labelled nodes of a table without a column ``split``
     directed : False for messages both ways: each edge's reverse is added where it is not there
-    identity : whether each node is a feature of its own, so that what its neighbours are can be learnt of it; by default where there are
-        no other features. The features are a SciPy sparse matrix then. Of nodes that were not there in training these features are 0.
+    identity : whether each node is a feature of its own, so that what its neighbours are can be learnt of it;
+        by default where there are no other features. The features are a SciPy sparse matrix then. Of nodes
+        that were not there in training these features are 0.
     categories : columns of numbers which are kinds, not quantities, such as postal codes
-    columns : what an earlier dataset has as ``.columns``: the features are then made as they were there, the labelled nodes are for test
+    columns : what an earlier dataset has as ``.columns``: the features are then made as they were there,
+        the labelled nodes are for test
 
     Returns
     -------
     Dataset
-        With ``names``, ``edge_weight``, ``columns``, and for a regression ``label_scale``. Node i is row i of ``nodes``.
+        With ``names``, ``edge_weight``, ``columns``, and for a regression ``label_scale``. Node i is row i of
+        ``nodes``.
 
     Raises
     ------
     ValueError
-        What is wrong in the tables, with file, line and value: a name that is missing, unknown or there twice, a weight or feature that is
-        no number, a target that is not there, text that is no UTF-8, …
+        What is wrong in the tables, with file, line and value: a name that is missing, unknown or there
+        twice, a weight or feature that is no number, a target that is not there, text that is no UTF-8, …
     ModuleNotFoundError
         pyarrow is not installed.
 
     Warns
     -----
     UserWarning
-        What can be gone on with, the same way: nodes without edges, edges that are there twice, values that are missing, columns left out.
+        What can be gone on with, the same way: nodes without edges, edges that are there twice, values that
+        are missing, columns left out.
 
     Examples
     --------
     >>> import numgraph as ng
     >>> edges = {"from": ["ann", "ben", "cid"], "to": ["ben", "cid", "dan"], "weight": [1.0, 0.5, 2.0]}
-    >>> nodes = {"name": ["ann", "ben", "cid", "dan"], "age": [31, 42, 55, 18], "team": ["red", "blue", "red", None]}
+    >>> nodes = {"name": ["ann", "ben", "cid", "dan"], "age": [31, 42, 55, 18]}
+    >>> nodes["team"] = ["red", "blue", "red", None]
     >>> ng.data.read_tables(edges, nodes, target="team")
     Dataset('tables', nodes=4, edges=3, features=1, classes=2, split=2/0/1)
     """
@@ -83,7 +91,11 @@ def read_tables(
     if target is not None and not isinstance(target, str):
         raise bad_type(op, f"target is {shown(target)}", "give the name of a column of the table of nodes")
     if nodes is None and target is not None:
-        raise bad_value(op, f"the target {target!r} is a column of the nodes, and there is no table of nodes", "give one, nodes=")
+        raise bad_value(
+            op,
+            f"the target {target!r} is a column of the nodes, and there is no table of nodes",
+            "give one, nodes=",
+        )
     notes = Notes(op)
     links = read(op, "edges", edges, _edge_types)
     if nodes is None:
@@ -92,7 +104,9 @@ def read_tables(
         table = read(op, "nodes", nodes, _node_types)
         names = _node_names(op, table)
     if not links.rows:
-        raise bad_value(op, f"{links.name} has no edges, only the names of columns", "give a row for each edge")
+        raise bad_value(
+            op, f"{links.name} has no edges, only the names of columns", "give a row for each edge"
+        )
     src, dst, names = _ends(op, links, names, table)
     graph, weight = _graph(op, links, src, dst, names, directed, notes)
     _note_isolated(graph, table, names, notes)
@@ -105,11 +119,27 @@ def read_tables(
         learnt = labels[masks[0]].astype(np.float64)
         scale = (float(learnt.mean()), float(learnt.std()) or 1.0)
     train, val, test = masks
-    return Dataset("tables", graph, x, labels, train, val, test, len(made.classes), weight, Names(names), task, scale, made)
+    return Dataset(
+        "tables",
+        graph,
+        x,
+        labels,
+        train,
+        val,
+        test,
+        len(made.classes),
+        weight,
+        Names(names),
+        task,
+        scale,
+        made,
+    )
 
 
 def read_pairs(pairs: Any, data: Dataset) -> tuple[tuple[Any, Any], NDArray[np.int64]]:
-    """The pairs of nodes in a table's first two columns: the columns, and [pairs, 2] ids in a dataset that ``read_tables`` made."""
+    """The pairs of nodes in a table's first two columns: the columns, and [pairs, 2] ids in a dataset that
+    ``read_tables`` made.
+    """
     op = "read_pairs"
     assert isinstance(data.names, Names)
     table = read(op, "pairs", pairs, lambda found: dict(list(_edge_types(found).items())[:2]))
@@ -136,7 +166,9 @@ def _node_names(op: str, table: Source) -> Any:
     name = table.columns[0]
     names = table.table[name].combine_chunks()
     if len(names) == 0:
-        raise bad_value(op, f"{table.name} has no nodes, only the names of columns", "give a row for each node")
+        raise bad_value(
+            op, f"{table.name} has no nodes, only the names of columns", "give a row for each node"
+        )
     _check_there(op, table, names, name)
     codes = names.dictionary_encode()
     if len(codes.dictionary) < len(names):
@@ -144,7 +176,12 @@ def _node_names(op: str, table: Source) -> Any:
         firsts = np.unique(ids, return_index=True)[1]
         again = int(np.setdiff1d(np.arange(len(ids)), firsts)[0])
         first = int(firsts[ids[again]])
-        raise bad_value(op, f"{table.at(again)}: the node {names[again].as_py()!r} is there twice, first in {table.at(first)}", "keep one")
+        raise bad_value(
+            op,
+            f"{table.at(again)}: the node {names[again].as_py()!r} is there twice, first in "
+            f"{table.at(first)}",
+            "keep one",
+        )
     return names
 
 
@@ -154,17 +191,25 @@ def _check_there(op: str, table: Source, column: Any, name: str) -> None:
         import pyarrow.compute as pc
 
         row = pc.index(pc.is_null(column), True).as_py()
-        raise bad_value(op, f"{table.at(row, name)}: the name of the node is missing", "fill it in, or take the line out")
+        raise bad_value(
+            op, f"{table.at(row, name)}: the name of the node is missing", "fill it in, or take the line out"
+        )
 
 
 def _ends(op: str, links: Source, names: Any, table: Source | None) -> tuple[NDArray[Any], NDArray[Any], Any]:
-    """The ids of both ends of each edge, and the names by id: given ones, or those of the edges as they first appear."""
+    """The ids of both ends of each edge, and the names by id: given ones, or those of the edges as they first
+    appear.
+    """
     pa = arrow(op)
     import pyarrow.compute as pc
 
     if len(links.columns) < 2:
         has = ", ".join(map(repr, links.columns))
-        raise bad_value(op, f"{links.name} has one column, {has}", "it needs two, the names of the nodes at both ends, between commas")
+        raise bad_value(
+            op,
+            f"{links.name} has one column, {has}",
+            "it needs two, the names of the nodes at both ends, between commas",
+        )
     ends = [links.table[name] for name in links.columns[:2]]
     for name, column in zip(links.columns, ends):
         _check_there(op, links, column, name)
@@ -201,7 +246,9 @@ def _check_header(op: str, links: Source, names: Any) -> None:
     header = links.columns[:2]
     numbers = all(one.strip().lstrip("-").isdigit() for one in header)
     if numbers or (len(names) and pc.all(pc.is_in(pa.array(header), names)).as_py()):
-        problem = f"{links.name} begins with the nodes {header[0]!r} and {header[1]!r}, not with names of columns"
+        problem = (
+            f"{links.name} begins with the nodes {header[0]!r} and {header[1]!r}, not with names of columns"
+        )
         raise bad_value(op, problem, "put a line such as source,target before them")
 
 
@@ -227,7 +274,11 @@ def _graph(
     if len(twice):
         first, again = (int(row) for row in np.flatnonzero(keys == ordered[twice[0]])[:2])
         ends = f"{names[int(src[first])].as_py()!r} → {names[int(dst[first])].as_py()!r}"
-        notes.add("edge", f"{links.at(again)}: the edge {ends} is there already, in {links.at(first)}; each counts", len(twice))
+        notes.add(
+            "edge",
+            f"{links.at(again)}: the edge {ends} is there already, in {links.at(first)}; each counts",
+            len(twice),
+        )
     if not directed:
         turned = np.flatnonzero(src != dst)
         backwards = dst[turned].astype(np.int64) * count + src[turned]
@@ -241,7 +292,9 @@ def _graph(
 def _note_isolated(graph: Graph, table: Source | None, names: Any, notes: Notes) -> None:
     if table is None:
         return
-    degrees = np.bincount(graph.src, minlength=graph.num_nodes) + np.bincount(graph.dst, minlength=graph.num_nodes)
+    degrees = np.bincount(graph.src, minlength=graph.num_nodes) + np.bincount(
+        graph.dst, minlength=graph.num_nodes
+    )
     alone = np.flatnonzero(degrees == 0)
     if len(alone):
         node = int(alone[0])

@@ -21,7 +21,12 @@ from numgraph.graph import HeteroGraph
 PARTS = {"train": ("train",), "val": ("valid", "val", "validation", "dev"), "test": ("test",)}
 """What the files of a folder are called, before the extension."""
 SUFFIXES = (".txt", ".tsv", ".csv", ".del")
-HEADERS = ({"head", "relation", "tail"}, {"subject", "predicate", "object"}, {"h", "r", "t"}, {"source", "relation", "target"})
+HEADERS = (
+    {"head", "relation", "tail"},
+    {"subject", "predicate", "object"},
+    {"h", "r", "t"},
+    {"source", "relation", "target"},
+)
 """Names of columns that a first line may have, which is no triple then."""
 
 
@@ -48,12 +53,18 @@ class Triples:
         for part in ("train", "val", "test"):
             ids = as_array("Triples", part, getattr(self, part))
             if ids.ndim != 2 or ids.shape[1] != 3 or (ids.dtype.kind not in "iu" and ids.size):
-                raise bad_type("Triples", f"{part} has dtype {ids.dtype} and shape {list(ids.shape)}", "give ids, integers [n, 3]")
+                raise bad_type(
+                    "Triples",
+                    f"{part} has dtype {ids.dtype} and shape {list(ids.shape)}",
+                    "give ids, integers [n, 3]",
+                )
             wrong = np.argwhere((ids < 0) | (ids >= counts))
             if len(wrong):
                 row, column = wrong[0].tolist()
                 problem = f"{part}[{row}, {column}] is {ids[row, column]}"
-                raise bad_value("Triples", problem, f"ids run from 0 to {counts[column] - 1}, by the names given")
+                raise bad_value(
+                    "Triples", problem, f"ids run from 0 to {counts[column] - 1}, by the names given"
+                )
             object.__setattr__(self, part, ids.astype(np.int64))
 
     @property
@@ -72,14 +83,21 @@ class Triples:
         return np.concatenate([self.train, self.val, self.test])
 
     def to_hetero(self) -> HeteroGraph:
-        """The triples for training as a HeteroGraph of one type of nodes, "entity", and a relation for each that has any."""
+        """The triples for training as a HeteroGraph of one type of nodes, "entity", and a relation for each
+        that has any.
+        """
         h, r, t = self.train.T
-        edges = {("entity", self.relations[k], "entity"): (h[r == k], t[r == k]) for k in np.unique(r).tolist()}
+        edges = {
+            ("entity", self.relations[k], "entity"): (h[r == k], t[r == k]) for k in np.unique(r).tolist()
+        }
         return HeteroGraph(edges, {"entity": self.num_entities})
 
     def __repr__(self) -> str:
         parts = "/".join(str(len(part)) for part in (self.train, self.val, self.test))
-        return f"Triples({self.name!r}, entities={self.num_entities}, relations={self.num_relations}, triples={parts})"
+        return (
+            f"Triples({self.name!r}, entities={self.num_entities}, relations={self.num_relations}, "
+            f"triples={parts})"
+        )
 
 
 def load_triples(
@@ -92,12 +110,13 @@ def load_triples(
     order: str = "hrt",
     name: str | None = None,
 ) -> Triples:
-    """Read a knowledge graph from text files, a triple a line: head, relation and tail, between tabs, or commas in a .csv.
+    """Read a knowledge graph from text files, a triple a line: head, relation and tail, between tabs, or
+    commas in a .csv.
 
     Parameters
     ----------
-    path : a folder with train, valid and test files (train.txt, valid.txt, test.txt, or .tsv, .csv); or the file for training; or, without
-        `valid` and `test`, one file that is dealt out
+    path : a folder with train, valid and test files (train.txt, valid.txt, test.txt, or .tsv, .csv);
+        or the file for training; or, without `valid` and `test`, one file that is dealt out
     valid, test : files, beside a file for training
     split, rng : the shares for training, validation and test of a single file, and the seed that deals
     order : of the columns, as "hrt" or "htr"
@@ -141,25 +160,39 @@ def load_triples(
         shares, (rows,) = shares_of(op, split), read.values()
         ends = np.round(np.cumsum(shares) * len(rows) + 1e-9).astype(int)
         dealt = np.random.default_rng(rng).permutation(len(rows))
-        read = {part: rows[np.sort(dealt[start:end])] for part, start, end in zip(PARTS, (0, *ends[:-1]), ends)}
+        read = {
+            part: rows[np.sort(dealt[start:end])] for part, start, end in zip(PARTS, (0, *ends[:-1]), ends)
+        }
     parts = {part: read.get(part, np.empty((0, 3), np.int64)) for part in PARTS}
     if not len(parts["train"]):
         raise bad_value(op, f"{path} has no triple for training", "give some, or another split")
-    made = Triples(name or path.stem, parts["train"], parts["val"], parts["test"], list(entities), list(relations))
+    made = Triples(
+        name or path.stem, parts["train"], parts["val"], parts["test"], list(entities), list(relations)
+    )
     _warn_of_unseen(made)
     return made
 
 
 def read_questions(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
-    """Heads and relations, of a file as ``load_triples`` reads them, with two columns or three, of which the last is left."""
+    """Heads and relations, of a file as ``load_triples`` reads them, with two columns or three, of which the
+    last is left.
+    """
     op, file = "predict", Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"{op}: there is no file {file}; give one with a head and a relation in each line")
+        raise FileNotFoundError(
+            f"{op}: there is no file {file}; give one with a head and a relation in each line"
+        )
     heads, relations = [], []
     for line, row in _rows(op, file):
         if len(row) not in (2, 3) or not all(row[:2]):
-            raise bad_value(op, f"{file}, line {line} has {len(row)} columns", "a question has a head and a relation")
-        if line == 1 and (row[0].lower(), row[1].lower()) in (("head", "relation"), ("subject", "predicate"), ("source", "relation")):
+            raise bad_value(
+                op, f"{file}, line {line} has {len(row)} columns", "a question has a head and a relation"
+            )
+        if line == 1 and (row[0].lower(), row[1].lower()) in (
+            ("head", "relation"),
+            ("subject", "predicate"),
+            ("source", "relation"),
+        ):
             continue
         heads.append(row[0])
         relations.append(row[1])
@@ -169,39 +202,66 @@ def read_questions(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
 def _files(op: str, path: Path, valid: Any, test: Any) -> dict[str, Path]:
     """The file of each part; of one file that is dealt out that of "train" alone."""
     if not path.is_dir():
-        found = {"train": path} | {part: Path(file) for part, file in (("val", valid), ("test", test)) if file is not None}
+        found = {"train": path} | {
+            part: Path(file) for part, file in (("val", valid), ("test", test)) if file is not None
+        }
         for file in found.values():
             if not file.is_file():
-                raise FileNotFoundError(f"{op}: there is no file {file}; give one, or a folder with train.txt, valid.txt and test.txt")
+                raise FileNotFoundError(
+                    f"{op}: there is no file {file}; give one, or a folder with train.txt, valid.txt and "
+                    "test.txt"
+                )
         return found
     if valid is not None or test is not None:
-        raise bad_value(op, f"{path} is a folder, and files were given beside it", "give the folder alone, or three files")
+        raise bad_value(
+            op, f"{path} is a folder, and files were given beside it", "give the folder alone, or three files"
+        )
     found = {}
     for part, stems in PARTS.items():
-        files = sorted(file for file in path.iterdir() if file.stem.lower() in stems and file.suffix.lower() in SUFFIXES)
+        files = sorted(
+            file for file in path.iterdir() if file.stem.lower() in stems and file.suffix.lower() in SUFFIXES
+        )
         if len(files) > 1:
-            raise bad_value(op, f"{path} has {files[0].name} and {files[1].name}", "leave one of them there, or give the files")
+            raise bad_value(
+                op,
+                f"{path} has {files[0].name} and {files[1].name}",
+                "leave one of them there, or give the files",
+            )
         if files:
             found[part] = files[0]
     if "train" not in found:
-        raise FileNotFoundError(f"{op}: the folder {path} has no train.txt, train.tsv or train.csv; give such a one, or the files")
+        raise FileNotFoundError(
+            f"{op}: the folder {path} has no train.txt, train.tsv or train.csv; give such a one, or the files"
+        )
     if len(found) == 1:
-        raise FileNotFoundError(f"{op}: the folder {path} has {found['train'].name} alone; add valid.txt and test.txt, or give the file")
+        raise FileNotFoundError(
+            f"{op}: the folder {path} has {found['train'].name} alone; add valid.txt and test.txt, or give "
+            "the file"
+        )
     return found
 
 
-def _read(op: str, file: Path, columns: list[int], entities: dict[str, int], relations: dict[str, int]) -> NDArray[np.int64]:
+def _read(
+    op: str, file: Path, columns: list[int], entities: dict[str, int], relations: dict[str, int]
+) -> NDArray[np.int64]:
     """[n, 3] ids; new names are added."""
     head, relation, tail = columns
     found: list[tuple[int, int, int]] = []
     for line, row in _rows(op, file):
         if len(row) != 3 or not all(row):
-            problem = f"{file}, line {line} has {len(row)} columns" if len(row) != 3 else f"{file}, line {line} has an empty name"
+            problem = (
+                f"{file}, line {line} has {len(row)} columns"
+                if len(row) != 3
+                else f"{file}, line {line} has an empty name"
+            )
             kind = "commas" if file.suffix.lower() == ".csv" else "tabs"
             raise bad_value(op, problem, f"a triple has three names between {kind}: head, relation, tail")
         if line == 1 and {name.lower() for name in row} in HEADERS:
             continue
-        ids = [table.setdefault(row[k], len(table)) for k, table in ((head, entities), (relation, relations), (tail, entities))]
+        ids = [
+            table.setdefault(row[k], len(table))
+            for k, table in ((head, entities), (relation, relations), (tail, entities))
+        ]
         found.append((ids[0], ids[1], ids[2]))
     return np.array(found, np.int64).reshape(-1, 3)
 
@@ -217,14 +277,25 @@ def _rows(op: str, file: Path) -> Iterator[tuple[int, list[str]]]:
             for number, line in enumerate(lines, 1):
                 text = line.rstrip("\r\n")
                 if text.strip():
-                    yield number, [column.strip() for column in (text.split("\t") if "\t" in text else text.split())]
+                    yield (
+                        number,
+                        [column.strip() for column in (text.split("\t") if "\t" in text else text.split())],
+                    )
     except UnicodeDecodeError as error:
-        raise bad_value(op, f"{file} is no text in UTF-8 ({error.reason} at byte {error.start})", "save it in UTF-8") from error
+        raise bad_value(
+            op, f"{file} is no text in UTF-8 ({error.reason} at byte {error.start})", "save it in UTF-8"
+        ) from error
 
 
 def _warn_of_unseen(made: Triples) -> None:
-    for what, names, ids in (("entities", made.entities, made.train[:, [0, 2]]), ("relations", made.relations, made.train[:, 1])):
+    for what, names, ids in (
+        ("entities", made.entities, made.train[:, [0, 2]]),
+        ("relations", made.relations, made.train[:, 1]),
+    ):
         unseen = np.setdiff1d(np.arange(len(names)), ids)
         if len(unseen):
-            text = f"{len(unseen)} of {len(names)} {what}, {names[unseen[0]]!r} first, are in no triple for training and are not learnt"
+            text = (
+                f"{len(unseen)} of {len(names)} {what}, {names[unseen[0]]!r} first, are in no triple for "
+                "training and are not learnt"
+            )
             warnings.warn(f"load_triples: {made.name}: {text}", UserWarning, stacklevel=3)

@@ -1,4 +1,6 @@
-"""Sets of graphs in the TU format (Morris et al., TUDataset, 2020): a folder of text files, a line for each edge, node or graph."""
+"""Sets of graphs in the TU format (Morris et al., TUDataset, 2020): a folder of text files, a line for each
+edge, node or graph.
+"""
 
 from __future__ import annotations
 
@@ -38,23 +40,28 @@ def read_tu(
 
     Parameters
     ----------
-    folder : has NAME_A.txt (an edge a line: source, target), NAME_graph_indicator.txt (the graph of each node), and NAME_graph_labels.txt
-        (a class for each graph) or NAME_graph_attributes.txt (numbers for each); NAME_node_labels.txt, NAME_node_attributes.txt,
+    folder : has NAME_A.txt (an edge a line: source, target),
+        NAME_graph_indicator.txt (the graph of each node), and NAME_graph_labels.txt (a class for each graph)
+        or NAME_graph_attributes.txt (numbers for each); NAME_node_labels.txt, NAME_node_attributes.txt,
         NAME_edge_labels.txt and NAME_edge_attributes.txt are read where they are there
     name : NAME; by default that of the folder's one file NAME_A.txt
-    task : "classification" of the labels, "regression" of the attributes, or of labels where there are none; by default classification
-        where there are labels
+    task : "classification" of the labels, "regression" of the attributes, or of labels where there are none;
+        by default classification where there are labels
     target : of a regression, which column of the attributes, from 0 on
-    degrees : a feature for each in-degree beside the others; by default only where nodes have neither labels nor attributes
-    split, rng : the shares for training, validation and test, each class by itself as far as numbers let it, and the seed that deals
-    columns : ``columns`` of another set: features and classes are as there, and ``degrees`` and ``split`` say nothing. Labels of nodes that
-        set had not are 0 in every column; graphs with a label are for the test, those with one that it had not have none
+    degrees : a feature for each in-degree beside the others;
+        by default only where nodes have neither labels nor attributes
+    split, rng : the shares for training, validation and test, each class by itself as far as numbers let it,
+        and the seed that deals
+    columns : ``columns`` of another set: features and classes are as there,
+        and ``degrees`` and ``split`` say nothing. Labels of nodes that set had not are 0 in every column;
+        graphs with a label are for the test, those with one that it had not have none
 
     Returns
     -------
-    GraphDataset : features are the attributes, then a column for each label of nodes (each column of labels by itself), then degrees;
-        ``edge_attr`` the same of edges. Edges are those of the file, in its order; ``classes`` are the file's labels, from the lowest on.
-        Without labels and attributes of graphs none has a label.
+    GraphDataset : features are the attributes,
+        then a column for each label of nodes (each column of labels by itself), then degrees; ``edge_attr``
+        the same of edges. Edges are those of the file, in its order; ``classes`` are the file's labels, from
+        the lowest on. Without labels and attributes of graphs none has a label.
 
     Raises
     ------
@@ -69,7 +76,8 @@ def read_tu(
     --------
     >>> import tempfile, pathlib, numgraph as ng
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> texts = {"A": "1, 2\\n2, 1\\n3, 4\\n4, 3", "graph_indicator": "1\\n1\\n2\\n2", "graph_labels": "-1\\n1"}
+    >>> texts = {"A": "1, 2\\n2, 1\\n3, 4\\n4, 3"}
+    >>> texts |= {"graph_indicator": "1\\n1\\n2\\n2", "graph_labels": "-1\\n1"}
     >>> texts["node_labels"] = "0\\n0\\n1\\n0"
     >>> for file, text in texts.items():
     ...     _ = (folder / f"two_{file}.txt").write_text(text)
@@ -82,7 +90,8 @@ def read_tu(
     pairs, node_graph = files.numbers("A", 2, whole=True), files.numbers("graph_indicator", 1, whole=True)
     if pairs is None or node_graph is None:
         raise FileNotFoundError(
-            f"{op}: there is no file {files.path('A' if pairs is None else 'graph_indicator')}; a set of graphs has one"
+            f"{op}: there is no file {files.path('A' if pairs is None else 'graph_indicator')}; a set of "
+            "graphs has one"
         )
     labels, classes = files.targets(task, target, columns)
     indicator = node_graph[:, 0].astype(np.int64)
@@ -90,7 +99,12 @@ def read_tu(
     count = len(labels) if labels is not None else int(indicator.max(initial=-1)) + 1
     if labels is None and count > len(indicator):
         line = int(indicator.argmax()) + 1
-        raise files.bad("graph_indicator", line, f"is graph {node_graph[line - 1, 0]:.0f} of {len(indicator)} nodes", "graphs count from 1")
+        raise files.bad(
+            "graph_indicator",
+            line,
+            f"is graph {node_graph[line - 1, 0]:.0f} of {len(indicator)} nodes",
+            "graphs count from 1",
+        )
     files.within("graph_indicator", indicator[:, None], node_graph, count, "graph")
     if not count:
         raise bad_value(op, f"{files.path('graph_indicator')} has no line", "a set has one graph or more")
@@ -113,7 +127,9 @@ def read_tu(
     cuts = np.cumsum(np.bincount(edge_graph, minlength=count))[:-1]
     local = np.split(place[ends[edges]], cuts)
     graphs = [Graph(pair[:, 0], pair[:, 1], size) for pair, size in zip(local, sizes.tolist(), strict=True)]
-    x, of_nodes = files.features("node", len(indicator), (columns.attributes, columns.kinds) if columns else None)
+    x, of_nodes = files.features(
+        "node", len(indicator), (columns.attributes, columns.kinds) if columns else None
+    )
     read_edges = (columns.edge_attributes, columns.edge_kinds) if columns and columns.edge_width else None
     edge_attr, of_edges = files.features("edge", len(ends), read_edges)
     features = None if x is None else np.split(x[by_graph], first[1:])
@@ -121,7 +137,9 @@ def read_tu(
     if columns.degrees if columns else degrees or (degrees is None and x is None):
         known = degree_features(graphs, columns.degrees if columns else None)
         width = known[0].shape[1]
-        features = known if features is None else [np.hstack(both) for both in zip(features, known, strict=True)]
+        features = (
+            known if features is None else [np.hstack(both) for both in zip(features, known, strict=True)]
+        )
     elif features is None:
         features = [np.ones((size, 1), np.float32) for size in sizes.tolist()]
     if columns:
@@ -154,13 +172,19 @@ class _Files:
     def of(cls, op: str, folder: Any, name: str | None) -> _Files:
         folder = Path(folder)
         if not folder.is_dir():
-            raise FileNotFoundError(f"{op}: there is no folder {folder}; give one with the files NAME_A.txt, NAME_graph_indicator.txt, …")
+            raise FileNotFoundError(
+                f"{op}: there is no folder {folder}; give one with the files NAME_A.txt, "
+                "NAME_graph_indicator.txt, …"
+            )
         if name is None:
             found = sorted(path.name.removesuffix("_A.txt") for path in folder.glob("*_A.txt"))
             if len(found) != 1:
                 problem = f"{len(found)} files NAME_A.txt" + (f", of {', '.join(found[:8])}" if found else "")
                 kind = ValueError if found else FileNotFoundError
-                raise kind(f"{op}: the folder {folder} has {problem}; {'say which by name' if found else 'give one of the TU format'}")
+                raise kind(
+                    f"{op}: the folder {folder} has {problem}; "
+                    f"{'say which by name' if found else 'give one of the TU format'}"
+                )
             name = found[0]
         return cls(op, folder, name)
 
@@ -170,15 +194,21 @@ class _Files:
     def bad(self, kind: str, line: int, problem: str, fix: str) -> ValueError:
         return bad_value(self.op, f"{self.path(kind)}, line {line} {problem}", fix)
 
-    def numbers(self, kind: str, columns: int | None = None, rows: int | None = None, *, whole: bool = False) -> NDArray[np.float64] | None:
-        """[lines, columns] the numbers of a file, None where it is not there; rows: how many lines it must have."""
+    def numbers(
+        self, kind: str, columns: int | None = None, rows: int | None = None, *, whole: bool = False
+    ) -> NDArray[np.float64] | None:
+        """[lines, columns] the numbers of a file, None where it is not there; rows: how many lines it must
+        have.
+        """
         path = self.path(kind)
         if not path.exists():
             return None
         try:
             lines = path.read_text("utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
-            raise bad_value(self.op, f"{path} is no text ({error.reason} at byte {error.start})", "save it in UTF-8") from error
+            raise bad_value(
+                self.op, f"{path} is no text ({error.reason} at byte {error.start})", "save it in UTF-8"
+            ) from error
         while lines and not lines[-1].strip():
             lines.pop()
         if rows is not None and len(lines) != rows:
@@ -193,7 +223,9 @@ class _Files:
         except ValueError:
             made = None
         if made is None or made.shape != (len(lines), wanted):  # loadtxt leaves out empty lines
-            made = np.array([self._parsed(kind, number, line, wanted) for number, line in enumerate(lines, 1)])
+            made = np.array(
+                [self._parsed(kind, number, line, wanted) for number, line in enumerate(lines, 1)]
+            )
         if whole:
             wrong = np.argwhere(~(np.abs(made) < _WHOLE) | (made != np.rint(made)))
             if len(wrong):
@@ -203,7 +235,9 @@ class _Files:
 
     def _parsed(self, kind: str, number: int, line: str, columns: int) -> list[float]:
         words = line.split(",")
-        fix = "every line has a number" if columns == 1 else f"every line has {columns} numbers, between commas"
+        fix = (
+            "every line has a number" if columns == 1 else f"every line has {columns} numbers, between commas"
+        )
         if len(words) != columns or not line.strip():
             raise self.bad(kind, number, f"has {len(words)} numbers" if line.strip() else "is empty", fix)
         try:
@@ -211,18 +245,31 @@ class _Files:
         except ValueError:
             raise self.bad(kind, number, f"is {shown(line.strip())}", fix) from None
 
-    def within(self, kind: str, ids: NDArray[np.int64], given: NDArray[np.float64], count: int, what: str) -> None:
+    def within(
+        self, kind: str, ids: NDArray[np.int64], given: NDArray[np.float64], count: int, what: str
+    ) -> None:
         """An error with its line where an id is outside of 0 … count − 1."""
         wrong = np.argwhere((ids < 0) | (ids >= count))
         if len(wrong):
             row, column = wrong[0].tolist()
-            raise self.bad(kind, row + 1, f"has {what} {given[row, column]:.0f}", f"there are {count} {what}s, which count from 1 (or 0)")
+            raise self.bad(
+                kind,
+                row + 1,
+                f"has {what} {given[row, column]:.0f}",
+                f"there are {count} {what}s, which count from 1 (or 0)",
+            )
 
-    def targets(self, task: str | None, target: int, columns: SetColumns | None) -> tuple[Any, tuple[Any, ...]]:
-        """What is learnt of each graph, and what its classes are in the file; None where there is neither label nor attribute. columns: of
-        another set, of which the classes are."""
+    def targets(
+        self, task: str | None, target: int, columns: SetColumns | None
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """What is learnt of each graph, and what its classes are in the file; None where there is neither
+        label nor attribute. columns: of another set, of which the classes are."""
         path = self.path("graph_labels")
-        if columns is not None and not path.exists() and (task == "classification" or not self.path("graph_attributes").exists()):
+        if (
+            columns is not None
+            and not path.exists()
+            and (task == "classification" or not self.path("graph_attributes").exists())
+        ):
             return None, columns.classes
         if task == "classification" or (task is None and path.exists()):
             found = self.numbers("graph_labels", 1, whole=True)
@@ -237,9 +284,15 @@ class _Files:
         numbers = self.numbers(kind)
         if numbers is None:
             if task is not None:
-                raise FileNotFoundError(f"{self.op}: there is no file {self.path('graph_attributes')}; regression needs it")
+                raise FileNotFoundError(
+                    f"{self.op}: there is no file {self.path('graph_attributes')}; regression needs it"
+                )
             return None, ()
-        if isinstance(target, bool) or not isinstance(target, int | np.integer) or not 0 <= target < numbers.shape[1]:
+        if (
+            isinstance(target, bool)
+            or not isinstance(target, int | np.integer)
+            or not 0 <= target < numbers.shape[1]
+        ):
             problem = f"target is {shown(target)}, and {self.path(kind)} has {numbers.shape[1]} columns"
             raise bad_value(self.op, problem, f"columns count from 0 to {numbers.shape[1] - 1}")
         self._check_range(kind, numbers[:, [target]], missing=True)
@@ -250,11 +303,16 @@ class _Files:
         wrong = np.argwhere(~(np.abs(numbers) <= np.finfo(np.float32).max) & ~(missing & np.isnan(numbers)))
         if len(wrong):
             row, column = wrong[0].tolist()
-            raise self.bad(kind, row + 1, f"has {numbers[row, column]:g}", "give finite numbers, within the range of float32")
+            raise self.bad(
+                kind,
+                row + 1,
+                f"has {numbers[row, column]:g}",
+                "give finite numbers, within the range of float32",
+            )
 
     def features(self, what: str, count: int, other: Read | None) -> tuple[NDArray[np.float32] | None, Read]:
-        """[count, features] of nodes or edges: attributes, then a column for each value of each column of labels; how many attributes, and
-        the values. other: those of another set, which are taken then."""
+        """[count, features] of nodes or edges: attributes, then a column for each value of each column of
+        labels; how many attributes, and the values. other: those of another set, which are taken then."""
         parts: list[NDArray[np.float32]] = []
         numbers = self.numbers(f"{what}_attributes", rows=count)
         labels = self.numbers(f"{what}_labels", rows=count, whole=True)
@@ -262,7 +320,9 @@ class _Files:
             for kind, found, wanted in (("attributes", numbers, other[0]), ("labels", labels, len(other[1]))):
                 width = 0 if found is None else found.shape[1]
                 if width != wanted:
-                    problem = f"{self.path(f'{what}_{kind}')} has {width} columns, the model's set had {wanted}"
+                    problem = (
+                        f"{self.path(f'{what}_{kind}')} has {width} columns, the model's set had {wanted}"
+                    )
                     raise bad_value(self.op, problem, "give a set with the same files")
         if numbers is not None:
             self._check_range(f"{what}_attributes", numbers)
@@ -272,7 +332,9 @@ class _Files:
             values = np.unique(column) if other is None else np.array(other[1][k], np.float64)
             if len(values) > MOST_KINDS:
                 problem = f"{self.path(f'{what}_labels')} has {len(values):,} different labels"
-                raise bad_value(self.op, problem, f"each is a feature: numbers that are quantities are {what}_attributes")
+                raise bad_value(
+                    self.op, problem, f"each is a feature: numbers that are quantities are {what}_attributes"
+                )
             kinds.append(tuple(int(value) for value in values))
             parts.append((column[:, None] == values).astype(np.float32))
         return np.hstack(parts) if parts else None, (0 if numbers is None else numbers.shape[1], tuple(kinds))

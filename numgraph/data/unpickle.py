@@ -1,11 +1,11 @@
 """Reads the pickles of the Planetoid format, and nothing else.
 
-A pickle is a program. These files are Python 2 pickles of three things: NumPy arrays of numbers, SciPy CSR matrices, and a defaultdict
-from a node to the list of its neighbours. The machine below has just the opcodes and the names that such files use. It leads the names
-of NumPy and SciPy to classes of this module, so that none of their constructors ever sees the file's state, and it builds nothing deep,
-nothing cyclic and nothing out of proportion to the file. A CSR matrix comes out as a dense array, its indices checked on the way (SciPy
-trusts them, and would write outside its buffers).
-"""
+A pickle is a program. These files are Python 2 pickles of three things: NumPy arrays of numbers, SciPy CSR
+matrices, and a defaultdict from a node to the list of its neighbours. The machine below has just the opcodes
+and the names that such files use. It leads the names of NumPy and SciPy to classes of this module, so that
+none of their constructors ever sees the file's state, and it builds nothing deep, nothing cyclic and nothing
+out of proportion to the file. A CSR matrix comes out as a dense array, its indices checked on the way (SciPy
+trusts them, and would write outside its buffers)."""
 
 from __future__ import annotations
 
@@ -54,10 +54,16 @@ class _Array:
         _, shape, kind, fortran, raw = state
         if not isinstance(kind, _DType) or not isinstance(raw, (str, bytes)):
             raise ValueError("an array's state without dtype or bytes")
-        if not isinstance(shape, tuple) or len(shape) > 2 or not all(type(size) is int and size >= 0 for size in shape):
+        if (
+            not isinstance(shape, tuple)
+            or len(shape) > 2
+            or not all(type(size) is int and size >= 0 for size in shape)
+        ):
             raise ValueError("an array of a shape that no matrix has")
         data = raw.encode("latin1") if isinstance(raw, str) else raw
-        value = np.frombuffer(data, np.uint8 if kind.dtype == np.bool_ else kind.dtype).reshape(shape, order="F" if fortran else "C")
+        value = np.frombuffer(data, np.uint8 if kind.dtype == np.bool_ else kind.dtype).reshape(
+            shape, order="F" if fortran else "C"
+        )
         self.value = value != 0 if kind.dtype == np.bool_ else value.astype(kind.dtype.newbyteorder("="))
 
 
@@ -77,16 +83,34 @@ class _Csr:
         rows, columns = self.state["_shape"]
         if type(rows) is not int or type(columns) is not int or rows < 0 or columns < 0:
             raise ValueError("a CSR matrix without a shape")
-        if any(part.ndim != 1 for part in (data, indices, indptr)) or indices.dtype.kind != "i" or indptr.dtype.kind != "i":
-            raise ValueError("data, indices and indptr of a CSR matrix are one-dimensional, the last two of integers")
+        if (
+            any(part.ndim != 1 for part in (data, indices, indptr))
+            or indices.dtype.kind != "i"
+            or indptr.dtype.kind != "i"
+        ):
+            raise ValueError(
+                "data, indices and indptr of a CSR matrix are one-dimensional, the last two of integers"
+            )
         count, starts = len(data), indptr.astype(np.int64)
-        rises = len(starts) == rows + 1 and starts[0] == 0 and starts[-1] == count and starts.min() >= 0 and starts.max() <= count
+        rises = (
+            len(starts) == rows + 1
+            and starts[0] == 0
+            and starts[-1] == count
+            and starts.min() >= 0
+            and starts.max() <= count
+        )
         if not rises or (np.diff(starts) < 0).any() or len(indices) != count:
-            raise ValueError(f"indptr of a CSR matrix with {rows} rows and {count} values does not rise from 0 to {count}")
+            raise ValueError(
+                f"indptr of a CSR matrix with {rows} rows and {count} values does not rise from 0 to {count}"
+            )
         if count and not 0 <= indices.min() <= indices.max() < columns:
-            raise ValueError(f"a CSR matrix with {columns} columns has indices from {indices.min()} to {indices.max()}")
+            raise ValueError(
+                f"a CSR matrix with {columns} columns has indices from {indices.min()} to {indices.max()}"
+            )
         if rows * columns * data.itemsize > most:
-            raise ValueError(f"a CSR matrix of {rows} x {columns} takes more than {DENSER} times its file's size")
+            raise ValueError(
+                f"a CSR matrix of {rows} x {columns} takes more than {DENSER} times its file's size"
+            )
         matrix = np.zeros((rows, columns), data.dtype)
         with np.errstate(all="ignore"):
             np.add.at(matrix, (np.repeat(np.arange(rows), np.diff(starts)), indices), data)
@@ -144,7 +168,9 @@ _CALLED = (_DType, _reconstruct, _Neighbors, _encode, _no_bytes)
 
 
 class _Machine:
-    """Runs a pickle. room: bytes that its strings and arrays may still take; each is in the file, so a few copies of it are enough."""
+    """Runs a pickle. room: bytes that its strings and arrays may still take; each is in the file, so a few
+    copies of it are enough.
+    """
 
     def __init__(self, raw: bytes) -> None:
         self.stack: list[Any] = []
@@ -195,7 +221,11 @@ class _Machine:
 
     def set_items(self, items: Sequence[Any]) -> None:
         target, keys, values = self.stack[-1], items[::2], items[1::2]
-        if not isinstance(target, dict) or len(keys) != len(values) or any(type(key) not in (int, str) for key in keys):
+        if (
+            not isinstance(target, dict)
+            or len(keys) != len(values)
+            or any(type(key) not in (int, str) for key in keys)
+        ):
             raise ValueError("keys that are neither numbers nor names")
         if any(isinstance(value, dict) for value in values):
             raise ValueError("a table in a table")
@@ -238,11 +268,15 @@ class _Machine:
 
 def _holds_more(item: Any) -> bool:
     """Whether it is a container with containers in it, or one that may get some later."""
-    return isinstance(item, (list, dict)) or (type(item) is tuple and any(type(inner) not in _SCALARS for inner in item))
+    return isinstance(item, (list, dict)) or (
+        type(item) is tuple and any(type(inner) not in _SCALARS for inner in item)
+    )
 
 
 _CALLING = ("INST", "OBJ", "NEWOBJ_EX", "PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4")
-"""Opcodes beside those below that run or look up something of the reader's. Any other is a sign of damage, or of another kind of file."""
+"""Opcodes beside those below that run or look up something of the reader's. Any other is a sign of damage, or
+of another kind of file.
+"""
 _NUMBER = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
 _TEXT = ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
 _BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
@@ -266,7 +300,9 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "SETITEMS": lambda machine, _: machine.set_items(machine.popped()),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.put),
     "MEMOIZE": lambda machine, _: machine.put(len(machine.memo)),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda machine, place: machine.push(machine.memo[place])),
+    **dict.fromkeys(
+        ("GET", "BINGET", "LONG_BINGET"), lambda machine, place: machine.push(machine.memo[place])
+    ),
     "GLOBAL": lambda machine, name: machine.name(*name.split(" ", 1)),
     "STACK_GLOBAL": lambda machine, _: machine.name(*machine.taken(2)),
     "REDUCE": _Machine.call,
@@ -276,20 +312,30 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
 
 
 def read_pickle(path: Path, op: str) -> Any:
-    """The content of one file: an array for arrays and CSR matrices, a dict for the neighbour lists; any other thing is an error."""
+    """The content of one file: an array for arrays and CSR matrices, a dict for the neighbour lists; any
+    other thing is an error.
+    """
     raw = path.read_bytes()
     if raw[:60].startswith(b"version https://git-lfs"):
-        raise bad_value(op, f"{path} is a Git LFS pointer", "fetch the content with `git lfs pull`, or download the file itself")
+        raise bad_value(
+            op,
+            f"{path} is a Git LFS pointer",
+            "fetch the content with `git lfs pull`, or download the file itself",
+        )
     try:
         value = _Machine(raw).run(raw)
         if isinstance(value, _Csr):
             return value.dense(DENSER * len(raw))
-        if isinstance(value, dict) and sum(len(near) for near in value.values() if isinstance(near, list)) > len(raw):
+        if isinstance(value, dict) and sum(
+            len(near) for near in value.values() if isinstance(near, list)
+        ) > len(raw):
             raise ValueError("more neighbours than the file has bytes")
         return _content(value) if isinstance(value, _Array) else value
     except Forbidden as error:
         raise bad_value(
-            op, f"{path} asks for {error!s:.200}, which the Planetoid format has no use for", "do not trust this file; get it anew"
+            op,
+            f"{path} asks for {error!s:.200}, which the Planetoid format has no use for",
+            "do not trust this file; get it anew",
         ) from None
     except Exception as error:  # whatever a damaged pickle makes the machine do ends here
         problem = f"{path} ({len(raw)} bytes) is damaged: {type(error).__name__}: {error!s:.200}"

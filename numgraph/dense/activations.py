@@ -1,4 +1,6 @@
-"""Activation functions of arrays, Tensors and message symbols; on large arrays each is one pass, and so is its derivative."""
+"""Activation functions of arrays, Tensors and message symbols; on large arrays each is one pass, and so is
+its derivative.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,8 @@ def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
     """
     if type(negative_slope) not in (int, float):
         return elementary.leaky_relu(
-            x if isinstance(x, int | float) else given("leaky_relu", "x", x), given("leaky_relu", "negative_slope", negative_slope)
+            x if isinstance(x, int | float) else given("leaky_relu", "x", x),
+            given("leaky_relu", "negative_slope", negative_slope),
         )
     return apply("leaky_relu", elementary.leaky_relu, (x,), constants=(negative_slope,))
 
@@ -79,7 +82,9 @@ def elu(x: Any, alpha: Any = 1.0) -> Any:
     [-0.632, 2.0]
     """
     if type(alpha) not in (int, float):
-        return elementary.elu(x if isinstance(x, int | float) else given("elu", "x", x), given("elu", "alpha", alpha))
+        return elementary.elu(
+            x if isinstance(x, int | float) else given("elu", "x", x), given("elu", "alpha", alpha)
+        )
     return apply("elu", elementary.elu, (x,), constants=(alpha,))
 
 
@@ -189,12 +194,14 @@ def erf(x: Any) -> Any:
 
 
 _FORMULAS: dict[int, Callable[[Any], Any]] = {
-    id(function): getattr(elementary, function.__name__) for function in (relu, leaky_relu, elu, gelu, silu, softplus)
+    id(function): getattr(elementary, function.__name__)
+    for function in (relu, leaky_relu, elu, gelu, silu, softplus)
 }
 
 
 def biased(x: Any, bias: Any, activation: Callable[[Any], Any] | None = None) -> Any:
-    """activation(x + bias), where None stands for no bias and for no activation; with the functions above one pass on large arrays.
+    """activation(x + bias), where None stands for no bias and for no activation; with the functions above one
+    pass on large arrays.
 
     x: array or Tensor [..., features]; bias: [features]. Returns x's shape.
     """

@@ -31,9 +31,10 @@ def matmul(a: Any, b: Any) -> Any:
 
     Parameters
     ----------
-    a, b : arrays or Tensors, [.., n, k] and [.., k, m], whose leading axes broadcast; a vector is a row on the left and a column on the
-        right, and its axis disappears. Either may be a constant SciPy sparse matrix, which stays sparse in the gradient too; the other is
-        then a vector or a matrix
+    a, b : arrays or Tensors, [.., n, k] and [.., k, m], whose leading axes broadcast;
+        a vector is a row on the left and a column on the right, and its axis disappears. Either may be a
+        constant SciPy sparse matrix, which stays sparse in the gradient too; the other is then a vector or a
+        matrix
 
     Returns
     -------
@@ -55,7 +56,11 @@ def _operator(a: Any, b: Any) -> Any:
 
 
 def _operand(name: str, x: Any) -> Any:
-    return x if isinstance(x, Tensor) or (type(x) is not np.ndarray and is_sparse(x)) else given("matmul", name, x, real=False)
+    return (
+        x
+        if isinstance(x, Tensor) or (type(x) is not np.ndarray and is_sparse(x))
+        else given("matmul", name, x, real=False)
+    )
 
 
 def _scipy_times(a: Any, x: Any, transposed: bool) -> Any:
@@ -69,7 +74,9 @@ def _matmul(a: Any, b: Any, sparse_times: Callable[[Any, Any, bool], Any]) -> An
     shapes = tuple(a.shape), tuple(b.shape)
     if not shapes[0] or not shapes[1] or shapes[0][-1] != shapes[1][-2 if len(shapes[1]) > 1 else 0]:
         raise bad_value(
-            "matmul", f"shapes {shapes[0]} and {shapes[1]} do not fit", "the last axis of a is as long as the second to last of b"
+            "matmul",
+            f"shapes {shapes[0]} and {shapes[1]} do not fit",
+            "the last axis of a is as long as the second to last of b",
         )
     left, right = unwrap(a), unwrap(b)
     if type(left) is type(right) is np.ndarray:
@@ -95,16 +102,27 @@ def _matmul_vjp(g: Any, operands: Any, y: Any, needs: Any) -> tuple[Any, Any]:
     if len(shape_b) == 1:
         b, g = np.reshape(b, (-1, 1)), np.expand_dims(g, -1)
     if b.ndim == 2 and a.ndim > 2:  # one matrix for every batch: a single product
-        a, g = np.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])), np.reshape(g, (math.prod(g.shape[:-1]), g.shape[-1]))
-    into_a = np.reshape(unbroadcast(product(g, np.swapaxes(b, -1, -2)), a.shape), shape_a) if needs[0] else None
-    into_b = np.reshape(unbroadcast(product(np.swapaxes(a, -1, -2), g), b.shape), shape_b) if needs[1] else None
+        a, g = (
+            np.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])),
+            np.reshape(g, (math.prod(g.shape[:-1]), g.shape[-1])),
+        )
+    into_a = (
+        np.reshape(unbroadcast(product(g, np.swapaxes(b, -1, -2)), a.shape), shape_a) if needs[0] else None
+    )
+    into_b = (
+        np.reshape(unbroadcast(product(np.swapaxes(a, -1, -2), g), b.shape), shape_b) if needs[1] else None
+    )
     return into_a, into_b
 
 
-def _sparse_left(a: Any, x: Any, sparse_times: Callable[[Any, Any, bool], Any], transposed: bool = False) -> Any:
+def _sparse_left(
+    a: Any, x: Any, sparse_times: Callable[[Any, Any, bool], Any], transposed: bool = False
+) -> Any:
     """a @ x, or aᵀ @ x; SciPy's own transpose takes 30 µs."""
     y = sparse_times(a, unwrap(x), transposed)
-    return record("matmul", (a, x), y, lambda g, xs, y, needs: (None, _sparse_left(xs[0], g, times, not transposed)))
+    return record(
+        "matmul", (a, x), y, lambda g, xs, y, needs: (None, _sparse_left(xs[0], g, times, not transposed))
+    )
 
 
 def _sparse_right(x: Any, a: Any) -> Any:
@@ -114,7 +132,9 @@ def _sparse_right(x: Any, a: Any) -> Any:
 
 @rule("sparse")
 def _sparse_operator(op: str, *operands: Any) -> Any:
-    """What an operator other than @ does between a sparse array and a Tensor: ``*`` of SciPy's matrices is the product."""
+    """What an operator other than @ does between a sparse array and a Tensor: ``*`` of SciPy's matrices is
+    the product.
+    """
     from scipy.sparse import spmatrix
 
     sparse = next(x for x in operands if is_sparse(x))
@@ -127,14 +147,20 @@ def _sparse_operator(op: str, *operands: Any) -> Any:
 @rule(np.dot)
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     if out is not None or np.ndim(b) > 2:
-        raise bad_type("dot", f"shapes {np.shape(a)} and {np.shape(b)}, out={out}", "use np.matmul for more than two axes")
+        raise bad_type(
+            "dot",
+            f"shapes {np.shape(a)} and {np.shape(b)}, out={out}",
+            "use np.matmul for more than two axes",
+        )
     return a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else matmul(a, b)
 
 
 @rule(np.outer)
 def outer(a: Any, b: Any, out: Any = None) -> Any:
     if out is not None:
-        raise bad_type("outer", "out= is not possible where an argument is a Tensor", "use the returned value")
+        raise bad_type(
+            "outer", "out= is not possible where an argument is a Tensor", "use the returned value"
+        )
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
 
 
@@ -146,8 +172,8 @@ def einsum(subscripts: str, /, *operands: Plain | Tensor, **options: Any) -> Ten
 def einsum(subscripts: str, /, *operands: Plain | F, **options: Any) -> F: ...
 @rule(np.einsum)
 def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
-    """np.einsum, also with an ellipsis for axes that broadcast, letters that occur twice in an operand (its diagonal), and without an
-    arrow.
+    """np.einsum, also with an ellipsis for axes that broadcast, letters that occur twice in an operand (its
+    diagonal), and without an arrow.
 
     Parameters
     ----------
@@ -166,12 +192,18 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
     [3.0, 7.0]
     """
     if not isinstance(subscripts, str):
-        raise bad_type("einsum", f"the first argument is {kind_of(subscripts)}", "the subscripts come first, einsum('nhf,hf->nh', x, y)")
+        raise bad_type(
+            "einsum",
+            f"the first argument is {kind_of(subscripts)}",
+            "the subscripts come first, einsum('nhf,hf->nh', x, y)",
+        )
     if any(isinstance(x, Expr) for x in operands):
         return features.einsum(subscripts, *operands, **options)
     operands = tuple([given("einsum", f"operand {number}", x) for number, x in enumerate(operands)])
     terms, output = _explicit(subscripts, tuple([np.ndim(x) for x in operands]))
-    same_device("einsum", **{f"operand {number}": unwrap(x) for number, x in enumerate(operands)})  # CuPy's takes those of the host
+    same_device(
+        "einsum", **{f"operand {number}": unwrap(x) for number, x in enumerate(operands)}
+    )  # CuPy's takes those of the host
     sizes: dict[str, int] = {}
     for number, (term, x) in enumerate(zip(terms, operands)):
         shape = np.shape(x)
@@ -192,7 +224,9 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
                 grads.append(None)
                 continue
             others = [(t, x) for k, (t, x) in enumerate(zip(terms, xs)) if k != i]
-            known = "".join(letter for letter in term if letter in output or any(letter in t for t, _ in others))
+            known = "".join(
+                letter for letter in term if letter in output or any(letter in t for t, _ in others)
+            )
             back = f"{','.join([output, *[t for t, _ in others]])}->{known}"
             d = einsum(back, g, *[x for _, x in others], **options)
             lengths = dict(zip(known, d.shape))  # 1 where all others broadcast
@@ -201,12 +235,16 @@ def einsum(subscripts: str, /, *operands: Any, **options: Any) -> Any:
             grads.append(np.broadcast_to(unbroadcast(wide, narrow), xs[i].shape))
         return grads
 
-    return record("einsum", operands, _einsum(f"{','.join(terms)}->{output}", map(unwrap, operands), **options), vjp)
+    return record(
+        "einsum", operands, _einsum(f"{','.join(terms)}->{output}", map(unwrap, operands), **options), vjp
+    )
 
 
 @functools.lru_cache(maxsize=256)
 def _explicit(subscripts: str, ndims: tuple[int, ...]) -> tuple[tuple[str, ...], str]:
-    """The letters of each operand and of the result. The axes of an ellipsis get letters that are not used, the last ones the same."""
+    """The letters of each operand and of the result. The axes of an ellipsis get letters that are not used,
+    the last ones the same.
+    """
     inputs, arrow, output = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     free = [letter for letter in string.ascii_letters if letter not in subscripts]
@@ -215,18 +253,30 @@ def _explicit(subscripts: str, ndims: tuple[int, ...]) -> tuple[tuple[str, ...],
     written = [term.replace("...", rest[len(rest) - width :]) for term, width in zip(terms, widths)]
     if not arrow:
         letters = "".join(term.replace("...", "") for term in terms)
-        output = ("..." if "..." in inputs else "") + "".join(sorted(letter for letter in set(letters) if letters.count(letter) == 1))
+        output = ("..." if "..." in inputs else "") + "".join(
+            sorted(letter for letter in set(letters) if letters.count(letter) == 1)
+        )
     output = output.replace("...", rest)
     known = set("".join(written))
-    fits = len(terms) == len(ndims) and all(len(term) == ndim for term, ndim in zip(written, ndims)) and min([0, *widths]) == 0
+    fits = (
+        len(terms) == len(ndims)
+        and all(len(term) == ndim for term, ndim in zip(written, ndims))
+        and min([0, *widths]) == 0
+    )
     plain = all(set(term) <= set(string.ascii_letters) for term in (*written, output))
     if not fits or not plain or len(set(output)) < len(output) or not set(output) <= known:
         problem = f"{subscripts!r} for {len(ndims)} operands with {', '.join(map(str, ndims))} axes"
-        raise bad_value("einsum", problem, "a letter for each axis, or ... for some, as in 'nhf,hf->nh'; the result has each once")
+        raise bad_value(
+            "einsum",
+            problem,
+            "a letter for each axis, or ... for some, as in 'nhf,hf->nh'; the result has each once",
+        )
     return tuple(written), output
 
 
-def _with_diagonal(operands: tuple[Any, ...], terms: tuple[str, ...], number: int, letter: str) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+def _with_diagonal(
+    operands: tuple[Any, ...], terms: tuple[str, ...], number: int, letter: str
+) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     """The operand's diagonal along the first two axes of a letter, again until the letter is there once."""
     x, term = operands[number], terms[number]
     while term.count(letter) > 1:
@@ -238,7 +288,9 @@ def _with_diagonal(operands: tuple[Any, ...], terms: tuple[str, ...], number: in
 
 
 def _einsum(subscripts: str, given: Iterable[Any], **options: Any) -> Any:
-    """np.einsum of arrays, which adds one term after another: of float16 and bfloat16 in float32, of float32 in blocks of many terms."""
+    """np.einsum of arrays, which adds one term after another: of float16 and bfloat16 in float32, of float32
+    in blocks of many terms.
+    """
     given = [x if hasattr(x, "dtype") else np.asarray(x) for x in given]
     arrays = [x.astype(np.float32) if is_half(x.dtype) else x for x in given]
     if options or not all(type(x) is np.ndarray and x.dtype == np.float32 for x in arrays):
@@ -251,14 +303,20 @@ def _einsum(subscripts: str, given: Iterable[Any], **options: Any) -> Any:
         return np.einsum(subscripts, *arrays).astype(np.result_type(*[x.dtype for x in given]), copy=False)
     whole = sizes[longest] - sizes[longest] % BLOCK
     y: Any = 0
-    if math.prod([sizes[letter] for letter in output]) * whole > max(x.size for x in arrays):  # much is made of each block
+    if math.prod([sizes[letter] for letter in output]) * whole > max(
+        x.size for x in arrays
+    ):  # much is made of each block
         for start in range(0, whole, BLOCK):
-            y = y + np.einsum(subscripts, *_cut(terms, arrays, longest, slice(start, start + BLOCK))).astype(np.float64)
+            y = y + np.einsum(subscripts, *_cut(terms, arrays, longest, slice(start, start + BLOCK))).astype(
+                np.float64
+            )
     else:
         number = next(letter for letter in string.ascii_letters if letter not in sizes)
         split = ",".join([term.replace(longest, number + longest) for term in terms])
         blocks = [
-            x.reshape(*x.shape[: term.index(longest)], -1, BLOCK, *x.shape[term.index(longest) + 1 :]) if longest in term else x
+            x.reshape(*x.shape[: term.index(longest)], -1, BLOCK, *x.shape[term.index(longest) + 1 :])
+            if longest in term
+            else x
             for term, x in zip(terms, _cut(terms, arrays, longest, slice(whole)))
         ]
         y = np.sum(np.einsum(f"{split}->{number}{output}", *blocks), axis=0, dtype=np.float64)
@@ -268,7 +326,10 @@ def _einsum(subscripts: str, given: Iterable[Any], **options: Any) -> Any:
 
 def _cut(terms: list[str], arrays: list[Any], letter: str, part: slice) -> list[Any]:
     """The part of every array that has the letter, along its axis."""
-    return [x[(slice(None),) * term.index(letter) + (part,)] if letter in term else x for term, x in zip(terms, arrays)]
+    return [
+        x[(slice(None),) * term.index(letter) + (part,)] if letter in term else x
+        for term, x in zip(terms, arrays)
+    ]
 
 
 BLOCK = 512

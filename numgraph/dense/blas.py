@@ -1,9 +1,9 @@
 """Matrix products: in pieces, each on one thread of NumPy's BLAS, and as many at once as there are threads.
 
-OpenBLAS would take all threads by itself, but its idle ones spin for a while after a product, on the cores that the next kernel needs:
-beside them an attention of 21 ms took 50, an epoch of a GAT 460 ms and not 290. Where another program holds a core, each of its products
-also waits for the scheduler: 4 ms, where one thread takes 0.05. Pieces depend on the shapes alone, and so do the result's bits.
-"""
+OpenBLAS would take all threads by itself, but its idle ones spin for a while after a product, on the cores
+that the next kernel needs: beside them an attention of 21 ms took 50, an epoch of a GAT 460 ms and not 290.
+Where another program holds a core, each of its products also waits for the scheduler: 4 ms, where one thread
+takes 0.05. Pieces depend on the shapes alone, and so do the result's bits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ PIECE = 32e6
 PIECES = 64
 """Of a product, at most."""
 ALONE = 4096
-"""Products of two numbers below which OpenBLAS takes one thread by itself, in every routine: 9,216 are its least number for two."""
+"""Products of two numbers below which OpenBLAS takes one thread by itself, in every routine: 9,216 are its
+least number for two.
+"""
 SHORTEST = 96
 """Rows or columns of a piece at least: every piece copies the other operand into cache order once."""
 
@@ -43,7 +45,11 @@ _gate = threading.Lock()
 def product(a: Any, b: Any) -> Any:
     """np.matmul of matrices and stacks of them; of float16 and bfloat16 in float32."""
     if spans.OPEN:
-        return spans.timed(lambda: "matrix product", lambda y: a.nbytes + b.nbytes + y.nbytes, functools.partial(_product, a, b))
+        return spans.timed(
+            lambda: "matrix product",
+            lambda y: a.nbytes + b.nbytes + y.nbytes,
+            functools.partial(_product, a, b),
+        )
     return _product(a, b)
 
 
@@ -75,16 +81,22 @@ def _general(a: Any, b: Any) -> Any:
         with np.errstate(over="ignore"):
             return _product(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
     if a.dtype == np.float32 and 1 in (a.ndim, b.ndim) and a.ndim + b.ndim < 4 and len(b) >= LONG:
-        made = _product(a if a.ndim == 2 else a[None], b if b.ndim == 2 else b[:, None])  # vectors as matrices
+        made = _product(
+            a if a.ndim == 2 else a[None], b if b.ndim == 2 else b[:, None]
+        )  # vectors as matrices
         return made.reshape(a.shape[:-1] + b.shape[1:])[()]
     return a @ b
 
 
 def _in_pieces(a: Any, b: Any) -> Any:
-    """Rows, columns or, where it is by far the longest, the inner axis in pieces; those of the inner axis are added up in their order."""
+    """Rows, columns or, where it is by far the longest, the inner axis in pieces; those of the inner axis are
+    added up in their order.
+    """
     (rows, inner), columns = a.shape, b.shape[1]
     count = min(PIECES, math.ceil(2.0 * rows * inner * columns / PIECE))
-    along = inner // (4 * max(rows, columns, 1))  # pieces of it at most, so that partial sums take less memory than the operands
+    along = inner // (
+        4 * max(rows, columns, 1)
+    )  # pieces of it at most, so that partial sums take less memory than the operands
     if min(rows, columns) == 1 and inner >= LONG and inner == b.shape[0] and a.dtype == np.float32:
         return _in_stretches(a, b, count)
     out = recycling.empty((rows, columns), a.dtype)
@@ -93,7 +105,9 @@ def _in_pieces(a: Any, b: Any) -> Any:
     if along > 1:
         cuts = _cuts(inner, min(count, along))
         partial = np.empty((len(cuts), rows, columns), a.dtype)
-        share([functools.partial(np.matmul, a[:, i:j], b[i:j], out=partial[p]) for p, (i, j) in enumerate(cuts)])
+        share(
+            [functools.partial(np.matmul, a[:, i:j], b[i:j], out=partial[p]) for p, (i, j) in enumerate(cuts)]
+        )
         return np.sum(partial, axis=0, dtype=np.float64).astype(a.dtype)
     cuts = _cuts(max(rows, columns), max(1, min(count, max(rows, columns) // SHORTEST)))
     if rows >= columns:
@@ -104,14 +118,21 @@ def _in_pieces(a: Any, b: Any) -> Any:
 
 
 def _in_stretches(a: Any, b: Any, count: int) -> Any:
-    """A product with a vector along a long inner axis, of which BLAS adds one row after the other: a million came out 1 % off."""
+    """A product with a vector along a long inner axis, of which BLAS adds one row after the other: a million
+    came out 1 % off.
+    """
     (rows, inner), columns = a.shape, b.shape[1]
     whole = inner // STRETCH
     stop = whole * STRETCH
     left = np.swapaxes(a[:, :stop].reshape(rows, whole, STRETCH), 0, 1)
     right = b[:stop].reshape(whole, STRETCH, columns)
     partial = np.empty((whole, rows, columns), a.dtype)
-    share([functools.partial(np.matmul, left[i:j], right[i:j], out=partial[i:j]) for i, j in _cuts(whole, max(1, min(count, whole)))])
+    share(
+        [
+            functools.partial(np.matmul, left[i:j], right[i:j], out=partial[i:j])
+            for i, j in _cuts(whole, max(1, min(count, whole)))
+        ]
+    )
     return (np.sum(partial, axis=0, dtype=np.float64) + a[:, stop:] @ b[stop:]).astype(a.dtype)
 
 
@@ -121,7 +142,9 @@ def _cuts(length: int, count: int) -> list[tuple[int, int]]:
 
 
 def limit_threads(count: int) -> None:
-    """The number of threads that NumPy's BLAS takes for what is no ``product``; nothing where it is another than OpenBLAS."""
+    """The number of threads that NumPy's BLAS takes for what is no ``product``; nothing where it is another
+    than OpenBLAS.
+    """
     threads = _threads()
     if threads is not None:
         threads[1](count)
@@ -129,10 +152,14 @@ def limit_threads(count: int) -> None:
 
 @functools.cache
 def _threads() -> tuple[Callable[[], int], Callable[[int], None]] | None:
-    """The functions that get and set the number of threads of the OpenBLAS that comes with NumPy's wheels; None where it is another."""
+    """The functions that get and set the number of threads of the OpenBLAS that comes with NumPy's wheels;
+    None where it is another.
+    """
     for path in Path(np.__file__).parent.parent.glob("numpy.libs/*openblas*"):
         library = ctypes.CDLL(str(path))
-        get, put = (getattr(library, f"scipy_openblas_{name}_num_threads64_", None) for name in ("get", "set"))
+        get, put = (
+            getattr(library, f"scipy_openblas_{name}_num_threads64_", None) for name in ("get", "set")
+        )
         if get is not None and put is not None:
             return get, put
     return None

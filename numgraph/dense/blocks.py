@@ -1,9 +1,9 @@
 """Elementwise functions of large arrays: NumPy's own loops on all threads, into memory that is used again.
 
-NumPy computes on one thread into memory fresh from the system, and every operation of a formula is a pass over memory. Here each thread
-takes pieces of the rows, and goes through a formula block by block, so that what it holds on the way stays in the cache. An element's
-value does not depend on what is computed beside it: the bits are those of one call.
-"""
+NumPy computes on one thread into memory fresh from the system, and every operation of a formula is a pass
+over memory. Here each thread takes pieces of the rows, and goes through a formula block by block, so that
+what it holds on the way stays in the cache. An element's value does not depend on what is computed beside it:
+the bits are those of one call."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ from numgraph.arrays import recycling
 from numgraph.runtime.threads import share
 
 LARGE = 1 << 22
-"""Elements of an operand from which it pays. Below, the C library reuses memory by itself, and to start threads takes 0.1 ms: a loss of
-2 million products took 2.1 ms, and 3.7 in blocks."""
+"""Elements of an operand from which it pays. Below, the C library reuses memory by itself, and to start
+threads takes 0.1 ms: a loss of 2 million products took 2.1 ms, and 3.7 in blocks."""
 PIECE = 1 << 19
 """Elements that a thread takes at once; pieces depend on the shape alone."""
 BLOCK = 1 << 16
-"""Elements of a block of a formula: fewer, and Python's part of every call counts, more, and they leave the cache."""
+"""Elements of a block of a formula: fewer, and Python's part of every call counts, more, and they leave the
+cache.
+"""
 
 _SCALARS = frozenset((int, float, bool))
 
 
 class _Split(NamedTuple):
-    """Operands as they are cut: the axes along which they are broadcast have length 1, or there is one axis in all."""
+    """Operands as they are cut: the axes along which they are broadcast have length 1, or there is one axis
+    in all.
+    """
 
     operands: list[Any]
     by_row: list[bool]
@@ -52,15 +56,18 @@ def is_large(operands: Sequence[Any], share: int = 1) -> bool:
 
 
 def in_blocks(function: Callable[..., Any], *operands: Any) -> Any:
-    """function(*operands), an elementwise function of NumPy whose value is an array, or a list or tuple of arrays and of None.
+    """function(*operands), an elementwise function of NumPy whose value is an array, or a list or tuple of
+    arrays and of None.
 
-    Warnings, and what np.errstate makes of them, are those of one call. What does not depend on some axes (as the derivative that arrives
-    at a sum's argument) is computed once and broadcast: it cannot be written. A value that is one of the operands is that array itself.
-    """
+    Warnings, and what np.errstate makes of them, are those of one call. What does not depend on some axes (as
+    the derivative that arrives at a sum's argument) is computed once and broadcast: it cannot be written. A
+    value that is one of the operands is that array itself."""
     split = _split(operands)
     if split is None:
         return function(*operands)
-    modes: dict[str, Any] = {kind: "ignore" if mode == "ignore" else "raise" for kind, mode in np.geterr().items()}
+    modes: dict[str, Any] = {
+        kind: "ignore" if mode == "ignore" else "raise" for kind, mode in np.geterr().items()
+    }
     try:
         return _computed(function, operands, split, modes)
     except FloatingPointError:  # once more, for the caller's np.errstate to say what becomes of it
@@ -68,9 +75,15 @@ def in_blocks(function: Callable[..., Any], *operands: Any) -> Any:
 
 
 def _split(operands: Sequence[Any]) -> _Split | None:
-    """None where there are no rows to cut, or where the value's memory would lie in another order than its axes."""
+    """None where there are no rows to cut, or where the value's memory would lie in another order than its
+    axes.
+    """
     for x in operands:
-        if x.dtype.kind not in "biuf" if isinstance(x, np.generic) or type(x) is np.ndarray else type(x) not in _SCALARS:
+        if (
+            x.dtype.kind not in "biuf"
+            if isinstance(x, np.generic) or type(x) is np.ndarray
+            else type(x) not in _SCALARS
+        ):
             return None
     shape = np.broadcast_shapes(*[x.shape for x in operands if type(x) is np.ndarray])
     cut = [_once(x) if type(x) is np.ndarray and x.ndim else x for x in operands]
@@ -82,7 +95,10 @@ def _split(operands: Sequence[Any]) -> _Split | None:
     if flat:
         cut = [x.reshape(-1) if type(x) is np.ndarray and x.ndim else x for x in cut]
     else:
-        cut = [x.reshape((1,) * (len(shape) - x.ndim) + x.shape) if type(x) is np.ndarray and x.ndim else x for x in cut]
+        cut = [
+            x.reshape((1,) * (len(shape) - x.ndim) + x.shape) if type(x) is np.ndarray and x.ndim else x
+            for x in cut
+        ]
     rows, axes = (size, 1) if flat else (shape[0], len(shape))
     by_row = [type(x) is np.ndarray and x.ndim == axes and x.shape[0] == rows for x in cut]
     if rows < 4 or not any(by_row):
@@ -92,12 +108,20 @@ def _split(operands: Sequence[Any]) -> _Split | None:
 
 def _once(x: Any) -> Any:
     """Axes along which an array is broadcast with length 1."""
-    return x if x.flags.c_contiguous else x[tuple([slice(0, 1) if stride == 0 else slice(None) for stride in x.strides])]
+    return (
+        x
+        if x.flags.c_contiguous
+        else x[tuple([slice(0, 1) if stride == 0 else slice(None) for stride in x.strides])]
+    )
 
 
-def _computed(function: Callable[..., Any], operands: Sequence[Any], split: _Split, modes: dict[str, Any]) -> Any:
+def _computed(
+    function: Callable[..., Any], operands: Sequence[Any], split: _Split, modes: dict[str, Any]
+) -> Any:
     rows, shape = split.rows, split.shape
-    block = max(2, min(rows // 2, BLOCK // split.width))  # one row could not be told from what is the same for all
+    block = max(
+        2, min(rows // 2, BLOCK // split.width)
+    )  # one row could not be told from what is the same for all
     part = split.part(0, block)
     with np.errstate(**modes):
         first = function(*part)  # tells dtypes, and what depends on the rows

@@ -1,8 +1,9 @@
-"""np.linalg: inverse, solutions, determinants, eigenvalues and decompositions. A stack of matrices is [.., n, n].
+"""np.linalg: inverse, solutions, determinants, eigenvalues and decompositions. A stack of matrices is [.., n,
+n].
 
-Derivatives follow Giles, "Collected matrix derivative results for forward and reverse mode algorithmic differentiation" (2008), and are
-written in operations of the tape. Where NumPy reads one triangle of a matrix only, the other one has no gradient.
-"""
+Derivatives follow Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
+differentiation" (2008), and are written in operations of the tape. Where NumPy reads one triangle of a matrix
+only, the other one has no gradient."""
 
 from __future__ import annotations
 
@@ -35,18 +36,22 @@ def _diagonal(x: Any) -> Any:
 
 
 def _one_over_differences(values: Any) -> Any:
-    """1 / (x_j − x_i) at [i, j], and 0 on the diagonal; two equal values have no derivative of their own, and give 0 too."""
+    """1 / (x_j − x_i) at [i, j], and 0 on the diagonal; two equal values have no derivative of their own, and
+    give 0 too.
+    """
     apart = values[..., None, :] - values[..., :, None]
     same = unwrap(apart) == 0
     return np.where(same, 0, 1 / np.where(same, 1, apart))
 
 
-# --- inverse, solutions, determinants -----------------------------------------------------------------------------------------------------
+# --- inverse, solutions, determinants -----------------------------------------------------------------------
 
 
 @rule(np.linalg.inv)
 def inv(a: Any) -> Any:
-    return record("inv", (a,), np.linalg.inv(unwrap(a)), lambda g, xs, y, needs: (-matmul(matmul(_t(y), g), _t(y)),))
+    return record(
+        "inv", (a,), np.linalg.inv(unwrap(a)), lambda g, xs, y, needs: (-matmul(matmul(_t(y), g), _t(y)),)
+    )
 
 
 @rule(np.linalg.solve)
@@ -65,11 +70,18 @@ def solve(a: Any, b: Any) -> Any:
 
 @rule(np.linalg.det)
 def det(a: Any) -> Any:
-    return record("det", (a,), np.linalg.det(unwrap(a)), lambda g, xs, y, needs: (g[..., None, None] * _cofactors(xs[0], y),))
+    return record(
+        "det",
+        (a,),
+        np.linalg.det(unwrap(a)),
+        lambda g, xs, y, needs: (g[..., None, None] * _cofactors(xs[0], y),),
+    )
 
 
 def _cofactors(a: Any, determinant: Any) -> Any:
-    """det(A) A⁻ᵀ; of matrices of which one is singular, the determinants of what is left without a row and a column."""
+    """det(A) A⁻ᵀ; of matrices of which one is singular, the determinants of what is left without a row and a
+    column.
+    """
     if (unwrap(determinant) != 0).all():
         return determinant[..., None, None] * _t(np.linalg.inv(a))
     n = a.shape[-1]
@@ -81,7 +93,9 @@ def _cofactors(a: Any, determinant: Any) -> Any:
 @rule(np.linalg.slogdet)
 def slogdet(a: Any) -> Any:
     sign, logarithm = result = np.linalg.slogdet(unwrap(a))
-    logarithm = record("slogdet", (a,), logarithm, lambda g, xs, y, needs: (g[..., None, None] * _t(np.linalg.inv(xs[0])),))
+    logarithm = record(
+        "slogdet", (a,), logarithm, lambda g, xs, y, needs: (g[..., None, None] * _t(np.linalg.inv(xs[0])),)
+    )
     return type(result)(sign, logarithm)
 
 
@@ -142,12 +156,15 @@ def pinv(a: Any, rcond: Any = None, hermitian: bool = False, **options: Any) -> 
 def lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
     a, b = (floating(x) if hasattr(x, "dtype") else np.asarray(x, np.float64) for x in (a, b))
     _, residuals, rank, _ = np.linalg.lstsq(unwrap(a), unwrap(b), rcond)
-    x = matmul(pinv(a, np.finfo(unwrap(a).dtype).eps * max(np.shape(a)) if rcond is None or rcond == -1 else rcond), b)
+    x = matmul(
+        pinv(a, np.finfo(unwrap(a).dtype).eps * max(np.shape(a)) if rcond is None or rcond == -1 else rcond),
+        b,
+    )
     left = np.sum((b - matmul(a, x)) ** 2, axis=0)
     return x, (np.reshape(left, residuals.shape) if residuals.size else residuals), rank, svdvals(a)
 
 
-# --- decompositions -----------------------------------------------------------------------------------------------------------------------
+# --- decompositions -----------------------------------------------------------------------------------------
 
 
 @rule(np.linalg.cholesky)
@@ -198,7 +215,9 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: 
     rows, columns = np.shape(a)[-2:]
     if compute_uv and full_matrices and rows != columns:
         problem = f"a matrix of shape {np.shape(a)} with full_matrices=True"
-        raise bad_type("svd", problem, "the columns without a singular value have no derivative: full_matrices=False")
+        raise bad_type(
+            "svd", problem, "the columns without a singular value have no derivative: full_matrices=False"
+        )
     result = np.linalg.svd(unwrap(a), False)
 
     def vjp(g: Any, xs: Any, ys: Any, needs: Any) -> tuple[Any]:
@@ -236,7 +255,9 @@ def qr(a: Any, mode: str = "reduced") -> Any:
     rows, columns = np.shape(a)[-2:]
     if mode not in ("reduced", "r") or rows < columns:
         problem = f"mode {mode!r} of a matrix of shape {np.shape(a)}"
-        raise bad_type("qr", problem, "a Tensor has mode='reduced' or 'r', and as many rows as columns at least")
+        raise bad_type(
+            "qr", problem, "a Tensor has mode='reduced' or 'r', and as many rows as columns at least"
+        )
     result = np.linalg.qr(unwrap(a))
 
     def vjp(g: Any, xs: Any, ys: Any, needs: Any) -> tuple[Any]:
@@ -255,14 +276,18 @@ def qr(a: Any, mode: str = "reduced") -> Any:
     return r if mode == "r" else type(result)(q, r)
 
 
-# --- norms --------------------------------------------------------------------------------------------------------------------------------
+# --- norms --------------------------------------------------------------------------------------------------
 
 
 def _length(x: Any, axis: Any, keepdims: bool) -> Any:
     """√Σ x², whose gradient is 0 where it is 0."""
     data = unwrap(x)
     few = axis is None or np.size(axis) <= 2
-    y = np.linalg.norm(data, axis=axis, keepdims=keepdims) if few else np.sqrt(np.sum(data * data, axis=axis, keepdims=keepdims))
+    y = (
+        np.linalg.norm(data, axis=axis, keepdims=keepdims)
+        if few
+        else np.sqrt(np.sum(data * data, axis=axis, keepdims=keepdims))
+    )
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
         (x,) = xs
@@ -296,7 +321,11 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if len(axes) == 1 and not isinstance(ord, str):
         return vector_norm(x, axis=axes[0], keepdims=keepdims, ord=ord)
     if len(axes) != 2:
-        raise bad_value("norm", f"ord={ord!r} over axes {axes} of shape {np.shape(x)}", "a norm is of vectors (one axis) or matrices (two)")
+        raise bad_value(
+            "norm",
+            f"ord={ord!r} over axes {axes} of shape {np.shape(x)}",
+            "a norm is of vectors (one axis) or matrices (two)",
+        )
     if ord is None or ord == "fro":
         return _length(x, axes, keepdims)
     if ord in (1, -1, np.inf, -np.inf):
@@ -309,7 +338,9 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         y = reduces[ord](values, axis=-1)
         y = np.expand_dims(y, axes)
     else:
-        raise bad_value("norm", f"ord={ord!r} of matrices", "it is None, 'fro', 'nuc', 1, -1, 2, -2, inf or -inf")
+        raise bad_value(
+            "norm", f"ord={ord!r} of matrices", "it is None, 'fro', 'nuc', 1, -1, 2, -2, inf or -inf"
+        )
     return y if keepdims else np.squeeze(y, axes)
 
 

@@ -24,7 +24,9 @@ _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
 def select(condition: Any, a: Any, b: Any) -> Any:
-    """np.where, bit for bit. On a mask without a pattern np.where branches, 3 ns an element; masking the bits takes 0.2 ns."""
+    """np.where, bit for bit. On a mask without a pattern np.where branches, 3 ns an element; masking the bits
+    takes 0.2 ns.
+    """
     floats = [x for x in (a, b) if not isinstance(x, int | float)]
     if (
         type(condition) is not np.ndarray
@@ -67,7 +69,8 @@ def _power_exponent(g: Any, y: Any, x: Any, p: Any) -> Any:
     return g * (y * math.log(x)) if x > 0 else g * 0
 
 
-# Derivatives by operand, for the rows whose operands are often constants: the table's function gives all of them at once.
+# Derivatives by operand, for the rows whose operands are often constants: the table's function gives all of
+# them at once.
 BY_OPERAND: dict[str, tuple[Callable[..., Any] | None, ...]] = {
     "subtract": (lambda g, y, a, b: g, lambda g, y, a, b: -g),
     "multiply": (lambda g, y, a, b: g * b, lambda g, y, a, b: g * a),
@@ -100,7 +103,10 @@ def _replay(row: Elementwise) -> Callable[..., Sequence[Any]] | None:
             grads: Sequence[Any] = in_blocks(partial(derivatives, needs), g, y, *operands)
         else:
             grads = derivatives(needs, g, y, *operands)
-        return [unbroadcast(d, x.shape) if need and d is not None else None for d, x, need in zip(grads, operands, needs)]
+        return [
+            unbroadcast(d, x.shape) if need and d is not None else None
+            for d, x, need in zip(grads, operands, needs)
+        ]
 
     def derivatives(needs: Sequence[bool], g: Any, y: Any, *operands: Any) -> Sequence[Any]:
         if single is not None:
@@ -114,7 +120,11 @@ def _replay(row: Elementwise) -> Callable[..., Sequence[Any]] | None:
 def elementwise(row: Elementwise, *operands: Any, **options: Any) -> Any:
     """Evaluate a row of the table on arrays and Tensors that broadcast."""
     if options:
-        raise bad_type(row.name, f"the option {next(iter(options))}= is not possible where an operand is a Tensor", "leave it out")
+        raise bad_type(
+            row.name,
+            f"the option {next(iter(options))}= is not possible where an operand is a Tensor",
+            "leave it out",
+        )
     name, evaluate = row.name, row.evaluate
     arrays = [x.data if isinstance(x, Tensor) else x for x in operands]
     if name == "where":
@@ -130,7 +140,10 @@ def elementwise(row: Elementwise, *operands: Any, **options: Any) -> Any:
 
 
 def dense_row(
-    name: str, functions: tuple[Any, ...], vjp: Callable[..., tuple[Any, ...]] | None, evaluate: Callable[..., Any] | None = None
+    name: str,
+    functions: tuple[Any, ...],
+    vjp: Callable[..., tuple[Any, ...]] | None,
+    evaluate: Callable[..., Any] | None = None,
 ) -> Elementwise:
     """Register a function that Tensors have beside the table's; ``elementwise`` evaluates it."""
     row = Elementwise(name, functions, evaluate or functions[0], vjp)
@@ -145,16 +158,52 @@ for _function, _composed in COMPOSED.items():
     rule(_function)(_composed)
 
 
-# Functions whose value does not depend smoothly on their argument: plain arrays (or numbers) of the detached data.
+# Functions whose value does not depend smoothly on their argument: plain arrays (or numbers) of the detached
+# data.
 _DETACHED: tuple[Any, ...] = (
     *(np.shape, np.ndim, np.size, np.result_type, np.zeros_like, np.ones_like, np.empty_like, np.full_like),
-    *(np.argmax, np.argmin, np.argsort, np.nonzero, np.flatnonzero, np.count_nonzero, np.any, np.all, np.searchsorted),
+    *(
+        np.argmax,
+        np.argmin,
+        np.argsort,
+        np.nonzero,
+        np.flatnonzero,
+        np.count_nonzero,
+        np.any,
+        np.all,
+        np.searchsorted,
+    ),
     *(np.array_equal, np.allclose, np.isclose, np.shares_memory, np.may_share_memory, np.iscomplexobj),
     *(np.array_repr, np.array_str, np.array2string, np.save, np.savez, np.savez_compressed, np.savetxt),
     *(np.round, np.around, np.fix, np.signbit, np.bitwise_count, np.gcd, np.lcm, np.packbits, np.unpackbits),
-    *(np.nanargmax, np.nanargmin, np.argpartition, np.argwhere, np.lexsort, np.digitize, np.isin, np.ix_, np.array_equiv),
-    *(np.iscomplex, np.isreal, np.isrealobj, np.isneginf, np.isposinf, np.can_cast, np.common_type, np.min_scalar_type),
-    *(np.ravel_multi_index, np.unravel_index, np.diag_indices_from, np.tril_indices_from, np.triu_indices_from),
+    *(
+        np.nanargmax,
+        np.nanargmin,
+        np.argpartition,
+        np.argwhere,
+        np.lexsort,
+        np.digitize,
+        np.isin,
+        np.ix_,
+        np.array_equiv,
+    ),
+    *(
+        np.iscomplex,
+        np.isreal,
+        np.isrealobj,
+        np.isneginf,
+        np.isposinf,
+        np.can_cast,
+        np.common_type,
+        np.min_scalar_type,
+    ),
+    *(
+        np.ravel_multi_index,
+        np.unravel_index,
+        np.diag_indices_from,
+        np.tril_indices_from,
+        np.triu_indices_from,
+    ),
     *(np.einsum_path, np.linalg.matrix_rank),
 )
 

@@ -1,9 +1,10 @@
-"""The sum or mean of an elementwise expression in one pass over its operands: of ``(z * w).sum()`` no product is written.
+"""The sum or mean of an elementwise expression in one pass over its operands: of ``(z * w).sum()`` no product
+is written.
 
-What the caller's code does next is known while an operator runs. Where that is more operators of the same expression and then ``.sum()`` or
-``.mean()``, with nothing in between that could see or change an array, the operators are kept as a message of rows, and the sum is a walk
-over them; so is its derivative. Everywhere else operators compute at once, and where every number is looked at, as by ``Tape(check=True)``.
-"""
+What the caller's code does next is known while an operator runs. Where that is more operators of the same
+expression and then ``.sum()`` or ``.mean()``, with nothing in between that could see or change an array, the
+operators are kept as a message of rows, and the sum is a walk over them; so is its derivative. Everywhere
+else operators compute at once, and where every number is looked at, as by ``Tape(check=True)``."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ WIDTH = 64
 """Elements of a row. Arrays of any shape are rows of so many, so an expression has one kernel."""
 
 FEWER = 4
-"""A sum in one pass pays from a quarter of the elements on from which a single function pays on all threads."""
+"""A sum in one pass pays from a quarter of the elements on from which a single function pays on all
+threads.
+"""
 
 _MIXIN = Operators.__mul__.__code__.co_filename
 _OPERATING = {Tensor.__mul__.__code__, Tensor.__array_ufunc__.__code__}
@@ -42,7 +45,9 @@ _LOADS = ("LOAD_FAST", "LOAD_CONST", "LOAD_SMALL_INT", "LOAD_DEREF", "LOAD_GLOBA
 
 
 def is_summed(frame: FrameType | None) -> bool:
-    """Whether a frame is of an operator or ufunc of an expression, whose value becomes an operand of more operators and is summed then."""
+    """Whether a frame is of an operator or ufunc of an expression, whose value becomes an operand of more
+    operators and is summed then.
+    """
     inside = frame
     while frame is not None and (frame.f_code in _OPERATING or frame.f_code.co_filename == _MIXIN):
         frame = frame.f_back
@@ -61,19 +66,29 @@ def _is_summed(code: CodeType, offset: int) -> bool:
     return False
 
 
-def pending(row: Elementwise | Row, operands: Sequence[Any], frame: FrameType | None, eager: Callable[..., Any]) -> Pending | None:
+def pending(
+    row: Elementwise | Row, operands: Sequence[Any], frame: FrameType | None, eager: Callable[..., Any]
+) -> Pending | None:
     """row(*operands) for a frame that sums it; None where it is to be computed at once, as by ``eager``."""
     known = TABLE.get(row.name)
     if known is None or known is not row or not is_summed(frame):
         return None
     if any(tape.is_checked for tape in TAPES.get()) or "raise" in np.geterr().values():
         return None
-    arrays = [unwrap(x) for x in operands if isinstance(x, Tensor | np.ndarray)] + [x.like for x in operands if isinstance(x, Pending)]
+    arrays = [unwrap(x) for x in operands if isinstance(x, Tensor | np.ndarray)] + [
+        x.like for x in operands if isinstance(x, Pending)
+    ]
     others = [x for x in operands if not isinstance(x, Tensor | np.ndarray | Pending)]
     first = arrays[0]
     if any(type(x) not in (int, float) for x in others) or first.dtype not in _DTYPES or first.size % WIDTH:
         return None
-    if any(type(x) is not np.ndarray or x.shape != first.shape or x.dtype != first.dtype or not x.flags.c_contiguous for x in arrays):
+    if any(
+        type(x) is not np.ndarray
+        or x.shape != first.shape
+        or x.dtype != first.dtype
+        or not x.flags.c_contiguous
+        for x in arrays
+    ):
         return None
     made = Pending(known, tuple(operands), eager, first)
     return made if made.node.dtype == first.dtype and made.node.shape == (WIDTH,) else None
@@ -82,7 +97,8 @@ def pending(row: Elementwise | Row, operands: Sequence[Any], frame: FrameType | 
 class Pending(Operators["Any"]):
     """An elementwise expression of arrays and Tensors of one shape that is about to be summed.
 
-    inputs: its arrays and Tensors, node: the expression, whose fields are rows of them; like: one of the arrays.
+    inputs: its arrays and Tensors, node: the expression, whose fields are rows of them; like: one of the
+    arrays.
     """
 
     __slots__ = ("_eager", "_operands", "_real", "_row", "inputs", "like", "node")
@@ -94,7 +110,10 @@ class Pending(Operators["Any"]):
 
     def _symbol(self, x: Any) -> Any:
         if isinstance(x, Pending):
-            fields = {leaf.attrs: self._symbol(x.inputs[int(leaf.attrs[1][1:])]) for leaf in expr.leaves_of((x.node,))}
+            fields = {
+                leaf.attrs: self._symbol(x.inputs[int(leaf.attrs[1][1:])])
+                for leaf in expr.leaves_of((x.node,))
+            }
             return _renamed(x.node, tuple(fields.items()))
         if not isinstance(x, Tensor | np.ndarray):
             return x
@@ -106,7 +125,9 @@ class Pending(Operators["Any"]):
     def real(self) -> Any:
         """The value, computed and recorded."""
         if self._real is None:
-            self._real = self._eager(self._row, *[x.real() if isinstance(x, Pending) else x for x in self._operands])
+            self._real = self._eager(
+                self._row, *[x.real() if isinstance(x, Pending) else x for x in self._operands]
+            )
         return self._real
 
     def __getattr__(self, name: str) -> Any:
@@ -125,7 +146,11 @@ class Pending(Operators["Any"]):
         return self.real().sum(axis, keepdims) if axis is not None or keepdims else _summed("sum", self, 1)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Any:
-        return self.real().mean(axis, keepdims) if axis is not None or keepdims else _summed("mean", self, self.like.size)
+        return (
+            self.real().mean(axis, keepdims)
+            if axis is not None or keepdims
+            else _summed("mean", self, self.like.size)
+        )
 
 
 def _summed(name: str, x: Pending, count: int) -> Any:
@@ -135,7 +160,9 @@ def _summed(name: str, x: Pending, count: int) -> Any:
     graph = blocks(x.like.size // WIDTH)
     forward = Output((expr.cast(node, np.dtype(np.float64)).sum(),), "v", "sum")
     walk = Walk(name, graph, (Output((node,), "e", "edge"),), keys, False)
-    (partial,) = execute(graph, (forward,), dict(zip(keys, [unwrap(y).reshape(-1, WIDTH) for y in x.inputs], strict=True)))
+    (partial,) = execute(
+        graph, (forward,), dict(zip(keys, [unwrap(y).reshape(-1, WIDTH) for y in x.inputs], strict=True))
+    )
     with np.errstate(over="ignore"):
         total = (partial.sum() / count).astype(dtype)
     if not np.isfinite(total):  # NumPy's operators warn of what is infinite or no number, kernels do not
@@ -144,7 +171,9 @@ def _summed(name: str, x: Pending, count: int) -> Any:
     def vjp(g: Any, xs: Sequence[Any], y: Any, needs: Sequence[bool]) -> list[Any]:
         each = np.broadcast_to(g / count if count > 1 else g, (graph.num_edges, WIDTH))
         if any(isinstance(one, Tensor) for one in (each, *xs)):
-            found = walk.gradients(NATIVE, [np.reshape(one, (-1, WIDTH)) for one in xs], [each], [None], needs)
+            found = walk.gradients(
+                NATIVE, [np.reshape(one, (-1, WIDTH)) for one in xs], [each], [None], needs
+            )
             return [None if one is None else np.reshape(one, shape) for one in found]
         return _gradients(walk, xs, each, needs)
 
@@ -175,5 +204,9 @@ def _renamed(root: expr.Expr, fields: tuple[tuple[Any, expr.Expr], ...]) -> expr
     names = dict(fields)
     for node in expr.topological((root,)):
         args = tuple([made[id(arg)] for arg in node.args])
-        made[id(node)] = names[node.attrs] if node.op == "field" else expr.node(node.op, args, node.attrs, node.shape, node.dtype)
+        made[id(node)] = (
+            names[node.attrs]
+            if node.op == "field"
+            else expr.node(node.op, args, node.attrs, node.shape, node.dtype)
+        )
     return made[id(root)]

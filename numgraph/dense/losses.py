@@ -100,10 +100,16 @@ def _of_rows(name: str, function: Callable[..., Any], gradient: Callable[..., An
     """A function along an axis whose gradient is one of the arriving gradient and the result."""
     x = given(name, "x", x)
     if x.ndim == 0:
-        raise bad_value(name, "x has shape []", "it needs an axis; the softmax over a node's in-edges is attend's, or ops.edge_softmax")
+        raise bad_value(
+            name,
+            "x has shape []",
+            "it needs an axis; the softmax over a node's in-edges is attend's, or ops.edge_softmax",
+        )
     if not isinstance(axis, int | np.integer) or not -x.ndim <= axis < x.ndim:
         raise bad_value(
-            name, f"axis is {shown(axis)} and x has shape {list(x.shape)}", f"an axis is a whole number from {-x.ndim} to {x.ndim - 1}"
+            name,
+            f"axis is {shown(axis)} and x has shape {list(x.shape)}",
+            f"an axis is a whole number from {-x.ndim} to {x.ndim - 1}",
         )
     if not x.size:
         return floating(x)
@@ -120,15 +126,29 @@ def _select(op: str, rows: Any, num: int, like: Any) -> Any:
     rows = as_ids(rows, like, op, "rows")
     if rows.dtype == np.bool_:
         if rows.shape != (num,):
-            raise bad_value(op, f"the row mask has shape {rows.shape}, there are {num} rows", "one True or False for each row")
+            raise bad_value(
+                op,
+                f"the row mask has shape {rows.shape}, there are {num} rows",
+                "one True or False for each row",
+            )
         return np.flatnonzero(rows)
     if rows.dtype.kind not in "iu" or rows.ndim != 1:
-        raise bad_type(op, f"rows have dtype {rows.dtype} and shape {rows.shape}", "pass a boolean mask [rows] or integer ids [n]")
+        raise bad_type(
+            op,
+            f"rows have dtype {rows.dtype} and shape {rows.shape}",
+            "pass a boolean mask [rows] or integer ids [n]",
+        )
     if rows.size and (rows.min() < 0 or rows.max() >= num):
         k = int(np.argmax((rows < 0) | (rows >= num)))
-        raise bad_index(op, f"rows[{k}] is {rows[k]}, there are {num} rows", f"row ids run from 0 to {num - 1}")
+        raise bad_index(
+            op, f"rows[{k}] is {rows[k]}, there are {num} rows", f"row ids run from 0 to {num - 1}"
+        )
     if rows.size == num > 2 and rows.max() <= 1:
-        raise bad_value(op, f"rows are {num} numbers 0 and 1, as many as there are rows", "pass a mask as booleans, rows.astype(bool)")
+        raise bad_value(
+            op,
+            f"rows are {num} numbers 0 and 1, as many as there are rows",
+            "pass a mask as booleans, rows.astype(bool)",
+        )
     return rows
 
 
@@ -146,16 +166,19 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Any:
-    """Mean of −log softmax(logits)[labels], over all rows or the chosen ones: a scalar. Only the chosen rows are computed.
+    """Mean of −log softmax(logits)[labels], over all rows or the chosen ones: a scalar. Only the chosen rows
+    are computed.
 
     Parameters
     ----------
     logits : array or Tensor [num, classes]
     labels : integers or booleans [num], 0 ≤ label < classes in the chosen rows
     rows : None for all, a boolean mask [num], or row ids [n]
-    weight : [classes] how much a row of each class counts; the mean is over the sum of these weights. A constant
+    weight : [classes] how much a row of each class counts; the mean is over the sum of these weights.
+        A constant
     ignore_index : rows with this label count as if they were not chosen
-    label_smoothing : ε, from 0 to 1: the row's class has the target 1 − ε + ε / classes, the others ε / classes (Szegedy et al., CVPR 2016)
+    label_smoothing : ε, from 0 to 1: the row's class has the target 1 − ε + ε / classes,
+        the others ε / classes (Szegedy et al., CVPR 2016)
     reduction : "mean", "sum", or "none": [n] the loss of each chosen row, 0 of ignored ones
 
     Returns
@@ -164,12 +187,14 @@ def cross_entropy(
 
     Notes
     -----
-    Row i has (1 − ε) w[y_i] · −log p[y_i] + ε / classes · Σ_c w[c] · −log p[c], with p = softmax(logits_i), as in PyTorch.
+    Row i has (1 − ε) w[y_i] · −log p[y_i] + ε / classes · Σ_c w[c] · −log p[c], with p = softmax(logits_i),
+    as in PyTorch.
 
     Examples
     --------
     >>> import numpy as np, numgraph as ng
-    >>> ng.cross_entropy(np.log([[0.5, 0.5], [0.2, 0.8]]), [0, -1], ignore_index=-1, reduction="none").round(3)
+    >>> logits = np.log([[0.5, 0.5], [0.2, 0.8]])
+    >>> ng.cross_entropy(logits, [0, -1], ignore_index=-1, reduction="none").round(3)
     array([0.693, 0.   ])
     """
     op = "cross_entropy"
@@ -177,14 +202,28 @@ def cross_entropy(
     logits = given(op, "logits", logits)
     labels, dtype, logits = as_ids(labels, logits, op, "labels"), floating(logits).dtype, widened(logits)
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise bad_value(op, f"logits have shape {logits.shape}, labels {labels.shape}", "logits are [rows, classes], labels [rows]")
+        raise bad_value(
+            op,
+            f"logits have shape {logits.shape}, labels {labels.shape}",
+            "logits are [rows, classes], labels [rows]",
+        )
     if labels.dtype.kind not in "biu":
-        raise bad_type(op, f"labels have dtype {labels.dtype}", "labels are integer class numbers, e.g. labels.astype(np.int64)")
+        raise bad_type(
+            op,
+            f"labels have dtype {labels.dtype}",
+            "labels are integer class numbers, e.g. labels.astype(np.int64)",
+        )
     same_device(op, logits=unwrap(logits), labels=labels, rows=unwrap(rows))
     ids = _select(op, rows, logits.shape[0], logits)
     chosen = labels if ids is None else labels[ids]
-    if ignore_index is not None and (isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer)):
-        raise bad_type(op, f"ignore_index is {shown(ignore_index)}", "give the label of the rows that are left out, a whole number")
+    if ignore_index is not None and (
+        isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer)
+    ):
+        raise bad_type(
+            op,
+            f"ignore_index is {shown(ignore_index)}",
+            "give the label of the rows that are left out, a whole number",
+        )
     places, total = None, chosen.size
     if ignore_index is not None and (ignored := chosen == ignore_index).any():
         places = np.flatnonzero(~ignored)
@@ -194,8 +233,15 @@ def cross_entropy(
         raise bad_value(op, "no rows are chosen", "a mean needs at least one row")
     if num and (chosen.min() < 0 or chosen.max() >= classes):
         k = int(np.argmax((chosen < 0) | (chosen >= classes)))
-        row, fix = k if ids is None else ids[k], "" if ignore_index is not None else ", pass ignore_index= for rows that have none"
-        raise bad_index(op, f"labels[{row}] is {chosen[k]}, logits have {classes} classes", f"labels run from 0 to {classes - 1}{fix}")
+        row, fix = (
+            k if ids is None else ids[k],
+            "" if ignore_index is not None else ", pass ignore_index= for rows that have none",
+        )
+        raise bad_index(
+            op,
+            f"labels[{row}] is {chosen[k]}, logits have {classes} classes",
+            f"labels run from 0 to {classes - 1}{fix}",
+        )
     data = unwrap(logits)
     of_class = None if weight is None else _class_weights(op, weight, data)
     target = None if of_class is None else of_class[chosen][:, None]
@@ -205,13 +251,17 @@ def cross_entropy(
     shared: dict[str, Any] = {"classes": classes_row}
     smoothing = 0.0 if label_smoothing == 0.0 else _smoothing(op, label_smoothing)
     if smoothing:
-        smooth = data.dtype.type(smoothing / classes) * (np.ones_like(data, shape=classes) if of_class is None else of_class)
+        smooth = data.dtype.type(smoothing / classes) * (
+            np.ones_like(data, shape=classes) if of_class is None else of_class
+        )
         ones = np.ones_like(data, shape=(num, 1)) if target is None else target
         per_row, target = {"target": data.dtype.type(1 - smoothing) * ones}, None
         shared |= {"smooth": smooth, "total": smooth.sum()}
     with np.errstate(invalid="ignore"):  # inf − inf is NaN
         operands = data if ids is None else data[ids], column, *per_row.values()
-        losses, log_sums, tops = apply(op, _smoothed_losses if smoothing else _row_losses, operands, tuple(shared.values()))
+        losses, log_sums, tops = apply(
+            op, _smoothed_losses if smoothing else _row_losses, operands, tuple(shared.values())
+        )
         losses = losses if target is None else losses * target
         if reduction == "none":
             value = losses[:, 0]
@@ -219,7 +269,9 @@ def cross_entropy(
             value = (losses.sum() / share if reduction == "mean" else losses.sum()).astype(data.dtype)
 
     def vjp(grads: Any, xs: Any, ys: Any, needs: Any) -> tuple[Any]:
-        """softmax minus the targets in the chosen rows; the others are 0. Only gradients of gradients reach the sums."""
+        """softmax minus the targets in the chosen rows; the others are 0. Only gradients of gradients reach
+        the sums.
+        """
         x = xs[0] if ids is None else getitem(xs[0], ids)
         g, into_sums = grads
         if g is None:
@@ -231,7 +283,13 @@ def cross_entropy(
         g = g if target is None else g * target
         more = per_row if into_sums is None else {**per_row, "into_sums": into_sums}
         more, alike = ({**more, "g": g}, shared) if g.ndim else (more, {**shared, "g": g})
-        d = apply(f"∇ {op}", _row_gradients, (x, column, ys[1], tops, *more.values()), tuple(alike.values()), ((*more, *alike),))
+        d = apply(
+            f"∇ {op}",
+            _row_gradients,
+            (x, column, ys[1], tops, *more.values()),
+            tuple(alike.values()),
+            ((*more, *alike),),
+        )
         return (d if ids is None else scattered(d, ids, xs[0].shape),)
 
     held = (ids,) if ids is unwrap(rows) else ()  # ids of the caller; those of a mask were made here
@@ -245,9 +303,15 @@ def _class_weights(op: str, weight: Any, like: Any) -> Any:
     """[classes] in the dtype and at the place of the logits."""
     weight = unwrap(given(op, "weight", weight))
     if tuple(weight.shape) != like.shape[1:]:
-        raise bad_value(op, f"weight has shape {list(weight.shape)}, logits {list(like.shape)}", "give a weight for each class")
+        raise bad_value(
+            op,
+            f"weight has shape {list(weight.shape)}, logits {list(like.shape)}",
+            "give a weight for each class",
+        )
     if not bool((weight >= 0).all()):
-        raise bad_value(op, f"weight is {shown(weight)}, with a number below 0 or NaN", "a class counts 0 or more")
+        raise bad_value(
+            op, f"weight is {shown(weight)}, with a number below 0 or NaN", "a class counts 0 or more"
+        )
     return moved(weight, device_of(like)).astype(like.dtype)
 
 
@@ -259,15 +323,21 @@ def _smoothing(op: str, value: Any) -> float:
 
 
 def _row_losses(x: Any, label: Any, classes: Any) -> tuple[Any, Any, Any]:
-    """−log softmax(x)[label] of every row, and what the gradient needs again: log Σ exp(x − top) and top = max x. All are [rows, 1]."""
+    """−log softmax(x)[label] of every row, and what the gradient needs again: log Σ exp(x − top) and top =
+    max x. All are [rows, 1].
+    """
     top = x.max(axis=-1, keepdims=True)
     shifted = x - top
     log_sum = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return log_sum - np.where(classes == label, shifted, 0).sum(axis=-1, keepdims=True), log_sum, top
 
 
-def _smoothed_losses(x: Any, label: Any, target: Any, classes: Any, smooth: Any, total: Any) -> tuple[Any, Any, Any]:
-    """−Σ_c q_c log softmax(x)_c of every row with q = smooth, and target more at the label; total: Σ smooth."""
+def _smoothed_losses(
+    x: Any, label: Any, target: Any, classes: Any, smooth: Any, total: Any
+) -> tuple[Any, Any, Any]:
+    """−Σ_c q_c log softmax(x)_c of every row with q = smooth, and target more at the label; total: Σ
+    smooth.
+    """
     top = x.max(axis=-1, keepdims=True)
     shifted = x - top
     log_sum = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
@@ -276,12 +346,16 @@ def _smoothed_losses(x: Any, label: Any, target: Any, classes: Any, smooth: Any,
 
 
 def _row_gradients(x: Any, label: Any, log_sum: Any, top: Any, *rest: Any) -> Any:
-    """The derivative of both: of the losses by g, and of log Σ exp where a gradient arrives there. rest: operands, and their names."""
+    """The derivative of both: of the losses by g, and of log Σ exp where a gradient arrives there. rest:
+    operands, and their names.
+    """
     named = dict(zip(rest[-1], rest))
     y = np.exp((x - top) - log_sum)
     hit = named["classes"] == label
     if "smooth" in named:
-        d = y * (named["target"] + named["total"]) - np.where(hit, named["smooth"] + named["target"], named["smooth"])
+        d = y * (named["target"] + named["total"]) - np.where(
+            hit, named["smooth"] + named["target"], named["smooth"]
+        )
     else:
         d = np.where(hit, y - 1, y)
     d = d * named["g"]
@@ -298,8 +372,10 @@ def binary_cross_entropy_with_logits(
     ----------
     logits : x, array or Tensor of any shape
     targets : t in [0, 1], the same shape, floats or booleans
-    weight : what each element's loss is multiplied by; broadcast to the shape of x. The mean is over the number of elements. A constant
-    pos_weight : p, how much more a positive target counts, as the number of negatives to a positive; broadcast. A constant
+    weight : what each element's loss is multiplied by; broadcast to the shape of x.
+        The mean is over the number of elements. A constant
+    pos_weight : p, how much more a positive target counts, as the number of negatives to a positive;
+        broadcast. A constant
     reduction : "mean", "sum", or "none": the loss of each element
 
     Returns
@@ -333,7 +409,11 @@ def _factor(op: str, name: str, value: Any, x: Any) -> Any:
     except ValueError:
         fits = False
     if not fits:
-        raise bad_value(op, f"{name} has shape {list(value.shape)}, predictions {list(x.shape)}", "it broadcasts to the predictions' shape")
+        raise bad_value(
+            op,
+            f"{name} has shape {list(value.shape)}, predictions {list(x.shape)}",
+            "it broadcasts to the predictions' shape",
+        )
     return moved(value, device_of(unwrap(x))).astype(x.dtype)
 
 
@@ -387,7 +467,8 @@ def mae(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
 
 @of_two
 def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: str = "mean") -> Any:
-    """Mean of d² / 2 where |d| ≤ delta, else delta (|d| − delta / 2), with d = predictions − targets (Huber, 1964).
+    """Mean of d² / 2 where |d| ≤ delta, else delta (|d| − delta / 2), with d = predictions − targets (Huber,
+    1964).
 
     Parameters
     ----------
@@ -421,18 +502,24 @@ def _reduced(losses: Any, reduction: str) -> Any:
 def _same_shape(op: str, x: Any, target: Any, reduction: str) -> None:
     same_device(op, predictions=unwrap(x), targets=unwrap(target))
     if tuple(x.shape) != tuple(target.shape):
-        raise bad_value(op, f"predictions have shape {tuple(x.shape)}, targets {tuple(target.shape)}", "both have the same shape")
+        raise bad_value(
+            op,
+            f"predictions have shape {tuple(x.shape)}, targets {tuple(target.shape)}",
+            "both have the same shape",
+        )
     if x.size == 0 and reduction == "mean":
         raise bad_value(op, f"the shape {tuple(x.shape)} has no elements", "a mean needs at least one")
 
 
 def _compared(op: str, x: Any, targets: Any, reduction: str) -> tuple[Any, Any, Any]:
-    """Predictions and targets as they are computed with, and the result's dtype. Integers and booleans take the dtype of the other's
-    floats, so that float32 stays float32."""
+    """Predictions and targets as they are computed with, and the result's dtype. Integers and booleans take
+    the dtype of the other's floats, so that float32 stays float32."""
     check_name(op, "reduction", reduction, REDUCTIONS)
     place = device_of(unwrap(x), unwrap(targets))
     pairs = (("predictions", x), ("targets", targets))
-    x, targets = (given(op, name, y) if hasattr(y, "dtype") else moved(given(op, name, y), place) for name, y in pairs)
+    x, targets = (
+        given(op, name, y) if hasattr(y, "dtype") else moved(given(op, name, y), place) for name, y in pairs
+    )
     _same_shape(op, x, targets, reduction)
     floats = [y.dtype for y in (x, targets) if y.dtype.kind not in "biu"]
     like = floats[0] if floats else None

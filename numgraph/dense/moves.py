@@ -1,7 +1,8 @@
-"""Rules of functions that put elements elsewhere: diagonals, triangles, padding, tiles, rotations, deletion and insertion.
+"""Rules of functions that put elements elsewhere: diagonals, triangles, padding, tiles, rotations, deletion
+and insertion.
 
-Most of them are told what NumPy's function does to the elements' numbers: that is the index by which the gradient goes back, so that each
-is one line, and its derivatives of every order are gather and scatter.
+Most of them are told what NumPy's function does to the elements' numbers: that is the index by which the
+gradient goes back, so that each is one line, and its derivatives of every order are gather and scatter.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from numgraph.errors import bad_type
 
 
 def moved_by(name: str, x: Any, value: Any, move: Callable[[Any], Any]) -> Any:
-    """``value``, made of x's elements, on the tape. move: the same function of an array; an element that is filled in, where there are any,
-    is the 0 among the numbers 1, 2, … of the others."""
+    """``value``, made of x's elements, on the tape. move: the same function of an array; an element that is
+    filled in, where there are any, is the 0 among the numbers 1, 2, … of the others."""
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
         shape = xs[0].shape
@@ -46,7 +47,18 @@ def _mover(function: Any) -> Callable[..., Any]:
     return call
 
 
-for _function in (np.diag, np.diagflat, np.diagonal, np.linalg.diagonal, np.tril, np.triu, np.delete, np.resize, np.rot90, np.tile):
+for _function in (
+    np.diag,
+    np.diagflat,
+    np.diagonal,
+    np.linalg.diagonal,
+    np.tril,
+    np.triu,
+    np.delete,
+    np.resize,
+    np.rot90,
+    np.tile,
+):
     rule(_function)(_mover(_function))
 
 _PADS = ("constant", "edge", "reflect", "symmetric", "wrap")
@@ -55,14 +67,20 @@ _PADS = ("constant", "edge", "reflect", "symmetric", "wrap")
 @rule(np.pad)
 def pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> Any:
     if mode not in _PADS or options.get("reflect_type", "even") != "even":
-        raise bad_type("pad", f"the mode {mode!r} computes new values, and an argument is a Tensor", f"modes are {', '.join(_PADS)}")
+        raise bad_type(
+            "pad",
+            f"the mode {mode!r} computes new values, and an argument is a Tensor",
+            f"modes are {', '.join(_PADS)}",
+        )
     value = np.pad(unwrap(array), pad_width, mode, **options)
     return moved_by("pad", array, value, lambda numbers: np.pad(numbers, pad_width, mode))
 
 
 @rule(np.roll)
 def roll(a: Any, shift: Any, axis: Any = None) -> Any:
-    return record("roll", (a,), np.roll(unwrap(a), shift, axis), lambda g, *_: (np.roll(g, np.negative(shift), axis),))
+    return record(
+        "roll", (a,), np.roll(unwrap(a), shift, axis), lambda g, *_: (np.roll(g, np.negative(shift), axis),)
+    )
 
 
 @rule(np.fliplr)
@@ -114,7 +132,9 @@ def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
     cut = [slice(None)] * filt.ndim
     for a in axes:
         first, last = (int(places[:, a].min()), int(places[:, a].max()) + 1) if len(places) else (0, 0)
-        cut[a] = slice(first if "f" in trim.lower() or not last else 0, last if "b" in trim.lower() or not last else None)
+        cut[a] = slice(
+            first if "f" in trim.lower() or not last else 0, last if "b" in trim.lower() or not last else None
+        )
     return filt[tuple(cut)]
 
 
@@ -126,17 +146,26 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     index = np.insert(numbers, obj, size + np.arange(math.prod(shape)).reshape(shape), axis)
     dtype = unwrap(arr).dtype
     both = np.concatenate(
-        [np.ravel(arr), np.ravel(values).astype(dtype) if hasattr(values, "dtype") else np.ravel(np.asarray(values, dtype))]
+        [
+            np.ravel(arr),
+            np.ravel(values).astype(dtype)
+            if hasattr(values, "dtype")
+            else np.ravel(np.asarray(values, dtype)),
+        ]
     )
     return both[index]
 
 
 @rule(np.append)
 def append(arr: Any, values: Any, axis: int | None = None) -> Any:
-    return np.concatenate([arr, values], axis) if axis is not None else np.concatenate([np.ravel(arr), np.ravel(values)])
+    return (
+        np.concatenate([arr, values], axis)
+        if axis is not None
+        else np.concatenate([np.ravel(arr), np.ravel(values)])
+    )
 
 
-# --- several arrays ---------------------------------------------------------------------------------------------------------------------
+# --- several arrays -----------------------------------------------------------------------------------------
 
 
 @rule(np.column_stack)
@@ -203,7 +232,7 @@ def block(arrays: Any) -> Any:
     return join(arrays, -depth)
 
 
-# --- choices ----------------------------------------------------------------------------------------------------------------------------
+# --- choices ------------------------------------------------------------------------------------------------
 
 
 @rule(np.select)
@@ -226,12 +255,19 @@ def choose(a: Any, choices: Any, mode: Any = "raise") -> Any:
 
 @rule(np.piecewise)
 def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **options: Any) -> Any:
-    """Each function sees the elements that are its own: what it does to others is in neither the value nor the derivative."""
+    """Each function sees the elements that are its own: what it does to others is in neither the value nor
+    the derivative.
+    """
     conditions = unwrap(condlist)
     nested = (
-        isinstance(conditions, list | tuple) and len(conditions) > 0 and (isinstance(conditions[0], list) or np.ndim(conditions[0]) > 0)
+        isinstance(conditions, list | tuple)
+        and len(conditions) > 0
+        and (isinstance(conditions[0], list) or np.ndim(conditions[0]) > 0)
     )
-    conditions = [np.asarray(unwrap(c), bool) for c in (conditions if nested or (np.ndim(conditions) > np.ndim(x)) else [conditions])]
+    conditions = [
+        np.asarray(unwrap(c), bool)
+        for c in (conditions if nested or (np.ndim(conditions) > np.ndim(x)) else [conditions])
+    ]
     if len(funclist) == len(conditions) + 1:
         conditions.append(~np.logical_or.reduce(conditions))
     shape, dtype = np.shape(x), unwrap(x).dtype

@@ -83,7 +83,9 @@ _extremum("nanmin", np.min, np.inf)
 
 
 @rule(np.nanvar)
-def nanvar(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
+def nanvar(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False
+) -> Any:
     a = _as("nanvar", a, dtype)
     return _rounded(_shaped(_variance(a, axis, ddof), axis, keepdims), a)
 
@@ -94,11 +96,15 @@ def _variance(a: Any, axis: Any, ddof: float) -> Any:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.sum(_filled(a, 0), axis=axis, keepdims=True) / count
         centred = np.where(np.isnan(unwrap(a)), 0, a - mean)
-        return np.sum(centred * centred, axis=axis, keepdims=True) / np.where(count > ddof, count - ddof, np.nan)
+        return np.sum(centred * centred, axis=axis, keepdims=True) / np.where(
+            count > ddof, count - ddof, np.nan
+        )
 
 
 @rule(np.nanstd)
-def nanstd(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
+def nanstd(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False
+) -> Any:
     """Of equal numbers the derivative is 0, as std's."""
     a = _as("nanstd", a, dtype)
     variance = _variance(a, axis, ddof)

@@ -28,14 +28,16 @@ from numgraph.message.rowwise import apply
 
 @of_array
 def dropout(x: Any, p: float, rng: Any = None, training: bool = True) -> Any:
-    """Zero each element with probability p and scale the others by 1 / (1 − p) (Srivastava et al., JMLR 2014); x itself where not training.
+    """Zero each element with probability p and scale the others by 1 / (1 − p) (Srivastava et al., JMLR
+    2014); x itself where not training.
 
     Parameters
     ----------
     x : array or Tensor of any shape, or a constant SciPy sparse matrix, whose stored elements are dropped
     p : the probability, in [0, 1)
-    rng : a numpy.random.Generator, which gives one number, the key of the mask; of a tensor of torch a torch.Generator, or None for torch's
-        own; of an array of JAX a key of jax.random
+    rng : a numpy.random.Generator, which gives one number, the key of the mask;
+        of a tensor of torch a torch.Generator, or None for torch's own; of an array of JAX a key of
+        jax.random
     training : drop at all
 
     Returns
@@ -61,11 +63,17 @@ def dropout(x: Any, p: float, rng: Any = None, training: bool = True) -> Any:
     if is_sparse(x):
         if x.format not in ("csr", "csc"):
             x = x.tocsr()
-        dropped = copy.copy(x)  # of one structure with x, whose graph is known; SciPy's constructor takes 30 µs to check it again
+        dropped = copy.copy(
+            x
+        )  # of one structure with x, whose graph is known; SciPy's constructor takes 30 µs to check it again
         dropped.data = dropout(x.data, p, rng)
         return dropped
     if isinstance(x, Expr):
-        raise bad_type("dropout", f"x is a symbol, {x!r}, and every edge would drop the same features", "drop the field before the call")
+        raise bad_type(
+            "dropout",
+            f"x is a symbol, {x!r}, and every edge would drop the same features",
+            "drop the field before the call",
+        )
     x = floating(given("dropout", "x", x))
     data = unwrap(x)
     mask, scale = kept(rng, data.shape, p, data), 1 / (1 - p)
@@ -83,11 +91,16 @@ def _probability(p: Any, rng: Any) -> float:
             return p  # type: ignore[return-value]
         raise bad_value("dropout", f"p is {shown(p)}", "p is a probability, 0 ≤ p < 1")
     if kind_of(p).endswith("Generator"):
-        raise bad_type("dropout", f"p is {kind_of(p)} and rng is {kind_of(rng)}", "the order is dropout(x, p, rng)")
+        raise bad_type(
+            "dropout", f"p is {kind_of(p)} and rng is {kind_of(rng)}", "the order is dropout(x, p, rng)"
+        )
     if getattr(p, "shape", None) == ():
         try:
             return _probability(float(p), rng)
-        except (TypeError, RuntimeError) as error:  # keys of jax.random, and what has no number yet, within tracers
+        except (
+            TypeError,
+            RuntimeError,
+        ) as error:  # keys of jax.random, and what has no number yet, within tracers
             raise _no_probability(p) from error
     raise _no_probability(p)
 
@@ -96,12 +109,19 @@ def _no_probability(p: Any) -> ValueError:
     library = library_of(p)
     if not library.has_autodiff:
         return bad_value("dropout", f"p is {shown(p)}", "p is a probability, 0 ≤ p < 1")
-    fix = "p is a Python number, as float(p) is, and where functions are traced a static argument; what is random is rng"
-    return bad_value("dropout", f"p is {shown(p)}, an array of {library.name}", f"{fix}: dropout(x, 0.5, rng=key)")
+    fix = (
+        "p is a Python number, as float(p) is, and where functions are traced a static argument; what is "
+        "random is rng"
+    )
+    return bad_value(
+        "dropout", f"p is {shown(p)}, an array of {library.name}", f"{fix}: dropout(x, 0.5, rng=key)"
+    )
 
 
 def _dropped_by(library: Library, rng: Any, x: Any, p: float) -> Any:
-    """By a library's own autodiff; large arrays by a walk over their rows, whose backward reads the mask alone."""
+    """By a library's own autodiff; large arrays by a walk over their rows, whose backward reads the mask
+    alone.
+    """
     dtype = library.dtype(x)
     x = library.cast(x, np.dtype(np.float64)) if dtype.kind in "biu" else x
     mask, scale = library.kept("dropout", rng, tuple(x.shape), p, x, fill), 1 / (1 - p)
@@ -119,7 +139,9 @@ def _dropped(x: Any, mask: Any, scale: float) -> Any:
 
 def _check_scale(op: str, x: Any, name: str, value: Any) -> None:
     if value is not None and tuple(value.shape) != x.shape[-1:]:
-        raise bad_value(op, f"x has shape {x.shape}, {name} {tuple(value.shape)}", f"{name} has shape ({x.shape[-1]},)")
+        raise bad_value(
+            op, f"x has shape {x.shape}, {name} {tuple(value.shape)}", f"{name} has shape ({x.shape[-1]},)"
+        )
 
 
 def _prepared(op: str, x: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
@@ -137,7 +159,9 @@ def _arrays(op: str, **values: Any) -> list[Any]:
 
 
 def _row_normal(x: Any, eps: float) -> tuple[Any, Any]:
-    """(x − mean) / √(var + eps) of every row, and 1 / √(var + eps). The mean is rounded, so what is left of it is taken off too."""
+    """(x − mean) / √(var + eps) of every row, and 1 / √(var + eps). The mean is rounded, so what is left of
+    it is taken off too.
+    """
     near = x - np.mean(x, axis=-1, keepdims=True)
     centred = near - np.mean(near, axis=-1, keepdims=True)
     scale = 1 / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + eps)
@@ -145,7 +169,9 @@ def _row_normal(x: Any, eps: float) -> tuple[Any, Any]:
 
 
 def _row_gradient(h: Any, normal: Any, scale: Any) -> Any:
-    return scale * (h - np.mean(h, axis=-1, keepdims=True) - normal * np.mean(h * normal, axis=-1, keepdims=True))
+    return scale * (
+        h - np.mean(h, axis=-1, keepdims=True) - normal * np.mean(h * normal, axis=-1, keepdims=True)
+    )
 
 
 def _scaled_row_gradient(g: Any, normal: Any, scale: Any, weight: Any) -> Any:
@@ -154,7 +180,8 @@ def _scaled_row_gradient(g: Any, normal: Any, scale: Any, weight: Any) -> Any:
 
 @of_features
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    """(x − mean) / √(var + eps) · weight + bias, mean and variance over the last axis (Ba, Kiros and Hinton, 2016).
+    """(x − mean) / √(var + eps) · weight + bias, mean and variance over the last axis (Ba, Kiros and Hinton,
+    2016).
 
     Parameters
     ----------
@@ -203,8 +230,9 @@ def _shifted(y: Any, weight: Any, bias: Any) -> Any:
 
 
 def _moments(x: Any, axis: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """The mean of each feature in two parts, rounded and what is left of it, and the variance. Differences of far larger numbers have
-    their accuracy so. The rounded part is a constant: variance and normalised numbers do not depend on what is subtracted first."""
+    """The mean of each feature in two parts, rounded and what is left of it, and the variance. Differences of
+    far larger numbers have their accuracy so. The rounded part is a constant: variance and normalised numbers
+    do not depend on what is subtracted first."""
     near = mean(unwrap(x), axis=axis)
     centred = x - near
     left = mean(centred, axis=axis)
@@ -230,14 +258,16 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    """(x − mean) / √(var + eps) · weight + bias for each feature, over all other axes (Ioffe and Szegedy, ICML 2015).
+    """(x − mean) / √(var + eps) · weight + bias for each feature, over all other axes (Ioffe and Szegedy,
+    ICML 2015).
 
     Parameters
     ----------
     x : array or Tensor [..., features]
     weight, bias : [features], or None for 1 and 0
-    running_mean, running_var : arrays [features] or None; while training they are moved in place towards the batch's mean and unbiased
-        variance, else they are used
+    running_mean, running_var : arrays [features] or None;
+        while training they are moved in place towards the batch's mean and unbiased variance, else they are
+        used
     training : mean and (biased) variance are the batch's
     momentum : how far the running ones are moved
     eps : what is added to the variance
@@ -257,14 +287,20 @@ def batch_norm(
     momentum = number(op, "momentum", momentum)
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         if running is not None and not hasattr(running, "dtype"):
-            raise bad_type(op, f"{name} is {kind_of(running)}", "give an array [features], which is changed in place")
+            raise bad_type(
+                op, f"{name} is {kind_of(running)}", "give an array [features], which is changed in place"
+            )
     if x.ndim < 2:
-        raise bad_value(op, f"x has shape {x.shape}", "x is [rows, features], or has more axes before the features")
+        raise bad_value(
+            op, f"x has shape {x.shape}", "x is [rows, features], or has more axes before the features"
+        )
     x, dtype = _prepared(op, x, weight, bias)
     for name, value in (("running_mean", running_mean), ("running_var", running_var)):
         _check_scale(op, x, name, value)
     if (running_mean is None) != (running_var is None) or (not training and running_mean is None):
-        raise bad_value(op, "running_mean and running_var are not both given", "pass both, or neither while training")
+        raise bad_value(
+            op, "running_mean and running_var are not both given", "pass both, or neither while training"
+        )
     same_device(op, x=unwrap(x), running_mean=unwrap(running_mean), running_var=unwrap(running_var))
     if not training:
         scale = 1 / np.sqrt(widened(unwrap(running_var)) + eps)
@@ -272,7 +308,11 @@ def batch_norm(
         return narrowed(_shifted(y, weight, bias), dtype)
     num = math.prod(x.shape[:-1])
     if num < 2:
-        raise bad_value(op, f"x of shape {x.shape} has {num} rows", "a batch's variance needs at least 2; or pass training=False")
+        raise bad_value(
+            op,
+            f"x of shape {x.shape} has {num} rows",
+            "a batch's variance needs at least 2; or pass training=False",
+        )
     axis = tuple(range(x.ndim - 1))
 
     def vjp(g: Any, operands: Any, y: Any, needs: Any) -> list[Any]:
@@ -285,7 +325,9 @@ def batch_norm(
         into_x = None
         if needs[0]:
             factor = scale if weight is None else scale * weight
-            into_x = apply(f"∇ {op}", _column_gradient, (g, normal), (into_bias / num, into_weight / num, factor))
+            into_x = apply(
+                f"∇ {op}", _column_gradient, (g, normal), (into_bias / num, into_weight / num, factor)
+            )
         return [into_x, into_weight if needs[1] else None, into_bias if needs[2] else None]
 
     with np.errstate(invalid="ignore", over="ignore"):

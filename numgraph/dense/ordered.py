@@ -1,4 +1,6 @@
-"""Rules that go by the order of values: sort, quantiles, unique. Each picks elements, so its derivative goes to what was picked."""
+"""Rules that go by the order of values: sort, quantiles, unique. Each picks elements, so its derivative goes
+to what was picked.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from numgraph.expressions.precision import floating
 
 
 @rule(np.sort)
-def sort(a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: bool | None = None) -> Any:
+def sort(
+    a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: bool | None = None
+) -> Any:
     if order is not None:
         raise bad_type("sort", "order= is not possible where an argument is a Tensor", "leave it out")
     if axis is None:
@@ -26,11 +30,15 @@ def sort(a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, 
 
 
 @rule(np.median)
-def median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
+def median(
+    a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
+) -> Any:
     """The mean of the two in the middle, or the one there; NaN if there is one (it sorts to the end)."""
     if out is not None or isinstance(axis, tuple | list):
         raise bad_type(
-            "median", "out= and several axes are not possible where an argument is a Tensor", "axis is one of them, or None for all"
+            "median",
+            "out= and several axes are not possible where an argument is a Tensor",
+            "axis is one of them, or None for all",
         )
     y = sort(a, axis)
     along = 0 if axis is None else axis % a.ndim
@@ -57,19 +65,43 @@ def partition(a: Any, kth: Any, axis: int | None = -1, kind: Any = "introselect"
     return np.take_along_axis(a, np.argpartition(unwrap(a), kth, axis, kind, order), axis=axis)
 
 
-_METHODS: dict[str, Any] = {"linear": np.asarray, "lower": np.floor, "higher": np.ceil, "nearest": np.rint, "midpoint": np.asarray}
+_METHODS: dict[str, Any] = {
+    "linear": np.asarray,
+    "lower": np.floor,
+    "higher": np.ceil,
+    "nearest": np.rint,
+    "midpoint": np.asarray,
+}
 """What becomes of the position of a quantile."""
 
 
-def quantiles(name: str, a: Any, q: Any, scale: float, axis: Any, method: str, keepdims: bool, skip: bool, **options: Any) -> Any:
+def quantiles(
+    name: str,
+    a: Any,
+    q: Any,
+    scale: float,
+    axis: Any,
+    method: str,
+    keepdims: bool,
+    skip: bool,
+    **options: Any,
+) -> Any:
     """The quantiles q / scale of what is sorted along axes, between the two values at position q (n − 1).
 
     skip: of the numbers that are not NaN; else one NaN is enough for NaN. The axes of q come first."""
     if method not in _METHODS or any(value is not None for value in options.values()):
         problem = f"method={method!r} with {sorted(options)}"
-        raise bad_type(name, problem, f"where an argument is a Tensor, methods are {', '.join(_METHODS)}, without weights")
+        raise bad_type(
+            name,
+            problem,
+            f"where an argument is a Tensor, methods are {', '.join(_METHODS)}, without weights",
+        )
     a = floating(a) if method in ("linear", "midpoint") else a
-    dtype = unwrap(a).dtype if isinstance(q, int | float) else np.result_type(unwrap(a), np.asarray(unwrap(q)), 0.0)
+    dtype = (
+        unwrap(a).dtype
+        if isinstance(q, int | float)
+        else np.result_type(unwrap(a), np.asarray(unwrap(q)), 0.0)
+    )
     q, ndim, shape = np.asarray(unwrap(q), np.float64) / scale, a.ndim, a.shape
     if not ((q >= 0) & (q <= 1)).all():
         raise bad_value(name, f"q is {q * scale}", f"it is from 0 to {scale:g}")
@@ -79,10 +111,14 @@ def quantiles(name: str, a: Any, q: Any, scale: float, axis: Any, method: str, k
     length = math.prod([shape[i] for i in axes])
     if not length:
         return np.full((*q.shape, *kept), np.nan, dtype)
-    rows = sort(np.reshape(np.transpose(a, [*rest, *axes]), (*[shape[i] for i in rest], length)))  # NaN comes last
+    rows = sort(
+        np.reshape(np.transpose(a, [*rest, *axes]), (*[shape[i] for i in rest], length))
+    )  # NaN comes last
     data = unwrap(rows)
     count = np.sum(~np.isnan(data), axis=-1) if skip else np.full(data.shape[:-1], data.shape[-1])
-    at = np.moveaxis(_METHODS[method](q.reshape((-1,) + (1,) * count.ndim) * np.maximum(count - 1, 0)), 0, -1)  # [rows, quantiles]
+    at = np.moveaxis(
+        _METHODS[method](q.reshape((-1,) + (1,) * count.ndim) * np.maximum(count - 1, 0)), 0, -1
+    )  # [rows, quantiles]
     low, high = np.floor(at).astype(np.intp), np.ceil(at).astype(np.intp)
     y = below = np.take_along_axis(rows, low, axis=-1)
     if method in ("linear", "midpoint"):
@@ -115,13 +151,20 @@ for _name in ("quantile", "percentile", "nanquantile", "nanpercentile"):
 
 
 @rule(np.nanmedian)
-def nanmedian(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
+def nanmedian(
+    a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
+) -> Any:
     return quantiles("nanmedian", a, 0.5, 1.0, axis, "linear", keepdims is True, skip=True, out=out)
 
 
 @rule(np.unique)
 def unique(
-    ar: Any, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False, axis: int | None = None, **options: Any
+    ar: Any,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+    **options: Any,
 ) -> Any:
     """Of equal values the first takes the gradient."""
     asked = {"return_inverse": return_inverse, "return_counts": return_counts, "axis": axis, **options}
@@ -139,7 +182,10 @@ def unique_values(x: Any, /) -> Any:
 def _firsts(x: Any) -> Any:
     """Where the values that np.unique_values gives are first, in its order."""
     data = np.ravel(unwrap(x))
-    return [int(np.argmax((data == value) | ((data != data) & (value != value)))) for value in np.unique_values(data)]
+    return [
+        int(np.argmax((data == value) | ((data != data) & (value != value))))
+        for value in np.unique_values(data)
+    ]
 
 
 def _unique_result(function: Any) -> Any:

@@ -1,4 +1,6 @@
-"""Products of vectors and tensors beside the matrix product: tensordot, inner, vecdot, kron, cross; and what is made of them, as cov."""
+"""Products of vectors and tensors beside the matrix product: tensordot, inner, vecdot, kron, cross; and what
+is made of them, as cov.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,12 @@ def tensordot(a: Any, b: Any, /, axes: Any = 2) -> Any:
         raise bad_value("tensordot", problem, "the axes that are summed have equal lengths")
     free = [[i for i in range(ndim) if i not in side] for side, ndim in zip((left, right), ndims)]
     count = math.prod([shapes[0][i] for i in left])
-    one = np.reshape(np.transpose(a, free[0] + left), (-1 if count else math.prod([shapes[0][i] for i in free[0]]), count))
-    two = np.reshape(np.transpose(b, right + free[1]), (count, -1 if count else math.prod([shapes[1][i] for i in free[1]])))
+    one = np.reshape(
+        np.transpose(a, free[0] + left), (-1 if count else math.prod([shapes[0][i] for i in free[0]]), count)
+    )
+    two = np.reshape(
+        np.transpose(b, right + free[1]), (count, -1 if count else math.prod([shapes[1][i] for i in free[1]]))
+    )
     return np.reshape(matmul(one, two), [shapes[0][i] for i in free[0]] + [shapes[1][i] for i in free[1]])
 
 
@@ -75,7 +81,11 @@ def linalg_matmul(x1: Any, x2: Any, /) -> Any:
 @rule(np.linalg.outer)
 def linalg_outer(x1: Any, x2: Any, /) -> Any:
     if np.ndim(x1) != 1 or np.ndim(x2) != 1:
-        raise bad_value("outer", f"shapes {np.shape(x1)} and {np.shape(x2)}", "np.linalg.outer takes two vectors, np.outer anything")
+        raise bad_value(
+            "outer",
+            f"shapes {np.shape(x1)} and {np.shape(x2)}",
+            "np.linalg.outer takes two vectors, np.outer anything",
+        )
     return outer(x1, x2)
 
 
@@ -97,7 +107,11 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis, axis, axis)
     a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
     if np.shape(a)[-1] != 3 or np.shape(b)[-1] != 3:
-        raise bad_value("cross", f"vectors of length {np.shape(a)[-1]} and {np.shape(b)[-1]}", "give vectors of three numbers")
+        raise bad_value(
+            "cross",
+            f"vectors of length {np.shape(a)[-1]} and {np.shape(b)[-1]}",
+            "give vectors of three numbers",
+        )
     one, two = [1, 2, 0], [2, 0, 1]
     y = a[..., one] * b[..., two] - a[..., two] * b[..., one]
     return np.moveaxis(y, -1, axisc)
@@ -108,11 +122,13 @@ def linalg_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     return cross(x1, x2, axis=axis)
 
 
-# --- statistics -------------------------------------------------------------------------------------------------------------------------
+# --- statistics ---------------------------------------------------------------------------------------------
 
 
 @rule(np.average)
-def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False) -> Any:
+def average(
+    a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False
+) -> Any:
     keepdims = keepdims is True
     if weights is None:
         y = np.mean(a, axis=axis, keepdims=keepdims)
@@ -121,7 +137,9 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
         if np.shape(weights) != np.shape(a):
             if not isinstance(axis, int | np.integer) or np.ndim(weights) != 1:
                 problem = f"weights have shape {np.shape(weights)}, a {np.shape(a)}"
-                raise bad_value("average", problem, "give a weight for each element, or a vector along one axis")
+                raise bad_value(
+                    "average", problem, "give a weight for each element, or a vector along one axis"
+                )
             weights = np.reshape(weights, [-1 if i == axis % np.ndim(a) else 1 for i in range(np.ndim(a))])
         weights = np.broadcast_to(weights, np.shape(a))
         dtype = np.result_type(unwrap(a).dtype, unwrap(weights).dtype)
@@ -175,5 +193,7 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
     if weights is None:
         return np.bincount(ids, minlength=minlength)
     return scatter_add(
-        weights.astype(np.float64) if hasattr(weights, "astype") else weights, ids, max(minlength, int(ids.max(initial=-1)) + 1)
+        weights.astype(np.float64) if hasattr(weights, "astype") else weights,
+        ids,
+        max(minlength, int(ids.max(initial=-1)) + 1),
     )

@@ -28,7 +28,9 @@ def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 
 def spread(g: Any, axis: Any, shape: tuple[int, ...]) -> Any:
-    """Put axes of length 1 where ``axis`` of an array of ``shape`` was reduced away; for kept ones it changes nothing."""
+    """Put axes of length 1 where ``axis`` of an array of ``shape`` was reduced away; for kept ones it changes
+    nothing.
+    """
     if axis is None:
         return g.reshape((1,) * len(shape))
     reduced = _axes(axis, len(shape))
@@ -42,19 +44,29 @@ def _count(axis: Any, shape: tuple[int, ...]) -> int:
 def _refuse(op: str, out: Any, options: dict[str, Any]) -> None:
     given = ["out"] if out is not None else [name for name in options if options[name] is not None]
     if given:
-        raise bad_type(op, f"the option {given[0]}= is not possible where an argument is a Tensor", "axis and keepdims are")
+        raise bad_type(
+            op,
+            f"the option {given[0]}= is not possible where an argument is a Tensor",
+            "axis and keepdims are",
+        )
 
 
 @rule(np.sum)
-def sum(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, **options: Any) -> Any:
+def sum(
+    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, **options: Any
+) -> Any:
     _refuse("sum", out, options)
     data = unwrap(x) if dtype is None else unwrap(x).astype(dtype)
     y = total(data, axis, keepdims)
-    return record("sum", (x,), y, lambda g, xs, y, needs: (broadcast(spread(g, axis, xs[0].shape), xs[0].shape),))
+    return record(
+        "sum", (x,), y, lambda g, xs, y, needs: (broadcast(spread(g, axis, xs[0].shape), xs[0].shape),)
+    )
 
 
 @rule(np.mean)
-def mean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, **options: Any) -> Any:
+def mean(
+    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, **options: Any
+) -> Any:
     _refuse("mean", out, options)
     data = floating(unwrap(x)) if dtype is None else unwrap(x).astype(dtype)
     count = _count(axis, data.shape)
@@ -79,7 +91,9 @@ def _extremum(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             winners = data == best
             if type(best) is not np.ndarray or (best != best).any():
                 winners = winners | ((data != data) & (best != best))  # NaN wins
-            ties = np.maximum(np.sum(winners, axis=_axes(axis, len(shape)), keepdims=True), 1).astype(wide(g.dtype))
+            ties = np.maximum(np.sum(winners, axis=_axes(axis, len(shape)), keepdims=True), 1).astype(
+                wide(g.dtype)
+            )
             return (where(winners, narrowed(widened(spread(g, axis, shape)) / ties, g.dtype), 0),)
 
         return record(name, (x,), function(unwrap(x), axis=axis, keepdims=keepdims), vjp)
@@ -92,8 +106,8 @@ min_over = rule(np.min, np.amin)(_extremum("min", np.min))
 
 
 def _others(g: Any, x: Any) -> Any:
-    """Gradient of the product over the first axis, g times the product of the other factors, by a tree of products: exact at zeros, for
-    every order, where a division by x is not."""
+    """Gradient of the product over the first axis, g times the product of the other factors, by a tree of
+    products: exact at zeros, for every order, where a division by x is not."""
     n = x.shape[0]
     if n == 1:
         return np.reshape(g, x.shape)
@@ -104,7 +118,9 @@ def _others(g: Any, x: Any) -> Any:
 
 
 @rule(np.prod)
-def prod(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, **options: Any) -> Any:
+def prod(
+    x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, **options: Any
+) -> Any:
     _refuse("prod", out, options)
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
@@ -131,8 +147,8 @@ def _in_wide(function: Callable[..., Any], x: Any, **options: Any) -> Any:
 
 
 def _variance(x: Any, axis: Any, ddof: float) -> Any:
-    """Σ (x − mean)² / (n − ddof), axes kept and not yet rounded; NaN or infinite without degrees of freedom. The mean that is subtracted is
-    rounded to x's dtype; what is left of it is taken off the sum."""
+    """Σ (x − mean)² / (n − ddof), axes kept and not yet rounded; NaN or infinite without degrees of freedom.
+    The mean that is subtracted is rounded to x's dtype; what is left of it is taken off the sum."""
     n = _count(axis, x.shape)
     x = widened(x)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -149,18 +165,32 @@ def _in_dtype(op: str, x: Any, dtype: Any) -> Any:
     if dtype is None:
         return floating(x)
     if np.dtype(dtype).kind in "biu":
-        raise bad_type(op, f"dtype is {np.dtype(dtype)}, and squares of differences are no integers", "name a floating-point one")
+        raise bad_type(
+            op,
+            f"dtype is {np.dtype(dtype)}, and squares of differences are no integers",
+            "name a floating-point one",
+        )
     return x.astype(dtype)
 
 
 def _centred(x: Any, axis: Any) -> Any:
-    """x − mean: a rounded mean is subtracted first, so that the rest is exact where the mean is far larger than the differences."""
+    """x − mean: a rounded mean is subtracted first, so that the rest is exact where the mean is far larger
+    than the differences.
+    """
     near = x - mean(unwrap(x), axis=axis, keepdims=True)
     return near - mean(near, axis=axis, keepdims=True)
 
 
 @rule(np.var)
-def var(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, **options: Any) -> Any:
+def var(
+    x: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+    **options: Any,
+) -> Any:
     _refuse("var", out, options)
     data = _in_dtype("var", unwrap(x), dtype)
 
@@ -173,7 +203,15 @@ def var(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: floa
 
 
 @rule(np.std)
-def std(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: bool = False, **options: Any) -> Any:
+def std(
+    x: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+    **options: Any,
+) -> Any:
     """Of equal numbers the derivative is 0, where the square root has none."""
     _refuse("std", out, options)
     data = _in_dtype("std", unwrap(x), dtype)
@@ -199,14 +237,20 @@ def cumsum(x: Any, axis: int | None = None, dtype: Any = None, out: Any = None) 
 
     data = unwrap(x) if dtype is None else unwrap(x).astype(dtype)
     many = type(data) is np.ndarray and data.dtype == np.float32  # each number is the sum of all before it
-    y = np.cumsum(data, axis=axis, dtype=np.float64).astype(np.float32) if many else _in_wide(np.cumsum, data, axis=axis)
+    y = (
+        np.cumsum(data, axis=axis, dtype=np.float64).astype(np.float32)
+        if many
+        else _in_wide(np.cumsum, data, axis=axis)
+    )
     return record("cumsum", (x,), y, vjp)
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     """A ufunc's ``reduce``: the same sum, with its own default axis."""
 
-    def reduce(x: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False, **options: Any) -> Any:
+    def reduce(
+        x: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False, **options: Any
+    ) -> Any:
         _refuse("reduce", out, {**options, "dtype": dtype})
         return function(x, axis=axis, keepdims=keepdims)
 
@@ -223,7 +267,11 @@ def _check_axis(op: str, axis: Any, ndim: int) -> None:
     axes = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
     for one in axes:
         if not isinstance(one, int | np.integer) or isinstance(one, bool) or not -ndim <= one < ndim:
-            fix = f"an axis is a whole number from {-ndim} to {ndim - 1}, or a tuple of some" if ndim else "it has no axes; leave it out"
+            fix = (
+                f"an axis is a whole number from {-ndim} to {ndim - 1}, or a tuple of some"
+                if ndim
+                else "it has no axes; leave it out"
+            )
             raise bad_value(op, f"axis is {shown(axis)} and x has {ndim} axes", fix)
     if len({int(one) % ndim for one in axes}) < len(axes):
         raise bad_value(op, f"axis is {shown(axis)}", "name each axis once")
@@ -245,7 +293,8 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
     Notes
     -----
-    The derivative is the softmax: 0 where the sum is −inf, and in equal parts for the entries that are inf where there are some.
+    The derivative is the softmax: 0 where the sum is −inf, and in equal parts for the entries that are inf
+    where there are some.
 
     Examples
     --------

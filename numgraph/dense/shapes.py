@@ -1,4 +1,6 @@
-"""Rules that move values: reshape, transpose, join, split, index, gather and scatter. Each one's derivative is its opposite."""
+"""Rules that move values: reshape, transpose, join, split, index, gather and scatter. Each one's derivative
+is its opposite.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,12 @@ from numgraph.graph.sorting import node_count
 @rule(np.reshape)
 def reshape(x: Any, /, shape: Any, order: str = "C", **options: Any) -> Any:
     if order != "C" or options.get("copy") is not None:
-        raise bad_type("reshape", "order= and copy= are not possible where an argument is a Tensor", "leave them out")
-    return record("reshape", (x,), np.reshape(unwrap(x), shape), lambda g, xs, y, needs: (np.reshape(g, xs[0].shape),))
+        raise bad_type(
+            "reshape", "order= and copy= are not possible where an argument is a Tensor", "leave them out"
+        )
+    return record(
+        "reshape", (x,), np.reshape(unwrap(x), shape), lambda g, xs, y, needs: (np.reshape(g, xs[0].shape),)
+    )
 
 
 @rule(np.ravel)
@@ -46,12 +52,19 @@ def squeeze(x: Any, axis: Any = None) -> Any:
 @rule(np.transpose, np.permute_dims)
 def transpose(x: Any, axes: Any = None) -> Any:
     back = None if axes is None else tuple(int(i) for i in np.argsort([a % x.ndim for a in axes]))
-    return record("transpose", (x,), np.transpose(unwrap(x), axes), lambda g, xs, y, needs: (np.transpose(g, back),))
+    return record(
+        "transpose", (x,), np.transpose(unwrap(x), axes), lambda g, xs, y, needs: (np.transpose(g, back),)
+    )
 
 
 @rule(np.swapaxes)
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
-    return record("swapaxes", (x,), np.swapaxes(unwrap(x), axis1, axis2), lambda g, xs, y, needs: (np.swapaxes(g, axis1, axis2),))
+    return record(
+        "swapaxes",
+        (x,),
+        np.swapaxes(unwrap(x), axis1, axis2),
+        lambda g, xs, y, needs: (np.swapaxes(g, axis1, axis2),),
+    )
 
 
 @rule(np.matrix_transpose)
@@ -61,7 +74,12 @@ def matrix_transpose(x: Any, /) -> Any:
 
 @rule(np.moveaxis)
 def moveaxis(x: Any, source: Any, destination: Any) -> Any:
-    return record("moveaxis", (x,), np.moveaxis(unwrap(x), source, destination), lambda g, *_: (np.moveaxis(g, destination, source),))
+    return record(
+        "moveaxis",
+        (x,),
+        np.moveaxis(unwrap(x), source, destination),
+        lambda g, *_: (np.moveaxis(g, destination, source),),
+    )
 
 
 @rule(np.flip)
@@ -71,7 +89,12 @@ def flip(x: Any, axis: Any = None) -> Any:
 
 @rule(np.broadcast_to)
 def broadcast_to(x: Any, shape: Any) -> Any:
-    return record("broadcast_to", (x,), np.broadcast_to(unwrap(x), shape), lambda g, xs, y, needs: (unbroadcast(g, xs[0].shape),))
+    return record(
+        "broadcast_to",
+        (x,),
+        np.broadcast_to(unwrap(x), shape),
+        lambda g, xs, y, needs: (unbroadcast(g, xs[0].shape),),
+    )
 
 
 @rule("astype")
@@ -80,7 +103,12 @@ def astype(x: Any, dtype: Any, **options: Any) -> Any:
     dtype = np.dtype(dtype)
     if dtype == x.dtype:
         return x
-    return record("astype", (x,), unwrap(x).astype(dtype), lambda g, xs, y, needs: (g.astype(xs[0].dtype),) if is_float(dtype) else (None,))
+    return record(
+        "astype",
+        (x,),
+        unwrap(x).astype(dtype),
+        lambda g, xs, y, needs: (g.astype(xs[0].dtype),) if is_float(dtype) else (None,),
+    )
 
 
 if hasattr(np, "astype"):  # NumPy 2.1 and later
@@ -102,7 +130,11 @@ def _pieces(g: Any, sizes: Sequence[int], axis: int) -> list[Any]:
 @rule(np.concatenate, np.concat)
 def concatenate(arrays: Sequence[Any], /, axis: int | None = 0, **options: Any) -> Any:
     if options:
-        raise bad_type("concatenate", f"{next(iter(options))}= is not possible where an argument is a Tensor", "leave it out")
+        raise bad_type(
+            "concatenate",
+            f"{next(iter(options))}= is not possible where an argument is a Tensor",
+            "leave it out",
+        )
     if axis is None:
         arrays, axis = [np.ravel(x) for x in arrays], 0
     y = computed("concatenate", lambda *pieces: np.concatenate(pieces, axis), *map(unwrap, arrays))
@@ -154,12 +186,17 @@ def getitem(x: Any, index: Any) -> Any:
     """x[index] for every index that NumPy knows; repeated ids add up in the gradient."""
     data = unwrap(x)
     parts = tuple(
-        [as_ids(part, data) if isinstance(part, list) else unwrap(part) for part in (index if isinstance(index, tuple) else (index,))]
+        [
+            as_ids(part, data) if isinstance(part, list) else unwrap(part)
+            for part in (index if isinstance(index, tuple) else (index,))
+        ]
     )
     index = parts if isinstance(index, tuple) else parts[0]
     if namespace_of(data, *parts) is not np:
         same_device("getitem", x=data, **{f"index {number}": part for number, part in enumerate(parts)})
-    return record("getitem", (x,), data[index], lambda g, xs, y, needs: (scattered(g, index, xs[0].shape),), held=parts)
+    return record(
+        "getitem", (x,), data[index], lambda g, xs, y, needs: (scattered(g, index, xs[0].shape),), held=parts
+    )
 
 
 def scattered(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
@@ -173,13 +210,22 @@ def _add_at(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Added up in float32 at least; signed integers have the bits of unsigned ones."""
     library, dtype = namespace_of(g), g.dtype
     parts = index if isinstance(index, tuple) else (index,)
-    if all(p is None or p is Ellipsis or isinstance(p, int | slice) or getattr(p, "dtype", None) == np.bool_ for p in parts):
+    if all(
+        p is None or p is Ellipsis or isinstance(p, int | slice) or getattr(p, "dtype", None) == np.bool_
+        for p in parts
+    ):
         y = library.zeros(shape, dtype)
         y[index] = g  # no element is named twice
         return y
     g = widened(g) if is_float(dtype) else g
     kind = getattr(getattr(index, "dtype", None), "kind", "")
-    if kind in "iu" and kind and index.ndim and isinstance(g, np.ndarray) and (len(shape) > 1 or is_float(dtype)):
+    if (
+        kind in "iu"
+        and kind
+        and index.ndim
+        and isinstance(g, np.ndarray)
+        and (len(shape) > 1 or is_float(dtype))
+    ):
         y = _add_rows(g.reshape(index.size, math.prod(shape[1:])), index.reshape(-1), shape)
     else:
         many = isinstance(g, np.ndarray) and g.dtype == np.float32 and g.size > MANY
@@ -193,7 +239,9 @@ MANY = 1024
 
 
 def _add_rows(g: Any, ids: Any, shape: tuple[int, ...]) -> Any:
-    """y[ids[k]] += g[k] in the order of k, as a product with SciPy's CSC matrix of ones: 10 times faster than np.add.at on rows."""
+    """y[ids[k]] += g[k] in the order of k, as a product with SciPy's CSC matrix of ones: 10 times faster than
+    np.add.at on rows.
+    """
     num = ids.size
     ids = ids.astype(np.intp, copy=False)
     ids = np.where(ids < 0, ids + shape[0], ids)
@@ -206,14 +254,18 @@ def _add_rows(g: Any, ids: Any, shape: tuple[int, ...]) -> Any:
     from scipy.sparse import csc_array
 
     many = num > MANY and g.dtype == np.float32 and np.bincount(ids).max() > MANY
-    rows = csc_array((np.ones(num, np.float64 if many else g.dtype), ids, np.arange(num + 1)), shape=(shape[0], num))
+    rows = csc_array(
+        (np.ones(num, np.float64 if many else g.dtype), ids, np.arange(num + 1)), shape=(shape[0], num)
+    )
     return (rows @ g).astype(g.dtype, copy=False).reshape(shape)
 
 
 @rule(np.take)
 def take(x: Any, indices: Any, axis: int | None = None, out: Any = None, mode: str = "raise") -> Any:
     if out is not None or mode != "raise":
-        raise bad_type("take", "out= and mode= are not possible where an argument is a Tensor", "leave them out")
+        raise bad_type(
+            "take", "out= and mode= are not possible where an argument is a Tensor", "leave them out"
+        )
     if axis is None:
         return np.ravel(x)[as_ids(indices, x)]
     along = normalize_axis_index(axis, x.ndim)
@@ -226,7 +278,9 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
         return np.ravel(arr)[indices]
     axis = normalize_axis_index(axis, arr.ndim)
     arange = namespace_of(unwrap(arr)).arange
-    grids = [arange(n).reshape([-1 if i == k else 1 for k in range(arr.ndim)]) for i, n in enumerate(arr.shape)]
+    grids = [
+        arange(n).reshape([-1 if i == k else 1 for k in range(arr.ndim)]) for i, n in enumerate(arr.shape)
+    ]
     return arr[tuple([indices if i == axis else grid for i, grid in enumerate(grids)])]
 
 
@@ -269,8 +323,8 @@ def gather(x: Any, ids: Any) -> Any:
 
 @of_array
 def scatter_add(values: Any, ids: Any, num_rows: int) -> Any:
-    """Sums of rows by number: y[i] = Σ values[k] over the k with ids[k] = i, added in the order of k; 0 where there is none.
-    Its derivative is ``gather``.
+    """Sums of rows by number: y[i] = Σ values[k] over the k with ids[k] = i, added in the order of k; 0 where
+    there is none. Its derivative is ``gather``.
 
     Parameters
     ----------
@@ -297,12 +351,18 @@ def scatter_add(values: Any, ids: Any, num_rows: int) -> Any:
     ids = _check_ids("scatter_add", ids, num_rows, values)
     same_device("scatter_add", values=unwrap(values), ids=ids)
     if ids.shape != values.shape[:1]:
-        raise bad_value("scatter_add", f"ids have shape {ids.shape}, values {values.shape}", "one id for each row of values")
+        raise bad_value(
+            "scatter_add",
+            f"ids have shape {ids.shape}, values {values.shape}",
+            "one id for each row of values",
+        )
     return scattered(values, ids, (num_rows, *values.shape[1:]))
 
 
 def as_ids(ids: Any, like: Any, op: str = "getitem", name: str = "ids") -> Any:
-    """Arrays as they are; a list, a number or a table as an array where ``like`` is, an empty list as one of ids."""
+    """Arrays as they are; a list, a number or a table as an array where ``like`` is, an empty list as one of
+    ids.
+    """
     ids = unwrap(ids)
     if type(ids) is np.ndarray:
         return ids
@@ -320,10 +380,17 @@ def _check_ids(op: str, ids: Any, num_rows: int, like: Any) -> Any:
         raise bad_value(op, f"ids have shape {ids.shape}", "row ids are one-dimensional")
     if ids.size and (ids.min() < 0 or ids.max() >= num_rows):
         k = int(np.argmax((ids < 0) | (ids >= num_rows)))
-        raise bad_index(op, f"ids[{k}] is {ids[k]}, there are {num_rows} rows", f"ids run from 0 to {num_rows - 1}")
+        raise bad_index(
+            op, f"ids[{k}] is {ids[k]}, there are {num_rows} rows", f"ids run from 0 to {num_rows - 1}"
+        )
     return ids
 
 
 for _name in ("atleast_1d", "atleast_2d"):
     _dims = int(_name[-2])
-    rule(getattr(np, _name))(partial(lambda x, dims: x if x.ndim >= dims else np.reshape(x, (1,) * (dims - x.ndim) + x.shape), dims=_dims))
+    rule(getattr(np, _name))(
+        partial(
+            lambda x, dims: x if x.ndim >= dims else np.reshape(x, (1,) * (dims - x.ndim) + x.shape),
+            dims=_dims,
+        )
+    )

@@ -20,7 +20,8 @@ def take(table: Any, ids: Any) -> Any:
 
     Returns
     -------
-    [n, …]; in a message the row of the edge, [...]. The table has a gradient: the sum over all that took a row, in the order of ids.
+    [n, …]; in a message the row of the edge, [...]. The table has a gradient: the sum over all that took a
+    row, in the order of ids.
 
     Raises
     ------

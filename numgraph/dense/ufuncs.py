@@ -1,4 +1,6 @@
-"""Elementwise functions that Tensors have and messages have not: NumPy's other ufuncs, and SciPy's of scipy.special."""
+"""Elementwise functions that Tensors have and messages have not: NumPy's other ufuncs, and SciPy's of
+scipy.special.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def _sigmoid(x: Any) -> Any:
     return elementwise(TABLE["sigmoid"], x)
 
 
-# --- NumPy's ----------------------------------------------------------------------------------------------------------------------------
+# --- NumPy's ------------------------------------------------------------------------------------------------
 
 dense_row("ldexp", (np.ldexp,), lambda g, y, x, n: (np.ldexp(g, unwrap(n)), None))
 
@@ -52,7 +54,9 @@ def modf(x: Any) -> tuple[Any, Any]:
 
 
 @rule(np.nan_to_num)
-def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
+def nan_to_num(
+    x: Any, copy: bool = True, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Any:
     """The gradient passes where the numbers are finite."""
     y = np.nan_to_num(unwrap(x), nan=nan, posinf=posinf, neginf=neginf)
     return record("nan_to_num", (x,), y, lambda g, xs, y, needs: (where(np.isfinite(unwrap(xs[0])), g, 0),))
@@ -84,7 +88,7 @@ def unwrapped(p: Any, discont: Any = None, axis: int = -1, *, period: float = 2 
     return record("unwrap", (p,), np.unwrap(unwrap(p), discont, axis, period=period), lambda g, *_: (g,))
 
 
-# --- SciPy's ----------------------------------------------------------------------------------------------------------------------------
+# --- SciPy's ------------------------------------------------------------------------------------------------
 
 
 def _evaluated(name: str) -> Callable[..., Any]:
@@ -95,15 +99,23 @@ def _evaluated(name: str) -> Callable[..., Any]:
 
 
 def _special(name: str, vjp: Callable[..., tuple[Any, ...]]) -> Any:
-    """A row under the name that scipy.special has for it; the key of its rule is a text, for SciPy is not imported here."""
+    """A row under the name that scipy.special has for it; the key of its rule is a text, for SciPy is not
+    imported here.
+    """
     row = dense_row(f"scipy.special.{name}", (), vjp, _evaluated(name))
     return rule(row.name)(partial(elementwise, row))
 
 
-_iv: Any = _special("iv", lambda g, y, n, x: (None, g * (0.5 * (_iv(unwrap(n) - 1, x) + _iv(unwrap(n) + 1, x)))))
-_jv: Any = _special("jv", lambda g, y, n, x: (None, g * (0.5 * (_jv(unwrap(n) - 1, x) - _jv(unwrap(n) + 1, x)))))
+_iv: Any = _special(
+    "iv", lambda g, y, n, x: (None, g * (0.5 * (_iv(unwrap(n) - 1, x) + _iv(unwrap(n) + 1, x))))
+)
+_jv: Any = _special(
+    "jv", lambda g, y, n, x: (None, g * (0.5 * (_jv(unwrap(n) - 1, x) - _jv(unwrap(n) + 1, x))))
+)
 _zeta: Any = _special("zeta", lambda g, y, s, x: (None, g * (-unwrap(s) * _zeta(unwrap(s) + 1, x))))
-"""Hurwitz's ζ(s, x) = Σ (n + x)⁻ˢ, of which the polygamma functions are multiples; s is a constant, as are the orders above."""
+"""Hurwitz's ζ(s, x) = Σ (n + x)⁻ˢ, of which the polygamma functions are multiples; s is a constant, as are
+the orders above.
+"""
 
 _psi = _special("psi", lambda g, y, x: (g * _zeta(2.0, x),))
 _special("gammaln", lambda g, y, x: (g * _psi(x),))

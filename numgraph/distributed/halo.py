@@ -1,4 +1,6 @@
-"""Rows that go from the processes that own them to those that have edges from them, and back: MPI's neighbourhood collectives on arrays."""
+"""Rows that go from the processes that own them to those that have edges from them, and back: MPI's
+neighbourhood collectives on arrays.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Meter:
 class Pending:
     """Rows on their way."""
 
-    def __init__(self, halo: Halo, label: Label | None, request: Any, result: Any, held: tuple[Any, ...]) -> None:
+    def __init__(
+        self, halo: Halo, label: Label | None, request: Any, result: Any, held: tuple[Any, ...]
+    ) -> None:
         self._halo, self._label, self._request, self.result, self._held = halo, label, request, result, held
 
     def progress(self) -> None:
@@ -62,14 +66,18 @@ class Pending:
 
 
 class Label:
-    """What a process exchanges, on its way to its neighbours beside the rows, whose bytes alone would fit other shapes and dtypes too."""
+    """What a process exchanges, on its way to its neighbours beside the rows, whose bytes alone would fit
+    other shapes and dtypes too.
+    """
 
     BYTES = 64
 
     def __init__(self, comm: Any, neighbours: list[int], op: str, array: Any) -> None:
         self._op, self._neighbours = op, neighbours
         text = f"{op} of {'sparse ' * is_sparse(array)}rows {list(array.shape[1:])} in {array.dtype.name}"
-        text = text if len(text) <= self.BYTES else f"{text[: self.BYTES - 9]} {zlib.crc32(text.encode()):08x}"
+        text = (
+            text if len(text) <= self.BYTES else f"{text[: self.BYTES - 9]} {zlib.crc32(text.encode()):08x}"
+        )
         self._mine = text.ljust(self.BYTES).encode()
         self._theirs = bytearray(self.BYTES * len(neighbours))
         self._request = comm.Ineighbor_allgather([self._mine, mpi().BYTE], [self._theirs, mpi().BYTE])
@@ -86,13 +94,20 @@ class Label:
             for i, rank in enumerate(self._neighbours):
                 theirs = bytes(self._theirs[i * self.BYTES : (i + 1) * self.BYTES])
                 if theirs != self._mine:
-                    problem = f"process {rank} has {theirs.decode().rstrip()!r} here, this one {self._mine.decode().rstrip()!r}"
-                    fix = "give the same features and dtype, and make the same calls in the same order, on all processes"
+                    problem = (
+                        f"process {rank} has {theirs.decode().rstrip()!r} here, this one "
+                        f"{self._mine.decode().rstrip()!r}"
+                    )
+                    fix = (
+                        "give the same features and dtype, and make the same calls in the same order, on all "
+                        "processes"
+                    )
                     raise bad_value(f"DistGraph.{self._op}", problem, fix)
 
 
 class Halo:
-    """Who sends which rows to whom. Every process makes one at the same time, and calls its methods in the same order.
+    """Who sends which rows to whom. Every process makes one at the same time, and calls its methods in the
+    same order.
 
     Parameters
     ----------
@@ -102,7 +117,9 @@ class Halo:
     owners : the ghosts' owners
     """
 
-    def __init__(self, op: str, comm: Any, owned: NDArray[Any], ghosts: NDArray[Any], owners: NDArray[Any]) -> None:
+    def __init__(
+        self, op: str, comm: Any, owned: NDArray[Any], ghosts: NDArray[Any], owners: NDArray[Any]
+    ) -> None:
         self.meter, self.num_owned, self.num_ghosts = Meter(), len(owned), len(ghosts)
         wanted = np.bincount(owners, minlength=comm.size).astype(np.int64)
         asked = np.empty(comm.size, np.int64)
@@ -121,8 +138,13 @@ class Halo:
             if not found.all():
                 first = int(np.flatnonzero(~found)[0])
                 asking = int(np.searchsorted(np.cumsum(asked), first, side="right"))
-                problem = f"process {asking} has edges from node {requests[first]}, as if process {comm.rank} owned it, which does not"
-                raise bad_value(op, problem, "the parts are of different partitions: make all of them from one")
+                problem = (
+                    f"process {asking} has edges from node {requests[first]}, as if process {comm.rank} "
+                    "owned it, which does not"
+                )
+                raise bad_value(
+                    op, problem, "the parts are of different partitions: make all of them from one"
+                )
 
         together(comm, check)
         senders, receivers = np.flatnonzero(wanted), np.flatnonzero(asked)
@@ -156,7 +178,9 @@ class Halo:
             return Pending(self, label, None, out, ())
         sent, received = np.take(x, self.rows, axis=0), out[self.num_owned :]
         kind = self._row(out)
-        request = self._forward.Ineighbor_alltoallv([sent, (self._to, None), kind], [received, (self._from, None), kind])
+        request = self._forward.Ineighbor_alltoallv(
+            [sent, (self._to, None), kind], [received, (self._from, None), kind]
+        )
         self.meter.bytes += sent.nbytes
         return Pending(self, label, request, out, (sent, received))
 
@@ -173,8 +197,11 @@ class Halo:
         self.meter.seconds += time.perf_counter() - start
         return vstack([x, *received], format="csr") if received else x
 
-    def back(self, y: NDArray[Any], meanwhile: Callable[[Callable[[], None]], None] | None = None) -> NDArray[Any]:
-        """[owned + ghosts, …] → [owned, …]: each owner adds up its rows and those of its ghosts, in the order of processes.
+    def back(
+        self, y: NDArray[Any], meanwhile: Callable[[Callable[[], None]], None] | None = None
+    ) -> NDArray[Any]:
+        """[owned + ghosts, …] → [owned, …]: each owner adds up its rows and those of its ghosts, in the order
+        of processes.
 
         meanwhile : completes the owned rows of y, which nothing reads before, and calls what lets MPI go on
         """
@@ -198,7 +225,9 @@ class Halo:
         if not math.prod(y.shape[1:]):
             return Pending(self, label, None, received, ())
         sent, kind = np.ascontiguousarray(y[self.num_owned :]), self._row(received)
-        request = self._backward.Ineighbor_alltoallv([sent, (self._from, None), kind], [received, (self._to, None), kind])
+        request = self._backward.Ineighbor_alltoallv(
+            [sent, (self._from, None), kind], [received, (self._to, None), kind]
+        )
         self.meter.bytes += sent.nbytes
         return Pending(self, label, request, received, (sent,))
 

@@ -37,7 +37,9 @@ def communicator(op: str, comm: Any) -> Any:
 
 
 def together(comm: Any, make: Callable[[], T]) -> T:
-    """``make()`` on every process; an error of one is raised on all, by the lowest that has one, so that none waits for it."""
+    """``make()`` on every process; an error of one is raised on all, by the lowest that has one, so that none
+    waits for it.
+    """
     made, error = None, None
     try:
         made = make()
@@ -82,10 +84,15 @@ def _told(error: Exception) -> Exception:
 
 
 def share_cores(comm: Any) -> int:
-    """Threads of this process: the cores that it may run on, divided by the processes that may run on them, unless the environment says
-    how many (NUMBA_NUM_THREADS). Numba's kernels and BLAS take so many from now on."""
+    """Threads of this process: the cores that it may run on, divided by the processes that may run on them,
+    unless the environment says how many (NUMBA_NUM_THREADS). Numba's kernels and BLAS take so many from now
+    on."""
     local = comm.Split_type(mpi().COMM_TYPE_SHARED)
-    mine = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else tuple(range(os.cpu_count() or 1))
+    mine = (
+        tuple(sorted(os.sched_getaffinity(0)))
+        if hasattr(os, "sched_getaffinity")
+        else tuple(range(os.cpu_count() or 1))
+    )
     sharing = sum(1 for cores in local.allgather(mine) if not set(cores).isdisjoint(mine))
     local.Free()
     count = numba.get_num_threads()

@@ -1,4 +1,6 @@
-"""Rows of features of which each process has some: those that a batch needs are fetched from their owners, all at once."""
+"""Rows of features of which each process has some: those that a batch needs are fetched from their owners,
+all at once.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from numgraph.runtime.mapping import mapping_of
 
 
 def one_copy(x: Any, comm: Any) -> Any:
-    """x, which all processes have alike, in memory that those of a machine share, read-only; a map of a file is that already.
+    """x, which all processes have alike, in memory that those of a machine share, read-only; a map of a file
+    is that already.
 
     The memory is MPI's, until the program ends. A collective call.
     """
@@ -37,14 +40,16 @@ def one_copy(x: Any, comm: Any) -> Any:
 
 
 class SharedRows:
-    """``rows(ids)`` are the rows of any nodes; every process calls it at the same time, each with ids of its own.
+    """``rows(ids)`` are the rows of any nodes; every process calls it at the same time, each with ids of its
+    own.
 
     Parameters
     ----------
     own : [own, …] rows of the nodes that this process owns, an array, also one that is mapped from a file
     owned : their ids; each node is owned by one process
     comm : mpi4py's communicator
-    hot : ids, the same on all processes, whose rows each keeps, as those with the most out-edges: samples have them most often
+    hot : ids, the same on all processes, whose rows each keeps, as those with the most out-edges:
+        samples have them most often
 
     Attributes
     ----------
@@ -55,7 +60,8 @@ class SharedRows:
     A loader whose features are divided among the processes::
 
         rows = ng.distributed.SharedRows(x_own, owned, comm, hot=np.argsort(-g.out_degrees())[:10_000])
-        loader = ng.distributed.divide(ng.NeighborLoader((g, {}), [10, 10], input_nodes=train), comm, rows=rows)
+        whole = ng.NeighborLoader((g, {}), [10, 10], input_nodes=train)
+        loader = ng.distributed.divide(whole, comm, rows=rows)
     """
 
     def __init__(self, own: ArrayLike, owned: ArrayLike, comm: Any, *, hot: ArrayLike = ()) -> None:
@@ -70,13 +76,23 @@ class SharedRows:
         def check() -> None:
             for rank, (part, rows, *kind) in enumerate(parts):
                 if len(part) != rows or kind != [self.own.shape[1:], self.own.dtype]:
-                    problem = f"process {rank} has {len(part)} ids, {rows} rows of {list(kind[0])} in {kind[1]}"
-                    raise bad_value(op, problem, f"give a row for each id, {list(self.own.shape[1:])} in {self.own.dtype}")
+                    problem = (
+                        f"process {rank} has {len(part)} ids, {rows} rows of {list(kind[0])} in {kind[1]}"
+                    )
+                    raise bad_value(
+                        op, problem, f"give a row for each id, {list(self.own.shape[1:])} in {self.own.dtype}"
+                    )
                 if len(part) and not 0 <= part.min() <= part.max() < count:
-                    raise bad_value(op, f"process {rank} owns ids up to {part.max()} of {count} nodes", "each node is owned by one process")
+                    raise bad_value(
+                        op,
+                        f"process {rank} owns ids up to {part.max()} of {count} nodes",
+                        "each node is owned by one process",
+                    )
                 self._owner[part], self._place[part] = rank, np.arange(len(part))
             if (self._owner < 0).any():
-                raise bad_value(op, f"nobody owns node {int(np.argmin(self._owner))}", "each node is owned by one process")
+                raise bad_value(
+                    op, f"nobody owns node {int(np.argmin(self._owner))}", "each node is owned by one process"
+                )
 
         together(self.comm, check)
         self._slot, self._kept = np.full(count, -1, np.int32), self.own[:0]

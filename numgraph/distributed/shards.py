@@ -1,8 +1,9 @@
-"""A partitioned dataset on disk: a folder with a folder for each part, which the process that owns it opens alone.
+"""A partitioned dataset on disk: a folder with a folder for each part, which the process that owns it opens
+alone.
 
-``part-00002`` has a .npy file for each array and shard.json, which says what belongs to it: the version of the format, the partition, the
-part's number, dtype, shape and SHA-256 of every array. All of a folder is written beside its place, and moved there when it is complete.
-"""
+``part-00002`` has a .npy file for each array and shard.json, which says what belongs to it: the version of
+the format, the partition, the part's number, dtype, shape and SHA-256 of every array. All of a folder is
+written beside its place, and moved there when it is complete."""
 
 from __future__ import annotations
 
@@ -45,7 +46,14 @@ KINDS = {
 """Kinds of dtype, and axes, that arrays may have."""
 
 
-def write_shards(path: str | os.PathLike[str], dataset: Dataset, parts: int, *, method: Any = "metis", objective: str = "cut") -> Any:
+def write_shards(
+    path: str | os.PathLike[str],
+    dataset: Dataset,
+    parts: int,
+    *,
+    method: Any = "metis",
+    objective: str = "cut",
+) -> Any:
     """Partition a dataset and write each part's edges, features and labels; what ``numgraph partition`` does.
 
     Parameters
@@ -60,8 +68,8 @@ def write_shards(path: str | os.PathLike[str], dataset: Dataset, parts: int, *, 
 
     Notes
     -----
-    Beside the dataset it needs memory for a few numbers a node; METIS itself needs the graph. Parts are written one after the other, edges
-    in chunks.
+    Beside the dataset it needs memory for a few numbers a node; METIS itself needs the graph. Parts are
+    written one after the other, edges in chunks.
 
     Raises
     ------
@@ -134,7 +142,9 @@ def _write(folder: Path, data: Dataset, part: NDArray[Any], number: int, parts: 
     ids = _created(folder, "edge_ids", np.int64, (total,))
     sources = _created(folder, "indices", np.int64, (total,))
     weight = None if data.edge_weight is None else np.asarray(data.edge_weight)
-    weights = None if weight is None else _created(folder, "edge_weight", weight.dtype, (total, *weight.shape[1:]))
+    weights = (
+        None if weight is None else _created(folder, "edge_weight", weight.dtype, (total, *weight.shape[1:]))
+    )
     done = 0
     for start, stop in _chunks(degrees):
         positions = _positions(starts[start:stop], degrees[start:stop])
@@ -151,7 +161,12 @@ def _write(folder: Path, data: Dataset, part: NDArray[Any], number: int, parts: 
     place[np.concatenate([owned, ghosts])] = np.arange(len(owned) + len(ghosts))
     for start in range(0, total, CHUNK):
         sources[start : start + CHUNK] = place[sources[start : start + CHUNK]]
-    small = {"owned": owned, "ghosts": ghosts, "owners": part[ghosts].astype(np.int64), "indptr": np.concatenate([[0], np.cumsum(degrees)])}
+    small = {
+        "owned": owned,
+        "ghosts": ghosts,
+        "owners": part[ghosts].astype(np.int64),
+        "indptr": np.concatenate([[0], np.cumsum(degrees)]),
+    }
     small |= {name: np.asarray(getattr(data, name)[owned]) for name in OF_NODES[1:]}
     for name, array in small.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
@@ -218,12 +233,15 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_shard(path: str | os.PathLike[str], number: int, parts: int, verify: str = "full") -> tuple[dict[str, Any], dict[str, Any]]:
+def read_shard(
+    path: str | os.PathLike[str], number: int, parts: int, verify: str = "full"
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """shard.json and the arrays of a part, features mapped, after all that can be seen here was checked.
 
     Raises
     ------
-    FileNotFoundError, ValueError : no shard, a damaged one, one of another format, or of another number of parts
+    FileNotFoundError, ValueError : no shard, a damaged one, one of another format,
+        or of another number of parts
     """
     op, folder = "DistGraph.load", Path(path) / folder_of(number)
     if not folder.is_dir():
@@ -237,11 +255,15 @@ def read_shard(path: str | os.PathLike[str], number: int, parts: int, verify: st
         raise _damaged(folder, f"{ABOUT}: {error!r:.200}") from error
     if about.get("format") != FORMAT or about.get("version") != VERSION:
         problem = (
-            f"{folder} has format {about.get('format')!r}, version {about.get('version')!r}; this numgraph reads {FORMAT!r}, {VERSION}"
+            f"{folder} has format {about.get('format')!r}, version {about.get('version')!r}; this numgraph "
+            f"reads {FORMAT!r}, {VERSION}"
         )
         raise bad_value(op, problem, "partition the data again")
     if about.get("parts") != parts or about.get("part") != number:
-        problem = f"{folder} is part {about.get('part')} of {about.get('parts')}, this is process {number} of {parts}"
+        problem = (
+            f"{folder} is part {about.get('part')} of {about.get('parts')}, this is process {number} of "
+            f"{parts}"
+        )
         raise bad_value(op, problem, f"start {about.get('parts')} processes, or partition for {parts}")
     for name in (*NUMBERS, *ABOUT_ALL):
         if name not in about or not _is_fact(name, about[name]):
@@ -253,11 +275,17 @@ def read_shard(path: str | os.PathLike[str], number: int, parts: int, verify: st
         file = folder / f"{name}.npy"
         try:
             plain_file(file).close()
-            array = np.load(file, mmap_mode="r" if 0 not in entries[name]["shape"] else None, allow_pickle=False)
+            array = np.load(
+                file, mmap_mode="r" if 0 not in entries[name]["shape"] else None, allow_pickle=False
+            )
             found = {"dtype": array.dtype.str, "shape": list(array.shape)}
             if any(found[key] != entries[name][key] for key in found):
                 raise ValueError(f"it has {found}")
-            if array.dtype.kind not in KINDS[name][0] or array.ndim != KINDS[name][1] or array.dtype.itemsize > 8:
+            if (
+                array.dtype.kind not in KINDS[name][0]
+                or array.ndim != KINDS[name][1]
+                or array.dtype.itemsize > 8
+            ):
                 raise ValueError(f"it has {found}, which no shard has")
             if verify == "full" and _digest(file) != entries[name]["sha256"]:
                 raise ValueError("its content is not what was written")
@@ -273,12 +301,18 @@ def _is_fact(name: str, value: Any) -> bool:
     if name in NUMBERS:
         return type(value) is int and 0 <= value < 2**62
     if name == "label_scale":
-        return isinstance(value, list) and len(value) == 2 and all(type(one) in (int, float) and math.isfinite(one) for one in value)
+        return (
+            isinstance(value, list)
+            and len(value) == 2
+            and all(type(one) in (int, float) and math.isfinite(one) for one in value)
+        )
     return isinstance(value, str) and (name != "task" or value in TASKS)
 
 
 def _damaged(folder: Path, problem: str) -> ValueError:
-    return bad_value("DistGraph.load", f"{folder} is damaged: {problem}", "copy it again, or partition the data again")
+    return bad_value(
+        "DistGraph.load", f"{folder} is damaged: {problem}", "copy it again, or partition the data again"
+    )
 
 
 def _below(ids: NDArray[Any], end: int) -> bool:
@@ -286,20 +320,29 @@ def _below(ids: NDArray[Any], end: int) -> bool:
 
 
 def _check(folder: Path, about: dict[str, Any], arrays: dict[str, Any]) -> None:
-    """Numbers that no kernel may trust: lengths, the order of the owned nodes, ids of nodes and owners. Graph checks those of edges."""
+    """Numbers that no kernel may trust: lengths, the order of the owned nodes, ids of nodes and owners. Graph
+    checks those of edges.
+    """
     owned, ghosts, owners = (arrays[name] for name in ("owned", "ghosts", "owners"))
     ids = np.concatenate([owned, ghosts])
     facts = {
-        "rows of nodes are not as many as the nodes": all(len(arrays[name]) == len(owned) for name in OF_NODES),
+        "rows of nodes are not as many as the nodes": all(
+            len(arrays[name]) == len(owned) for name in OF_NODES
+        ),
         "indptr, indices and edge_ids do not fit": len(arrays["indptr"]) == len(owned) + 1
         and len(arrays["indices"]) == len(arrays["edge_ids"]),
         "a node is there twice": len(np.unique(ids)) == len(ids),
         "ids of nodes are out of range": _below(ids, about["num_nodes"]),
         "ids of edges are out of range": _below(arrays["edge_ids"], about["num_edges"]),
-        "edge_weight does not fit": len(arrays.get("edge_weight", arrays["edge_ids"])) == len(arrays["edge_ids"]),
-        "labels have another dtype": arrays["labels"].dtype.kind == ("i" if about["task"] == "classification" else "f"),
-        "labels are out of range": about["task"] != "classification" or bool((arrays["labels"] < about["num_classes"]).all()),
-        "owners do not fit": len(owners) == len(ghosts) and _below(owners, about["parts"]) and bool((np.diff(owners) >= 0).all()),
+        "edge_weight does not fit": len(arrays.get("edge_weight", arrays["edge_ids"]))
+        == len(arrays["edge_ids"]),
+        "labels have another dtype": arrays["labels"].dtype.kind
+        == ("i" if about["task"] == "classification" else "f"),
+        "labels are out of range": about["task"] != "classification"
+        or bool((arrays["labels"] < about["num_classes"]).all()),
+        "owners do not fit": len(owners) == len(ghosts)
+        and _below(owners, about["parts"])
+        and bool((np.diff(owners) >= 0).all()),
     }
     for problem, fits in facts.items():
         if not fits:

@@ -1,8 +1,9 @@
-"""Values that are the same on all processes, such as parameters: replicate and allreduce, adjoints of each other on the tape.
+"""Values that are the same on all processes, such as parameters: replicate and allreduce, adjoints of each
+other on the tape.
 
-A value is shared (equal on all processes, it counts once) or a process's own. ``replicate`` makes own copies of a shared value,
-``allreduce`` one shared value of own ones. A loss is a process's own, its part of the whole: so parameters are replicated before they
-meet its rows, and their gradients come back summed.
+A value is shared (equal on all processes, it counts once) or a process's own. ``replicate`` makes own copies
+of a shared value, ``allreduce`` one shared value of own ones. A loss is a process's own, its part of the
+whole: so parameters are replicated before they meet its rows, and their gradients come back summed.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def replicate(w: Any, comm: Any) -> Any:
 
     Parameters
     ----------
-    w : array, Tensor or Parameter, equal on all processes; of a list all are replicated, and their gradients summed at once
+    w : array, Tensor or Parameter, equal on all processes;
+        of a list all are replicated, and their gradients summed at once
     comm : mpi4py's communicator, or a DistGraph
 
     Notes
@@ -73,14 +75,15 @@ def allreduce(x: Any, comm: Any) -> Any:
 
     Notes
     -----
-    The adjoint of ``replicate``: the result counts once, and so does a loss that is computed of it alone. Where a process's part of the
-    loss is computed of it and the process's own rows, replicate it before.
+    The adjoint of ``replicate``: the result counts once, and so does a loss that is computed of it alone.
+    Where a process's part of the loss is computed of it and the process's own rows, replicate it before.
     """
     return _each("allreduce", x, communicator("allreduce", comm))
 
 
 class Processes:
-    """What a training asks of several processes (``numgraph.training.alone`` has it for one): all of them call each method together.
+    """What a training asks of several processes (``numgraph.training.alone`` has it for one): all of them
+    call each method together.
 
     bytes : of arrays that this process has given to sums
     seconds : in sums
@@ -94,7 +97,9 @@ class Processes:
         self.bytes, self.seconds = 0, 0.0
 
     def generator(self, seed: int, epoch: int, rng: np.random.Generator) -> np.random.Generator:
-        """Each process draws other numbers, anew in each epoch: what is drawn does not depend on where a training was taken up."""
+        """Each process draws other numbers, anew in each epoch: what is drawn does not depend on where a
+        training was taken up.
+        """
         return np.random.default_rng([seed, epoch, self.rank])
 
     def agreed(self, flag: bool) -> bool:
@@ -125,7 +130,9 @@ class Processes:
             if theirs != every[0]:
                 name = next(name for name in every[0] | theirs if every[0].get(name) != theirs.get(name))
                 problem = f"{name} is {every[0].get(name)} on process 0, {theirs.get(name)} on process {rank}"
-                raise bad_value(op, problem, "make the same model, and give the same options, on all processes")
+                raise bad_value(
+                    op, problem, "make the same model, and give the same options, on all processes"
+                )
 
 
 def _digest(value: Any) -> str:
@@ -136,19 +143,21 @@ def _digest(value: Any) -> str:
 
 
 def divide(loader: L, comm: Any, *, rows: Any = None) -> L:
-    """The loader, whose batches' seeds the processes divide among them from now on: each draws and gathers for its own.
+    """The loader, whose batches' seeds the processes divide among them from now on: each draws and gathers
+    for its own.
 
     Parameters
     ----------
     loader : numgraph.NeighborLoader, made alike on every process
     comm : mpi4py's communicator
-    rows : SharedRows, from which the features come in place of the loader's own: in one exchange a batch, made when it is asked for
+    rows : SharedRows, from which the features come in place of the loader's own: in one exchange a batch,
+        made when it is asked for
 
     Notes
     -----
-    Every process has the whole graph, and without ``rows`` the features, or maps their files. Batches are the same as of one process, for
-    what is drawn for a node depends on nothing else in them. ``numgraph.fit`` adds up the gradients, ``model.inference`` the rows.
-    """
+    Every process has the whole graph, and without ``rows`` the features, or maps their files. Batches are the
+    same as of one process, for what is drawn for a node depends on nothing else in them. ``numgraph.fit``
+    adds up the gradients, ``model.inference`` the rows."""
     if not hasattr(loader, "over_all") or not hasattr(loader, "sampler"):
         raise bad_type("divide", f"loader is {kind_of(loader)}", "give a numgraph.NeighborLoader")
     comm = communicator("divide", comm)
@@ -175,7 +184,9 @@ def _many(op: str, values: Sequence[Any], comm: Any) -> Sequence[Any]:
     def vjp(grads: Sequence[Any], *_: Any) -> Sequence[Any]:
         return _many(adjoint, grads, comm)
 
-    found: Sequence[Any] = record(op, tuple(values), tuple(made), vjp, _explain(adjoint, comm.size), collective=True)
+    found: Sequence[Any] = record(
+        op, tuple(values), tuple(made), vjp, _explain(adjoint, comm.size), collective=True
+    )
     return found
 
 
@@ -184,7 +195,9 @@ def _explain(adjoint: str, size: int) -> Callable[[Sequence[bool]], list[str]]:
 
 
 def summed(arrays: Sequence[Any], comm: Any) -> tuple[Any, ...]:
-    """The sums over the processes, in one message for each dtype; float16 and bfloat16 are added in float32."""
+    """The sums over the processes, in one message for each dtype; float16 and bfloat16 are added in
+    float32.
+    """
     made: list[Any] = [None] * len(arrays)
     groups: dict[np.dtype[Any], list[int]] = {}
     for i, array in enumerate(arrays):
@@ -193,7 +206,13 @@ def summed(arrays: Sequence[Any], comm: Any) -> tuple[Any, ...]:
         groups.setdefault(np.dtype(np.float32) if is_half(array.dtype) else array.dtype, []).append(i)
     if arrays:
         kinds = [(array.dtype.name, array.shape) for array in arrays]
-        agreed("allreduce", "x", comm, kinds, "give arrays of the same shapes and dtypes, in the same order, on all processes")
+        agreed(
+            "allreduce",
+            "x",
+            comm,
+            kinds,
+            "give arrays of the same shapes and dtypes, in the same order, on all processes",
+        )
     for dtype, members in groups.items():
         whole = np.concatenate([np.asarray(arrays[i], dtype).reshape(-1) for i in members])
         total = np.empty_like(whole)

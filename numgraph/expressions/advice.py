@@ -27,10 +27,13 @@ INSTEAD = {
 
 
 def instead(name: str) -> str:
-    """What to write in place of a function or attribute that a message cannot have, as the end of an error's text."""
+    """What to write in place of a function or attribute that a message cannot have, as the end of an error's
+    text.
+    """
     if name in INSTEAD:
         return f"; {INSTEAD[name]}"
     near = did_you_mean(name, (*elementary.TABLE, "sum", "max", "min", "mean", "clip"))
     return (
-        f"; known are arithmetic, comparisons and NumPy's elementary functions{near}; or compute it before the call and pass it as a field"
+        f"; known are arithmetic, comparisons and NumPy's elementary functions{near}; or compute it before "
+        "the call and pass it as a field"
     )

@@ -11,7 +11,9 @@ from numgraph.expressions.walk import Output
 
 
 def batched(outputs: Sequence[Output], size: int, which: Collection[Key]) -> tuple[Output, ...]:
-    """The outputs for ``size`` batches. The fields in ``which`` have one each, along their first feature axis, and so has every result."""
+    """The outputs for ``size`` batches. The fields in ``which`` have one each, along their first feature
+    axis, and so has every result.
+    """
     made: dict[Expr, Expr] = {}
     for node in expr.topological([expression for output in outputs for expression in output.expressions]):
         made[node] = _batched(node, [made[arg] for arg in node.args], size, which)
@@ -22,7 +24,9 @@ def batched(outputs: Sequence[Output], size: int, which: Collection[Key]) -> tup
             found = expr.view_axes(found, (None, *range(node.ndim)))
         return expr.broadcast_to(found, (size, *node.shape))
 
-    return tuple([Output(tuple(map(whole, output.expressions)), output.to, output.reduce) for output in outputs])
+    return tuple(
+        [Output(tuple(map(whole, output.expressions)), output.to, output.reduce) for output in outputs]
+    )
 
 
 def _batched(node: Expr, args: Sequence[Expr], size: int, which: Collection[Key]) -> Expr:
@@ -39,11 +43,16 @@ def _batched(node: Expr, args: Sequence[Expr], size: int, which: Collection[Key]
     if node.op == "cast":
         return expr.cast(args[0], node.dtype)
     ndim = max(arg.ndim for arg in node.args)
-    return expr.apply(elementary.TABLE[node.op], [_aligned(new, arg, ndim) for new, arg in zip(args, node.args, strict=True)])
+    return expr.apply(
+        elementary.TABLE[node.op],
+        [_aligned(new, arg, ndim) for new, arg in zip(args, node.args, strict=True)],
+    )
 
 
 def _aligned(new: Expr, old: Expr, ndim: int) -> Expr:
-    """A batched operand with as many feature axes as the others have: the new ones stand behind the batch's."""
+    """A batched operand with as many feature axes as the others have: the new ones stand behind the
+    batch's.
+    """
     if new.ndim == old.ndim or old.ndim == ndim:
         return new
     return expr.view_axes(new, (0, *[None] * (ndim - old.ndim), *range(1, new.ndim)))

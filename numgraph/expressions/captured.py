@@ -1,11 +1,12 @@
 """Captured arrays that are data of edges or nodes.
 
-Every edge reads an array from outside of a message whole. One that has a row for each edge or node was meant to be read by row, as a field;
-broadcast against the fields instead it would make a message of [num_edges, …] for each of the edges.
+Every edge reads an array from outside of a message whole. One that has a row for each edge or node was meant
+to be read by row, as a field; broadcast against the fields instead it would make a message of [num_edges, …]
+for each of the edges.
 
-The rule: the array's first axis longer than one is as long as there are edges, sources or destinations, and nothing that the array meets
-has that axis (it is absent or of length one there). Arrays whose axes the fields have are features, whatever their length; so is an axis
-that the message itself makes by ``u.x[..., None]``.
+The rule: the array's first axis longer than one is as long as there are edges, sources or destinations, and
+nothing that the array meets has that axis (it is absent or of length one there). Arrays whose axes the fields
+have are features, whatever their length; so is an axis that the message itself makes by ``u.x[..., None]``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ _COUNTS = {"e": ("num_edges", "edge"), "u": ("num_src", "source"), "v": ("num_ds
 
 
 def check_captured(
-    op: str, functions: Sequence[Callable[..., Any]], roots: Sequence[Expr], captured: dict[str, Any], counts: dict[str, int]
+    op: str,
+    functions: Sequence[Callable[..., Any]],
+    roots: Sequence[Expr],
+    captured: dict[str, Any],
+    counts: dict[str, int],
 ) -> None:
     """A ValueError where a captured array is used as a feature though it has a row for each edge or node."""
     found = _rows(tuple(roots), tuple(counts.values()))
@@ -58,7 +63,9 @@ def _is_captured(node: Expr) -> bool:
 
 
 def _has(node: Expr, place: int) -> bool:
-    """Whether an axis, counted from the last, is there: longer than one, or made by the message itself with None."""
+    """Whether an axis, counted from the last, is there: longer than one, or made by the message itself with
+    None.
+    """
     if place > node.ndim:
         return False
     if node.shape[-place] != 1:
@@ -83,9 +90,18 @@ def _refusal(
     targets = [target for target in _COUNTS if counts[target] == rows]
     what = " or ".join(f"{_COUNTS[target][1]} ({_COUNTS[target][0]} is {rows})" for target in targets)
     beside = f", beside {', '.join(f'{text(node)} {list(node.shape)}' for node in met)}" if met else ""
-    problem = f"the captured array {name} of shape {list(leaf.shape)} has a row for each {what}, but is read whole by every edge{beside}"
-    fix = " or ".join(f"pass it as {target}={{'{name}': {name}}} and write {target}.{name}" for target in targets[:2])
-    axis = f"; if it is an axis of features, give the other side that axis, as {text(met[0])}[..., None]" if met else ""
+    problem = (
+        f"the captured array {name} of shape {list(leaf.shape)} has a row for each {what}, but is read whole "
+        f"by every edge{beside}"
+    )
+    fix = " or ".join(
+        f"pass it as {target}={{'{name}': {name}}} and write {target}.{name}" for target in targets[:2]
+    )
+    axis = (
+        f"; if it is an axis of features, give the other side that axis, as {text(met[0])}[..., None]"
+        if met
+        else ""
+    )
     return errors.bad_value(op, problem, fix + axis)
 
 
@@ -101,4 +117,6 @@ def _outside(function: Any) -> Iterator[tuple[str, Any]]:
         except ValueError:  # not set yet
             continue
     yield from ((name, function.__globals__.get(name)) for name in code.co_names)
-    yield from zip(code.co_varnames[: code.co_argcount][::-1], (function.__defaults__ or ())[::-1], strict=False)
+    yield from zip(
+        code.co_varnames[: code.co_argcount][::-1], (function.__defaults__ or ())[::-1], strict=False
+    )

@@ -1,4 +1,6 @@
-"""What decides the expression that a message function returns for given symbols: its code, and what this reads from outside."""
+"""What decides the expression that a message function returns for given symbols: its code, and what this
+reads from outside.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,14 @@ class _Names(NamedTuple):
 
 
 def key_of(function: Any, depth: int = 0) -> Hashable:
-    """A key under which the function's expression may be kept: equal ones trace alike. None where it reads what may change, as an array,
-    an object or a random number."""
-    if type(function) is not FunctionType or function.__defaults__ or function.__kwdefaults__ or "__wrapped__" in function.__dict__:
+    """A key under which the function's expression may be kept: equal ones trace alike. None where it reads
+    what may change, as an array, an object or a random number."""
+    if (
+        type(function) is not FunctionType
+        or function.__defaults__
+        or function.__kwdefaults__
+        or "__wrapped__" in function.__dict__
+    ):
         return None
     code = function.__code__
     names = _names(code)
@@ -43,7 +50,9 @@ def key_of(function: Any, depth: int = 0) -> Hashable:
         return code
     key: list[Hashable] = [code]
     try:
-        read = [function.__globals__[name] for name in names.globals] + [cell.cell_contents for cell in function.__closure__ or ()]
+        read = [function.__globals__[name] for name in names.globals] + [
+            cell.cell_contents for cell in function.__closure__ or ()
+        ]
     except (KeyError, ValueError):  # a builtin, or nothing yet
         return None
     for value in read:

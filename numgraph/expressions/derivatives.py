@@ -1,4 +1,5 @@
-"""The derivative of a walk, as expressions only: what propagate.py runs in the backward and explaining.py prints.
+"""The derivative of a walk, as expressions only: what propagate.py runs in the backward and explaining.py
+prints.
 
 That of a reduce stands in its row (reduces.py): a message again.
 """
@@ -19,8 +20,11 @@ from numgraph.expressions.walk import Output
 Key = tuple[str, str]
 
 
-def derive(outputs: Sequence[Output], needs: Sequence[NeedOf | None], wanted: Sequence[Key]) -> dict[Key, Output]:
-    """The walk of the backward: for each wanted field that the loss depends on, the output that is its gradient.
+def derive(
+    outputs: Sequence[Output], needs: Sequence[NeedOf | None], wanted: Sequence[Key]
+) -> dict[Key, Output]:
+    """The walk of the backward: for each wanted field that the loss depends on, the output that is its
+    gradient.
 
     needs: for each output the symbols of its arrays, or None if no gradient arrives at it.
     """
@@ -33,25 +37,36 @@ def derive(outputs: Sequence[Output], needs: Sequence[NeedOf | None], wanted: Se
     leaves = {leaf.attrs: leaf for leaf in expr.leaves_of(roots)}
     read = [key for key in wanted if key in leaves]
     found = gradients(roots, seeds, [leaves[key] for key in read])
-    return {key: _summed_at(key, gradient) for key, gradient in zip(read, found, strict=True) if gradient is not None}
+    return {
+        key: _summed_at(key, gradient)
+        for key, gradient in zip(read, found, strict=True)
+        if gradient is not None
+    }
 
 
 def _summed_at(key: Key, gradient: Expr) -> Output:
-    """Where the gradient of a field is summed: at the field's own node, edge or other end; a shared field's in every v, and then over v,
-    whose sums are not rounded to half precision before."""
+    """Where the gradient of a field is summed: at the field's own node, edge or other end; a shared field's
+    in every v, and then over v, whose sums are not rounded to half precision before."""
     target = key[0]
     if target == "shared":
         gradient = expr.cast(gradient, wide(gradient.dtype))
-    return Output((gradient,), "e", "edge") if target == "e" else Output((gradient,), "v" if target == "shared" else target, "sum")
+    return (
+        Output((gradient,), "e", "edge")
+        if target == "e"
+        else Output((gradient,), "v" if target == "shared" else target, "sum")
+    )
 
 
 def factor_walk(output: Output) -> tuple[Output, ...]:
     """The walk that makes what the derivative of a product needs beside it."""
-    return tuple([Output((expression,), output.to, reduce) for expression, reduce in factors(output.expressions[0])])
+    return tuple(
+        [Output((expression,), output.to, reduce) for expression, reduce in factors(output.expressions[0])]
+    )
 
 
 def gradients(roots: Sequence[Expr], seeds: Sequence[Expr | None], wrt: Sequence[Expr]) -> list[Expr | None]:
-    """Reverse-mode derivatives of Σ ⟨seed, root⟩ with respect to leaves, as expressions (None where there is no dependence).
+    """Reverse-mode derivatives of Σ ⟨seed, root⟩ with respect to leaves, as expressions (None where there is
+    no dependence).
 
     Shapes: a seed has its root's shape, a gradient its leaf's shape and dtype.
     """
@@ -65,7 +80,10 @@ def gradients(roots: Sequence[Expr], seeds: Sequence[Expr | None], wrt: Sequence
     def accumulate(node: Expr, value: Any) -> None:
         if value is None or id(node) not in active or not expr.is_float(node.dtype):
             return
-        value = expr.unbroadcast(expr.broadcast_to(expr.lift(value), np.broadcast_shapes(expr.lift(value).shape, node.shape)), node.shape)
+        value = expr.unbroadcast(
+            expr.broadcast_to(expr.lift(value), np.broadcast_shapes(expr.lift(value).shape, node.shape)),
+            node.shape,
+        )
         known = adjoints.get(id(node))
         adjoints[id(node)] = value if known is None else known + value
 

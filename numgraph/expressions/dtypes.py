@@ -1,4 +1,6 @@
-"""Which dtypes have arithmetic here, and what dtype NumPy gives a function of them; Python ints that a dtype cannot hold are errors."""
+"""Which dtypes have arithmetic here, and what dtype NumPy gives a function of them; Python ints that a dtype
+cannot hold are errors.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +18,26 @@ _WIDER = "cast the field to a wider dtype first"
 
 @functools.cache
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether values of a dtype have derivatives: float16, float32, float64, and bfloat16 (a NumPy void kind)."""
+    """Whether values of a dtype have derivatives: float16, float32, float64, and bfloat16 (a NumPy void
+    kind).
+    """
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 @functools.cache
 def _has_arithmetic(dtype: np.dtype[Any]) -> bool:
-    return dtype.name == "bfloat16" or (dtype.kind in "biuf" and dtype.itemsize <= 8 and dtype.name != "uint64")
+    return dtype.name == "bfloat16" or (
+        dtype.kind in "biuf" and dtype.itemsize <= 8 and dtype.name != "uint64"
+    )
 
 
 def check_dtype(op: str, name: str, dtype: np.dtype[Any]) -> None:
     """Refuse what has no message arithmetic: object, complex, strings, dates, long double."""
     if not _has_arithmetic(dtype):
         raise errors.bad_type(
-            op, f"{name} has dtype {dtype}", "use bool, an integer (uint64 as int64), float16, bfloat16, float32 or float64"
+            op,
+            f"{name} has dtype {dtype}",
+            "use bool, an integer (uint64 as int64), float16, bfloat16, float32 or float64",
         )
 
 
@@ -48,13 +56,15 @@ def _fits(number: int, dtype: np.dtype[Any]) -> bool:
 def result_dtype(row: Row, operands: tuple[Any, ...]) -> np.dtype[Any]:
     """The dtype of NumPy's row(*operands).
 
-    operands: dtypes, and (kind, number) of numbers: kind "int" or "float" of Python's, else the name of a NumPy scalar's dtype. NumPy
-    refuses ints that a dtype cannot hold, and negative powers of integers.
+    operands: dtypes, and (kind, number) of numbers: kind "int" or "float" of Python's, else the name of a
+    NumPy scalar's dtype. NumPy refuses ints that a dtype cannot hold, and negative powers of integers.
     """
     samples: list[Any] = []
     for x in operands:
         plain = isinstance(x, np.dtype)
-        samples.append(np.ones(1, x) if plain else x[1] if x[0] in ("int", "float") else np.array([x[1]], x[0]))
+        samples.append(
+            np.ones(1, x) if plain else x[1] if x[0] in ("int", "float") else np.array([x[1]], x[0])
+        )
     named = f"{row.name} of " + " and ".join(str(x if isinstance(x, np.dtype) else x[1]) for x in operands)
     with np.errstate(all="ignore"):
         try:
@@ -72,8 +82,14 @@ def result_dtype(row: Row, operands: tuple[Any, ...]) -> np.dtype[Any]:
 
 
 def comparison_beyond(name: str, dtype: np.dtype[Any], number: Any, number_first: bool) -> bool | None:
-    """The answer, the same for all of them, to a comparison of integers with a Python int that their dtype cannot hold; None for others."""
-    if type(number) is not int or dtype.kind not in "biu" or _fits(number, dtype if dtype.kind != "b" else np.dtype(np.int64)):
+    """The answer, the same for all of them, to a comparison of integers with a Python int that their dtype
+    cannot hold; None for others.
+    """
+    if (
+        type(number) is not int
+        or dtype.kind not in "biu"
+        or _fits(number, dtype if dtype.kind != "b" else np.dtype(np.int64))
+    ):
         return None
     less = (number > 0) != number_first  # whether the first operand is
     return {"equal": False, "not_equal": True}.get(name, less if name.startswith("less") else not less)

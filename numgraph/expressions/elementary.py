@@ -1,13 +1,15 @@
-"""The elementary functions: one row each, read by message expressions (expr.py) and by the tape's dense rules (dense.py).
+"""The elementary functions: one row each, read by message expressions (expr.py) and by the tape's dense rules
+(dense.py).
 
-A row holds a name, the NumPy functions that build it, its evaluation and its derivative. ``vjp(g, y, *x)`` returns one gradient per
-operand (None where there is none), *before* it is summed back over broadcast axes; it is written with NumPy functions, so one line
-differentiates arrays, tape Tensors and message symbols, to any order. ``lower`` rewrites a row in terms of other rows for the kernels, its
-operands being in the dtype of the result; one without it, or whose lower returns None for these operands, is a primitive that every kernel
+A row holds a name, the NumPy functions that build it, its evaluation and its derivative. ``vjp(g, y, *x)``
+returns one gradient per operand (None where there is none), *before* it is summed back over broadcast axes;
+it is written with NumPy functions, so one line differentiates arrays, tape Tensors and message symbols, to
+any order. ``lower`` rewrites a row in terms of other rows for the kernels, its operands being in the dtype of
+the result; one without it, or whose lower returns None for these operands, is a primitive that every kernel
 target provides under the row's name.
 
-Functions that are combinations of rows (relu, gelu, clip, …) are plain Python functions below the table: their derivative follows.
-"""
+Functions that are combinations of rows (relu, gelu, clip, …) are plain Python functions below the table:
+their derivative follows."""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ BY_FUNCTION: dict[Any, Row] = {}
 
 @dataclass(frozen=True, eq=False)
 class Elementwise:
-    """A function of numbers, of arrays and Tensors. Calling it asks ``__elementary__`` of its operands, else evaluates arrays."""
+    """A function of numbers, of arrays and Tensors. Calling it asks ``__elementary__`` of its operands, else
+    evaluates arrays.
+    """
 
     name: str
     functions: tuple[Any, ...]
@@ -66,9 +70,11 @@ class Row(Elementwise):
     name : what errors, ``explain()`` and the compiler call it.
     functions : NumPy's functions that stand for it in messages; ``()`` where the row itself is called.
     evaluate : its values of arrays.
-    vjp : ``vjp(g, y, *operands)`` gives a gradient for each operand, None where there is none, before it is summed over broadcast axes.
-        Written with NumPy's functions and those of numgraph; None: the derivative is 0 everywhere.
-    lower : the row in terms of others, for kernels. Only what every target has as an instruction goes without.
+    vjp : ``vjp(g, y, *operands)`` gives a gradient for each operand, None where there is none,
+        before it is summed over broadcast axes. Written with NumPy's functions and those of numgraph; None:
+        the derivative is 0 everywhere.
+    lower : the row in terms of others, for kernels.
+        Only what every target has as an instruction goes without.
 
     Raises
     ------
@@ -79,7 +85,11 @@ class Row(Elementwise):
     def __post_init__(self) -> None:
         taken = [f"np.{function.__name__}" for function in self.functions if function in BY_FUNCTION]
         if self.name in TABLE or taken:
-            raise bad_value("Row", f"there is a row of {taken[0] if taken else repr(self.name)} already", "take another name")
+            raise bad_value(
+                "Row",
+                f"there is a row of {taken[0] if taken else repr(self.name)} already",
+                "take another name",
+            )
         TABLE[self.name] = self
         BY_FUNCTION.update(dict.fromkeys(self.functions, self))
 
@@ -99,7 +109,11 @@ def as_float(x: Any) -> Any:
     dtype = getattr(x, "dtype", None)
     if dtype is None:
         return float(x) if isinstance(x, int) else x
-    return x if dtype.kind not in "biu" else x.astype({1: np.float16, 2: np.float32}.get(dtype.itemsize, np.float64))
+    return (
+        x
+        if dtype.kind not in "biu"
+        else x.astype({1: np.float16, 2: np.float32}.get(dtype.itemsize, np.float64))
+    )
 
 
 def _sigmoid_evaluate(x: Any) -> Any:
@@ -111,7 +125,9 @@ def _sigmoid_evaluate(x: Any) -> Any:
 def _erf_evaluate(x: Any) -> Any:
     from scipy.special import erf as scipy_erf
 
-    return scipy_erf(x.astype(np.float32) if getattr(x, "dtype", None) == np.float16 else x)  # else CuPy's gives float64
+    return scipy_erf(
+        x.astype(np.float32) if getattr(x, "dtype", None) == np.float16 else x
+    )  # else CuPy's gives float64
 
 
 def _maximum_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
@@ -143,8 +159,13 @@ def _power_lower(x: Any, p: Any) -> Any:
     return 1 if result is None else result
 
 
-_LARGE, _SMALL = {4: (2.0**62, 2.0**-66, 2.0**100), 8: (2.0**510, 2.0**-520, 2.0**700)}, {4: 2.0**-62, 8: 2.0**-510}
-"""By the bytes of a float: above what numbers are scaled by what power of two for their squares, and by which below _SMALL."""
+_LARGE, _SMALL = (
+    {4: (2.0**62, 2.0**-66, 2.0**100), 8: (2.0**510, 2.0**-520, 2.0**700)},
+    {4: 2.0**-62, 8: 2.0**-510},
+)
+"""By the bytes of a float: above what numbers are scaled by what power of two for their squares, and by which
+below _SMALL.
+"""
 
 
 def _hypot_lower(a: Any, b: Any) -> Any:
@@ -283,9 +304,18 @@ square = _row("square", (np.square,), lambda g, y, x: (g * (2 * x),), lambda x: 
 sqrt = _row("sqrt", (np.sqrt,), lambda g, y, x: (g * 0.5 / y,))
 maximum = _row("maximum", (np.maximum,), _maximum_vjp)
 minimum = _row("minimum", (np.minimum,), _minimum_vjp)
-fmax = _row("fmax", (np.fmax,), _fmax_vjp, lambda a, b: np.where(a != a, b, np.where(b != b, a, np.maximum(a, b))))
-fmin = _row("fmin", (np.fmin,), _fmin_vjp, lambda a, b: np.where(a != a, b, np.where(b != b, a, np.minimum(a, b))))
-copysign = _row("copysign", (np.copysign,), lambda g, y, a, b: (np.where(a < 0, -g, g) * np.copysign(1.0, b), None), _copysign_lower)
+fmax = _row(
+    "fmax", (np.fmax,), _fmax_vjp, lambda a, b: np.where(a != a, b, np.where(b != b, a, np.maximum(a, b)))
+)
+fmin = _row(
+    "fmin", (np.fmin,), _fmin_vjp, lambda a, b: np.where(a != a, b, np.where(b != b, a, np.minimum(a, b)))
+)
+copysign = _row(
+    "copysign",
+    (np.copysign,),
+    lambda g, y, a, b: (np.where(a < 0, -g, g) * np.copysign(1.0, b), None),
+    _copysign_lower,
+)
 trunc = _row("trunc", (np.trunc,), None, _trunc_lower)
 rint = _row("rint", (np.rint,), None, _rint_lower)
 cbrt = _row("cbrt", (np.cbrt,), lambda g, y, x: (g / (3 * (y * y)),), _cbrt_lower)
@@ -306,7 +336,12 @@ log = _row("log", (np.log,), lambda g, y, x: (g / x,))
 log1p = _row("log1p", (np.log1p,), lambda g, y, x: (g / (1 + x),))
 log2 = _row("log2", (np.log2,), lambda g, y, x: (g / (x * _LOG_2),))
 log10 = _row("log10", (np.log10,), lambda g, y, x: (g / (x * _LOG_10),))
-logaddexp = _row("logaddexp", (np.logaddexp,), lambda g, y, a, b: (g * sigmoid(a - b), g * sigmoid(b - a)), _logaddexp_lower)
+logaddexp = _row(
+    "logaddexp",
+    (np.logaddexp,),
+    lambda g, y, a, b: (g * sigmoid(a - b), g * sigmoid(b - a)),
+    _logaddexp_lower,
+)
 logaddexp2 = _row(
     "logaddexp2",
     (np.logaddexp2,),
@@ -334,12 +369,16 @@ arccos = _row(
     lambda x: np.arctan2(np.sqrt((1 - x) * (1 + x)), x),
 )
 deg2rad = _row("deg2rad", (np.deg2rad, np.radians), lambda g, y, x: (g * _DEGREE,), lambda x: x * _DEGREE)
-rad2deg = _row("rad2deg", (np.rad2deg, np.degrees), lambda g, y, x: (g / _DEGREE,), lambda x: x * (1 / _DEGREE))
+rad2deg = _row(
+    "rad2deg", (np.rad2deg, np.degrees), lambda g, y, x: (g / _DEGREE,), lambda x: x * (1 / _DEGREE)
+)
 tanh = _row("tanh", (np.tanh,), lambda g, y, x: (g * (1 - y * y),))
 sinh = _row("sinh", (np.sinh,), lambda g, y, x: (g * np.cosh(x),), _sinh_lower)
 cosh = _row("cosh", (np.cosh,), lambda g, y, x: (g * np.sinh(x),), _cosh_lower)
 arcsinh = _row("arcsinh", (np.arcsinh,), lambda g, y, x: (g / np.hypot(x, 1),), _arcsinh_lower)
-arccosh = _row("arccosh", (np.arccosh,), lambda g, y, x: (g / (np.sqrt(x - 1) * np.sqrt(x + 1)),), _arccosh_lower)
+arccosh = _row(
+    "arccosh", (np.arccosh,), lambda g, y, x: (g / (np.sqrt(x - 1) * np.sqrt(x + 1)),), _arccosh_lower
+)
 arctanh = _row("arctanh", (np.arctanh,), lambda g, y, x: (g / ((1 - x) * (1 + x)),), _arctanh_lower)
 erf = _row("erf", (), lambda g, y, x: (g * (_TWO_OVER_SQRT_PI * np.exp(-x * x)),), None, _erf_evaluate)
 
@@ -353,7 +392,9 @@ greater_equal = _row("greater_equal", (np.greater_equal,), None)
 logical_and = _row("logical_and", (np.logical_and,), None)
 logical_or = _row("logical_or", (np.logical_or,), None)
 logical_not = _row("logical_not", (np.logical_not,), None)
-logical_xor = _row("logical_xor", (np.logical_xor,), None, lambda a, b: np.not_equal(np.logical_not(a), np.logical_not(b)))
+logical_xor = _row(
+    "logical_xor", (np.logical_xor,), None, lambda a, b: np.not_equal(np.logical_not(a), np.logical_not(b))
+)
 
 # The bits of integers. Of bools they are logic.
 bitwise_and = _row("bitwise_and", (np.bitwise_and,), None)
@@ -406,7 +447,9 @@ def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
 
 
 def _beyond(bound: Any, x: Any, side: int) -> bool:
-    """Whether a Python int is below (side −1) or above (1) all numbers of the dtype of integers x: it bounds nothing there."""
+    """Whether a Python int is below (side −1) or above (1) all numbers of the dtype of integers x: it bounds
+    nothing there.
+    """
     dtype = getattr(x, "dtype", None)
     if type(bound) is not int or dtype is None or dtype.kind not in "iu":
         return False
@@ -416,7 +459,9 @@ def _beyond(bound: Any, x: Any, side: int) -> bool:
 
 def float_power(x: Any, p: Any) -> Any:
     """xᵖ in float64."""
-    base, exponent = (operand.astype(np.float64) if hasattr(operand, "dtype") else float(operand) for operand in (x, p))
+    base, exponent = (
+        operand.astype(np.float64) if hasattr(operand, "dtype") else float(operand) for operand in (x, p)
+    )
     return np.power(base, exponent)
 
 
@@ -441,4 +486,6 @@ SCIPY: dict[str, Callable[..., Any]] = {
     "xlogy": lambda a, b: np.where(a == 0, 0, a * np.log(np.where(a == 0, 1, b))),
     "xlog1py": lambda a, b: np.where(a == 0, 0, a * np.log1p(np.where(a == 0, 0, b))),
 }
-"""Those of scipy.special by their names there, as they act on message symbols; SciPy is not imported for them."""
+"""Those of scipy.special by their names there, as they act on message symbols; SciPy is not imported for
+them.
+"""

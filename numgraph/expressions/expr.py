@@ -1,10 +1,12 @@
-"""Message expressions: what a Python function of u, v, e computes, as a graph of elementary functions that can be differentiated.
+"""Message expressions: what a Python function of u, v, e computes, as a graph of elementary functions that
+can be differentiated.
 
-A message such as ``lambda u, v, e: np.maximum(u.x - v.y, 0) * e.w`` is called once with symbols. NumPy's operators and functions build
-nodes (``Expr``) through ``__array_ufunc__`` and ``__array_function__``. Shapes are feature shapes, without the node or edge axis.
+A message such as ``lambda u, v, e: np.maximum(u.x - v.y, 0) * e.w`` is called once with symbols. NumPy's
+operators and functions build nodes (``Expr``) through ``__array_ufunc__`` and ``__array_function__``. Shapes
+are feature shapes, without the node or edge axis.
 
-Nodes are interned: two equal expressions are one object, so shared subexpressions exist once and a plan is found by its root.
-"""
+Nodes are interned: two equal expressions are one object, so shared subexpressions exist once and a plan is
+found by its root."""
 
 from __future__ import annotations
 
@@ -35,15 +37,18 @@ from numgraph.expressions.rewrites import simplified
 
 READS_U, READS_V, READS_E = 1, 2, 4
 TARGET_READS = {"u": READS_U, "v": READS_V, "e": READS_E, "shared": 0}
-"""Of other targets, the further ends of edges (see GraphWithEnds), every edge reads the row that it names: READS_E."""
+"""Of other targets, the further ends of edges (see GraphWithEnds), every edge reads the row that it names:
+READS_E.
+"""
 
 _interned: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValueDictionary()
 _intern_lock = threading.Lock()
 
 
 class Expr(Operators["Expr"]):
-    """One node of a message: ``op`` names an elementary row or one of field, edge_id, constant, cast, axes, broadcast, sum, max; or one of
-    part, join, take, of which messages are rid once they are traced (pieces.py).
+    """One node of a message: ``op`` names an elementary row or one of field, edge_id, constant, cast, axes,
+    broadcast, sum, max; or one of part, join, take, of which messages are rid once they are traced
+    (pieces.py).
 
     shape, dtype: of the value for one edge. reads: which of u, v, e (bits) the value depends on.
     """
@@ -87,15 +92,21 @@ class Expr(Operators["Expr"]):
     def __bool__(self) -> bool:
         raise errors.bad_type(
             "message",
-            f"a Python branch (if, and, or, not, while) on {text(self)}, whose value differs from edge to edge",
+            f"a Python branch (if, and, or, not, while) on {text(self)}, whose value differs from edge to "
+            "edge",
             "use np.where(condition, a, b), np.maximum, & and | instead",
         )
 
     def __iter__(self) -> Any:
-        raise errors.bad_type("message", f"{text(self)} is a symbol and cannot be iterated", "write it with whole feature axes")
+        raise errors.bad_type(
+            "message", f"{text(self)} is a symbol and cannot be iterated", "write it with whole feature axes"
+        )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        fix = "use NumPy functions that numgraph knows, such as np.exp and .sum(-1), not float, math or np.asarray"
+        fix = (
+            "use NumPy functions that numgraph knows, such as np.exp and .sum(-1), not float, math or "
+            "np.asarray"
+        )
         raise errors.bad_type("message", f"{text(self)} is a symbol, not an array", fix)
 
     def __getattr__(self, name: str) -> Any:
@@ -107,13 +118,19 @@ class Expr(Operators["Expr"]):
         raise AttributeError(f"message: {text(self)} is a symbol and has no .{name}{instead(name)}")
 
     def __len__(self) -> int:
-        raise errors.bad_type("message", f"{text(self)} is a symbol and has no length", "its feature axes are in .shape")
+        raise errors.bad_type(
+            "message", f"{text(self)} is a symbol and has no length", "its feature axes are in .shape"
+        )
 
     __float__ = __int__ = __complex__ = __index__ = __array__
 
     def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Any:
         if method != "__call__" or any(value is not None for value in options.values()):
-            raise errors.bad_type("message", f"np.{ufunc.__name__}.{method} with {sorted(options)} is not known", "call the plain function")
+            raise errors.bad_type(
+                "message",
+                f"np.{ufunc.__name__}.{method} with {sorted(options)} is not known",
+                "call the plain function",
+            )
         return apply_function(apply, ufunc, operands, {})
 
     def __array_function__(self, function: Any, types: Any, operands: Any, options: Any) -> Any:
@@ -140,7 +157,9 @@ class Expr(Operators["Expr"]):
         """The value converted to dtype."""
         return cast(self, np.dtype(dtype))
 
-    def sum(self, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False) -> Expr:
+    def sum(
+        self, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False
+    ) -> Expr:
         """Sum over feature axes."""
         return reduce_axes("sum", self, axis if dim is None else dim, keepdims or keepdim)
 
@@ -149,14 +168,20 @@ class Expr(Operators["Expr"]):
         return reduce_axes("max", self, axis, keepdims)
 
     def min(self, axis: Any = None, *, keepdims: bool = False) -> Expr:
-        """Minimum over feature axes: the maximum in the reversed order, which for integers ~ gives without overflow."""
+        """Minimum over feature axes: the maximum in the reversed order, which for integers ~ gives without
+        overflow.
+        """
         reverse: Any = np.bitwise_not if self.dtype.kind in "biu" else np.negative
         found: Expr = reverse(reduce_axes("max", reverse(self), axis, keepdims))
         return found
 
-    def mean(self, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False) -> Expr:
+    def mean(
+        self, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False
+    ) -> Expr:
         """Mean over feature axes; of integers in float64."""
-        total = (cast(self, np.dtype(np.float64)) if self.dtype.kind in "biu" else self).sum(axis, keepdims, dim=dim, keepdim=keepdim)
+        total = (cast(self, np.dtype(np.float64)) if self.dtype.kind in "biu" else self).sum(
+            axis, keepdims, dim=dim, keepdim=keepdim
+        )
         return total / max(math.prod(self.shape) // max(math.prod(total.shape), 1), 1)
 
     def _broadcast_to(self, shape: tuple[int, ...]) -> Expr:
@@ -179,7 +204,14 @@ class Expr(Operators["Expr"]):
         return nodes[0] if len(nodes) == 1 else node("join", nodes, (axis,), tuple(shape), dtype)
 
 
-def _make(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[int, ...], dtype: np.dtype[Any], reads: int) -> Expr:
+def _make(
+    op: str,
+    args: tuple[Expr, ...],
+    attrs: tuple[Any, ...],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    reads: int,
+) -> Expr:
     key = (op, tuple(map(id, args)), attrs, shape, dtype.str)
     node = _interned.get(key)
     if node is None:
@@ -187,21 +219,41 @@ def _make(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[
             node = _interned.get(key)
             if node is None:
                 node = object.__new__(Expr)
-                node.op, node.args, node.attrs, node.shape, node.dtype, node.reads = op, args, attrs, shape, dtype, reads
+                node.op, node.args, node.attrs, node.shape, node.dtype, node.reads = (
+                    op,
+                    args,
+                    attrs,
+                    shape,
+                    dtype,
+                    reads,
+                )
                 _interned[key] = node
     return node
 
 
-def node(op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Expr:
+def node(
+    op: str, args: tuple[Expr, ...], attrs: tuple[Any, ...], shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Expr:
     """The node that had these attributes, as ``bridges.torch_text`` reads it."""
     reads = TARGET_READS.get(attrs[0], READS_E) if op == "field" else READS_E if op == "edge_id" else 0
-    return _make(op, args, attrs, shape, dtype, functools.reduce(operator.or_, [arg.reads for arg in args], reads))
+    return _make(
+        op, args, attrs, shape, dtype, functools.reduce(operator.or_, [arg.reads for arg in args], reads)
+    )
 
 
 @functools.lru_cache(maxsize=4096)
 def field(target: str, name: str, shape: tuple[int, ...], dtype: Any) -> Expr:
-    """A leaf: field ``name`` of u, v, e or another end, or a ``shared`` array that every edge reads whole; in this machine's byte order."""
-    return _make("field", (), (target, name), tuple(shape), np.dtype(dtype).newbyteorder("="), TARGET_READS.get(target, READS_E))
+    """A leaf: field ``name`` of u, v, e or another end, or a ``shared`` array that every edge reads whole; in
+    this machine's byte order.
+    """
+    return _make(
+        "field",
+        (),
+        (target, name),
+        tuple(shape),
+        np.dtype(dtype).newbyteorder("="),
+        TARGET_READS.get(target, READS_E),
+    )
 
 
 def edge_id() -> Expr:
@@ -228,17 +280,18 @@ def _number(node: Expr) -> Any:
     return int(node.attrs[1]) if node.dtype.kind in "iu" else float(node.attrs[1])
 
 
-# --- building nodes ---------------------------------------------------------------------------------------------------------------------
+# --- building nodes -----------------------------------------------------------------------------------------
 
 _lifting = threading.local()
 
 
 @contextlib.contextmanager
 def capturing(library: Library = NATIVE, dtypes: Sequence[np.dtype[Any]] = ()) -> Iterator[dict[str, Any]]:
-    """While a message function is called: arrays from outside that meet a symbol become shared fields, collected here by name.
+    """While a message function is called: arrays from outside that meet a symbol become shared fields,
+    collected here by name.
 
-    library: whose arrays the fields are; what NumPy's arrays become among them, if it says so. dtypes: the fields'.
-    """
+    library: whose arrays the fields are; what NumPy's arrays become among them, if it says so. dtypes: the
+    fields'."""
     outer = getattr(_lifting, "captured", None)
     captured: dict[str, Any] = {}
     _lifting.captured = captured, {}, library, dtypes
@@ -249,7 +302,9 @@ def capturing(library: Library = NATIVE, dtypes: Sequence[np.dtype[Any]] = ()) -
 
 
 def lift(value: Any) -> Expr:
-    """A node for what a message combines with symbols: a node itself, a number, or a captured array or Tensor (a shared field)."""
+    """A node for what a message combines with symbols: a node itself, a number, or a captured array or Tensor
+    (a shared field).
+    """
     if isinstance(value, Expr):
         return value
     if isinstance(value, (bool, int, float, np.generic)):
@@ -257,15 +312,25 @@ def lift(value: Any) -> Expr:
     if isinstance(value, complex):
         raise errors.bad_type("message", f"{value!r} is complex", "use real numbers")
     owner = library_of(value)
-    if type(value) is not np.ndarray and not hasattr(type(value), "__elementary__") and not owner.has_autodiff:
+    if (
+        type(value) is not np.ndarray
+        and not hasattr(type(value), "__elementary__")
+        and not owner.has_autodiff
+    ):
         value = as_array("message", "a captured value", value)
     if getattr(_lifting, "captured", None) is None:
-        raise errors.bad_type("message", "an array met a symbol outside of a message", "call update_all, apply_edges or attend")
+        raise errors.bad_type(
+            "message", "an array met a symbol outside of a message", "call update_all, apply_edges or attend"
+        )
     captured, known, library, dtypes = _lifting.captured
     found = known.get(id(value))
     if found is None:
         taker = owner if owner.has_autodiff else library
-        array = taker.settled(taker.taken("message", "a captured array", value), dtypes) if taker.has_autodiff else value
+        array = (
+            taker.settled(taker.taken("message", "a captured array", value), dtypes)
+            if taker.has_autodiff
+            else value
+        )
         dtype = library_of(array).dtype(array)
         check_dtype("message", "a captured array", np.dtype(dtype))
         name = f"captured{len(captured)}"
@@ -325,7 +390,12 @@ def _rounded(nodes: tuple[Expr, ...]) -> tuple[Expr, ...]:
     if not halves:
         return nodes
     with np.errstate(all="ignore"):
-        return tuple([constant(float(np.array(constant_value(node)).astype(halves[0]))) if node.weak else node for node in nodes])
+        return tuple(
+            [
+                constant(float(np.array(constant_value(node)).astype(halves[0]))) if node.weak else node
+                for node in nodes
+            ]
+        )
 
 
 def broadcast_shapes(name: str, nodes: Sequence[Expr]) -> tuple[int, ...]:
@@ -339,8 +409,11 @@ def broadcast_shapes(name: str, nodes: Sequence[Expr]) -> tuple[int, ...]:
         listed = ", ".join(f"{text(node)} {list(node.shape)}" for node in nodes)
         fix = "align them from the last axis; length-1 axes broadcast"
         if any(node.op == "field" and node.attrs[0] == "shared" for node in nodes):
-            fix += "; every edge reads a captured array whole: pass one that has a row for each edge as e={'w': w}, and write e.w"
-        raise errors.bad_value("message", f"feature shapes of {name} do not broadcast: {listed}", fix) from None
+            fix += "; every edge reads a captured array whole: pass one that has a row for each edge as "
+            fix += "e={'w': w}, and write e.w"
+        raise errors.bad_value(
+            "message", f"feature shapes of {name} do not broadcast: {listed}", fix
+        ) from None
 
 
 def cast(node: Expr, dtype: np.dtype[Any]) -> Expr:
@@ -352,12 +425,18 @@ def cast(node: Expr, dtype: np.dtype[Any]) -> Expr:
 
 
 def view_axes(node: Expr, axes: tuple[int | None, ...]) -> Expr:
-    """Output axis i is input axis axes[i], or a new axis of length one; input axes left out must have length one."""
+    """Output axis i is input axis axes[i], or a new axis of length one; input axes left out must have length
+    one.
+    """
     if axes == tuple(range(node.ndim)):
         return node
     for axis in range(node.ndim):
         if axis not in axes and node.shape[axis] != 1:
-            raise errors.bad_value("message", f"axis {axis} of {text(node)} {list(node.shape)} has more than one entry", "reduce it first")
+            raise errors.bad_value(
+                "message",
+                f"axis {axis} of {text(node)} {list(node.shape)} has more than one entry",
+                "reduce it first",
+            )
     shape = tuple(1 if axis is None else node.shape[axis] for axis in axes)
     return _make("axes", (node,), axes, shape, node.dtype, node.reads)
 
@@ -375,11 +454,15 @@ def reduce_axes(op: str, node: Expr, axis: Any, keepdims: bool) -> Expr:
     items = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
     for item in items:
         if not isinstance(item, (int, np.integer)) or not -node.ndim <= item < node.ndim:
-            problem = f"{op} over axis {errors.shown(item)} of {text(node)}, which has {node.ndim} feature axes"
+            problem = (
+                f"{op} over axis {errors.shown(item)} of {text(node)}, which has {node.ndim} feature axes"
+            )
             raise errors.bad_value("message", problem, "count from -1")
     axes = tuple(sorted({int(item) % node.ndim for item in items}))
     if op == "max" and any(node.shape[i] == 0 for i in axes):
-        raise errors.bad_value("message", f"max over an axis of length 0 of {text(node)}", "a maximum needs at least one entry")
+        raise errors.bad_value(
+            "message", f"max over an axis of length 0 of {text(node)}", "a maximum needs at least one entry"
+        )
     result = node
     if op == "sum" and node.dtype.kind in "biu":
         result = cast(node, np.dtype(np.int64))
@@ -394,11 +477,15 @@ def take(table: Any, ids: Expr) -> Expr:
     leaf = lift(table)
     if leaf.op != "field" or leaf.attrs[0] != "shared" or not leaf.ndim:
         raise errors.bad_type(
-            "take", f"the table is {text(leaf)}, {list(leaf.shape)}", "give an array [rows, …] from outside of the message"
+            "take",
+            f"the table is {text(leaf)}, {list(leaf.shape)}",
+            "give an array [rows, …] from outside of the message",
         )
     if ids.op != "field" or ids.attrs[0] == "shared" or ids.ndim or ids.dtype.kind not in "iu":
         problem = f"the ids are {text(ids)}, {ids.dtype.name}{list(ids.shape)}"
-        raise errors.bad_type("take", problem, "give a field of integers, one for each edge or node, as e.rel")
+        raise errors.bad_type(
+            "take", problem, "give a field of integers, one for each edge or node, as e.rel"
+        )
     return _make("take", (leaf, ids), (), leaf.shape[1:], leaf.dtype, ids.reads)
 
 
@@ -412,7 +499,7 @@ def unbroadcast(node: Expr, shape: tuple[int, ...]) -> Expr:
     return view_axes(summed, tuple(range(extra, node.ndim)))
 
 
-# --- reading ---------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 def topological(roots: Iterable[Expr]) -> list[Expr]:

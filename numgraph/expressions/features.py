@@ -23,7 +23,11 @@ def concatenate(arrays: Sequence[Any], axis: int = 0, **options: Any) -> Any:
     rest = [part.shape[:place] + part.shape[place + 1 :] for part in parts]
     if any(part.ndim != rank for part in parts) or any(one != rest[0] for one in rest):
         listed = ", ".join(f"{text(part)} {list(part.shape)}" for part in parts)
-        raise errors.bad_value("message", f"shapes of concatenate differ in other axes than {axis}: {listed}", "make them equal there")
+        raise errors.bad_value(
+            "message",
+            f"shapes of concatenate differ in other axes than {axis}: {listed}",
+            "make them equal there",
+        )
     return parts[0]._joined(parts, place)
 
 
@@ -31,7 +35,9 @@ def stack(arrays: Sequence[Any], axis: int = 0, **options: Any) -> Any:
     parts = _lifted("stack", arrays, options)
     if any(part.shape != parts[0].shape for part in parts):
         listed = ", ".join(f"{text(part)} {list(part.shape)}" for part in parts)
-        raise errors.bad_value("message", f"shapes of stack differ: {listed}", "make them equal, by np.broadcast_to for example")
+        raise errors.bad_value(
+            "message", f"shapes of stack differ: {listed}", "make them equal, by np.broadcast_to for example"
+        )
     place = _axis("stack", axis, parts[0].ndim + 1, parts[0])
     return parts[0]._joined([np.expand_dims(part, place) for part in parts], place)
 
@@ -39,7 +45,9 @@ def stack(arrays: Sequence[Any], axis: int = 0, **options: Any) -> Any:
 def _lifted(name: str, arrays: Sequence[Any], options: dict[str, Any]) -> list[Any]:
     if options or not isinstance(arrays, list | tuple):
         raise errors.bad_type(
-            "message", f"{name} of {errors.shown(arrays)} with {sorted(options)}", "give a list of symbols and arrays, and axis"
+            "message",
+            f"{name} of {errors.shown(arrays)} with {sorted(options)}",
+            "give a list of symbols and arrays, and axis",
         )
     symbol = _symbol(arrays)
     return [symbol._lifted(x) for x in arrays]
@@ -58,15 +66,23 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if ord in (None, 2) or (ord == "fro" and two):
         if ord == 2 and two and (isinstance(axis, tuple) or x.ndim > 1):
             raise errors.bad_type(
-                "message", "the spectral norm of matrices cannot be part of a message", "give axis=-1 for norms of vectors"
+                "message",
+                "the spectral norm of matrices cannot be part of a message",
+                "give axis=-1 for norms of vectors",
             )
         total = np.square(elementary.as_float(x)).sum(axis, keepdims=keepdims)
         return np.where(total == 0, 0, np.sqrt(np.where(total == 0, 1, total)))
     if ord in (1, np.inf, -np.inf) and (not two or x.ndim == 1):
         size = np.abs(elementary.as_float(x))
-        return size.sum(axis, keepdims=keepdims) if ord == 1 else (size.max if ord > 0 else size.min)(axis, keepdims=keepdims)
+        return (
+            size.sum(axis, keepdims=keepdims)
+            if ord == 1
+            else (size.max if ord > 0 else size.min)(axis, keepdims=keepdims)
+        )
     raise errors.bad_type(
-        "message", f"the norm of order {ord!r} cannot be part of a message", "orders are 2, 1, np.inf and -np.inf, along an axis"
+        "message",
+        f"the norm of order {ord!r} cannot be part of a message",
+        "orders are 2, 1, np.inf and -np.inf, along an axis",
     )
 
 
@@ -82,13 +98,19 @@ def std(x: Any, axis: Any = None, *, keepdims: bool = False, ddof: int = 0) -> A
     return np.where(variance == 0, 0, np.sqrt(np.where(variance == 0, 1, variance)))
 
 
-# --- products -----------------------------------------------------------------------------------------------------------------------------
+# --- products -----------------------------------------------------------------------------------------------
 
 
 def einsum(subscripts: Any, *operands: Any, **options: Any) -> Any:
-    """The product of the operands, each with its axes in the order of all letters, summed over what the result has not."""
+    """The product of the operands, each with its axes in the order of all letters, summed over what the
+    result has not.
+    """
     if not isinstance(subscripts, str) or options:
-        raise errors.bad_type("message", "einsum takes its subscripts as text, and no options", "write np.einsum('hd,hd->h', u.q, v.k)")
+        raise errors.bad_type(
+            "message",
+            "einsum takes its subscripts as text, and no options",
+            "write np.einsum('hd,hd->h', u.q, v.k)",
+        )
     symbol = _symbol(operands)
     nodes = [symbol._lifted(x) for x in operands]
     given, _, output = subscripts.replace(" ", "").partition("->")
@@ -100,7 +122,14 @@ def einsum(subscripts: Any, *operands: Any, **options: Any) -> Any:
     if "->" not in subscripts:
         output = "".join(sorted(letter for letter in set(given) - set(",.") if given.count(letter) == 1))
         output = "..." + output if "..." in given else output
-    dots = max([node.ndim - len(term.replace("...", "")) for term, node in zip(terms, nodes, strict=True) if "..." in term], default=0)
+    dots = max(
+        [
+            node.ndim - len(term.replace("...", ""))
+            for term, node in zip(terms, nodes, strict=True)
+            if "..." in term
+        ],
+        default=0,
+    )
     free = "".join(map(str, range(dots)))  # the axes of the dots, the last ones aligned
     spelt = []
     for term, node in zip(terms, nodes, strict=True):
@@ -109,7 +138,9 @@ def einsum(subscripts: Any, *operands: Any, **options: Any) -> Any:
             raise errors.bad_value("message", problem, fix)
         spelt.append(term.replace("...", free[len(free) - own :]))
     output = output.replace("...", free)
-    letters = output + "".join(dict.fromkeys(letter for term in spelt for letter in term if letter not in output))
+    letters = output + "".join(
+        dict.fromkeys(letter for term in spelt for letter in term if letter not in output)
+    )
     if any(len(set(term)) < len(term) for term in (*spelt, output)) or set(output) - set("".join(spelt)):
         raise errors.bad_value("message", problem, fix)
     sizes: dict[str, int] = {}
@@ -130,7 +161,9 @@ def matmul(a: Any, b: Any) -> Any:
     if 0 in (a.ndim, b.ndim) or a.shape[-1] != b.shape[max(b.ndim - 2, 0)]:
         problem = f"matmul of {text(a)} {list(a.shape)} and {text(b)} {list(b.shape)}"
         raise errors.bad_value(
-            "message", problem, "shapes are feature shapes; the last axis of the first is the last but one of the second"
+            "message",
+            problem,
+            "shapes are feature shapes; the last axis of the first is the last but one of the second",
         )
     first = "...ik" if a.ndim > 1 else "k"
     second = "...kj" if b.ndim > 1 else "k"
@@ -144,7 +177,9 @@ def dot(a: Any, b: Any) -> Any:
     if a.ndim == 0 or b.ndim == 0:
         return a * b
     if a.ndim > 1 and b.ndim > 2:
-        raise errors.bad_type("message", "dot of arrays of more than two axes cannot be part of a message", "write np.einsum")
+        raise errors.bad_type(
+            "message", "dot of arrays of more than two axes cannot be part of a message", "write np.einsum"
+        )
     return matmul(a, b)
 
 
@@ -161,7 +196,7 @@ def outer(a: Any, b: Any) -> Any:
     return einsum("i,j->ij", a, b)
 
 
-# --- softmax ------------------------------------------------------------------------------------------------------------------------------
+# --- softmax ------------------------------------------------------------------------------------------------
 
 
 def _shift(x: Any, axis: Any) -> Any:
@@ -201,8 +236,12 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.vecdot: vecdot,
     np.linalg.vecdot: vecdot,
     np.outer: outer,
-    np.squeeze: lambda x, axis=None: x._viewed(tuple(i for i in range(x.ndim) if i not in _squeezed(x, axis))),
-    np.transpose: lambda x, axes=None: x._viewed(tuple(_axis("transpose", i, x.ndim, x) for i in (axes or range(x.ndim)[::-1]))),
+    np.squeeze: lambda x, axis=None: x._viewed(
+        tuple(i for i in range(x.ndim) if i not in _squeezed(x, axis))
+    ),
+    np.transpose: lambda x, axes=None: x._viewed(
+        tuple(_axis("transpose", i, x.ndim, x) for i in (axes or range(x.ndim)[::-1]))
+    ),
     np.swapaxes: lambda x, a, b: x._viewed(_swapped(x, a, b)),
 }
 """NumPy's functions by what they are of symbols."""

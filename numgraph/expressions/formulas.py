@@ -1,7 +1,8 @@
-"""Expressions as a person writes them, for ``tape.explain()`` and for errors: infix arithmetic, ``u.x``, ⟨a, b⟩ for a sum of products.
+"""Expressions as a person writes them, for ``tape.explain()`` and for errors: infix arithmetic, ``u.x``, ⟨a,
+b⟩ for a sum of products.
 
-A formula is for reading only: nothing depends on its text. It is built from strings of bounded length, so that an expression whose shared
-parts would unfold to millions of characters costs as little as any other.
+A formula is for reading only: nothing depends on its text. It is built from strings of bounded length, so
+that an expression whose shared parts would unfold to millions of characters costs as little as any other.
 """
 
 from __future__ import annotations
@@ -32,14 +33,23 @@ _INFIX = {  # binding strength and sign; a − (b − c) and a / (b / c) keep th
     "remainder": (5, "%"),
     "power": (7, "**"),
 }
-_OPPOSITE = {"equal": "≠", "not_equal": "=", "less": "≥", "less_equal": ">", "greater": "≤", "greater_equal": "<"}
+_OPPOSITE = {
+    "equal": "≠",
+    "not_equal": "=",
+    "less": "≥",
+    "less_equal": ">",
+    "greater": "≤",
+    "greater_equal": "<",
+}
 _SIGN, _ATOM = 6, 9
 _TRANSPARENT = ("cast", "broadcast", "axes", "detached")
 _LIMIT = 160
 
 
 def text(node: Any, names: Mapping[int, str] | None = None, limit: int = _LIMIT) -> str:
-    """The formula of an expression; ``names`` gives subexpressions (by id) names. Longer than ``limit`` it has … in places."""
+    """The formula of an expression; ``names`` gives subexpressions (by id) names. Longer than ``limit`` it
+    has … in places.
+    """
     done: dict[int, tuple[int, str]] = {}
     stack = [node]
     while stack:
@@ -99,7 +109,10 @@ def _written(node: Any, done: Mapping[int, tuple[int, str]]) -> tuple[int, str]:
     if op in _INFIX:
         strength, sign = _INFIX[op]
         grouped = op in ("add", "multiply", "logical_or", "logical_and", "bitwise_or", "bitwise_and")
-        return strength, f"{operand(args[0], strength)} {sign} {operand(args[1], strength if grouped else strength + 1)}"
+        return (
+            strength,
+            f"{operand(args[0], strength)} {sign} {operand(args[1], strength if grouped else strength + 1)}",
+        )
     if op == "negative":
         return _SIGN, f"−{operand(args[0], _SIGN)}"
     if op == "absolute":
@@ -112,7 +125,8 @@ def _written(node: Any, done: Mapping[int, tuple[int, str]]) -> tuple[int, str]:
         return _ATOM, _over_axes(node, done)
     if op == "part":
         axis, positions = node.attrs
-        return _ATOM, f"{operand(args[0], _ATOM)}[{'…, ' if axis else ''}{positions[0] if len(positions) == 1 else positions}]"
+        chosen = positions[0] if len(positions) == 1 else positions
+        return _ATOM, f"{operand(args[0], _ATOM)}[{'…, ' if axis else ''}{chosen}]"
     if op == "join":
         return _ATOM, f"[{', '.join(done[id(arg)][1] for arg in args)}]"
     if op == "where":
@@ -139,14 +153,22 @@ def _over_axes(node: Any, done: Mapping[int, tuple[int, str]]) -> str:
 
 
 def _choice(args: Any, done: Mapping[int, tuple[int, str]], operand: Any) -> tuple[int, str]:
-    """``np.where``; what relu and leaky_relu build keeps its name, and where(c, a, 0) reads [c] · a, with [c] = 1 if c holds, else 0."""
+    """``np.where``; what relu and leaky_relu build keeps its name, and where(c, a, 0) reads [c] · a, with [c]
+    = 1 if c holds, else 0.
+    """
     condition, a, b = args
     c = bare(condition)
     subject = bare(c.args[0]) if c.args else None
     if c.op == "less_equal" and _is_zero(c.args[1]) and _is_zero(a) and bare(b) is subject:
         return _ATOM, f"relu({done[id(b)][1]})"
     slope = bare(b)
-    if c.op == "greater" and _is_zero(c.args[1]) and bare(a) is subject and slope.op == "multiply" and bare(slope.args[0]) is subject:
+    if (
+        c.op == "greater"
+        and _is_zero(c.args[1])
+        and bare(a) is subject
+        and slope.op == "multiply"
+        and bare(slope.args[0]) is subject
+    ):
         return _ATOM, f"leaky_relu({done[id(a)][1]}, {done[id(slope.args[1])][1]})"
     if _is_zero(b):
         return 5, f"[{done[id(condition)][1]}] · {operand(a, 5)}"

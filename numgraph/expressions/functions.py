@@ -1,4 +1,6 @@
-"""NumPy's functions of symbols: elementary rows, combinations of them, and what reduces or arranges feature axes."""
+"""NumPy's functions of symbols: elementary rows, combinations of them, and what reduces or arranges feature
+axes.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,20 @@ from numgraph.expressions.features import FUNCTIONS
 from numgraph.expressions.formulas import text
 
 
-def apply_function(apply: Callable[..., Any], function: Any, operands: Sequence[Any], options: dict[str, Any]) -> Any:
-    """What a function of NumPy gives for operands of which one is a symbol; apply: makes the node of a row."""
+def apply_function(
+    apply: Callable[..., Any], function: Any, operands: Sequence[Any], options: dict[str, Any]
+) -> Any:
+    """What a function of NumPy gives for operands of which one is a symbol; apply: makes the node of a
+    row.
+    """
     row = elementary.BY_FUNCTION.get(function)
     if row is not None and not options:
         if row.name == "where" and len(operands) != 3:
-            raise errors.bad_type("message", "np.where without values cannot be part of a message", "give all three: np.where(c, a, b)")
+            raise errors.bad_type(
+                "message",
+                "np.where without values cannot be part of a message",
+                "give all three: np.where(c, a, b)",
+            )
         return apply(row, operands)
     build = _FUNCTIONS.get(function) or _of_scipy(function)
     if build is None:
@@ -32,18 +42,26 @@ def apply_function(apply: Callable[..., Any], function: Any, operands: Sequence[
 
 def _of_scipy(function: Any) -> Callable[..., Any] | None:
     name = getattr(function, "__name__", "")
-    return elementary.SCIPY.get(name) if getattr(sys.modules.get("scipy.special"), name, None) is function else None
+    return (
+        elementary.SCIPY.get(name)
+        if getattr(sys.modules.get("scipy.special"), name, None) is function
+        else None
+    )
 
 
 def built(name: str, build: Callable[..., Any], operands: Sequence[Any], options: dict[str, Any]) -> Any:
-    """What ``build`` makes of a function's operands and options; an error that names the function where it takes no such."""
+    """What ``build`` makes of a function's operands and options; an error that names the function where it
+    takes no such.
+    """
     try:
         return build(*operands, **options)
     except TypeError as error:
         if error.__traceback__ is None or error.__traceback__.tb_next is not None:
             raise
         given = ", ".join([f"{len(operands)} operands", *[f"{option}=" for option in options]])
-        raise errors.bad_type("message", f"{name} with {given} cannot be part of a message", "leave the options out") from None
+        raise errors.bad_type(
+            "message", f"{name} with {given} cannot be part of a message", "leave the options out"
+        ) from None
 
 
 def _reduction(op: str) -> Callable[..., Any]:
@@ -68,7 +86,9 @@ def _broadcast_to(node: Any, shape: Any) -> Any:
         fits = False
     if not fits:
         problem = f"{text(node)} {list(node.shape)} does not broadcast to {list(shape)}"
-        raise errors.bad_value("message", problem, "align the shapes from the last axis; length-1 axes broadcast")
+        raise errors.bad_value(
+            "message", problem, "align the shapes from the last axis; length-1 axes broadcast"
+        )
     return node._broadcast_to(shape)
 
 

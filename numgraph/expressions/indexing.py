@@ -26,8 +26,12 @@ def arranged(positions: Sequence[int]) -> Positions:
     return found
 
 
-def parsed(index: Any, shape: tuple[int, ...], what: str) -> tuple[list[tuple[int, Positions]], tuple[int | None, ...]]:
-    """The entries that an index takes of some axes, and which of the axes stay, in which order, None for new ones."""
+def parsed(
+    index: Any, shape: tuple[int, ...], what: str
+) -> tuple[list[tuple[int, Positions]], tuple[int | None, ...]]:
+    """The entries that an index takes of some axes, and which of the axes stay, in which order, None for new
+    ones.
+    """
     items = index if isinstance(index, tuple) else (index,)
     known = sum(1 for item in items if item is not None and item is not Ellipsis)
     if known > len(shape) or sum(1 for item in items if item is Ellipsis) > 1:
@@ -61,17 +65,28 @@ def _positions(item: Any, axis: int, shape: tuple[int, ...], index: Any, what: s
     if isinstance(item, slice):
         return range(length)[item], True
     if isinstance(item, int | np.integer) and not isinstance(item, bool):
-        return range(_checked(int(item), axis, length, what), _checked(int(item), axis, length, what) + 1), False
+        return range(
+            _checked(int(item), axis, length, what), _checked(int(item), axis, length, what) + 1
+        ), False
     if isinstance(item, list | np.ndarray | range):
         numbers = np.asarray(item)
         if numbers.ndim == 1 and (numbers.dtype.kind in "iu" or not numbers.size):
             return arranged([_checked(int(number), axis, length, what) for number in numbers]), True
-    raise _bad(what, shape, index, "indices are numbers, slices, lists of numbers, None and ...; of a table's rows, ng.take(table, ids)")
+    raise _bad(
+        what,
+        shape,
+        index,
+        "indices are numbers, slices, lists of numbers, None and ...; of a table's rows, ng.take(table, ids)",
+    )
 
 
 def _checked(number: int, axis: int, length: int, what: str) -> int:
     if not -length <= number < length:
-        raise errors.bad_index("message", f"{number} is out of range for axis {axis} of {what}, which has {length} entries", "count from 0")
+        raise errors.bad_index(
+            "message",
+            f"{number} is out of range for axis {axis} of {what}, which has {length} entries",
+            "count from 0",
+        )
     return number % length
 
 

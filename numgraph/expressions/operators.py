@@ -1,4 +1,6 @@
-"""Python's operators for what behaves like an array but is not changed in place: Tensors and message symbols."""
+"""Python's operators for what behaves like an array but is not changed in place: Tensors and message
+symbols.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ T = TypeVar("T")
 
 
 class Operators(NDArrayOperatorsMixin, Generic[T]):
-    """NumPy's operators, of which ``x += y`` and the like rebind x to a new object: what was recorded stays as it was.
+    """NumPy's operators, of which ``x += y`` and the like rebind x to a new object: what was recorded stays
+    as it was.
 
     T is what they return, for checkers of types; NumPy's mixin says nothing of it.
     """

@@ -1,11 +1,12 @@
-"""Messages whose feature axes are joined of parts, or of which some entries are taken, as messages without either.
+"""Messages whose feature axes are joined of parts, or of which some entries are taken, as messages without
+either.
 
     np.concatenate([u.x, v.y]) * e.w    is    u.x * e.w[:3]    beside    v.y * e.w[3:]
     np.exp(u.x * v.y)[..., 0]           is    np.exp(u.x[..., 0] * v.y[..., 0])
 
-An entry of an elementwise function is the function of entries, so indices move down to the fields, of which they take views; and a joined
-axis is cut where its parts meet, a sum over it into sums over the parts. A result with cuts is several results, joined at the end. So
-kernels, derivatives and targets know of neither.
+An entry of an elementwise function is the function of entries, so indices move down to the fields, of which
+they take views; and a joined axis is cut where its parts meet, a sum over it into sums over the parts. A
+result with cuts is several results, joined at the end. So kernels, derivatives and targets know of neither.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ Cuts = tuple[frozenset[int], ...]
 
 @dataclass(frozen=True)
 class View:
-    """A field that is entries of another one. index: of its feature axes, slices and tuples of numbers. ids: of a table, which
-    field says which row: of a node, for edges' rows are further ends, by which kernels read the table."""
+    """A field that is entries of another one. index: of its feature axes, slices and tuples of numbers. ids:
+    of a table, which field says which row: of a node, for edges' rows are further ends, by which kernels read
+    the table."""
 
     key: Key
     base: Key
@@ -44,9 +46,9 @@ class View:
 class Pieces:
     """What several expressions, that broadcast against each other, consist of.
 
-    parts: the expressions of each piece, the last axis running fastest; counts: into how many pieces each axis of the result is cut.
-    views: the fields that are entries of others. ends: the targets of tables that edges read by row, the field of ids and the number of
-    rows of each.
+    parts: the expressions of each piece, the last axis running fastest; counts: into how many pieces each
+    axis of the result is cut. views: the fields that are entries of others. ends: the targets of tables that
+    edges read by row, the field of ids and the number of rows of each.
     """
 
     parts: tuple[tuple[Expr, ...], ...]
@@ -59,21 +61,34 @@ class Pieces:
         arrays = list(made)
         for axis, count in reversed(list(enumerate(self.counts))):
             if count > 1:
-                arrays = [library.concatenated(arrays[i : i + count], axis + 1) for i in range(0, len(arrays), count)]
+                arrays = [
+                    library.concatenated(arrays[i : i + count], axis + 1)
+                    for i in range(0, len(arrays), count)
+                ]
         return arrays[0]
 
 
 @functools.lru_cache(maxsize=1024)
 def pieces_of(roots: tuple[Expr, ...], by_ends: bool = True) -> Pieces:
-    """The pieces of expressions. by_ends: whether the rows of tables that edges read are further ends, and not a field of edges."""
+    """The pieces of expressions. by_ends: whether the rows of tables that edges read are further ends, and
+    not a field of edges.
+    """
     if all(node.op not in ("join", "part", "take") for node in topological(roots)):
         return Pieces((roots,), (), ())
     splitter = _Splitter(by_ends)
     shape = np.broadcast_shapes(*[root.shape for root in roots])
     cuts = _together([splitter.cuts(root) for root in roots], [root.shape for root in roots], shape)
     intervals = [list(_intervals(length, cut)) for length, cut in zip(shape, cuts, strict=True)]
-    parts = [tuple([splitter.at(root, _aligned(root.shape, box)) for root in roots]) for box in itertools.product(*intervals)]
-    return Pieces(tuple(parts), tuple(map(len, intervals)), tuple(splitter.views.values()), tuple(splitter.ends.values()))
+    parts = [
+        tuple([splitter.at(root, _aligned(root.shape, box)) for root in roots])
+        for box in itertools.product(*intervals)
+    ]
+    return Pieces(
+        tuple(parts),
+        tuple(map(len, intervals)),
+        tuple(splitter.views.values()),
+        tuple(splitter.ends.values()),
+    )
 
 
 def _intervals(length: int, cuts: frozenset[int]) -> Iterator[range]:
@@ -84,7 +99,9 @@ def _intervals(length: int, cuts: frozenset[int]) -> Iterator[range]:
 def _aligned(shape: tuple[int, ...], box: Box) -> Box:
     """The entries of an operand that broadcasts against others."""
     own = box[len(box) - len(shape) :]
-    return tuple([range(1) if length == 1 else positions for length, positions in zip(shape, own, strict=True)])
+    return tuple(
+        [range(1) if length == 1 else positions for length, positions in zip(shape, own, strict=True)]
+    )
 
 
 def _together(cuts: Sequence[Cuts], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> Cuts:
@@ -98,7 +115,9 @@ def _together(cuts: Sequence[Cuts], shapes: Sequence[tuple[int, ...]], shape: tu
 
 
 class _Splitter:
-    """cuts(node): where its axes are cut. at(node, box): its entries in a box that no cut goes through, without "join" and "part"."""
+    """cuts(node): where its axes are cut. at(node, box): its entries in a box that no cut goes through,
+    without "join" and "part".
+    """
 
     def __init__(self, by_ends: bool) -> None:
         self.by_ends = by_ends
@@ -152,7 +171,9 @@ class _Splitter:
             (axis,) = node.attrs
             start = 0
             for arg in node.args:
-                if all(start <= position < start + arg.shape[axis] for position in box[axis]) and (len(box[axis]) or not arg.shape[axis]):
+                if all(start <= position < start + arg.shape[axis] for position in box[axis]) and (
+                    len(box[axis]) or not arg.shape[axis]
+                ):
                     own = arranged([position - start for position in box[axis]])
                     return self.at(arg, _aligned(arg.shape, (*box[:axis], own, *box[axis + 1 :])))
                 start += arg.shape[axis]
@@ -163,7 +184,9 @@ class _Splitter:
             return self.at(node.args[0], (*box[:axis], own, *box[axis + 1 :]))
         if node.op == "axes":
             (arg,) = node.args
-            inner = [box[node.attrs.index(axis)] if axis in node.attrs else range(1) for axis in range(arg.ndim)]
+            inner = [
+                box[node.attrs.index(axis)] if axis in node.attrs else range(1) for axis in range(arg.ndim)
+            ]
             return expr.view_axes(self.at(arg, tuple(inner)), node.attrs)
         if node.op in ("sum", "max"):
             return self._reduced(node, box)
@@ -176,8 +199,14 @@ class _Splitter:
         """Over the pieces of the axes, one after the other."""
         (arg,) = node.args
         cuts = self.cuts(arg)
-        ways = [list(_intervals(arg.shape[axis], cuts[axis])) if axis in node.attrs else [box[axis]] for axis in range(arg.ndim)]
-        found = [expr.reduce_axes(node.op, self.at(arg, piece), node.attrs, True) for piece in itertools.product(*ways)]
+        ways = [
+            list(_intervals(arg.shape[axis], cuts[axis])) if axis in node.attrs else [box[axis]]
+            for axis in range(arg.ndim)
+        ]
+        found = [
+            expr.reduce_axes(node.op, self.at(arg, piece), node.attrs, True)
+            for piece in itertools.product(*ways)
+        ]
         join = elementary.TABLE["add" if node.op == "sum" else "maximum"]
         return functools.reduce(lambda a, b: expr.apply(join, (a, b)), found)
 
@@ -191,7 +220,10 @@ class _Splitter:
                 said.append(":")
             elif isinstance(positions, range) and positions.step > 0:
                 index.append(slice(positions.start, positions.stop, positions.step))
-                said.append(f"{positions.start}:{positions.stop}" + (f":{positions.step}" if positions.step > 1 else ""))
+                said.append(
+                    f"{positions.start}:{positions.stop}"
+                    + (f":{positions.step}" if positions.step > 1 else "")
+                )
             else:
                 index.append(tuple(positions))
                 said.append(str(list(positions)))

@@ -1,9 +1,9 @@
 """In which dtype numbers are computed: half precision is storage, and integers and booleans are floats.
 
-One rule for dense functions, losses and layers. float16 and bfloat16 are computed in float32, and a result is rounded to them once. Where a
-function of real numbers meets integers or booleans, they take the dtype of the floats that they meet (a layer's parameters, the other
-operand), float32 at least, and float64 where there are none.
-"""
+One rule for dense functions, losses and layers. float16 and bfloat16 are computed in float32, and a result is
+rounded to them once. Where a function of real numbers meets integers or booleans, they take the dtype of the
+floats that they meet (a layer's parameters, the other operand), float32 at least, and float64 where there are
+none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def wide(dtype: Any) -> Any:
 
 
 def floating(x: Any, like: Any = None) -> Any:
-    """x with integers and booleans as floats; ``like``: the dtype that they meet. x: array, Tensor or sparse matrix with a ``dtype``."""
+    """x with integers and booleans as floats; ``like``: the dtype that they meet. x: array, Tensor or sparse
+    matrix with a ``dtype``.
+    """
     if x.dtype.kind not in "biu":
         return x
     dtype = wide(like) if like is not None and is_float(like) else _FLOAT64

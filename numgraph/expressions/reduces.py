@@ -1,10 +1,12 @@
-"""What each reduce is, one row each: the arrays that it makes, what it means, its derivative, what a node without edges gets.
+"""What each reduce is, one row each: the arrays that it makes, what it means, its derivative, what a node
+without edges gets.
 
-How a reduce runs, step by step and chunk by chunk, stands in one row of compiler/reduces.py. Nothing else knows one by its name.
+How a reduce runs, step by step and chunk by chunk, stands in one row of compiler/reduces.py. Nothing else
+knows one by its name.
 
-The derivative of a reduce is a message again. It reads arrays at the nodes that the forward made or the backward is given (the gradient,
-the winning edges, shift and scale of a softmax, …), each known by its name in NEEDS; whoever differentiates supplies their symbols.
-"""
+The derivative of a reduce is a message again. It reads arrays at the nodes that the forward made or the
+backward is given (the gradient, the winning edges, shift and scale of a softmax, …), each known by its name
+in NEEDS; whoever differentiates supplies their symbols."""
 
 from __future__ import annotations
 
@@ -27,12 +29,13 @@ NeedOf = Callable[[str], Any]
 
 @dataclass(frozen=True)
 class Need:
-    """An array at the nodes that derivatives read. like: it has the shape and, in full precision, the dtype of this array of the output.
+    """An array at the nodes that derivatives read. like: it has the shape and, in full precision, the dtype
+    of this array of the output.
 
-    result: it is this array of the output; constant: of which nothing depends on. gradient: it is made of the gradient that arrives at this
-    array, and is not there without. rounded: in half precision, if its array is. by_degree: divided by the number of edges at the node.
-    dotted: times the array itself, summed over the features that one score weights. factor: which output of ``factors`` it is.
-    """
+    result: it is this array of the output; constant: of which nothing depends on. gradient: it is made of the
+    gradient that arrives at this array, and is not there without. rounded: in half precision, if its array
+    is. by_degree: divided by the number of edges at the node. dotted: times the array itself, summed over the
+    features that one score weights. factor: which output of ``factors`` it is."""
 
     meaning: str
     like: int = 0
@@ -52,12 +55,23 @@ NEEDS: Mapping[str, Need] = {
     "winner": Need("the id of the winning edge", like=-1, result=-1),
     "mean": Need("the mean of the messages", like=-1, result=-1),
     "g of mean/degree": Need(
-        "the gradient of that mean, where something reads it, over the number of edges", -1, gradient=-1, by_degree=True
+        "the gradient of that mean, where something reads it, over the number of edges",
+        -1,
+        gradient=-1,
+        by_degree=True,
     ),
-    "shift": Need("near the largest score; a constant, as no weight depends on it", like=-1, result=-2, constant=True),
+    "shift": Need(
+        "near the largest score; a constant, as no weight depends on it", like=-1, result=-2, constant=True
+    ),
     "scale": Need("1 / Σ exp(score − shift)", like=-1, result=-1),
     "g of scale": Need("the gradient of scale, where something reads it", like=-1, gradient=-1),
-    "⟨g, z⟩": Need("the products of gradient and result, summed over what one score weights", like=-1, result=0, gradient=0, dotted=True),
+    "⟨g, z⟩": Need(
+        "the products of gradient and result, summed over what one score weights",
+        like=-1,
+        result=0,
+        gradient=0,
+        dotted=True,
+    ),
     "rest": Need("the product of the factors that are not 0", factor=0),
     "zeros": Need("the product of the factors that are 0, and of nothing else", factor=1),
     "num_zeros": Need("how many factors are 0", factor=2),
@@ -67,16 +81,18 @@ NEEDS: Mapping[str, Need] = {
 
 @dataclass(frozen=True)
 class Reduce:
-    """What a reduce of a node's messages is. Its expressions are the message alone, or a softmax's score and value.
+    """What a reduce of a node's messages is. Its expressions are the message alone, or a softmax's score and
+    value.
 
     Parameters
     ----------
     arrays : ``arrays(expressions)`` gives the feature shape and dtype of each array that it makes.
-    definition : ``definition(*messages)`` gives these arrays in NumPy, of a node's messages [edges, …], of which there is one at least; a
-        winner as its place among them.
+    definition : ``definition(*messages)`` gives these arrays in NumPy, of a node's messages [edges, …],
+        of which there is one at least; a winner as its place among them.
     empty : what they are for a node without edges.
-    seeds : ``seeds(expressions, need)`` gives the derivative of the loss by each expression, for one edge. ``need(name)`` is an array at
-        the node, named in NEEDS: "g", the gradient that arrives, "z", the result, "g/degree" and others.
+    seeds : ``seeds(expressions, need)`` gives the derivative of the loss by each expression, for one edge.
+        ``need(name)`` is an array at the node, named in NEEDS: "g", the gradient that arrives, "z", the
+        result, "g/degree" and others.
     sign : what ``explain()`` writes before the message.
     kept : what it says of arrays that the backward reads.
     real : integers become float64.
@@ -86,8 +102,8 @@ class Reduce:
     scored : the first expression is the score of a softmax.
     message : ``message(φ)`` gives the output's expressions; None for what no user names.
     value : the result of ``update_all`` from the arrays, where that is not the first.
-    started : ``started(array, initial, *others)`` gives the result where the reduce starts with ``initial``; None: only a node without
-        edges has it.
+    started : ``started(array, initial, *others)`` gives the result where the reduce starts with ``initial``;
+        None: only a node without edges has it.
     """
 
     arrays: Callable[[Sequence[Expr]], Arrays]
@@ -106,7 +122,7 @@ class Reduce:
     started: Callable[..., Any] | None = None
 
 
-# --- the arrays of results ----------------------------------------------------------------------------------------------------------------
+# --- the arrays of results ----------------------------------------------------------------------------------
 
 
 def one(expressions: Sequence[Expr]) -> Arrays:
@@ -123,8 +139,8 @@ def _with_mean(expressions: Sequence[Expr]) -> Arrays:
 
 
 def _shift_and_scale(expressions: Sequence[Expr]) -> Arrays:
-    """The weights of a softmax are exp(score − shift) · scale, and log Σ exp(score) = shift − log(scale). In one number they would have
-    the rounding errors of the largest score in every weight."""
+    """The weights of a softmax are exp(score − shift) · scale, and log Σ exp(score) = shift − log(scale). In
+    one number they would have the rounding errors of the largest score in every weight."""
     return [(expressions[0].shape, wide(expressions[-1].dtype))] * 2
 
 
@@ -133,7 +149,7 @@ def _weighted(expressions: Sequence[Expr]) -> Arrays:
     return [(shape, expressions[-1].dtype), *_shift_and_scale(expressions)]
 
 
-# --- derivatives --------------------------------------------------------------------------------------------------------------------------
+# --- derivatives --------------------------------------------------------------------------------------------
 
 
 def _passed_on(expressions: Sequence[Expr], need: NeedOf) -> list[Any]:
@@ -151,7 +167,9 @@ def _to_the_winner(expressions: Sequence[Expr], need: NeedOf) -> list[Any]:
 
 
 def factors(phi: Expr) -> list[tuple[Expr, str]]:
-    """What a product's derivative needs of φ beside it, as expressions with their reduces: rest, zeros, num_zeros and sum_zeros."""
+    """What a product's derivative needs of φ beside it, as expressions with their reduces: rest, zeros,
+    num_zeros and sum_zeros.
+    """
     phi = expr.cast(phi, wide(phi.dtype))  # float16 holds fewer products than quotients
     zero: Any = phi == 0
     apart: tuple[Any, ...] = np.where(zero, 1, phi), np.where(zero, phi, 1), np.where(zero, phi, 0)
@@ -159,9 +177,10 @@ def factors(phi: Expr) -> list[tuple[Expr, str]]:
 
 
 def _others(expressions: Sequence[Expr], need: NeedOf) -> list[Any]:
-    """∂z/∂φ_e is the product of the others. With P the product of the factors ≠ 0 and Q that of the zeros, which is 1 if there are none:
-    P/φ_e · Q where φ_e ≠ 0, P where φ_e is the only zero, and of two zeros P times the other one, their sum less φ_e. What is 0 in value
-    here, Q and the other zero, has derivatives. (Of three zeros at a node, only derivatives by all three of them are left out.)"""
+    """∂z/∂φ_e is the product of the others. With P the product of the factors ≠ 0 and Q that of the zeros,
+    which is 1 if there are none: P/φ_e · Q where φ_e ≠ 0, P where φ_e is the only zero, and of two zeros P
+    times the other one, their sum less φ_e. What is 0 in value here, Q and the other zero, has derivatives.
+    (Of three zeros at a node, only derivatives by all three of them are left out.)"""
     (phi,) = expressions
     zero: Any = phi == 0
     g, rest, zeros, num_zeros, sum_zeros = map(need, ("g", "rest", "zeros", "num_zeros", "sum_zeros"))
@@ -170,8 +189,8 @@ def _others(expressions: Sequence[Expr], need: NeedOf) -> list[Any]:
 
 
 def _by_moments(direct: Callable[[Any, Any, NeedOf], Any]) -> Callable[[Sequence[Expr], NeedOf], list[Any]]:
-    """Of the variance and the mean beside it, z = f(Σ (φ − mean)² / n): direct(g/n, φ − mean, need) + ∂L/∂mean / n. The mean that it reads
-    has derivatives itself, so every order is right."""
+    """Of the variance and the mean beside it, z = f(Σ (φ − mean)² / n): direct(g/n, φ − mean, need) +
+    ∂L/∂mean / n. The mean that it reads has derivatives itself, so every order is right."""
 
     def seeds(expressions: Sequence[Expr], need: NeedOf) -> list[Any]:
         (phi,) = expressions
@@ -192,8 +211,8 @@ def _of_weights(expressions: Sequence[Expr], need: NeedOf) -> list[Any]:
     """Of softmax and of logsumexp, which has no value φ. With α = exp(s − shift) · scale: ∂L/∂φ = α·g, and
     ∂L/∂s = α·(⟨g, φ⟩ − ⟨g, z⟩ − scale · ∂L/∂scale).
 
-    The shift is a constant of every order of derivative: what α, z and shift − log(scale) are does not depend on it.
-    """
+    The shift is a constant of every order of derivative: what α, z and shift − log(scale) are does not depend
+    on it."""
     score, *values = expressions
     scale, g_scale = need("scale"), need("g of scale")
     alpha: Any = np.exp(score - need("shift")) * scale
@@ -211,7 +230,7 @@ def _of_weights(expressions: Sequence[Expr], need: NeedOf) -> list[Any]:
     return [alpha * inner, *seeds]
 
 
-# --- definitions, in NumPy ----------------------------------------------------------------------------------------------------------------
+# --- definitions, in NumPy ----------------------------------------------------------------------------------
 
 
 def _first(choose: Callable[..., Any]) -> Callable[[Any], Sequence[Any]]:
@@ -241,10 +260,14 @@ def _softmax(score: Any, *rest: Any) -> Sequence[Any]:
 
 
 _KEPT_WEIGHTS = (
-    "α = exp(s − shift_{to}) · scale_{to}; these two, about the largest s and 1 / Σ exp(s − shift_{to}), one each per node and head, are "
+    "α = exp(s − shift_{to}) · scale_{to}; these two, about the largest s and 1 / Σ exp(s − shift_{to}), one "
+    "each per node and head, are "
     "all that the forward kept: α is recomputed per edge"
 )
-_KEPT_WINNER = "win_{to} is the winning edge of each node and feature, kept from the forward: it alone passes the gradient on"
+_KEPT_WINNER = (
+    "win_{to} is the winning edge of each node and feature, kept from the forward: it alone passes the "
+    "gradient on"
+)
 _KEPT_MEAN = "mean_{to} is kept from the forward: the mean of the messages"
 
 REDUCES: dict[str, Reduce] = {
@@ -294,7 +317,8 @@ REDUCES: dict[str, Reduce] = {
         (1,),
         _others,
         "Π",
-        "the derivative by a factor is the product of the others; rest_{to}: product of the factors ≠ 0, zeros_{to}: of those that "
+        "the derivative by a factor is the product of the others; rest_{to}: product of the factors ≠ 0, "
+        "zeros_{to}: of those that "
         "are 0, num_zeros_{to}: their number, sum_zeros_{to}: their sum",
         counted=True,
         started=lambda z, initial: z * initial,
@@ -360,7 +384,9 @@ def message_of(reduce: str, phi: Expr) -> tuple[Expr, ...]:
 
 
 def needed(expressions: Sequence[Expr], reduce: str, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Feature shape and dtype of an array of NEEDS, without the array. What is made for the derivative is not rounded to half precision."""
+    """Feature shape and dtype of an array of NEEDS, without the array. What is made for the derivative is not
+    rounded to half precision.
+    """
     need = NEEDS[name]
     shape, dtype = REDUCES[reduce].arrays(expressions)[need.like]
     return shape, dtype if need.rounded else wide(dtype)

@@ -1,8 +1,9 @@
-"""The one request that every kernel target serves: a walk over the edges of a graph with any number of outputs.
+"""The one request that every kernel target serves: a walk over the edges of a graph with any number of
+outputs.
 
-Over the in-edges of every destination node (or the out-edges of every source node) each output evaluates its expressions per edge and
-either reduces them into the row's node or stores them for the edge. A message, its gradients and attention are all such walks.
-"""
+Over the in-edges of every destination node (or the out-edges of every source node) each output evaluates its
+expressions per edge and either reduces them into the row's node or stores them for the edge. A message, its
+gradients and attention are all such walks."""
 
 from __future__ import annotations
 
@@ -21,18 +22,18 @@ from numgraph.expressions.reduces import REDUCES
 
 Key = tuple[str, str]
 Arrays = dict[Key, Any]
-"""Field arrays by (target, name): [num_src, …], [num_dst, …], [num_edges, …], [rows of another end, …], or the feature shape alone for
-shared fields."""
+"""Field arrays by (target, name): [num_src, …], [num_dst, …], [num_edges, …], [rows of another end, …], or
+the feature shape alone for shared fields."""
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
     """One output of a walk.
 
-    reduce: a name in reduces.REDUCES, into the rows of an end, ``to``; or edge: stored, to "e". softmax has two expressions, score, value.
-    Where the terms of a softmax or logsumexp are sums themselves, exp(score) · mass, the mass stands behind the score.
-    Outputs are equal if their expressions are the same objects, which equal expressions are: so a walk's plan is found again.
-    """
+    reduce: a name in reduces.REDUCES, into the rows of an end, ``to``; or edge: stored, to "e". softmax has
+    two expressions, score, value. Where the terms of a softmax or logsumexp are sums themselves, exp(score) ·
+    mass, the mass stands behind the score. Outputs are equal if their expressions are the same objects, which
+    equal expressions are: so a walk's plan is found again."""
 
     expressions: tuple[Expr, ...]
     to: str
@@ -44,7 +45,9 @@ class Output:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Output) or (self.to, self.reduce) != (other.to, other.reduce):
             return False
-        return len(self.expressions) == len(other.expressions) and all(map(operator.is_, self.expressions, other.expressions))
+        return len(self.expressions) == len(other.expressions) and all(
+            map(operator.is_, self.expressions, other.expressions)
+        )
 
     def results(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
         """Feature shape and dtype of each array it makes."""
@@ -85,11 +88,18 @@ Reads = tuple[tuple[tuple[str, str], tuple[int, ...], np.dtype[Any]], ...]
 
 def on_graph(graph: Any, reads: Reads) -> Reads:
     """The same with the shapes that the whole arrays have on a graph."""
-    return tuple([(key, shape if key[0] == "shared" else (rows_of(graph, key[0]), *shape), dtype) for key, shape, dtype in reads])
+    return tuple(
+        [
+            (key, shape if key[0] == "shared" else (rows_of(graph, key[0]), *shape), dtype)
+            for key, shape, dtype in reads
+        ]
+    )
 
 
 def check_fields(graph: Any, reads: Reads, fields: Arrays) -> None:
-    """Raise RuntimeError where an array is not what a walk was planned for: kernels know its rows, its features and its dtype."""
+    """Raise RuntimeError where an array is not what a walk was planned for: kernels know its rows, its
+    features and its dtype.
+    """
     check_arrays(on_graph(graph, reads), fields)
 
 
@@ -98,13 +108,20 @@ def check_arrays(reads: Reads, fields: Arrays) -> None:
     for key, shape, dtype in reads:
         array = fields[key]
         given = array.dtype
-        if array.shape != shape or (given is not dtype and given != dtype and given.newbyteorder("=") != dtype.newbyteorder("=")):
-            problem = f"field {'.'.join(key)} is {list(array.shape)} {given}, the walk is planned for {list(shape)} {dtype}"
+        if array.shape != shape or (
+            given is not dtype and given != dtype and given.newbyteorder("=") != dtype.newbyteorder("=")
+        ):
+            problem = (
+                f"field {'.'.join(key)} is {list(array.shape)} {given}, the walk is planned for "
+                f"{list(shape)} {dtype}"
+            )
             raise errors.unsound("walk", problem)
 
 
 def sides(outputs: Sequence[Output]) -> list[str]:
-    """Which end's rows each output is walked by: its own; outputs per edge go along with what is walked anyway."""
+    """Which end's rows each output is walked by: its own; outputs per edge go along with what is walked
+    anyway.
+    """
     reduced = {output.to for output in outputs if output.to != "e"}
     edge_side = "u" if reduced == {"u"} else "v"
     return [edge_side if output.to == "e" else output.to for output in outputs]

@@ -1,4 +1,6 @@
-"""Batch: many graphs as one whose parts have no edges between them. Groupings are the graphs' own, packed: nothing is sorted."""
+"""Batch: many graphs as one whose parts have no edges between them. Groupings are the graphs' own, packed:
+nothing is sorted.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,16 @@ from numgraph.runtime.compiling import njit
 class GraphBatch:
     """Graphs as one: a message passing step over ``graph`` is one over each of them.
 
-    Nodes and edges stand in the order of the graphs, those of one graph in its own order, so data of the batch are the graphs' data one
-    after the other, ``np.concatenate``, and rows ``node_offsets[i]:node_offsets[i + 1]`` of a result are those of graph i.
+    Nodes and edges stand in the order of the graphs, those of one graph in its own order, so data of the
+    batch are the graphs' data one after the other, ``np.concatenate``, and rows
+    ``node_offsets[i]:node_offsets[i + 1]`` of a result are those of graph i.
 
     Attributes
     ----------
     graph : all of them as one Graph
     node_offsets : int64 [graphs + 1], the first node of each; of bipartite graphs the first destination
-    src_offsets : int64 [graphs + 1], the first source of each; node_offsets itself where the graphs have one set of nodes
+    src_offsets : int64 [graphs + 1], the first source of each;
+        node_offsets itself where the graphs have one set of nodes
     edge_offsets : int64 [graphs + 1], the first edge of each
     """
 
@@ -44,7 +48,11 @@ class GraphBatch:
         parts, turned = edges if device == "cpu" else [one.host for one in edges], [g._out for g in graphs]
         self.edge_offsets = _offsets([part.num_edges for part in parts])
         self.node_offsets = _offsets([part.counts[DST ^ out] for part, out in zip(parts, turned)])
-        self.src_offsets = _offsets([part.counts[out] for part, out in zip(parts, turned)]) if bipartite else self.node_offsets
+        self.src_offsets = (
+            _offsets([part.counts[out] for part, out in zip(parts, turned)])
+            if bipartite
+            else self.node_offsets
+        )
         packed = _Packed(parts, turned, (self.src_offsets, self.node_offsets), self.edge_offsets, bipartite)
         self.graph = Graph._sharing(packed, SRC).to(device)
 
@@ -53,7 +61,9 @@ class GraphBatch:
 
     @property
     def graph_ids(self) -> NDArray[np.int64]:
-        """[nodes] the graph of each node, of bipartite graphs of each destination: ``y[b.graph_ids]`` gives nodes their graph's row."""
+        """[nodes] the graph of each node, of bipartite graphs of each destination: ``y[b.graph_ids]`` gives
+        nodes their graph's row.
+        """
         if self._graph_ids is None:
             self._graph_ids = frozen(np.repeat(np.arange(len(self)), np.diff(self.node_offsets)))
         return self._graph_ids
@@ -62,11 +72,13 @@ class GraphBatch:
     def pool(self) -> Graph:
         """A bipartite graph with an edge from each node to its graph; edge i is of node i.
 
-        Whatever ``update_all``, ``apply_edges`` and ``attend`` do over it is done for each graph: node data are e's, graph data v's.
-        """
+        Whatever ``update_all``, ``apply_edges`` and ``attend`` do over it is done for each graph: node data
+        are e's, graph data v's."""
         if self._pool is None:
             nodes, dtype = int(self.node_offsets[-1]), ids_dtype(int(self.node_offsets[-1]), len(self))
-            rows = Adjacency(frozen(self.node_offsets.astype(dtype)), frozen(np.arange(nodes, dtype=dtype)), ordered=True)
+            rows = Adjacency(
+                frozen(self.node_offsets.astype(dtype)), frozen(np.arange(nodes, dtype=dtype)), ordered=True
+            )
             edges = Edges((nodes, len(self)), [rows.indices, None], [None, rows], True)
             self._pool = Graph._sharing(edges, SRC).to(self.graph.device)
         return self._pool
@@ -76,15 +88,18 @@ class GraphBatch:
 
 
 def batch(graphs: Sequence[Graph]) -> GraphBatch:
-    """Graphs as one whose parts have no edges between them, so that one call computes what as many calls would.
+    """Graphs as one whose parts have no edges between them, so that one call computes what as many calls
+    would.
 
     Parameters
     ----------
-    graphs : any number of graphs of one kind, all with one set of nodes or all bipartite; also without nodes or edges, and none at all
+    graphs : any number of graphs of one kind, all with one set of nodes or all bipartite;
+        also without nodes or edges, and none at all
 
     Returns
     -------
-    GraphBatch : ``graph``, ``node_offsets``, ``edge_offsets``. Nodes and edges are numbered graph after graph, so data are concatenated.
+    GraphBatch : ``graph``, ``node_offsets``, ``edge_offsets``.
+        Nodes and edges are numbered graph after graph, so data are concatenated.
 
     Raises
     ------
@@ -93,7 +108,8 @@ def batch(graphs: Sequence[Graph]) -> GraphBatch:
 
     Notes
     -----
-    The groupings by destination and by source are the graphs' own one after the other, made when first asked for, in O(nodes + edges).
+    The groupings by destination and by source are the graphs' own one after the other, made when first asked
+    for, in O(nodes + edges).
 
     Examples
     --------
@@ -117,7 +133,8 @@ def batch(graphs: Sequence[Graph]) -> GraphBatch:
 def unbatch(b: GraphBatch) -> list[Graph]:
     """The graphs that a batch was made of, in its order; they do not change, so they are the same objects.
 
-    Data of the batch come apart by ``np.split(x, b.node_offsets[1:-1])``, those of edges by ``b.edge_offsets``.
+    Data of the batch come apart by ``np.split(x, b.node_offsets[1:-1])``, those of edges by
+    ``b.edge_offsets``.
     """
     check_batch("unbatch", b)
     return list(b.graphs)
@@ -127,7 +144,11 @@ def check_batch(op: str, b: Any) -> None:
     """A TypeError where the first argument is no GraphBatch."""
     if not isinstance(b, GraphBatch):
         fix = "; of one graph, numgraph.batch([g])" if isinstance(b, Graph) else ""
-        raise bad_type(op, f"the first argument is {kind_of(b)}", f"give what numgraph.batch(graphs) or a GraphLoader returns{fix}")
+        raise bad_type(
+            op,
+            f"the first argument is {kind_of(b)}",
+            f"give what numgraph.batch(graphs) or a GraphLoader returns{fix}",
+        )
 
 
 def _kind(graphs: tuple[Graph, ...]) -> tuple[bool, str]:
@@ -142,7 +163,11 @@ def _kind(graphs: tuple[Graph, ...]) -> tuple[bool, str]:
         if g.is_bipartite != graphs[0].is_bipartite:
             names = ("has one set of nodes", "is bipartite")
             problem = f"graphs[0] {names[not g.is_bipartite]} and graphs[{i}] {names[g.is_bipartite]}"
-            raise bad_value("batch", problem, "batch graphs of one kind; Graph(src, dst, num_src=, num_dst=) has two sets of nodes")
+            raise bad_value(
+                "batch",
+                problem,
+                "batch graphs of one kind; Graph(src, dst, num_src=, num_dst=) has two sets of nodes",
+            )
         if g.device != graphs[0].device:
             same_device("batch", **{"graphs[0]": graphs[0], f"graphs[{i}]": g})
     raise unsound("batch", "graphs of several kinds were taken for graphs of one")
@@ -152,7 +177,12 @@ class _Packed(Edges):
     """The edges of many graphs, graph after graph. turned: of each the column that holds its sources."""
 
     def __init__(
-        self, parts: list[Edges], turned: list[int], nodes: tuple[NDArray[np.int64], ...], edges: NDArray[np.int64], bipartite: bool
+        self,
+        parts: list[Edges],
+        turned: list[int],
+        nodes: tuple[NDArray[np.int64], ...],
+        edges: NDArray[np.int64],
+        bipartite: bool,
     ) -> None:
         super().__init__((int(nodes[SRC][-1]), int(nodes[DST][-1])), [None, None], [None, None], bipartite)
         self.num_edges = int(edges[-1])
@@ -198,7 +228,8 @@ def _shift(joined, offsets, shifts):
 
 @njit()
 def _pack(rows, others, edges, starts, indptr, indices, edge_ids):
-    """One grouping of many, whose arrays stand one after the other: row starts without the last of each, ids after those before them.
+    """One grouping of many, whose arrays stand one after the other: row starts without the last of each, ids
+    after those before them.
 
     rows, others, edges: the first row, node of the other side, and edge of each graph.
     """

@@ -14,14 +14,18 @@ from numgraph.graph.sorting import Adjacency, Ids, frozen
 
 
 class Origin:
-    """The whole graph that blocks were sampled from, with its edges' weights, if it has some; what is derived of both is in ``kept``.
+    """The whole graph that blocks were sampled from, with its edges' weights, if it has some; what is derived
+    of both is in ``kept``.
 
-    left_out : (sources, destinations, weights or None) of edges that the blocks are to know nothing of, also not by degrees; or None
+    left_out : (sources, destinations, weights or None) of edges that the blocks are to know nothing of,
+        also not by degrees; or None
     """
 
     __slots__ = ("edge_weight", "graph", "kept", "left_out")
 
-    def __init__(self, graph: Graph, edge_weight: Any = None, left_out: tuple[Ids, Ids, Any] | None = None) -> None:
+    def __init__(
+        self, graph: Graph, edge_weight: Any = None, left_out: tuple[Ids, Ids, Any] | None = None
+    ) -> None:
         self.graph, self.edge_weight, self.left_out = graph, edge_weight, left_out
         self.kept: dict[Hashable, Any] = {}
 
@@ -40,7 +44,8 @@ class Origin:
 class Block(Graph):
     """Edges of a graph into some of its nodes: destination i is source i, the other sources come after.
 
-    A layer takes it as it takes a graph, with features of the sources alone: those of the destinations are their first rows.
+    A layer takes it as it takes a graph, with features of the sources alone: those of the destinations are
+    their first rows.
 
     Attributes
     ----------
@@ -58,7 +63,12 @@ class Block(Graph):
 
     @classmethod
     def of(
-        cls, origin: Origin, nodes: Ids, edges: Edges | DeviceEdges, positions: NDArray[Any] | None = None, ids: Ids | None = None
+        cls,
+        origin: Origin,
+        nodes: Ids,
+        edges: Edges | DeviceEdges,
+        positions: NDArray[Any] | None = None,
+        ids: Ids | None = None,
     ) -> Block:
         """positions: of the edges among the origin's in-edges; ids: their ids, where those are known."""
         block: Any = cls.__new__(cls)
@@ -68,10 +78,19 @@ class Block(Graph):
         return found
 
     @classmethod
-    def from_rows(cls, origin: Origin, nodes: Ids, indptr: Ids, indices: Ids, positions: NDArray[Any]) -> Block:
-        """A block of in-edges whose numbers are known to be right, nothing is copied: row i has the sources of destination i."""
+    def from_rows(
+        cls, origin: Origin, nodes: Ids, indptr: Ids, indices: Ids, positions: NDArray[Any]
+    ) -> Block:
+        """A block of in-edges whose numbers are known to be right, nothing is copied: row i has the sources
+        of destination i.
+        """
         rows = Adjacency(frozen(indptr), frozen(indices), ordered=True)
-        return cls.of(origin, nodes, Edges((len(nodes), len(indptr) - 1), [indices, None], [None, rows], True), positions)
+        return cls.of(
+            origin,
+            nodes,
+            Edges((len(nodes), len(indptr) - 1), [indices, None], [None, rows], True),
+            positions,
+        )
 
     @classmethod
     def _sharing(cls, edges: Edges | DeviceEdges, out: int) -> Any:
@@ -89,13 +108,21 @@ class Block(Graph):
     def to(self, device: str) -> Any:
         """The same block for arrays on a device, "cpu" or "cuda"."""
         there = super().to(device)
-        return self if there is self else Block.of(self.origin, self.nodes, there._edges, self._positions, self._found)
+        return (
+            self
+            if there is self
+            else Block.of(self.origin, self.nodes, there._edges, self._positions, self._found)
+        )
 
     def looped(self, into: NDArray[Any], origin: Origin, kept: NDArray[Any] | None = None) -> Block:
-        """The block with self loops of the destinations `into` after its edges, or after those of them that are `kept`."""
+        """The block with self loops of the destinations `into` after its edges, or after those of them that
+        are `kept`.
+        """
         src, dst = (self.src, self.dst) if kept is None else (self.src[kept], self.dst[kept])
         columns = [frozen(np.concatenate([ends, into.astype(ends.dtype)])) for ends in (src, dst)]
-        return Block.of(origin, self.nodes, Edges((self.num_src, self.num_dst), [*columns], [None, None], True))
+        return Block.of(
+            origin, self.nodes, Edges((self.num_src, self.num_dst), [*columns], [None, None], True)
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         rows = self.in_edges

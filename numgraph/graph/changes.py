@@ -1,4 +1,6 @@
-"""A graph with edges or nodes added, removed, merged or renumbered: the methods of Graph that make another graph of all of it."""
+"""A graph with edges or nodes added, removed, merged or renumbered: the methods of Graph that make another
+graph of all of it.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,11 @@ from numgraph.graph.sorting import Ids, frozen, node_count
 
 
 class Changes(Part):
-    """Each returns a new graph; with ``return_edges=True`` an ``EdgeMap`` comes last, which carries edge data along: ``edges.gather(w)``.
+    """Each returns a new graph; with ``return_edges=True`` an ``EdgeMap`` comes last, which carries edge data
+    along: ``edges.gather(w)``.
 
-    A method that decides on the nodes' new numbers returns these beside the graph: node i of the new graph is node ``nodes[i]`` of this
-    one, so that ``x[nodes]`` is its data.
+    A method that decides on the nodes' new numbers returns these beside the graph: node i of the new graph is
+    node ``nodes[i]`` of this one, so that ``x[nodes]`` is its data.
     """
 
     __slots__ = ()
@@ -27,7 +30,9 @@ class Changes(Part):
     @overload
     def add_self_loops(self, *, only_missing: bool = ..., return_edges: Literal[False] = ...) -> Self: ...
     @overload
-    def add_self_loops(self, *, only_missing: bool = ..., return_edges: Literal[True]) -> tuple[Self, EdgeMap]: ...
+    def add_self_loops(
+        self, *, only_missing: bool = ..., return_edges: Literal[True]
+    ) -> tuple[Self, EdgeMap]: ...
     @made_on_host
     def add_self_loops(self, *, only_missing: bool = False, return_edges: bool = False) -> Any:
         """The graph with one more edge v → v for every node v; the new edges come last, by node.
@@ -35,7 +40,8 @@ class Changes(Part):
         Parameters
         ----------
         only_missing : nodes that have such an edge get no other
-        return_edges : return (graph, EdgeMap); ``edges.gather(w, fill=1.0)``, or ``fill="mean"`` for the mean over each node's in-edges
+        return_edges : return (graph, EdgeMap);
+            ``edges.gather(w, fill=1.0)``, or ``fill="mean"`` for the mean over each node's in-edges
 
         Examples
         --------
@@ -71,10 +77,13 @@ class Changes(Part):
     @overload
     def add_edges(self, src: ArrayLike, dst: ArrayLike, *, return_edges: Literal[False] = ...) -> Self: ...
     @overload
-    def add_edges(self, src: ArrayLike, dst: ArrayLike, *, return_edges: Literal[True]) -> tuple[Self, EdgeMap]: ...
+    def add_edges(
+        self, src: ArrayLike, dst: ArrayLike, *, return_edges: Literal[True]
+    ) -> tuple[Self, EdgeMap]: ...
     @made_on_host
     def add_edges(self, src: ArrayLike, dst: ArrayLike, *, return_edges: bool = False) -> Any:
-        """The graph with the edges src[i] → dst[i] between its nodes added; their ids come after all others'. ``add_nodes`` adds nodes.
+        """The graph with the edges src[i] → dst[i] between its nodes added; their ids come after all others'.
+        ``add_nodes`` adds nodes.
 
         Parameters
         ----------
@@ -83,9 +92,16 @@ class Changes(Part):
         """
         op = "Graph.add_edges"
         names = ("num_src", "num_dst") if self.is_bipartite else ("num_nodes", "num_nodes")
-        more = self._nodes_given(op, "src", src, names[0], self.num_src), self._nodes_given(op, "dst", dst, names[1], self.num_dst)
+        more = (
+            self._nodes_given(op, "src", src, names[0], self.num_src),
+            self._nodes_given(op, "dst", dst, names[1], self.num_dst),
+        )
         if len(more[0]) != len(more[1]):
-            raise bad_value(op, f"src has {len(more[0])} entries and dst has {len(more[1])}", "edge i runs from src[i] to dst[i]")
+            raise bad_value(
+                op,
+                f"src has {len(more[0])} entries and dst has {len(more[1])}",
+                "edge i runs from src[i] to dst[i]",
+            )
         made = self._with(np.concatenate([self.src, more[0]]), np.concatenate([self.dst, more[1]]))
         return (made, kept(self, made, np.arange(self.num_edges))) if return_edges else made
 
@@ -95,7 +111,9 @@ class Changes(Part):
     def remove_edges(self, edge_ids: ArrayLike, *, return_edges: Literal[True]) -> tuple[Self, EdgeMap]: ...
     @made_on_host
     def remove_edges(self, edge_ids: ArrayLike, *, return_edges: bool = False) -> Any:
-        """The graph without the edges of these ids, which may be given more than once; the others keep their order."""
+        """The graph without the edges of these ids, which may be given more than once; the others keep their
+        order.
+        """
         left = np.ones(self.num_edges, bool)
         left[self._edges_given("Graph.remove_edges", "edge_ids", edge_ids)] = False
         return self._only(np.flatnonzero(left), return_edges)
@@ -110,11 +128,25 @@ class Changes(Part):
         num_src, num_dst : of a bipartite graph, how many more of each
         """
         op = "Graph.add_nodes"
-        more = [node_count(op, name, value) for name, value in (("count", count), ("num_src", num_src), ("num_dst", num_dst))]
+        more = [
+            node_count(op, name, value)
+            for name, value in (("count", count), ("num_src", num_src), ("num_dst", num_dst))
+        ]
         if any(more[1:]) if not self.is_bipartite else more[0]:
-            given, fix = ("num_src and num_dst", "give count") if not self.is_bipartite else ("count", "give num_src= and num_dst=")
-            raise bad_value(op, f"{given} {'are' if ' ' in given else 'is'} given, the graph is {self!r}", fix)
-        return self._with(self.src.copy(), self.dst.copy(), self.num_src + more[0] + more[1], self.num_dst + more[0] + more[2])
+            given, fix = (
+                ("num_src and num_dst", "give count")
+                if not self.is_bipartite
+                else ("count", "give num_src= and num_dst=")
+            )
+            raise bad_value(
+                op, f"{given} {'are' if ' ' in given else 'is'} given, the graph is {self!r}", fix
+            )
+        return self._with(
+            self.src.copy(),
+            self.dst.copy(),
+            self.num_src + more[0] + more[1],
+            self.num_dst + more[0] + more[2],
+        )
 
     @overload
     def coalesce(self, *, return_edges: Literal[False] = ...) -> Self: ...
@@ -124,12 +156,14 @@ class Changes(Part):
     def coalesce(self, *, return_edges: bool = False) -> Any:
         """The graph with parallel edges merged into one; edges are ordered by destination, then source.
 
-        With ``return_edges=True`` returns (graph, EdgeMap): ``edges.gather(w)`` adds the merged edges' weights, ``reduce=`` is another
-        reduction, and ``edges.counts()`` says how many there were.
+        With ``return_edges=True`` returns (graph, EdgeMap): ``edges.gather(w)`` adds the merged edges'
+        weights, ``reduce=`` is another reduction, and ``edges.counts()`` says how many there were.
         """
         columns = transforms.by_both(self.out_edges, self.num_dst)
         rows, starts = transforms.without_repeats(columns)
-        made = self._sharing(Edges((self.num_src, self.num_dst), [rows.indices, None], [None, rows], self.is_bipartite), SRC)
+        made = self._sharing(
+            Edges((self.num_src, self.num_dst), [rows.indices, None], [None, rows], self.is_bipartite), SRC
+        )
         if not return_edges:
             return made
         members = transforms.composed(self.out_edges, columns)
@@ -141,7 +175,8 @@ class Changes(Part):
     def to_simple(self, *, self_loops: bool = ..., return_edges: Literal[True]) -> tuple[Self, EdgeMap]: ...
     @made_on_host
     def to_simple(self, *, self_loops: bool = True, return_edges: bool = False) -> Any:
-        """The graph with parallel edges merged into the first one of them, which keep their order; ``coalesce`` sorts them.
+        """The graph with parallel edges merged into the first one of them, which keep their order;
+        ``coalesce`` sorts them.
 
         Parameters
         ----------
@@ -153,7 +188,9 @@ class Changes(Part):
         columns = transforms.by_both(self.out_edges, self.num_dst)
         _, starts = transforms.without_repeats(columns)
         members = transforms.composed(self.out_edges, columns)
-        leader = np.empty(self.num_edges, self._edge_dtype)  # of each edge the first one that is parallel to it
+        leader = np.empty(
+            self.num_edges, self._edge_dtype
+        )  # of each edge the first one that is parallel to it
         leader[members] = np.repeat(members[starts[:-1]], np.diff(starts))
         first = leader == np.arange(self.num_edges)
         if not self_loops:
@@ -173,11 +210,12 @@ class Changes(Part):
     def to_bidirected(self, *, return_edges: Literal[True]) -> tuple[Self, EdgeMap]: ...
     @made_on_host
     def to_bidirected(self, *, return_edges: bool = False) -> Any:
-        """The graph with the reverse of every edge, without parallel edges; edges are ordered by destination, then source.
+        """The graph with the reverse of every edge, without parallel edges; edges are ordered by destination,
+        then source.
 
-        With ``return_edges=True`` returns (graph, EdgeMap): u → v was all edges u → v and v → u, and a self loop v → v each of its edges
-        twice, as itself and as its reverse. So ``edges.gather(w)`` gives the weights of A + Aᵀ, and ``reduce="mean"`` their mean.
-        """
+        With ``return_edges=True`` returns (graph, EdgeMap): u → v was all edges u → v and v → u, and a self
+        loop v → v each of its edges twice, as itself and as its reverse. So ``edges.gather(w)`` gives the
+        weights of A + Aᵀ, and ``reduce="mean"`` their mean."""
         self._square("to_bidirected")
         both = self._with(np.concatenate([self.src, self.dst]), np.concatenate([self.dst, self.src]))
         if not return_edges:
@@ -195,12 +233,14 @@ class Changes(Part):
     def reorder(self, method: str, *, return_edges: Literal[True]) -> tuple[Self, Ids, EdgeMap]: ...
     @made_on_host
     def reorder(self, method: str, *, return_edges: bool = False) -> Any:
-        """The graph with its nodes renumbered, so that kernels find more of what they read in cache, and the permutation used.
+        """The graph with its nodes renumbered, so that kernels find more of what they read in cache, and the
+        permutation used.
 
-        Node i of the new graph is node ``permutation[i]`` of this one: take node data along as ``x[permutation]``. Edges keep their ids.
+        Node i of the new graph is node ``permutation[i]`` of this one: take node data along as
+        ``x[permutation]``. Edges keep their ids.
 
-        method : "rcm" (reverse Cuthill-McKee: neighbours get close numbers) or "degree" (many neighbours first); edge directions,
-            parallel edges and multiplicities play no part in either
+        method : "rcm" (reverse Cuthill-McKee: neighbours get close numbers) or "degree"
+            (many neighbours first); edge directions, parallel edges and multiplicities play no part in either
         """
         num_nodes = self._square("reorder")
         check_name("Graph.reorder", "method", method, transforms.ORDERS)
@@ -208,14 +248,20 @@ class Changes(Part):
         permutation = frozen(order.astype(self.src.dtype))
         numbers = transforms.numbering(permutation, num_nodes)
         made = self._with(numbers[self.src], numbers[self.dst])
-        return (made, permutation, kept(self, made, np.arange(self.num_edges))) if return_edges else (made, permutation)
+        return (
+            (made, permutation, kept(self, made, np.arange(self.num_edges)))
+            if return_edges
+            else (made, permutation)
+        )
 
     @made_on_host
     def line_graph(self, *, backtracking: bool = True) -> Self:
-        """The graph whose nodes are this one's edges, with an edge e → f where e ends in the node that f starts from.
+        """The graph whose nodes are this one's edges, with an edge e → f where e ends in the node that f
+        starts from.
 
-        Its nodes have the edge ids as numbers, so that edge data are its node data as they are. The node that edge k passes is
-        ``g.dst[line.src[k]]``. Edges are ordered by e, then f; there are Σ in-degree · out-degree of them.
+        Its nodes have the edge ids as numbers, so that edge data are its node data as they are. The node that
+        edge k passes is ``g.dst[line.src[k]]``. Edges are ordered by e, then f; there are Σ in-degree ·
+        out-degree of them.
 
         Parameters
         ----------

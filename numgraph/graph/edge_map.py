@@ -24,17 +24,19 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EdgeMap:
-    """What the edges of a transformed graph were: every transform of a Graph gives it beside its result where ``return_edges=True``.
+    """What the edges of a transformed graph were: every transform of a Graph gives it beside its result where
+    ``return_edges=True``.
 
     New edges, which were none, come after all others.
 
     Attributes
     ----------
-    ids : [num_edges] the old edge that each edge was, the first one of those that were merged, -1 for new edges; read-only.
-        ``np.asarray(edge_map)`` is the same
+    ids : [num_edges] the old edge that each edge was, the first one of those that were merged,
+        -1 for new edges; read-only. ``np.asarray(edge_map)`` is the same
     old, new : the graph before and after
     groups : None where every edge was one edge or none; else (offsets, members): edge e was the old edges
-        ``members[offsets[e]:offsets[e + 1]]``, in the order of their ids, of ``to_bidirected`` those that were reversed after the others
+        ``members[offsets[e]:offsets[e + 1]]``, in the order of their ids, of ``to_bidirected`` those that
+        were reversed after the others
 
     Examples
     --------
@@ -60,11 +62,17 @@ class EdgeMap:
 
     def counts(self) -> NDArray[np.int64]:
         """[num_edges] how many old edges each edge was: 0 for new ones, more than 1 for merged ones."""
-        return (self.ids >= 0).astype(np.int64) if self.groups is None else np.diff(self.groups[0]).astype(np.int64)
+        return (
+            (self.ids >= 0).astype(np.int64)
+            if self.groups is None
+            else np.diff(self.groups[0]).astype(np.int64)
+        )
 
     @functools.cached_property
     def graph(self) -> Graph:
-        """The same as a bipartite graph from old edges to the edges that they became: ``update_all`` over it is any reduction of theirs."""
+        """The same as a bipartite graph from old edges to the edges that they became: ``update_all`` over it
+        is any reduction of theirs.
+        """
         if self.groups is None:
             known = frozen(self.ids[: len(self.ids) - self.num_new])
             offsets = frozen(np.minimum(np.arange(len(self.ids) + 1), len(known)).astype(known.dtype))
@@ -87,10 +95,13 @@ class EdgeMap:
 
         Parameters
         ----------
-        values : array or Tensor [old num_edges, …] of any dtype, an array of torch or JAX, or a mapping from names to such
-        reduce : what merged edges have: "sum", "mean", "max", "min" or "prod" of the old ones' data, or "first", the first one's
-        fill : what new edges have, and they need it: a number; an array [new edges, …], or of their features alone; or "sum", "mean",
-            "max", "min" or "prod" over the data of the old edges into a new edge's destination, as of a self loop's node (0 where there
+        values : array or Tensor [old num_edges, …] of any dtype, an array of torch or JAX,
+            or a mapping from names to such
+        reduce : what merged edges have: "sum", "mean", "max", "min" or "prod" of the old ones' data,
+            or "first", the first one's
+        fill : what new edges have, and they need it: a number;
+            an array [new edges, …], or of their features alone; or "sum", "mean", "max", "min" or "prod" over
+            the data of the old edges into a new edge's destination, as of a self loop's node (0 where there
             are none, 1 for "prod")
 
         Returns
@@ -110,7 +121,9 @@ class EdgeMap:
         return EdgeMap(self.ids, self.old.to(device), self.new.to(device), self.groups)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.array(self.ids, dtype) if copy or (dtype is not None and dtype != self.ids.dtype) else self.ids
+        return (
+            np.array(self.ids, dtype) if copy or (dtype is not None and dtype != self.ids.dtype) else self.ids
+        )
 
     def __len__(self) -> int:
         return len(self.ids)

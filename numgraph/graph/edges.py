@@ -1,4 +1,6 @@
-"""The edges that a graph and its reverse share: two columns of ids, grouped by either when first asked for; on the host or on a device."""
+"""The edges that a graph and its reverse share: two columns of ids, grouped by either when first asked for;
+on the host or on a device.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,22 @@ SRC, DST = 0, 1
 
 
 class Edges:
-    """What a graph and its reverse share: two columns of ids, and the edges grouped by either column, each made when first asked for.
+    """What a graph and its reverse share: two columns of ids, and the edges grouped by either column, each
+    made when first asked for.
 
-    Column SRC grouped gives the out-edges, column DST the in-edges. `columns` or one `ordered` adjacency is there from the start, but for
-    a subclass that makes them in another way.
+    Column SRC grouped gives the out-edges, column DST the in-edges. `columns` or one `ordered` adjacency is
+    there from the start, but for a subclass that makes them in another way.
     bipartite: the columns are of two sets of nodes, as they always are where their counts differ.
     """
 
     device = "cpu"
 
     def __init__(
-        self, counts: tuple[int, int], columns: list[Ids | None], adjacencies: list[Adjacency | None], bipartite: bool = False
+        self,
+        counts: tuple[int, int],
+        columns: list[Ids | None],
+        adjacencies: list[Adjacency | None],
+        bipartite: bool = False,
     ) -> None:
         self.counts, self.columns, self.adjacencies = counts, columns, adjacencies
         self.bipartite = bipartite or counts[SRC] != counts[DST]
@@ -58,7 +65,9 @@ class Edges:
         return copy
 
     def locked(self) -> Any:
-        if self._process != os.getpid():  # after a fork: a thread that was building in the parent does not exist here
+        if (
+            self._process != os.getpid()
+        ):  # after a fork: a thread that was building in the parent does not exist here
             self._lock, self._process = threading.RLock(), os.getpid()
         return self._lock
 
@@ -90,8 +99,8 @@ class Edges:
         return self.adjacency(side).indptr
 
     def as_read(self, side: int) -> Adjacency:
-        """The grouping for who checks every id that is not a row start itself, and reads them one by one: of files nothing else may be
-        known yet."""
+        """The grouping for who checks every id that is not a row start itself, and reads them one by one: of
+        files nothing else may be known yet."""
         return self.adjacency(side)
 
     def degrees(self, side: int) -> NDArray[np.int64]:
@@ -112,7 +121,9 @@ class Edges:
 
 
 class DeviceEdges:
-    """Edges of the host, copied to a device piece by piece when first asked for. Two threads that ask at once get the same arrays."""
+    """Edges of the host, copied to a device piece by piece when first asked for. Two threads that ask at once
+    get the same arrays.
+    """
 
     def __init__(self, host: Edges, device: str) -> None:
         self.host, self.device, self.counts, self.num_edges = host, device, host.counts, host.num_edges
@@ -129,7 +140,11 @@ class DeviceEdges:
 
     def adjacency(self, side: int) -> Adjacency:
         found = self._copies.get(("rows", side))
-        made: Adjacency = self._copies.setdefault(("rows", side), self.host.adjacency(side).to(self.device)) if found is None else found
+        made: Adjacency = (
+            self._copies.setdefault(("rows", side), self.host.adjacency(side).to(self.device))
+            if found is None
+            else found
+        )
         return made
 
     def row_starts(self, side: int) -> Ids:

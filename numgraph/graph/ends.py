@@ -1,8 +1,9 @@
-"""Further ends of edges: rows of tables that a field of integers names for each edge, as the relation that it is of.
+"""Further ends of edges: rows of tables that a field of integers names for each edge, as the relation that it
+is of.
 
-To a walk they are what sources and destinations are: a value of an end is read by row, and what is summed into an end is summed over the
-edges that name its row. So neither a table's rows nor their gradients are ever spread over edges.
-"""
+To a walk they are what sources and destinations are: a value of an end is read by row, and what is summed
+into an end is summed over the edges that name its row. So neither a table's rows nor their gradients are ever
+spread over edges."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ class End(NamedTuple):
 
 
 class GraphWithEnds(Graph):
-    """A graph whose edges have ends beside source and destination, each under a name that is no other target's."""
+    """A graph whose edges have ends beside source and destination, each under a name that is no other
+    target's.
+    """
 
     __slots__ = ("_along", "_groups", "_routes", "ends")
 
@@ -58,12 +61,16 @@ class GraphWithEnds(Graph):
         return self._groups[name]
 
     def along(self, rows: str, name: str) -> Ids:
-        """The rows of an end, or "src" or "dst", of the edges as a grouping has them; "e": in the order of ids."""
+        """The rows of an end, or "src" or "dst", of the edges as a grouping has them; "e": in the order of
+        ids.
+        """
         found = self._along.get((rows, name))
         if found is None:
             ids = self.ends[name].ids if name in self.ends else getattr(self, name)
             by_rows = None if rows == "e" else grouped(self, rows)
-            found = self._along[rows, name] = ids if by_rows is None or by_rows.ordered else frozen(ids[by_rows.edge_ids])
+            found = self._along[rows, name] = (
+                ids if by_rows is None or by_rows.ordered else frozen(ids[by_rows.edge_ids])
+            )
         return found
 
 
@@ -71,13 +78,16 @@ _with_ends: weakref.WeakKeyDictionary[Graph, list[GraphWithEnds]] = weakref.Weak
 
 
 def with_ends(g: Graph, ends: dict[str, tuple[NDArray[Any], int]]) -> GraphWithEnds | tuple[str, int]:
-    """The graph with these ends, ids and numbers of rows; or the name of an end and the first edge whose id is out of range.
+    """The graph with these ends, ids and numbers of rows; or the name of an end and the first edge whose id
+    is out of range.
 
-    The ids are copied. The same ones again give the same object, so that what is planned and grouped for them is kept.
-    """
+    The ids are copied. The same ones again give the same object, so that what is planned and grouped for them
+    is kept."""
     known = _with_ends.setdefault(g, [])
     for one in known:
-        if one.ends.keys() == ends.keys() and all(_equal(one.ends[name], *given) for name, given in ends.items()):
+        if one.ends.keys() == ends.keys() and all(
+            _equal(one.ends[name], *given) for name, given in ends.items()
+        ):
             return one
     found: dict[str, End] = {}
     for name, (ids, rows) in ends.items():

@@ -1,4 +1,6 @@
-"""Graphs for other libraries: the methods ``Graph.to_…``. Fields and names are given beside the graph, by node and edge id."""
+"""Graphs for other libraries: the methods ``Graph.to_…``. Fields and names are given beside the graph, by
+node and edge id.
+"""
 
 from __future__ import annotations
 
@@ -25,48 +27,72 @@ class ToLibraries(Changes):
 
     __slots__ = ()
 
-    def _fields(self, op: str, nodes: Any, edges: Fields | None) -> tuple[list[dict[Any, NDArray[Any]]], dict[Any, NDArray[Any]]]:
+    def _fields(
+        self, op: str, nodes: Any, edges: Fields | None
+    ) -> tuple[list[dict[Any, NDArray[Any]]], dict[Any, NDArray[Any]]]:
         """Checked fields of each set of nodes, and of the edges."""
         nodes = (({}, {}) if self.is_bipartite else {}) if nodes is None else nodes
         sets: Any = nodes if self.is_bipartite else (nodes,)
         counts = (self.num_src, self.num_dst)[: len(sets)]
         if self.is_bipartite and not (isinstance(sets, tuple | list) and len(sets) == 2):
             raise bad_type(
-                op, f"nodes is {kind_of(nodes)} and the graph is bipartite", "give a pair, (fields of sources, fields of destinations)"
+                op,
+                f"nodes is {kind_of(nodes)} and the graph is bipartite",
+                "give a pair, (fields of sources, fields of destinations)",
             )
         checked = [rows_by_name(op, "nodes", fields, count, "nodes") for fields, count in zip(sets, counts)]
         return checked, rows_by_name(op, "edges", {} if edges is None else edges, self.num_edges, "edges")
 
     def _names(self, op: str, names: Any) -> list[list[Any]]:
-        """The names of each set of nodes, all of them different; by default numbers, of destinations after those of sources."""
+        """The names of each set of nodes, all of them different; by default numbers, of destinations after
+        those of sources.
+        """
         counts = (self.num_src, self.num_dst) if self.is_bipartite else (self.num_src,)
         if names is None or (self.is_bipartite and names == (range(counts[0]), range(counts[-1]))):
             return [list(range(start, start + count)) for start, count in zip((0, counts[0]), counts)]
         given = list(names) if self.is_bipartite else [names]
         if len(given) != len(counts):
             raise bad_value(
-                op, f"names has {len(given)} entries and the graph is bipartite", "give a pair, (sources' names, destinations')"
+                op,
+                f"names has {len(given)} entries and the graph is bipartite",
+                "give a pair, (sources' names, destinations')",
             )
         for one in given:
             if isinstance(one, str | Mapping) or not hasattr(one, "__iter__"):
-                raise bad_type(op, f"names is {kind_of(one)}", "give a list or an array with the name of each node, by its id")
-        listed = [as_names(op, "names", one if isinstance(one, np.ndarray) else list(one)).tolist() for one in given]
+                raise bad_type(
+                    op,
+                    f"names is {kind_of(one)}",
+                    "give a list or an array with the name of each node, by its id",
+                )
+        listed = [
+            as_names(op, "names", one if isinstance(one, np.ndarray) else list(one)).tolist() for one in given
+        ]
         for one, count in zip(listed, counts):
             if len(one) != count:
-                raise bad_value(op, f"names has {len(one)} entries for {count} nodes", "give one for each node, by its id")
+                raise bad_value(
+                    op, f"names has {len(one)} entries for {count} nodes", "give one for each node, by its id"
+                )
         every = as_names(op, "names", [name for one in listed for name in one])
         check_distinct(op, "names", every)
         return listed
 
-    def to_networkx(self, nodes: Any = None, edges: Fields | None = None, names: Any = None, *, multigraph: bool | None = None) -> Any:
+    def to_networkx(
+        self,
+        nodes: Any = None,
+        edges: Fields | None = None,
+        names: Any = None,
+        *,
+        multigraph: bool | None = None,
+    ) -> Any:
         """The graph as a networkx.DiGraph, or a MultiDiGraph if it has parallel edges.
 
         Parameters
         ----------
-        nodes, edges : arrays by attribute name, a row for each node and each edge; their rows become Python's numbers and lists
+        nodes, edges : arrays by attribute name, a row for each node and each edge;
+            their rows become Python's numbers and lists
         names : [num_nodes] the nodes of the NetworkX graph; by default the ids
-        multigraph : True for a MultiDiGraph in any case, False for an error if there are parallel edges; the keys of its edges are
-            ``edges["key"]``, or NetworkX's own
+        multigraph : True for a MultiDiGraph in any case, False for an error if there are parallel edges;
+            the keys of its edges are ``edges["key"]``, or NetworkX's own
 
         Returns
         -------
@@ -74,9 +100,10 @@ class ToLibraries(Changes):
 
         Notes
         -----
-        Of a bipartite graph `nodes` and `names` are pairs, and NetworkX's attribute ``bipartite`` is 0 for sources and 1 for destinations;
-        the ids of destinations follow those of sources. ``Graph.from_networkx(…, data=True)`` gives all of it back, except for the order
-        of edges: NetworkX keeps them by their sources. Undirected: ``g.to_networkx(…).to_undirected()``.
+        Of a bipartite graph `nodes` and `names` are pairs, and NetworkX's attribute ``bipartite`` is 0 for
+        sources and 1 for destinations; the ids of destinations follow those of sources.
+        ``Graph.from_networkx(…, data=True)`` gives all of it back, except for the order of edges: NetworkX
+        keeps them by their sources. Undirected: ``g.to_networkx(…).to_undirected()``.
 
         Examples
         --------
@@ -93,7 +120,9 @@ class ToLibraries(Changes):
         parallel = g.coalesce().num_edges < g.num_edges
         if parallel and multigraph is False:
             raise bad_value(
-                op, "the graph has parallel edges, which a DiGraph cannot hold", "leave multigraph out, or merge them by coalesce()"
+                op,
+                "the graph has parallel edges, which a DiGraph cannot hold",
+                "leave multigraph out, or merge them by coalesce()",
             )
         multi = parallel if multigraph is None else multigraph
         G = networkx.MultiDiGraph() if multi else networkx.DiGraph()
@@ -106,21 +135,26 @@ class ToLibraries(Changes):
         G.add_edges_from(zip(*ends, *keys, _records(fields, g.num_edges)))
         if G.number_of_edges() != g.num_edges:
             raise bad_value(
-                op, "edges['key'] repeats a key between the same two nodes", "parallel edges need keys of their own; leave it out"
+                op,
+                "edges['key'] repeats a key between the same two nodes",
+                "parallel edges need keys of their own; leave it out",
             )
         return G
 
     def to_scipy(self, weights: ArrayLike | None = None, format: str = "csr") -> Any:
-        """The adjacency matrix as a SciPy sparse array [num_src, num_dst]: A[u, v] is the sum of the weights of the edges u → v.
+        """The adjacency matrix as a SciPy sparse array [num_src, num_dst]: A[u, v] is the sum of the weights
+        of the edges u → v.
 
         Parameters
         ----------
-        weights : [num_edges] (or [num_edges, 1]) a number for each edge, whose dtype is kept; by default 1.0, so that A counts edges
+        weights : [num_edges] (or [num_edges, 1]) a number for each edge, whose dtype is kept;
+            by default 1.0, so that A counts edges
         format : "csr", "csc", "coo", "bsr", "dia", "dok" or "lil"
 
         Notes
         -----
-        Entries are stored for every edge, also where the weights are or add up to 0; ``from_scipy`` leaves such edges out.
+        Entries are stored for every edge, also where the weights are or add up to 0; ``from_scipy`` leaves
+        such edges out.
 
         Examples
         --------
@@ -135,10 +169,16 @@ class ToLibraries(Changes):
         check_name(op, "format", format, SPARSE_FORMATS)
         values = np.ones(g.num_edges) if weights is None else moved(as_array(op, "weights", weights), "cpu")
         if values.shape not in ((g.num_edges,), (g.num_edges, 1)):
-            raise bad_value(op, f"weights has shape {list(values.shape)}, the graph has {g.num_edges} edges", "give a number for each edge")
+            raise bad_value(
+                op,
+                f"weights has shape {list(values.shape)}, the graph has {g.num_edges} edges",
+                "give a number for each edge",
+            )
         if values.dtype.kind not in "biufc" or values.dtype == np.float16:
             raise bad_type(
-                op, f"weights is {values.dtype}, which SciPy's sparse arrays do not have", "cast it, as in weights.astype(np.float32)"
+                op,
+                f"weights is {values.dtype}, which SciPy's sparse arrays do not have",
+                "cast it, as in weights.astype(np.float32)",
             )
         rows = g.out_edges
         data = values.reshape(-1)[rows.edge_ids]
@@ -149,7 +189,8 @@ class ToLibraries(Changes):
     def to_edge_list(
         self, edges: Fields | None = None, names: Any = None, source: str = "source", target: str = "target"
     ) -> dict[Any, NDArray[Any] | list[Any]]:
-        """The edges as columns of a table: for ``pandas.DataFrame(…)``, ``polars.DataFrame(…)`` or ``pyarrow.table(…)``.
+        """The edges as columns of a table: for ``pandas.DataFrame(…)``, ``polars.DataFrame(…)`` or
+        ``pyarrow.table(…)``.
 
         Parameters
         ----------
@@ -167,12 +208,20 @@ class ToLibraries(Changes):
         _, fields = g._fields(op, None, edges)
         taken = {source, target} & set(fields)
         if taken:
-            raise bad_value(op, f"edges has {min(taken)!r}, the column of the edges' ends", "name that otherwise, as in source='from'")
+            raise bad_value(
+                op,
+                f"edges has {min(taken)!r}, the column of the edges' ends",
+                "name that otherwise, as in source='from'",
+            )
         ends: list[NDArray[Any]] = [g.src, g.dst]
         if names is not None:
             listed = [as_names(op, "names", one) for one in g._names(op, names)]
             ends = [listed[0][g.src], listed[-1][g.dst]]
-        return {source: ends[0], target: ends[1], **{n: values if values.ndim == 1 else list(values) for n, values in fields.items()}}
+        return {
+            source: ends[0],
+            target: ends[1],
+            **{n: values if values.ndim == 1 else list(values) for n, values in fields.items()},
+        }
 
     @overload
     def to_edge_index(self, library: Literal["numpy"] = ...) -> NDArray[np.int64]: ...
@@ -181,7 +230,8 @@ class ToLibraries(Changes):
     def to_edge_index(self, library: str) -> Any: ...
 
     def to_edge_index(self, library: str = "numpy") -> Any:
-        """[2, num_edges] int64 sources above destinations, in the order of edge ids: PyTorch Geometric's edge_index.
+        """[2, num_edges] int64 sources above destinations, in the order of edge ids: PyTorch Geometric's
+        edge_index.
 
         library : "numpy" for an array, "torch" for a CPU tensor
 
@@ -200,8 +250,8 @@ class ToLibraries(Changes):
     def to_igraph(self, nodes: Fields | None = None, edges: Fields | None = None, names: Any = None) -> Any:
         """The graph as a directed igraph.Graph, edge ids kept; `names` become the vertices' attribute "name".
 
-        Of a bipartite graph the destinations' ids follow the sources'; igraph's attribute "type" is False for these and True for those.
-        """
+        Of a bipartite graph the destinations' ids follow the sources'; igraph's attribute "type" is False for
+        these and True for those."""
         import igraph
 
         op, g = "Graph.to_igraph", self.to("cpu")
@@ -222,15 +272,26 @@ class ToLibraries(Changes):
             G.es[name] = column.tolist()
         return G
 
-    def to_pyg(self, nodes: Any = None, edges: Fields | None = None, edge_type: tuple[str, str, str] = ("source", "to", "target")) -> Any:
-        """The graph as a torch_geometric Data with its fields as tensors; a bipartite one as a HeteroData with that one edge type."""
+    def to_pyg(
+        self,
+        nodes: Any = None,
+        edges: Fields | None = None,
+        edge_type: tuple[str, str, str] = ("source", "to", "target"),
+    ) -> Any:
+        """The graph as a torch_geometric Data with its fields as tensors; a bipartite one as a HeteroData
+        with that one edge type.
+        """
         from torch_geometric.data import Data, HeteroData
 
         op, g = "Graph.to_pyg", self.to("cpu")
         sets, fields = g._fields(op, nodes, edges)
         both = set(sets[0]) & set(fields)
         if both and not g.is_bipartite:
-            raise bad_value(op, f"nodes and edges both have {min(both)!r}", "a Data has one attribute of a name: rename one")
+            raise bad_value(
+                op,
+                f"nodes and edges both have {min(both)!r}",
+                "a Data has one attribute of a name: rename one",
+            )
         G = HeteroData() if g.is_bipartite else Data()
         ends = [G[edge_type[0]], G[edge_type[2]]] if g.is_bipartite else [G]
         store = G[edge_type] if g.is_bipartite else G
@@ -242,7 +303,9 @@ class ToLibraries(Changes):
         return G
 
     def to_dgl(self, nodes: Any = None, edges: Fields | None = None) -> Any:
-        """The graph as a DGL graph on the CPU, edge ids kept, its fields as tensors of ndata (or srcdata and dstdata) and edata."""
+        """The graph as a DGL graph on the CPU, edge ids kept, its fields as tensors of ndata (or srcdata and
+        dstdata) and edata.
+        """
         op, g = "Graph.to_dgl", self.to("cpu")
         sets, fields = g._fields(op, nodes, edges)
         try:
@@ -268,10 +331,16 @@ def rows_by_name(op: str, what: str, fields: Any, count: int, of: str) -> dict[A
         raise bad_type(op, f"{what} is {kind_of(fields)}", f"give arrays by name, as in {what}={{'x': x}}")
     made = {}
     for name, given in fields.items():
-        made[name] = as_column(given if isinstance(given, list) else moved(as_array(op, f"{what}[{name!r}]", given), "cpu"))
+        made[name] = as_column(
+            given if isinstance(given, list) else moved(as_array(op, f"{what}[{name!r}]", given), "cpu")
+        )
     for name, values in made.items():
         if values.ndim == 0 or len(values) != count:
-            raise bad_value(op, f"{what}[{name!r}] has shape {list(values.shape)}, there are {count} {of}", "give a row for each")
+            raise bad_value(
+                op,
+                f"{what}[{name!r}] has shape {list(values.shape)}, there are {count} {of}",
+                "give a row for each",
+            )
     return made
 
 

@@ -1,4 +1,6 @@
-"""Grouping of edges that are larger than memory: the parallel sort of ``sorting`` over mapped files, one bucket in memory at a time."""
+"""Grouping of edges that are larger than memory: the parallel sort of ``sorting`` over mapped files, one
+bucket in memory at a time.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,20 @@ from numgraph.graph.sorting import Ids, sort_bucket
 from numgraph.runtime.compiling import njit
 
 
-def group_into(keys: Ids, values: Ids, indptr: NDArray[np.int64], indices: Ids, edge_ids: Ids, bucket_keys: Ids, bucket_edges: int) -> None:
+def group_into(
+    keys: Ids,
+    values: Ids,
+    indptr: NDArray[np.int64],
+    indices: Ids,
+    edge_ids: Ids,
+    bucket_keys: Ids,
+    bucket_edges: int,
+) -> None:
     """Fill indices and edge_ids with the edges grouped by key, in the order of edge ids in each row.
 
-    First every edge is dealt to its bucket, a range of rows, so that files are written front to back in as many places as buckets; then
-    the edges of each are sorted in memory. A row with more edges than a bucket is one by itself, and in order already.
+    First every edge is dealt to its bucket, a range of rows, so that files are written front to back in as
+    many places as buckets; then the edges of each are sorted in memory. A row with more edges than a bucket
+    is one by itself, and in order already.
 
     Parameters
     ----------
@@ -28,16 +39,32 @@ def group_into(keys: Ids, values: Ids, indptr: NDArray[np.int64], indices: Ids, 
     widths = np.diff(firsts)
     sizes = np.diff(indptr[firsts])
     shared = widths > 1
-    kept_values, kept_ids = (np.empty(sizes[shared].max(initial=0), array.dtype) for array in (indices, edge_ids))
+    kept_values, kept_ids = (
+        np.empty(sizes[shared].max(initial=0), array.dtype) for array in (indices, edge_ids)
+    )
     cursors = np.empty(widths[shared].max(initial=0), np.int64)
     for bucket in np.flatnonzero(shared & (sizes > 0)):
         row, stop = int(firsts[bucket]), int(firsts[bucket + 1])
         start, end = int(indptr[row]), int(indptr[stop])
-        sort_bucket(start, end, row, stop - row, bucket_keys, cursors, kept_values, kept_ids, indptr, indices, edge_ids)
+        sort_bucket(
+            start,
+            end,
+            row,
+            stop - row,
+            bucket_keys,
+            cursors,
+            kept_values,
+            kept_ids,
+            indptr,
+            indices,
+            edge_ids,
+        )
 
 
 def bucket_rows(indptr: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """[buckets + 1] first row of each bucket: as many rows as have `most` edges together, and at least one."""
+    """[buckets + 1] first row of each bucket: as many rows as have `most` edges together, and at least
+    one.
+    """
     firsts, rows = [0], len(indptr) - 1
     while firsts[-1] < rows:
         fitting = int(np.searchsorted(indptr, indptr[firsts[-1]] + most, "right")) - 1

@@ -1,7 +1,7 @@
 """Graph: directed edges with ids, and their two groupings, in-edges (CSC) and out-edges (CSR).
 
-A graph is immutable: its arrays are private read-only copies, every id in them was range-checked once, when it was made.
-"""
+A graph is immutable: its arrays are private read-only copies, every id in them was range-checked once, when
+it was made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,16 @@ from numgraph.graph.convert import FromLibraries
 from numgraph.graph.edges import DST, SRC, DeviceEdges, Edges
 from numgraph.graph.export import ToLibraries
 from numgraph.graph.lookups import Lookups
-from numgraph.graph.sorting import Adjacency, Ids, checked_ids, frozen, given_ids, ids_dtype, node_count, one_past
+from numgraph.graph.sorting import (
+    Adjacency,
+    Ids,
+    checked_ids,
+    frozen,
+    given_ids,
+    ids_dtype,
+    node_count,
+    one_past,
+)
 from numgraph.graph.subgraphs import Subgraphs
 
 REMEMBERED = 256
@@ -33,14 +42,17 @@ T = TypeVar("T")
 class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
     """Directed graph with edges ``src[e] → dst[e]``; the edge ids are the positions e in the input.
 
-    Shapes and dtypes: `src` and `dst` are [num_edges] of any integer dtype, in any memory layout; they are copied.
+    Shapes and dtypes: `src` and `dst` are [num_edges] of any integer dtype, in any memory layout; they are
+    copied.
 
     Parameters
     ----------
     src, dst : source and destination node of each edge
-    num_nodes : number of nodes, if sources and destinations are the same nodes; by default one more than the largest id
-    num_src, num_dst : numbers of sources and of destinations, if those are two sets of nodes (a bipartite graph, also where they are
-        as many); one that is left out is one more than the largest id of its side
+    num_nodes : number of nodes, if sources and destinations are the same nodes;
+        by default one more than the largest id
+    num_src, num_dst : numbers of sources and of destinations,
+        if those are two sets of nodes (a bipartite graph, also where they are as many); one that is left out
+        is one more than the largest id of its side
 
     Raises
     ------
@@ -50,14 +62,16 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
 
     Two graphs are equal only if they are the same object. Graphs can be pickled, and shared by threads.
 
-    A graph is made on the host; ``to("cuda")`` is the same graph for arrays on a CUDA device, its own arrays being CuPy's.
-    """
+    A graph is made on the host; ``to("cuda")`` is the same graph for arrays on a CUDA device, its own arrays
+    being CuPy's."""
 
     __slots__ = ("__weakref__", "_edges", "_out", "_twin")
 
     _edges: Edges | DeviceEdges
     _out: int  # the column of _edges that holds this graph's sources
-    _twin: Any  # of a graph on a device its host graph, of a host graph a weak reference to the one on the device; None until asked for
+    # of a graph on a device its host graph, of a host graph a weak reference to the one on the device; None
+    # until asked for
+    _twin: Any
 
     def __new__(cls, *args: Any, **options: Any) -> Graph:
         static_in_jax(cls)
@@ -95,48 +109,72 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
             count_src = count_dst = node_count("Graph", "num_nodes", num_nodes)
         else:
             names = ("num_src", "num_dst")
-            count_src = one_past("Graph", "src", sources) if num_src is None else node_count("Graph", "num_src", num_src)
-            count_dst = one_past("Graph", "dst", destinations) if num_dst is None else node_count("Graph", "num_dst", num_dst)
+            count_src = (
+                one_past("Graph", "src", sources)
+                if num_src is None
+                else node_count("Graph", "num_src", num_src)
+            )
+            count_dst = (
+                one_past("Graph", "dst", destinations)
+                if num_dst is None
+                else node_count("Graph", "num_dst", num_dst)
+            )
         dtype = ids_dtype(count_src, count_dst)
         columns: list[Ids | None] = [
             checked_ids("Graph", "src", sources, names[0], count_src, dtype),
             checked_ids("Graph", "dst", destinations, names[1], count_dst, dtype),
         ]
         bipartite = names[0] == "num_src"
-        self._edges, self._out, self._twin = Edges((count_src, count_dst), columns, [None, None], bipartite), SRC, None
+        self._edges, self._out, self._twin = (
+            Edges((count_src, count_dst), columns, [None, None], bipartite),
+            SRC,
+            None,
+        )
 
     functools.update_wrapper(__new__, __init__, (), ())  # whose arguments help() shows
 
     @classmethod
-    def from_csr(cls, indptr: ArrayLike, indices: ArrayLike, *, num_dst: int, num_src: int | None = None) -> Graph:
+    def from_csr(
+        cls, indptr: ArrayLike, indices: ArrayLike, *, num_dst: int, num_src: int | None = None
+    ) -> Graph:
         """Graph from its out-edges: row u is a source, ``indices[indptr[u]:indptr[u + 1]]`` its destinations.
 
         indptr: [num_src + 1], indices: [num_edges]. Edge ids are the positions in `indices`.
 
-        As many destinations as rows are the same nodes, as in a square matrix; with `num_src`, the number of rows, given too, they are two
-        sets (a bipartite graph).
+        As many destinations as rows are the same nodes, as in a square matrix; with `num_src`, the number of
+        rows, given too, they are two sets (a bipartite graph).
         """
         return cls._from_rows("Graph.from_csr", SRC, indptr, indices, num_src, num_dst)
 
     @classmethod
-    def from_csc(cls, indptr: ArrayLike, indices: ArrayLike, *, num_src: int, num_dst: int | None = None) -> Graph:
+    def from_csc(
+        cls, indptr: ArrayLike, indices: ArrayLike, *, num_src: int, num_dst: int | None = None
+    ) -> Graph:
         """Graph from its in-edges: row v is a destination, ``indices[indptr[v]:indptr[v + 1]]`` its sources.
 
         indptr: [num_dst + 1], indices: [num_edges]. Edge ids are the positions in `indices`.
 
-        As many sources as rows are the same nodes, as in a square matrix; with `num_dst`, the number of rows, given too, they are two sets
-        (a bipartite graph).
+        As many sources as rows are the same nodes, as in a square matrix; with `num_dst`, the number of rows,
+        given too, they are two sets (a bipartite graph).
         """
         return cls._from_rows("Graph.from_csc", DST, indptr, indices, num_dst, num_src)
 
     @classmethod
-    def _from_rows(cls, op: str, side: int, indptr: ArrayLike, indices: ArrayLike, num_rows: int | None, num_columns: int) -> Graph:
-        """num_rows: None where one count alone was given, so that equal numbers of rows and columns are the same nodes."""
+    def _from_rows(
+        cls, op: str, side: int, indptr: ArrayLike, indices: ArrayLike, num_rows: int | None, num_columns: int
+    ) -> Graph:
+        """num_rows: None where one count alone was given, so that equal numbers of rows and columns are the
+        same nodes.
+        """
         row_count, count_name = ("num_src", "num_dst") if side == SRC else ("num_dst", "num_src")
         others = given_ids(op, "indices", indices)
         starts = given_ids(op, "indptr", indptr).astype(np.int64)
         if len(starts) == 0:
-            raise bad_value(op, "indptr is empty", "it has one entry more than there are rows; [0] for a graph without nodes")
+            raise bad_value(
+                op,
+                "indptr is empty",
+                "it has one entry more than there are rows; [0] for a graph without nodes",
+            )
         if starts[0] != 0:
             raise bad_value(op, f"indptr[0] is {starts[0]}", "it must be 0, the start of the first row")
         if starts[-1] != len(others):
@@ -148,17 +186,29 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
         descents = np.flatnonzero(starts[1:] < starts[:-1])
         if len(descents):
             i = int(descents[0])
-            raise bad_value(op, f"indptr[{i + 1}] is {starts[i + 1]}, less than indptr[{i}], {starts[i]}", "row starts must not decrease")
+            raise bad_value(
+                op,
+                f"indptr[{i + 1}] is {starts[i + 1]}, less than indptr[{i}], {starts[i]}",
+                "row starts must not decrease",
+            )
         counts = [0, 0]
         counts[side], counts[1 - side] = len(starts) - 1, node_count(op, count_name, num_columns)
         if num_rows is not None and node_count(op, row_count, num_rows) != counts[side]:
-            raise bad_value(op, f"{row_count} is {num_rows} and there are {counts[side]} rows", f"{row_count} is the number of rows")
+            raise bad_value(
+                op,
+                f"{row_count} is {num_rows} and there are {counts[side]} rows",
+                f"{row_count} is the number of rows",
+            )
         dtype = ids_dtype(*counts)
         columns: list[Ids | None] = [None, None]
         columns[1 - side] = ids = checked_ids(op, "indices", others, count_name, counts[1 - side], dtype)
         adjacencies: list[Adjacency | None] = [None, None]
-        adjacencies[side] = Adjacency(frozen(starts.astype(ids_dtype(*counts, len(others)))), ids, ordered=True)
-        return cls._sharing(Edges((counts[SRC], counts[DST]), columns, adjacencies, num_rows is not None), SRC)
+        adjacencies[side] = Adjacency(
+            frozen(starts.astype(ids_dtype(*counts, len(others)))), ids, ordered=True
+        )
+        return cls._sharing(
+            Edges((counts[SRC], counts[DST]), columns, adjacencies, num_rows is not None), SRC
+        )
 
     @classmethod
     def _sharing(cls, edges: Edges | DeviceEdges, out: int) -> Graph:
@@ -174,8 +224,9 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
     def to(self, device: str) -> Graph:
         """The same graph for arrays on a device, "cpu" or "cuda"; itself if it is there.
 
-        Both are remembered: ``g.to("cuda").to("cpu")`` is g. What is planned on the host (row partitions, transforms) stays with it; src,
-        dst, degrees and the arrays of in- and out-edges are copied to the device when they are first read there.
+        Both are remembered: ``g.to("cuda").to("cpu")`` is g. What is planned on the host (row partitions,
+        transforms) stays with it; src, dst, degrees and the arrays of in- and out-edges are copied to the
+        device when they are first read there.
 
         Raises
         ------
@@ -212,7 +263,9 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
 
     @property
     def is_bipartite(self) -> bool:
-        """Whether sources and destinations are two sets of nodes, be they as many or not: source i and destination i are two nodes then."""
+        """Whether sources and destinations are two sets of nodes, be they as many or not: source i and
+        destination i are two nodes then.
+        """
         return self._edges.bipartite
 
     @property
@@ -221,7 +274,9 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
         return self._square("num_nodes")
 
     def _square(self, name: str, instead: str = "") -> int:
-        """The number of nodes, for a method that needs one set of them; instead: what it takes of a bipartite graph."""
+        """The number of nodes, for a method that needs one set of them; instead: what it takes of a bipartite
+        graph.
+        """
         if self.is_bipartite:
             fix = "see num_src and num_dst"
             if self.num_src == self.num_dst:
@@ -254,7 +309,9 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
         return self._edges.adjacency(1 - self._out)
 
     def in_edges_as_read(self) -> Adjacency:
-        """``in_edges`` for who checks every id that it reads: those of a graph on disk may be anything, and are not read through before."""
+        """``in_edges`` for who checks every id that it reads: those of a graph on disk may be anything, and
+        are not read through before.
+        """
         return self._edges.as_read(1 - self._out)
 
     def degrees_of_sources(self) -> NDArray[np.int64]:
@@ -266,7 +323,9 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
         return self._edges.host.edge_ids_at(1 - self._out, positions)
 
     def remembered(self, key: Hashable, make: Callable[[Graph, Any], T]) -> T:
-        """What ``make(self, key)`` returned the first time that `key` was asked for: the place for routes of walks."""
+        """What ``make(self, key)`` returned the first time that `key` was asked for: the place for routes of
+        walks.
+        """
         known, place = self._edges.host.remembered, (key, self._out)
         found = known.get(place)
         if found is None:
@@ -276,7 +335,9 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
         return found
 
     def reverse(self) -> Graph:
-        """The graph with every edge turned round, edge ids kept: in-edges and out-edges swap, nothing is copied or built."""
+        """The graph with every edge turned round, edge ids kept: in-edges and out-edges swap, nothing is
+        copied or built.
+        """
         return self._sharing(self._edges, 1 - self._out)
 
     def is_reverse_of(self, other: Graph) -> bool:
@@ -314,8 +375,15 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
         raise no_attribute("a Graph", name, [one for one in dir(Graph) if one[0] != "_"])
 
     def __repr__(self) -> str:
-        nodes = f"num_src={self.num_src}, num_dst={self.num_dst}" if self.is_bipartite else f"num_nodes={self.num_src}"
-        return f"Graph({nodes}, num_edges={self.num_edges}{'' if self.device == 'cpu' else f', device={self.device!r}'})"
+        nodes = (
+            f"num_src={self.num_src}, num_dst={self.num_dst}"
+            if self.is_bipartite
+            else f"num_nodes={self.num_src}"
+        )
+        return (
+            f"Graph({nodes}, "
+            f"num_edges={self.num_edges}{'' if self.device == 'cpu' else f', device={self.device!r}'})"
+        )
 
 
 def _unpickled(constructor: str | None, first: Ids, second: Ids, counts: dict[str, int]) -> Graph:
@@ -326,9 +394,16 @@ def check_graph(op: str, name: str, g: Any) -> None:
     """A TypeError where the argument `name` is no Graph."""
     if not isinstance(g, Graph):
         if hasattr(g, "exchange"):  # a DistGraph
-            raise bad_type(op, f"{name} is {kind_of(g)}", "messages take d.graph, and d.exchange(x) for its sources; layers take d itself")
+            raise bad_type(
+                op,
+                f"{name} is {kind_of(g)}",
+                "messages take d.graph, and d.exchange(x) for its sources; layers take d itself",
+            )
         if hasattr(g, "node_offsets"):  # a GraphBatch
-            fix = "messages and layers take b.graph; a model of nodes becomes one of graphs by nn.GraphModel(model, 'mean', nn.Linear(…))"
+            fix = (
+                "messages and layers take b.graph; a model of nodes becomes one of graphs by "
+                "nn.GraphModel(model, 'mean', nn.Linear(…))"
+            )
             raise bad_type(op, f"{name} is {kind_of(g)}, a batch of graphs", fix)
         fix = ", before the arrays" if hasattr(g, "__array__") else f"; {formats.constructor_for(g)}"
         raise bad_type(op, f"{name} is {kind_of(g)}", f"pass a numgraph.Graph{fix}")

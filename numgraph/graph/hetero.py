@@ -29,12 +29,15 @@ T = TypeVar("T")
 
 
 class HeteroGraph(HeteroLibraries):
-    """Nodes of several types, and relations between them: for each a Graph from its sources' nodes to its destinations'.
+    """Nodes of several types, and relations between them: for each a Graph from its sources' nodes to its
+    destinations'.
 
     Parameters
     ----------
-    edges : {(source type, relation, destination type): (src, dst)}: two arrays of ids [edges], or a Graph, which is not copied
-    num_nodes : {type: number of nodes}; of a type that is left out it is one more than its largest id; types without edges may be there
+    edges : {(source type, relation, destination type): (src, dst)}: two arrays of ids [edges], or a Graph,
+        which is not copied
+    num_nodes : {type: number of nodes}; of a type that is left out it is one more than its largest id;
+        types without edges may be there
 
     Raises
     ------
@@ -43,16 +46,19 @@ class HeteroGraph(HeteroLibraries):
 
     Notes
     -----
-    ``h["writes"]`` is the Graph of a relation, bipartite between two types, of one set of nodes within one. The name alone will do where no
-    other relation has it; ``h["author", "writes", "paper"]`` always does. Types and relations are sorted by name whatever the order given,
-    so that their numbers depend on the names alone. A HeteroGraph does not change, keeps no fields, can be pickled and shared by threads.
+    ``h["writes"]`` is the Graph of a relation, bipartite between two types, of one set of nodes within one.
+    The name alone will do where no other relation has it; ``h["author", "writes", "paper"]`` always does.
+    Types and relations are sorted by name whatever the order given, so that their numbers depend on the names
+    alone. A HeteroGraph does not change, keeps no fields, can be pickled and shared by threads.
 
     Examples
     --------
     >>> import numgraph as ng
-    >>> h = ng.HeteroGraph({("author", "writes", "paper"): ([0, 0, 1], [0, 1, 1]), ("paper", "cites", "paper"): ([1], [0])})
-    >>> h
-    HeteroGraph(author: 2 nodes, paper: 2 nodes; author -writes-> paper: 3 edges, paper -cites-> paper: 1 edge)
+    >>> writes, cites = ("author", "writes", "paper"), ("paper", "cites", "paper")
+    >>> h = ng.HeteroGraph({writes: ([0, 0, 1], [0, 1, 1]), cites: ([1], [0])})
+    >>> h  # doctest: +NORMALIZE_WHITESPACE
+    HeteroGraph(author: 2 nodes, paper: 2 nodes;
+                author -writes-> paper: 3 edges, paper -cites-> paper: 1 edge)
     >>> h["writes"]
     Graph(num_src=2, num_dst=2, num_edges=3)
     """
@@ -71,14 +77,20 @@ class HeteroGraph(HeteroLibraries):
         op = "HeteroGraph"
         if not isinstance(edges, Mapping):
             fix = "give a dict, {('author', 'writes', 'paper'): (src, dst)}"
-            raise bad_type(op, f"edges is {kind_of(edges)}", f"{fix}; of one type of nodes and edges, Graph(src, dst)")
+            raise bad_type(
+                op, f"edges is {kind_of(edges)}", f"{fix}; of one type of nodes and edges, Graph(src, dst)"
+            )
         given = {relation_of(op, key): ends_of(op, key, value) for key, value in edges.items()}
         self._counts = dict(sorted(counted(op, given, num_nodes).items()))
         self._graphs = {key: self._made(op, key, given[key]) for key in sorted(given)}
         self._derived = {}
         places = {graph.device for graph in self._graphs.values()}
         if len(places) > 1:
-            raise bad_type(op, "some of the graphs are on the device, some are not", "move them all by .to('cuda'), or none")
+            raise bad_type(
+                op,
+                "some of the graphs are on the device, some are not",
+                "move them all by .to('cuda'), or none",
+            )
 
     def _made(self, op: str, relation: Relation, ends: Any) -> Graph:
         source, _, target = relation
@@ -116,7 +128,9 @@ class HeteroGraph(HeteroLibraries):
 
     @property
     def num_dst(self) -> dict[str, int]:
-        """The number of nodes of each type that edges lead to; all but of a block, where they are the first."""
+        """The number of nodes of each type that edges lead to; all but of a block, where they are the
+        first.
+        """
         return dict(self._counts)
 
     @property
@@ -134,10 +148,14 @@ class HeteroGraph(HeteroLibraries):
         devices.known("HeteroGraph.to", device)
         if device == self.device:
             return self
-        return self._of({relation: graph.to(device) for relation, graph in self._graphs.items()}, self._counts)
+        return self._of(
+            {relation: graph.to(device) for relation, graph in self._graphs.items()}, self._counts
+        )
 
     def canonical(self, relation: Any) -> Relation:
-        """The triple of a relation that is named by it, or by its name where no other has that; a ValueError that says which there are."""
+        """The triple of a relation that is named by it, or by its name where no other has that; a ValueError
+        that says which there are.
+        """
         op, known = "HeteroGraph", self._graphs
         if isinstance(relation, list):
             relation = tuple(relation)
@@ -148,8 +166,16 @@ class HeteroGraph(HeteroLibraries):
             if len(named) == 1:
                 return named[0]
             if named:
-                raise bad_value(op, f"{len(named)} relations are called {relation!r}", f"name one by its triple: {listed(named)}")
-        near = did_you_mean(relation, [one[1] for one in known]) if isinstance(relation, str) else did_you_mean(relation, known)
+                raise bad_value(
+                    op,
+                    f"{len(named)} relations are called {relation!r}",
+                    f"name one by its triple: {listed(named)}",
+                )
+        near = (
+            did_you_mean(relation, [one[1] for one in known])
+            if isinstance(relation, str)
+            else did_you_mean(relation, known)
+        )
         raise bad_value(op, f"there is no relation {shown(relation)}", f"choose from {listed(known)}{near}")
 
     def checked_type(self, op: str, node_type: Any) -> str:
@@ -162,7 +188,9 @@ class HeteroGraph(HeteroLibraries):
         """A mapping by node type, its keys checked."""
         if not isinstance(values, Mapping):
             raise bad_type(
-                op, f"{what} is {kind_of(values)}", f"give a dict by node type, {what}={{{shown(next(iter(self._counts), ''))}: …}}"
+                op,
+                f"{what} is {kind_of(values)}",
+                f"give a dict by node type, {what}={{{shown(next(iter(self._counts), ''))}: …}}",
             )
         return {self.checked_type(op, key): value for key, value in values.items()}
 
@@ -170,7 +198,9 @@ class HeteroGraph(HeteroLibraries):
         """A mapping by relation, its keys made triples."""
         if not isinstance(values, Mapping):
             raise bad_type(
-                op, f"{what} is {kind_of(values)}", f"give a dict by relation, {what}={{{shown(next(iter(self._graphs), ''))}: …}}"
+                op,
+                f"{what} is {kind_of(values)}",
+                f"give a dict by relation, {what}={{{shown(next(iter(self._graphs), ''))}: …}}",
             )
         found: dict[Relation, Any] = {}
         for key, value in values.items():
@@ -204,45 +234,73 @@ class HeteroGraph(HeteroLibraries):
     def metagraph(self) -> Graph:
         """The types as a Graph: node i is ``node_types[i]``, edge i is ``edge_types[i]``."""
         place = {one: i for i, one in enumerate(self._counts)}
-        return Graph([place[a] for a, _, _ in self._graphs], [place[b] for _, _, b in self._graphs], len(place))
+        return Graph(
+            [place[a] for a, _, _ in self._graphs], [place[b] for _, _, b in self._graphs], len(place)
+        )
 
     def reverse(self) -> HeteroGraph:
-        """Every relation turned round, (a, name, b) → (b, name, a), and its edges; edge ids are kept, nothing is copied."""
-        return self._of({(b, name, a): graph.reverse() for (a, name, b), graph in self._graphs.items()}, self._counts)
+        """Every relation turned round, (a, name, b) → (b, name, a), and its edges; edge ids are kept, nothing
+        is copied.
+        """
+        return self._of(
+            {(b, name, a): graph.reverse() for (a, name, b), graph in self._graphs.items()}, self._counts
+        )
 
     def add_reverse_relations(self, prefix: str = "rev_") -> HeteroGraph:
-        """With each relation (a, name, b) the relation (b, prefix + name, a) of its edges turned round, with their ids; nothing is copied.
+        """With each relation (a, name, b) the relation (b, prefix + name, a) of its edges turned round, with
+        their ids; nothing is copied.
 
         Raises
         ------
         ValueError : such a relation is there already
         """
         if not isinstance(prefix, str):
-            raise bad_type("HeteroGraph.add_reverse_relations", f"prefix is {shown(prefix)}", "give text, as 'rev_'")
-        return self._with("add_reverse_relations", {(b, prefix + name, a): graph.reverse() for (a, name, b), graph in self._graphs.items()})
+            raise bad_type(
+                "HeteroGraph.add_reverse_relations", f"prefix is {shown(prefix)}", "give text, as 'rev_'"
+            )
+        return self._with(
+            "add_reverse_relations",
+            {(b, prefix + name, a): graph.reverse() for (a, name, b), graph in self._graphs.items()},
+        )
 
     def add_self_loops(self, relation: str | None = None) -> HeteroGraph:
-        """The relations within one type of nodes with an edge v → v more for each node, which come after the other edges.
+        """The relations within one type of nodes with an edge v → v more for each node, which come after the
+        other edges.
 
-        relation : a name; then for each type of nodes a relation (type, name, type) of such edges is added, and the others stay as they are
+        relation : a name;
+            then for each type of nodes a relation (type, name, type) of such edges is added, and the others
+            stay as they are
         """
         if relation is None:
-            graphs = {key: graph.add_self_loops() if key[0] == key[2] else graph for key, graph in self._graphs.items()}
+            graphs = {
+                key: graph.add_self_loops() if key[0] == key[2] else graph
+                for key, graph in self._graphs.items()
+            }
             return self._of(graphs, self._counts)
-        loops = {(one, relation, one): Graph(np.arange(n), np.arange(n), n).to(self.device) for one, n in self._counts.items()}
+        loops = {
+            (one, relation, one): Graph(np.arange(n), np.arange(n), n).to(self.device)
+            for one, n in self._counts.items()
+        }
         return self._with("add_self_loops", loops)
 
     def _with(self, name: str, more: Mapping[Relation, Graph]) -> HeteroGraph:
         twice = [relation for relation in more if relation in self._graphs]
         if twice:
-            raise bad_value(f"HeteroGraph.{name}", f"there is a relation {twice[0]} already", "choose another name")
+            raise bad_value(
+                f"HeteroGraph.{name}", f"there is a relation {twice[0]} already", "choose another name"
+            )
         return self._of(self._graphs | dict(more), self._counts)
 
     def node_type_subgraph(self, node_types: Iterable[str]) -> HeteroGraph:
         """The nodes of some types, and the relations between these."""
         op = "HeteroGraph.node_type_subgraph"
-        kept = {self.checked_type(op, one): self._counts[one] for one in ([node_types] if isinstance(node_types, str) else node_types)}
-        return self._of({key: graph for key, graph in self._graphs.items() if key[0] in kept and key[2] in kept}, kept)
+        kept = {
+            self.checked_type(op, one): self._counts[one]
+            for one in ([node_types] if isinstance(node_types, str) else node_types)
+        }
+        return self._of(
+            {key: graph for key, graph in self._graphs.items() if key[0] in kept and key[2] in kept}, kept
+        )
 
     def edge_type_subgraph(self, relations: Iterable[Any]) -> HeteroGraph:
         """Some relations, and the types of nodes that they join."""
@@ -253,27 +311,35 @@ class HeteroGraph(HeteroLibraries):
     def subgraph(self, nodes: Mapping[str, ArrayLike]) -> HeteroGraph:
         """The edges between `nodes`, in their old order.
 
-        nodes : {type: distinct ids}: node i of that type is ``nodes[type][i]`` of this one; types that are left out keep all their nodes
+        nodes : {type: distinct ids}: node i of that type is ``nodes[type][i]`` of this one;
+            types that are left out keep all their nodes
         """
         op = "HeteroGraph.subgraph"
         ids = {one: np.arange(count) for one, count in self._counts.items()}
         for one, given in self.by_type(op, "nodes", nodes).items():
             ids[one] = distinct(op, f"nodes[{one!r}]", given, f"num_nodes[{one!r}]", self._counts[one])
-        graphs = {key: graph.subgraph(ids[key[0]] if key[0] == key[2] else (ids[key[0]], ids[key[2]])) for key, graph in self.items()}
+        graphs = {
+            key: graph.subgraph(ids[key[0]] if key[0] == key[2] else (ids[key[0]], ids[key[2]]))
+            for key, graph in self.items()
+        }
         return self._of(graphs, {one: len(kept) for one, kept in ids.items()})
 
     def into(self, node_type: str) -> Into:
-        """All relations that lead to a type of nodes as one graph; made once. None may lead there: then it has no sources."""
+        """All relations that lead to a type of nodes as one graph; made once. None may lead there: then it
+        has no sources.
+        """
         self.checked_type("HeteroGraph.into", node_type)
         return self._once(
-            ("into", node_type), lambda: into_one(self._graphs, self._counts, node_type, self.num_dst[node_type], self.device)
+            ("into", node_type),
+            lambda: into_one(self._graphs, self._counts, node_type, self.num_dst[node_type], self.device),
         )
 
     def to_homogeneous(self) -> Homogeneous:
-        """All nodes and edges as one Graph: nodes are numbered type after type, edges relation after relation, in the order of both lists.
+        """All nodes and edges as one Graph: nodes are numbered type after type, edges relation after
+        relation, in the order of both lists.
 
-        ``np.concatenate([x[one] for one in h.node_types])`` is its node data. Made once; the arrays are read-only. ``from_homogeneous`` is
-        the way back.
+        ``np.concatenate([x[one] for one in h.node_types])`` is its node data. Made once; the arrays are
+        read-only. ``from_homogeneous`` is the way back.
 
         Examples
         --------
@@ -287,7 +353,12 @@ class HeteroGraph(HeteroLibraries):
 
     @classmethod
     def from_homogeneous(
-        cls, graph: Graph, node_type: ArrayLike, edge_type: ArrayLike, node_types: Iterable[str], edge_types: Iterable[Relation]
+        cls,
+        graph: Graph,
+        node_type: ArrayLike,
+        edge_type: ArrayLike,
+        node_types: Iterable[str],
+        edge_types: Iterable[Relation],
     ) -> HeteroGraph:
         """A Graph whose nodes and edges have types, taken apart.
 
@@ -300,7 +371,8 @@ class HeteroGraph(HeteroLibraries):
 
         Notes
         -----
-        The nodes of each type keep their order, so ``x[node_type == k]`` is the data of type ``node_types[k]``; edges alike.
+        The nodes of each type keep their order, so ``x[node_type == k]`` is the data of type
+        ``node_types[k]``; edges alike.
 
         Raises
         ------
@@ -308,7 +380,9 @@ class HeteroGraph(HeteroLibraries):
         ValueError : an edge whose ends are of other types than its relation's
         """
         check_graph("HeteroGraph.from_homogeneous", "graph", graph)
-        return cls(*separated(graph, node_type, edge_type, list(node_types), list(edge_types))).to(graph.device)
+        return cls(*separated(graph, node_type, edge_type, list(node_types), list(edge_types))).to(
+            graph.device
+        )
 
     def _once(self, key: Any, make: Callable[[], T]) -> T:
         found: T | None = self._derived.get(key)
@@ -330,7 +404,10 @@ class HeteroGraph(HeteroLibraries):
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{one}: {counting(count, 'node')}" for one, count in self._counts.items())
-        edges = ", ".join(f"{a} -{name}-> {b}: {counting(graph.num_edges, 'edge')}" for (a, name, b), graph in self._graphs.items())
+        edges = ", ".join(
+            f"{a} -{name}-> {b}: {counting(graph.num_edges, 'edge')}"
+            for (a, name, b), graph in self._graphs.items()
+        )
         return f"HeteroGraph({nodes}; {edges}{'' if self.device == 'cpu' else f'; on {self.device}'})"
 
 

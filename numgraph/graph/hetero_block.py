@@ -17,7 +17,8 @@ from numgraph.graph.relations import Relation
 class HeteroBlock(HeteroGraph):
     """One hop of sampled edges: of each type, destination i is source i, the other sources come after.
 
-    Layers take it as they take a HeteroGraph, with features of the sources, ``num_nodes`` rows of each type, and give ``num_dst`` rows.
+    Layers take it as they take a HeteroGraph, with features of the sources, ``num_nodes`` rows of each type,
+    and give ``num_dst`` rows.
 
     Attributes
     ----------
@@ -30,9 +31,15 @@ class HeteroBlock(HeteroGraph):
 
     @classmethod
     def made(
-        cls, graphs: Mapping[Relation, Graph], nodes: Mapping[str, Any], dst: Mapping[str, int], edge_ids: Mapping[Any, Any]
+        cls,
+        graphs: Mapping[Relation, Graph],
+        nodes: Mapping[str, Any],
+        dst: Mapping[str, int],
+        edge_ids: Mapping[Any, Any],
     ) -> HeteroBlock:
-        """edge_ids: of each relation the ids of its edges in the graph that was sampled, or a function that gives them."""
+        """edge_ids: of each relation the ids of its edges in the graph that was sampled, or a function that
+        gives them.
+        """
         block: Any = cls.__new__(cls)
         block._graphs, block._derived = dict(sorted(graphs.items())), {}
         block.nodes = dict(sorted(nodes.items()))
@@ -43,7 +50,9 @@ class HeteroBlock(HeteroGraph):
 
     @classmethod
     def _of(cls, graphs: Mapping[Relation, Graph], counts: Mapping[str, int]) -> HeteroGraph:
-        raise bad_type("HeteroBlock", "a block is one hop of sampled edges", "change the graph, and sample that")
+        raise bad_type(
+            "HeteroBlock", "a block is one hop of sampled edges", "change the graph, and sample that"
+        )
 
     @property
     def num_dst(self) -> dict[str, int]:
@@ -62,7 +71,9 @@ class HeteroBlock(HeteroGraph):
         devices.known("HeteroBlock.to", device)
         if device == self.device:
             return self
-        return self.made({key: graph.to(device) for key, graph in self.items()}, self.nodes, self._dst, self._edge_ids)
+        return self.made(
+            {key: graph.to(device) for key, graph in self.items()}, self.nodes, self._dst, self._edge_ids
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return HeteroBlock.made, (self._graphs, self.nodes, self._dst, self.edge_ids)

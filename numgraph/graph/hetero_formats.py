@@ -12,7 +12,9 @@ from numgraph.graph.export import fill, rows_by_name
 
 
 class HeteroLibraries:
-    """The conversions that a HeteroGraph has. Fields come and go beside it: by type of nodes, and by relation."""
+    """The conversions that a HeteroGraph has. Fields come and go beside it: by type of nodes, and by
+    relation.
+    """
 
     __slots__ = ()
 
@@ -30,10 +32,11 @@ class HeteroLibraries:
 
     @classmethod
     def from_pyg(cls, G: Any, *, data: bool = False) -> Self | Converted[Self]:
-        """The HeteroGraph of a torch_geometric HeteroData on the CPU; types and edges keep their names and ids.
+        """The HeteroGraph of a torch_geometric HeteroData on the CPU; types and edges keep their names and
+        ids.
 
-        With `data` a ``Converted``: ``nodes[type]["x"]`` and ``edges[relation]["edge_attr"]`` are what PyG tells to have a row for each
-        node and edge, names a range for each type.
+        With `data` a ``Converted``: ``nodes[type]["x"]`` and ``edges[relation]["edge_attr"]`` are what PyG
+        tells to have a row for each node and edge, names a range for each type.
         """
         op = "HeteroGraph.from_pyg"
         if not (hasattr(G, "edge_types") and hasattr(G, "node_types")):
@@ -41,9 +44,16 @@ class HeteroLibraries:
         counts = {kind: G[kind].num_nodes for kind in G.node_types}
         for kind, count in counts.items():
             if count is None:
-                raise bad_value(op, f"G does not tell how many nodes of type {kind!r} it has", f"set it, as in G[{kind!r}].num_nodes = 5")
+                raise bad_value(
+                    op,
+                    f"G does not tell how many nodes of type {kind!r} it has",
+                    f"set it, as in G[{kind!r}].num_nodes = 5",
+                )
         parts = {relation: formats.pyg(op, G, relation, data) for relation in G.edge_types}
-        nodes = {kind: formats.pyg_fields(op, G[kind], G[kind].is_node_attr) if data else {} for kind in G.node_types}
+        nodes = {
+            kind: formats.pyg_fields(op, G[kind], G[kind].is_node_attr) if data else {}
+            for kind in G.node_types
+        }
         return cls._of_parts(parts, counts, nodes, data)
 
     @classmethod
@@ -56,22 +66,30 @@ class HeteroLibraries:
         if not all(hasattr(G, name) for name in ("canonical_etypes", "ntypes", "num_nodes")):
             raise formats.wrong_kind(op, "G", G, "a dgl.DGLGraph")
         if getattr(G, "is_block", False):
-            raise bad_value(op, "G is a block, whose sources and destinations are two sets of one type", "give the graph that it is of")
+            raise bad_value(
+                op,
+                "G is a block, whose sources and destinations are two sets of one type",
+                "give the graph that it is of",
+            )
         counts = {kind: G.num_nodes(kind) for kind in G.ntypes}
         parts = {relation: formats.dgl(op, G[relation], data) for relation in G.canonical_etypes}
         nodes = {kind: formats.dgl_fields(op, G.nodes[kind].data) if data else {} for kind in G.ntypes}
         return cls._of_parts(parts, counts, nodes, data)
 
     @classmethod
-    def from_networkx(cls, G: Any, *, node_type: str = "type", relation: str = "relation", data: bool = False) -> Self | Converted[Self]:
-        """The HeteroGraph of a NetworkX graph whose nodes and edges say their type; undirected edges go as they are listed, one way.
+    def from_networkx(
+        cls, G: Any, *, node_type: str = "type", relation: str = "relation", data: bool = False
+    ) -> Self | Converted[Self]:
+        """The HeteroGraph of a NetworkX graph whose nodes and edges say their type; undirected edges go as
+        they are listed, one way.
 
         Parameters
         ----------
         G : Graph, DiGraph, MultiGraph or MultiDiGraph
         node_type : the nodes' attribute that names their type
         relation : the edges' attribute that names their relation, by a name or a triple
-        data : return a ``Converted`` whose ``names`` are the nodes by type: node i of a type is ``names[type][i]``, without attributes
+        data : return a ``Converted`` whose ``names`` are the nodes by type:
+            node i of a type is ``names[type][i]``, without attributes
 
         Raises
         ------
@@ -85,7 +103,9 @@ class HeteroLibraries:
         for node, kind in G.nodes(data=node_type):
             if not isinstance(kind, str):
                 raise bad_value(
-                    op, f"node {shown(node)} has no {node_type!r}", f"name its type, G.nodes[{shown(node)}][{node_type!r}] = 'paper'"
+                    op,
+                    f"node {shown(node)} has no {node_type!r}",
+                    f"name its type, G.nodes[{shown(node)}][{node_type!r}] = 'paper'",
                 )
             place[node] = (kind, len(names.setdefault(kind, [])))
             names[kind].append(node)
@@ -103,21 +123,35 @@ class HeteroLibraries:
         return Converted(h, {}, {}, names) if data else h
 
     @classmethod
-    def _of_parts(cls, parts: Mapping[Any, formats.Parts], counts: Mapping[str, int], nodes: Any, data: bool) -> Self | Converted[Self]:
+    def _of_parts(
+        cls, parts: Mapping[Any, formats.Parts], counts: Mapping[str, int], nodes: Any, data: bool
+    ) -> Self | Converted[Self]:
         h = cls({relation: (one.src, one.dst) for relation, one in parts.items()}, counts)
         names = {kind: range(count) for kind, count in counts.items()}
-        return Converted(h, nodes, {relation: one.edges for relation, one in parts.items()}, names) if data else h
+        return (
+            Converted(h, nodes, {relation: one.edges for relation, one in parts.items()}, names)
+            if data
+            else h
+        )
 
     def _fields(self, op: str, nodes: Any, edges: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
         """Fields of all types, a row for each node and each edge."""
         of_nodes = self.by_type(op, "nodes", {} if nodes is None else nodes)
         of_edges = self.by_relation(op, "edges", {} if edges is None else edges)
-        rows = {kind: rows_by_name(op, f"nodes[{kind!r}]", given, self.num_nodes[kind], "nodes") for kind, given in of_nodes.items()}
+        rows = {
+            kind: rows_by_name(op, f"nodes[{kind!r}]", given, self.num_nodes[kind], "nodes")
+            for kind, given in of_nodes.items()
+        }
         graphs = dict(self.items())
-        return rows, {key: rows_by_name(op, f"edges[{key}]", given, graphs[key].num_edges, "edges") for key, given in of_edges.items()}
+        return rows, {
+            key: rows_by_name(op, f"edges[{key}]", given, graphs[key].num_edges, "edges")
+            for key, given in of_edges.items()
+        }
 
     def to_pyg(self, nodes: Any = None, edges: Any = None) -> Any:
-        """A torch_geometric HeteroData with fields as tensors: nodes {type: {name: array}}, edges {relation: {name: array}}."""
+        """A torch_geometric HeteroData with fields as tensors: nodes {type: {name: array}}, edges {relation:
+        {name: array}}.
+        """
         from torch_geometric.data import HeteroData
 
         op, h = "HeteroGraph.to_pyg", self.to("cpu")
@@ -139,7 +173,9 @@ class HeteroLibraries:
             import dgl
         except ModuleNotFoundError as error:
             raise missing(op, "DGL is not installed", "pip install dgl") from error
-        G = dgl.heterograph({key: tuple(graph.to_edge_index("torch")) for key, graph in h.items()}, num_nodes_dict=h.num_nodes)
+        G = dgl.heterograph(
+            {key: tuple(graph.to_edge_index("torch")) for key, graph in h.items()}, num_nodes_dict=h.num_nodes
+        )
         for kind, values in of_nodes.items():
             fill(op, G.nodes[kind].data, values)
         for relation, values in of_edges.items():
@@ -147,7 +183,9 @@ class HeteroLibraries:
         return G
 
     def to_networkx(self) -> Any:
-        """A networkx.MultiDiGraph: its nodes are pairs (type, id), its edges have the attribute "relation", the triple."""
+        """A networkx.MultiDiGraph: its nodes are pairs (type, id), its edges have the attribute "relation",
+        the triple.
+        """
         import networkx
 
         G = networkx.MultiDiGraph()

@@ -35,9 +35,9 @@ class Homogeneous(NamedTuple):
 class Into(NamedTuple):
     """All relations that lead to one type of nodes as one bipartite graph.
 
-    Its sources are those of the first relation, then those of the second, …: a node that is a source of several is there as often.
-    Sources and edges of relation k are ``src_offsets[k]`` … ``src_offsets[k + 1] - 1`` and likewise of ``edge_offsets``.
-    """
+    Its sources are those of the first relation, then those of the second, …: a node that is a source of
+    several is there as often. Sources and edges of relation k are ``src_offsets[k]`` …
+    ``src_offsets[k + 1] - 1`` and likewise of ``edge_offsets``."""
 
     graph: Graph
     relations: tuple[Relation, ...]
@@ -45,7 +45,9 @@ class Into(NamedTuple):
     edge_offsets: NDArray[np.int64]
 
 
-def into_one(graphs: Mapping[Relation, Graph], counts: Mapping[str, int], node_type: str, num_dst: int, device: str) -> Into:
+def into_one(
+    graphs: Mapping[Relation, Graph], counts: Mapping[str, int], node_type: str, num_dst: int, device: str
+) -> Into:
     """All relations that lead to a type of nodes, of which there are ``num_dst``, as one bipartite graph."""
     chosen = {key: graph.to("cpu") for key, graph in graphs.items() if key[2] == node_type}
     starts = offsets_of([counts[key[0]] for key in chosen])
@@ -70,9 +72,15 @@ def as_one(graphs: Mapping[Relation, Graph], counts: Mapping[str, int], device: 
 
 
 def separated(
-    graph: Graph, node_type: ArrayLike, edge_type: ArrayLike, node_types: Sequence[str], edge_types: Iterable[Relation]
+    graph: Graph,
+    node_type: ArrayLike,
+    edge_type: ArrayLike,
+    node_types: Sequence[str],
+    edge_types: Iterable[Relation],
 ) -> tuple[dict[Relation, Any], dict[str, int]]:
-    """What HeteroGraph takes of a Graph whose nodes and edges have types: the ends of each relation's edges, and the numbers of nodes."""
+    """What HeteroGraph takes of a Graph whose nodes and edges have types: the ends of each relation's edges,
+    and the numbers of nodes.
+    """
     op = "HeteroGraph.from_homogeneous"
     count, host = graph.num_nodes, graph.to("cpu")
     names, relations = node_types, [relation_of(op, key) for key in edge_types]
@@ -91,6 +99,10 @@ def separated(
             if len(wrong):
                 edge = int(ids[wrong[0]])
                 what = names[of_node[column[edge]]]
-                raise bad_value(op, f"edge {edge} is of {relation}, and node {column[edge]} is of type {what!r}", f"it must be {name!r}")
+                raise bad_value(
+                    op,
+                    f"edge {edge} is of {relation}, and node {column[edge]} is of type {what!r}",
+                    f"it must be {name!r}",
+                )
         graphs[relation] = (place[host.src[ids]], place[host.dst[ids]])
     return graphs, {name: int(np.count_nonzero(of_node == k)) for k, name in enumerate(names)}

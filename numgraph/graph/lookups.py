@@ -17,7 +17,9 @@ Many = NDArray[Any] | Sequence[int]
 
 
 class Lookups(Part):
-    """All take one id or many. The first question about pairs sorts the edges by both ends, which the graph keeps; the others search."""
+    """All take one id or many. The first question about pairs sorts the edges by both ends, which the graph
+    keeps; the others search.
+    """
 
     __slots__ = ()
 
@@ -49,7 +51,9 @@ class Lookups(Part):
     @overload
     def edge_ids(self, u: Many, v: Many | int, *, parallel: Literal[False] = ...) -> Ids: ...
     @overload
-    def edge_ids(self, u: ArrayLike, v: ArrayLike, *, parallel: Literal[True]) -> tuple[Ids, NDArray[np.int64]]: ...
+    def edge_ids(
+        self, u: ArrayLike, v: ArrayLike, *, parallel: Literal[True]
+    ) -> tuple[Ids, NDArray[np.int64]]: ...
     def edge_ids(self, u: ArrayLike, v: ArrayLike, *, parallel: bool = False) -> Any:
         """The ids of the edges u → v.
 
@@ -60,8 +64,9 @@ class Lookups(Part):
 
         Returns
         -------
-        an int, or [n]: the first edge of each pair, the one with the lowest id; with ``parallel=True`` a pair (ids, places) of arrays
-        [edges]: ``ids[k]`` is an edge u[i] → v[i] for i = ``places[k]``, ascending in i, then in ids
+        an int, or [n]: the first edge of each pair, the one with the lowest id; with ``parallel=True`` a pair
+        (ids, places) of arrays [edges]: ``ids[k]`` is an edge u[i] → v[i] for i = ``places[k]``, ascending in
+        i, then in ids
 
         Raises
         ------
@@ -82,7 +87,9 @@ class Lookups(Part):
         if parallel:
             counts = last - first
             places = np.repeat(np.arange(len(counts)), counts)
-            return ids[np.arange(len(places)) + np.repeat(first - (np.cumsum(counts) - counts), counts)], places
+            return ids[
+                np.arange(len(places)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+            ], places
         lacking = np.flatnonzero(last == first)
         if len(lacking):
             i = int(lacking[0])
@@ -97,7 +104,8 @@ class Lookups(Part):
     @overload
     def find_edges(self, edge_ids: Many) -> tuple[Ids, Ids]: ...
     def find_edges(self, edge_ids: ArrayLike) -> Any:
-        """The ends of edges: (sources, destinations), ``src[edge_ids]`` and ``dst[edge_ids]`` with ids that were checked.
+        """The ends of edges: (sources, destinations), ``src[edge_ids]`` and ``dst[edge_ids]`` with ids that
+        were checked.
 
         edge_ids : an id, or [n]
         """
@@ -106,14 +114,22 @@ class Lookups(Part):
         ends = host.src[ids], host.dst[ids]
         return ends if np.ndim(edge_ids) else (int(ends[0][0]), int(ends[1][0]))
 
-    def _ranges(self, op: str, u: ArrayLike, v: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
-        """The first position of each pair's edges among the sorted ones, and one past the last; whether one pair was asked for."""
+    def _ranges(
+        self, op: str, u: ArrayLike, v: ArrayLike
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
+        """The first position of each pair's edges among the sorted ones, and one past the last; whether one
+        pair was asked for.
+        """
         host = self.to("cpu")
         names = ("num_src", "num_dst") if self.is_bipartite else ("num_nodes", "num_nodes")
         sources = host._nodes_given(op, "u", np.atleast_1d(u), names[0], self.num_src)
         targets = host._nodes_given(op, "v", np.atleast_1d(v), names[1], self.num_dst)
         if len(sources) != len(targets) and np.ndim(u) and np.ndim(v):
-            raise bad_value(op, f"u has {len(sources)} entries and v has {len(targets)}", "give pairs, or one id for all of the others")
+            raise bad_value(
+                op,
+                f"u has {len(sources)} entries and v has {len(targets)}",
+                "give pairs, or one id for all of the others",
+            )
         count = len(targets) if np.ndim(u) == 0 else len(sources)
         sources, targets = (np.ascontiguousarray(np.broadcast_to(ids, count)) for ids in (sources, targets))
         rows, _ = host._sorted()
@@ -121,7 +137,9 @@ class Lookups(Part):
         return first, last, np.ndim(u) == 0 and np.ndim(v) == 0
 
     def _sorted(self) -> tuple[Any, Ids]:
-        """The edges grouped by source, destinations ascending, and the edge at each position; kept with the in-edges."""
+        """The edges grouped by source, destinations ascending, and the edge at each position; kept with the
+        in-edges.
+        """
         host = self.to("cpu")
 
         def build(rows: Any) -> tuple[Any, Ids]:

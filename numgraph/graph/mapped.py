@@ -1,4 +1,6 @@
-"""Edges whose arrays are mapped files. What a file holds is not known before it is read: ids are checked when they are first asked for."""
+"""Edges whose arrays are mapped files. What a file holds is not known before it is read: ids are checked when
+they are first asked for.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ _CHUNK = 1 << 16
 class MappedEdges(Edges):
     """Edges of a folder, see ``graph_of``.
 
-    Row starts are in memory and checked from the start. Whole columns and groupings are checked once, when somebody asks for them.
-    ``as_read`` is a grouping for who checks each id itself.
+    Row starts are in memory and checked from the start. Whole columns and groupings are checked once, when
+    somebody asks for them. ``as_read`` is a grouping for who checks each id itself.
     """
 
     def __init__(self, folder: Path, num_nodes: int, num_edges: int, arrays: dict[str, Ids]) -> None:
@@ -34,7 +36,11 @@ class MappedEdges(Edges):
         for side, (_, name) in enumerate(NAMES):
             starts = self._row_starts(f"{name}_indptr", arrays[f"{name}_indptr"], positions)
             if f"{name}_indices" in arrays:
-                rows.append(Adjacency(starts, arrays[f"{name}_indices"], ordered=False, _edge_ids=arrays[f"{name}_edge_ids"]))
+                rows.append(
+                    Adjacency(
+                        starts, arrays[f"{name}_indices"], ordered=False, _edge_ids=arrays[f"{name}_edge_ids"]
+                    )
+                )
             else:
                 rows.append(Adjacency(starts, arrays[NAMES[1 - side][0]], ordered=True))
         self._known: set[int] = set()  # sides about whose files the system was told how they are read
@@ -61,7 +67,9 @@ class MappedEdges(Edges):
         ids = frozen(rows.edge_ids[positions])
         bad = first_outside(ids, self.num_edges)
         if bad >= 0:
-            raise self._outside(f"{NAMES[side][1]}_edge_ids", int(positions[bad]), int(ids[bad]), "num_edges", self.num_edges)
+            raise self._outside(
+                f"{NAMES[side][1]}_edge_ids", int(positions[bad]), int(ids[bad]), "num_edges", self.num_edges
+            )
         return ids
 
     def _column(self, side: int) -> Ids:
@@ -80,7 +88,8 @@ class MappedEdges(Edges):
         return rows
 
     def check_all(self) -> None:
-        """That every id is in its range, and both groupings are of the edges that the columns have, in the order of edge ids in each row.
+        """That every id is in its range, and both groupings are of the edges that the columns have, in the
+        order of edge ids in each row.
 
         Raises
         ------
@@ -88,11 +97,20 @@ class MappedEdges(Edges):
         """
         for side, (column, name) in enumerate(NAMES):
             keys, values, rows = self.column(side), self.column(1 - side), self.adjacency(side)
-            position = first_foreign(rows.indptr, rows.indices, rows.edge_ids if not rows.ordered else keys[:0], keys, values, rows.ordered)
+            position = first_foreign(
+                rows.indptr,
+                rows.indices,
+                rows.edge_ids if not rows.ordered else keys[:0],
+                keys,
+                values,
+                rows.ordered,
+            )
             if position >= 0:
                 what = f"position {position} of {name}_indptr, {name}_indices and {name}_edge_ids"
                 raise bad_value(
-                    "open_dataset", f"{self._folder}: {what} does not agree with {column} there", "the files are of other graphs"
+                    "open_dataset",
+                    f"{self._folder}: {what} does not agree with {column} there",
+                    "the files are of other graphs",
                 )
 
     def _row_starts(self, name: str, starts: Ids, dtype: np.dtype[np.signedinteger]) -> Ids:
@@ -100,12 +118,19 @@ class MappedEdges(Edges):
         copy = np.array(starts, np.int64)
         problem = ""
         if copy[0] != 0 or copy[-1] != self.num_edges:
-            problem = f"begins with {copy[0]} and ends with {copy[-1]}, with {self.num_edges} edges these are 0 and {self.num_edges}"
+            problem = (
+                f"begins with {copy[0]} and ends with {copy[-1]}, with {self.num_edges} edges these are 0 "
+                f"and {self.num_edges}"
+            )
         elif len(descents := np.flatnonzero(copy[1:] < copy[:-1])):
             i = int(descents[0])
             problem = f"falls from {copy[i]} to {copy[i + 1]} after entry {i}, row starts do not decrease"
         if problem:
-            raise bad_value("open_dataset", f"{self._folder / name}.npy {problem}", "the file is damaged: take another copy of the folder")
+            raise bad_value(
+                "open_dataset",
+                f"{self._folder / name}.npy {problem}",
+                "the file is damaged: take another copy of the folder",
+            )
         return frozen(copy.astype(dtype, copy=False))
 
     def _check(self, name: str, ids: Ids, count_name: str, count: int) -> None:
@@ -123,10 +148,10 @@ class MappedEdges(Edges):
 def graph_of(folder: Path, num_nodes: int, num_edges: int, arrays: dict[str, Ids]) -> Graph:
     """The graph of the arrays of a folder; nothing of them is copied but the row starts.
 
-    arrays: "src" and "dst" [num_edges] in the order of edge ids; "in_indptr", "out_indptr" [num_nodes + 1] of int64; "in_indices",
-    "in_edge_ids" [num_edges], left out where the edges are sorted by destination already, and "out_indices", "out_edge_ids". Shapes and
-    dtypes are known to be right, what they contain is not.
-    """
+    arrays: "src" and "dst" [num_edges] in the order of edge ids; "in_indptr", "out_indptr" [num_nodes + 1] of
+    int64; "in_indices", "in_edge_ids" [num_edges], left out where the edges are sorted by destination
+    already, and "out_indices", "out_edge_ids". Shapes and dtypes are known to be right, what they contain is
+    not."""
     return Graph._sharing(MappedEdges(folder, num_nodes, num_edges, arrays), SRC)
 
 
@@ -154,7 +179,8 @@ def first_outside(ids, count):
 
 @njit()
 def first_foreign(indptr, indices, edge_ids, keys, values, ordered):
-    """The first position whose edge is not the row's own, or comes before an edge of the row with a smaller id; -1 if there is none.
+    """The first position whose edge is not the row's own, or comes before an edge of the row with a smaller
+    id; -1 if there is none.
 
     With as many positions as edges each edge then has just one.
     """

@@ -25,7 +25,9 @@ def as_objects(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def as_names(op: str, what: str, values: Any) -> NDArray[Any]:
-    """[n] names: numbers and dates in their dtype, text and everything else as objects; a missing one is an error."""
+    """[n] names: numbers and dates in their dtype, text and everything else as objects; a missing one is an
+    error.
+    """
     if isinstance(values, list | tuple | range):
         names = _of_list(values)
         names = names if names.ndim == 1 else as_objects(values)  # tuples
@@ -33,10 +35,16 @@ def as_names(op: str, what: str, values: Any) -> NDArray[Any]:
         names = as_array(op, what, values)
         names = names.astype(object) if names.dtype.kind in "USTV" else names
     if names.ndim != 1:
-        raise bad_value(op, f"{what} has shape {list(names.shape)}", "names are a list or a column, one name for each")
+        raise bad_value(
+            op, f"{what} has shape {list(names.shape)}", "names are a list or a column, one name for each"
+        )
     position = _first_missing(names)
     if position is not None:
-        raise bad_value(op, f"{what}[{position}] is {names[position]}", "each needs a name: fill it in, or leave this one out")
+        raise bad_value(
+            op,
+            f"{what}[{position}] is {names[position]}",
+            "each needs a name: fill it in, or leave this one out",
+        )
     return names
 
 
@@ -56,7 +64,9 @@ def _first_missing(names: NDArray[Any]) -> int | None:
 def is_missing(value: Any) -> bool:
     """Whether a table has nothing there: None, NaN, NaT, or pandas' NA, which knows no truth."""
     return (
-        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float | np.generic) and bool(value != value))
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, float | np.generic) and bool(value != value))
     )
 
 
@@ -68,7 +78,8 @@ def together(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def numbered(op: str, what: str, names: NDArray[Any]) -> tuple[Ids, Ids]:
-    """[n] the number of each name, in the order in which they first appear, and [distinct] the positions where they do.
+    """[n] the number of each name, in the order in which they first appear, and [distinct] the positions
+    where they do.
 
     names: [n] as ``as_names`` gives them. Objects are equal as in a dict: 1, 1.0 and True are one name.
     """
@@ -108,7 +119,11 @@ def _numbered_objects(op: str, what: str, listed: list[Any]) -> tuple[Ids, Ids]:
         try:
             number = numbers.setdefault(name, len(firsts))
         except TypeError as error:
-            raise bad_type(op, f"{what}[{i}] is {shown(name)}, which cannot be hashed", "names are text, numbers or tuples") from error
+            raise bad_type(
+                op,
+                f"{what}[{i}] is {shown(name)}, which cannot be hashed",
+                "names are text, numbers or tuples",
+            ) from error
         if number == len(firsts):
             firsts.append(i)
         ids[i] = number
@@ -116,7 +131,9 @@ def _numbered_objects(op: str, what: str, listed: list[Any]) -> tuple[Ids, Ids]:
 
 
 def _numbered_words(words: NDArray[np.uint64]) -> tuple[Ids, Ids]:
-    """By a hash table of positions; the hashes are made by NumPy, whose arrays wrap round without a warning."""
+    """By a hash table of positions; the hashes are made by NumPy, whose arrays wrap round without a
+    warning.
+    """
     hashes = np.zeros(len(words), np.uint64)
     for column in words.T:
         hashes ^= column
@@ -130,7 +147,9 @@ def _numbered_words(words: NDArray[np.uint64]) -> tuple[Ids, Ids]:
 
 @njit()
 def _number(words, hashes, ids, firsts):
-    """Open addressing with at most half of the slots taken; returns the number of distinct rows of `words`."""
+    """Open addressing with at most half of the slots taken; returns the number of distinct rows of
+    `words`.
+    """
     count, mask = 0, 1023
     table = np.full(mask + 1, -1, np.int64)
     for i in range(len(hashes)):
@@ -166,7 +185,11 @@ def ids_among(op: str, what: str, names: NDArray[Any], known: NDArray[Any]) -> I
     strange = np.flatnonzero(ids[len(known) :] >= len(known))
     if len(strange):
         first = int(strange[0])
-        raise bad_value(op, f"{what}[{first}] is {shown(names[first])}, which is not in names", "names has all nodes, by their ids")
+        raise bad_value(
+            op,
+            f"{what}[{first}] is {shown(names[first])}, which is not in names",
+            "names has all nodes, by their ids",
+        )
     return ids[len(known) :]
 
 
@@ -176,11 +199,17 @@ def check_distinct(op: str, what: str, names: NDArray[Any], ids: Ids | None = No
     repeats = np.flatnonzero(ids != np.arange(len(ids)))
     if len(repeats):
         first = int(repeats[0])
-        raise bad_value(op, f"{what}[{ids[first]}] and {what}[{first}] are both {shown(names[first])}", "give each node its own name")
+        raise bad_value(
+            op,
+            f"{what}[{ids[first]}] and {what}[{first}] are both {shown(names[first])}",
+            "give each node its own name",
+        )
 
 
 def as_column(values: Any) -> NDArray[Any]:
-    """[n, …] the values of an attribute: numbers, dates and vectors of one length as an array, everything else as objects."""
+    """[n, …] the values of an attribute: numbers, dates and vectors of one length as an array, everything
+    else as objects.
+    """
     array = values if isinstance(values, np.ndarray) else _of_list(values)
     if array.dtype.kind in "UST":
         return array.astype(object)
@@ -202,9 +231,15 @@ def _of_list(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def columns(
-    op: str, what: str, label: Callable[[int], Any], records: Sequence[Mapping[Any, Any]], fill: Mapping[Any, Any]
+    op: str,
+    what: str,
+    label: Callable[[int], Any],
+    records: Sequence[Mapping[Any, Any]],
+    fill: Mapping[Any, Any],
 ) -> dict[Any, NDArray[Any]]:
-    """Of attributes given as a dict for each node or edge: an array for each attribute; where it is absent stands its `fill`."""
+    """Of attributes given as a dict for each node or edge: an array for each attribute; where it is absent
+    stands its `fill`.
+    """
     made = {}
     for name in dict.fromkeys(name for record in records for name in record):
         values = [record.get(name, fill.get(name, _ABSENT)) for record in records]

@@ -75,11 +75,18 @@ class Part:
         @classmethod
         def _sharing(cls, edges: Any, out: int) -> Self: ...
 
-    def _with(self, src: NDArray[Any], dst: NDArray[Any], num_src: int | None = None, num_dst: int | None = None) -> Self:
-        """Graph of these edges, whose arrays nobody else holds, between as many nodes as here or so many; ids are known to be in range."""
+    def _with(
+        self, src: NDArray[Any], dst: NDArray[Any], num_src: int | None = None, num_dst: int | None = None
+    ) -> Self:
+        """Graph of these edges, whose arrays nobody else holds, between as many nodes as here or so many; ids
+        are known to be in range.
+        """
         counts = self.num_src if num_src is None else num_src, self.num_dst if num_dst is None else num_dst
         dtype = ids_dtype(*counts)
-        columns: list[Ids | None] = [frozen(src.astype(dtype, copy=False)), frozen(dst.astype(dtype, copy=False))]
+        columns: list[Ids | None] = [
+            frozen(src.astype(dtype, copy=False)),
+            frozen(dst.astype(dtype, copy=False)),
+        ]
         return self._sharing(Edges(counts, columns, [None, None], self.is_bipartite), 0)
 
     @property
@@ -89,7 +96,9 @@ class Part:
 
     def _edges_given(self, op: str, name: str, edge_ids: ArrayLike) -> Ids:
         """Ids of this graph's edges."""
-        return checked_ids(op, name, given_ids(op, name, edge_ids), "num_edges", self.num_edges, self._edge_dtype)
+        return checked_ids(
+            op, name, given_ids(op, name, edge_ids), "num_edges", self.num_edges, self._edge_dtype
+        )
 
     def _nodes_given(self, op: str, name: str, nodes: ArrayLike, count_name: str, count: int) -> Ids:
         """Ids of nodes of one side."""

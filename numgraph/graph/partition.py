@@ -15,22 +15,26 @@ METHODS = ("metis", "random")
 OBJECTIVES = ("cut", "volume")
 
 
-def partition(g: Graph, parts: int, *, method: Any = "metis", objective: str = "cut", seed: int = 0) -> NDArray[np.int32]:
+def partition(
+    g: Graph, parts: int, *, method: Any = "metis", objective: str = "cut", seed: int = 0
+) -> NDArray[np.int32]:
     """The part that owns each node, [num_nodes] numbers from 0 to parts − 1.
 
     Parameters
     ----------
     g : Graph of one set of nodes
     parts : how many; some may stay empty
-    method : "metis" (Karypis and Kumar, SIAM J. Sci. Comput. 1998), "random", or an array of the numbers themselves, which is checked
-    objective : what METIS makes small: "cut", edges between parts, or "volume", rows that are exchanged. "cut" is faster, and on graphs
-        without hubs as good
+    method : "metis" (Karypis and Kumar, SIAM J. Sci. Comput. 1998), "random",
+        or an array of the numbers themselves, which is checked
+    objective : what METIS makes small: "cut", edges between parts, or "volume", rows that are exchanged.
+        "cut" is faster, and on graphs without hubs as good
     seed : of what is random
 
     Notes
     -----
-    METIS balances w_v = d_v + mean(d) with the in-degrees d: nodes and edges count half each. What an exchange costs are the ghosts, the
-    nodes of other parts with an edge into a part, not the edges cut: see ``ghosts``. METIS takes about 250 bytes an edge.
+    METIS balances w_v = d_v + mean(d) with the in-degrees d: nodes and edges count half each. What an
+    exchange costs are the ghosts, the nodes of other parts with an edge into a part, not the edges cut: see
+    ``ghosts``. METIS takes about 250 bytes an edge.
 
     Raises
     ------
@@ -64,12 +68,20 @@ def partition(g: Graph, parts: int, *, method: Any = "metis", objective: str = "
 def _given(op: str, method: Any, count: int, parts: int) -> NDArray[np.int32]:
     array = as_array(op, "method", method)
     if array.dtype.kind not in "iu":
-        raise bad_type(op, f"method is {shown(method)}", f"choose from {', '.join(map(repr, METHODS))}, or give the part of each node")
+        raise bad_type(
+            op,
+            f"method is {shown(method)}",
+            f"choose from {', '.join(map(repr, METHODS))}, or give the part of each node",
+        )
     if array.shape != (count,):
-        raise bad_value(op, f"method has shape {list(array.shape)}, the graph {count} nodes", "give the part of each node")
+        raise bad_value(
+            op, f"method has shape {list(array.shape)}, the graph {count} nodes", "give the part of each node"
+        )
     bad = np.flatnonzero((array < 0) | (array >= parts))
     if len(bad):
-        raise bad_value(op, f"method[{bad[0]}] is {array[bad[0]]}", f"parts are numbered from 0 to {parts - 1}")
+        raise bad_value(
+            op, f"method[{bad[0]}] is {array[bad[0]]}", f"parts are numbered from 0 to {parts - 1}"
+        )
     found: NDArray[np.int32] = array.astype(np.int32)
     return found
 
@@ -82,12 +94,20 @@ def _by_metis(op: str, g: Graph, parts: int, objective: str, seed: int) -> NDArr
         raise missing(op, f"METIS needs pymetis ({error})", fix) from error
     both = g.remove_self_loops().to_bidirected()
     if both.num_edges >= 2**31:
-        raise bad_value(op, f"the graph has {both.num_edges} edges both ways", "METIS numbers them by 32 bits: give the part of each node")
-    indptr, indices = (ids.astype(np.int32, copy=False) for ids in (both.out_edges.indptr, both.out_edges.indices))
+        raise bad_value(
+            op,
+            f"the graph has {both.num_edges} edges both ways",
+            "METIS numbers them by 32 bits: give the part of each node",
+        )
+    indptr, indices = (
+        ids.astype(np.int32, copy=False) for ids in (both.out_edges.indptr, both.out_edges.indices)
+    )
     del both  # METIS needs several times as much
     weights = g.in_degrees() + int(np.ceil(g.num_edges / g.num_nodes)) + 1
     weights = weights // (int(weights.sum()) // 2**30 + 1) + 1  # METIS adds them up in 32 bits
-    options = pymetis.Options(seed=seed, objtype=pymetis.ObjType.VOL if objective == "volume" else pymetis.ObjType.CUT)
+    options = pymetis.Options(
+        seed=seed, objtype=pymetis.ObjType.VOL if objective == "volume" else pymetis.ObjType.CUT
+    )
     found = pymetis.part_graph(
         parts,
         pymetis.CSRAdjacency(indptr, indices),
@@ -99,7 +119,9 @@ def _by_metis(op: str, g: Graph, parts: int, objective: str, seed: int) -> NDArr
 
 
 def ghosts(g: Graph, part: Any, parts: int) -> NDArray[np.int64]:
-    """[parts] how many ghosts each part has: nodes of other parts with an edge into it. Their sum is the rows of one exchange."""
+    """[parts] how many ghosts each part has: nodes of other parts with an edge into it. Their sum is the rows
+    of one exchange.
+    """
     part = _given("ghosts", part, g.num_nodes, parts).astype(np.int64)
     into = part[g.dst]
     crossing = into != part[g.src]

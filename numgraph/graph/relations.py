@@ -18,8 +18,14 @@ Relation = tuple[str, str, str]
 
 
 def relation_of(op: str, key: Any) -> Relation:
-    if not isinstance(key, tuple | list) or len(key) != 3 or not all(isinstance(name, str) and name for name in key):
-        raise bad_type(op, f"a relation is {shown(key)}", "name it by a triple, ('author', 'writes', 'paper')")
+    if (
+        not isinstance(key, tuple | list)
+        or len(key) != 3
+        or not all(isinstance(name, str) and name for name in key)
+    ):
+        raise bad_type(
+            op, f"a relation is {shown(key)}", "name it by a triple, ('author', 'writes', 'paper')"
+        )
     return (key[0], key[1], key[2])
 
 
@@ -27,12 +33,22 @@ def ends_of(op: str, relation: Any, value: Any) -> Any:
     """A Graph, or two arrays of ids."""
     if isinstance(value, Graph):
         if relation[0] == relation[2] and value.is_bipartite:
-            raise bad_value(op, f"of {relation} the graph is {value!r}", "give one of one set of nodes, Graph(src, dst, num_nodes)")
+            raise bad_value(
+                op,
+                f"of {relation} the graph is {value!r}",
+                "give one of one set of nodes, Graph(src, dst, num_nodes)",
+            )
         if relation[0] != relation[2] and not value.is_bipartite:
-            raise bad_value(op, f"of {relation} the graph is {value!r}", "give one of two sets, Graph(src, dst, num_src=…, num_dst=…)")
+            raise bad_value(
+                op,
+                f"of {relation} the graph is {value!r}",
+                "give one of two sets, Graph(src, dst, num_src=…, num_dst=…)",
+            )
         return value
     if isinstance(value, Mapping | str) or not hasattr(value, "__len__") or len(value) != 2:
-        raise bad_type(op, f"of {relation} there is {shown(value)}", "give two arrays of ids, (src, dst), or a Graph")
+        raise bad_type(
+            op, f"of {relation} there is {shown(value)}", "give two arrays of ids, (src, dst), or a Graph"
+        )
     return tuple(given_ids(f"{op}, {relation}", name, ids) for name, ids in zip(("src", "dst"), value))
 
 
@@ -55,7 +71,10 @@ def counted(op: str, given: Mapping[Relation, Any], num_nodes: Any) -> dict[str,
                 if fixed.setdefault(name, count) != count:
                     fix = "give graphs and num_nodes that agree"
                     raise bad_value(
-                        op, f"of {relation} the graph has {count} nodes of type {name!r}, elsewhere there are {fixed[name]}", fix
+                        op,
+                        f"of {relation} the graph has {count} nodes of type {name!r}, elsewhere there are "
+                        f"{fixed[name]}",
+                        fix,
                     )
             else:
                 free[name] = max(free.get(name, 0), one_past(op, ("src", "dst")[side], ends[side]))
@@ -69,7 +88,9 @@ def numbers_of_types(op: str, name: str, values: Any, rows: int, kinds: int) -> 
         raise bad_value(op, f"{name} has {len(numbers)} entries", f"give one for each of the graph's {rows}")
     wrong = np.flatnonzero((numbers < 0) | (numbers >= kinds))
     if len(wrong):
-        raise bad_index(op, f"{name}[{wrong[0]}] is {numbers[wrong[0]]}", f"there are {kinds} types, numbered from 0")
+        raise bad_index(
+            op, f"{name}[{wrong[0]}] is {numbers[wrong[0]]}", f"there are {kinds} types, numbered from 0"
+        )
     return numbers
 
 
@@ -80,7 +101,9 @@ def distinct(op: str, name: str, values: Any, count_name: str, count: int) -> ND
     again = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
     if len(again):
         first, second = order[again[0]], order[again[0] + 1]
-        raise bad_value(op, f"{name}[{first}] and {name}[{second}] are both {ids[first]}", "give each node once")
+        raise bad_value(
+            op, f"{name}[{first}] and {name}[{second}] are both {ids[first]}", "give each node once"
+        )
     return ids
 
 

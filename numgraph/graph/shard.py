@@ -36,7 +36,9 @@ class Spread:
         raise NotImplementedError
 
     def exchange_ahead(self, x: Any) -> Any:
-        """The same for a walk over the shard, or one of its nodes, that is next to read the result: it begins before all rows are there."""
+        """The same for a walk over the shard, or one of its nodes, that is next to read the result: it begins
+        before all rows are there.
+        """
         raise NotImplementedError
 
     @of_array_in_class
@@ -61,7 +63,8 @@ PIECE_EDGES = 1 << 15
 
 
 class Piece(NamedTuple):
-    """Some rows of a shard's grouped edges as a graph of its own, by these rows and the positions of their edges.
+    """Some rows of a shard's grouped edges as a graph of its own, by these rows and the positions of their
+    edges.
 
     interior : destinations without ghosts among their sources, or sources that are no ghosts
     """
@@ -82,7 +85,8 @@ def _cuts(indptr: Ids, stop: int) -> list[int]:
 
 
 class Shard(Block):
-    """A process's part: the destinations are the nodes that it owns, the sources these and, after them, its ghosts, owned by others.
+    """A process's part: the destinations are the nodes that it owns, the sources these and, after them, its
+    ghosts, owned by others.
 
     All in-edges of the owned nodes are there, each node's in the order of their ids in the whole graph.
 
@@ -103,7 +107,9 @@ class Shard(Block):
 
     @classmethod
     def whole_rows(cls, spread: Spread, nodes: Ids, edges: Edges | DeviceEdges, ids: Ids | None) -> Shard:
-        """A shard of these edges between its sources, numbered from 0, and its destinations, the first of them."""
+        """A shard of these edges between its sources, numbered from 0, and its destinations, the first of
+        them.
+        """
         shard: Any = cls.__new__(cls)
         shard._edges, shard._out, shard._twin = edges, SRC, None
         shard.nodes, shard._positions, shard._found, shard.spread = nodes, None, ids, spread
@@ -116,7 +122,9 @@ class Shard(Block):
         if self._pieces is None:
             rows, interior = self.in_edges, self.spread.interior
             starts = np.unique([*_cuts(rows.indptr, interior), rows.num_rows]).tolist()
-            self._pieces = [self._piece(DST, start, stop, stop <= interior) for start, stop in pairwise(starts)]
+            self._pieces = [
+                self._piece(DST, start, stop, stop <= interior) for start, stop in pairwise(starts)
+            ]
         return self._pieces
 
     def source_pieces(self) -> list[Piece]:
@@ -124,14 +132,20 @@ class Shard(Block):
         if self._source_pieces is None:
             starts = _cuts(self.out_edges.indptr, self.num_dst)
             bounds = [(self.num_dst, self.num_src), *pairwise(starts)]
-            self._source_pieces = [self._piece(SRC, start, stop, stop <= self.num_dst) for start, stop in bounds if start < stop]
+            self._source_pieces = [
+                self._piece(SRC, start, stop, stop <= self.num_dst) for start, stop in bounds if start < stop
+            ]
         return self._source_pieces
 
     def _piece(self, side: int, start: int, stop: int, interior: bool) -> Piece:
         rows = self.in_edges if side == DST else self.out_edges
         first, last = int(rows.indptr[start]), int(rows.indptr[stop])
         indices, indptr = rows.indices[first:last], frozen(rows.indptr[start : stop + 1] - rows.indptr[start])
-        into = Adjacency(indptr, indices, True) if side == DST else Adjacency(indptr, indices, False, rows.edge_ids[first:last])
+        into = (
+            Adjacency(indptr, indices, True)
+            if side == DST
+            else Adjacency(indptr, indices, False, rows.edge_ids[first:last])
+        )
         if side == DST:
             edges = Edges((self.num_src, stop - start), [indices, None], [None, into], True)
         else:
@@ -147,7 +161,11 @@ class Shard(Block):
     def edge_ids(self) -> Ids:  # type: ignore[override]
         """[num_edges] the edges' ids in the whole graph; read-only."""
         if self._found is None:
-            raise bad_value("Shard.edge_ids", "edges were added, which the whole graph does not have", "see those of the graph before")
+            raise bad_value(
+                "Shard.edge_ids",
+                "edges were added, which the whole graph does not have",
+                "see those of the graph before",
+            )
         return self._found
 
     def to(self, device: str) -> Any:
@@ -157,4 +175,8 @@ class Shard(Block):
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise bad_value("Shard", "it belongs to the processes that share the graph, and cannot be pickled", "pickle the whole graph")
+        raise bad_value(
+            "Shard",
+            "it belongs to the processes that share the graph, and cannot be pickled",
+            "pickle the whole graph",
+        )

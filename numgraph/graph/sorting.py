@@ -1,8 +1,8 @@
 """Arrays of ids: checked once, and grouped to an `Adjacency` by a counting sort in O(edges + rows).
 
-The sort is stable, so its result is unique: within a row edges stay in edge-id order, whatever the number of threads.
-The parallel sort first deals the edges out to a few hundred buckets of neighbouring rows, then sorts each bucket in cache.
-"""
+The sort is stable, so its result is unique: within a row edges stay in edge-id order, whatever the number of
+threads. The parallel sort first deals the edges out to a few hundred buckets of neighbouring rows, then sorts
+each bucket in cache."""
 
 from __future__ import annotations
 
@@ -24,19 +24,25 @@ Ids = NDArray[np.signedinteger[Any]]
 T = TypeVar("T")
 
 INT32_LIMIT = 2**31 - 1
-"""Ids of as many nodes as this, or more, are int64; of fewer int32. Ids of edges and positions are int64 also of as many edges."""
+"""Ids of as many nodes as this, or more, are int64; of fewer int32. Ids of edges and positions are int64 also
+of as many edges.
+"""
 
 BUCKETS = 256
-"""Buckets of the parallel sort, at most. Three write streams each fit a 48 KiB L1 cache; with 512 dealing takes 2.7 times as long."""
+"""Buckets of the parallel sort, at most. Three write streams each fit a 48 KiB L1 cache; with 512 dealing
+takes 2.7 times as long.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Adjacency:
-    """The edges grouped by one end: compressed sparse rows of out-edges (CSR, rows are sources) or in-edges (CSC, rows are destinations).
+    """The edges grouped by one end: compressed sparse rows of out-edges (CSR, rows are sources) or in-edges
+    (CSC, rows are destinations).
 
-    Row r holds the positions ``indptr[r]:indptr[r + 1]``, in the order of edge ids if it was sorted from (src, dst), or as given.
-    All arrays are read-only, int32 or int64: `indptr` and `edge_ids` of one dtype, which is `indices`' unless there are 2**31 - 1 edges and
-    fewer nodes. Those of a graph on a device are CuPy arrays, and of one dtype.
+    Row r holds the positions ``indptr[r]:indptr[r + 1]``, in the order of edge ids if it was sorted from
+    (src, dst), or as given. All arrays are read-only, int32 or int64: `indptr` and `edge_ids` of one dtype,
+    which is `indices`' unless there are 2**31 - 1 edges and fewer nodes. Those of a graph on a device are
+    CuPy arrays, and of one dtype.
 
     Attributes
     ----------
@@ -70,7 +76,9 @@ class Adjacency:
     def edge_ids(self) -> Ids:
         """[num_edges] the edge at each position; ``0, 1, …`` if `ordered` (made on the first access)."""
         if self._host is not None:
-            return self.derived("edge_ids", lambda a: devices.moved(a.host.edge_ids, devices.device_of(a.indices)))
+            return self.derived(
+                "edge_ids", lambda a: devices.moved(a.host.edge_ids, devices.device_of(a.indices))
+            )
         if self._edge_ids is None:
             return self.derived("edge_ids", lambda a: frozen(np.arange(a.num_edges, dtype=a.indptr.dtype)))
         return self._edge_ids
@@ -86,7 +94,8 @@ class Adjacency:
         return len(self.indices)
 
     def derived(self, key: Hashable, build: Callable[[Adjacency], T]) -> T:
-        """What ``build(self)`` returned the first time `key` was asked for: the place for a kernel's row partition and the like.
+        """What ``build(self)`` returned the first time `key` was asked for: the place for a kernel's row
+        partition and the like.
 
         Safe from many threads: two that ask at once may both build, and both get the same object.
         """
@@ -111,8 +120,16 @@ def given_ids(op: str, name: str, values: ArrayLike, axes: int = 1) -> NDArray[A
         raise bad_type(op, f"{name} is on {devices.device_of(values)}", fix)
     ids = as_array(op, name, values, INTEGERS)
     if ids.ndim != axes:
-        fix = f"give {name}[0] and {name}[1] apart, or Graph.from_edge_index" if (ids.ndim, axes) == (2, 1) and ids.shape[0] == 2 else ""
-        raise bad_value(op, f"{name} has shape {list(ids.shape)}", fix or f"it must have {axes} {'axis' if axes == 1 else 'axes'}")
+        fix = (
+            f"give {name}[0] and {name}[1] apart, or Graph.from_edge_index"
+            if (ids.ndim, axes) == (2, 1) and ids.shape[0] == 2
+            else ""
+        )
+        raise bad_value(
+            op,
+            f"{name} has shape {list(ids.shape)}",
+            fix or f"it must have {axes} {'axis' if axes == 1 else 'axes'}",
+        )
     if ids.size == 0 and ids.dtype.kind == "f":  # np.asarray([]) is a float array
         found: NDArray[Any] = ids.astype(np.int64)
         return found
@@ -131,7 +148,9 @@ def _cast(name: str, ids: NDArray[Any]) -> str:
         return f"{cast}, which needs ids below 2**63"
     if ids.dtype.kind in "USO":
         return f"{cast}, or number names by np.unique({name}, return_inverse=True)"
-    if ids.dtype.kind == "f" and (broken := np.flatnonzero(ids.ravel() != np.floor(ids.ravel()))).size:  # NaN is one
+    if (
+        ids.dtype.kind == "f" and (broken := np.flatnonzero(ids.ravel() != np.floor(ids.ravel()))).size
+    ):  # NaN is one
         return f"{cast}, but first see {name}[{broken[0]}], which is {ids.ravel()[broken[0]]}"
     return cast
 
@@ -155,27 +174,39 @@ def one_past(op: str, name: str, ids: NDArray[Any]) -> int:
 
 
 def ids_dtype(*counts: int) -> np.dtype[Any]:
-    """dtype of ids below these numbers: of nodes by the numbers of nodes, of edges and positions by those and the number of edges."""
+    """dtype of ids below these numbers: of nodes by the numbers of nodes, of edges and positions by those and
+    the number of edges.
+    """
     return np.dtype(np.int32 if max(counts) < INT32_LIMIT else np.int64)
 
 
-def checked_ids(op: str, name: str, ids: NDArray[Any], count_name: str, count: int, dtype: np.dtype[Any]) -> Ids:
+def checked_ids(
+    op: str, name: str, ids: NDArray[Any], count_name: str, count: int, dtype: np.dtype[Any]
+) -> Ids:
     """A read-only copy of `ids` in `dtype`, all of them within ``0 … count - 1``."""
-    plain = ids if ids.dtype in (np.int32, np.int64) else ids.astype(np.int64)  # uint64 from 2**63 on turns negative, and is found
+    plain = (
+        ids if ids.dtype in (np.int32, np.int64) else ids.astype(np.int64)
+    )  # uint64 from 2**63 on turns negative, and is found
     plain = np.require(plain, requirements=["C", "A"]).view()
     plain.flags.writeable = False  # one compiled version for read-only and writeable arrays
     copy = np.empty(len(ids), dtype)
     position = _copy_until_bad(plain, count, copy)
     if position < len(ids):
         valid = f"ids run from 0 to {count - 1}" if count else "so there are no ids"
-        fix = f"correct {name} or enlarge {count_name}" if ids[position] >= 0 else f"correct {name}, ids do not count from the end"
+        fix = (
+            f"correct {name} or enlarge {count_name}"
+            if ids[position] >= 0
+            else f"correct {name}, ids do not count from the end"
+        )
         raise bad_index(op, f"{name}[{position}] is {ids[position]}, {count_name} is {count}, {valid}", fix)
     return frozen(copy)
 
 
 @njit()
 def _copy_until_bad(ids, count, copy):
-    """Copy ids, each read once so that nobody can change it in between; the position of the first outside 0 … count - 1, or len(ids)."""
+    """Copy ids, each read once so that nobody can change it in between; the position of the first outside 0 …
+    count - 1, or len(ids).
+    """
     for i in range(len(ids)):
         value = np.int64(ids[i])
         if value < 0 or value >= count:
@@ -192,8 +223,8 @@ def expanded(indptr: Ids, dtype: np.dtype[Any] | None = None) -> Ids:
 def group(keys: Ids, values: Ids, num_rows: int, positions: np.dtype[Any] | None = None) -> Adjacency:
     """Adjacency whose row r holds the edges with ``keys[edge] == r``, and `values` as the other ends.
 
-    keys, values: [num_edges], read-only, C-contiguous, of one dtype; keys within ``0 … num_rows - 1`` (checked by the caller). positions:
-    dtype of row starts and edge ids, by default that of keys.
+    keys, values: [num_edges], read-only, C-contiguous, of one dtype; keys within ``0 … num_rows - 1``
+    (checked by the caller). positions: dtype of row starts and edge ids, by default that of keys.
     """
     positions = positions or keys.dtype
     indptr = np.empty(num_rows + 1, positions)
@@ -206,7 +237,9 @@ def group(keys: Ids, values: Ids, num_rows: int, positions: np.dtype[Any] | None
 
 @njit()
 def tally(ids, counts, last):
-    """Count ids. last: the id before them; returns the last one, or -2 if any is less than the one before it, and for good."""
+    """Count ids. last: the id before them; returns the last one, or -2 if any is less than the one before it,
+    and for good.
+    """
     for i in range(len(ids)):
         counts[ids[i]] += 1
         if last != -2:
@@ -243,7 +276,9 @@ def sort_serial(keys, values, indptr, indices, edge_ids):
         indptr[keys[i]] += 1
         indices[place] = values[i]
         edge_ids[place] = i
-    for r in range(len(indptr) - 1, 0, -1):  # every entry has moved to the end of its row, which is the start of the next
+    for r in range(
+        len(indptr) - 1, 0, -1
+    ):  # every entry has moved to the end of its row, which is the start of the next
         indptr[r] = indptr[r - 1]
     indptr[0] = 0
 
@@ -268,8 +303,12 @@ def _deal(keys, values, first, last, shift, cursors, bucket_keys, indices, edge_
 
 
 @njit()
-def sort_bucket(start, stop, first_row, rows, bucket_keys, cursors, kept_values, kept_ids, indptr, indices, edge_ids):
-    """Counting sort of positions start … stop - 1, whose keys are first_row … first_row + rows - 1; writes those rows' starts."""
+def sort_bucket(
+    start, stop, first_row, rows, bucket_keys, cursors, kept_values, kept_ids, indptr, indices, edge_ids
+):
+    """Counting sort of positions start … stop - 1, whose keys are first_row … first_row + rows - 1; writes
+    those rows' starts.
+    """
     cursors[:rows] = 0
     for i in range(start, stop):
         cursors[np.uintp(bucket_keys[i] - first_row)] += 1
@@ -323,7 +362,9 @@ def _sort_in_parts(keys, values, indptr, indices, edge_ids, bucket_keys, parts):
 
     for part in numba.prange(parts):
         first_bucket = np.searchsorted(starts, num_edges * part // parts) if part > 0 else 0
-        last_bucket = np.searchsorted(starts, num_edges * (part + 1) // parts) if part < parts - 1 else buckets
+        last_bucket = (
+            np.searchsorted(starts, num_edges * (part + 1) // parts) if part < parts - 1 else buckets
+        )
         largest = 0
         for bucket in range(first_bucket, last_bucket):
             largest = max(largest, starts[bucket + 1] - starts[bucket])
@@ -333,5 +374,17 @@ def _sort_in_parts(keys, values, indptr, indices, edge_ids, bucket_keys, parts):
             first_row = bucket << bits
             rows = min(width, num_rows - first_row)
             start, stop = starts[bucket], starts[bucket + 1]
-            sort_bucket(start, stop, first_row, rows, bucket_keys, row_cursors, kept_values, kept_ids, indptr, indices, edge_ids)
+            sort_bucket(
+                start,
+                stop,
+                first_row,
+                rows,
+                bucket_keys,
+                row_cursors,
+                kept_values,
+                kept_ids,
+                indptr,
+                indices,
+                edge_ids,
+            )
     indptr[num_rows] = num_edges

@@ -33,7 +33,8 @@ class Subgraphs(Changes):
 
         Parameters
         ----------
-        nodes : [num_nodes of the new graph] distinct node ids; of a bipartite graph a pair of such, of sources and of destinations
+        nodes : [num_nodes of the new graph] distinct node ids;
+            of a bipartite graph a pair of such, of sources and of destinations
         return_edges : return (graph, EdgeMap)
         """
         op = "Graph.subgraph"
@@ -51,7 +52,9 @@ class Subgraphs(Changes):
         repeats = np.flatnonzero(numbers[chosen] != np.arange(len(chosen)))
         if len(repeats):
             first, node = int(repeats[0]), chosen[repeats[0]]
-            raise bad_value(op, f"{name}[{first}] and {name}[{numbers[node]}] are both {node}", "give each node once")
+            raise bad_value(
+                op, f"{name}[{first}] and {name}[{numbers[node]}] are both {node}", "give each node once"
+            )
         return chosen, numbers
 
     @overload
@@ -74,7 +77,9 @@ class Subgraphs(Changes):
         name = "num_src" if self.is_bipartite else "num_nodes"
         return self._at("Graph.out_subgraph", nodes, self.src, name, self.num_src, return_edges)
 
-    def _at(self, op: str, nodes: ArrayLike, ends: Ids, count_name: str, count: int, return_edges: bool) -> Any:
+    def _at(
+        self, op: str, nodes: ArrayLike, ends: Ids, count_name: str, count: int, return_edges: bool
+    ) -> Any:
         """The graph with the edges whose ends on one side are among nodes."""
         chosen = np.zeros(count, bool)
         chosen[self._nodes_given(op, "nodes", nodes, count_name, count)] = True
@@ -86,7 +91,8 @@ class Subgraphs(Changes):
     def edge_subgraph(self, edge_ids: ArrayLike, *, return_edges: Literal[True]) -> tuple[Self, EdgeMap]: ...
     @made_on_host
     def edge_subgraph(self, edge_ids: ArrayLike, *, return_edges: bool = False) -> Any:
-        """The edges of these ids: edge i of the new graph is edge ``edge_ids[i]`` of this one, and all nodes stay, with their numbers.
+        """The edges of these ids: edge i of the new graph is edge ``edge_ids[i]`` of this one, and all nodes
+        stay, with their numbers.
 
         ``remove_isolated_nodes`` of the result leaves the nodes of these edges.
         """
@@ -101,14 +107,19 @@ class Subgraphs(Changes):
         self, nodes: ArrayLike, hops: int, *, direction: str = ..., return_edges: Literal[True]
     ) -> tuple[Self, Ids, EdgeMap]: ...
     @made_on_host
-    def khop_subgraph(self, nodes: ArrayLike, hops: int, *, direction: str = "in", return_edges: bool = False) -> Any:
+    def khop_subgraph(
+        self, nodes: ArrayLike, hops: int, *, direction: str = "in", return_edges: bool = False
+    ) -> Any:
         """The subgraph of `nodes` and all nodes within so many steps of them, and which nodes these are.
 
         Parameters
         ----------
-        nodes : distinct node ids, which become 0, 1, … in the new graph; each step's nodes follow, in the order of their ids
-        hops : a network of so many layers gives `nodes` the same results on the new graph as on this one (direction "in")
-        direction : "in", along edges backwards, to what a node's result is made of; "out", along edges; "both"
+        nodes : distinct node ids, which become 0, 1, … in the new graph;
+            each step's nodes follow, in the order of their ids
+        hops : a network of so many layers gives `nodes` the same results on the new graph as on this one
+            (direction "in")
+        direction : "in", along edges backwards, to what a node's result is made of; "out", along edges;
+            "both"
         return_edges : return (graph, nodes, EdgeMap)
 
         Returns
@@ -124,7 +135,9 @@ class Subgraphs(Changes):
         for _ in range(hops):
             if len(steps[-1]) == 0:
                 break
-            found = [transforms.neighbours(getattr(self, rows), steps[-1], seen) for rows in DIRECTIONS[direction]]
+            found = [
+                transforms.neighbours(getattr(self, rows), steps[-1], seen) for rows in DIRECTIONS[direction]
+            ]
             steps.append(np.sort(np.concatenate(found)))
         reached = frozen(np.concatenate(steps))
         made = self.subgraph(reached, return_edges=True)
@@ -140,7 +153,8 @@ class Subgraphs(Changes):
 
         Parameters
         ----------
-        nodes : node ids, which may be given more than once; of a bipartite graph a pair of such, of sources and of destinations
+        nodes : node ids, which may be given more than once;
+            of a bipartite graph a pair of such, of sources and of destinations
         return_edges : return (graph, nodes, EdgeMap)
         """
         op = "Graph.remove_nodes"
@@ -156,21 +170,37 @@ class Subgraphs(Changes):
     def remove_isolated_nodes(self, *, return_edges: Literal[True]) -> tuple[Self, Ids, EdgeMap]: ...
     @made_on_host
     def remove_isolated_nodes(self, *, return_edges: bool = False) -> Any:
-        """The graph without the nodes that no edge starts from or ends in, and which nodes are left, in their old order.
+        """The graph without the nodes that no edge starts from or ends in, and which nodes are left, in their
+        old order.
 
-        Returns (graph, nodes), or (graph, nodes, EdgeMap); of a bipartite graph, nodes are a pair, of sources and of destinations.
-        """
-        masks = [np.zeros(count, bool) for count in ((self.num_src, self.num_dst) if self.is_bipartite else (self.num_src,))]
+        Returns (graph, nodes), or (graph, nodes, EdgeMap); of a bipartite graph, nodes are a pair, of sources
+        and of destinations."""
+        masks = [
+            np.zeros(count, bool)
+            for count in ((self.num_src, self.num_dst) if self.is_bipartite else (self.num_src,))
+        ]
         masks[0][self.src] = True
         masks[-1][self.dst] = True
         return self._without(masks, return_edges)
 
     def _sides(self, name: str, nodes: Any) -> list[tuple[str, Any, str, int]]:
-        """The nodes given of each side, with the names of both and their count: one side, or two of a bipartite graph."""
+        """The nodes given of each side, with the names of both and their count: one side, or two of a
+        bipartite graph.
+        """
         pair = isinstance(nodes, tuple | list) and len(nodes) == 2 and all(map(np.ndim, nodes))
         if not (self.is_bipartite and pair):
-            return [("nodes", nodes, "num_nodes", self._square(name, ", or ids as a pair (of sources, of destinations)"))]
-        return [("nodes[0]", nodes[0], "num_src", self.num_src), ("nodes[1]", nodes[1], "num_dst", self.num_dst)]
+            return [
+                (
+                    "nodes",
+                    nodes,
+                    "num_nodes",
+                    self._square(name, ", or ids as a pair (of sources, of destinations)"),
+                )
+            ]
+        return [
+            ("nodes[0]", nodes[0], "num_src", self.num_src),
+            ("nodes[1]", nodes[1], "num_dst", self.num_dst),
+        ]
 
     def _without(self, left: list[Any], return_edges: bool) -> Any:
         """The graph with the nodes that are left, of each side."""

@@ -1,4 +1,5 @@
-"""Transforms of checked id arrays: merging repeats, renumbering nodes, and the orders that `Graph.reorder` offers.
+"""Transforms of checked id arrays: merging repeats, renumbering nodes, and the orders that `Graph.reorder`
+offers.
 
 They take and give plain arrays or adjacencies; `Graph` wraps them.
 """
@@ -18,26 +19,32 @@ from numgraph.runtime.compiling import njit
 def by_both(rows: Adjacency, num_columns: int) -> Adjacency:
     """The edges grouped by the other end, the ends that were rows ascending within each of these groups.
 
-    rows: the edges grouped by one end, in any order within a row. Grouping them again, stably, by the other end sorts by both. The result's
-    edge ids are positions in `rows`, see ``composed``.
+    rows: the edges grouped by one end, in any order within a row. Grouping them again, stably, by the other
+    end sorts by both. The result's edge ids are positions in `rows`, see ``composed``.
     """
     return group(rows.indices, expanded(rows.indptr, rows.indices.dtype), num_columns, rows.indptr.dtype)
 
 
 def composed(rows: Adjacency, columns: Adjacency) -> Ids:
-    """[num_edges] the edge at each position of ``by_both(rows)``; parallel edges stand in the order that they have in `rows`."""
+    """[num_edges] the edge at each position of ``by_both(rows)``; parallel edges stand in the order that they
+    have in `rows`.
+    """
     return columns.edge_ids if rows.ordered else frozen(rows.edge_ids[columns.edge_ids])
 
 
 def without_repeats(columns: Adjacency) -> tuple[Adjacency, Ids]:
-    """Sorted rows without the entries that equal the one before, and [their number + 1] where the entries equal to each begin."""
+    """Sorted rows without the entries that equal the one before, and [their number + 1] where the entries
+    equal to each begin.
+    """
     indptr, kept, starts = (
         np.empty_like(columns.indptr),
         np.empty_like(columns.indices),
         np.empty(columns.num_edges + 1, columns.indptr.dtype),
     )
     count = _keep_first_of_equals(columns.indptr, columns.indices, indptr, kept, starts)
-    return Adjacency(frozen(indptr), frozen(kept[:count].copy()), ordered=True), frozen(starts[: count + 1].copy())
+    return Adjacency(frozen(indptr), frozen(kept[:count].copy()), ordered=True), frozen(
+        starts[: count + 1].copy()
+    )
 
 
 @njit()
@@ -63,7 +70,9 @@ def grouped(keys: Ids, values: Ids, num_rows: int) -> tuple[Ids, Ids]:
 
 
 def numbering(nodes: Ids, num_nodes: int) -> Ids:
-    """[num_nodes] position in `nodes` of each node, the last one if it occurs more than once; -1 for nodes that are not in it."""
+    """[num_nodes] position in `nodes` of each node, the last one if it occurs more than once; -1 for nodes
+    that are not in it.
+    """
     numbers = np.full(num_nodes, -1, nodes.dtype)
     numbers[nodes] = np.arange(len(nodes), dtype=nodes.dtype)
     return numbers
@@ -119,7 +128,9 @@ def _search(indptr, indices, sources, targets, first, last):
 
 
 def by_cuthill_mckee(neighbours: Adjacency) -> NDArray[Any]:
-    """Reverse Cuthill-McKee order of a symmetric graph: neighbours get numbers close to each other (Cuthill and McKee, 1969)."""
+    """Reverse Cuthill-McKee order of a symmetric graph: neighbours get numbers close to each other (Cuthill
+    and McKee, 1969).
+    """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import reverse_cuthill_mckee
 
@@ -127,7 +138,9 @@ def by_cuthill_mckee(neighbours: Adjacency) -> NDArray[Any]:
         return np.zeros(0, np.int32)
     shape = (neighbours.num_rows, neighbours.num_rows)
     ones = np.ones(neighbours.num_edges, bool)
-    found: NDArray[Any] = reverse_cuthill_mckee(csr_array((ones, neighbours.indices, neighbours.indptr), shape=shape), symmetric_mode=True)
+    found: NDArray[Any] = reverse_cuthill_mckee(
+        csr_array((ones, neighbours.indices, neighbours.indptr), shape=shape), symmetric_mode=True
+    )
     return found
 
 

@@ -1,4 +1,6 @@
-"""Message passing: update_all, apply_edges and attend (passing), the operation behind them (propagate), functions of rows (rowwise)."""
+"""Message passing: update_all, apply_edges and attend (passing), the operation behind them (propagate),
+functions of rows (rowwise).
+"""
 
 from numgraph.message import carrying  # noqa: F401  (what EdgeMap.gather does)
 from numgraph.message.passing import apply_edges, attend, log_sum_exp, update_all

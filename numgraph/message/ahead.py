@@ -1,5 +1,5 @@
-"""Walks over a process's shard while rows are on their way: forward the interior first, which needs none of the ghosts'; in the backward
-the gradients of ghosts first, which their owners wait for."""
+"""Walks over a process's shard while rows are on their way: forward the interior first, which needs none of
+the ghosts'; in the backward the gradients of ghosts first, which their owners wait for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def arriving(graph: Shard, arrays: Sequence[Any]) -> list[Any]:
     return [flying.pop(id(array)) for array in arrays if id(array) in flying]
 
 
-def run_ahead(graph: Shard, outputs: tuple[Output, ...], fields: dict[Any, Any], results: Any, pending: list[Any]) -> list[Any]:
+def run_ahead(
+    graph: Shard, outputs: tuple[Output, ...], fields: dict[Any, Any], results: Any, pending: list[Any]
+) -> list[Any]:
     """The walk's results; results: their shapes and dtypes."""
     of_edges = any(target == "e" for target, _ in fields) or any(output.to == "e" for output in outputs)
     winners = any(output.is_winner(place) for output in outputs for place in range(len(output.results())))
@@ -37,14 +39,21 @@ def run_ahead(graph: Shard, outputs: tuple[Output, ...], fields: dict[Any, Any],
             one.progress() if piece.interior else one.wait()
         part = {"v": piece.rows, "e": piece.positions}
         here = {key: array[part[key[0]]] if key[0] in part else array for key, array in fields.items()}
-        execute(piece.graph, outputs, here, [array[part[target]] for target, array in zip(targets, made, strict=True)])
+        execute(
+            piece.graph,
+            outputs,
+            here,
+            [array[part[target]] for target, array in zip(targets, made, strict=True)],
+        )
     for one in pending:
         one.wait()
     return made
 
 
 def can_wait(graph: Any, outputs: Sequence[Output], fields: dict[Any, Any]) -> TypeGuard[Shard]:
-    """Whether gradients of sources may be computed later, in parts: of a shard with ghosts, and nobody records what is done to them."""
+    """Whether gradients of sources may be computed later, in parts: of a shard with ghosts, and nobody
+    records what is done to them.
+    """
     if not isinstance(graph, Shard) or graph.num_src == graph.num_dst or numba.config.DISABLE_JIT:
         return False
     targets = [output.to for output in outputs]
@@ -52,12 +61,15 @@ def can_wait(graph: Any, outputs: Sequence[Output], fields: dict[Any, Any]) -> T
 
 
 class SourceGradients:
-    """A walk into sources that runs when its results are read: at once, or the ghosts' rows before the others.
+    """A walk into sources that runs when its results are read: at once, or the ghosts' rows before the
+    others.
 
     results : their shapes and dtypes
     """
 
-    def __init__(self, graph: Shard, outputs: tuple[Output, ...], fields: dict[Any, Any], results: Any) -> None:
+    def __init__(
+        self, graph: Shard, outputs: tuple[Output, ...], fields: dict[Any, Any], results: Any
+    ) -> None:
         self._graph, self._outputs, self._fields, self._results = graph, outputs, fields, results
         self._made: list[Any] | None = None
         self._left = False
@@ -93,5 +105,7 @@ class SourceGradients:
         for piece in self._graph.source_pieces():
             if piece.interior != ghosts:
                 between()
-                here = {key: array[piece.rows] if key[0] == "u" else array for key, array in self._fields.items()}
+                here = {
+                    key: array[piece.rows] if key[0] == "u" else array for key, array in self._fields.items()
+                }
                 execute(piece.graph, self._outputs, here, [array[piece.rows] for array in self._made])

@@ -1,4 +1,6 @@
-"""What follows from the outputs of a walk alone: the fields that it reads, its derivative, what that reads. Found once for all graphs."""
+"""What follows from the outputs of a walk alone: the fields that it reads, its derivative, what that reads.
+Found once for all graphs.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ FOUND = 256
 
 @dataclass(frozen=True)
 class Backward:
-    """The walk of a backward, the gradients that are another field as it is (of ``e.x + w``, ∂e.x is the gradient of the result), and the
-    node arrays that are bound to fields: (number of the output, name in NEEDS, field, dtype)."""
+    """The walk of a backward, the gradients that are another field as it is (of ``e.x + w``, ∂e.x is the
+    gradient of the result), and the node arrays that are bound to fields: (number of the output, name in
+    NEEDS, field, dtype)."""
 
     walk: dict[Key, Output]
     outputs: tuple[Output, ...]
@@ -35,13 +38,16 @@ class Backward:
 class Algebra:
     """The outputs of a walk, and what was found out about them.
 
-    leaves: the fields that they read, in first-use order; read: their keys. starts: where the arrays of each output begin among all of
-    them, and where the last ends.
+    leaves: the fields that they read, in first-use order; read: their keys. starts: where the arrays of each
+    output begin among all of them, and where the last ends.
     """
 
     def __init__(self, outputs: tuple[Output, ...]) -> None:
         self.outputs = outputs
-        self.leaves = {leaf.attrs: leaf for leaf in expr.leaves_of(expression for output in outputs for expression in output.expressions)}
+        self.leaves = {
+            leaf.attrs: leaf
+            for leaf in expr.leaves_of(expression for output in outputs for expression in output.expressions)
+        }
         self.read: frozenset[Key] = frozenset(self.leaves)
         starts = [0]
         for output in outputs:
@@ -49,18 +55,32 @@ class Algebra:
         self.starts = tuple(starts)
         self._found: dict[Hashable, Any] = {}
 
-    def backward(self, arrived: tuple[bool, ...], fields: tuple[Key, ...], wanted: tuple[Key, ...], ids: np.dtype[Any]) -> Backward:
+    def backward(
+        self, arrived: tuple[bool, ...], fields: tuple[Key, ...], wanted: tuple[Key, ...], ids: np.dtype[Any]
+    ) -> Backward:
         """The derivative. arrived: which arrays of the outputs got a gradient. ids: dtype of edge ids."""
-        return self._once((arrived, fields, wanted, ids), lambda: _derived(self, arrived, fields, wanted, ids))
+        return self._once(
+            (arrived, fields, wanted, ids), lambda: _derived(self, arrived, fields, wanted, ids)
+        )
 
     def reads(
-        self, keys: tuple[Key, ...], wanted: tuple[Key, ...], arrived: tuple[bool, ...] | None, ids: np.dtype[Any]
+        self,
+        keys: tuple[Key, ...],
+        wanted: tuple[Key, ...],
+        arrived: tuple[bool, ...] | None,
+        ids: np.dtype[Any],
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The positions among the fields, and among the results, of what the gradients of the wanted fields read."""
-        return self._once(("reads", keys, wanted, arrived, ids), lambda: _read(self, keys, wanted, arrived, ids))
+        """The positions among the fields, and among the results, of what the gradients of the wanted fields
+        read.
+        """
+        return self._once(
+            ("reads", keys, wanted, arrived, ids), lambda: _read(self, keys, wanted, arrived, ids)
+        )
 
     def batched(self, size: int, which: frozenset[Key]) -> tuple[Output, ...]:
-        """The outputs for a batch: these fields have one more feature axis of that size, the first, and so has every result."""
+        """The outputs for a batch: these fields have one more feature axis of that size, the first, and so
+        has every result.
+        """
         return self._once(("batched", size, which), lambda: batched(self.outputs, size, which))
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -76,7 +96,9 @@ algebra_of = functools.lru_cache(maxsize=1024)(Algebra)
 """The one Algebra of some outputs."""
 
 
-def _derived(known: Algebra, arrived: tuple[bool, ...], fields: tuple[Key, ...], wanted: tuple[Key, ...], ids: Any) -> Backward:
+def _derived(
+    known: Algebra, arrived: tuple[bool, ...], fields: tuple[Key, ...], wanted: tuple[Key, ...], ids: Any
+) -> Backward:
     taken = set(fields)
     bound: list[tuple[int, str, Key, Any]] = []
     symbols: list[NeedOf | None] = []

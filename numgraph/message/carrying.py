@@ -20,7 +20,9 @@ OP = "EdgeMap.gather"
 
 @rule(OP)
 def gather(edges: EdgeMap, values: Any, reduce: str, fill: Any) -> Any:
-    """Merged edges are the destinations of a walk over the map as a graph; what was one edge is a row of its own."""
+    """Merged edges are the destinations of a walk over the map as a graph; what was one edge is a row of its
+    own.
+    """
     check_name(OP, "reduce", reduce, (*NAMES, "first"))
     library = foreign((values,)) or NATIVE
     values = _taken(library, "values", values)
@@ -31,12 +33,18 @@ def gather(edges: EdgeMap, values: Any, reduce: str, fill: Any) -> Any:
     merges = edges.groups is not None and reduce != "first"
     if library is NATIVE and values.dtype.kind in "OSUTMm" and (merges or isinstance(fill, str)):
         fix = 'pass reduce="first"' if merges else "give fill as a value"
-        raise bad_type(OP, f"values have dtype {values.dtype}, of which there is no {reduce if merges else fill}", fix)
+        raise bad_type(
+            OP, f"values have dtype {values.dtype}, of which there is no {reduce if merges else fill}", fix
+        )
     if edges.groups is None or reduce == "first":
         rows = _rows(library, values, edges.ids[:known])
     else:
         rows = update_all(edges.graph, lambda u: u.x, reduce, u={"x": values})
-    return rows if known == len(edges) else library.concatenated([rows, _of_new(edges, library, values, fill, known)])
+    return (
+        rows
+        if known == len(edges)
+        else library.concatenated([rows, _of_new(edges, library, values, fill, known)])
+    )
 
 
 def _taken(library: Library, name: str, values: Any) -> Any:
@@ -54,7 +62,11 @@ def _of_new(edges: EdgeMap, library: Library, values: Any, fill: Any, known: int
     count = len(edges) - known
     if fill is None:
         problem = f"{count} edges are new, from edge {known} on, and fill is None"
-        raise bad_value(OP, problem, "give their data: a number, an array, or a reduce over their destination's edges, such as 'mean'")
+        raise bad_value(
+            OP,
+            problem,
+            "give their data: a number, an array, or a reduce over their destination's edges, such as 'mean'",
+        )
     if isinstance(fill, str):
         check_name(OP, "fill", fill, NAMES)
         found = update_all(edges.old, lambda e: e.x, fill, e={"x": values})
@@ -80,4 +92,6 @@ def _of_new(edges: EdgeMap, library: Library, values: Any, fill: Any, known: int
 
 
 def _bad_fill(fill: Any, shape: tuple[int, ...]) -> Exception:
-    return bad_value(OP, f"fill has shape {list(fill.shape)}", f"it is a number, or has the new edges' shape {list(shape)}")
+    return bad_value(
+        OP, f"fill has shape {list(fill.shape)}", f"it is a number, or has the new edges' shape {list(shape)}"
+    )

@@ -1,4 +1,6 @@
-"""Message passing: update_all, apply_edges and attend. A message is traced to an expression, which ``propagate`` runs as a walk."""
+"""Message passing: update_all, apply_edges and attend. A message is traced to an expression, which
+``propagate`` runs as a walk.
+"""
 
 from __future__ import annotations
 
@@ -35,27 +37,69 @@ Reduces = tuple[str, ...] | list[str]
 
 @overload
 def update_all(
-    g: Graph, message: Message, reduce: str, *, u: Arrays = ..., v: Arrays = ..., e: Arrays = ..., initial: Any = ...
+    g: Graph,
+    message: Message,
+    reduce: str,
+    *,
+    u: Arrays = ...,
+    v: Arrays = ...,
+    e: Arrays = ...,
+    initial: Any = ...,
 ) -> Array: ...
 @overload
 def update_all(
-    g: Graph, message: Message, reduce: str, *, u: Tensors = ..., v: Tensors = ..., e: Tensors = ..., initial: Any = ...
+    g: Graph,
+    message: Message,
+    reduce: str,
+    *,
+    u: Tensors = ...,
+    v: Tensors = ...,
+    e: Tensors = ...,
+    initial: Any = ...,
 ) -> Tensor: ...
 @overload
 def update_all(
-    g: Graph, message: Message, reduce: str, *, u: Others[F] = ..., v: Others[F] = ..., e: Others[F] = ..., initial: Any = ...
+    g: Graph,
+    message: Message,
+    reduce: str,
+    *,
+    u: Others[F] = ...,
+    v: Others[F] = ...,
+    e: Others[F] = ...,
+    initial: Any = ...,
 ) -> F: ...
 @overload
 def update_all(
-    g: Graph, message: Message, reduce: Reduces, *, u: Arrays = ..., v: Arrays = ..., e: Arrays = ..., initial: Any = ...
+    g: Graph,
+    message: Message,
+    reduce: Reduces,
+    *,
+    u: Arrays = ...,
+    v: Arrays = ...,
+    e: Arrays = ...,
+    initial: Any = ...,
 ) -> tuple[Array, ...]: ...
 @overload
 def update_all(
-    g: Graph, message: Message, reduce: Reduces, *, u: Tensors = ..., v: Tensors = ..., e: Tensors = ..., initial: Any = ...
+    g: Graph,
+    message: Message,
+    reduce: Reduces,
+    *,
+    u: Tensors = ...,
+    v: Tensors = ...,
+    e: Tensors = ...,
+    initial: Any = ...,
 ) -> tuple[Tensor, ...]: ...
 @overload
 def update_all(
-    g: Graph, message: Message, reduce: Reduces, *, u: Others[F] = ..., v: Others[F] = ..., e: Others[F] = ..., initial: Any = ...
+    g: Graph,
+    message: Message,
+    reduce: Reduces,
+    *,
+    u: Others[F] = ...,
+    v: Others[F] = ...,
+    e: Others[F] = ...,
+    initial: Any = ...,
 ) -> tuple[F, ...]: ...
 def update_all(
     g: Graph,
@@ -71,23 +115,28 @@ def update_all(
 
     Parameters
     ----------
-    message : φ, a function of any of u, v, e (by parameter name) whose fields are attributes: ``lambda u, e: u.x * e.w``.
+    message : φ, a function of any of u, v, e (by parameter name) whose fields are attributes:
+        ``lambda u, e: u.x * e.w``.
     reduce : ⊕, a name; or a tuple of names, of which one walk makes a tuple of results.
-    u, v, e : fields by name, arrays or Tensors [num_src, …], [num_dst, …], [num_edges, …]. Feature axes broadcast as in NumPy.
-    initial : what the reduce starts with, as NumPy's: a number, an array or a Tensor that broadcasts against the result. Of mean, var, std
-        and softmax, which do not start with anything, rows without in-edges give it. Beside a tuple of names one for all, or a tuple.
+    u, v, e : fields by name, arrays or Tensors [num_src, …], [num_dst, …], [num_edges, …].
+        Feature axes broadcast as in NumPy.
+    initial : what the reduce starts with, as NumPy's: a number,
+        an array or a Tensor that broadcasts against the result. Of mean, var, std and softmax, which do not
+        start with anything, rows without in-edges give it. Beside a tuple of names one for all, or a tuple.
 
     Returns
     -------
-    [num_dst, …] with the message's feature shape and dtype; sums and products of integers are int64; means, var, std, logsumexp and softmax
-    of integers float64. No array over edges × features is made, forward or backward.
+    [num_dst, …] with the message's feature shape and dtype; sums and products of integers are int64; means,
+    var, std, logsumexp and softmax of integers float64. No array over edges × features is made, forward or
+    backward.
 
     Notes
     -----
-    "sum", "mean", "prod"; "max", "min": the first winning edge in in-edge order takes the whole gradient, and none does where initial wins.
-    "var", "std": of the population, Σ (φ − mean)² / n, in one pass (Welford, 1962; Chan, Golub and LeVeque, 1983); the gradient of std is 0
-    where it is 0. "logsumexp": log Σ exp(φ). "softmax": Σ softmax(φ) · φ, each feature for itself (GENConv: Li et al., 2020); for other
-    scores and values, attend. Rows without in-edges give 0, 1 for prod, −inf for logsumexp. NaN reaches the result.
+    "sum", "mean", "prod"; "max", "min": the first winning edge in in-edge order takes the whole gradient, and
+    none does where initial wins. "var", "std": of the population, Σ (φ − mean)² / n, in one pass (Welford,
+    1962; Chan, Golub and LeVeque, 1983); the gradient of std is 0 where it is 0. "logsumexp": log Σ exp(φ).
+    "softmax": Σ softmax(φ) · φ, each feature for itself (GENConv: Li et al., 2020); for other scores and
+    values, attend. Rows without in-edges give 0, 1 for prod, −inf for logsumexp. NaN reaches the result.
 
     Examples
     --------
@@ -99,7 +148,9 @@ def update_all(
     array([inf,  5.,  1.])
     """
     if "torch" in MODULES and is_traced():
-        options = {"u": u, "v": v, "e": e} if initial is None else {"u": u, "v": v, "e": e, "initial": initial}
+        options = (
+            {"u": u, "v": v, "e": e} if initial is None else {"u": u, "v": v, "e": e, "initial": initial}
+        )
         return TRACED["torch"](update_all, (g, message, reduce), options, (message,))
     several = not isinstance(reduce, str) and isinstance(reduce, Sequence)
     names: tuple[Any, ...] = tuple(reduce) if several else (reduce,)
@@ -117,7 +168,9 @@ def update_all(
     for name, start in zip(names, _initials(initial, len(names)) if several else (initial,), strict=True):
         width = len(outputs[0].results())
         arrays = [_joined(pieces, made[place : width * count : width]) for place in range(width)]
-        results.append(result(f"update_all({name})", g, name, outputs[0].expressions[-1].dtype, arrays, start))
+        results.append(
+            result(f"update_all({name})", g, name, outputs[0].expressions[-1].dtype, arrays, start)
+        )
         made, outputs = made[width * count :], outputs[count:]
     return tuple(results) if several else results[0]
 
@@ -129,8 +182,8 @@ def _reductions(parts: tuple[tuple[expr.Expr, ...], ...], names: tuple[str, ...]
 
 
 def _checked_ids(op: str, key: Key, ids: Any, rows: int) -> Any:
-    """The rows of a table that a field names, or an error that says which edge or node names one that is not there. A compiler traces them
-    without numbers."""
+    """The rows of a table that a field names, or an error that says which edge or node names one that is not
+    there. A compiler traces them without numbers."""
     plain = library_of(ids).plain(unwrap(ids))
     if plain is None:
         return ids
@@ -156,31 +209,54 @@ def _initials(initial: Any, count: int) -> tuple[Any, ...]:
     if not isinstance(initial, tuple):
         return (initial,) * count
     if len(initial) != count:
-        raise errors.bad_value("update_all", f"initial has {len(initial)} values for {count} reduces", "give one each, None for nothing")
+        raise errors.bad_value(
+            "update_all",
+            f"initial has {len(initial)} values for {count} reduces",
+            "give one each, None for nothing",
+        )
     return initial
 
 
 @overload
-def apply_edges(g: Graph, message: Message, *, u: Arrays = ..., v: Arrays = ..., e: Arrays = ...) -> Array: ...
+def apply_edges(
+    g: Graph, message: Message, *, u: Arrays = ..., v: Arrays = ..., e: Arrays = ...
+) -> Array: ...
 @overload
-def apply_edges(g: Graph, message: Message, *, u: Tensors = ..., v: Tensors = ..., e: Tensors = ...) -> Tensor: ...
+def apply_edges(
+    g: Graph, message: Message, *, u: Tensors = ..., v: Tensors = ..., e: Tensors = ...
+) -> Tensor: ...
 @overload
-def apply_edges(g: Graph, message: Message, *, u: Others[F] = ..., v: Others[F] = ..., e: Others[F] = ...) -> F: ...
-def apply_edges(g: Graph, message: Message, *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None) -> Any:
-    """m_e = φ(x_u, y_v, w_e) for every edge e = (u → v), [num_edges, …] in edge-id order. Fields and φ as in update_all."""
+def apply_edges(
+    g: Graph, message: Message, *, u: Others[F] = ..., v: Others[F] = ..., e: Others[F] = ...
+) -> F: ...
+def apply_edges(
+    g: Graph, message: Message, *, u: FieldArrays = None, v: FieldArrays = None, e: FieldArrays = None
+) -> Any:
+    """m_e = φ(x_u, y_v, w_e) for every edge e = (u → v), [num_edges, …] in edge-id order. Fields and φ as in
+    update_all.
+    """
     if "torch" in MODULES and is_traced():
         return TRACED["torch"](apply_edges, (g, message), {"u": u, "v": v, "e": e}, (message,))
     roots, fields = _trace("apply_edges", g, (message,), u, v, e)
     g, pieces = _pieces("apply_edges", g, roots, fields)
-    return _joined(pieces, propagate("apply_edges", g, tuple([Output(part, "e", "edge") for part in pieces.parts]), fields))
+    return _joined(
+        pieces,
+        propagate("apply_edges", g, tuple([Output(part, "e", "edge") for part in pieces.parts]), fields),
+    )
 
 
 @overload
-def attend(g: Graph, score: Message, value: Message, *, u: Arrays = ..., v: Arrays = ..., e: Arrays = ...) -> Array: ...
+def attend(
+    g: Graph, score: Message, value: Message, *, u: Arrays = ..., v: Arrays = ..., e: Arrays = ...
+) -> Array: ...
 @overload
-def attend(g: Graph, score: Message, value: Message, *, u: Tensors = ..., v: Tensors = ..., e: Tensors = ...) -> Tensor: ...
+def attend(
+    g: Graph, score: Message, value: Message, *, u: Tensors = ..., v: Tensors = ..., e: Tensors = ...
+) -> Tensor: ...
 @overload
-def attend(g: Graph, score: Message, value: Message, *, u: Others[F] = ..., v: Others[F] = ..., e: Others[F] = ...) -> F: ...
+def attend(
+    g: Graph, score: Message, value: Message, *, u: Others[F] = ..., v: Others[F] = ..., e: Others[F] = ...
+) -> F: ...
 def attend(
     g: Graph,
     score: Message,
@@ -190,12 +266,13 @@ def attend(
     v: FieldArrays = None,
     e: FieldArrays = None,
 ) -> Any:
-    """z_v = Σ_e softmax_v(s_e) · φ_e over the in-edges e of v: attention in one online pass (Milakov and Gimelshein, 2018).
+    """z_v = Σ_e softmax_v(s_e) · φ_e over the in-edges e of v: attention in one online pass (Milakov and
+    Gimelshein, 2018).
 
-    score, value: message functions as in update_all; s has the softmax's shape and broadcasts against φ: s [heads, 1] and φ [heads, D].
-    Returns [num_dst, …] with the broadcast feature shape; rows without in-edges give 0. The softmax is recomputed in the backward.
-    A score of −inf weighs nothing; a row of nothing else, or with a score of +inf or NaN, has no softmax and gives NaN.
-    """
+    score, value: message functions as in update_all; s has the softmax's shape and broadcasts against φ: s
+    [heads, 1] and φ [heads, D]. Returns [num_dst, …] with the broadcast feature shape; rows without in-edges
+    give 0. The softmax is recomputed in the backward. A score of −inf weighs nothing; a row of nothing else,
+    or with a score of +inf or NaN, has no softmax and gives NaN."""
     if "torch" in MODULES and is_traced():
         return TRACED["torch"](attend, (g, score, value), {"u": u, "v": v, "e": e}, (score, value))
     roots, fields = _trace("attend", g, (score, value), u, v, e)
@@ -204,11 +281,15 @@ def attend(
     dtype = dtype if expr.is_float(dtype) else np.dtype(np.float64)
     expr.broadcast_shapes("attend (score · value)", (s, phi))
     g, pieces = _pieces("attend", g, (s.astype(dtype), phi.astype(dtype)), fields)
-    return _joined(pieces, propagate("attend", g, tuple([Output(part, "v", "softmax") for part in pieces.parts]), fields)[::3])
+    return _joined(
+        pieces,
+        propagate("attend", g, tuple([Output(part, "v", "softmax") for part in pieces.parts]), fields)[::3],
+    )
 
 
 def log_sum_exp(g: Graph, score: Callable[..., Any], *, e: FieldArrays) -> tuple[Any, Any]:
-    """Shift and scale of every v with log Σ exp(s_e) = shift − log(scale) over its in-edges, and softmax(s)_e = exp(s_e − shift) · scale.
+    """Shift and scale of every v with log Σ exp(s_e) = shift − log(scale) over its in-edges, and softmax(s)_e
+    = exp(s_e − shift) · scale.
 
     The shift is a constant: neither of what is computed so from both depends on it.
     """
@@ -219,7 +300,12 @@ def log_sum_exp(g: Graph, score: Callable[..., Any], *, e: FieldArrays) -> tuple
 
 
 def _trace(
-    op: str, g: Graph, functions: tuple[Callable[..., Any], ...], u: FieldArrays, v: FieldArrays, e: FieldArrays
+    op: str,
+    g: Graph,
+    functions: tuple[Callable[..., Any], ...],
+    u: FieldArrays,
+    v: FieldArrays,
+    e: FieldArrays,
 ) -> tuple[tuple[expr.Expr, ...], Values]:
     """Expressions of the message functions, and the arrays that they read."""
     check_graph(op, "the first argument", g)
@@ -228,10 +314,16 @@ def _trace(
         if given is None:
             continue
         if type(given) is not dict and not isinstance(given, Mapping):
-            raise errors.bad_type(op, f"{target} is {kind_of(given)}", f'pass the fields by name: {target}={{"x": array}}')
+            raise errors.bad_type(
+                op, f"{target} is {kind_of(given)}", f'pass the fields by name: {target}={{"x": array}}'
+            )
         for name, value in given.items():
             if not isinstance(name, str):
-                raise errors.bad_type(op, f"a field of {target} has the name {name!r}", f'names are strings: {target}={{"x": array}}')
+                raise errors.bad_type(
+                    op,
+                    f"a field of {target} has the name {name!r}",
+                    f'names are strings: {target}={{"x": array}}',
+                )
             values[target, name] = value
     library = foreign(values.values()) or NATIVE
     roots, captured = _traced(op, g, functions, values, library)
@@ -249,7 +341,9 @@ def _trace(
 
 
 def _pieces(op: str, g: Graph, roots: tuple[expr.Expr, ...], values: Values) -> tuple[Graph, Pieces]:
-    """What walks compute of traced expressions, and the graph that they walk, with the ends that they read; the values get the views."""
+    """What walks compute of traced expressions, and the graph that they walk, with the ends that they read;
+    the values get the views.
+    """
     pieces = pieces_of(roots)
     if pieces.ends:
         ended = _with_ends(op, g, pieces.ends, values)
@@ -259,18 +353,26 @@ def _pieces(op: str, g: Graph, roots: tuple[expr.Expr, ...], values: Values) -> 
     for view in pieces.views:
         x = values[view.base]
         library = library_of(x)
-        rows = () if view.base[0] == "shared" and view.ids is None and view.key[0] == "shared" else (slice(None),)
+        rows = (
+            ()
+            if view.base[0] == "shared" and view.ids is None and view.key[0] == "shared"
+            else (slice(None),)
+        )
         if any(item != slice(None) for item in view.index):
             x = library.entries(x, (*rows, *view.index))
-        values[view.key] = x if view.ids is None else library.take(x, _checked_ids(op, view.ids, values[view.ids], x.shape[0]))
+        values[view.key] = (
+            x
+            if view.ids is None
+            else library.take(x, _checked_ids(op, view.ids, values[view.ids], x.shape[0]))
+        )
     for exponent in _signed_exponents(tuple([node for part in pieces.parts for node in part])):
         _check_exponent(op, g, exponent, values)
     return g, pieces
 
 
 def _with_ends(op: str, g: Graph, ends: Sequence[tuple[str, Key, int]], values: Values) -> Graph | None:
-    """The graph with ends for the rows of tables that its edges read. None where there are no numbers to look at, and where edges cannot
-    have ends: there the rows become a field."""
+    """The graph with ends for the rows of tables that its edges read. None where there are no numbers to look
+    at, and where edges cannot have ends: there the rows become a field."""
     if isinstance(g, Shard) or not all(can_have_ends(g, rows) for _, _, rows in ends):
         return None
     given = {name: (library_of(values[key]).plain(unwrap(values[key])), rows) for name, key, rows in ends}
@@ -286,7 +388,9 @@ def _with_ends(op: str, g: Graph, ends: Sequence[tuple[str, Key, int]], values: 
 def _traced(
     op: str, g: Graph, functions: tuple[Callable[..., Any], ...], values: Values, library: Library
 ) -> tuple[tuple[expr.Expr, ...], dict[str, Any]]:
-    """Expressions of the message functions, and the arrays that they captured; checks the fields, which are then the library's."""
+    """Expressions of the message functions, and the arrays that they captured; checks the fields, which are
+    then the library's.
+    """
     leaves: list[expr.Expr] = []
     plain = library is NATIVE and g.device == "cpu"
     for key, value in values.items():
@@ -308,7 +412,11 @@ def _traced(
 def _signed_exponents(roots: tuple[expr.Expr, ...]) -> tuple[expr.Expr, ...]:
     """The exponents of integers' powers that may be negative."""
     powers = [node for node in expr.topological(roots) if node.op == "power" and node.dtype.kind == "i"]
-    return tuple(dict.fromkeys(node.args[1] for node in powers if node.args[1].dtype.kind == "i" and node.args[1].number is None))
+    return tuple(
+        dict.fromkeys(
+            node.args[1] for node in powers if node.args[1].dtype.kind == "i" and node.args[1].number is None
+        )
+    )
 
 
 def _check_exponent(op: str, g: Graph, exponent: Any, values: Values) -> None:
@@ -345,6 +453,10 @@ def _placed(op: str, g: Graph, target: str, name: str, value: Any, library: Libr
 
 
 def mixed(op: str, library: Library, other: Library, what: str) -> TypeError:
-    """The error of arrays of two libraries that have an autodiff each, of which one would lose its gradient."""
+    """The error of arrays of two libraries that have an autodiff each, of which one would lose its
+    gradient.
+    """
     problem = f"{what} is an array of {other.name}, others are of {library.name}"
-    return errors.bad_type(op, problem, "give arrays of one library; arrays of NumPy may stand beside them as constants")
+    return errors.bad_type(
+        op, problem, "give arrays of one library; arrays of NumPy may stand beside them as constants"
+    )

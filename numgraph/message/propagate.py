@@ -1,12 +1,13 @@
 """The one operation behind messages, ``propagate``: it runs a walk, and its derivative is a walk again.
 
-Every gradient of a walk is a walk (design: sums are closed under differentiation), so ``propagate`` is its own derivative: its vjp calls
-``propagate`` with the symbolic derivatives of its expressions. A gradient of a source field is reduced over out-edges, that is on the
-reversed graph; of a destination field over in-edges; of an edge field it is stored per edge (SDDMM).
+Every gradient of a walk is a walk (design: sums are closed under differentiation), so ``propagate`` is its
+own derivative: its vjp calls ``propagate`` with the symbolic derivatives of its expressions. A gradient of a
+source field is reduced over out-edges, that is on the reversed graph; of a destination field over in-edges;
+of an edge field it is stored per edge (SDDMM).
 
-For arrays of NumPy and CuPy the tape records it. A library with an autodiff of its own carries the ``Walk`` itself; what a gradient does
-besides walks goes through that library (arrays.Library), so it has derivatives of every order too.
-"""
+For arrays of NumPy and CuPy the tape records it. A library with an autodiff of its own carries the ``Walk``
+itself; what a gradient does besides walks goes through that library (arrays.Library), so it has derivatives
+of every order too."""
 
 from __future__ import annotations
 
@@ -40,9 +41,11 @@ Values = dict[Key, Any]
 
 
 class Walk(NamedTuple):
-    """A walk as an operation: arrays of fields in, arrays of results out. Walks of one graph with the same outputs and fields are equal.
+    """A walk as an operation: arrays of fields in, arrays of results out. Walks of one graph with the same
+    outputs and fields are equal.
 
-    keys: the fields, target and name, in the order of the arrays. told: whether ``Tape.explain`` has lines on it.
+    keys: the fields, target and name, in the order of the arrays. told: whether ``Tape.explain`` has lines on
+    it.
     """
 
     name: str
@@ -52,8 +55,8 @@ class Walk(NamedTuple):
     told: bool = True
 
     def run(self, arrays: Sequence[Any], out: Sequence[Any] | None = None) -> tuple[Any, ...]:
-        """Every array of every output (see Output.results), in order. arrays: NumPy's or CuPy's, in the dtypes of the leaves. out: arrays
-        that take the results."""
+        """Every array of every output (see Output.results), in order. arrays: NumPy's or CuPy's, in the
+        dtypes of the leaves. out: arrays that take the results."""
         fields = dict(zip(self.keys, arrays, strict=True))
         try:
             if isinstance(self.graph, Shard) and (pending := arriving(self.graph, arrays)):
@@ -72,16 +75,27 @@ class Walk(NamedTuple):
         ids, made = self.graph.in_edges.indptr.dtype, []
         for output in self.outputs:
             for place, (shape, dtype) in enumerate(output.results()):
-                made.append(((rows_of(self.graph, output.to), *shape), np.dtype(ids) if output.is_winner(place) else dtype))
+                made.append(
+                    (
+                        (rows_of(self.graph, output.to), *shape),
+                        np.dtype(ids) if output.is_winner(place) else dtype,
+                    )
+                )
         return made
 
     def gradients(
-        self, library: Library, values: Sequence[Any], grads: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]
+        self,
+        library: Library,
+        values: Sequence[Any],
+        grads: Sequence[Any],
+        made: Sequence[Any],
+        needs: Sequence[bool],
     ) -> list[Any]:
-        """The gradients of the fields, None for those that have none: one more walk, whose expressions are derivatives.
+        """The gradients of the fields, None for those that have none: one more walk, whose expressions are
+        derivatives.
 
-        grads: a gradient, or None, for each array of results; made: the results; needs: whose gradient is wanted. What ``reads`` leaves out
-        of values and made may be None.
+        grads: a gradient, or None, for each array of results; made: the results; needs: whose gradient is
+        wanted. What ``reads`` leaves out of values and made may be None.
         """
         wanted = tuple(key for key, need in zip(self.keys, needs, strict=True) if need)
         arrived = tuple(grad is not None for grad in grads)
@@ -97,29 +111,48 @@ class Walk(NamedTuple):
         if can_wait(self.graph, backward.outputs, fields):
             results = _of_sources_later(f"∇ {self.name}", self.graph, backward.outputs, fields, self.told)
         else:
-            results = propagate(f"∇ {self.name}", self.graph, backward.outputs, fields, self.told) if backward.walk else ()
+            results = (
+                propagate(f"∇ {self.name}", self.graph, backward.outputs, fields, self.told)
+                if backward.walk
+                else ()
+            )
         for key, value in zip(backward.walk, results, strict=True):
             found[key] = _over_rows(library, value, known.leaves[key].dtype) if key[0] == "shared" else value
         return [found.get(key) for key in self.keys]
 
-    def reads(self, wanted: tuple[Key, ...], arrived: tuple[bool, ...] | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The positions of the fields, and of the results, that the gradients of the wanted fields read: all that needs to be kept."""
+    def reads(
+        self, wanted: tuple[Key, ...], arrived: tuple[bool, ...] | None = None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The positions of the fields, and of the results, that the gradients of the wanted fields read: all
+        that needs to be kept.
+        """
         return algebra_of(self.outputs).reads(self.keys, wanted, arrived, self.graph.in_edges.indptr.dtype)
 
     def batched(self, size: int, which: Collection[Key]) -> Walk:
-        """The walk for a batch: the fields in ``which`` have one more feature axis of that size, the first, and so has every result."""
+        """The walk for a batch: the fields in ``which`` have one more feature axis of that size, the first,
+        and so has every result.
+        """
         return self._replace(outputs=algebra_of(self.outputs).batched(size, frozenset(which)))
 
     def _too_large(self, arrays: Sequence[Any]) -> MemoryError:
         """What a walk was to make, and of what."""
         results = self.results()
         made = ", ".join(f"{list(shape)} of {dtype}" for shape, dtype in results)
-        of = ", ".join(f"{target}.{field} {list(x.shape)}" for (target, field), x in zip(self.keys, arrays, strict=True))
+        of = ", ".join(
+            f"{target}.{field} {list(x.shape)}" for (target, field), x in zip(self.keys, arrays, strict=True)
+        )
         size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in results)
-        fix = "see whether the message makes axes that were not meant: the first axis of a field is no feature axis"
-        return errors.no_memory(self.name, f"there is no memory for {made}, {size / 2**30:.3g} GiB, made of {of}", fix)
+        fix = (
+            "see whether the message makes axes that were not meant: the first axis of a field is no feature "
+            "axis"
+        )
+        return errors.no_memory(
+            self.name, f"there is no memory for {made}, {size / 2**30:.3g} GiB, made of {of}", fix
+        )
 
-    def _node_arrays(self, library: Library, fields: Values, grads: Sequence[Any], made: Sequence[Any]) -> Callable[[int, str], Any]:
+    def _node_arrays(
+        self, library: Library, fields: Values, grads: Sequence[Any], made: Sequence[Any]
+    ) -> Callable[[int, str], Any]:
         """Gives a node array by the number of its output and its name in NEEDS."""
         starts = algebra_of(self.outputs).starts
         products: dict[int, Sequence[Any]] = {}
@@ -136,8 +169,12 @@ class Walk(NamedTuple):
         return array
 
 
-def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, told: bool = True) -> tuple[Any, ...]:
-    """Run a walk so that it can be differentiated. Returns every array of every output (see Output.results), in order."""
+def propagate(
+    name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, told: bool = True
+) -> tuple[Any, ...]:
+    """Run a walk so that it can be differentiated. Returns every array of every output (see Output.results),
+    in order.
+    """
     read, given = algebra_of(outputs).read, fields
     if len(read) != len(fields):
         fields = {key: value for key, value in fields.items() if key in read}
@@ -154,14 +191,20 @@ def propagate(name: str, g: Graph, outputs: tuple[Output, ...], fields: Values, 
     if True not in [isinstance(x, Tensor) for x in values]:
         return made
 
-    def vjp(grads: Sequence[Any], inputs: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]) -> list[Any]:
+    def vjp(
+        grads: Sequence[Any], inputs: Sequence[Any], made: Sequence[Any], needs: Sequence[bool]
+    ) -> list[Any]:
         return walk.gradients(NATIVE, inputs, grads, made, needs)
 
-    found: tuple[Any, ...] = record(name, values, made, vjp, _Told(outputs, keys, weakref.ref(g)) if told else None)
+    found: tuple[Any, ...] = record(
+        name, values, made, vjp, _Told(outputs, keys, weakref.ref(g)) if told else None
+    )
     return found
 
 
-def _of_sources_later(name: str, g: Shard, outputs: tuple[Output, ...], fields: Values, told: bool) -> Sequence[Any]:
+def _of_sources_later(
+    name: str, g: Shard, outputs: tuple[Output, ...], fields: Values, told: bool
+) -> Sequence[Any]:
     """The gradients of a walk, those of sources not computed yet."""
     made: list[Any] = [None] * len(outputs)
     later = tuple([output for output in outputs if output.to == "u"])
@@ -169,7 +212,9 @@ def _of_sources_later(name: str, g: Shard, outputs: tuple[Output, ...], fields: 
     now = iter(propagate(name, g, others, fields, told) if others else ())
     read = algebra_of(later).read
     walk = Walk(name, g, later, tuple([key for key in fields if key in read]))
-    waiting = iter(SourceGradients(g, later, {key: fields[key] for key in walk.keys}, walk.results()).deferred())
+    waiting = iter(
+        SourceGradients(g, later, {key: fields[key] for key in walk.keys}, walk.results()).deferred()
+    )
     for place, output in enumerate(outputs):
         made[place] = next(waiting if output.to == "u" else now)
     return made
@@ -180,7 +225,9 @@ class _Told:
 
     __slots__ = ("graph", "keys", "outputs")
 
-    def __init__(self, outputs: tuple[Output, ...], keys: tuple[Key, ...], graph: Callable[[], Graph | None]) -> None:
+    def __init__(
+        self, outputs: tuple[Output, ...], keys: tuple[Key, ...], graph: Callable[[], Graph | None]
+    ) -> None:
         self.outputs, self.keys, self.graph = outputs, keys, graph
 
     def __call__(self, needs: Sequence[bool]) -> list[str]:
@@ -192,12 +239,18 @@ class _Told:
         if graph is None:
             return ["its kernels depend on the graph, which is gone"]
         known = algebra_of(self.outputs)
-        backward = known.backward((True,) * known.starts[-1], self.keys, wanted, graph.in_edges.indptr.dtype).walk if wanted else {}
+        backward = (
+            known.backward((True,) * known.starts[-1], self.keys, wanted, graph.in_edges.indptr.dtype).walk
+            if wanted
+            else {}
+        )
         return explain_kernels(graph, self.outputs, backward)
 
     def section(self, needs: Sequence[bool]) -> str:
         """What the page of ``Tape.explain`` shows of it."""
-        return section(self.graph(), self.outputs, tell(self.outputs, self._wanted(needs)), self.kernels(needs))
+        return section(
+            self.graph(), self.outputs, tell(self.outputs, self._wanted(needs)), self.kernels(needs)
+        )
 
     @property
     def fields(self) -> list[str]:
@@ -208,19 +261,29 @@ class _Told:
         """Which edge makes a row of a result what it is."""
         graph = self.graph()
         numbers = [number for number, output in enumerate(self.outputs) for _ in output.results()]
-        return suspects(graph, self.outputs[numbers[place]], dict(zip(self.keys, arrays, strict=True)), row) if graph is not None else []
+        return (
+            suspects(graph, self.outputs[numbers[place]], dict(zip(self.keys, arrays, strict=True)), row)
+            if graph is not None
+            else []
+        )
 
     def _wanted(self, needs: Sequence[bool]) -> tuple[Key, ...]:
         return tuple([key for key, need in zip(self.keys, needs, strict=True) if need])
 
 
-def _node_array(name: str, library: Library, g: Graph, output: Output, grads: Sequence[Any], made: Sequence[Any]) -> Any:
+def _node_array(
+    name: str, library: Library, g: Graph, output: Output, grads: Sequence[Any], made: Sequence[Any]
+) -> Any:
     need = NEEDS[name]
     if need.dotted:
         z, (score, dtype) = made[0], needed(output.expressions, output.reduce, name)
         into = library.cast(grads[0], dtype)
         lead = len(z.shape) - 1 - len(score)
-        axes = tuple(i + 1 for i in range(len(z.shape) - 1) if i < lead or (score[i - lead] == 1 and z.shape[i + 1] != 1))
+        axes = tuple(
+            i + 1
+            for i in range(len(z.shape) - 1)
+            if i < lead or (score[i - lead] == 1 and z.shape[i + 1] != 1)
+        )
         return _products(library, into, z, axes).reshape((z.shape[0], *score))
     if need.gradient is None:
         assert need.result is not None
@@ -239,7 +302,9 @@ def _products(library: Library, g: Any, z: Any, axes: tuple[int, ...]) -> Any:
     if not pays(tuple(z.shape), library.dtype(z)):
         return library.sum(g * z, axes, keepdims=True)
     fields = {("e", "g"): g, ("e", "z"): z}
-    product: Any = math.prod(expr.field(*key, tuple(x.shape[1:]), library.dtype(x)) for key, x in fields.items())
+    product: Any = math.prod(
+        expr.field(*key, tuple(x.shape[1:]), library.dtype(x)) for key, x in fields.items()
+    )
     over = tuple(axis - 1 for axis in axes)
     outputs = (Output((product.sum(over, keepdims=True),), "e", "edge"),)
     return propagate("⟨g, z⟩", blocks(z.shape[0], device_of(unwrap(z))), outputs, fields, told=False)[0]

@@ -28,7 +28,8 @@ def readout(b: GraphBatch, x: Any, reduce: str = "sum") -> Any:
 
     Returns
     -------
-    [graphs, …]; graphs without nodes give what rows without in-edges do in update_all, 0 for most. Gradients of every order.
+    [graphs, …]; graphs without nodes give what rows without in-edges do in update_all, 0 for most. Gradients
+    of every order.
 
     Raises
     ------
@@ -58,7 +59,11 @@ def node_rows(op: str, b: GraphBatch, x: Any) -> Any:
     x = x if hasattr(x, "shape") else as_array(op, "x", x)
     nodes = int(b.node_offsets[-1])
     if len(x.shape) == 0 or x.shape[0] != nodes:
-        raise errors.bad_value(op, f"x has shape {list(x.shape)}, the batch's graphs have {nodes} nodes", f"the first axis must be {nodes}")
+        raise errors.bad_value(
+            op,
+            f"x has shape {list(x.shape)}, the batch's graphs have {nodes} nodes",
+            f"the first axis must be {nodes}",
+        )
     return x
 
 

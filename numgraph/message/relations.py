@@ -1,4 +1,6 @@
-"""multi_update_all: message passing along several relations, whose results meet at the nodes that they lead to."""
+"""multi_update_all: message passing along several relations, whose results meet at the nodes that they lead
+to.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +35,18 @@ def multi_update_all(
     Parameters
     ----------
     h : HeteroGraph
-    functions : {relation: (φ, ⊕)}, a message and a reduce of ``update_all``; relations are named as in ``h[…]``
+    functions : {relation: (φ, ⊕)}, a message and a reduce of ``update_all``;
+        relations are named as in ``h[…]``
     cross_reduce : ⊗, "sum", "mean", "max", "min" or "stack"
-    nodes : {type: {name: array [nodes of the type, …]}}, which are u's fields in relations from the type, v's in those to it
+    nodes : {type: {name: array [nodes of the type, …]}}, which are u's fields in relations from the type,
+        v's in those to it
     edges : {relation: {name: array [edges of the relation, …]}}, e's fields
 
     Returns
     -------
-    {type: array or Tensor [nodes of the type, …]} for every type of nodes; a type to which no relation of `functions` leads has zeros, with
-    the features of the first other type. "stack" gives [nodes, relations, …] in the order of ``h.edge_types``.
+    {type: array or Tensor [nodes of the type, …]} for every type of nodes; a type to which no relation of
+    `functions` leads has zeros, with the features of the first other type. "stack" gives [nodes, relations,
+    …] in the order of ``h.edge_types``.
 
     Raises
     ------
@@ -50,14 +55,16 @@ def multi_update_all(
 
     Notes
     -----
-    All nodes of a type take part in ⊗ for each relation to it, also those without in-edges of that relation: these have what
-    ``update_all`` gives them, 0 for most reduces. So in a "max" such a 0 beats negative results, and in a "mean" it counts; as in DGL. Of
-    equal results "max" and "min" give the whole gradient to the first in the order of `functions`. Means of integers are float64.
+    All nodes of a type take part in ⊗ for each relation to it, also those without in-edges of that relation:
+    these have what ``update_all`` gives them, 0 for most reduces. So in a "max" such a 0 beats negative
+    results, and in a "mean" it counts; as in DGL. Of equal results "max" and "min" give the whole gradient to
+    the first in the order of `functions`. Means of integers are float64.
 
     Examples
     --------
     >>> import numpy as np, numgraph as ng
-    >>> h = ng.HeteroGraph({("author", "writes", "paper"): ([0, 1], [0, 0]), ("paper", "cites", "paper"): ([0], [1])})
+    >>> writes, cites = ("author", "writes", "paper"), ("paper", "cites", "paper")
+    >>> h = ng.HeteroGraph({writes: ([0, 1], [0, 0]), cites: ([0], [1])})
     >>> fields = {"author": {"x": np.array([1.0, 2.0])}, "paper": {"x": np.array([5.0, 7.0])}}
     >>> functions = {"writes": (lambda u: u.x, "sum"), "cites": (lambda u: u.x, "sum")}
     >>> ng.multi_update_all(h, functions, "sum", nodes=fields)
@@ -69,7 +76,9 @@ def multi_update_all(
     chosen = h.by_relation(op, "functions", functions)
     if not chosen:
         raise errors.bad_value(
-            op, "functions is empty", "give a message and a reduce for one relation at least, {'writes': (message, 'sum')}"
+            op,
+            "functions is empty",
+            "give a message and a reduce for one relation at least, {'writes': (message, 'sum')}",
         )
     of_nodes = h.by_type(op, "nodes", {} if nodes is None else nodes)
     of_edges = h.by_relation(op, "edges", {} if edges is None else edges)
@@ -77,13 +86,19 @@ def multi_update_all(
     for relation, pair in chosen.items():
         message, reduce = _pair(op, relation, pair)
         source, _, target = relation
-        fields = {"u": of_nodes.get(source), "v": _first(h, target, of_nodes.get(target)), "e": of_edges.get(relation)}
+        fields = {
+            "u": of_nodes.get(source),
+            "v": _first(h, target, of_nodes.get(target)),
+            "e": of_edges.get(relation),
+        }
         try:
             made.setdefault(target, {})[relation] = update_all(h[relation], message, reduce, **fields)
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             error.add_note(f"{op}: this was the relation {relation}")
             raise
-    return with_all_types(h, {target: crossed(op, h, cross_reduce, results) for target, results in made.items()}, cross_reduce)
+    return with_all_types(
+        h, {target: crossed(op, h, cross_reduce, results) for target, results in made.items()}, cross_reduce
+    )
 
 
 def _first(h: HeteroGraph, kind: str, fields: Any) -> Any:
@@ -95,14 +110,20 @@ def _first(h: HeteroGraph, kind: str, fields: Any) -> Any:
 
 def _pair(op: str, relation: Any, pair: Any) -> tuple[Callable[..., Any], str]:
     if not isinstance(pair, tuple | list) or len(pair) != 2 or not callable(pair[0]):
-        raise errors.bad_type(op, f"of {relation} there is {errors.shown(pair)}", "give a pair, (message, reduce)")
+        raise errors.bad_type(
+            op, f"of {relation} there is {errors.shown(pair)}", "give a pair, (message, reduce)"
+        )
     if not isinstance(pair[1], str):
-        raise errors.bad_type(op, f"of {relation} the reduce is {kind_of(pair[1])}", "give the name of one reduce")
+        raise errors.bad_type(
+            op, f"of {relation} the reduce is {kind_of(pair[1])}", "give the name of one reduce"
+        )
     return pair[0], pair[1]
 
 
 def crossed(op: str, h: HeteroGraph, cross_reduce: str, results: Mapping[Any, Any]) -> Any:
-    """One array of the results of several relations for one type of nodes, in their order; stacked in that of ``h.edge_types``."""
+    """One array of the results of several relations for one type of nodes, in their order; stacked in that of
+    ``h.edge_types``.
+    """
     if cross_reduce == "stack":
         results = {relation: results[relation] for relation in h.edge_types if relation in results}
     first, *others = results
@@ -117,21 +138,30 @@ def crossed(op: str, h: HeteroGraph, cross_reduce: str, results: Mapping[Any, An
 
 
 def with_all_types(h: HeteroGraph, results: Mapping[str, Any], cross_reduce: str = "sum") -> dict[str, Any]:
-    """The results by type, with zeros for each type that has none: [nodes, features of the first other type]."""
+    """The results by type, with zeros for each type that has none: [nodes, features of the first other
+    type].
+    """
     like = next(iter(results.values()))
     features = tuple(like.shape[1:])
     features = (0, *features[1:]) if cross_reduce == "stack" else features
-    return {one: results[one] if one in results else _zeros((count, *features), like) for one, count in h.num_dst.items()}
+    return {
+        one: results[one] if one in results else _zeros((count, *features), like)
+        for one, count in h.num_dst.items()
+    }
 
 
 def _zeros(shape: tuple[int, ...], like: Any) -> Any:
     library = library_of(like)
-    return library.cast(library.constant(moved(np.zeros(shape, np.float32), device_of(unwrap(like)))), library.dtype(like))
+    return library.cast(
+        library.constant(moved(np.zeros(shape, np.float32), device_of(unwrap(like)))), library.dtype(like)
+    )
 
 
 def _sum(library: Library, arrays: Sequence[Any]) -> Any:
     """Halves are added in float32."""
-    dtype = np.result_type(*[library.dtype(x) for x in arrays]) if len(arrays) > 1 else library.dtype(arrays[0])
+    dtype = (
+        np.result_type(*[library.dtype(x) for x in arrays]) if len(arrays) > 1 else library.dtype(arrays[0])
+    )
     added = functools.reduce(lambda a, b: a + b, [library.cast(x, wide(dtype)) for x in arrays])
     return library.cast(added, dtype)
 

@@ -1,4 +1,6 @@
-"""From the arrays of a walk to what update_all returns: what a reduce is computed of at the nodes, and values that it starts with."""
+"""From the arrays of a walk to what update_all returns: what a reduce is computed of at the nodes, and values
+that it starts with.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from numgraph.message.rowwise import apply
 
 
 def result(name: str, g: Graph, reduce: str, dtype: Any, made: Sequence[Any], initial: Any) -> Any:
-    """What a reduce of messages of a dtype gives, of the arrays that a walk made. initial: what it starts with; None: nothing."""
+    """What a reduce of messages of a dtype gives, of the arrays that a walk made. initial: what it starts
+    with; None: nothing.
+    """
     row = REDUCES[reduce]
     if row.value is None and initial is None:
         return made[0]
@@ -47,7 +51,9 @@ def _value(*arguments: Any) -> Any:
 
 
 def _started(*arguments: Any) -> Any:
-    """A reduce that started with its initial value; of those that do not start with one, nodes without edges have it."""
+    """A reduce that started with its initial value; of those that do not start with one, nodes without edges
+    have it.
+    """
     *arrays, initial, reduce, dtype = arguments
     row = REDUCES[reduce]
     if row.started is None:
@@ -63,7 +69,9 @@ def _constant(like: Any, array: Any) -> Any:
 
 
 def _checked(name: str, z: Any, initial: Any, dtype: Any) -> Any:
-    """``initial`` as an array that broadcasts against the result [num_dst, …], in the dtype that this is computed in."""
+    """``initial`` as an array that broadcasts against the result [num_dst, …], in the dtype that this is
+    computed in.
+    """
     library = foreign((z, initial)) or NATIVE
     if isinstance(initial, Tensor):
         initial = adopted(initial)
@@ -79,7 +87,10 @@ def _checked(name: str, z: Any, initial: Any, dtype: Any) -> Any:
     except ValueError:
         fits = False
     if not fits:
-        fix = "give a number, or an array that broadcasts against the result; one number a node is [num_dst, 1] beside features"
+        fix = (
+            "give a number, or an array that broadcasts against the result; one number a node is [num_dst, "
+            "1] beside features"
+        )
         raise errors.bad_value(name, f"initial has shape {list(shape)}, the result is {list(rows)}", fix)
     if library.has_autodiff and library_of(initial) is not library:
         initial = library.constant(initial)
@@ -88,16 +99,33 @@ def _checked(name: str, z: Any, initial: Any, dtype: Any) -> Any:
     return library.cast(initial, wide(dtype))
 
 
-def _at_nodes(name: str, function: Callable[..., Any], rows: Sequence[Any], shared: Sequence[Any], reduce: str, dtype: Any) -> Any:
-    """function(*rows, *shared, reduce, dtype) of arrays [num, …], and of what broadcasts against them: of each node's own entries."""
+def _at_nodes(
+    name: str,
+    function: Callable[..., Any],
+    rows: Sequence[Any],
+    shared: Sequence[Any],
+    reduce: str,
+    dtype: Any,
+) -> Any:
+    """function(*rows, *shared, reduce, dtype) of arrays [num, …], and of what broadcasts against them: of
+    each node's own entries.
+    """
     rank = max(len(x.shape) for x in rows)
     per_node = [x for x in shared if len(x.shape) == rank and x.shape[0] == rows[0].shape[0]]
-    shared = [x.reshape(x.shape[1:]) if len(x.shape) == rank else x for x in shared if not any(x is y for y in per_node)]
+    shared = [
+        x.reshape(x.shape[1:]) if len(x.shape) == rank else x
+        for x in shared
+        if not any(x is y for y in per_node)
+    ]
     rows = [*rows, *per_node]
     library = foreign((*rows, *shared))
     if library is None:
         return apply(name, function, rows, shared, (reduce, dtype))
-    fields = {("e", f"x{i}"): x for i, x in enumerate(rows)} | {("shared", f"s{i}"): x for i, x in enumerate(shared)}
-    symbols = [expr.field(*key, tuple(x.shape[key[0] == "e" :]), library.dtype(x)) for key, x in fields.items()]
+    fields = {("e", f"x{i}"): x for i, x in enumerate(rows)} | {
+        ("shared", f"s{i}"): x for i, x in enumerate(shared)
+    }
+    symbols = [
+        expr.field(*key, tuple(x.shape[key[0] == "e" :]), library.dtype(x)) for key, x in fields.items()
+    ]
     outputs = (Output((expr.lift(function(*symbols, reduce, dtype)),), "e", "edge"),)
     return propagate(name, blocks(rows[0].shape[0], library.device(rows[0])), outputs, fields, told=False)[0]

@@ -14,7 +14,9 @@ from numgraph.graph import Graph, GraphWithEnds, with_ends
 
 
 def suspects(graph: Graph, output: Output, fields: Arrays, row: int) -> list[str]:
-    """The first edge of the row whose message is not finite, or else the one with the largest: its ends, its message and its fields."""
+    """The first edge of the row whose message is not finite, or else the one with the largest: its ends, its
+    message and its fields.
+    """
     if graph.device != "cpu":
         return []
     end = {"e": None, "u": "source", "v": "destination"}.get(output.to, output.to)
@@ -24,19 +26,35 @@ def suspects(graph: Graph, output: Output, fields: Arrays, row: int) -> list[str
     src, dst = np.asarray(graph.src)[edges], np.asarray(graph.dst)[edges]
     part = Graph(src, dst, num_src=graph.num_src, num_dst=graph.num_dst)
     if isinstance(graph, GraphWithEnds):
-        part = cast(Graph, with_ends(part, {name: (end.ids[edges], end.rows) for name, end in graph.ends.items()}))
+        part = cast(
+            Graph, with_ends(part, {name: (end.ids[edges], end.rows) for name, end in graph.ends.items()})
+        )
     own = {key: x[edges] if key[0] == "e" else x for key, x in fields.items()}
     each = tuple([Output((expression,), "e", "edge") for expression in output.expressions])
     with np.errstate(all="ignore"):
-        values = [np.asarray(x, np.float64).reshape(len(edges), -1) for x in reference.execute(part, each, own)]
+        values = [
+            np.asarray(x, np.float64).reshape(len(edges), -1) for x in reference.execute(part, each, own)
+        ]
         size = np.max(np.concatenate([np.abs(value) for value in values], axis=1), axis=1, initial=0.0)
     bad = ~np.isfinite(size)
     k = int(bad.argmax()) if bad.any() else int(size.argmax())
     many = f"{bad.sum()} of {len(edges)} messages are not finite"
-    told = [f"at {end} {row} {many if bad.any() else f'all {len(edges)} messages are finite, the largest is {size[k]:.4g}'}"] if end else []
-    told.append(f"edge {edges[k]}, u = {src[k]} to v = {dst[k]}, gives {', '.join(few(value[k]) for value in values)}")
+    told = (
+        [
+            f"at {end} {row} "
+            + (many if bad.any() else f"all {len(edges)} messages are finite, the largest is {size[k]:.4g}")
+        ]
+        if end
+        else []
+    )
+    told.append(
+        f"edge {edges[k]}, u = {src[k]} to v = {dst[k]}, gives {', '.join(few(value[k]) for value in values)}"
+    )
     for key, x in fields.items():
-        index = ({"u": src[k], "v": dst[k], "e": edges[k]} | {name: ids[edges[k]] for name, ids in ids_of_ends(graph).items()}).get(key[0])
+        index = (
+            {"u": src[k], "v": dst[k], "e": edges[k]}
+            | {name: ids[edges[k]] for name, ids in ids_of_ends(graph).items()}
+        ).get(key[0])
         name = text(expr.field(*key, (), float))
         told.append(f"{name}[{index}] is {few(x[index])}" if index is not None else f"{name} is {few(x)}")
     return told
@@ -49,4 +67,6 @@ def _edges_of(graph: Graph, end: str, row: int) -> Any:
 
 def few(x: Any) -> str:
     """An array in one line, its ends where it is long."""
-    return " ".join(np.array2string(np.asarray(x), precision=4, threshold=8, edgeitems=3, separator=", ").split())
+    return " ".join(
+        np.array2string(np.asarray(x), precision=4, threshold=8, edgeitems=3, separator=", ").split()
+    )

@@ -1,4 +1,6 @@
-"""Layers and models of graph neural networks. A layer is called with a graph and arrays; parameters are ``numgraph.Parameter``."""
+"""Layers and models of graph neural networks. A layer is called with a graph and arrays; parameters are
+``numgraph.Parameter``.
+"""
 
 from __future__ import annotations
 

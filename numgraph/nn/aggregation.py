@@ -18,11 +18,15 @@ from numgraph.message import apply_edges, update_all
 AGGREGATIONS = ("sum", "mean", "max", "min", "prod", "var", "std", "softmax", "median")
 
 
-def check_aggregations(op: str, what: str, names: Any, known: Sequence[str] = AGGREGATIONS) -> tuple[str, ...]:
+def check_aggregations(
+    op: str, what: str, names: Any, known: Sequence[str] = AGGREGATIONS
+) -> tuple[str, ...]:
     """The names of one aggregation, or of several."""
     names = (names,) if isinstance(names, str) else names
     if not isinstance(names, list | tuple):
-        raise bad_type(op, f"{what} is {shown(names)}", f"give a name or a list of names, of {', '.join(known)}")
+        raise bad_type(
+            op, f"{what} is {shown(names)}", f"give a name or a list of names, of {', '.join(known)}"
+        )
     if not names:
         raise bad_value(op, f"there is no {what}", f"choose from {', '.join(known)}")
     for name in names:
@@ -39,10 +43,11 @@ def aggregate(
     v: Mapping[str, Any] | None = None,
     e: Mapping[str, Any] | None = None,
 ) -> list[Any]:
-    """⊕ message(u, v, e) over the in-edges of every node for each named ⊕, [num_dst, features] each; 0 (prod: 1) without in-edges.
+    """⊕ message(u, v, e) over the in-edges of every node for each named ⊕, [num_dst, features] each; 0 (prod:
+    1) without in-edges.
 
-    All are made by one walk, but a median, the lower one of each feature: its messages are made, [num_edges, features], and sorted.
-    """
+    All are made by one walk, but a median, the lower one of each feature: its messages are made, [num_edges,
+    features], and sorted."""
     walked = tuple(dict.fromkeys(name for name in names if name != "median"))
     found: dict[str, Any] = {}
     if len(walked) > 1:
@@ -60,7 +65,9 @@ def joined(parts: Sequence[Any]) -> Any:
 
 
 def _median(g: Graph, m: Any) -> Any:
-    """The lower median of each feature of the messages [num_edges, features] of every node, whose edge takes the gradient; NaN is one."""
+    """The lower median of each feature of the messages [num_edges, features] of every node, whose edge takes
+    the gradient; NaN is one.
+    """
     edges, width = m.shape
     rows, there = g.in_edges.host, device_of(unwrap(m))
     degrees = np.diff(rows.indptr)

@@ -1,4 +1,6 @@
-"""Layers and models over sampled blocks and over graphs that processes share: which is whose, and the edges' data for each."""
+"""Layers and models over sampled blocks and over graphs that processes share: which is whose, and the edges'
+data for each.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,11 @@ from numgraph.nn.module import Module
 
 
 class Convolution(Module):
-    """A layer of one hop, called with a graph, a block, a list of one block, or a graph that processes share and the owned nodes' rows.
+    """A layer of one hop, called with a graph, a block, a list of one block, or a graph that processes share
+    and the owned nodes' rows.
 
-    projects : forward takes a shared graph too, and exchanges what passes its edges, where that is narrower than x (``hop``)
+    projects : forward takes a shared graph too, and exchanges what passes its edges,
+        where that is narrower than x (``hop``)
     """
 
     projects = False
@@ -40,7 +44,9 @@ def _of_sources(g: Spread, x: Any) -> Any:
 
 
 def hop(g: Any) -> tuple[Any, str, Callable[[Any], Any]]:
-    """The graph, which of its rows x has (the sources', "u", or those that the process owns, "v"), and what makes the former of x."""
+    """The graph, which of its rows x has (the sources', "u", or those that the process owns, "v"), and what
+    makes the former of x.
+    """
     return (g.graph, "v", g.exchange_ahead) if isinstance(g, Spread) else (g, "u", _as_they_are)
 
 
@@ -64,10 +70,16 @@ def per_hop(op: str, g: Any, hops: int, *of_edges: Any) -> list[tuple[Any, ...]]
         if not isinstance(g, Block):
             return [(g, *of_edges)] * hops
         if hops > 1:
-            raise bad_value(op, f"there is one block and there are {hops} hops", "give a list of blocks, one for each, as a sampler does")
+            raise bad_value(
+                op,
+                f"there is one block and there are {hops} hops",
+                "give a list of blocks, one for each, as a sampler does",
+            )
         return [(g, *of_edges)]
     if len(g) != hops:
-        raise bad_value(op, f"there are {len(g)} blocks for {hops} hops", f"sample {hops} hops: a fanout for each layer")
+        raise bad_value(
+            op, f"there are {len(g)} blocks for {hops} hops", f"sample {hops} hops: a fanout for each layer"
+        )
     for i, block in enumerate(g):
         if not isinstance(block, Graph):
             raise bad_type(op, f"block {i} is {kind_of(block)}", "give the blocks of a sampler or a loader")
@@ -79,16 +91,29 @@ def _by_block(op: str, blocks: Any, data: Any) -> list[Any]:
         return [None] * len(blocks)
     if isinstance(data, list | tuple):
         if len(data) != len(blocks):
-            raise bad_value(op, f"there are {len(data)} arrays of edge data for {len(blocks)} blocks", "give one for each, or the graph's")
+            raise bad_value(
+                op,
+                f"there are {len(data)} arrays of edge data for {len(blocks)} blocks",
+                "give one for each, or the graph's",
+            )
         return list(data)
     lacking = [i for i, block in enumerate(blocks) if not isinstance(block, Block)]
     if lacking:
-        raise bad_type(op, f"block {lacking[0]} is a graph without edge_ids", "give edge data as a list, an array for each block")
+        raise bad_type(
+            op,
+            f"block {lacking[0]} is a graph without edge_ids",
+            "give edge data as a list, an array for each block",
+        )
     for block in blocks:
         whole = block.origin.graph
         if hasattr(data, "shape") and tuple(data.shape[:1]) != (whole.num_edges,):
-            problem = f"edge data have shape {list(data.shape)}, the graph that the blocks are of has {whole.num_edges} edges"
-            raise bad_value(op, problem, "give a row for each of its edges, or a list of an array for each block")
+            problem = (
+                f"edge data have shape {list(data.shape)}, the graph that the blocks are of has "
+                f"{whole.num_edges} edges"
+            )
+            raise bad_value(
+                op, problem, "give a row for each of its edges, or a list of an array for each block"
+            )
     return [gather(data, block.edge_ids) for block in blocks]
 
 

@@ -1,4 +1,6 @@
-"""What GCN divides by: scales of nodes by their degrees, of whole graphs, sampled blocks and what processes share."""
+"""What GCN divides by: scales of nodes by their degrees, of whole graphs, sampled blocks and what processes
+share.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,12 @@ from numgraph.nn.graphs import once, weights_of_origin
 
 
 def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[Any, Any]:
-    """Factors of the sources [num_src, 1] and of the destinations [num_dst, 1]; None is 1. A node without edges gets 0.
+    """Factors of the sources [num_src, 1] and of the destinations [num_dst, 1]; None is 1. A node without
+    edges gets 0.
 
-    both: out-degree^-½ and in-degree^-½; in: in-degree^-½ of both; right: 1 and in-degree^-1; none: 1 and 1. With weights
-    [num_edges, 1] a degree is the sum of the weights, and has their gradient; the root of a negative one is NaN. Scales of half precision
-    are float32, as a degree may be beyond float16.
+    both: out-degree^-½ and in-degree^-½; in: in-degree^-½ of both; right: 1 and in-degree^-1; none: 1 and 1.
+    With weights [num_edges, 1] a degree is the sum of the weights, and has their gradient; the root of a
+    negative one is NaN. Scales of half precision are float32, as a degree may be beyond float16.
     """
     if norm == "none":
         return None, None
@@ -42,7 +45,9 @@ def degree_scales(g: Graph, norm: str, edge_weight: Any, dtype: Any) -> tuple[An
         return None, _inverse(into, 1)
     if norm == "in":
         return (scale := _inverse(into, 0.5)), scale
-    return _inverse(update_all(g.reverse(), lambda e: e.w, "sum", e={"w": edge_weight}), 0.5), _inverse(into, 0.5)
+    return _inverse(update_all(g.reverse(), lambda e: e.w, "sum", e={"w": edge_weight}), 0.5), _inverse(
+        into, 0.5
+    )
 
 
 def _block_scales(g: Block, norm: str, weighted: bool, dtype: Any) -> tuple[Any, Any]:
@@ -52,11 +57,19 @@ def _block_scales(g: Block, norm: str, weighted: bool, dtype: Any) -> tuple[Any,
     origin, key = g.origin, ("scales", norm, weighted, np.dtype(wide(dtype)))
     found = origin.kept.get(key)
     if found is None:
-        weight = moved(weights_of_origin("GCNConv", g).astype(dtype).reshape(-1, 1), origin.graph.device) if weighted else None
+        weight = (
+            moved(weights_of_origin("GCNConv", g).astype(dtype).reshape(-1, 1), origin.graph.device)
+            if weighted
+            else None
+        )
         made = degree_scales(origin.graph, norm, weight, dtype)
-        found = origin.kept[key] = tuple(None if scale is None else moved(unwrap(scale), "cpu") for scale in made)
+        found = origin.kept[key] = tuple(
+            None if scale is None else moved(unwrap(scale), "cpu") for scale in made
+        )
     sides = zip(found, (g.nodes, g.nodes[: g.num_dst]))
-    scale_src, scale_dst = (None if scale is None else moved(_frozen(scale[ids]), g.device) for scale, ids in sides)
+    scale_src, scale_dst = (
+        None if scale is None else moved(_frozen(scale[ids]), g.device) for scale, ids in sides
+    )
     return scale_src, scale_dst
 
 
@@ -80,7 +93,9 @@ def _scales_without(g: Block, norm: str, weighted: bool, dtype: Any) -> tuple[An
         found = at < len(known)
         found[found] = known[at[found]] == nodes[found]
         left = degrees[nodes] - less[np.where(found, at, len(known))]
-        left[np.abs(left) < 1e-9 * np.abs(degrees[nodes])] = 0  # sums of weights whose rounding is all that is left
+        left[np.abs(left) < 1e-9 * np.abs(degrees[nodes])] = (
+            0  # sums of weights whose rounding is all that is left
+        )
         return moved(_frozen(_inverse(left[:, None], power).astype(dtype)), g.device)
 
     into = g.nodes[: g.num_dst]
@@ -90,10 +105,18 @@ def _scales_without(g: Block, norm: str, weighted: bool, dtype: Any) -> tuple[An
 
 
 def _shard_scales(g: Shard, norm: str, edge_weight: Any, dtype: Any) -> tuple[Any, Any]:
-    """Out-degrees are sums over the processes that have a node's out-edges; factors of ghosts come from their owners."""
+    """Out-degrees are sums over the processes that have a node's out-edges; factors of ghosts come from their
+    owners.
+    """
     if edge_weight is not None:
-        return _scales_of_owned(g, norm, lambda of: update_all(of, lambda e: e.w, "sum", e={"w": widened(edge_weight)}))
-    made = once(g, (norm, np.dtype(dtype)), lambda g: _scales_of_owned(g, norm, lambda of: of.in_degrees().astype(np.float64)[:, None]))
+        return _scales_of_owned(
+            g, norm, lambda of: update_all(of, lambda e: e.w, "sum", e={"w": widened(edge_weight)})
+        )
+    made = once(
+        g,
+        (norm, np.dtype(dtype)),
+        lambda g: _scales_of_owned(g, norm, lambda of: of.in_degrees().astype(np.float64)[:, None]),
+    )
     scale_src, scale_dst = (None if scale is None else _frozen(scale.astype(dtype)) for scale in made)
     return scale_src, scale_dst
 
@@ -103,7 +126,9 @@ def _scales_of_owned(g: Any, norm: str, degrees: Callable[[Graph], Any]) -> tupl
     if norm == "right":
         return None, _inverse(into, 1)
     scale_dst = _inverse(into, 0.5)
-    return g.spread.exchange(scale_dst if norm == "in" else _inverse(g.spread.collect(degrees(g.reverse())), 0.5)), scale_dst
+    return g.spread.exchange(
+        scale_dst if norm == "in" else _inverse(g.spread.collect(degrees(g.reverse())), 0.5)
+    ), scale_dst
 
 
 def _constant_scales(g: Graph, norm: str, dtype: Any) -> tuple[Any, Any]:
@@ -112,7 +137,9 @@ def _constant_scales(g: Graph, norm: str, dtype: Any) -> tuple[Any, Any]:
         return None, _frozen(_inverse(into, 1).astype(dtype))
     if norm == "in":
         return (scale := _frozen(_inverse(into, 0.5).astype(dtype))), scale
-    return _frozen(_inverse(g.out_degrees().astype(np.float64)[:, None], 0.5).astype(dtype)), _frozen(_inverse(into, 0.5).astype(dtype))
+    return _frozen(_inverse(g.out_degrees().astype(np.float64)[:, None], 0.5).astype(dtype)), _frozen(
+        _inverse(into, 0.5).astype(dtype)
+    )
 
 
 def _frozen(scales: Any) -> Any:

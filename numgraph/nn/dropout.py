@@ -27,7 +27,8 @@ def check_dropout(op: str, p: float) -> float:
 
 
 class Dropout(Module):
-    """While training, each element is 0 with probability p, and the others are scaled by 1 / (1 − p) (Srivastava et al., JMLR 2014).
+    """While training, each element is 0 with probability p, and the others are scaled by 1 / (1 − p)
+    (Srivastava et al., JMLR 2014).
 
     Parameters
     ----------
@@ -36,8 +37,8 @@ class Dropout(Module):
 
     Notes
     -----
-    Called as ``dropout(x)``: an array, Tensor or SciPy sparse matrix, whose stored elements are dropped. Returns x's shape. ``rng`` at a
-    call draws instead of the layer's own.
+    Called as ``dropout(x)``: an array, Tensor or SciPy sparse matrix, whose stored elements are dropped.
+    Returns x's shape. ``rng`` at a call draws instead of the layer's own.
 
     Examples
     --------
@@ -68,12 +69,13 @@ def attend_dropping(
     value: Callable[..., Any] | None = None,
     weights: bool = False,
 ) -> tuple[Any, Any]:
-    """z_v = Σ_e α_e · keep_e / (1 − p) · φ_e with α = softmax_v(score): attention whose coefficients are dropped with probability p.
+    """z_v = Σ_e α_e · keep_e / (1 − p) · φ_e with α = softmax_v(score): attention whose coefficients are
+    dropped with probability p.
 
-    u["h"]: [num_src, heads, features]; score: [heads, 1] an edge; value: φ, a function of u and e, or None for u.h. Returns
-    [num_dst, heads, features] in h's dtype, and with ``weights`` what each edge's φ was multiplied by, [num_edges, heads], else None.
-    The mask is one byte for each edge and head; weights are made only if they are asked for.
-    """
+    u["h"]: [num_src, heads, features]; score: [heads, 1] an edge; value: φ, a function of u and e, or None
+    for u.h. Returns [num_dst, heads, features] in h's dtype, and with ``weights`` what each edge's φ was
+    multiplied by, [num_edges, heads], else None. The mask is one byte for each edge and head; weights are
+    made only if they are asked for."""
     dtype, fields = u["h"].dtype, dict(e or {})
     if p:
         fields["kept"], scale = kept(rng, (g.num_edges, u["h"].shape[1], 1), p, unwrap(u["h"])), 1 / (1 - p)
@@ -85,7 +87,9 @@ def attend_dropping(
         return narrowed(z, dtype), narrowed(alpha.reshape(alpha.shape[:2]), dtype)
     if p:
         whole = _of_h if value is None else value
-        return narrowed(attend(g, score, lambda u, e: np.where(e.kept, whole(u, e) * scale, 0), u=u, v=v, e=fields), dtype), None
+        return narrowed(
+            attend(g, score, lambda u, e: np.where(e.kept, whole(u, e) * scale, 0), u=u, v=v, e=fields), dtype
+        ), None
     return narrowed(attend(g, score, (lambda u: u.h) if value is None else value, u=u, v=v, e=e), dtype), None
 
 

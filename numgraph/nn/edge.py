@@ -24,23 +24,25 @@ from numgraph.nn.typed import of_graph
 
 
 class EdgeConv(Convolution):
-    """z_v = ⊕_{u → v} f([x_v, x_u − x_v]) (Wang et al., Dynamic Graph CNN, ACM Transactions on Graphics 2019).
+    """z_v = ⊕_{u → v} f([x_v, x_u − x_v]) (Wang et al., Dynamic Graph CNN, ACM Transactions on Graphics
+    2019).
 
     Parameters
     ----------
-    in_features : width of x, for the paper's f of one layer, relu((x_u − x_v) Θ + x_v Φ + b); or f itself, a Module or function of
-        [num_edges, 2 · features], such as ``MLP([2 * in, hidden, out])``
+    in_features : width of x, for the paper's f of one layer, relu((x_u − x_v) Θ + x_v Φ + b);
+        or f itself, a Module or function of [num_edges, 2 · features], such as ``MLP([2 * in, hidden, out])``
     out_features : width of z; with f it is f's
-    aggr : ⊕, one of "max" (the paper's), "sum", "mean", "min", "prod", "var", "std", "softmax", "median", or several side by side;
-        0 (prod: 1) where v has no in-edges
+    aggr : ⊕, one of "max" (the paper's), "sum", "mean", "min", "prod", "var", "std", "softmax", "median",
+        or several side by side; 0 (prod: 1) where v has no in-edges
     bias : have b
     rng, dtype : of the parameters' first values
 
     Notes
     -----
-    The one layer splits into x_u Θ + (x_v (Φ − Θ) + b), two products over nodes, and only the sum, relu and ⊕ are left for the edges. Any
-    other f is applied to an array over the edges. Called as ``conv(g, x)``: x [num_nodes, in_features], or a pair ([num_src, in_features],
-    [num_dst, in_features]); returns [num_dst, out_features · aggregations].
+    The one layer splits into x_u Θ + (x_v (Φ − Θ) + b), two products over nodes, and only the sum, relu and ⊕
+    are left for the edges. Any other f is applied to an array over the edges. Called as ``conv(g, x)``: x
+    [num_nodes, in_features], or a pair ([num_src, in_features], [num_dst, in_features]); returns [num_dst,
+    out_features · aggregations].
 
     Examples
     --------
@@ -86,4 +88,6 @@ class EdgeConv(Convolution):
         x_src, x_dst = both_sides("EdgeConv", g, x, theta.shape[0], theta.shape[0], theta.dtype)
         t = biased(matmul(x_dst, self.phi - theta), self.bias)
         u, v = {"h": matmul(x_src, theta)}, {"t": t}
-        return narrowed(joined(aggregate(g, lambda u, v, e: elementary.relu(u.h + v.t), self.aggr, u=u, v=v)), t.dtype)
+        return narrowed(
+            joined(aggregate(g, lambda u, v, e: elementary.relu(u.h + v.t), self.aggr, u=u, v=v)), t.dtype
+        )

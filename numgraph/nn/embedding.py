@@ -26,8 +26,9 @@ class Embedding(Module):
 
     Notes
     -----
-    Called as ``embedding(ids)``: ids integers of any shape, 0 ≤ id < num. Returns [*ids.shape, features]. Several columns of categories
-    are embedded each for itself and put side by side, ``np.concatenate([of_type(t), of_country(c)], 1)``.
+    Called as ``embedding(ids)``: ids integers of any shape, 0 ≤ id < num. Returns [*ids.shape, features].
+    Several columns of categories are embedded each for itself and put side by side,
+    ``np.concatenate([of_type(t), of_country(c)], 1)``.
 
     Examples
     --------
@@ -38,18 +39,24 @@ class Embedding(Module):
 
     def __init__(self, num: int, features: int, *, rng: init.Seed = None, dtype: Any = np.float32) -> None:
         check_size("Embedding", num=num, features=features)
-        self.weight = init.Parameter(np.random.default_rng(rng).standard_normal((num, features)).astype(dtype))
+        self.weight = init.Parameter(
+            np.random.default_rng(rng).standard_normal((num, features)).astype(dtype)
+        )
 
     @of_features
     def forward(self, ids: Any) -> Any:
         """The rows."""
         ids = unwrap(ids) if hasattr(ids, "shape") else np.asarray(ids)
         if ids.dtype.kind not in "iu" and ids.size:
-            raise bad_type("Embedding", f"ids have dtype {ids.dtype}", "they are numbers of categories, integers")
+            raise bad_type(
+                "Embedding", f"ids have dtype {ids.dtype}", "they are numbers of categories, integers"
+            )
         ids, num = as_ids(ids.astype(np.int64), self.weight, "Embedding"), self.weight.shape[0]
         wrong = (ids < 0) | (ids >= num)
         if wrong.any():
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             place = ", ".join(map(str, at))
-            raise bad_index("Embedding", f"ids[{place}] is {int(ids[at])}", f"categories run from 0 to {num - 1}")
+            raise bad_index(
+                "Embedding", f"ids[{place}] is {int(ids[at])}", f"categories run from 0 to {num - 1}"
+            )
         return gather(self.weight, ids.ravel()).reshape(*ids.shape, self.weight.shape[1])

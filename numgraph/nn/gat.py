@@ -18,14 +18,23 @@ from numgraph.graph import Graph
 from numgraph.nn import init
 from numgraph.nn.blocks import Convolution
 from numgraph.nn.dropout import attend_dropping, check_dropout
-from numgraph.nn.graphs import both_sides, check_fill, column, edge_attributes, features_with_loops, with_self_loops
+from numgraph.nn.graphs import (
+    both_sides,
+    check_fill,
+    column,
+    edge_attributes,
+    features_with_loops,
+    with_self_loops,
+)
 from numgraph.nn.linear import Linear
 from numgraph.nn.module import check_activation, check_size, pair_of
 from numgraph.nn.typed import attention
 
 
 class _Attention(Convolution):
-    """What both have: sizes, features and weights of edges, the choice to concatenate or average the heads, residual, bias, dropout."""
+    """What both have: sizes, features and weights of edges, the choice to concatenate or average the heads,
+    residual, bias, dropout.
+    """
 
     def __init__(
         self,
@@ -49,8 +58,17 @@ class _Attention(Convolution):
         op = type(self).__name__
         in_src, in_dst = pair_of(op, in_features)
         check_size(op, in_src=in_src, in_dst=in_dst, out_features=out_features, heads=heads)
-        self.heads, self.concat, self.negative_slope, self.activation = heads, concat, negative_slope, check_activation(op, activation)
-        self.dropout, self.add_self_loops, self.collapse_loops = check_dropout(op, dropout), add_self_loops, collapse_loops
+        self.heads, self.concat, self.negative_slope, self.activation = (
+            heads,
+            concat,
+            negative_slope,
+            check_activation(op, activation),
+        )
+        self.dropout, self.add_self_loops, self.collapse_loops = (
+            check_dropout(op, dropout),
+            add_self_loops,
+            collapse_loops,
+        )
         self.in_features, self.fill_value = (in_src, in_dst), check_fill(op, fill_value, edge_dim)
         self.rng = np.random.default_rng(rng)
         self._parameters(in_src, in_dst, out_features, isinstance(in_features, tuple), dtype)
@@ -73,7 +91,9 @@ class _Attention(Convolution):
         """The graph that is attended over, and its edges' features and weights."""
         op, dtype = type(self).__name__, self.weight.dtype
         if edge_attr is not None:
-            edge_attr = edge_attributes(op, g, edge_attr, None if self.weight_edge is None else self.weight_edge.shape[0], dtype)
+            edge_attr = edge_attributes(
+                op, g, edge_attr, None if self.weight_edge is None else self.weight_edge.shape[0], dtype
+            )
         if edge_weight is not None:
             edge_weight = column(op, g, edge_weight, dtype)
         if not self.add_self_loops or isinstance(x, tuple):
@@ -87,14 +107,27 @@ class _Attention(Convolution):
         return biased(matmul(x, weight), bias).reshape(x.shape[0], self.heads, weight.shape[1] // self.heads)
 
     def _attended(
-        self, g: Graph, score: Any, u: Any, v: Any, e: Any, x_dst: Any, edge_weight: Any, rng: np.random.Generator | None, weights: bool
+        self,
+        g: Graph,
+        score: Any,
+        u: Any,
+        v: Any,
+        e: Any,
+        x_dst: Any,
+        edge_weight: Any,
+        rng: np.random.Generator | None,
+        weights: bool,
     ) -> Any:
-        """The layer's result: [num_dst, heads · out], or the mean over the heads; with ``weights`` a pair of it and (graph, α)."""
+        """The layer's result: [num_dst, heads · out], or the mean over the heads; with ``weights`` a pair of
+        it and (graph, α).
+        """
         value = None
         if edge_weight is not None:
             e, value = {**e, "weight": edge_weight}, _weighted
         p = self.dropout if self.training else 0
-        z, alpha = attend_dropping(g, score, p, self.rng if rng is None else rng, u=u, v=v, e=e, value=value, weights=weights)
+        z, alpha = attend_dropping(
+            g, score, p, self.rng if rng is None else rng, u=u, v=v, e=e, value=value, weights=weights
+        )
         z = joined(z) if self.concat or self.heads == 1 else mean(z, axis=1)
         if self.residual is not None and x_dst is not None:
             z = z + self.residual(x_dst)
@@ -115,21 +148,26 @@ def joined(h: Any) -> Any:
 
 
 def head_dots(x: Any, weight: Any, h: Any, *vectors: Any) -> Any:
-    """⟨h[n, k], a[k]⟩ of every node n and head k for each of the vectors a, with h = x W: [nodes, heads, 1] for [heads, width] each.
+    """⟨h[n, k], a[k]⟩ of every node n and head k for each of the vectors a, with h = x W: [nodes, heads, 1]
+    for [heads, width] each.
 
-    One product with a block-diagonal matrix that holds the vectors, of h (None: of x) or of x, whichever is narrower.
-    """
+    One product with a block-diagonal matrix that holds the vectors, of h (None: of x) or of x, whichever is
+    narrower."""
     heads, width = vectors[0].shape
     diagonal = namespace_of(unwrap(weight)).eye(heads, dtype=weight.dtype).reshape(heads, 1, 1, heads)
     stacked = np.concatenate([a.reshape(heads, width, 1, 1) for a in vectors], axis=2)
     blocks = (stacked * diagonal).reshape(heads * width, len(vectors) * heads)
-    dots = matmul(x, matmul(weight, blocks)) if h is None or x.shape[1] <= heads * width else matmul(joined(h), blocks)
+    dots = (
+        matmul(x, matmul(weight, blocks))
+        if h is None or x.shape[1] <= heads * width
+        else matmul(joined(h), blocks)
+    )
     return np.split(dots.reshape(*dots.shape, 1), len(vectors), axis=1)
 
 
 class GATConv(_Attention):
-    """z_v = Σ_{u → v} α_uv h_u + b with h = x W and α_uv = softmax_v(leaky_relu(a_src · h_u + a_dst · h_v + a_edge · W_edge w_uv)), head
-    by head (Veličković et al., ICLR 2018).
+    """z_v = Σ_{u → v} α_uv h_u + b with h = x W and α_uv = softmax_v(leaky_relu(a_src · h_u + a_dst · h_v +
+    a_edge · W_edge w_uv)), head by head (Veličković et al., ICLR 2018).
 
     Parameters
     ----------
@@ -138,11 +176,12 @@ class GATConv(_Attention):
     heads, concat : how many there are, and whether they stand beside each other, else their mean is taken
     negative_slope : of leaky_relu
     dropout : the probability with which each α is dropped while training
-    add_self_loops : nodes without a self loop get one; not where x is a pair (two sets of nodes have no loops)
+    add_self_loops : nodes without a self loop get one;
+        not where x is a pair (two sets of nodes have no loops)
     collapse_loops : a node's own loops become one, which is as a new one, as in PyG; else each counts
     edge_dim : width of edge_attr, where there is some; without edge_attr the term is left out
-    fill_value : edge_attr of new loops: a number, an array [edge_dim], or what "mean", "sum", "max", "min" or "prod" makes of the node's
-        in-edges that are no loops
+    fill_value : edge_attr of new loops: a number, an array [edge_dim], or what "mean", "sum", "max",
+        "min" or "prod" makes of the node's in-edges that are no loops
     residual : add x_v W_residual
     bias : have b
     activation : a function of z, such as ``numgraph.elu``, or None
@@ -150,18 +189,21 @@ class GATConv(_Attention):
 
     Notes
     -----
-    Called as ``conv(g, x, edge_attr=None, edge_weight=None, rng=None, return_attention_weights=False)``: x [num_nodes, in_features], an
-    array, Tensor or SciPy sparse matrix, or a pair ([num_src, in_src], [num_dst, in_dst]), whose second may be None: then its term is
-    left out; edge_attr [num_edges, edge_dim]; edge_weight [num_edges], by which each α is multiplied after the softmax (1 for new loops);
-    rng draws what is dropped instead of the layer's own generator. Returns [num_dst, heads · out_features] ([num_dst, out_features]
-    averaged), and with return_attention_weights a pair of it and (the graph with loops, α [its edges, heads]).
+    Called as ``conv(g, x, edge_attr=None, edge_weight=None, rng=None, return_attention_weights=False)``: x
+    [num_nodes, in_features], an array, Tensor or SciPy sparse matrix, or a pair ([num_src, in_src], [num_dst,
+    in_dst]), whose second may be None: then its term is left out; edge_attr [num_edges, edge_dim];
+    edge_weight [num_edges], by which each α is multiplied after the softmax (1 for new loops); rng draws what
+    is dropped instead of the layer's own generator. Returns [num_dst, heads · out_features] ([num_dst,
+    out_features] averaged), and with return_attention_weights a pair of it and (the graph with loops, α [its
+    edges, heads]).
 
     Examples
     --------
     >>> import numpy as np, numgraph as ng
     >>> g = ng.Graph([0, 1, 2], [1, 2, 0])
     >>> conv = ng.nn.GATConv(4, 2, heads=3, edge_dim=1)
-    >>> z, (looped, alpha) = conv(g, np.ones((3, 4), np.float32), np.ones((3, 1)), return_attention_weights=True)
+    >>> x, w = np.ones((3, 4), np.float32), np.ones((3, 1))
+    >>> z, (looped, alpha) = conv(g, x, w, return_attention_weights=True)
     >>> z.shape, looped.num_edges, alpha.shape
     ((3, 6), 6, (6, 3))
     """
@@ -217,8 +259,9 @@ def _additive(slope: float, of_v: bool, of_e: bool) -> Callable[..., Any]:
 
 
 class GATv2Conv(_Attention):
-    """z_v = Σ_{u → v} α_uv h_u + b with h = x W + b_src, t = x W_dst + b_dst and α_uv = softmax_v(a · leaky_relu(h_u + t_v + W_edge w_uv)),
-    head by head (Brody, Alon and Yahav, How Attentive are Graph Attention Networks?, ICLR 2022).
+    """z_v = Σ_{u → v} α_uv h_u + b with h = x W + b_src, t = x W_dst + b_dst and α_uv = softmax_v(a ·
+    leaky_relu(h_u + t_v + W_edge w_uv)), head by head (Brody, Alon and Yahav, How Attentive are Graph
+    Attention Networks?, ICLR 2022).
 
     Parameters
     ----------
@@ -260,7 +303,9 @@ class GATv2Conv(_Attention):
         self.weight_dst = None if self.share_weights else init.glorot(self.rng, (in_dst, width), dtype)
         self.attention = init.glorot(self.rng, (self.heads, out_features), dtype, (out_features, 1))
         self.bias_src = init.zeros((width,), dtype) if self.projection_bias else None
-        self.bias_dst = init.zeros((width,), dtype) if self.projection_bias and not self.share_weights else None
+        self.bias_dst = (
+            init.zeros((width,), dtype) if self.projection_bias and not self.share_weights else None
+        )
 
     @attention
     def forward(
@@ -288,4 +333,6 @@ class GATv2Conv(_Attention):
         else:
             e["w"] = self._by_head(edge_attr, self.weight_edge)
             score = lambda u, v, e: (a * elementary.leaky_relu(u.h + v.t + e.w, slope)).sum(-1, keepdims=True)
-        return self._attended(g, score, {"h": h}, {"t": t}, e, x_dst, edge_weight, rng, return_attention_weights)
+        return self._attended(
+            g, score, {"h": h}, {"t": t}, e, x_dst, edge_weight, rng, return_attention_weights
+        )

@@ -21,12 +21,15 @@ from numgraph.nn.module import check_activation, check_size
 from numgraph.nn.typed import of_graph
 
 
-def normalised_sum(g: Graph, x: Any, norm: str = "both", edge_weight: Any = None, weighted_degrees: bool = True) -> Any:
-    """z_v = Σ_{e = (u → v)} w_e x_u / √(d_u d_v) for norm "both" and "in", / d_v for "right", neither for "none".
+def normalised_sum(
+    g: Graph, x: Any, norm: str = "both", edge_weight: Any = None, weighted_degrees: bool = True
+) -> Any:
+    """z_v = Σ_{e = (u → v)} w_e x_u / √(d_u d_v) for norm "both" and "in", / d_v for "right", neither for
+    "none".
 
-    x: [num_src, …, features]; edge_weight: None for 1, or [num_edges, 1]. d_v is v's in-degree, d_u u's out-degree, or with "in" its
-    in-degree (sums of weights, unless ``weighted_degrees`` is False), so the edges' factors are factors of nodes. Returns
-    [num_dst, …, features].
+    x: [num_src, …, features]; edge_weight: None for 1, or [num_edges, 1]. d_v is v's in-degree, d_u u's
+    out-degree, or with "in" its in-degree (sums of weights, unless ``weighted_degrees`` is False), so the
+    edges' factors are factors of nodes. Returns [num_dst, …, features].
     """
     scale_src, scale_dst = degree_scales(g, norm, edge_weight if weighted_degrees else None, x.dtype)
     u, v, e = ({} if scale is None else {"scale": scale} for scale in (scale_src, scale_dst, edge_weight))
@@ -46,12 +49,14 @@ _MESSAGES |= {("in", weighted): _MESSAGES["both", weighted] for weighted in (Fal
 
 
 class GCNConv(Convolution):
-    """z = D^-½ A D^-½ x W + b (Kipf and Welling, ICLR 2017), with A the graph's (weighted) adjacency and self loops.
+    """z = D^-½ A D^-½ x W + b (Kipf and Welling, ICLR 2017), with A the graph's (weighted) adjacency and self
+    loops.
 
     Parameters
     ----------
     in_features, out_features : widths
-    norm : "both" is the formula, with out-degrees for sources and in-degrees for destinations (equal on an undirected graph); "in" has
+    norm : "both" is the formula,
+        with out-degrees for sources and in-degrees for destinations (equal on an undirected graph); "in" has
         in-degrees for both, as PyG; "right" is D^-1 A, a mean; "none" is A
     add_self_loops : nodes that have no self loop get one. A bipartite graph needs False.
     fill_value : the weight of these loops
@@ -64,8 +69,9 @@ class GCNConv(Convolution):
 
     Notes
     -----
-    Called as ``conv(g, x, edge_weight=None)``: x [num_src, in_features], an array, Tensor or SciPy sparse matrix, also with axes between,
-    [num_src, …, in_features], or a pair whose first it is; edge_weight None or [num_edges]. Returns [num_dst, …, out_features].
+    Called as ``conv(g, x, edge_weight=None)``: x [num_src, in_features], an array, Tensor or SciPy sparse
+    matrix, also with axes between, [num_src, …, in_features], or a pair whose first it is; edge_weight None
+    or [num_edges]. Returns [num_dst, …, out_features].
 
     Examples
     --------
@@ -111,9 +117,15 @@ class GCNConv(Convolution):
         if edge_weight is not None:
             edge_weight = column("GCNConv", g, edge_weight, self.weight.dtype)
         if self.add_self_loops:
-            g, edge_weight = weighted_loops(g, edge_weight, "GCNConv", self.fill_value, self.collapse_loops, self.weight.dtype)
+            g, edge_weight = weighted_loops(
+                g, edge_weight, "GCNConv", self.fill_value, self.collapse_loops, self.weight.dtype
+            )
         if width_out < width_in or is_sparse(x):  # the narrower side passes the edges
-            z = normalised_sum(g, sources(matmul(x, self.weight)), self.norm, edge_weight, self.weighted_degrees)
+            z = normalised_sum(
+                g, sources(matmul(x, self.weight)), self.norm, edge_weight, self.weighted_degrees
+            )
         else:
-            z = matmul(normalised_sum(g, sources(x), self.norm, edge_weight, self.weighted_degrees), self.weight)
+            z = matmul(
+                normalised_sum(g, sources(x), self.norm, edge_weight, self.weighted_degrees), self.weight
+            )
         return biased(z, self.bias, self.activation)

@@ -23,7 +23,8 @@ from numgraph.nn.typed import of_graph
 
 
 class GINConv(Convolution):
-    """z_v = f((1 + eps) · x_v + Σ_{u → v} w_uv x_u) (Xu et al., How Powerful are Graph Neural Networks?, ICLR 2019).
+    """z_v = f((1 + eps) · x_v + Σ_{u → v} w_uv x_u) (Xu et al., How Powerful are Graph Neural Networks?, ICLR
+    2019).
 
     Parameters
     ----------
@@ -35,9 +36,10 @@ class GINConv(Convolution):
 
     Notes
     -----
-    Called as ``conv(g, x, edge_weight=None)``: x [num_nodes, features], an array or Tensor, or a SciPy sparse matrix if f starts with a
-    Linear (which is then applied before the sum: both are linear), or a pair ([num_src, features], [num_dst, features]), whose second may
-    be None: then the sum stands alone. edge_weight: None for 1, or [num_edges]. Returns what f gives.
+    Called as ``conv(g, x, edge_weight=None)``: x [num_nodes, features], an array or Tensor, or a SciPy sparse
+    matrix if f starts with a Linear (which is then applied before the sum: both are linear), or a pair
+    ([num_src, features], [num_dst, features]), whose second may be None: then the sum stands alone.
+    edge_weight: None for 1, or [num_edges]. Returns what f gives.
 
     Examples
     --------
@@ -66,23 +68,35 @@ class GINConv(Convolution):
         x_src, x_dst = both_sides("GINConv", g, x, None, None, like, lone=True)
         e = None if edge_weight is None else {"w": column("GINConv", g, edge_weight, x_src.dtype)}
         first, rest = _split(self.f)
-        if first is not None and (is_sparse(x_src) or first.weight.shape[1] < first.weight.shape[0]):  # the narrower side passes the edges
+        if first is not None and (
+            is_sparse(x_src) or first.weight.shape[1] < first.weight.shape[0]
+        ):  # the narrower side passes the edges
             h = first.project(x_src)
-            h = self._combine(g, h, h if x_dst is x_src else None if x_dst is None else first.project(x_dst), e)
+            h = self._combine(
+                g, h, h if x_dst is x_src else None if x_dst is None else first.project(x_dst), e
+            )
             return biased(rest(biased(h, first.bias)), None, self.activation)
         if is_sparse(x_src):
-            raise bad_type("GINConv", "x is sparse and f does not start with a Linear", "pass x.toarray(), or an MLP")
+            raise bad_type(
+                "GINConv", "x is sparse and f does not start with a Linear", "pass x.toarray(), or an MLP"
+            )
         return biased(self.f(self._combine(g, x_src, x_dst, e)), None, self.activation)
 
     def _combine(self, g: Graph, x_src: Any, x_dst: Any, e: Any) -> Any:
-        z = update_all(g, (lambda u: u.x) if e is None else (lambda u, e: u.x * e.w), "sum", u={"x": x_src}, e=e)
+        z = update_all(
+            g, (lambda u: u.x) if e is None else (lambda u, e: u.x * e.w), "sum", u={"x": x_src}, e=e
+        )
         z = narrowed(z, x_src.dtype)
         return z if x_dst is None else narrowed(x_dst * (1 + self.eps) + z, z.dtype)
 
 
 def check_function(op: str, f: Any) -> Any:
     if not callable(f) or isinstance(f, type):
-        raise bad_type(op, f"f is {shown(f)}", f"pass a function or Module of features, as {op}(numgraph.nn.MLP([in, hidden, out]))")
+        raise bad_type(
+            op,
+            f"f is {shown(f)}",
+            f"pass a function or Module of features, as {op}(numgraph.nn.MLP([in, hidden, out]))",
+        )
     return f
 
 
@@ -102,19 +116,22 @@ def _split(f: Any) -> tuple[Linear | None, Callable[[Any], Any]]:
 
 
 class GINEConv(Convolution):
-    """z_v = f((1 + eps) · x_v + Σ_{e = (u → v)} relu(x_u + w_e)) (Hu et al., Strategies for Pre-training Graph Neural Networks, ICLR 2020).
+    """z_v = f((1 + eps) · x_v + Σ_{e = (u → v)} relu(x_u + w_e)) (Hu et al., Strategies for Pre-training
+    Graph Neural Networks, ICLR 2020).
 
     Parameters
     ----------
     f, eps, train_eps : GINConv's
-    edge_dim : width of the edges' features, which a Linear (``edge``) brings to that of x; None where they have x's
+    edge_dim : width of the edges' features, which a Linear (``edge``) brings to that of x;
+        None where they have x's
     in_features : width of x, where edge_dim is given
     rng, dtype : of the Linear's and eps's first values
 
     Notes
     -----
-    Called as ``conv(g, x, w)``: x [num_nodes, features], or a pair ([num_src, features], [num_dst, features]), whose second may be None;
-    w [num_edges, features], or [num_edges, 1] to broadcast, or [num_edges, edge_dim]. Returns what f gives.
+    Called as ``conv(g, x, w)``: x [num_nodes, features], or a pair ([num_src, features], [num_dst,
+    features]), whose second may be None; w [num_edges, features], or [num_edges, 1] to broadcast, or
+    [num_edges, edge_dim]. Returns what f gives.
 
     Examples
     --------
@@ -153,7 +170,9 @@ class GINEConv(Convolution):
         if is_sparse(x_src):
             raise bad_type("GINEConv", f"x is a SciPy sparse {type(x_src).__name__}", "give x.toarray()")
         if self.edge is not None:
-            w = self.edge(edge_attributes("GINEConv", g, w, self.edge.weight.shape[0], self.edge.weight.dtype, name="w"))
+            w = self.edge(
+                edge_attributes("GINEConv", g, w, self.edge.weight.shape[0], self.edge.weight.dtype, name="w")
+            )
         w = edge_features("GINEConv", g, w, x_src.shape[1], x_src.dtype)
         z = update_all(g, lambda u, e: elementary.relu(u.x + e.w), "sum", u={"x": x_src}, e={"w": w})
         return self.f(z if x_dst is None else narrowed(x_dst * (1 + self.eps) + z, z.dtype))

@@ -25,17 +25,19 @@ class GraphModel(Module):
     Parameters
     ----------
     gnn : a model of nodes, as ``numgraph.nn.GIN(…)``
-    readout : ⊕, a name as that of ``numgraph.readout``, or a Module or function of (batch, h), such as AttentionPooling
-    head : a Module or function of [graphs, features]. None, of a gnn with ``jk``: the rows of the graphs are read out of every layer, and
-        then joined as jk says, and gnn's own Linear is the head: with ``jk="cat"`` the readout of all layers of GIN (Xu et al., ICLR 2019,
-        eq. 4.2)
+    readout : ⊕, a name as that of ``numgraph.readout``, or a Module or function of (batch, h),
+        such as AttentionPooling
+    head : a Module or function of [graphs, features].
+        None, of a gnn with ``jk``: the rows of the graphs are read out of every layer, and then joined as jk
+        says, and gnn's own Linear is the head: with ``jk="cat"`` the readout of all layers of GIN (Xu et al.,
+        ICLR 2019, eq. 4.2)
     dropout : of what is read out
     rng : draws dropout
 
     Notes
     -----
-    ``model(batch, x, edge_weight=None, edge_attr=None)``: a GraphBatch and x [nodes, features]; returns what the head gives,
-    [graphs, out_features]. ``numgraph.fit`` trains it on a GraphDataset.
+    ``model(batch, x, edge_weight=None, edge_attr=None)``: a GraphBatch and x [nodes, features]; returns what
+    the head gives, [graphs, out_features]. ``numgraph.fit`` trains it on a GraphDataset.
 
     Examples
     --------
@@ -56,24 +58,40 @@ class GraphModel(Module):
         rng: Seed = None,
     ) -> None:
         for name, value in (("gnn", gnn), ("readout", readout), ("head", head)):
-            if not (callable(value) or (name == "readout" and isinstance(value, str)) or (name == "head" and value is None)):
+            if not (
+                callable(value)
+                or (name == "readout" and isinstance(value, str))
+                or (name == "head" and value is None)
+            ):
                 raise bad_type("GraphModel", f"{name} is {kind_of(value)}", "give a Module or a function")
         if isinstance(readout, str):
             check_name("GraphModel", "readout", readout, NAMES)
         if head is None and (not isinstance(gnn, Stack) or gnn.out is None):
-            raise bad_value("GraphModel", "there is no head, and gnn has no jk", 'give head=numgraph.nn.Linear(…), or a GIN(…, jk="cat")')
+            raise bad_value(
+                "GraphModel",
+                "there is no head, and gnn has no jk",
+                'give head=numgraph.nn.Linear(…), or a GIN(…, jk="cat")',
+            )
         self.gnn, self.readout, self.head, self.dropout = gnn, readout, head, Dropout(dropout, rng=rng)
 
     @property
     def takes_edge_attr(self) -> bool:
         """Whether gnn's layers have parameters for features of edges."""
-        return any(getattr(layer, "weight_edge", None) is not None for layer in getattr(self.gnn, "layers", ()))
+        return any(
+            getattr(layer, "weight_edge", None) is not None for layer in getattr(self.gnn, "layers", ())
+        )
 
     @of_batch
-    def forward(self, b: GraphBatch, x: Any, edge_weight: Any = None, edge_attr: Any = None, *, rng: Any = None) -> Any:
+    def forward(
+        self, b: GraphBatch, x: Any, edge_weight: Any = None, edge_attr: Any = None, *, rng: Any = None
+    ) -> Any:
         """The model."""
         check_batch("GraphModel", b)
-        of_edges = {name: value for name, value in (("edge_weight", edge_weight), ("edge_attr", edge_attr)) if value is not None}
+        of_edges = {
+            name: value
+            for name, value in (("edge_weight", edge_weight), ("edge_attr", edge_attr))
+            if value is not None
+        }
         if self.head is None:
             rows = [self._read(b, h, rng) for h in self.gnn.between(b.graph, x, **of_edges, rng=rng)]
             return self.gnn.jumped(rows)
@@ -81,4 +99,6 @@ class GraphModel(Module):
         return self.head(self._read(b, h, rng))
 
     def _read(self, b: GraphBatch, h: Any, rng: np.random.Generator | None) -> Any:
-        return self.dropout(readout_of(b, h, self.readout) if isinstance(self.readout, str) else self.readout(b, h), rng=rng)
+        return self.dropout(
+            readout_of(b, h, self.readout) if isinstance(self.readout, str) else self.readout(b, h), rng=rng
+        )

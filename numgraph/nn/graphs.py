@@ -1,4 +1,6 @@
-"""What layers are given, and what they derive from a graph, once a graph: self loops, weights with them. Kept as long as it lives."""
+"""What layers are given, and what they derive from a graph, once a graph: self loops, weights with them. Kept
+as long as it lives.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,21 @@ def once(g: Graph, key: Any, make: Callable[[Graph], Any]) -> Any:
 
 
 def node_features(
-    op: str, g: Graph, x: Any, features: int | None, like: Any, side: str = "both", name: str = "x", deep: bool = False
+    op: str,
+    g: Graph,
+    x: Any,
+    features: int | None,
+    like: Any,
+    side: str = "both",
+    name: str = "x",
+    deep: bool = False,
 ) -> Any:
-    """x as an array, Tensor or sparse matrix [nodes, features], a row for each source ("u"), destination ("v"), or node of the one set.
+    """x as an array, Tensor or sparse matrix [nodes, features], a row for each source ("u"), destination
+    ("v"), or node of the one set.
 
-    features: how many, or None for any number. like: dtype of the parameters, or None where there are none. Integers and booleans take it
-    (precision.floating), and floats of fewer bits are widened to it. deep: axes may stand between, [nodes, …, features].
-    """
+    features: how many, or None for any number. like: dtype of the parameters, or None where there are none.
+    Integers and booleans take it (precision.floating), and floats of fewer bits are widened to it. deep: axes
+    may stand between, [nodes, …, features]."""
     check_graph(op, "the first argument", g)
     if side == "both" and g.is_bipartite and not isinstance(g, Block):
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations"
@@ -56,21 +66,37 @@ def node_features(
 
 
 def both_sides(
-    op: str, g: Graph, x: Any, in_src: int | None, in_dst: int | None, like: Any, lone: bool = False, owned: bool = False
+    op: str,
+    g: Graph,
+    x: Any,
+    in_src: int | None,
+    in_dst: int | None,
+    like: Any,
+    lone: bool = False,
+    owned: bool = False,
 ) -> tuple[Any, Any]:
-    """The features of sources and destinations: a pair, or on a graph of one set of nodes also one array, which is both.
+    """The features of sources and destinations: a pair, or on a graph of one set of nodes also one array,
+    which is both.
 
-    lone: the second of a pair may be None, for destinations without features. owned: those of sources are given for the nodes that a
-    process owns, its destinations.
+    lone: the second of a pair may be None, for destinations without features. owned: those of sources are
+    given for the nodes that a process owns, its destinations.
     """
     check_graph(op, "the first argument", g)
     if isinstance(x, tuple):
         if len(x) != 2:
-            raise bad_value(op, f"x is a tuple of {len(x)}", "a pair has the features of the sources and of the destinations")
+            raise bad_value(
+                op,
+                f"x is a tuple of {len(x)}",
+                "a pair has the features of the sources and of the destinations",
+            )
         x_src = node_features(op, g, x[0], in_src, like, "v" if owned else "u", "x[0]")
         if x[1] is None:
             if not lone:
-                raise bad_value(op, "x[1] is None", "the layer computes with the features of the destinations too: pass (x_src, x_dst)")
+                raise bad_value(
+                    op,
+                    "x[1] is None",
+                    "the layer computes with the features of the destinations too: pass (x_src, x_dst)",
+                )
             return x_src, None
         return x_src, node_features(op, g, x[1], in_dst, like, "v", "x[1]")
     if owned:
@@ -78,9 +104,14 @@ def both_sides(
         return x, x if in_src == in_dst else node_features(op, g, x, in_dst, like, "v")
     if isinstance(g, Block):
         x = node_features(op, g, x, in_src, like, "u")
-        return x, x[: g.num_dst] if in_src == in_dst else node_features(op, g, x[: g.num_dst], in_dst, like, "v")
+        return x, x[: g.num_dst] if in_src == in_dst else node_features(
+            op, g, x[: g.num_dst], in_dst, like, "v"
+        )
     if g.is_bipartite:
-        problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations, and x is one array"
+        problem = (
+            f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations, and x is one "
+            "array"
+        )
         raise bad_value(op, problem, "pass a pair of features, (x_src, x_dst)")
     x = node_features(op, g, x, in_src, like)
     return x, x if in_src == in_dst else node_features(op, g, x, in_dst, like)
@@ -89,8 +120,8 @@ def both_sides(
 class Looped(NamedTuple):
     """A graph in which every node has a self loop: edges that were kept, in their order, then loops.
 
-    kept: ids of the edges before, None for all. nodes: those with a loop at the end. last: ids of these nodes' last loops before,
-    num_edges where there was none; None where none of them had one.
+    kept: ids of the edges before, None for all. nodes: those with a loop at the end. last: ids of these
+    nodes' last loops before, num_edges where there was none; None where none of them had one.
     """
 
     graph: Graph
@@ -102,10 +133,11 @@ class Looped(NamedTuple):
 def with_self_loops(
     g: Graph, edge_weight: Any = None, op: str = "self loops", fill: float = 1.0, collapse: bool = False
 ) -> tuple[Graph, Any]:
-    """The graph with an edge v → v for every node that has none, and its edge weights: ``fill`` for the new edges, whose ids come last.
+    """The graph with an edge v → v for every node that has none, and its edge weights: ``fill`` for the new
+    edges, whose ids come last.
 
-    collapse: each node's loops become one, whose id is among the last, and whose weight is that of the last of them.
-    """
+    collapse: each node's loops become one, whose id is among the last, and whose weight is that of the last
+    of them."""
     made = looped(g, op, collapse)
     if made is None:
         return g, edge_weight
@@ -117,7 +149,10 @@ def with_self_loops(
         elif made.last is None:
             loops = np.full_like(edge_weight, fill, shape=(len(made.nodes), *shape))
         else:
-            loops = gather(np.concatenate([edge_weight, np.full_like(edge_weight, fill, shape=(1, *shape))]), _on(made.last, edge_weight))
+            loops = gather(
+                np.concatenate([edge_weight, np.full_like(edge_weight, fill, shape=(1, *shape))]),
+                _on(made.last, edge_weight),
+            )
         edge_weight = np.concatenate([_kept(made, edge_weight), loops])
         if _is_sampled(g) and g.origin.edge_weight is not None:
             return _with_weights(g, made, op, fill, collapse), edge_weight
@@ -135,11 +170,17 @@ def _with_weights(g: Block, made: Looped, op: str, fill: float, collapse: bool) 
     return Block.of(origin.without(g.origin.left_out), g.nodes, made.graph._edges)
 
 
-def weighted_loops(g: Graph, edge_weight: Any, op: str, fill: float, collapse: bool, dtype: Any) -> tuple[Graph, Any]:
-    """``with_self_loops`` where edges without weights have weight 1: they get them if the loops' is another."""
+def weighted_loops(
+    g: Graph, edge_weight: Any, op: str, fill: float, collapse: bool, dtype: Any
+) -> tuple[Graph, Any]:
+    """``with_self_loops`` where edges without weights have weight 1: they get them if the loops' is
+    another.
+    """
     if edge_weight is None and fill != 1:
         if _is_sampled(g):
-            ones = g.origin.kept.get("ones") or g.origin.kept.setdefault("ones", Origin(g.origin.graph, np.ones(g.origin.graph.num_edges)))
+            ones = g.origin.kept.get("ones") or g.origin.kept.setdefault(
+                "ones", Origin(g.origin.graph, np.ones(g.origin.graph.num_edges))
+            )
             g = Block.of(ones.without(g.origin.left_out), g.nodes, g._edges)
         edge_weight = moved(np.ones((g.num_edges, 1), dtype), g.device)
     return with_self_loops(g, edge_weight, op, fill, collapse)
@@ -148,16 +189,22 @@ def weighted_loops(g: Graph, edge_weight: Any, op: str, fill: float, collapse: b
 def loop_weight(op: str, fill_value: Any, improved: bool = False) -> float:
     """The weight of new loops."""
     if not isinstance(fill_value, int | float | np.number):
-        raise bad_value(op, f"fill_value is {shown(fill_value)}", "it is the weight of the loops that are added, a number")
+        raise bad_value(
+            op, f"fill_value is {shown(fill_value)}", "it is the weight of the loops that are added, a number"
+        )
     if improved and fill_value not in (1, 2):
-        raise bad_value(op, f"improved is True and fill_value is {fill_value}", "improved stands for fill_value=2: give one of them")
+        raise bad_value(
+            op,
+            f"improved is True and fill_value is {fill_value}",
+            "improved stands for fill_value=2: give one of them",
+        )
     return 2.0 if improved else float(fill_value)
 
 
 def features_with_loops(g: Graph, w: Any, fill: Any, collapse: bool) -> Any:
-    """Features [num_edges, D] for the edges of ``with_self_loops``'s graph; the new loops have ``fill``: a number, an array [D], or the
-    name of what is reduced over the node's in-edges that are no loops. collapse: all loops are new.
-    """
+    """Features [num_edges, D] for the edges of ``with_self_loops``'s graph; the new loops have ``fill``: a
+    number, an array [D], or the name of what is reduced over the node's in-edges that are no loops. collapse:
+    all loops are new."""
     made = looped(g, "self loops", collapse)
     if made is None:
         return w
@@ -168,7 +215,9 @@ def features_with_loops(g: Graph, w: Any, fill: Any, collapse: bool) -> Any:
         loops = update_all(g if others is None else others[0], lambda e: e.w, fill, e={"w": plain})
         loops = loops if len(made.nodes) == g.num_dst else gather(loops, _on(made.nodes, w))
     else:
-        loops = np.broadcast_to(moved(np.asarray(fill), g.device).astype(w.dtype), (len(made.nodes), *w.shape[1:]))
+        loops = np.broadcast_to(
+            moved(np.asarray(fill), g.device).astype(w.dtype), (len(made.nodes), *w.shape[1:])
+        )
     return np.concatenate([kept, loops])
 
 
@@ -179,27 +228,37 @@ def check_fill(op: str, fill: Any, edge_dim: int | None) -> Any:
         return fill
     shape = np.shape(fill)
     if np.asarray(fill).dtype.kind not in "biuf" or shape not in ((), (edge_dim,)):
-        raise bad_value(op, f"fill_value is {shown(fill)}", f"give a number, edge_dim numbers, or one of {', '.join(NAMES)}")
+        raise bad_value(
+            op,
+            f"fill_value is {shown(fill)}",
+            f"give a number, edge_dim numbers, or one of {', '.join(NAMES)}",
+        )
     return fill
 
 
 def looped(g: Graph, op: str, collapse: bool) -> Looped | None:
     """The graph with self loops, or None where it is the graph itself."""
     if isinstance(g, Shard):
-        found: Looped | None = once(g, ("self loops", collapse), _collapsed_shard if collapse else _missing_of_shard)
+        found: Looped | None = once(
+            g, ("self loops", collapse), _collapsed_shard if collapse else _missing_of_shard
+        )
         return found
     if isinstance(g, Block):
         found = once(g, ("self loops", collapse), lambda _: _looped_block(g, op, collapse))
         return found
     if g.is_bipartite:
-        problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations, which have no self loops"
+        problem = (
+            f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations, which have no "
+            "self loops"
+        )
         raise bad_value(op, problem, f"make the layer as {op}(…, add_self_loops=False)")
     found = once(g, ("self loops", collapse), _collapsed if collapse else _missing)
     return found
 
 
 def _looped_block(g: Block, op: str, collapse: bool) -> Looped | None:
-    """A block of the graph with self loops: those of the destinations, also where a graph's own loop was not drawn.
+    """A block of the graph with self loops: those of the destinations, also where a graph's own loop was not
+    drawn.
 
     last: ids in the graph that the block is of.
     """
@@ -220,7 +279,9 @@ def _looped_block(g: Block, op: str, collapse: bool) -> Looped | None:
 
 
 def _missing_of_shard(g: Any) -> Looped:
-    """Always another shard, also where no owned node lacks a loop: what processes derive together of a graph is new on all of them."""
+    """Always another shard, also where no owned node lacks a loop: what processes derive together of a graph
+    is new on all of them.
+    """
     has = np.zeros(g.num_dst, bool)
     has[g.dst[g.src == g.dst]] = True
     into = np.flatnonzero(~has)
@@ -236,7 +297,9 @@ def _collapsed_shard(g: Any) -> Looped:
 
 
 def _with_loops(g: Shard, into: np.ndarray, kept: Any) -> Shard:
-    columns: list[Any] = [frozen(np.concatenate([ends[kept], into.astype(ends.dtype)])) for ends in (g.src, g.dst)]
+    columns: list[Any] = [
+        frozen(np.concatenate([ends[kept], into.astype(ends.dtype)])) for ends in (g.src, g.dst)
+    ]
     return g.with_edges(Edges((g.num_src, g.num_dst), columns, [None, None], True))
 
 
@@ -255,8 +318,12 @@ def weights_of_origin(op: str, g: Block) -> Any:
     """[num_edges] the weights of all edges of the graph that a block is of."""
     weight = g.origin.edge_weight
     if weight is None:
-        fix = "sample with a NeighborLoader of a Dataset that has edge_weight, or choose weighted_degrees=False"
-        raise bad_value(op, "degrees are sums of weights, and the block knows those of its own edges alone", fix)
+        fix = (
+            "sample with a NeighborLoader of a Dataset that has edge_weight, or choose weighted_degrees=False"
+        )
+        raise bad_value(
+            op, "degrees are sums of weights, and the block knows those of its own edges alone", fix
+        )
     return np.asarray(weight).reshape(-1)
 
 
@@ -318,24 +385,42 @@ def column(op: str, g: Graph, edge_weight: Any, like: Any, name: str = "edge_wei
 
 
 def edge_features(op: str, g: Graph, w: Any, features: int, like: Any, name: str = "w") -> Any:
-    """w as an array or Tensor [num_edges, features], or [num_edges, 1] where each edge has one number for all features."""
+    """w as an array or Tensor [num_edges, features], or [num_edges, 1] where each edge has one number for all
+    features.
+    """
     w = _edge_array(op, g, w, name)
     if tuple(w.shape) not in ((g.num_edges,), (g.num_edges, 1), (g.num_edges, features)):
-        raise bad_value(op, f"{name} has shape {list(w.shape)}", f"graph and x need [{g.num_edges}, {features}] or [{g.num_edges}, 1]")
+        raise bad_value(
+            op,
+            f"{name} has shape {list(w.shape)}",
+            f"graph and x need [{g.num_edges}, {features}] or [{g.num_edges}, 1]",
+        )
     w = floating(w, like)
     return w if w.ndim == 2 else w.reshape(g.num_edges, 1)
 
 
-def edge_attributes(op: str, g: Graph, edge_attr: Any, layer_dim: int | None, like: Any, name: str = "edge_attr") -> Any:
-    """edge_attr as an array or Tensor [num_edges, layer_dim], the layer's edge_dim, or None; [num_edges] is [num_edges, 1]."""
+def edge_attributes(
+    op: str, g: Graph, edge_attr: Any, layer_dim: int | None, like: Any, name: str = "edge_attr"
+) -> Any:
+    """edge_attr as an array or Tensor [num_edges, layer_dim], the layer's edge_dim, or None; [num_edges] is
+    [num_edges, 1].
+    """
     if edge_attr is None:
         return None
     if layer_dim is None:
-        raise bad_value(op, f"{name} is given and the layer has no edge_dim", f"make it as {op}(…, edge_dim=features of an edge)")
+        raise bad_value(
+            op,
+            f"{name} is given and the layer has no edge_dim",
+            f"make it as {op}(…, edge_dim=features of an edge)",
+        )
     w = _edge_array(op, g, edge_attr, name)
     w = w.reshape(w.shape[0], 1) if w.ndim == 1 else w
     if tuple(w.shape) != (g.num_edges, layer_dim):
-        raise bad_value(op, f"{name} has shape {list(w.shape)}", f"graph and layer need [{g.num_edges}, {layer_dim}]: a row an edge")
+        raise bad_value(
+            op,
+            f"{name} has shape {list(w.shape)}",
+            f"graph and layer need [{g.num_edges}, {layer_dim}]: a row an edge",
+        )
     w = floating(w, like)
     return w if w.dtype == like else w.astype(np.result_type(w.dtype, like))
 

@@ -1,4 +1,6 @@
-"""Scores of the triples of a knowledge graph, (head, relation, tail), from a row of numbers for each entity and each relation."""
+"""Scores of the triples of a knowledge graph, (head, relation, tail), from a row of numbers for each entity
+and each relation.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,9 @@ from numgraph.nn.module import Module, check_size
 class Scorer(Module):
     """What DistMult, ComplEx and TransE share: tables of entities and relations, and ids that are checked.
 
-    Triples are edges of a graph from heads to tails, and a score is a message; what all tails are compared with, a query, is a message
-    along edges from heads to relations. So no array of rows is gathered, and gradients are sums over edges.
-    """
+    Triples are edges of a graph from heads to tails, and a score is a message; what all tails are compared
+    with, a query, is a message along edges from heads to relations. So no array of rows is gathered, and
+    gradients are sums over edges."""
 
     parts = 0
     """How many rows of dim numbers an entity has; 0 for one without an axis for it."""
@@ -41,16 +43,29 @@ class Scorer(Module):
         dtype: Any = np.float32,
     ) -> None:
         check_size(type(self).__name__, num_entities=num_entities, num_relations=num_relations, dim=dim)
-        self.num_entities, self.num_relations, self.dim, self.reciprocal = num_entities, num_relations, dim, bool(reciprocal)
+        self.num_entities, self.num_relations, self.dim, self.reciprocal = (
+            num_entities,
+            num_relations,
+            dim,
+            bool(reciprocal),
+        )
         rng, shape = np.random.default_rng(rng), (self.parts, dim) if self.parts else (dim,)
         self.entities = init.Parameter((scale * rng.standard_normal((num_entities, *shape))).astype(dtype))
-        self.relations = init.Parameter((scale * rng.standard_normal((num_relations * (1 + self.reciprocal), *shape))).astype(dtype))
+        self.relations = init.Parameter(
+            (scale * rng.standard_normal((num_relations * (1 + self.reciprocal), *shape))).astype(dtype)
+        )
 
     def forward(self, h: Any, r: Any, t: Any) -> Result:
         """[n] the scores of triples."""
         h, r, t = self._ids(h=h, r=r, t=t)
         g = self._there(Graph(h, t, num_src=self.num_entities, num_dst=self.num_entities))
-        found: Result = apply_edges(g, self._score, u={"x": self.entities}, v={"x": self.entities}, e={"w": self._rows(self.relations, r)})
+        found: Result = apply_edges(
+            g,
+            self._score,
+            u={"x": self.entities},
+            v={"x": self.entities},
+            e={"w": self._rows(self.relations, r)},
+        )
         return found
 
     def score(self, h: Any, r: Any, t: Any) -> Result:
@@ -76,17 +91,22 @@ class Scorer(Module):
         """[2n, num_entities] the scores of all tails of (h, r), then of all heads of (r, t)."""
         h, r, t = self._ids(h=h, r=r, t=t)
         if self.reciprocal:
-            queries = self._queries(self._of_head, np.concatenate([h, t]), np.concatenate([r, r + self.num_relations]))
+            queries = self._queries(
+                self._of_head, np.concatenate([h, t]), np.concatenate([r, r + self.num_relations])
+            )
         else:
             queries = np.concatenate([self._queries(self._of_head, h, r), self._queries(self._of_tail, t, r)])
         found: Result = self._with_all(queries)
         return found
 
     def penalty(self, h: Any, r: Any, t: Any) -> Any:
-        """Mean over triples of Σ |x|³ over the rows of head, relation and tail, of a reciprocal relation half of each way's: the N3 of
-        Lacroix et al. (2018), which a training may add to its loss."""
+        """Mean over triples of Σ |x|³ over the rows of head, relation and tail, of a reciprocal relation half
+        of each way's: the N3 of Lacroix et al. (2018), which a training may add to its loss."""
         h, r, t = self._ids(h=h, r=r, t=t)
-        ends, ways = np.concatenate([h, t]), np.concatenate([r, r + self.num_relations if self.reciprocal else r])
+        ends, ways = (
+            np.concatenate([h, t]),
+            np.concatenate([r, r + self.num_relations if self.reciprocal else r]),
+        )
         return self._queries(self._cubes, ends, ways).sum() / len(h)
 
     @property
@@ -111,14 +131,22 @@ class Scorer(Module):
         for name, value in given.items():
             ids = np.atleast_1d(np.asarray(unwrap(value)))
             if ids.ndim != 1 or (ids.dtype.kind not in "iu" and ids.size):
-                raise bad_type(op, f"{name} has dtype {ids.dtype} and shape {list(ids.shape)}", "give ids, integers [n]")
-            what, count = ("relations", self.num_relations) if name == "r" else ("entities", self.num_entities)
+                raise bad_type(
+                    op, f"{name} has dtype {ids.dtype} and shape {list(ids.shape)}", "give ids, integers [n]"
+                )
+            what, count = (
+                ("relations", self.num_relations) if name == "r" else ("entities", self.num_entities)
+            )
             wrong = (ids < 0) | (ids >= count)
             if wrong.any():
                 at = int(np.argmax(wrong))
                 raise bad_index(op, f"{name}[{at}] is {ids[at]}", f"{what} run from 0 to {count - 1}")
             if length is not None and len(ids) != length:
-                raise bad_value(op, f"{name} has {len(ids)} ids, others have {length}", "give one of each for every triple")
+                raise bad_value(
+                    op,
+                    f"{name} has {len(ids)} ids, others have {length}",
+                    "give one of each for every triple",
+                )
             length = len(ids)
             found.append(ids.astype(np.int64))
         return tuple(found)
@@ -154,22 +182,25 @@ def _cubed(squares: Any) -> Any:
 
 
 class DistMult(Scorer):
-    """Score Σ e_h · w_r · e_t (Yang et al., Embedding Entities and Relations for Learning and Inference in Knowledge Bases, ICLR 2015).
+    """Score Σ e_h · w_r · e_t (Yang et al., Embedding Entities and Relations for Learning and Inference in
+    Knowledge Bases, ICLR 2015).
 
     Parameters
     ----------
     num_entities, num_relations : how many there are
     dim : width of the rows of entities and relations
-    reciprocal : relations have other rows for the way back, from tails to heads: score_heads(r, t) is score_tails(t, r⁻¹)
-        (Lacroix et al., Canonical Tensor Decomposition for Knowledge Base Completion, ICML 2018)
+    reciprocal : relations have other rows for the way back, from tails to heads:
+        score_heads(r, t) is score_tails(t, r⁻¹) (Lacroix et al., Canonical Tensor Decomposition for Knowledge
+        Base Completion, ICML 2018)
     scale, rng, dtype : of the parameters' first values, normal with deviation `scale`
 
     Notes
     -----
-    h, r and t are ids, [n] integers. ``model(h, r, t)`` and ``model.score(h, r, t)`` are [n] scores, higher for what is held to be true;
-    ``score_tails(h, r)`` and ``score_heads(r, t)`` are those of all entities in place of the one that is left out, [n, num_entities], and
-    ``score_both(h, r, t)`` has both, [2n, num_entities]. ``penalty(h, r, t)`` is what a training may add to its loss. The score is the same
-    for (h, r, t) and (t, r, h), so relations that hold one way only are not told from their reverses.
+    h, r and t are ids, [n] integers. ``model(h, r, t)`` and ``model.score(h, r, t)`` are [n] scores, higher
+    for what is held to be true; ``score_tails(h, r)`` and ``score_heads(r, t)`` are those of all entities in
+    place of the one that is left out, [n, num_entities], and ``score_both(h, r, t)`` has both, [2n,
+    num_entities]. ``penalty(h, r, t)`` is what a training may add to its loss. The score is the same for (h,
+    r, t) and (t, r, h), so relations that hold one way only are not told from their reverses.
 
     Examples
     --------
@@ -191,7 +222,8 @@ class DistMult(Scorer):
 
 
 class ComplEx(Scorer):
-    """Score Re Σ e_h · w_r · ē_t with complex rows (Trouillon et al., Complex Embeddings for Simple Link Prediction, ICML 2016).
+    """Score Re Σ e_h · w_r · ē_t with complex rows (Trouillon et al., Complex Embeddings for Simple Link
+    Prediction, ICML 2016).
 
     Parameters
     ----------
@@ -232,7 +264,8 @@ class ComplEx(Scorer):
 
 
 class TransE(Scorer):
-    """Score −‖e_h + w_r − e_t‖ (Bordes et al., Translating Embeddings for Modeling Multi-relational Data, NIPS 2013).
+    """Score −‖e_h + w_r − e_t‖ (Bordes et al., Translating Embeddings for Modeling Multi-relational Data,
+    NIPS 2013).
 
     Parameters
     ----------
@@ -252,7 +285,9 @@ class TransE(Scorer):
     True
     """
 
-    def __init__(self, num_entities: int, num_relations: int, dim: int = 100, *, norm: int = 1, **options: Any) -> None:
+    def __init__(
+        self, num_entities: int, num_relations: int, dim: int = 100, *, norm: int = 1, **options: Any
+    ) -> None:
         if norm not in (1, 2):
             raise bad_value("TransE", f"norm is {norm!r}", "choose 1 or 2")
         super().__init__(num_entities, num_relations, dim, **options)
@@ -272,7 +307,9 @@ class TransE(Scorer):
         count, message = queries.shape[0], _near_1 if self.norm == 1 else _near_2
         make = _complete if self.num_entities * count <= _KEPT else _complete.__wrapped__
         g = self._there(make(self.num_entities, count))
-        return apply_edges(g, message, u={"x": self.entities}, v={"q": queries}).reshape(count, self.num_entities)
+        return apply_edges(g, message, u={"x": self.entities}, v={"q": queries}).reshape(
+            count, self.num_entities
+        )
 
 
 _KEPT = 2**20

@@ -25,12 +25,13 @@ class Linear(Module):
     ----------
     in_features, out_features : widths
     bias : have b
-    rng, dtype : of the parameters' first values; weight, [in_features, out_features], begins with ``init.glorot``, bias, [out_features],
-        with zeros
+    rng, dtype : of the parameters' first values;
+        weight, [in_features, out_features], begins with ``init.glorot``, bias, [out_features], with zeros
 
     Notes
     -----
-    Called as ``linear(x)``: x [..., in_features], an array, a Tensor, or a constant SciPy sparse matrix. Returns [..., out_features].
+    Called as ``linear(x)``: x [..., in_features], an array, a Tensor, or a constant SciPy sparse matrix.
+    Returns [..., out_features].
 
     Examples
     --------
@@ -39,7 +40,15 @@ class Linear(Module):
     (3, 2)
     """
 
-    def __init__(self, in_features: int, out_features: int, *, bias: bool = True, rng: init.Seed = None, dtype: Any = np.float32) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        rng: init.Seed = None,
+        dtype: Any = np.float32,
+    ) -> None:
         check_size("Linear", in_features=in_features, out_features=out_features)
         self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
@@ -54,7 +63,9 @@ class Linear(Module):
         x = x if is_sparse(x) else given("Linear", "x", x)
         if x.shape[-1:] != self.weight.shape[:1]:
             width = self.weight.shape[0]
-            raise bad_value("Linear", f"x has shape {list(x.shape)} and in_features is {width}", f"x is [..., {width}]")
+            raise bad_value(
+                "Linear", f"x has shape {list(x.shape)} and in_features is {width}", f"x is [..., {width}]"
+            )
         return matmul(floating(x, self.weight.dtype), self.weight)
 
 
@@ -80,7 +91,11 @@ class Sequential(Module):
     def __init__(self, *steps: Callable[[Any], Any]) -> None:
         for i, step in enumerate(steps):
             if not callable(step) or isinstance(step, type):
-                fix = "pass them one by one, Sequential(*steps)" if isinstance(step, list | tuple) else "a step is a Module or a function"
+                fix = (
+                    "pass them one by one, Sequential(*steps)"
+                    if isinstance(step, list | tuple)
+                    else "a step is a Module or a function"
+                )
                 raise bad_type(type(self).__name__, f"step {i} is {kind_of(step)}", fix)
         self.steps = list(steps)
 
@@ -113,7 +128,8 @@ class MLP(Sequential):
     Parameters
     ----------
     widths : of the input, of what is between, and of the output
-    norm : None, or "batch" (also True), "layer" or a function of a width that makes a Module, which stands before each activation
+    norm : None, or "batch" (also True), "layer" or a function of a width that makes a Module,
+        which stands before each activation
     act : a function, or its name
     rng, dtype : of the parameters' first values
 
@@ -128,9 +144,19 @@ class MLP(Sequential):
     (3, 2)
     """
 
-    def __init__(self, widths: Sequence[int], *, norm: Any = None, act: Any = relu, rng: init.Seed = None, dtype: Any = np.float32) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        norm: Any = None,
+        act: Any = relu,
+        rng: init.Seed = None,
+        dtype: Any = np.float32,
+    ) -> None:
         if not hasattr(widths, "__len__") or isinstance(widths, str):
-            raise bad_type("MLP", f"widths is {shown(widths)}", "give the widths of all layers, [in, hidden, out]")
+            raise bad_type(
+                "MLP", f"widths is {shown(widths)}", "give the widths of all layers, [in, hidden, out]"
+            )
         rng, act = np.random.default_rng(rng), activation_of("MLP", act)
         norm = {True: "batch", False: None}[norm] if isinstance(norm, bool) else norm
         steps: list[Callable[[Any], Any]] = []

@@ -1,4 +1,6 @@
-"""Models: stacks of one kind of layer with normalisation and activation between, for node classification and regression."""
+"""Models: stacks of one kind of layer with normalisation and activation between, for node classification and
+regression.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,9 @@ class Stack(Module):
     act : a function, such as ``numgraph.elu``, or its name; None is none, "default" the model's own
     norm : "batch", "layer", or a function of a width that makes a Module
     act_first : act stands before norm
-    jk : what the model gives is a Linear (``out``) of all layers' results, side by side ("cat") or their maximum ("max"), or of the last
-        layer's ("last") (Xu et al., Representation Learning on Graphs with Jumping Knowledge Networks, ICML 2018). All layers have then
+    jk : what the model gives is a Linear (``out``) of all layers' results,
+        side by side ("cat") or their maximum ("max"), or of the last layer's ("last") (Xu et al.,
+        Representation Learning on Graphs with Jumping Knowledge Networks, ICML 2018). All layers have then
         ``hidden`` features, and norm and act.
     rng, dtype : of the parameters' first values; rng also draws dropout
     options : the layers'
@@ -51,11 +54,11 @@ class Stack(Module):
     Notes
     -----
     ``model(g, x, edge_weight=None, edge_attr=None)``: g is a graph, or a list of blocks, one for each layer
-    (``numgraph.sampling``), whose edge data are a list too, or the whole graph's; x [num_nodes, in_features], an array, Tensor or SciPy
-    sparse matrix; edge_weight [num_edges] and edge_attr [num_edges, edge_dim] are every layer's. Returns [num_nodes, out_features], for
-    classification the logits.
-    Dropout acts while training (``train()``, the start) and not after ``eval()``; ``rng`` at a call draws it instead of the model's own
-    generator.
+    (``numgraph.sampling``), whose edge data are a list too, or the whole graph's; x [num_nodes, in_features],
+    an array, Tensor or SciPy sparse matrix; edge_weight [num_edges] and edge_attr [num_edges, edge_dim] are
+    every layer's. Returns [num_nodes, out_features], for classification the logits.
+    Dropout acts while training (``train()``, the start) and not after ``eval()``; ``rng`` at a call draws it
+    instead of the model's own generator.
     """
 
     activation: Callable[[Any], Any] = staticmethod(relu)
@@ -82,16 +85,28 @@ class Stack(Module):
             check_name(op, "jk", jk, JUMPS)
         rng = np.random.default_rng(rng)
         self.dropout, self.dtype, self.jk = Dropout(dropout, rng=rng), np.dtype(dtype), jk
-        self.act = type(self).activation if isinstance(act, str) and act == "default" else activation_of(op, act)
+        self.act = (
+            type(self).activation if isinstance(act, str) and act == "default" else activation_of(op, act)
+        )
         self.layers: list[Any] = []
         widths = [in_features, *[hidden] * (layers - 1), out_features if jk is None else hidden]
         for number, (width_in, width_out) in enumerate(pairwise(widths)):
             acting = self.act if (norm is None or act_first) and self._acts(number, layers) else None
-            self.layers.append(self._layer(width_in, width_out, activation=acting, rng=rng, dtype=dtype, **options))
+            self.layers.append(
+                self._layer(width_in, width_out, activation=acting, rng=rng, dtype=dtype, **options)
+            )
         wide = self._width(hidden)
         self.act_first = act_first
-        self.norms = [] if norm is None else [normalisation(op, norm, wide, dtype) for n in range(layers) if self._acts(n, layers)]
-        self.out = None if jk is None else Linear(wide * layers if jk == "cat" else wide, out_features, rng=rng, dtype=dtype)
+        self.norms = (
+            []
+            if norm is None
+            else [normalisation(op, norm, wide, dtype) for n in range(layers) if self._acts(n, layers)]
+        )
+        self.out = (
+            None
+            if jk is None
+            else Linear(wide * layers if jk == "cat" else wide, out_features, rng=rng, dtype=dtype)
+        )
 
     def _acts(self, number: int, layers: int) -> bool:
         """Whether norm and act follow the layer."""
@@ -106,12 +121,26 @@ class Stack(Module):
         raise NotImplementedError
 
     @of_graph
-    def forward(self, g: Graph, x: Any, edge_weight: Any = None, edge_attr: Any = None, *, rng: np.random.Generator | None = None) -> Any:
+    def forward(
+        self,
+        g: Graph,
+        x: Any,
+        edge_weight: Any = None,
+        edge_attr: Any = None,
+        *,
+        rng: np.random.Generator | None = None,
+    ) -> Any:
         """The model."""
         return self.jumped(self.between(g, x, edge_weight, edge_attr, rng=rng))
 
     def between(
-        self, g: Graph, x: Any, edge_weight: Any = None, edge_attr: Any = None, *, rng: np.random.Generator | None = None
+        self,
+        g: Graph,
+        x: Any,
+        edge_weight: Any = None,
+        edge_attr: Any = None,
+        *,
+        rng: np.random.Generator | None = None,
     ) -> list[Any]:
         """[num_nodes, …] the results of every layer, with what follows it."""
         op = type(self).__name__
@@ -124,7 +153,15 @@ class Stack(Module):
             between.append(x)
         return [first_rows(last, h) for h in between]
 
-    def _step(self, number: int, g: Graph, x: Any, edge_weight: Any, edge_attr: Any, rng: np.random.Generator | None = None) -> Any:
+    def _step(
+        self,
+        number: int,
+        g: Graph,
+        x: Any,
+        edge_weight: Any,
+        edge_attr: Any,
+        rng: np.random.Generator | None = None,
+    ) -> Any:
         """Layer ``number`` and what follows it."""
         x = self._propagate(self.layers[number], g, self.dropout(x, rng=rng), edge_weight, edge_attr, rng)
         if number < len(self.norms):
@@ -137,14 +174,22 @@ class Stack(Module):
         x = between[-1]
         if self.out is None:
             return x
-        return self.out(np.concatenate(between, 1) if self.jk == "cat" else reduce(np.maximum, between) if self.jk == "max" else x)
+        return self.out(
+            np.concatenate(between, 1)
+            if self.jk == "cat"
+            else reduce(np.maximum, between)
+            if self.jk == "max"
+            else x
+        )
 
     def inference(self, loader: Any) -> np.ndarray:
-        """The results for all nodes, layer by layer, each over batches of nodes with all their in-edges, in evaluation mode.
+        """The results for all nodes, layer by layer, each over batches of nodes with all their in-edges, in
+        evaluation mode.
 
         Parameters
         ----------
-        loader : a loader of ``numgraph.sampling`` of the graph and the features; its batch size is taken, if not small, its fanouts are not
+        loader : a loader of ``numgraph.sampling`` of the graph and the features;
+            its batch size is taken, if not small, its fanouts are not
 
         Returns
         -------
@@ -152,9 +197,15 @@ class Stack(Module):
         """
         op = f"{type(self).__name__}.inference"
         if not hasattr(loader, "over_all"):
-            raise bad_type(op, f"loader is {kind_of(loader)}", "give a NeighborLoader(data, fanouts); of a graph and x call the model")
+            raise bad_type(
+                op,
+                f"loader is {kind_of(loader)}",
+                "give a NeighborLoader(data, fanouts); of a graph and x call the model",
+            )
         if loader.x is None:
-            raise bad_value(op, "the loader has no features", 'make it of a Dataset or of (graph, {"x": features})')
+            raise bad_value(
+                op, "the loader has no features", 'make it of a Dataset or of (graph, {"x": features})'
+            )
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
@@ -165,7 +216,11 @@ class Stack(Module):
                 for batch in loader.over_all(x):
                     ((g, weight),) = per_hop(type(self).__name__, batch.blocks, 1, loader.origin.edge_weight)
                     h = unwrap(self._step(number, g, floating(batch.x, self.dtype), weight, None))
-                    made = np.zeros((loader.origin.graph.num_nodes, h.shape[1]), h.dtype) if made is None else made
+                    made = (
+                        np.zeros((loader.origin.graph.num_nodes, h.shape[1]), h.dtype)
+                        if made is None
+                        else made
+                    )
                     made[batch.seeds] = h
                 if made is None:
                     raise bad_value(op, "the graph has no nodes", "there is nothing to infer")
@@ -177,10 +232,16 @@ class Stack(Module):
             for module, mode in modes:
                 module.training = mode
 
-    def _propagate(self, layer: Any, g: Graph, x: Any, edge_weight: Any, edge_attr: Any, rng: np.random.Generator | None) -> Any:
+    def _propagate(
+        self, layer: Any, g: Graph, x: Any, edge_weight: Any, edge_attr: Any, rng: np.random.Generator | None
+    ) -> Any:
         if edge_attr is not None:
             op = type(self).__name__
-            raise bad_value(op, "edge_attr is given, which its layers do not take", "choose GAT(…, edge_dim=…), or give edge_weight")
+            raise bad_value(
+                op,
+                "edge_attr is given, which its layers do not take",
+                "choose GAT(…, edge_dim=…), or give edge_weight",
+            )
         return layer(g, x, edge_weight)
 
 
@@ -190,14 +251,17 @@ class GCN(Stack):
     Parameters
     ----------
     in_features, hidden, out_features : widths
-    norm : of the values between the layers, as in the other models; GCNConv's names are also taken, as degree_norm
+    norm : of the values between the layers, as in the other models;
+        GCNConv's names are also taken, as degree_norm
     degree_norm : GCNConv's norm
-    options : layers (how many, 2 in the paper), dropout (of every layer's input), act, norm, jk, rng and dtype as in the other models;
-        others, such as bias, add_self_loops, collapse_loops and improved, are GCNConv's
+    options : layers (how many, 2 in the paper), dropout (of every layer's input), act, norm, jk,
+        rng and dtype as in the other models; others, such as bias, add_self_loops, collapse_loops and
+        improved, are GCNConv's
 
     Notes
     -----
-    Called as ``model(g, x, edge_weight=None)``: x [num_nodes, in_features]. Returns [num_nodes, out_features].
+    Called as ``model(g, x, edge_weight=None)``: x [num_nodes, in_features]. Returns [num_nodes,
+    out_features].
 
     Examples
     --------
@@ -209,11 +273,22 @@ class GCN(Stack):
     """
 
     def __init__(
-        self, in_features: int, hidden: int, out_features: int, *, norm: Any = None, degree_norm: str | None = None, **options: Any
+        self,
+        in_features: int,
+        hidden: int,
+        out_features: int,
+        *,
+        norm: Any = None,
+        degree_norm: str | None = None,
+        **options: Any,
     ) -> None:
         if isinstance(norm, str) and norm in NORMS:
             if degree_norm is not None:
-                raise bad_value("GCN", f"norm is {norm!r} and degree_norm is {degree_norm!r}", "give GCNConv's norm once, as degree_norm")
+                raise bad_value(
+                    "GCN",
+                    f"norm is {norm!r} and degree_norm is {degree_norm!r}",
+                    "give GCNConv's norm once, as degree_norm",
+                )
             degree_norm, norm = norm, None
         self.degree_norm = "both" if degree_norm is None else degree_norm
         super().__init__(in_features, hidden, out_features, norm=norm, **options)
@@ -236,7 +311,8 @@ class SAGE(Stack):
 
     Notes
     -----
-    Called as ``model(g, x, edge_weight=None)``: x [num_nodes, in_features]. Returns [num_nodes, out_features].
+    Called as ``model(g, x, edge_weight=None)``: x [num_nodes, in_features]. Returns [num_nodes,
+    out_features].
 
     Examples
     --------
@@ -264,12 +340,13 @@ class GAT(Stack):
     attention_dropout : of the attention
     v2 : the layers are GATv2Conv
     jk : None, "cat", "max" or "last", as in the other models
-    options : act and norm as in the other models; others, such as negative_slope, bias, edge_dim, residual and add_self_loops, are the
-        layers'
+    options : act and norm as in the other models;
+        others, such as negative_slope, bias, edge_dim, residual and add_self_loops, are the layers'
 
     Notes
     -----
-    Called as ``model(g, x, edge_weight=None, edge_attr=None)``: x [num_nodes, in_features]. Returns [num_nodes, out_features].
+    Called as ``model(g, x, edge_weight=None, edge_attr=None)``: x [num_nodes, in_features]. Returns
+    [num_nodes, out_features].
 
     Examples
     --------
@@ -312,7 +389,9 @@ class GAT(Stack):
         options |= {"heads": self.heads[number], "concat": concat, "dropout": self.attention_dropout}
         return (GATv2Conv if self.v2 else GATConv)(concatenated * width_in, width_out, **options)
 
-    def _propagate(self, layer: Any, g: Graph, x: Any, edge_weight: Any, edge_attr: Any, rng: np.random.Generator | None) -> Any:
+    def _propagate(
+        self, layer: Any, g: Graph, x: Any, edge_weight: Any, edge_attr: Any, rng: np.random.Generator | None
+    ) -> Any:
         return layer(g, x, edge_attr, edge_weight, rng=rng)
 
 
@@ -322,15 +401,18 @@ class GIN(Stack):
     Parameters
     ----------
     in_features, hidden, out_features : widths
-    norm : True is the paper's batch normalisation in the MLPs; "batch", "layer" or a function stand in the MLPs and between the layers
+    norm : True is the paper's batch normalisation in the MLPs;
+        "batch", "layer" or a function stand in the MLPs and between the layers
     train_eps : eps is trained
-    mlp_width : "hidden", or "out" where the MLPs' hidden layer is as wide as what they give, as in PyG (they differ in the last one)
+    mlp_width : "hidden", or "out" where the MLPs' hidden layer is as wide as what they give,
+        as in PyG (they differ in the last one)
     options : layers, dropout (of every layer's input), act, jk, rng and dtype as in the other models
 
     Notes
     -----
-    Called as ``model(g, x, edge_weight=None)``: x [num_nodes, in_features]. Returns [num_nodes, out_features]. It classifies graphs; with
-    the few labels of Cora its nodes are classified 6 points worse with norm than without.
+    Called as ``model(g, x, edge_weight=None)``: x [num_nodes, in_features]. Returns [num_nodes,
+    out_features]. It classifies graphs; with the few labels of Cora its nodes are classified 6 points worse
+    with norm than without.
 
     Examples
     --------
@@ -354,9 +436,17 @@ class GIN(Stack):
     ) -> None:
         check_name("GIN", "mlp_width", mlp_width, ("hidden", "out"))
         self.hidden, self.norm, self.train_eps, self.mlp_width = hidden, norm, train_eps, mlp_width
-        super().__init__(in_features, hidden, out_features, norm=None if isinstance(norm, bool) else norm, **options)
+        super().__init__(
+            in_features, hidden, out_features, norm=None if isinstance(norm, bool) else norm, **options
+        )
 
     def _layer(self, width_in: int, width_out: int, **options: Any) -> Any:
         inner = self.hidden if self.mlp_width == "hidden" else width_out
-        mlp = MLP([width_in, inner, width_out], norm=self.norm, act=self.act, rng=options.pop("rng"), dtype=options["dtype"])
+        mlp = MLP(
+            [width_in, inner, width_out],
+            norm=self.norm,
+            act=self.act,
+            rng=options.pop("rng"),
+            dtype=options["dtype"],
+        )
         return GINConv(mlp, train_eps=self.train_eps, **options)

@@ -1,4 +1,6 @@
-"""Module: what layers and models share. Parameters and inner modules are found in attributes, in the order in which these were set."""
+"""Module: what layers and models share. Parameters and inner modules are found in attributes, in the order in
+which these were set.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +31,21 @@ _SHARED = (Spread, Shard)
 
 
 class Module:
-    """A function with parameters. A subclass sets Parameters and Modules as attributes and defines ``forward``.
+    """A function with parameters. A subclass sets Parameters and Modules as attributes and defines
+    ``forward``.
 
-    They may also be in lists, tuples, dicts and data classes, in any depth, and be added later. Names follow the attributes, the positions
-    and the keys: ``layers.0.weight``. What is there twice counts once, under its first name. Where Parameters would not be found (in a set,
-    an iterator, an object that is no Module, bound to a partial or a method, or set on the class) and are nowhere else either, asking for
-    them is an error.
+    They may also be in lists, tuples, dicts and data classes, in any depth, and be added later. Names follow
+    the attributes, the positions and the keys: ``layers.0.weight``. What is there twice counts once, under
+    its first name. Where Parameters would not be found (in a set, an iterator, an object that is no Module,
+    bound to a partial or a method, or set on the class) and are nowhere else either, asking for them is an
+    error.
 
-    Arrays that are part of the state but not trained, such as running statistics, are named by the class: ``buffers = ("count",)``. Random
-    numbers come from ``np.random.Generator`` attributes, whose states ``numgraph.save`` keeps.
+    Arrays that are part of the state but not trained, such as running statistics, are named by the class:
+    ``buffers = ("count",)``. Random numbers come from ``np.random.Generator`` attributes, whose states
+    ``numgraph.save`` keeps.
 
-    ``training`` is True at first, as dropout and batch normalisation want it for a training step; ``eval()`` makes the module a
-    deterministic function, ``train()`` takes that back.
+    ``training`` is True at first, as dropout and batch normalisation want it for a training step; ``eval()``
+    makes the module a deterministic function, ``train()`` takes that back.
 
     Notes
     -----
@@ -67,7 +72,9 @@ class Module:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise no_attribute(kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"])
+        raise no_attribute(
+            kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"]
+        )
 
     if TYPE_CHECKING:
         __call__: Called
@@ -79,17 +86,22 @@ class Module:
             return self.forward(*args, **options)
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """A class with a ``forward`` of its own has a ``__call__`` that shows its arguments and what it says."""
+        """A class with a ``forward`` of its own has a ``__call__`` that shows its arguments and what it
+        says.
+        """
         super().__init_subclass__(**options)
         forward: Any = vars(cls).get("forward")
         if isinstance(forward, FunctionType) and "__call__" not in vars(cls):
             inherited: Any = cls.__call__
-            call = FunctionType(inherited.__code__, inherited.__globals__, "__call__", None, inherited.__closure__)
+            call = FunctionType(
+                inherited.__code__, inherited.__globals__, "__call__", None, inherited.__closure__
+            )
             functools.update_wrapper(call, forward, assigned=("__doc__", "__annotations__"), updated=())
             cls.__call__ = call  # type: ignore[method-assign]  # the type is forward's already
 
     def replicated(self, g: Spread | Shard) -> Any:
-        """The module for one process's rows of a graph that several share: the sums of parameters' gradients and of statistics go over all.
+        """The module for one process's rows of a graph that several share: the sums of parameters' gradients
+        and of statistics go over all.
 
         A copy that has Tensors for Parameters and the same buffers and generators; of such a copy itself.
         """
@@ -115,7 +127,9 @@ class Module:
         return ((name, value) for name, value in self._walk() if isinstance(value, Parameter))
 
     def parameters(self) -> list[Parameter]:
-        """Every parameter once, for an optimiser. Each one's ``name`` becomes its name in the outermost module that was asked."""
+        """Every parameter once, for an optimiser. Each one's ``name`` becomes its name in the outermost
+        module that was asked.
+        """
         found = []
         for name, parameter in self.named_parameters():
             if parameter.name is None or name.endswith("." + parameter.name):
@@ -152,7 +166,13 @@ class Module:
             _check_found(op, name, value, seen, self)
         return modules
 
-    def _collect(self, prefix: str, modules: list[tuple[str, Module]], others: list[tuple[str, str, Any]], seen: set[int]) -> None:
+    def _collect(
+        self,
+        prefix: str,
+        modules: list[tuple[str, Module]],
+        others: list[tuple[str, str, Any]],
+        seen: set[int],
+    ) -> None:
         """seen: ids of all modules and parameters that are found; others: what may hide more of them."""
         seen.add(id(self))
         modules.append((prefix, self))
@@ -171,11 +191,15 @@ class Module:
         names: set[str] = set()
         for path, module in self._named_modules(prefix):
             for name, value in module._held():
-                if not (isinstance(value, Parameter) or name in module.buffers) or (value is not None and id(value) in seen):
+                if not (isinstance(value, Parameter) or name in module.buffers) or (
+                    value is not None and id(value) in seen
+                ):
                     continue
                 if path + name in names:
                     problem = f"two parameters have the name {path + name!r}"
-                    raise bad_value(type(self).__name__, problem, "give keys that differ as text, without dots")
+                    raise bad_value(
+                        type(self).__name__, problem, "give keys that differ as text, without dots"
+                    )
                 seen.add(id(value))
                 names.add(path + name)
                 yield path + name, value
@@ -193,15 +217,21 @@ class Module:
         return dict(found.values())
 
     def random_state(self) -> dict[str, Any]:
-        """The states of all random generators inside, such as dropout's, by name; what ``state_dict`` is for parameters."""
+        """The states of all random generators inside, such as dropout's, by name; what ``state_dict`` is for
+        parameters.
+        """
         return {name: generator.bit_generator.state for name, generator in self._generators().items()}
 
     def load_random_state(self, state: Mapping[str, Any]) -> None:
-        """Set the random generators, in place, to what ``random_state`` gave. Names and kinds must agree, else nothing changes."""
+        """Set the random generators, in place, to what ``random_state`` gave. Names and kinds must agree,
+        else nothing changes.
+        """
         set_generators("load_random_state", self._generators(), state, "the state")
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters and buffers on the host, by name, ready for np.savez; ``numgraph.save`` writes them with more."""
+        """Copies of all parameters and buffers on the host, by name, ready for np.savez; ``numgraph.save``
+        writes them with more.
+        """
         return {name: host_copy(unwrap(value)) for name, value in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Mismatch:
@@ -210,7 +240,8 @@ class Module:
         Parameters
         ----------
         state : names and arrays
-        strict : names must agree, else nothing changes; with False, what has a name that only one side has is left as it is
+        strict : names must agree, else nothing changes;
+            with False, what has a name that only one side has is left as it is
 
         Returns
         -------
@@ -218,10 +249,15 @@ class Module:
 
         Raises
         ------
-        ValueError : a name that only one side has, if strict; another shape or kind of dtype in any case. Nothing has changed then
+        ValueError : a name that only one side has, if strict; another shape or kind of dtype in any case.
+            Nothing has changed then
         """
         if not isinstance(state, Mapping):
-            raise bad_type("load_state_dict", f"the state is {kind_of(state)}", "pass what state_dict() gave, names and arrays")
+            raise bad_type(
+                "load_state_dict",
+                f"the state is {kind_of(state)}",
+                "pass what state_dict() gave, names and arrays",
+            )
         own = self._state()
         if not strict:
             return fill_what_fits("load_state_dict", own, state, "the state", "the state")
@@ -232,7 +268,9 @@ class Module:
         return {name: value for name, value in self._walk() if value is not None}
 
     def to(self, device: str) -> Module:
-        """Moves all parameters and buffers to a device, "cpu" or "cuda", in place; returns the module. Their optimiser follows."""
+        """Moves all parameters and buffers to a device, "cpu" or "cuda", in place; returns the module. Their
+        optimiser follows.
+        """
         known(f"{type(self).__name__}.to", device)
         for module in self.modules():
             for name, value in list(module._held()):
@@ -254,14 +292,18 @@ class Module:
 
     @reprlib.recursive_repr()
     def __repr__(self) -> str:
-        shapes = [f"{name}: {list(value.shape)}" for name, value in self._held() if isinstance(value, Parameter)]
+        shapes = [
+            f"{name}: {list(value.shape)}" for name, value in self._held() if isinstance(value, Parameter)
+        ]
         inner = [f"{name}: {child!r}".replace("\n", "\n  ") for name, child in self.children()]
         body = ", ".join(shapes) if not inner else "\n  " + "\n  ".join(shapes + inner) + "\n"
         return f"{type(self).__name__}({body})"
 
 
 def _copied(value: Any, parameters: dict[int, Any], spread: Spread, made: dict[int, Any]) -> Any:
-    """A module, or a container of some, with other values for its parameters, by id; what holds none is taken as it is."""
+    """A module, or a container of some, with other values for its parameters, by id; what holds none is taken
+    as it is.
+    """
     if isinstance(value, Parameter):
         return parameters.get(id(value), value)
     if type(value) in _SINGLE or isinstance(value, np.ndarray | Tensor):
@@ -269,9 +311,17 @@ def _copied(value: Any, parameters: dict[int, Any], spread: Spread, made: dict[i
     if id(value) in made:
         return made[id(value)]
     again: Any = value
-    if isinstance(value, Module) or (is_dataclass(value) and not isinstance(value, type)) or isinstance(value, SimpleNamespace):
+    if (
+        isinstance(value, Module)
+        or (is_dataclass(value) and not isinstance(value, type))
+        or isinstance(value, SimpleNamespace)
+    ):
         again = made[id(value)] = copy.copy(value)
-        held = value._attributes() if isinstance(value, Module) else [(key, getattr(value, key)) for key in vars(value)]
+        held = (
+            value._attributes()
+            if isinstance(value, Module)
+            else [(key, getattr(value, key)) for key in vars(value)]
+        )
         for name, one in list(held):
             object.__setattr__(again, name, _copied(one, parameters, spread, made))
         if isinstance(value, Module):
@@ -302,7 +352,9 @@ _SINGLE = frozenset((int, float, bool, str, type(None), FunctionType, np.random.
 
 
 def _contents(name: str, value: Any, around: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
-    """What a value holds, by name: itself, or the contents of a container; around: ids of the containers that it is in."""
+    """What a value holds, by name: itself, or the contents of a container; around: ids of the containers that
+    it is in.
+    """
     items: Any
     if type(value) in _SINGLE or isinstance(value, Module | Tensor):
         yield name, value
@@ -314,7 +366,10 @@ def _contents(name: str, value: Any, around: tuple[int, ...]) -> Iterator[tuple[
     elif isinstance(value, list | tuple | deque | UserList):
         items = enumerate(value)
     elif (is_dataclass(value) or isinstance(value, SimpleNamespace)) and not isinstance(value, type):
-        items = [(key, getattr(value, key)) for key in (vars(value) if hasattr(value, "__dict__") else value.__dataclass_fields__)]
+        items = [
+            (key, getattr(value, key))
+            for key in (vars(value) if hasattr(value, "__dict__") else value.__dataclass_fields__)
+        ]
     else:
         yield name, value
         return
@@ -334,16 +389,27 @@ _DEEP, _MANY = 4, 1000
 
 def _check_found(op: str, name: str, value: Any, found: set[int], root: Module) -> None:
     """An error if a value that is no container hides Parameters or Modules which are not found elsewhere."""
-    if isinstance(value, _LAZY) or any(id(item) not in found and not _is_around(item, root) for item in _hidden(value)):
+    if isinstance(value, _LAZY) or any(
+        id(item) not in found and not _is_around(item, root) for item in _hidden(value)
+    ):
         if isinstance(value, _HIDING):
-            problem, fix = f"{name} is {kind_of(value)}, whose parameters cannot be found and named", "make it a list or a dict"
+            problem, fix = (
+                f"{name} is {kind_of(value)}, whose parameters cannot be found and named",
+                "make it a list or a dict",
+            )
         elif isinstance(value, np.ndarray):
-            problem, fix = f"{name} is an array of objects, whose parameters cannot be named", "make it a list"
+            problem, fix = (
+                f"{name} is an array of objects, whose parameters cannot be named",
+                "make it a list",
+            )
         elif isinstance(value, _BOUND):
             problem = f"{name} is {kind_of(value)} bound to Parameters or Modules that are found nowhere else"
             fix = "set them as attributes of their own, too"
         else:
-            problem = f"{name} is {kind_of(value)} that holds Parameters or Modules and is no Module: they would not be found"
+            problem = (
+                f"{name} is {kind_of(value)} that holds Parameters or Modules and is no Module: they would "
+                "not be found"
+            )
             fix = f"derive {type(value).__name__} from numgraph.nn.Module, or use a dict"
         raise bad_type(op, problem, fix)
 
@@ -386,22 +452,36 @@ def _within(item: Any) -> Any:
         return gc.get_referents(item)  # its next items would be gone
     kind: Any = type(item)
     slots, _ = _of_class(kind)
-    return [*getattr(item, "__dict__", {}).values(), *[getattr(item, name) for name in slots if hasattr(item, name)]]
+    return [
+        *getattr(item, "__dict__", {}).values(),
+        *[getattr(item, name) for name in slots if hasattr(item, name)],
+    ]
 
 
-def check_features(op: str, x: Any, rows: int | None, features: int | None, name: str = "x", deep: bool = False) -> Any:
-    """x, as an array if it is none (a Tensor or a sparse matrix stays), [rows, features], or an error that shows both shapes.
+def check_features(
+    op: str, x: Any, rows: int | None, features: int | None, name: str = "x", deep: bool = False
+) -> Any:
+    """x, as an array if it is none (a Tensor or a sparse matrix stays), [rows, features], or an error that
+    shows both shapes.
 
     rows, features: None for any number. deep: axes may stand between, [rows, …, features].
     """
     x = x if is_sparse(x) else given(op, name, x)
     shape = tuple(x.shape)
     deep = deep and len(shape) > 2
-    if not (len(shape) == 2 or deep) or (rows is not None and shape[0] != rows) or (features is not None and shape[-1] != features):
+    if (
+        not (len(shape) == 2 or deep)
+        or (rows is not None and shape[0] != rows)
+        or (features is not None and shape[-1] != features)
+    ):
         who = "the graph needs" if features is None else "layer and graph need"
-        needed = f"{who} [{'nodes' if rows is None else rows}, {'features' if features is None else features}]"
+        needed = (
+            f"{who} [{'nodes' if rows is None else rows}, {'features' if features is None else features}]"
+        )
         turned = "; x.T has it" if len(shape) == 2 and shape[::-1] == (rows, features) else ""
-        raise bad_value(op, f"{name} has shape {list(shape)}", f"{needed}: a row a node, a column a feature{turned}")
+        raise bad_value(
+            op, f"{name} has shape {list(shape)}", f"{needed}: a row a node, a column a feature{turned}"
+        )
     check_dtype(op, name, x.dtype)
     return x
 
@@ -418,7 +498,11 @@ def check_size(op: str, **sizes: Any) -> None:
     """Each of the named numbers is a whole one, at least 1."""
     for name, value in sizes.items():
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            fix = f"; a layer is made first, layer = {op}(…), and then called, layer(g, x)" if hasattr(value, "num_edges") else ""
+            fix = (
+                f"; a layer is made first, layer = {op}(…), and then called, layer(g, x)"
+                if hasattr(value, "num_edges")
+                else ""
+            )
             raise bad_value(op, f"{name} is {shown(value)}", f"{name} is a whole number, at least 1{fix}")
 
 
@@ -427,5 +511,9 @@ def pair_of(op: str, in_features: Any) -> tuple[Any, Any]:
     if not isinstance(in_features, tuple):
         return in_features, in_features
     if len(in_features) != 2:
-        raise bad_value(op, f"in_features is {in_features}", "a pair has the widths of the sources and of the destinations")
+        raise bad_value(
+            op,
+            f"in_features is {in_features}",
+            "a pair has the widths of the sources and of the destinations",
+        )
     return in_features

@@ -48,7 +48,8 @@ class LayerNorm(Module):
 
 
 class BatchNorm(Module):
-    """(x − mean) / √(var + eps) · weight + bias for each feature over all rows (Ioffe and Szegedy, ICML 2015).
+    """(x − mean) / √(var + eps) · weight + bias for each feature over all rows (Ioffe and Szegedy, ICML
+    2015).
 
     Parameters
     ----------
@@ -59,7 +60,8 @@ class BatchNorm(Module):
 
     Notes
     -----
-    Called as ``norm(x)``: x [rows, features]. Returns x's shape. While training, mean and variance are the batch's, else the running ones.
+    Called as ``norm(x)``: x [rows, features]. Returns x's shape. While training, mean and variance are the
+    batch's, else the running ones.
 
     Examples
     --------
@@ -70,17 +72,31 @@ class BatchNorm(Module):
 
     buffers = ("running_mean", "running_var")
 
-    def __init__(self, features: int, *, momentum: float = 0.1, eps: float = 1e-5, dtype: Any = np.float32) -> None:
+    def __init__(
+        self, features: int, *, momentum: float = 0.1, eps: float = 1e-5, dtype: Any = np.float32
+    ) -> None:
         check_size("BatchNorm", features=features)
         self.momentum, self.eps = momentum, eps
         self.weight, self.bias = init.ones((features,), dtype), init.zeros((features,), dtype)
-        self.running_mean, self.running_var = np.zeros(features, wide(np.dtype(dtype))), np.ones(features, wide(np.dtype(dtype)))
+        self.running_mean, self.running_var = (
+            np.zeros(features, wide(np.dtype(dtype))),
+            np.ones(features, wide(np.dtype(dtype))),
+        )
 
     @of_features
     def forward(self, x: Any) -> Any:
         if self.training and self._spread is not None:
             return self._over_processes(x, self._spread)
-        return batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.training, self.momentum, self.eps)
+        return batch_norm(
+            x,
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            self.training,
+            self.momentum,
+            self.eps,
+        )
 
     def _over_processes(self, x: Any, spread: Spread) -> Any:
         """With the mean and the variance of all processes' rows."""
@@ -103,7 +119,13 @@ def normalisation(op: str, norm: Any, features: int, dtype: Any) -> Module:
     if isinstance(norm, str):
         check_name(op, "norm", norm, _NORMS)
         return _NORMS[norm](features, dtype=dtype)
-    made = norm(features, dtype=dtype) if norm in _NORMS.values() else norm(features) if callable(norm) else None
+    made = (
+        norm(features, dtype=dtype) if norm in _NORMS.values() else norm(features) if callable(norm) else None
+    )
     if not isinstance(made, Module):
-        raise bad_type(op, f"norm is {shown(norm)}", 'choose "batch" or "layer", or give a function of a width that makes a Module')
+        raise bad_type(
+            op,
+            f"norm is {shown(norm)}",
+            'choose "batch" or "layer", or give a function of a width that makes a Module',
+        )
     return made

@@ -26,9 +26,13 @@ _KNOWN = (*AGGREGATORS, "sum", "var", "median")
 
 
 class _Tower(Module):
-    """[x_v, scalers ⊗ aggregators of m] W for a message of x_u Θ + x_v Φ + b, and of w Ψ for edges with features w."""
+    """[x_v, scalers ⊗ aggregators of m] W for a message of x_u Θ + x_v Φ + b, and of w Ψ for edges with
+    features w.
+    """
 
-    def __init__(self, width: int, out: int, parts: int, of_edges: bool, rng: np.random.Generator, dtype: Any) -> None:
+    def __init__(
+        self, width: int, out: int, parts: int, of_edges: bool, rng: np.random.Generator, dtype: Any
+    ) -> None:
         self.theta: Any = init.glorot(rng, (width, width), dtype, (2 * width, width))
         self.phi: Any = Linear(width, width, rng=rng, dtype=dtype)
         self.self_update: Any = init.glorot(rng, (width, out), dtype)
@@ -43,7 +47,9 @@ class _Tower(Module):
         e = None if w is None else {"w": widened(matmul(w, self.psi))}
         smooth = layer.std_eps > 0
         names = ["var" if name == "std" and smooth else name for name in layer.aggregators]
-        parts = aggregate(g, (lambda u, v, e: u.x) if e is None else (lambda u, v, e: u.x + e.w), names, u={"x": h}, e=e)
+        parts = aggregate(
+            g, (lambda u, v, e: u.x) if e is None else (lambda u, v, e: u.x + e.w), names, u={"x": h}, e=e
+        )
         for i, name in enumerate(layer.aggregators):
             if name in ("mean", "max", "min", "median"):
                 parts[i] = parts[i] + own
@@ -52,22 +58,26 @@ class _Tower(Module):
             elif name == "std" and smooth:
                 parts[i] = np.sqrt(parts[i] + layer.std_eps)
         aggregated = np.concatenate(parts, 1)
-        scaled = [aggregated if scale is None else aggregated * scale for scale in layer.scales(g, aggregated.dtype)]
+        scaled = [
+            aggregated if scale is None else aggregated * scale for scale in layer.scales(g, aggregated.dtype)
+        ]
         own = matmul(x_dst, self.self_update)
         return narrowed(own + self.update(np.concatenate(scaled, 1)), own.dtype)
 
 
 class PNAConv(_Tower, Convolution):
-    """z_v = [x_v, scalers ⊗ aggregators of m_uv = x_u Θ + x_v Φ + b] W (Corso et al., Principal Neighbourhood Aggregation, NeurIPS 2020).
+    """z_v = [x_v, scalers ⊗ aggregators of m_uv = x_u Θ + x_v Φ + b] W (Corso et al., Principal Neighbourhood
+    Aggregation, NeurIPS 2020).
 
     Parameters
     ----------
     in_features, out_features : widths
-    aggregators : of "mean", "max", "min", "std", "sum", "var", "median". std is √(var + std_eps). Without in-edges mean, max, min, sum and
-        median are 0
-    scalers : of v with d in-edges: "identity" 1, "amplification" log(d + 1) / δ, "attenuation" δ / log(d + 1) (d at least 1), "linear"
-        d / D, "inverse_linear" D / d (d at least 1)
-    delta : δ, the mean of log(d + 1) over the training graphs' nodes (``mean_log_degree``); None takes it from the graph of each call
+    aggregators : of "mean", "max", "min", "std", "sum", "var", "median". std is √(var + std_eps).
+        Without in-edges mean, max, min, sum and median are 0
+    scalers : of v with d in-edges: "identity" 1, "amplification" log(d + 1) / δ,
+        "attenuation" δ / log(d + 1) (d at least 1), "linear" d / D, "inverse_linear" D / d (d at least 1)
+    delta : δ, the mean of log(d + 1) over the training graphs' nodes (``mean_log_degree``);
+        None takes it from the graph of each call
     mean_degree : D, the mean of d; None takes it from the graph of each call
     edge_dim : width of edge_attr, where there is some; m has the term (edge_attr W_edge + b_edge) Ψ more
     towers : how many such functions there are, of out_features / towers each, side by side
@@ -78,15 +88,17 @@ class PNAConv(_Tower, Convolution):
 
     Notes
     -----
-    x_v Φ + b is the same on all in-edges of v, so it is added to the aggregates, and nothing but x_u Θ passes the edges. Called as
-    ``conv(g, x, edge_attr=None)``: x [num_nodes, in_features], an array, Tensor or (without divide_input) SciPy sparse matrix, or a pair
-    ([num_src, in_features], [num_dst, in_features]); edge_attr [num_edges, edge_dim]. Returns [num_dst, out_features].
+    x_v Φ + b is the same on all in-edges of v, so it is added to the aggregates, and nothing but x_u Θ passes
+    the edges. Called as ``conv(g, x, edge_attr=None)``: x [num_nodes, in_features], an array, Tensor or
+    (without divide_input) SciPy sparse matrix, or a pair ([num_src, in_features], [num_dst, in_features]);
+    edge_attr [num_edges, edge_dim]. Returns [num_dst, out_features].
 
     Examples
     --------
     >>> import numpy as np, numgraph as ng
     >>> g = ng.Graph([0, 1, 2], [1, 2, 0])
-    >>> ng.nn.PNAConv(4, 6, towers=2, divide_input=True, edge_dim=1)(g, np.ones((3, 4), np.float32), np.ones((3, 1))).shape
+    >>> conv = ng.nn.PNAConv(4, 6, towers=2, divide_input=True, edge_dim=1)
+    >>> conv(g, np.ones((3, 4), np.float32), np.ones((3, 1))).shape
     (3, 6)
     """
 
@@ -117,10 +129,14 @@ class PNAConv(_Tower, Convolution):
             if number is not None and not (isinstance(number, int | float | np.number) and number > 0):
                 raise bad_value("PNAConv", f"{name} is {shown(number)}", f"it is a mean of {what}")
         if not isinstance(std_eps, int | float | np.number) or not std_eps >= 0:
-            raise bad_value("PNAConv", f"std_eps is {shown(std_eps)}", "it is added to a variance, a number of at least 0")
+            raise bad_value(
+                "PNAConv", f"std_eps is {shown(std_eps)}", "it is added to a variance, a number of at least 0"
+            )
         if out_features % towers or (divide_input and in_features % towers):
             problem = f"towers is {towers}, the widths are {in_features} and {out_features}"
-            raise bad_value("PNAConv", problem, "choose a number that divides out_features, and with divide_input both")
+            raise bad_value(
+                "PNAConv", problem, "choose a number that divides out_features, and with divide_input both"
+            )
         rng = np.random.default_rng(rng)
         self.aggregators, self.scalers = tuple(aggregators), tuple(scalers)
         self.delta, self.mean_degree = delta, mean_degree
@@ -142,10 +158,14 @@ class PNAConv(_Tower, Convolution):
         towers = self.towers or [self]
         like = towers[0].theta.dtype
         x_src, x_dst = both_sides("PNAConv", g, x, self.in_features, self.in_features, like)
-        w = edge_attributes("PNAConv", g, edge_attr, None if self.edge is None else self.edge.weight.shape[0], like)
+        w = edge_attributes(
+            "PNAConv", g, edge_attr, None if self.edge is None else self.edge.weight.shape[0], like
+        )
         if self.edge is not None:
             if w is None:
-                raise bad_value("PNAConv", "edge_attr is None and the layer has an edge_dim", "give conv(g, x, edge_attr)")
+                raise bad_value(
+                    "PNAConv", "edge_attr is None and the layer has an edge_dim", "give conv(g, x, edge_attr)"
+                )
             w = self.edge(w)
         if self.divide_input and len(towers) > 1:
             of_src = np.split(x_src, len(towers), axis=1)
@@ -162,7 +182,11 @@ class PNAConv(_Tower, Convolution):
         some, delta, mean = np.maximum(degrees, 1), self.delta, self.mean_degree
         delta = mean_log_degree(g) if delta is None else delta
         whole: Any = g.spread if isinstance(g, Shard) else g
-        mean = max(whole.num_edges, 1) / max(whole.num_nodes if isinstance(g, Shard) else g.num_dst, 1) if mean is None else mean
+        mean = (
+            max(whole.num_edges, 1) / max(whole.num_nodes if isinstance(g, Shard) else g.num_dst, 1)
+            if mean is None
+            else mean
+        )
         table: dict[str, Callable[[], Any]] = {
             "amplification": lambda: np.log(degrees + 1.0) / delta,
             "attenuation": lambda: delta / np.log(some + 1.0),
@@ -200,10 +224,14 @@ def mean_log_degree(g: Graph) -> float:
         found: float = once(g, "mean log degree", _mean_over_processes)
         return found
     g = g.origin.graph if isinstance(g, Block) else g
-    found = once(g, "mean log degree", lambda g: float(np.log(g.in_degrees() + 1.0).mean()) if g.num_edges else 1.0)
+    found = once(
+        g, "mean log degree", lambda g: float(np.log(g.in_degrees() + 1.0).mean()) if g.num_edges else 1.0
+    )
     return found
 
 
 def _mean_over_processes(g: Any) -> float:
-    logs, nodes, edges = g.spread.total(np.array([np.log(g.in_degrees() + 1.0).sum(), g.num_dst, g.num_edges], np.float64))
+    logs, nodes, edges = g.spread.total(
+        np.array([np.log(g.in_degrees() + 1.0).sum(), g.num_dst, g.num_edges], np.float64)
+    )
     return float(logs / nodes) if edges else 1.0

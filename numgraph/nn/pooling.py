@@ -27,13 +27,15 @@ class AttentionPooling(Module):
     Parameters
     ----------
     features : the width of x
-    gate : a Module or function to [nodes, 1], or one score for each of value's features; by default Linear(features, 1)
+    gate : a Module or function to [nodes, 1], or one score for each of value's features;
+        by default Linear(features, 1)
     value : the same to [nodes, …]; by default x itself
     rng, dtype : of the parameters' first values
 
     Notes
     -----
-    Called as ``pool(batch, x)`` with a GraphBatch and x [nodes, features]. Returns [graphs, …], 0 for graphs without nodes.
+    Called as ``pool(batch, x)`` with a GraphBatch and x [nodes, features]. Returns [graphs, …], 0 for graphs
+    without nodes.
 
     Examples
     --------
@@ -66,7 +68,8 @@ class AttentionPooling(Module):
 
 
 class Set2Set(Module):
-    """q_t = LSTM(q*_{t−1}), r_t = Σ softmax_g(x_i · q_t) x_i over the nodes i of graph g, q*_t = [q_t, r_t] (Vinyals et al., ICLR 2016).
+    """q_t = LSTM(q*_{t−1}), r_t = Σ softmax_g(x_i · q_t) x_i over the nodes i of graph g, q*_t = [q_t, r_t]
+    (Vinyals et al., ICLR 2016).
 
     Parameters
     ----------
@@ -76,9 +79,10 @@ class Set2Set(Module):
 
     Notes
     -----
-    Called as ``pool(batch, x)`` with a GraphBatch and x [nodes, features]. Returns [graphs, 2 · features]; r is 0 for graphs without
-    nodes. The LSTM has one layer: ``of_query`` (of q*) and ``of_state`` (of its state) are Linears to its four gates, input, forget, cell
-    and output, side by side. ``load_pyg`` fills it from PyG's.
+    Called as ``pool(batch, x)`` with a GraphBatch and x [nodes, features]. Returns [graphs, 2 · features]; r
+    is 0 for graphs without nodes. The LSTM has one layer: ``of_query`` (of q*) and ``of_state`` (of its
+    state) are Linears to its four gates, input, forget, cell and output, side by side. ``load_pyg`` fills it
+    from PyG's.
 
     Examples
     --------
@@ -89,7 +93,9 @@ class Set2Set(Module):
     (2, 8)
     """
 
-    def __init__(self, features: int, steps: int = 3, *, rng: init.Seed = None, dtype: Any = np.float32) -> None:
+    def __init__(
+        self, features: int, steps: int = 3, *, rng: init.Seed = None, dtype: Any = np.float32
+    ) -> None:
         check_size("Set2Set", features=features, steps=steps)
         rng = np.random.default_rng(rng)
         self.features, self.steps = features, steps
@@ -106,13 +112,16 @@ class Set2Set(Module):
             gates = self.of_query(both) + self.of_state(q)
             c = sigmoid(gates[:, n : 2 * n]) * c + sigmoid(gates[:, :n]) * np.tanh(gates[:, 2 * n : 3 * n])
             q = sigmoid(gates[:, 3 * n :]) * np.tanh(c)
-            r = attend(b.pool, lambda v, e: (v.q * e.x).sum(-1, keepdims=True), lambda e: e.x, v={"q": q}, e={"x": x})
+            r = attend(
+                b.pool, lambda v, e: (v.q * e.x).sum(-1, keepdims=True), lambda e: e.x, v={"q": q}, e={"x": x}
+            )
             both = np.concatenate([q, r], 1)
         return both
 
 
 class SortPooling(Module):
-    """The k nodes of each graph whose last feature is the highest, one after the other (Zhang et al., AAAI 2018).
+    """The k nodes of each graph whose last feature is the highest, one after the other (Zhang et al., AAAI
+    2018).
 
     Parameters
     ----------
@@ -120,8 +129,9 @@ class SortPooling(Module):
 
     Notes
     -----
-    Called as ``pool(batch, x)`` with a GraphBatch and x [nodes, features]. Returns [graphs, k · features], 0 where a graph has fewer nodes.
-    Nodes with equal last features stand in their own order. Gradients go to the nodes that are chosen.
+    Called as ``pool(batch, x)`` with a GraphBatch and x [nodes, features]. Returns [graphs, k · features], 0
+    where a graph has fewer nodes. Nodes with equal last features stand in their own order. Gradients go to
+    the nodes that are chosen.
 
     Examples
     --------
@@ -142,7 +152,11 @@ class SortPooling(Module):
         nodes, k = int(b.node_offsets[-1]), self.k
         x = floating(node_rows("SortPooling", b, x), None)
         if len(x.shape) != 2 or not x.shape[1]:
-            raise bad_value("SortPooling", f"x has shape {list(x.shape)}", f"x is [{nodes}, features], sorted by the last of these")
+            raise bad_value(
+                "SortPooling",
+                f"x has shape {list(x.shape)}",
+                f"x is [{nodes}, features], sorted by the last of these",
+            )
         last = moved(unwrap(x), "cpu")[:, -1]
         order = np.lexsort((-last.astype(np.float64), b.graph_ids))
         place = np.arange(nodes) - b.node_offsets[b.graph_ids]
@@ -154,7 +168,8 @@ class SortPooling(Module):
 
 
 class GraphNorm(Module):
-    """(x − α · mean) / √(var + eps) · weight + bias for each feature over the nodes of each graph (Cai et al., ICML 2021).
+    """(x − α · mean) / √(var + eps) · weight + bias for each feature over the nodes of each graph (Cai et
+    al., ICML 2021).
 
     Parameters
     ----------
@@ -178,7 +193,11 @@ class GraphNorm(Module):
     def __init__(self, features: int, *, eps: float = 1e-5, dtype: Any = np.float32) -> None:
         check_size("GraphNorm", features=features)
         if not eps > 0:
-            raise bad_value("GraphNorm", f"eps is {eps}", "it keeps the root from 0: give a small number above it, such as 1e-5")
+            raise bad_value(
+                "GraphNorm",
+                f"eps is {eps}",
+                "it keeps the root from 0: give a small number above it, such as 1e-5",
+            )
         self.eps = eps
         self.weight, self.bias, self.mean_scale = (
             init.ones((features,), dtype),

@@ -27,8 +27,12 @@ class _Propagation(Module):
     collapse_loops: bool
     fill_value: float
 
-    def _steps(self, op: str, g: Any, edge_weight: Any, dtype: Any) -> list[tuple[Any, Any, Callable[[Any], Any]]]:
-        """Graph and edge weights of each of the k steps, with self loops, and what makes the rows of its sources."""
+    def _steps(
+        self, op: str, g: Any, edge_weight: Any, dtype: Any
+    ) -> list[tuple[Any, Any, Callable[[Any], Any]]]:
+        """Graph and edge weights of each of the k steps, with self loops, and what makes the rows of its
+        sources.
+        """
         made: list[tuple[Any, Any, Callable[[Any], Any]]] = []
         before = None
         for given, weight in per_hop(op, g, self.k, edge_weight):
@@ -63,8 +67,8 @@ class SGConv(_Propagation):
 
     Notes
     -----
-    Called as ``conv(g, x, edge_weight=None)``: x [num_nodes, in_features], an array, Tensor or SciPy sparse matrix; edge_weight None or
-    [num_edges]. Returns [num_nodes, out_features].
+    Called as ``conv(g, x, edge_weight=None)``: x [num_nodes, in_features], an array, Tensor or SciPy sparse
+    matrix; edge_weight None or [num_edges]. Returns [num_nodes, out_features].
 
     Examples
     --------
@@ -91,7 +95,11 @@ class SGConv(_Propagation):
     ) -> None:
         check_size("SGConv", in_features=in_features, out_features=out_features, k=k)
         self.k, self.norm = k, check_norm("SGConv", norm)
-        self.add_self_loops, self.collapse_loops, self.fill_value = add_self_loops, collapse_loops, loop_weight("SGConv", fill_value)
+        self.add_self_loops, self.collapse_loops, self.fill_value = (
+            add_self_loops,
+            collapse_loops,
+            loop_weight("SGConv", fill_value),
+        )
         self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
@@ -109,8 +117,8 @@ class SGConv(_Propagation):
 
 
 class APPNP(_Propagation):
-    """z⁰ = x, zⁱ⁺¹ = (1 − alpha) S zⁱ + alpha x, returns zᵏ: personalised PageRank of predictions, with GCNConv's S = D^-½ A D^-½
-    (Gasteiger, Bojchevski and Günnemann, ICLR 2019). It has no parameters.
+    """z⁰ = x, zⁱ⁺¹ = (1 − alpha) S zⁱ + alpha x, returns zᵏ: personalised PageRank of predictions, with
+    GCNConv's S = D^-½ A D^-½ (Gasteiger, Bojchevski and Günnemann, ICLR 2019). It has no parameters.
 
     Parameters
     ----------
@@ -120,7 +128,8 @@ class APPNP(_Propagation):
 
     Notes
     -----
-    Called as ``layer(g, x, edge_weight=None)``: x [num_nodes, features]; edge_weight None or [num_edges]. Returns [num_nodes, features].
+    Called as ``layer(g, x, edge_weight=None)``: x [num_nodes, features]; edge_weight None or [num_edges].
+    Returns [num_nodes, features].
 
     Examples
     --------
@@ -143,15 +152,23 @@ class APPNP(_Propagation):
     ) -> None:
         check_size("APPNP", k=k)
         if not isinstance(alpha, int | float | np.number) or not 0 <= alpha <= 1:
-            raise bad_value("APPNP", f"alpha is {shown(alpha)}", "it is the probability of a return, 0 ≤ alpha ≤ 1")
+            raise bad_value(
+                "APPNP", f"alpha is {shown(alpha)}", "it is the probability of a return, 0 ≤ alpha ≤ 1"
+            )
         self.k, self.alpha, self.norm = k, float(alpha), check_norm("APPNP", norm)
-        self.add_self_loops, self.collapse_loops, self.fill_value = add_self_loops, collapse_loops, loop_weight("APPNP", fill_value)
+        self.add_self_loops, self.collapse_loops, self.fill_value = (
+            add_self_loops,
+            collapse_loops,
+            loop_weight("APPNP", fill_value),
+        )
 
     @of_graph
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         x = _features("APPNP", g, x, None, None)
         if is_sparse(x):
-            raise bad_type("APPNP", f"x is a SciPy sparse {type(x).__name__}, which a few steps fill", "give x.toarray()")
+            raise bad_type(
+                "APPNP", f"x is a SciPy sparse {type(x).__name__}, which a few steps fill", "give x.toarray()"
+            )
         steps = self._steps("APPNP", g, edge_weight, x.dtype)
         dtype, x = x.dtype, widened(x)
         z, start = x, x * self.alpha

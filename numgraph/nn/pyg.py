@@ -27,14 +27,17 @@ from numgraph.nn.transformer import TransformerConv
 
 
 class Source(NamedTuple):
-    """Where an array comes from: PyG's name of it (the first that is there), and a linear function of its elements."""
+    """Where an array comes from: PyG's name of it (the first that is there), and a linear function of its
+    elements.
+    """
 
     names: tuple[str, ...]
     change: Callable[[np.ndarray], np.ndarray]
 
 
 def load_pyg(module: Module, state: Mapping[str, Any]) -> Module:
-    """Fill a layer or model, in place, from ``state_dict()`` of PyG's of the same name and options; returns it.
+    """Fill a layer or model, in place, from ``state_dict()`` of PyG's of the same name and options; returns
+    it.
 
     Parameters
     ----------
@@ -67,7 +70,11 @@ def load_pyg(module: Module, state: Mapping[str, Any]) -> Module:
     for name, owner, source in sources(module, arrays):
         theirs = next((one for one in source.names if one in arrays), None)
         if theirs is None:
-            raise bad_value("load_pyg", f"{source.names[0]} is not in the state, for {name}", "make the layer with PyG's options")
+            raise bad_value(
+                "load_pyg",
+                f"{source.names[0]} is not in the state, for {name}",
+                "make the layer with PyG's options",
+            )
         taken.add(theirs)
         changed = source.change(arrays[theirs])
         last = name.rpartition(".")[2]
@@ -76,21 +83,37 @@ def load_pyg(module: Module, state: Mapping[str, Any]) -> Module:
         else:
             filled[name] = changed
     known = [arrays[name] for name in taken]
-    over = [name for name in arrays if name not in taken and not name.endswith(_WITHOUT_PLACE) and "aggr_module." not in name]
+    over = [
+        name
+        for name in arrays
+        if name not in taken and not name.endswith(_WITHOUT_PLACE) and "aggr_module." not in name
+    ]
     extra = [name for name in over if not _is_one_of(arrays[name], known)]
     if extra:
-        raise bad_value("load_pyg", f"{', '.join(extra)} of the state stand for nothing here", "make the layer with PyG's options")
+        raise bad_value(
+            "load_pyg",
+            f"{', '.join(extra)} of the state stand for nothing here",
+            "make the layer with PyG's options",
+        )
     module.load_state_dict(filled)
     for owner, name, number in numbers:
         setattr(owner, name, number)
     return module
 
 
-def sources(module: Module, theirs: Mapping[str, Any], ours: str = "", prefix: str = "") -> Iterator[tuple[str, Any, Source]]:
-    """The name of each array of a module, what holds it, and its source. theirs: PyG's names; ours, prefix: what names begin with."""
+def sources(
+    module: Module, theirs: Mapping[str, Any], ours: str = "", prefix: str = ""
+) -> Iterator[tuple[str, Any, Source]]:
+    """The name of each array of a module, what holds it, and its source. theirs: PyG's names; ours, prefix:
+    what names begin with.
+    """
     kind = next((one for one in type(module).__mro__ if one in _TABLES), None)
     if kind is None:
-        raise bad_type("load_pyg", f"module is {shown(module)}", f"PyG's names are known for {', '.join(k.__name__ for k in _TABLES)}")
+        raise bad_type(
+            "load_pyg",
+            f"module is {shown(module)}",
+            f"PyG's names are known for {', '.join(k.__name__ for k in _TABLES)}",
+        )
     for name, value in _TABLES[kind](module).items():
         if isinstance(value, _Inner):
             yield from _network(value.module, theirs, f"{ours}{name}.", f"{prefix}{value.name}.")
@@ -123,7 +146,9 @@ class _Inner(NamedTuple):
 
 
 def _network(f: Any, theirs: Mapping[str, Any], ours: str, prefix: str) -> Iterator[tuple[str, Any, Source]]:
-    """A Linear or Sequential, beside torch's of the same steps or PyG's MLP, whose linear layers and norms are numbered each for itself."""
+    """A Linear or Sequential, beside torch's of the same steps or PyG's MLP, whose linear layers and norms
+    are numbered each for itself.
+    """
     if not isinstance(f, Sequential):
         if isinstance(f, Module):
             yield from sources(f, theirs, ours, prefix)
@@ -142,7 +167,9 @@ def _network(f: Any, theirs: Mapping[str, Any], ours: str, prefix: str) -> Itera
 
 
 _WITHOUT_PLACE = ("num_batches_tracked", "lin_skip.weight", "lin_skip.bias")
-"""What may be over, beside constants of aggregations: PyG counts batches, and keeps lin_skip without root_weight."""
+"""What may be over, beside constants of aggregations: PyG counts batches, and keeps lin_skip without
+root_weight.
+"""
 
 
 def _is_one_of(array: np.ndarray, known: list[np.ndarray]) -> bool:
@@ -195,12 +222,19 @@ def _sage(layer: Any) -> dict[str, Any]:
 
 
 def _attention(layer: Any) -> dict[str, Any]:
-    return {"weight_edge": ("lin_edge.weight", _turned), "residual.weight": ("res.weight", _turned), "bias": ("bias", _same)}
+    return {
+        "weight_edge": ("lin_edge.weight", _turned),
+        "residual.weight": ("res.weight", _turned),
+        "bias": ("bias", _same),
+    }
 
 
 def _gat(layer: Any) -> dict[str, Any]:
     vectors = {f"attention_{end}": (f"att_{end}", _first) for end in ("src", "dst", "edge")}
-    weights = {"weight": (("lin.weight", "lin_src.weight"), _turned), "weight_dst": ("lin_dst.weight", _turned)}
+    weights = {
+        "weight": (("lin.weight", "lin_src.weight"), _turned),
+        "weight_dst": ("lin_dst.weight", _turned),
+    }
     return weights | vectors | _attention(layer)
 
 
@@ -215,7 +249,10 @@ def _gatv2(layer: Any) -> dict[str, Any]:
 def _transformer(layer: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in ("query", "key", "value", "skip", "edge"):
-        found |= {f"{name}.weight": (f"lin_{name}.weight", _turned), f"{name}.bias": (f"lin_{name}.bias", _same)}
+        found |= {
+            f"{name}.weight": (f"lin_{name}.weight", _turned),
+            f"{name}.bias": (f"lin_{name}.bias", _same),
+        }
     return found | {"gate.weight": ("lin_beta.weight", _turned)}
 
 
@@ -237,7 +274,9 @@ def _edge(layer: Any) -> dict[str, Any]:
         return {"f": _Inner(layer.f, "nn")}
     width = layer.theta.shape[0]
     parts = {"phi": slice(None, width), "theta": slice(width, None)}
-    return {name: ("nn.0.weight", _columns(part)) for name, part in parts.items()} | {"bias": ("nn.0.bias", _same)}
+    return {name: ("nn.0.weight", _columns(part)) for name, part in parts.items()} | {
+        "bias": ("nn.0.bias", _same)
+    }
 
 
 def _columns(part: slice) -> Callable[[np.ndarray], np.ndarray]:
@@ -245,7 +284,11 @@ def _columns(part: slice) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _pna(layer: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"mix.weight": ("lin.weight", _turned), "mix.bias": ("lin.bias", _same), "delta": (f"{_MEANS}_log", _number)}
+    found: dict[str, Any] = {
+        "mix.weight": ("lin.weight", _turned),
+        "mix.bias": ("lin.bias", _same),
+        "delta": (f"{_MEANS}_log", _number),
+    }
     found["mean_degree"] = (f"{_MEANS}_lin", _number)
     found |= {"edge.weight": ("edge_encoder.weight", _turned), "edge.bias": ("edge_encoder.bias", _same)}
     for i, tower in enumerate(layer.towers):
@@ -258,13 +301,19 @@ def _pna(layer: Any) -> dict[str, Any]:
             ("update.weight", after, slice(width, None)),
         ):
             found[f"towers.{i}.{name}"] = (f"{place}.weight", _columns(part))
-        found |= {f"towers.{i}.phi.bias": (f"{before}.bias", _same), f"towers.{i}.update.bias": (f"{after}.bias", _same)}
+        found |= {
+            f"towers.{i}.phi.bias": (f"{before}.bias", _same),
+            f"towers.{i}.update.bias": (f"{after}.bias", _same),
+        }
     return found
 
 
 def _hetero(layer: Any) -> dict[str, Any]:
     """PyG names relations by triples."""
-    names = {key: relation if isinstance(relation, str) else "___".join(relation) for key, relation in zip(layer.convs, layer.relations)}
+    names = {
+        key: relation if isinstance(relation, str) else "___".join(relation)
+        for key, relation in zip(layer.convs, layer.relations)
+    }
     return {f"convs.{key}": _Inner(conv, f"convs.<{names[key]}>") for key, conv in layer.convs.items()}
 
 
@@ -275,12 +324,18 @@ def _hgt(layer: Any) -> dict[str, Any]:
             rows = slice(i * layer.out_features, (i + 1) * layer.out_features)
             found[f"{name}.{kind}.weight"] = (f"kqv_lin.lins.{kind}.weight", _rows(rows, _turned))
             found[f"{name}.{kind}.bias"] = (f"kqv_lin.lins.{kind}.bias", _rows(rows, _same))
-        found |= {f"out.{kind}.weight": (f"out_lin.lins.{kind}.weight", _turned), f"out.{kind}.bias": (f"out_lin.lins.{kind}.bias", _same)}
+        found |= {
+            f"out.{kind}.weight": (f"out_lin.lins.{kind}.weight", _turned),
+            f"out.{kind}.bias": (f"out_lin.lins.{kind}.bias", _same),
+        }
         found[f"skip.{kind}"] = (f"skip.{kind}", _same)
     for r, relation in enumerate(layer.edge_types):
         key = "__".join(relation)
         matrices = _of_relation(r, layer.heads, len(layer.edge_types))
-        found |= {f"attention.{key}": ("k_rel.weight", matrices), f"message.{key}": ("v_rel.weight", matrices)}
+        found |= {
+            f"attention.{key}": ("k_rel.weight", matrices),
+            f"message.{key}": ("v_rel.weight", matrices),
+        }
         found[f"prior.{key}"] = (f"p_rel.{key}", _first)
     return found
 
@@ -303,12 +358,17 @@ def _number(w: np.ndarray) -> np.ndarray:
 def _set2set(layer: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for ours, theirs in (("of_query", "ih"), ("of_state", "hh")):
-        found |= {f"{ours}.weight": (f"lstm.weight_{theirs}_l0", _turned), f"{ours}.bias": (f"lstm.bias_{theirs}_l0", _same)}
+        found |= {
+            f"{ours}.weight": (f"lstm.weight_{theirs}_l0", _turned),
+            f"{ours}.bias": (f"lstm.bias_{theirs}_l0", _same),
+        }
     return found
 
 
 def _model(model: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {f"layers.{i}": _Inner(layer, f"convs.{i}") for i, layer in enumerate(model.layers)}
+    found: dict[str, Any] = {
+        f"layers.{i}": _Inner(layer, f"convs.{i}") for i, layer in enumerate(model.layers)
+    }
     found |= {f"norms.{i}": _Inner(norm, f"norms.{i}") for i, norm in enumerate(model.norms)}
     return found | ({} if model.out is None else {"out": _Inner(model.out, "lin")})
 

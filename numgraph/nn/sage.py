@@ -26,14 +26,16 @@ _LINEAR = ("sum", "mean")
 
 
 class SAGEConv(Convolution):
-    """z_v = x_v W_self + ⊕_{u → v} w_uv h_u W + b with h = x, or relu(x P + p) (Hamilton, Ying and Leskovec, NeurIPS 2017).
+    """z_v = x_v W_self + ⊕_{u → v} w_uv h_u W + b with h = x, or relu(x P + p) (Hamilton, Ying and Leskovec,
+    NeurIPS 2017).
 
     Parameters
     ----------
     in_features : width of x, or a pair (of sources, of destinations)
     out_features : width of z
-    aggr : ⊕, one of "sum", "mean", "max", "min", "prod", "var", "std", "softmax", "median", or several of them, which stand beside each
-        other before W; 0 (prod: 1) where v has no in-edges. "pool" is "max" with ``project=True``, the paper's.
+    aggr : ⊕, one of "sum", "mean", "max", "min", "prod", "var", "std", "softmax", "median",
+        or several of them, which stand beside each other before W; 0 (prod: 1) where v has no in-edges.
+        "pool" is "max" with ``project=True``, the paper's.
     project : h is relu(x P + p)
     root_weight : have x_v W_self
     normalize : z is divided by its length, the paper's last step
@@ -43,9 +45,10 @@ class SAGEConv(Convolution):
 
     Notes
     -----
-    Called as ``conv(g, x, edge_weight=None)``: x [num_nodes, in_features], an array, Tensor or (for sum, mean and project) SciPy sparse
-    matrix, or a pair ([num_src, in_src], [num_dst, in_dst]), whose second may be None: then x_v W_self is left out. edge_weight: None for
-    1, or [num_edges]; the mean divides by the number of edges all the same. Returns [num_dst, out_features].
+    Called as ``conv(g, x, edge_weight=None)``: x [num_nodes, in_features], an array, Tensor or (for sum, mean
+    and project) SciPy sparse matrix, or a pair ([num_src, in_src], [num_dst, in_dst]), whose second may be
+    None: then x_v W_self is left out. edge_weight: None for 1, or [num_edges]; the mean divides by the number
+    of edges all the same. Returns [num_dst, out_features].
 
     Examples
     --------
@@ -87,14 +90,20 @@ class SAGEConv(Convolution):
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
         """The convolution."""
         g, side, sources = hop(g)
-        x_src, x_dst = both_sides("SAGEConv", g, x, *self.in_features, self.weight.dtype, lone=True, owned=side == "v")
+        x_src, x_dst = both_sides(
+            "SAGEConv", g, x, *self.in_features, self.weight.dtype, lone=True, owned=side == "v"
+        )
         e = None if edge_weight is None else {"w": column("SAGEConv", g, edge_weight, self.weight.dtype)}
         h = x_src if self.pool is None else relu(self.pool(x_src))
         width_in, width_out = self.weight.shape
         first = len(self.aggr) == 1 and self.aggr[0] in _LINEAR and (width_out < width_in or is_sparse(h))
         if is_sparse(h) and not first:
             names = ", ".join(map(repr, self.aggr))
-            raise bad_type("SAGEConv", f"x is sparse and aggr is {names}", "pass x.toarray(), or choose aggr sum, mean or pool")
+            raise bad_type(
+                "SAGEConv",
+                f"x is sparse and aggr is {names}",
+                "pass x.toarray(), or choose aggr sum, mean or pool",
+            )
         h = sources(matmul(h, self.weight) if first else h)  # the narrower side passes the edges
         message = (lambda u, v, e: u.x) if e is None else (lambda u, v, e: u.x * e.w)
         dtype = h.dtype

@@ -21,8 +21,8 @@ from numgraph.nn.typed import of_graph
 
 
 class TransformerConv(Convolution):
-    """z_v = x_v W_skip + Σ_{u → v} α_uv (h_u + W_edge w_uv) with α_uv = softmax_v(q_v · (k_u + W_edge w_uv) / √d), head by head
-    (Shi et al., Masked Label Prediction, IJCAI 2021).
+    """z_v = x_v W_skip + Σ_{u → v} α_uv (h_u + W_edge w_uv) with α_uv = softmax_v(q_v · (k_u + W_edge w_uv) /
+    √d), head by head (Shi et al., Masked Label Prediction, IJCAI 2021).
 
     Parameters
     ----------
@@ -30,7 +30,8 @@ class TransformerConv(Convolution):
     out_features : d, the width of a head
     heads, concat : how many there are, and whether they stand beside each other, else their mean is taken
     skip : have x_v W_skip
-    gated : the two parts r = x_v W_skip and m, the sum, are mixed by the paper's gate: β r + (1 − β) m with β = sigmoid([m, r, m − r] w)
+    gated : the two parts r = x_v W_skip and m, the sum, are mixed by the paper's gate:
+        β r + (1 − β) m with β = sigmoid([m, r, m − r] w)
     edge_dim : width of edge_attr, where there is some; without edge_attr its terms are left out
     dropout : the probability with which each α is dropped while training
     bias : q = x W_q + b_q, k = x W_k + b_k, h = x W_h + b_h and the skip have biases
@@ -38,16 +39,18 @@ class TransformerConv(Convolution):
 
     Notes
     -----
-    Called as ``conv(g, x, edge_attr=None, rng=None, return_attention_weights=False)``: x [num_nodes, in_features], an array, Tensor or
-    SciPy sparse matrix, or a pair ([num_src, in_src], [num_dst, in_dst]); edge_attr [num_edges, edge_dim]; rng draws what is dropped
-    instead of the layer's own generator. Returns [num_dst, heads · out_features] ([num_dst, out_features] averaged), and with
-    return_attention_weights a pair of it and (g, α [num_edges, heads]).
+    Called as ``conv(g, x, edge_attr=None, rng=None, return_attention_weights=False)``: x [num_nodes,
+    in_features], an array, Tensor or SciPy sparse matrix, or a pair ([num_src, in_src], [num_dst, in_dst]);
+    edge_attr [num_edges, edge_dim]; rng draws what is dropped instead of the layer's own generator. Returns
+    [num_dst, heads · out_features] ([num_dst, out_features] averaged), and with return_attention_weights a
+    pair of it and (g, α [num_edges, heads]).
 
     Examples
     --------
     >>> import numpy as np, numgraph as ng
     >>> g = ng.Graph([0, 1, 2], [1, 2, 0])
-    >>> ng.nn.TransformerConv(4, 2, heads=3, edge_dim=1)(g, np.ones((3, 4), np.float32), np.ones((3, 1))).shape
+    >>> conv = ng.nn.TransformerConv(4, 2, heads=3, edge_dim=1)
+    >>> conv(g, np.ones((3, 4), np.float32), np.ones((3, 1))).shape
     (3, 6)
     """
 
@@ -77,23 +80,42 @@ class TransformerConv(Convolution):
         self.value = Linear(in_src, width, **options)
         self.skip = Linear(in_dst, out, **options) if skip or gated else None
         self.gate = Linear(3 * out, 1, bias=False, rng=self.rng, dtype=dtype) if gated else None
-        self.edge = None if edge_dim is None else Linear(edge_dim, width, bias=False, rng=self.rng, dtype=dtype)
+        self.edge = (
+            None if edge_dim is None else Linear(edge_dim, width, bias=False, rng=self.rng, dtype=dtype)
+        )
 
     @of_graph
     def forward(
-        self, g: Graph, x: Any, edge_attr: Any = None, *, rng: np.random.Generator | None = None, return_attention_weights: bool = False
+        self,
+        g: Graph,
+        x: Any,
+        edge_attr: Any = None,
+        *,
+        rng: np.random.Generator | None = None,
+        return_attention_weights: bool = False,
     ) -> Any:
         """The layer."""
         dtype = self.key.weight.dtype
         x_src, x_dst = both_sides("TransformerConv", g, x, *self.in_features, dtype)
         width = self.key.weight.shape[1] // self.heads
-        q, k, h = (y.reshape(y.shape[0], self.heads, width) for y in (self.query(x_dst), self.key(x_src), self.value(x_src)))
+        q, k, h = (
+            y.reshape(y.shape[0], self.heads, width)
+            for y in (self.query(x_dst), self.key(x_src), self.value(x_src))
+        )
         q = q * (1 / math.sqrt(q.shape[-1]))
-        edge_attr = edge_attributes("TransformerConv", g, edge_attr, None if self.edge is None else self.edge.weight.shape[0], dtype)
-        e, score, value = (None, _score, None) if edge_attr is None else ({"w": self._of_edges(edge_attr, width)}, _edge_score, _edge_value)
+        edge_attr = edge_attributes(
+            "TransformerConv", g, edge_attr, None if self.edge is None else self.edge.weight.shape[0], dtype
+        )
+        e, score, value = (
+            (None, _score, None)
+            if edge_attr is None
+            else ({"w": self._of_edges(edge_attr, width)}, _edge_score, _edge_value)
+        )
         p, rng = self.dropout if self.training else 0, self.rng if rng is None else rng
         weights = return_attention_weights
-        z, alpha = attend_dropping(g, score, p, rng, u={"h": h, "k": k}, v={"q": q}, e=e, value=value, weights=weights)
+        z, alpha = attend_dropping(
+            g, score, p, rng, u={"h": h, "k": k}, v={"q": q}, e=e, value=value, weights=weights
+        )
         z = joined(z) if self.concat else mean(z, axis=1)
         if self.skip is not None:
             r = self.skip(x_dst)
@@ -105,7 +127,9 @@ class TransformerConv(Convolution):
         return (z, (g, alpha)) if weights else z
 
     def _of_edges(self, edge_attr: Any, width: int) -> Any:
-        return None if self.edge is None else self.edge(edge_attr).reshape(edge_attr.shape[0], self.heads, width)
+        return (
+            None if self.edge is None else self.edge(edge_attr).reshape(edge_attr.shape[0], self.heads, width)
+        )
 
 
 def _score(u: Any, v: Any) -> Any:

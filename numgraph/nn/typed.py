@@ -1,7 +1,8 @@
-"""Shapes of layers, for checkers of types: a layer is called as its ``forward``, and a Tensor or an array in decides what comes out.
+"""Shapes of layers, for checkers of types: a layer is called as its ``forward``, and a Tensor or an array in
+decides what comes out.
 
-Each decorator returns the ``forward`` that it is given. Users' own layers need none: their calls have the types of their ``forward``.
-"""
+Each decorator returns the ``forward`` that it is given. Users' own layers need none: their calls have the
+types of their ``forward``."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ G_contra = TypeVar("G_contra", contravariant=True)
 C_co = TypeVar("C_co", covariant=True)
 
 Graphs: TypeAlias = Graph | Spread | Shard | Sequence[Graph]
-"""What a layer is called with: a graph, one that processes share, or the blocks of a batch, the outermost first."""
+"""What a layer is called with: a graph, one that processes share, or the blocks of a batch, the outermost
+first.
+"""
 
 Features: TypeAlias = Plain | tuple[Any, Any]
 """Features of nodes, or a pair: those of sources and those of destinations."""
@@ -40,7 +43,9 @@ class Layer(Protocol[G_contra, P]):
     """layer(g, x, …)"""
 
     @overload
-    def __call__(self, g: G_contra, x: Tensor | tuple[Tensor, Any], /, *args: P.args, **options: P.kwargs) -> Tensor: ...
+    def __call__(
+        self, g: G_contra, x: Tensor | tuple[Tensor, Any], /, *args: P.args, **options: P.kwargs
+    ) -> Tensor: ...
     @overload
     def __call__(self, g: G_contra, x: Features, /, *args: P.args, **options: P.kwargs) -> Result: ...
 

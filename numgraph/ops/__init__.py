@@ -1,4 +1,6 @@
-"""DGL's table of operations (dgl.ops and SpGEMM), each a message of one line where it is one; arrays or tape Tensors in and out."""
+"""DGL's table of operations (dgl.ops and SpGEMM), each a message of one line where it is one; arrays or tape
+Tensors in and out.
+"""
 
 from numgraph.errors import no_attribute
 from numgraph.ops.sddmm import (

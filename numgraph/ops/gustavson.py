@@ -1,8 +1,8 @@
 """Row-wise kernels of sparse products (Gustavson, 1978). A call owns the rows first … last - 1 of its
 output, so any split gives the same bits.
 
-Row arguments come as (indptr, indices, edge_ids). ``place[w]`` is the position of destination w in the current row of C.
-"""
+Row arguments come as (indptr, indices, edge_ids). ``place[w]`` is the position of destination w in the
+current row of C."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def fill(first, last, a_indptr, a_indices, b_indptr, b_indices, columns, c_indpt
 
 
 @njit()
-def into_c(first, last, a_indptr, a_indices, a_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, columns, a, b, c):
+def into_c(
+    first, last, a_indptr, a_indices, a_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, columns, a, b, c
+):
     """c[u → w] = Σ_v a[u → v] · b[v → w]."""
     place = np.empty(columns, c_indices.dtype)
     for u in range(first, last):
@@ -57,7 +59,9 @@ def into_c(first, last, a_indptr, a_indices, a_ids, b_indptr, b_indices, b_ids, 
 
 
 @njit()
-def into_a(first, last, a_indptr, a_indices, a_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, columns, c, b, a):
+def into_a(
+    first, last, a_indptr, a_indices, a_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, columns, c, b, a
+):
     """a[u → v] = Σ_w c[u → w] · b[v → w]."""
     place = np.empty(columns, c_indices.dtype)
     for u in range(first, last):
@@ -70,7 +74,9 @@ def into_a(first, last, a_indptr, a_indices, a_ids, b_indptr, b_indices, b_ids, 
 
 
 @njit()
-def into_b(first, last, in_indptr, in_indices, in_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, a, c, b):
+def into_b(
+    first, last, in_indptr, in_indices, in_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, a, c, b
+):
     """b[v → w] = Σ_u a[u → v] · c[u → w]; by B's rows.
 
     So w is searched for in C's row u: a place table would have to be filled once per edge of A.
@@ -112,25 +118,85 @@ def count_parallel(bounds, a_indptr, a_indices, b_indptr, b_indices, columns, co
 @njit(parallel=True)
 def fill_parallel(bounds, a_indptr, a_indices, b_indptr, b_indices, columns, c_indptr, c_indices):
     for part in numba.prange(len(bounds) - 1):
-        fill(bounds[part], bounds[part + 1], a_indptr, a_indices, b_indptr, b_indices, columns, c_indptr, c_indices)
+        fill(
+            bounds[part],
+            bounds[part + 1],
+            a_indptr,
+            a_indices,
+            b_indptr,
+            b_indices,
+            columns,
+            c_indptr,
+            c_indices,
+        )
 
 
 @njit(parallel=True)
-def into_c_parallel(bounds, a_indptr, a_indices, a_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, columns, a, b, c):
+def into_c_parallel(
+    bounds, a_indptr, a_indices, a_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, columns, a, b, c
+):
     for part in numba.prange(len(bounds) - 1):
         rows = bounds[part], bounds[part + 1]
-        into_c(rows[0], rows[1], a_indptr, a_indices, a_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, columns, a, b, c)
+        into_c(
+            rows[0],
+            rows[1],
+            a_indptr,
+            a_indices,
+            a_ids,
+            b_indptr,
+            b_indices,
+            b_ids,
+            c_indptr,
+            c_indices,
+            columns,
+            a,
+            b,
+            c,
+        )
 
 
 @njit(parallel=True)
-def into_a_parallel(bounds, a_indptr, a_indices, a_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, columns, c, b, a):
+def into_a_parallel(
+    bounds, a_indptr, a_indices, a_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, columns, c, b, a
+):
     for part in numba.prange(len(bounds) - 1):
         rows = bounds[part], bounds[part + 1]
-        into_a(rows[0], rows[1], a_indptr, a_indices, a_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, columns, c, b, a)
+        into_a(
+            rows[0],
+            rows[1],
+            a_indptr,
+            a_indices,
+            a_ids,
+            b_indptr,
+            b_indices,
+            b_ids,
+            c_indptr,
+            c_indices,
+            columns,
+            c,
+            b,
+            a,
+        )
 
 
 @njit(parallel=True)
-def into_b_parallel(bounds, in_indptr, in_indices, in_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, a, c, b):
+def into_b_parallel(
+    bounds, in_indptr, in_indices, in_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, a, c, b
+):
     for part in numba.prange(len(bounds) - 1):
         rows = bounds[part], bounds[part + 1]
-        into_b(rows[0], rows[1], in_indptr, in_indices, in_ids, b_indptr, b_indices, b_ids, c_indptr, c_indices, a, c, b)
+        into_b(
+            rows[0],
+            rows[1],
+            in_indptr,
+            in_indices,
+            in_ids,
+            b_indptr,
+            b_indices,
+            b_ids,
+            c_indptr,
+            c_indices,
+            a,
+            c,
+            b,
+        )

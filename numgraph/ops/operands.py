@@ -22,7 +22,9 @@ def rows_operand(op: str, name: str, g: Graph, target: str, value: Any) -> Any:
     """`value` as an array or Tensor with a row for each u, v or e."""
     count = rows_of(g, target)
     if value is None:
-        raise errors.bad_type(op, f"{name} is None", f"this op reads {name}: pass an array [{COUNTS[target]}, …]")
+        raise errors.bad_type(
+            op, f"{name} is None", f"this op reads {name}: pass an array [{COUNTS[target]}, …]"
+        )
     array = as_array(op, name, value)
     if len(array.shape) == 0 or array.shape[0] != count:
         raise errors.bad_value(
@@ -34,7 +36,9 @@ def rows_operand(op: str, name: str, g: Graph, target: str, value: Any) -> Any:
 
 
 def as_array(op: str, name: str, value: Any) -> Any:
-    """`value` itself if it is a Tensor or a framework's array, else as a NumPy (or CuPy) array; of a dtype that messages compute with."""
+    """`value` itself if it is a Tensor or a framework's array, else as a NumPy (or CuPy) array; of a dtype
+    that messages compute with.
+    """
     library = library_of(value)
     if library.has_autodiff:
         value = library.taken(op, name, value)
@@ -57,12 +61,18 @@ def check_feature_shapes(op: str, operator: str, lhs: Any, rhs: Any) -> None:
     a, b = tuple(lhs.shape[1:]), tuple(rhs.shape[1:])
     shapes = f"lhs {list(lhs.shape)} and rhs {list(rhs.shape)}"
     if operator == "dot" and (a[-1] if a else 1) != (b[-1] if b else 1):
-        raise errors.bad_value(op, f"dot of {shapes}: the last axes differ", "dot sums over the last axis, which both have in one length")
+        raise errors.bad_value(
+            op,
+            f"dot of {shapes}: the last axes differ",
+            "dot sums over the last axis, which both have in one length",
+        )
     try:
         np.broadcast_shapes(a, b)
     except ValueError:
         raise errors.bad_value(
-            op, f"the feature axes of {shapes} do not broadcast", "align them from the last axis; length-1 axes broadcast"
+            op,
+            f"the feature axes of {shapes} do not broadcast",
+            "align them from the last axis; length-1 axes broadcast",
         ) from None
 
 
@@ -89,20 +99,32 @@ def checked_offsets(op: str, offsets: Any, rows: int, name: str = "offsets") -> 
     given = host_offsets(op, offsets, name)
     lengths = "lengths become offsets by np.concatenate([[0], np.cumsum(lengths)])"
     if given.ndim != 1 or len(given) == 0:
-        raise errors.bad_value(op, f"{name} has shape {list(given.shape)}", "give one axis [segments + 1]; [0] for no segments")
+        raise errors.bad_value(
+            op, f"{name} has shape {list(given.shape)}", "give one axis [segments + 1]; [0] for no segments"
+        )
     if given.dtype.kind not in "iu":
-        raise errors.bad_type(op, f"{name} is {given.dtype}, offsets must be integers", f"cast it, as in {name}.astype(np.int64)")
+        raise errors.bad_type(
+            op,
+            f"{name} is {given.dtype}, offsets must be integers",
+            f"cast it, as in {name}.astype(np.int64)",
+        )
     starts = given.astype(np.int64)
     if starts[0] != 0:
-        raise errors.bad_value(op, f"{name}[0] is {given[0]}", f"it must be 0, the start of the first segment; {lengths}")
+        raise errors.bad_value(
+            op, f"{name}[0] is {given[0]}", f"it must be 0, the start of the first segment; {lengths}"
+        )
     descents = np.flatnonzero(starts[1:] < starts[:-1])
     if len(descents):
         i = int(descents[0])
         fix = f"the start of a segment is at or after that of the one before; {lengths}"
-        raise errors.bad_value(op, f"{name}[{i + 1}] is {given[i + 1]}, less than {name}[{i}], {given[i]}", fix)
+        raise errors.bad_value(
+            op, f"{name}[{i + 1}] is {given[i + 1]}, less than {name}[{i}], {given[i]}", fix
+        )
     if starts[-1] != rows:
         raise errors.bad_value(
-            op, f"{name}[{len(given) - 1}], the last, is {given[-1]} and there are {rows} rows", "the last entry must be the number of rows"
+            op,
+            f"{name}[{len(given) - 1}], the last, is {given[-1]} and there are {rows} rows",
+            "the last entry must be the number of rows",
         )
     return starts
 
@@ -112,12 +134,16 @@ def edge_weights(op: str, name: str, g: Graph, weights: Any) -> Any:
     array = as_array(op, name, weights)
     if tuple(array.shape) != (g.num_edges,):
         raise errors.bad_value(
-            op, f"{name} has shape {list(array.shape)}, the graph's num_edges is {g.num_edges}", f"give one number an edge, [{g.num_edges}]"
+            op,
+            f"{name} has shape {list(array.shape)}, the graph's num_edges is {g.num_edges}",
+            f"give one number an edge, [{g.num_edges}]",
         )
     return array
 
 
 def sections(returns: str, **rows: str) -> str:
-    """The sections of an operation's docstring: its graph, its operands with the number of their rows, what it returns."""
+    """The sections of an operation's docstring: its graph, its operands with the number of their rows, what
+    it returns.
+    """
     operands = "\n".join(f"{name} : [{count}, …] an array or Tensor" for name, count in rows.items())
     return f"Parameters\n----------\ng : Graph\n{operands}\n\nReturns\n-------\n{returns}"

@@ -1,4 +1,6 @@
-"""Generalised SDDMM: a value for each edge from features of its source, its destination or itself; and the softmax over edges."""
+"""Generalised SDDMM: a value for each edge from features of its source, its destination or itself; and the
+softmax over edges.
+"""
 
 from __future__ import annotations
 
@@ -31,23 +33,37 @@ _TARGETS = ("u", "v", "e")
 
 
 @overload
-def gsddmm(g: Graph, op: str, lhs: Tensor, rhs: Tensor | Plain | None, lhs_target: str = ..., rhs_target: str = ...) -> Tensor: ...
+def gsddmm(
+    g: Graph, op: str, lhs: Tensor, rhs: Tensor | Plain | None, lhs_target: str = ..., rhs_target: str = ...
+) -> Tensor: ...
 @overload
-def gsddmm(g: Graph, op: str, lhs: Plain | None, rhs: Tensor, lhs_target: str = ..., rhs_target: str = ...) -> Tensor: ...
+def gsddmm(
+    g: Graph, op: str, lhs: Plain | None, rhs: Tensor, lhs_target: str = ..., rhs_target: str = ...
+) -> Tensor: ...
 @overload
-def gsddmm(g: Graph, op: str, lhs: Plain | None, rhs: Plain | None, lhs_target: str = ..., rhs_target: str = ...) -> Array: ...
+def gsddmm(
+    g: Graph, op: str, lhs: Plain | None, rhs: Plain | None, lhs_target: str = ..., rhs_target: str = ...
+) -> Array: ...
 @overload
-def gsddmm(g: Graph, op: str, lhs: F | Plain | None, rhs: F | Plain | None, lhs_target: str = ..., rhs_target: str = ...) -> F: ...
+def gsddmm(
+    g: Graph,
+    op: str,
+    lhs: F | Plain | None,
+    rhs: F | Plain | None,
+    lhs_target: str = ...,
+    rhs_target: str = ...,
+) -> F: ...
 def gsddmm(g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str = "u", rhs_target: str = "v") -> Any:
     """m_e = lhs ∘ rhs for every edge e = (u → v), each operand read at u, at v or at e itself.
 
     Parameters
     ----------
     g : Graph
-    op : ∘, one of "add", "sub", "mul", "div", "dot", "copy_lhs", "copy_rhs"; dot sums the products over the last axis, which stays with
-        length 1
-    lhs, rhs : arrays or Tensors [num_src, …], [num_dst, …] or [num_edges, …], as their targets say. Feature axes broadcast as in NumPy; dot
-        wants last axes of one length. The operand that a copy does not read may be None
+    op : ∘, one of "add", "sub", "mul", "div", "dot", "copy_lhs", "copy_rhs";
+        dot sums the products over the last axis, which stays with length 1
+    lhs, rhs : arrays or Tensors [num_src, …], [num_dst, …] or [num_edges, …], as their targets say.
+        Feature axes broadcast as in NumPy; dot wants last axes of one length. The operand that a copy does
+        not read may be None
     lhs_target, rhs_target : "u", "v" or "e"
 
     Returns
@@ -93,7 +109,8 @@ def _sddmm(name: str, g: Graph, op: str, lhs: Any, rhs: Any, lhs_target: str, rh
 
 @of_graph
 def edge_softmax(g: Graph, scores: Any, norm_by: str = "dst") -> Any:
-    """α_e = exp(s_e) / Σ exp(s_k) over the in-edges k of e's destination (norm_by="dst"), or the out-edges of its source ("src").
+    """α_e = exp(s_e) / Σ exp(s_k) over the in-edges k of e's destination (norm_by="dst"), or the out-edges of
+    its source ("src").
 
     Parameters
     ----------
@@ -103,8 +120,8 @@ def edge_softmax(g: Graph, scores: Any, norm_by: str = "dst") -> Any:
 
     Returns
     -------
-    scores' shape. A score of −inf gives 0; where all scores of a node are −inf, or one is +inf or NaN, there is no softmax, and the result
-    is NaN
+    scores' shape. A score of −inf gives 0; where all scores of a node are −inf, or one is +inf or NaN, there
+    is no softmax, and the result is NaN
 
     Examples
     --------
@@ -121,20 +138,30 @@ def edge_softmax(g: Graph, scores: Any, norm_by: str = "dst") -> Any:
 
 
 def softmax_over(g: Graph, scores: Any, norm_by: str) -> Any:
-    """The softmax of scores [num_edges, …] over in-edges ("dst") or out-edges ("src", which are the reversed graph's in-edges).
+    """The softmax of scores [num_edges, …] over in-edges ("dst") or out-edges ("src", which are the reversed
+    graph's in-edges).
 
-    The backward needs the result only: ∂L/∂s_e = α_e · (g_e − c_v) with c_v = Σ α_e · g_e over the same edges.
+    The backward needs the result only: ∂L/∂s_e = α_e · (g_e − c_v) with c_v = Σ α_e · g_e over the same
+    edges.
     """
     if norm_by == "src":
         g = g.reverse()
     library = library_of(scores)
     stored = library.dtype(scores)
-    wide = np.dtype(np.float64) if stored.kind in "biu" else np.dtype(np.float32) if stored.itemsize == 2 else stored
+    wide = (
+        np.dtype(np.float64)
+        if stored.kind in "biu"
+        else np.dtype(np.float32)
+        if stored.itemsize == 2
+        else stored
+    )
     result = wide if stored.kind in "biu" else stored
     e = {"s": unwrap(scores)}
     shift, scale = log_sum_exp(g, lambda e: e.s.astype(wide), e=e)
     v = {"shift": shift, "scale": scale}
-    alpha = apply_edges(g, lambda v, e: (np.exp(e.s.astype(wide) - v.shift) * v.scale).astype(result), v=v, e=e)
+    alpha = apply_edges(
+        g, lambda v, e: (np.exp(e.s.astype(wide) - v.shift) * v.scale).astype(result), v=v, e=e
+    )
     if library.has_autodiff:
         return alpha
 
@@ -143,12 +170,23 @@ def softmax_over(g: Graph, scores: Any, norm_by: str) -> Any:
         return [apply_edges(g, lambda v, e: e.a * (e.g - v.c), v={"c": c}, e={"a": made, "g": grad})]
 
     side = "in-edges (CSC)" if norm_by == "dst" else "out-edges (CSR)"
-    lines = [f"∂e.s = α · (g_e − c)   SDDMM, after c = Σ α · g_e by one SpMM-shaped walk over the same {side}: nothing is reversed"]
+    lines = [
+        (
+            f"∂e.s = α · (g_e − c)   SDDMM, after c = Σ α · g_e by one SpMM-shaped walk over the same {side}:"
+            " nothing is reversed"
+        )
+    ]
     return record("edge_softmax", [scores], alpha, vjp, lambda needs: lines)
 
 
 _ROWS = {"u": "num_src", "v": "num_dst", "e": "num_edges"}
-_FORMULA = {"add": "x_{} + y_{}", "sub": "x_{} − y_{}", "mul": "x_{} · y_{}", "div": "x_{} / y_{}", "dot": "⟨x_{}, y_{}⟩"}
+_FORMULA = {
+    "add": "x_{} + y_{}",
+    "sub": "x_{} − y_{}",
+    "mul": "x_{} · y_{}",
+    "div": "x_{} / y_{}",
+    "dot": "⟨x_{}, y_{}⟩",
+}
 
 
 def _binary(lhs_target: str, op: str, rhs_target: str) -> OfGraphAndTwo[Graph, []]:
@@ -160,7 +198,9 @@ def _binary(lhs_target: str, op: str, rhs_target: str) -> OfGraphAndTwo[Graph, [
     sddmm.__name__ = sddmm.__qualname__ = name
     formula = _FORMULA[op].format(lhs_target, rhs_target)
     sddmm.__doc__ = f"m_e = {formula} for every edge e = (u → v).\n\n" + sections(
-        x=_ROWS[lhs_target], y=_ROWS[rhs_target], returns=f"[num_edges, {'…, 1' if op == 'dot' else '…'}] in edge-id order"
+        x=_ROWS[lhs_target],
+        y=_ROWS[rhs_target],
+        returns=f"[num_edges, {'…, 1' if op == 'dot' else '…'}] in edge-id order",
     )
     return of_graph_and_two(sddmm)
 

@@ -1,4 +1,6 @@
-"""Segments: consecutive rows that belong together, as offsets say; reduced, normalised, or multiplied by a matrix each."""
+"""Segments: consecutive rows that belong together, as offsets say; reduced, normalised, or multiplied by a
+matrix each.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from numgraph.ops.sddmm import softmax_over
 
 
 def _traced(ids: Any, function: Callable[..., Any], *args: Any) -> Any:
-    """The call as torch.compile has it: a node, or between its parts where ids are arrays, whose numbers it does not know."""
+    """The call as torch.compile has it: a node, or between its parts where ids are arrays, whose numbers it
+    does not know.
+    """
     if isinstance(ids, list | tuple | range):
         return TRACED["torch"](function, args, {})
     return TRACED["torch, between its parts"](function, *args)
@@ -94,7 +98,9 @@ def segment_softmax(offsets: Any, x: Any) -> Any:
 
 
 def _segments(op: str, offsets: Any, x: Any) -> tuple[Graph, Any]:
-    """Segments as destinations whose in-edges are the rows: x is edge data in in-edge order, read without a permutation."""
+    """Segments as destinations whose in-edges are the rows: x is edge data in in-edge order, read without a
+    permutation.
+    """
     x = as_array(op, "x", x)
     if len(x.shape) == 0:
         raise errors.bad_value(op, "x has shape []", "give rows, [N, …]")
@@ -120,7 +126,8 @@ def segment_mm(a: Any, b: Any, offsets: Any) -> Any:
     Examples
     --------
     >>> import numpy as np, numgraph as ng
-    >>> ng.ops.segment_mm(np.array([[1.0], [2.0], [3.0]]), np.array([[[1.0]], [[10.0]]]), [1, 2]).ravel().tolist()
+    >>> x, w = np.array([[1.0], [2.0], [3.0]]), np.array([[[1.0]], [[10.0]]])
+    >>> ng.ops.segment_mm(x, w, [1, 2]).ravel().tolist()
     [1.0, 20.0, 30.0]
     """
     if "torch" in MODULES and is_traced():
@@ -131,13 +138,16 @@ def segment_mm(a: Any, b: Any, offsets: Any) -> Any:
         given = np.concatenate([[0], np.cumsum(given.astype(np.int64))])
     elif given.shape != (b.shape[0] + 1,):
         problem = f"offsets has shape {list(given.shape)}, b has shape {list(b.shape)}"
-        raise errors.bad_value("segment_mm", problem, f"give offsets [{b.shape[0] + 1}], a segment for each matrix of b")
+        raise errors.bad_value(
+            "segment_mm", problem, f"give offsets [{b.shape[0] + 1}], a segment for each matrix of b"
+        )
     return _segment_mm(a, b, checked_offsets("segment_mm", given, a.shape[0]).tolist())
 
 
 @of_two
 def gather_mm(a: Any, b: Any, idx_b: Any) -> Any:
-    """y_i = a_i @ b[idx_b[i]]: each row has its own matrix. The rows are sorted by matrix (stably), so no [N, in, out] is made.
+    """y_i = a_i @ b[idx_b[i]]: each row has its own matrix. The rows are sorted by matrix (stably), so no [N,
+    in, out] is made.
 
     Parameters
     ----------
@@ -152,7 +162,8 @@ def gather_mm(a: Any, b: Any, idx_b: Any) -> Any:
     Examples
     --------
     >>> import numpy as np, numgraph as ng
-    >>> ng.ops.gather_mm(np.array([[1.0], [2.0], [3.0]]), np.array([[[1.0]], [[10.0]]]), [1, 0, 1]).ravel().tolist()
+    >>> x, w = np.array([[1.0], [2.0], [3.0]]), np.array([[[1.0]], [[10.0]]])
+    >>> ng.ops.gather_mm(x, w, [1, 0, 1]).ravel().tolist()
     [10.0, 2.0, 30.0]
     """
     if "torch" in MODULES and is_traced():
@@ -162,9 +173,13 @@ def gather_mm(a: Any, b: Any, idx_b: Any) -> Any:
     given = given_ids("gather_mm", "idx_b", idx_b)
     if len(given) != rows:
         raise errors.bad_value(
-            "gather_mm", f"idx_b has {len(given)} entries, a has shape {list(a.shape)}", "give one matrix number a row of a"
+            "gather_mm",
+            f"idx_b has {len(given)} entries, a has shape {list(a.shape)}",
+            "give one matrix number a row of a",
         )
-    ids = checked_ids("gather_mm", "idx_b", given, "the number of matrices", relations, ids_dtype(rows, relations))
+    ids = checked_ids(
+        "gather_mm", "idx_b", given, "the number of matrices", relations, ids_dtype(rows, relations)
+    )
     sorted_rows = group(ids, ids, relations)
     offsets = sorted_rows.indptr.tolist()
     if sorted_rows.ordered:
@@ -182,20 +197,26 @@ def gather_mm(a: Any, b: Any, idx_b: Any) -> Any:
 def _matrices(op: str, a: Any, b: Any) -> tuple[Any, Any]:
     a, b = as_array(op, "a", a), as_array(op, "b", b)
     if len(a.shape) != 2 or len(b.shape) != 3 or a.shape[1] != b.shape[1]:
-        raise errors.bad_value(op, f"a has shape {list(a.shape)} and b {list(b.shape)}", "they must be [N, in] and [R, in, out]")
+        raise errors.bad_value(
+            op, f"a has shape {list(a.shape)} and b {list(b.shape)}", "they must be [N, in] and [R, in, out]"
+        )
     same_device(op, a=unwrap(a), b=unwrap(b))
     return a, b
 
 
 def _segment_mm(a: Any, b: Any, offsets: Sequence[int]) -> Any:
-    """Row products; with ``_segment_outer`` it is closed under differentiation: each one's gradients are the two of them again."""
+    """Row products; with ``_segment_outer`` it is closed under differentiation: each one's gradients are the
+    two of them again.
+    """
     library = foreign((a, b))
     if library is not None:
         a, b = (of_library("segment_mm", name, library, x) for name, x in (("a", a), ("b", b)))
         parts = [a[start:end] @ b[r] for r, (start, end) in enumerate(pairwise(offsets))]
         return library.concatenated(parts or [a @ library.sum(b, (0,))])
     rows, matrices = unwrap(a), unwrap(b)
-    y = np.empty_like(rows, shape=(rows.shape[0], matrices.shape[2]), dtype=np.result_type(rows.dtype, matrices.dtype))
+    y = np.empty_like(
+        rows, shape=(rows.shape[0], matrices.shape[2]), dtype=np.result_type(rows.dtype, matrices.dtype)
+    )
     for r in range(matrices.shape[0]):
         if offsets[r] < offsets[r + 1]:
             y[offsets[r] : offsets[r + 1]] = rows[offsets[r] : offsets[r + 1]] @ matrices[r]

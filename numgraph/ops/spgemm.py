@@ -1,7 +1,8 @@
-"""Sparse times sparse: weighted graphs as matrices, A[u, v] the weight of the edge u → v; their product, sum and restriction.
+"""Sparse times sparse: weighted graphs as matrices, A[u, v] the weight of the edge u → v; their product, sum
+and restriction.
 
-Parallel edges add up. New graphs have no parallel edges, and edges ordered by source, then destination. An entry that comes out 0
-stays an edge.
+Parallel edges add up. New graphs have no parallel edges, and edges ordered by source, then destination. An
+entry that comes out 0 stays an edge.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from numgraph.runtime import threads
 
 
 @overload
-def csrmm(A_graph: Graph, A_weights: Tensor, B_graph: Graph, B_weights: Tensor | Plain) -> tuple[Graph, Tensor]: ...
+def csrmm(
+    A_graph: Graph, A_weights: Tensor, B_graph: Graph, B_weights: Tensor | Plain
+) -> tuple[Graph, Tensor]: ...
 @overload
 def csrmm(A_graph: Graph, A_weights: Plain, B_graph: Graph, B_weights: Tensor) -> tuple[Graph, Tensor]: ...
 @overload
@@ -48,8 +51,9 @@ def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tup
 
     Notes
     -----
-    ∂L/∂A = (∂L/∂C · Bᵀ) on A's edges, and ∂L/∂B = (Aᵀ · ∂L/∂C) on B's. Nothing of the size of the number of paths is stored; but with
-    arrays of torch and JAX, whose derivatives are walks over the paths, ids and a weight of each path are.
+    ∂L/∂A = (∂L/∂C · Bᵀ) on A's edges, and ∂L/∂B = (Aᵀ · ∂L/∂C) on B's. Nothing of the size of the number of
+    paths is stored; but with arrays of torch and JAX, whose derivatives are walks over the paths, ids and a
+    weight of each path are.
 
     Source: Gustavson, "Two fast algorithms for sparse matrices", ACM TOMS 4 (1978).
 
@@ -62,14 +66,18 @@ def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tup
     ([0, 1], [2, 0], [10.0, 21.0])
     """
     if "torch" in MODULES and is_traced():
-        found: tuple[Graph, Any] = TRACED["torch, between its parts"](csrmm, A_graph, A_weights, B_graph, B_weights)
+        found: tuple[Graph, Any] = TRACED["torch, between its parts"](
+            csrmm, A_graph, A_weights, B_graph, B_weights
+        )
         return found
     check_graph("csrmm", "A_graph", A_graph)
     check_graph("csrmm", "B_graph", B_graph)
     check_host("csrmm", A_graph=A_graph, A_weights=A_weights, B_graph=B_graph, B_weights=B_weights)
     if A_graph.num_dst != B_graph.num_src:
         raise errors.bad_value(
-            "csrmm", f"A_graph has {A_graph.num_dst} destinations and B_graph {B_graph.num_src} sources", "A's columns are B's rows"
+            "csrmm",
+            f"A_graph has {A_graph.num_dst} destinations and B_graph {B_graph.num_src} sources",
+            "A's columns are B's rows",
         )
     a = edge_weights("csrmm", "A_weights", A_graph, A_weights)
     b = edge_weights("csrmm", "B_weights", B_graph, B_weights)
@@ -84,7 +92,8 @@ def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tup
 
 
 @overload
-def csrsum(graphs: Sequence[Graph], weights: Sequence[Plain]) -> tuple[Graph, Array]: ...  # type: ignore[overload-overlap]  # none is a Tensor
+# none is a Tensor
+def csrsum(graphs: Sequence[Graph], weights: Sequence[Plain]) -> tuple[Graph, Array]: ...  # type: ignore[overload-overlap]
 @overload
 def csrsum(graphs: Sequence[Graph], weights: Sequence[Plain | Tensor]) -> tuple[Graph, Tensor]: ...
 @overload
@@ -114,16 +123,24 @@ def csrsum(graphs: Sequence[Graph], weights: Sequence[Any]) -> tuple[Graph, Any]
         return found
     for name, value in (("graphs", graphs), ("weights", weights)):
         if not isinstance(value, list | tuple):
-            raise errors.bad_type("csrsum", f"{name} is {kind_of(value)}", "give a list of graphs and a list of their weights")
+            raise errors.bad_type(
+                "csrsum", f"{name} is {kind_of(value)}", "give a list of graphs and a list of their weights"
+            )
     graphs, weights = list(graphs), list(weights)
     if not graphs or len(graphs) != len(weights):
-        raise errors.bad_value("csrsum", f"{len(graphs)} graphs and {len(weights)} arrays of weights", "give as many of each, at least one")
+        raise errors.bad_value(
+            "csrsum",
+            f"{len(graphs)} graphs and {len(weights)} arrays of weights",
+            "give as many of each, at least one",
+        )
     for k, g in enumerate(graphs):
         check_graph("csrsum", f"graphs[{k}]", g)
         check_host("csrsum", **{f"graphs[{k}]": g, f"weights[{k}]": weights[k]})
         if (g.num_src, g.num_dst) != (graphs[0].num_src, graphs[0].num_dst):
             raise errors.bad_value(
-                "csrsum", f"graphs[0] is {graphs[0]!r}, graphs[{k}] is {g!r}", "they must have the same numbers of nodes"
+                "csrsum",
+                f"graphs[0] is {graphs[0]!r}, graphs[{k}] is {g!r}",
+                "they must have the same numbers of nodes",
             )
     values = [edge_weights("csrsum", f"weights[{k}]", g, w) for k, (g, w) in enumerate(zip(graphs, weights))]
     src, dst = (np.concatenate([getattr(g, end) for g in graphs]) for end in ("src", "dst"))
@@ -171,17 +188,30 @@ def csrmask(A_graph: Graph, A_weights: Any, B_graph: Graph) -> Any:
     check_graph("csrmask", "B_graph", B_graph)
     check_host("csrmask", A_graph=A_graph, A_weights=A_weights, B_graph=B_graph)
     if (A_graph.num_src, A_graph.num_dst) != (B_graph.num_src, B_graph.num_dst):
-        raise errors.bad_value("csrmask", f"A_graph is {A_graph!r}, B_graph is {B_graph!r}", "they must have the same numbers of nodes")
+        raise errors.bad_value(
+            "csrmask",
+            f"A_graph is {A_graph!r}, B_graph is {B_graph!r}",
+            "they must have the same numbers of nodes",
+        )
     weights = edge_weights("csrmask", "A_weights", A_graph, A_weights)
     simple = _simple(A_graph)
     if library_of(weights).has_autodiff:
-        merged = _gathered(weights, np.arange(A_graph.num_edges), _positions(simple, A_graph.src, A_graph.dst), simple.num_edges)
+        merged = _gathered(
+            weights,
+            np.arange(A_graph.num_edges),
+            _positions(simple, A_graph.src, A_graph.dst),
+            simple.num_edges,
+        )
         found = _positions(simple, B_graph.src, B_graph.dst)
         return _gathered(merged, found[found >= 0], np.flatnonzero(found >= 0), B_graph.num_edges)
     weights = _summable(weights)
     dtype = weights.dtype
-    merged = dense.scatter_add(_cast(weights, _computed(dtype)), _positions(simple, A_graph.src, A_graph.dst), simple.num_edges)
-    padded = np.concatenate([merged, np.zeros(1, merged.dtype)])  # a last entry for the edges that A does not have: position −1
+    merged = dense.scatter_add(
+        _cast(weights, _computed(dtype)), _positions(simple, A_graph.src, A_graph.dst), simple.num_edges
+    )
+    padded = np.concatenate(
+        [merged, np.zeros(1, merged.dtype)]
+    )  # a last entry for the edges that A does not have: position −1
     found = _positions(simple, B_graph.src, B_graph.dst)
     return _cast(dense.gather(padded, np.where(found < 0, simple.num_edges, found)), dtype)
 
@@ -192,7 +222,9 @@ def _gathered(x: Any, ids: Any, into: Any, count: int) -> Any:
 
 
 def _over_paths(library: Library, product: _Product, a: Any, b: Any) -> Any:
-    """The weights of C for such a library: messages from edges of A to edges of C, one a path, each with its weight of B."""
+    """The weights of C for such a library: messages from edges of A to edges of C, one a path, each with its
+    weight of B.
+    """
     A, B = product.A, product.B
     lengths = np.diff(B.indptr).astype(np.int64)[A.indices]
     first = np.cumsum(lengths) - lengths
@@ -219,7 +251,9 @@ def _cast(x: Any, dtype: np.dtype[Any]) -> Any:
 
 
 def _graph(src: Any, dst: Any, like: Sequence[Graph]) -> Graph:
-    """Edges between the nodes of graphs that have them in common: two sets of nodes if one of the graphs says so."""
+    """Edges between the nodes of graphs that have them in common: two sets of nodes if one of the graphs says
+    so.
+    """
     if any(g.is_bipartite for g in like):
         return Graph(src, dst, num_src=like[0].num_src, num_dst=like[0].num_dst)
     return Graph(src, dst, like[0].num_nodes)
@@ -267,12 +301,16 @@ def _product(A_graph: Graph, B_graph: Graph) -> _Product:
     indptr = np.cumsum(counts)
     indices = np.empty(indptr[-1], dtype)
     _over_rows(gustavson.fill_parallel, gustavson.fill, A, paths, *fixed, columns, indptr, indices)
-    graph = Graph.from_csr(indptr, indices, num_dst=columns, num_src=None if _ends_meet(A_graph, B_graph) else A.num_rows)
+    graph = Graph.from_csr(
+        indptr, indices, num_dst=columns, num_src=None if _ends_meet(A_graph, B_graph) else A.num_rows
+    )
     return _Product(graph, A, A_graph.in_edges, B, graph.out_edges, columns, paths)
 
 
 def _ends_meet(A_graph: Graph, B_graph: Graph) -> bool:
-    """Whether A's sources and B's destinations are one set of nodes: as in A·A of one set, and A·Aᵀ of any two."""
+    """Whether A's sources and B's destinations are one set of nodes: as in A·A of one set, and A·Aᵀ of any
+    two.
+    """
     return B_graph.is_reverse_of(A_graph) or not (A_graph.is_bipartite or B_graph.is_bipartite)
 
 
@@ -290,10 +328,11 @@ def _over_rows(parallel: Any, serial: Any, rows: Adjacency, work: int, *args: An
 
 
 def _contract(product: _Product, target: str, operands: Mapping[str, Any]) -> Any:
-    """Σ over the paths of the product of the other two's weights, into each edge of ``target``, one of "A", "B", "C".
+    """Σ over the paths of the product of the other two's weights, into each edge of ``target``, one of "A",
+    "B", "C".
 
-    The three are one trilinear form Σ A·B·C over the paths, differentiated by ``target``, so the gradients are contractions again.
-    """
+    The three are one trilinear form Σ A·B·C over the paths, differentiated by ``target``, so the gradients
+    are contractions again."""
     names = tuple(operands)
     arrays = {name: np.ascontiguousarray(unwrap(operands[name])) for name in names}
 
@@ -301,7 +340,8 @@ def _contract(product: _Product, target: str, operands: Mapping[str, Any]) -> An
         given = dict(zip(names, xs))
         others = {name: next(other for other in names if other != name) for name in names}
         return [
-            _contract(product, name, {target: g, others[name]: given[others[name]]}) if need else None for name, need in zip(names, needs)
+            _contract(product, name, {target: g, others[name]: given[others[name]]}) if need else None
+            for name, need in zip(names, needs)
         ]
 
     return record(f"csrmm ({target})", [operands[name] for name in names], _run(product, target, arrays), vjp)
@@ -311,13 +351,23 @@ def _run(product: _Product, target: str, weights: Mapping[str, Any]) -> Any:
     A, B, C = product.A, product.B, product.C
     dtype = np.result_type(A.indptr.dtype, B.indptr.dtype, C.indptr.dtype)
     weights = {name: _frozen_view(array) for name, array in weights.items()}
-    out = np.zeros({"A": A.num_edges, "B": B.num_edges, "C": C.num_edges}[target], next(iter(weights.values())).dtype)
+    out = np.zeros(
+        {"A": A.num_edges, "B": B.num_edges, "C": C.num_edges}[target], next(iter(weights.values())).dtype
+    )
     right = *_rows(B, dtype), *_rows(C, dtype)[:2]
     args: tuple[Any, ...]
     if target == "C":
-        kernels, over, args = (gustavson.into_c_parallel, gustavson.into_c), A, (product.columns, weights["A"], weights["B"])
+        kernels, over, args = (
+            (gustavson.into_c_parallel, gustavson.into_c),
+            A,
+            (product.columns, weights["A"], weights["B"]),
+        )
     elif target == "A":
-        kernels, over, args = (gustavson.into_a_parallel, gustavson.into_a), A, (product.columns, weights["C"], weights["B"])
+        kernels, over, args = (
+            (gustavson.into_a_parallel, gustavson.into_a),
+            A,
+            (product.columns, weights["C"], weights["B"]),
+        )
     else:
         kernels, over, args = (gustavson.into_b_parallel, gustavson.into_b), B, (weights["A"], weights["C"])
     left = product.A_in if target == "B" else A

@@ -1,4 +1,6 @@
-"""Generalised SpMM: a message of a source feature and an edge feature, reduced over the in-edges of each destination."""
+"""Generalised SpMM: a message of a source feature and an edge feature, reduced over the in-edges of each
+destination.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,9 @@ def gspmm(g: Graph, op: str, reduce: str, lhs: Any, rhs: Any) -> Any:
     g : Graph
     op : ∘, one of "add", "sub", "mul", "div", "copy_lhs", "copy_rhs"
     reduce : ⊕, "sum" or another one of update_all
-    lhs, rhs : arrays or Tensors [num_src, …] and [num_edges, …]. Feature axes broadcast as in NumPy, so [num_edges] weights scale every
-        feature. The operand that a copy does not read may be None
+    lhs, rhs : arrays or Tensors [num_src, …] and [num_edges, …].
+        Feature axes broadcast as in NumPy, so [num_edges] weights scale every feature. The operand that a
+        copy does not read may be None
 
     Returns
     -------
@@ -94,7 +97,9 @@ def _copy(target: str, reduce: str) -> OfGraph[Graph, []]:
         return _spmm(name, g, "copy_rhs", reduce, None, x)
 
     rows = "num_src" if target == "u" else "num_edges"
-    doc = f"z_v = {_REDUCED[reduce]} x_{target} over the in-edges e = (u → v) of v.\n\n" + sections(x=rows, returns=_REDUCES_TO)
+    doc = f"z_v = {_REDUCED[reduce]} x_{target} over the in-edges e = (u → v) of v.\n\n" + sections(
+        x=rows, returns=_REDUCES_TO
+    )
     return of_graph(_named(of_sources if target == "u" else of_edges, name, doc))
 
 
@@ -105,7 +110,9 @@ def _binary(op: str, reduce: str) -> OfGraphAndTwo[Graph, []]:
         return _spmm(name, g, op, reduce, x, w)
 
     formula = f"z_v = {_REDUCED[reduce]} (x_u {_SIGN[op]} w_e) over the in-edges e = (u → v) of v."
-    return of_graph_and_two(_named(spmm, name, f"{formula}\n\n" + sections(x="num_src", w="num_edges", returns=_REDUCES_TO)))
+    return of_graph_and_two(
+        _named(spmm, name, f"{formula}\n\n" + sections(x="num_src", w="num_edges", returns=_REDUCES_TO))
+    )
 
 
 copy_u_sum = _copy("u", "sum")

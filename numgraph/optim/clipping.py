@@ -15,13 +15,17 @@ _SLACK = 1e-6
 """Added to the norm that is divided by, as PyTorch does."""
 
 
-def clip_gradients(grads: list[Any], max_norm: float | None = None, *, max_value: float | None = None, order: float = 2.0) -> float:
+def clip_gradients(
+    grads: list[Any], max_norm: float | None = None, *, max_value: float | None = None, order: float = 2.0
+) -> float:
     """Clip gradients before an optimiser's step; returns their norm before that.
 
     Parameters
     ----------
-    grads : the list that ``tape.gradient`` gave: its entries are replaced by clipped ones, the arrays stay as they were
-    max_norm : where the norm of all entries of all gradients is larger, all are multiplied by max_norm / (norm + 1e-6)
+    grads : the list that ``tape.gradient`` gave: its entries are replaced by clipped ones,
+        the arrays stay as they were
+    max_norm : where the norm of all entries of all gradients is larger,
+        all are multiplied by max_norm / (norm + 1e-6)
     max_value : each entry is clipped to -max_value … max_value, before the norm is taken if both are given
     order : of the norm; ``math.inf`` for the largest absolute entry
 
@@ -44,7 +48,11 @@ def clip_gradients(grads: list[Any], max_norm: float | None = None, *, max_value
     """
     op = "clip_gradients"
     if type(grads) is not list:
-        raise bad_type(op, f"grads is {kind_of(grads)}", "pass the list that tape.gradient(loss, optimizer.parameters) gave: it is changed")
+        raise bad_type(
+            op,
+            f"grads is {kind_of(grads)}",
+            "pass the list that tape.gradient(loss, optimizer.parameters) gave: it is changed",
+        )
     if max_norm is None and max_value is None:
         raise bad_value(op, "neither max_norm nor max_value is given", "give one of them")
     if order != math.inf and number(op, "order", order) == 0:
@@ -58,11 +66,16 @@ def clip_gradients(grads: list[Any], max_norm: float | None = None, *, max_value
         limit = number(op, "max_value", max_value)
         arrays = [np.clip(g, -limit, limit) for g in arrays]
     if max_norm is not None:
-        norm, limit = _norm(arrays, order) if max_value is not None else before, number(op, "max_norm", max_norm)
+        norm, limit = (
+            _norm(arrays, order) if max_value is not None else before,
+            number(op, "max_norm", max_norm),
+        )
         if not math.isfinite(norm):
             bad = next((i for i, g in enumerate(arrays) if not np.isfinite(g).all()), None)
             where = "too large" if bad is None else f"gradient {bad} is not finite"
-            raise bad_value(op, f"the norm is {norm}: {where}", "lower the learning rate, or leave this step out")
+            raise bad_value(
+                op, f"the norm is {norm}: {where}", "lower the learning rate, or leave this step out"
+            )
         factor = limit / (norm + _SLACK)
         if factor < 1:
             arrays = [g * g.dtype.type(factor) for g in arrays]

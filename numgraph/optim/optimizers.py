@@ -3,8 +3,8 @@
     opt = Adam(model.parameters(), lr=1e-2, weight_decay=5e-4)
     opt.step(tape.gradient(loss, opt.parameters))
 
-``parameters`` is a list of Parameters, or a list of groups ``{"params": [...], "lr": 1e-3, "weight_decay": 0.0}``.
-"""
+``parameters`` is a list of Parameters, or a list of groups
+``{"params": [...], "lr": 1e-3, "weight_decay": 0.0}``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 class Optimizer:
     """What the optimisers share: the parameters, their groups, checks, and saving of the state.
 
-    A subclass names its buffers, one array per parameter each, and updates one parameter by what ``_updater`` returns.
+    A subclass names its buffers, one array per parameter each, and updates one parameter by what ``_updater``
+    returns.
 
     Parameters
     ----------
@@ -40,7 +41,8 @@ class Optimizer:
     Attributes
     ----------
     parameters : list of all Parameters, in the order in which ``step`` takes their gradients
-    groups : a dict for each group that was given, one if there were none: "params", and "lr" and "weight_decay", which may be set
+    groups : a dict for each group that was given, one if there were none: "params",
+        and "lr" and "weight_decay", which may be set
     steps : how many steps were made
 
     Examples
@@ -61,27 +63,41 @@ class Optimizer:
         self.parameters: list[Parameter] = [p for group in self.groups for p in group["params"]]
         self._check_parameters()
         self._state: dict[str, list[Any]] = {
-            name: [np.zeros_like(p.data, dtype=np.result_type(p.dtype, np.float32)) for p in self.parameters] for name in self.buffers
+            name: [np.zeros_like(p.data, dtype=np.result_type(p.dtype, np.float32)) for p in self.parameters]
+            for name in self.buffers
         }
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise no_attribute(kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"])
+        raise no_attribute(
+            kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"]
+        )
 
     def _groups(self, parameters: list[Any], lr: Any, weight_decay: Any) -> list[dict[str, Any]]:
-        options = {"lr": number(self._op, "lr", lr), "weight_decay": number(self._op, "weight_decay", weight_decay)}
+        options = {
+            "lr": number(self._op, "lr", lr),
+            "weight_decay": number(self._op, "weight_decay", weight_decay),
+        }
         if not any(isinstance(group, Mapping) for group in parameters):
             return [{"params": parameters, **options}]
         groups = []
         for i, group in enumerate(parameters):
             if not isinstance(group, Mapping) or "params" not in group:
-                raise bad_type(self._op, f"group {i} has no 'params'", 'each group is {"params": [...], "lr": ..., "weight_decay": ...}')
+                raise bad_type(
+                    self._op,
+                    f"group {i} has no 'params'",
+                    'each group is {"params": [...], "lr": ..., "weight_decay": ...}',
+                )
             for key in group:
                 if key not in ("params", *options):
                     raise unknown(self._op, f"key of group {i}:", key, ("params", *options))
-            own = {key: number(self._op, f"{key} of group {i}", group[key]) for key in options if key in group}
-            groups.append({"params": listed(self._op, f"params of group {i}", group["params"]), **options, **own})
+            own = {
+                key: number(self._op, f"{key} of group {i}", group[key]) for key in options if key in group
+            }
+            groups.append(
+                {"params": listed(self._op, f"params of group {i}", group["params"]), **options, **own}
+            )
         return groups
 
     def _check_parameters(self) -> None:
@@ -90,14 +106,20 @@ class Optimizer:
         seen: dict[int, int] = {}
         for i, p in enumerate(self.parameters):
             if not isinstance(p, Parameter):
-                raise bad_type(self._op, f"parameter {i} is a {type(p).__name__}", "wrap arrays as Parameter(array)")
+                raise bad_type(
+                    self._op, f"parameter {i} is a {type(p).__name__}", "wrap arrays as Parameter(array)"
+                )
             if id(p) in seen:
-                raise bad_value(self._op, f"parameters {seen[id(p)]} and {i} are the same", "list each one once")
+                raise bad_value(
+                    self._op, f"parameters {seen[id(p)]} and {i} are the same", "list each one once"
+                )
             seen[id(p)] = i
 
     @property
     def lr(self) -> float:
-        """The learning rate, of the first group if they differ. Setting it sets all groups', which must be equal."""
+        """The learning rate, of the first group if they differ. Setting it sets all groups', which must be
+        equal.
+        """
         rate: float = self.groups[0]["lr"]
         return rate
 
@@ -106,29 +128,44 @@ class Optimizer:
         rates = [group["lr"] for group in self.groups]
         if len(set(rates)) > 1:
             raise bad_value(
-                self._op, f"the groups have the learning rates {rates}", "set groups[i]['lr'], or use a schedule, which keeps ratios"
+                self._op,
+                f"the groups have the learning rates {rates}",
+                "set groups[i]['lr'], or use a schedule, which keeps ratios",
             )
         value = number(self._op, "lr", value)
         for group in self.groups:
             group["lr"] = value
 
     def step(self, grads: Sequence[Any]) -> None:
-        """Move every parameter by its gradient. grads: one array a parameter, in the order of ``parameters``, same shapes."""
+        """Move every parameter by its gradient. grads: one array a parameter, in the order of ``parameters``,
+        same shapes.
+        """
         grads = self._gradients(grads)
         if len(grads) != len(self.parameters):
-            raise bad_value(f"{self._op}.step", f"{len(grads)} gradients for {len(self.parameters)} parameters", "one for each, in order")
+            raise bad_value(
+                f"{self._op}.step",
+                f"{len(grads)} gradients for {len(self.parameters)} parameters",
+                "one for each, in order",
+            )
         for i, (p, g, *buffers) in enumerate(zip(self.parameters, grads, *self._state.values())):
             data = p.data
             shape = data.shape
             if g is None or tuple(g.shape) != shape:
                 what = "None" if g is None else f"of shape {tuple(g.shape)}"
                 raise bad_value(
-                    f"{self._op}.step", f"gradient {i} is {what}, parameter {p.name or i} has shape {p.shape}", "pass tape.gradient(...)"
+                    f"{self._op}.step",
+                    f"gradient {i} is {what}, parameter {p.name or i} has shape {p.shape}",
+                    "pass tape.gradient(...)",
                 )
             for name, buffer in zip(self._state, buffers):
                 if buffer.shape != shape:
-                    problem = f"parameter {p.name or i} has shape {p.shape}, its {name} here has {tuple(buffer.shape)}"
-                    raise bad_value(f"{self._op}.step", problem, "it was given other data: make a new optimiser for it")
+                    problem = (
+                        f"parameter {p.name or i} has shape {p.shape}, its {name} here has "
+                        f"{tuple(buffer.shape)}"
+                    )
+                    raise bad_value(
+                        f"{self._op}.step", problem, "it was given other data: make a new optimiser for it"
+                    )
                 if type(buffer) is not type(data):  # a module has moved its parameters since
                     self._state[name][i] = moved(buffer, device_of(data))
             if type(g) is not type(data):
@@ -149,11 +186,18 @@ class Optimizer:
         if type(grads) is list and {*map(type, grads)} == {np.ndarray}:  # as a tape gives them
             return grads
         if type(grads) is not list and (
-            isinstance(grads, Mapping | str) or not hasattr(grads, "__iter__") or getattr(grads, "ndim", 1) == 0
+            isinstance(grads, Mapping | str)
+            or not hasattr(grads, "__iter__")
+            or getattr(grads, "ndim", 1) == 0
         ):
-            raise bad_type(op, f"grads is {kind_of(grads)}", "pass the list tape.gradient(loss, optimizer.parameters)")
+            raise bad_type(
+                op, f"grads is {kind_of(grads)}", "pass the list tape.gradient(loss, optimizer.parameters)"
+            )
         found = [unwrap(g) for g in grads]
-        return [g if g is None or hasattr(g, "dtype") else as_array(op, f"gradient {i}", g) for i, g in enumerate(found)]
+        return [
+            g if g is None or hasattr(g, "dtype") else as_array(op, f"gradient {i}", g)
+            for i, g in enumerate(found)
+        ]
 
     def _options(self, group: dict[str, Any]) -> tuple[float, float]:
         """A group's learning rate and weight decay, which anybody may have set."""
@@ -167,30 +211,46 @@ class Optimizer:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the state on the host as flat names and arrays, for np.savez: ``steps``, ``lr`` (an array where there are
-        several groups), and ``<buffer>.<parameter>``."""
+        """Copies of the state on the host as flat names and arrays, for np.savez: ``steps``, ``lr`` (an array
+        where there are several groups), and ``<buffer>.<parameter>``."""
         rates = [group["lr"] for group in self.groups]
         state = {"steps": np.asarray(self.steps), "lr": np.asarray(rates if len(rates) > 1 else rates[0])}
-        return state | {f"{name}.{i}": host_copy(array) for name in self.buffers for i, array in enumerate(self._state[name])}
+        return state | {
+            f"{name}.{i}": host_copy(array)
+            for name in self.buffers
+            for i, array in enumerate(self._state[name])
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``'s state; names and shapes must be this optimiser's."""
         op = f"{self._op}.load_state_dict"
         if not isinstance(state, Mapping):
-            raise bad_type(op, f"state is {kind_of(state)}", "pass what state_dict() of the same optimiser gave")
-        expected = {f"{name}.{i}": array for name in self.buffers for i, array in enumerate(self._state[name])}
+            raise bad_type(
+                op, f"state is {kind_of(state)}", "pass what state_dict() of the same optimiser gave"
+            )
+        expected = {
+            f"{name}.{i}": array for name in self.buffers for i, array in enumerate(self._state[name])
+        }
         for key in ("steps", "lr", *expected):
             if key not in state:
-                raise bad_value(op, f"{key!r} is not there", "pass what state_dict() of the same optimiser gave")
+                raise bad_value(
+                    op, f"{key!r} is not there", "pass what state_dict() of the same optimiser gave"
+                )
         for key in state:
             if key not in ("steps", "lr", *expected):
                 raise unknown(op, "entry", key, ("steps", "lr", *expected))
         numbers = {key: np.asarray(state[key]) for key in ("lr", "steps")}
         shapes = {"lr": (len(self.groups),) if len(self.groups) > 1 else (), "steps": ()}
         for key, found in numbers.items():
-            valid = found.shape == shapes[key] and found.dtype.kind in "iuf" and ((found >= 0) & (found < math.inf)).all()
+            valid = (
+                found.shape == shapes[key]
+                and found.dtype.kind in "iuf"
+                and ((found >= 0) & (found < math.inf)).all()
+            )
             if not valid or (key == "steps" and found % 1):
-                raise bad_value(op, f"{key!r} is {shown(state[key])}", "pass what state_dict() of the same optimiser gave")
+                raise bad_value(
+                    op, f"{key!r} is {shown(state[key])}", "pass what state_dict() of the same optimiser gave"
+                )
         fill(op, expected, {key: state[key] for key in expected}, "the state", "the state")
         self.steps = int(numbers["steps"])
         for group, rate in zip(self.groups, np.atleast_1d(numbers["lr"]).tolist()):
@@ -201,7 +261,9 @@ _COMPUTED = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class _InPlace:
-    """Two kernels over the elements of arrays, one for all threads, with numbers that are the same for all parameters of a step."""
+    """Two kernels over the elements of arrays, one for all threads, with numbers that are the same for all
+    parameters of a step.
+    """
 
     def __init__(self, serial: Callable[..., None], parallel: Callable[..., None], *numbers: float) -> None:
         self._kernels, self._numbers = (parallel, serial), numbers
@@ -243,7 +305,8 @@ _momentum, _momentum_in_parts = _elementwise(_momentum_steps)
 
 
 class SGD(Optimizer):
-    """p ← p − lr · v with v ← momentum · v + g, and g + momentum · v in v's place for nesterov (Sutskever et al., ICML 2013).
+    """p ← p − lr · v with v ← momentum · v + g, and g + momentum · v in v's place for nesterov (Sutskever et
+    al., ICML 2013).
 
     Parameters
     ----------
@@ -263,7 +326,12 @@ class SGD(Optimizer):
     """
 
     def __init__(
-        self, parameters: Iterable[Any], lr: float = 1e-2, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+        self,
+        parameters: Iterable[Any],
+        lr: float = 1e-2,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
     ) -> None:
         self.momentum = number("SGD", "momentum", momentum, 1.0)
         self.nesterov = nesterov
@@ -299,8 +367,8 @@ _adam, _adam_in_parts = _elementwise(_adam_steps)
 
 
 class Adam(Optimizer):
-    """p ← p − lr · m̂ / (√v̂ + eps), with m̂ and v̂ the running means of g and g², corrected for their start at 0
-    (Kingma and Ba, ICLR 2015, algorithm 1).
+    """p ← p − lr · m̂ / (√v̂ + eps), with m̂ and v̂ the running means of g and g², corrected for their start
+    at 0 (Kingma and Ba, ICLR 2015, algorithm 1).
 
     Parameters
     ----------
@@ -345,7 +413,9 @@ class Adam(Optimizer):
         beta1, beta2 = self.betas
         decay, kept = (0.0, 1 - lr * weight_decay) if self.decoupled else (weight_decay, 1.0)
         step, correction = lr / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
-        kernel = _InPlace(_adam, _adam_in_parts, beta1, 1 - beta1, beta2, 1 - beta2, decay, kept, step, correction, self.eps)
+        kernel = _InPlace(
+            _adam, _adam_in_parts, beta1, 1 - beta1, beta2, 1 - beta2, decay, kept, step, correction, self.eps
+        )
 
         def update(p: Any, g: Any, m: Any, v: Any) -> None:
             if not kernel.run(p, g, m, v):

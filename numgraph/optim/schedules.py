@@ -1,4 +1,5 @@
-"""Schedules of learning rates. Each follows one optimiser; call ``schedule.step()`` after each epoch, or after each step.
+"""Schedules of learning rates. Each follows one optimiser; call ``schedule.step()`` after each epoch, or
+after each step.
 
 schedule = Warmup(opt, 10, then=CosineAnnealing(opt, 190))
 for epoch in range(200):
@@ -21,7 +22,8 @@ from numgraph.optim.optimizers import Optimizer
 
 
 class Schedule:
-    """Each group's learning rate after t steps is ``factor(t)`` times the one that it had when the schedule was made.
+    """Each group's learning rate after t steps is ``factor(t)`` times the one that it had when the schedule
+    was made.
 
     Parameters
     ----------
@@ -45,14 +47,18 @@ class Schedule:
 
     def __init__(self, optimizer: Optimizer, factor: Callable[[int], float]) -> None:
         if not callable(factor) or isinstance(factor, type):
-            raise bad_type(type(self).__name__, f"factor is {kind_of(factor)}", "give a function, as lambda t: 0.95**t")
+            raise bad_type(
+                type(self).__name__, f"factor is {kind_of(factor)}", "give a function, as lambda t: 0.95**t"
+            )
         self.factor = factor
         self._follow(optimizer)
 
     def _follow(self, optimizer: Optimizer) -> None:
         op = type(self).__name__
         if not isinstance(optimizer, Optimizer):
-            raise bad_type(op, f"optimizer is {kind_of(optimizer)}", "pass the optimiser first, one of numgraph.optim")
+            raise bad_type(
+                op, f"optimizer is {kind_of(optimizer)}", "pass the optimiser first, one of numgraph.optim"
+            )
         self.optimizer, self.steps = optimizer, 0
         self.base_rates: list[float] = [group["lr"] for group in optimizer.groups]
         self._set()
@@ -62,7 +68,9 @@ class Schedule:
         return base * number(type(self).__name__, f"factor({t})", self.factor(t))
 
     def _set(self) -> None:
-        for group, rate in zip(self.optimizer.groups, [self.rate(base, self.steps) for base in self.base_rates]):
+        for group, rate in zip(
+            self.optimizer.groups, [self.rate(base, self.steps) for base in self.base_rates]
+        ):
             group["lr"] = rate
 
     def step(self) -> None:
@@ -71,11 +79,15 @@ class Schedule:
         self._set()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as flat names and arrays: ``steps`` and ``base_rates``; ``numgraph.save(…, schedule=)`` writes it."""
+        """The state as flat names and arrays: ``steps`` and ``base_rates``; ``numgraph.save(…, schedule=)``
+        writes it.
+        """
         return {"steps": np.asarray(self.steps), "base_rates": np.asarray(self.base_rates)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from ``state_dict()``'s state, of a schedule with the same options; the optimiser's rates become what they were then."""
+        """Continue from ``state_dict()``'s state, of a schedule with the same options; the optimiser's rates
+        become what they were then.
+        """
         op, own = f"{type(self).__name__}.load_state_dict", self.state_dict()
         given = {key: np.asarray(value) for key, value in state.items()} if isinstance(state, Mapping) else {}
         fix = "pass what state_dict() of a schedule like this one gave"
@@ -112,7 +124,10 @@ class StepLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size, self.gamma = _count("StepLR", "step_size", step_size), number("StepLR", "gamma", gamma)
+        self.step_size, self.gamma = (
+            _count("StepLR", "step_size", step_size),
+            number("StepLR", "gamma", gamma),
+        )
         self._follow(optimizer)
 
     def rate(self, base: float, t: int) -> float:
@@ -120,7 +135,8 @@ class StepLR(Schedule):
 
 
 class CosineAnnealing(Schedule):
-    """From the learning rate to `min_lr` along half a cosine in `steps` steps, and stays there (Loshchilov and Hutter, ICLR 2017).
+    """From the learning rate to `min_lr` along half a cosine in `steps` steps, and stays there (Loshchilov
+    and Hutter, ICLR 2017).
 
     Parameters
     ----------
@@ -143,22 +159,30 @@ class CosineAnnealing(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, steps: int, min_lr: float = 0.0) -> None:
-        self.length, self.min_lr = _count("CosineAnnealing", "steps", steps), number("CosineAnnealing", "min_lr", min_lr)
+        self.length, self.min_lr = (
+            _count("CosineAnnealing", "steps", steps),
+            number("CosineAnnealing", "min_lr", min_lr),
+        )
         self._follow(optimizer)
 
     def rate(self, base: float, t: int) -> float:
-        return self.min_lr + (base - self.min_lr) * (1 + math.cos(math.pi * min(t, self.length) / self.length)) / 2
+        return (
+            self.min_lr
+            + (base - self.min_lr) * (1 + math.cos(math.pi * min(t, self.length) / self.length)) / 2
+        )
 
 
 class Warmup(Schedule):
-    """From `start` times the learning rate to all of it, linearly in `steps` steps; then as another schedule, if one is given.
+    """From `start` times the learning rate to all of it, linearly in `steps` steps; then as another schedule,
+    if one is given.
 
     Parameters
     ----------
     optimizer : whose learning rates are set
     steps : in how many
     start : the share of the rate at the beginning
-    then : a schedule of the same optimiser, whose steps are counted from the end of the warm-up; it is stepped by this one alone
+    then : a schedule of the same optimiser, whose steps are counted from the end of the warm-up;
+        it is stepped by this one alone
 
     Examples
     --------
@@ -170,10 +194,20 @@ class Warmup(Schedule):
     0.75
     """
 
-    def __init__(self, optimizer: Optimizer, steps: int, start: float = 0.1, then: Schedule | None = None) -> None:
-        self.length, self.start, self.then = _count("Warmup", "steps", steps), number("Warmup", "start", start), then
+    def __init__(
+        self, optimizer: Optimizer, steps: int, start: float = 0.1, then: Schedule | None = None
+    ) -> None:
+        self.length, self.start, self.then = (
+            _count("Warmup", "steps", steps),
+            number("Warmup", "start", start),
+            then,
+        )
         if then is not None:
-            if not isinstance(then, Schedule) or isinstance(then, ReduceOnPlateau) or then.optimizer is not optimizer:
+            if (
+                not isinstance(then, Schedule)
+                or isinstance(then, ReduceOnPlateau)
+                or then.optimizer is not optimizer
+            ):
                 fix = "give a schedule of the same optimiser that follows the number of steps"
                 raise bad_value("Warmup", f"then is {kind_of(then)}", fix)
             if then.steps:
@@ -189,7 +223,8 @@ class Warmup(Schedule):
 
 
 class ReduceOnPlateau(Schedule):
-    """Multiplies the learning rate by `factor` when a measure, given to ``step``, has not got better for more than `patience` steps.
+    """Multiplies the learning rate by `factor` when a measure, given to ``step``, has not got better for more
+    than `patience` steps.
 
     Parameters
     ----------
@@ -222,7 +257,11 @@ class ReduceOnPlateau(Schedule):
     ) -> None:
         op = "ReduceOnPlateau"
         check_name(op, "mode", mode, ("min", "max"))
-        self.mode, self.threshold, self.min_lr = mode, number(op, "threshold", threshold), number(op, "min_lr", min_lr)
+        self.mode, self.threshold, self.min_lr = (
+            mode,
+            number(op, "threshold", threshold),
+            number(op, "min_lr", min_lr),
+        )
         self.decrease, self.patience = number(op, "factor", factor, 1.0), _count(op, "patience", patience, 0)
         self.best, self.waited = (math.inf if mode == "min" else -math.inf), 0
         self._follow(optimizer)
@@ -234,7 +273,11 @@ class ReduceOnPlateau(Schedule):
         """One more step, after which the measure was this; NaN is not better than anything."""
         value = unwrap(measure)
         if measure is None or np.ndim(value):
-            raise bad_type("ReduceOnPlateau.step", f"measure is {shown(measure)}", "pass one number, as the validation loss")
+            raise bad_type(
+                "ReduceOnPlateau.step",
+                f"measure is {shown(measure)}",
+                "pass one number, as the validation loss",
+            )
         value, self.steps = float(value), self.steps + 1
         margin = 1 - self.threshold if self.mode == "min" else 1 + self.threshold
         better = value < self.best * margin if self.mode == "min" else value > self.best * margin

@@ -28,7 +28,9 @@ def _sums(x, partial):
 
 
 def read_bandwidth(size: int = 1 << 30, repeats: int = 7) -> float:
-    """Bytes a second of a compiled parallel sum over a float32 array of `size` bytes: the best of some runs, so the roof, not the mean."""
+    """Bytes a second of a compiled parallel sum over a float32 array of `size` bytes: the best of some runs,
+    so the roof, not the mean.
+    """
     x = np.ones(max(1, size // 4), np.float32)
     partial = np.empty(numba.get_num_threads() * 8, np.float32)
     _sums(x, partial)

@@ -1,8 +1,9 @@
-"""What is kept on disk because it can be made again: where, who may have written it, and whether it is still whole.
+"""What is kept on disk because it can be made again: where, who may have written it, and whether it is still
+whole.
 
-Code that is kept runs in this process. So a folder or a file counts only if nobody but this user (or root) can change it, and a file only
-if its last 32 bytes are the hash of what it should be for and of its content. Anything else is made again.
-"""
+Code that is kept runs in this process. So a folder or a file counts only if nobody but this user (or root)
+can change it, and a file only if its last 32 bytes are the hash of what it should be for and of its content.
+Anything else is made again."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ from numgraph.runtime import atomic
 UNUSED = 90 * 86400
 """Seconds after which a kernel that no process has read goes."""
 LARGEST = 512 << 20
-"""Bytes of all kernels together, beyond which those that were not read for longest go. A kernel takes about 40 kB."""
+"""Bytes of all kernels together, beyond which those that were not read for longest go. A kernel takes about
+40 kB.
+"""
 DAY = 86400
 """Seconds between two notes of a file's use, which is its time of modification."""
 
@@ -35,7 +38,9 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_root() -> Path:
-    """Where the package keeps what it can make or fetch again: NUMGRAPH_CACHE_DIR, else numgraph under XDG_CACHE_HOME or ~/.cache."""
+    """Where the package keeps what it can make or fetch again: NUMGRAPH_CACHE_DIR, else numgraph under
+    XDG_CACHE_HOME or ~/.cache.
+    """
     try:
         given = os.environ.get("NUMGRAPH_CACHE_DIR")
         default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numgraph"
@@ -70,7 +75,9 @@ def folder() -> Path:
 @functools.cache
 def fingerprint() -> str:
     """A hash of what gives generated text its meaning."""
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {numba.config.BOUNDSCHECK} sealed".encode())
+    digest = hashlib.sha256(
+        f"{numba.__version__} {llvmlite.__version__} {numba.config.BOUNDSCHECK} sealed".encode()
+    )
     for name in (
         "compiler/llvm/lanes",
         "compiler/cpu/memory",
@@ -85,7 +92,9 @@ def fingerprint() -> str:
 
 @functools.cache
 def private(path: Path) -> bool:
-    """Whether files can be kept in a folder, which is made if it is not there; says once why not where others may change them."""
+    """Whether files can be kept in a folder, which is made if it is not there; says once why not where others
+    may change them.
+    """
     try:
         _make(path)
         problem, fix = _open_to_others(path)
@@ -93,9 +102,12 @@ def private(path: Path) -> bool:
     except OSError:
         return False
     if problem:
-        with contextlib.suppress(RuntimeWarning):  # where warnings are errors: the results are right without a cache
+        with contextlib.suppress(
+            RuntimeWarning
+        ):  # where warnings are errors: the results are right without a cache
             warnings.warn(
-                f"numgraph: compiled code is not kept in {path}, for {problem}: code put there by others would run as this user; {fix}, "
+                f"numgraph: compiled code is not kept in {path}, for {problem}: code put there by others "
+                f"would run as this user; {fix}, "
                 f"or set NUMGRAPH_CACHE_DIR and NUMBA_CACHE_DIR to folders of your own",
                 RuntimeWarning,
                 stacklevel=2,
@@ -127,7 +139,10 @@ def _open_to_others(path: Path) -> tuple[str, str]:
     if not _trusted(state):
         mode = stat.S_IMODE(state.st_mode)
         if state.st_mode & _OTHERS:
-            return f"others may write there (mode {mode:o})", f"delete it, or empty it and `chmod go-w {path}`"
+            return (
+                f"others may write there (mode {mode:o})",
+                f"delete it, or empty it and `chmod go-w {path}`",
+            )
         return f"user {state.st_uid} owns it", "delete it"
     for above in Path(os.path.realpath(path)).parents:
         mode = above.stat().st_mode
@@ -146,14 +161,17 @@ def _seal(purpose: bytes, content: bytes) -> bytes:
 
 
 def keep(path: Path, content: bytes, purpose: bytes, shared: bool = False) -> None:
-    """Keep content for a purpose, if that is possible here. shared: in a folder that belongs to an installation, not to the user.
+    """Keep content for a purpose, if that is possible here. shared: in a folder that belongs to an
+    installation, not to the user.
 
     The first that a process keeps makes it look for what can go.
     """
     _used.add(_unit(path))
     if not shared:
         _prune_once()
-    with contextlib.suppress(OSError):  # no room, no permission, no folder any more: whoever needs it makes it again
+    with contextlib.suppress(
+        OSError
+    ):  # no room, no permission, no folder any more: whoever needs it makes it again
         if shared:
             path.parent.mkdir(exist_ok=True)
         else:
@@ -211,11 +229,12 @@ def _prune_once() -> None:
 
 
 def prune(root: Path, unused: float = UNUSED, largest: int = LARGEST) -> None:
-    """Delete kernels that no process has read for long, then those that were not read for longest until the others fit.
+    """Delete kernels that no process has read for long, then those that were not read for longest until the
+    others fit.
 
-    What this process has read or kept stays. Another process that finds a file gone compiles the kernel again; none ever sees half a file.
-    Only folders that this package made, and that nobody else can change, are looked at; kernels of other versions are there too.
-    """
+    What this process has read or kept stays. Another process that finds a file gone compiles the kernel
+    again; none ever sees half a file. Only folders that this package made, and that nobody else can change,
+    are looked at; kernels of other versions are there too."""
     now, units = time.time(), []
     for folder in _kernel_folders(root):
         if _open_to_others(folder)[0]:
@@ -223,7 +242,11 @@ def prune(root: Path, unused: float = UNUSED, largest: int = LARGEST) -> None:
         found: dict[str, list[tuple[Path, os.stat_result]]] = {}
         for path, state in _files(folder):
             found.setdefault(_unit(path), []).append((path, state))
-        units += [(max(state.st_mtime for _, state in files), unit, files) for unit, files in found.items() if unit not in _used]
+        units += [
+            (max(state.st_mtime for _, state in files), unit, files)
+            for unit, files in found.items()
+            if unit not in _used
+        ]
     total = sum(size_of(root))
     for last, _, files in sorted(units, key=lambda one: one[:2]):
         if now - last < unused and total <= largest:
@@ -247,7 +270,11 @@ def size_of(root: Path) -> list[int]:
 def _kernel_folders(root: Path) -> list[Path]:
     try:
         with os.scandir(root) as found:
-            return [root / entry.name for entry in found if entry.name.startswith("kernels-") and entry.is_dir(follow_symlinks=False)]
+            return [
+                root / entry.name
+                for entry in found
+                if entry.name.startswith("kernels-") and entry.is_dir(follow_symlinks=False)
+            ]
     except OSError:
         return []
 

@@ -1,8 +1,9 @@
-"""Numba's decorator as this package uses it: nogil, kept on disk, and safe from what may happen while it compiles.
+"""Numba's decorator as this package uses it: nogil, kept on disk, and safe from what may happen while it
+compiles.
 
-Numba and LLVM keep state that all compiled functions of a process share, behind locks. An exception of a signal's handler must not come in
-between, and a child of a fork must find the state whole and the locks free: signals wait for the end of a compilation, and so does a fork.
-"""
+Numba and LLVM keep state that all compiled functions of a process share, behind locks. An exception of a
+signal's handler must not come in between, and a child of a fork must find the state whole and the locks free:
+signals wait for the end of a compilation, and so does a fork."""
 
 from __future__ import annotations
 
@@ -34,13 +35,15 @@ _BY_ADDRESS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 def njit(*signature: Any, **options: Any) -> Callable[..., Any]:
     """``numba.njit`` with ``nogil`` and a disk cache. With NUMBA_DISABLE_JIT=1 the function, uncompiled.
 
-    With signatures it is compiled for them at once, to be called by its address alone: a quarter of the work would be for other callers.
-    """
+    With signatures it is compiled for them at once, to be called by its address alone: a quarter of the work
+    would be for other callers."""
     options = {"nogil": True, **(_BY_ADDRESS if signature else {}), **options}
 
     def decorate(function: Callable[..., Any]) -> Any:
         if numba.config.DISABLE_JIT:
-            return np.errstate(all="ignore")(function)  # numbers overflow in silence, as they do in compiled code
+            return np.errstate(all="ignore")(
+                function
+            )  # numbers overflow in silence, as they do in compiled code
         made: Any = numba.njit(**options)(function)
         made._cache = Kept(function, options)
         for step in ("compile", "_compile_for_args"):
@@ -93,9 +96,9 @@ def _undisturbed(step: Callable[..., Any]) -> Callable[..., Any]:
 class Kept:
     """The compiled code of one function on disk, as Numba's dispatcher asks for it.
 
-    An index (.nbi) leads from a signature, a processor and the options to a file of code (.nbc). They are in NUMBA_CACHE_DIR if it is set,
-    else in the __pycache__ beside the source, else in the package's cache folder.
-    """
+    An index (.nbi) leads from a signature, a processor and the options to a file of code (.nbc). They are in
+    NUMBA_CACHE_DIR if it is set, else in the __pycache__ beside the source, else in the package's cache
+    folder."""
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         self._function, self._options = function, options
@@ -154,16 +157,23 @@ class Kept:
         read = getattr(self._function.__globals__.get("__loader__"), "get_data", None)
         if read is None:
             raise FileNotFoundError(f"{self._function.__module__} has no source")
-        return hashlib.sha256(f"{sys.version} {caches.fingerprint()}".encode() + read(self._function.__code__.co_filename)).digest()
+        return hashlib.sha256(
+            f"{sys.version} {caches.fingerprint()}".encode() + read(self._function.__code__.co_filename)
+        ).digest()
 
     @functools.cached_property
     def _place(self) -> tuple[Path, bool]:
-        """The folder and the beginning of the files' names, and whether that folder belongs to an installation."""
+        """The folder and the beginning of the files' names, and whether that folder belongs to an
+        installation.
+        """
         code = self._function.__code__
         source = Path(code.co_filename)
-        name = f"{source.stem}.{code.co_qualname.replace('<', '').replace('>', '')}-{code.co_firstlineno}.{sys.implementation.cache_tag}"
+        function = code.co_qualname.replace("<", "").replace(">", "")
+        name = f"{source.stem}.{function}-{code.co_firstlineno}.{sys.implementation.cache_tag}"
         apart = f"{source.parent.name}_{hashlib.sha256(bytes(source.parent)).hexdigest()[:20]}"
-        if numba.config.CACHE_DIR and caches.private(chosen := Path(numba.config.CACHE_DIR).absolute() / apart):
+        if numba.config.CACHE_DIR and caches.private(
+            chosen := Path(numba.config.CACHE_DIR).absolute() / apart
+        ):
             return chosen / name, False
         beside = source.parent / "__pycache__"
         if source.parent == caches.folder():

@@ -1,7 +1,7 @@
 """The one way a folder is written: beside its place, then moved there in one step.
 
-A crash, a full disk or an interrupt leaves what was there; a reader finds the old folder or the new one, and whoever has files of the old
-one open keeps them.
+A crash, a full disk or an interrupt leaves what was there; a reader finds the old folder or the new one, and
+whoever has files of the old one open keeps them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ _HERE = -100  # AT_FDCWD
 
 
 class NewFolder:
-    """A folder under a name of its own, to be filled; ``commit`` makes it the one at a path, ``discard`` leaves nothing of it.
+    """A folder under a name of its own, to be filled; ``commit`` makes it the one at a path, ``discard``
+    leaves nothing of it.
 
-    A link stays a link: the folder it leads to is replaced. Permissions are those of any new folder, by the umask.
+    A link stays a link: the folder it leads to is replaced. Permissions are those of any new folder, by the
+    umask.
 
     Parameters
     ----------
     path : where the folder will be
-    may_replace : is called with what stands there, when the folder is begun and before it is moved; raises to keep it
+    may_replace : is called with what stands there, when the folder is begun and before it is moved;
+        raises to keep it
 
     Raises
     ------
@@ -81,7 +84,9 @@ def synced(path: Path) -> None:
 
 
 def _exchange(new: Path, old: Path) -> None:
-    """Swap two folders, in one step where the system can; else there is a moment without one, and the old one is never deleted before."""
+    """Swap two folders, in one step where the system can; else there is a moment without one, and the old one
+    is never deleted before.
+    """
     with contextlib.suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.renameat2(_HERE, os.fsencode(new), _HERE, os.fsencode(old), _EXCHANGE) == 0:

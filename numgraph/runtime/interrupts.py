@@ -1,18 +1,21 @@
 """Signals wait while something runs that must not be left half done.
 
-Numba's and LLVM's state is shared by all that is compiled in the process, and an exception out of a signal's handler (KeyboardInterrupt,
-SystemExit of a SIGTERM, a timeout of SIGALRM) may come between any two steps of theirs.
-"""
+Numba's and LLVM's state is shared by all that is compiled in the process, and an exception out of a signal's
+handler (KeyboardInterrupt, SystemExit of a SIGTERM, a timeout of SIGALRM) may come between any two steps of
+theirs."""
 
 from __future__ import annotations
 
-import _signal as signal  # the module signal looks every number up in an enumeration, which takes 10 times as long
+# the module signal looks every number up in an enumeration, which takes 10 times as long
+import _signal as signal
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-_NUMBERS = sorted(map(int, signal.valid_signals()), key=lambda number: number != signal.SIGINT)  # the likeliest first
+_NUMBERS = sorted(
+    map(int, signal.valid_signals()), key=lambda number: number != signal.SIGINT
+)  # the likeliest first
 
 
 class deferred:

@@ -1,4 +1,5 @@
-"""Where a profile looks: a span is a stretch of work with a name. While no profile is open, nothing is timed and nothing is named.
+"""Where a profile looks: a span is a stretch of work with a name. While no profile is open, nothing is timed
+and nothing is named.
 
 What is worth a span begins with ``if spans.OPEN:``, and that is all that it costs.
 """
@@ -70,9 +71,14 @@ OPEN: list[Recorder] = []
 
 
 def timed(
-    name: Callable[[], str], moved: Callable[[Any], int], call: Callable[[], Any], backward: bool = False, line: str | None = None
+    name: Callable[[], str],
+    moved: Callable[[Any], int],
+    call: Callable[[], Any],
+    backward: bool = False,
+    line: str | None = None,
 ) -> Any:
-    """call(), as a span of every open profile of this thread. name, and moved (the bytes, of the result), are asked after it.
+    """call(), as a span of every open profile of this thread. name, and moved (the bytes, of the result), are
+    asked after it.
 
     A span inside of another one is of the same line, and of the backward if that one is.
     """

@@ -1,10 +1,11 @@
-"""The one gate to parallel kernels: a kernel runs on the thread pool only where that is safe and worth it, else its serial twin runs.
-``share`` spreads calls of NumPy, which leaves the interpreter to others while it computes, over threads that sleep in between.
+"""The one gate to parallel kernels: a kernel runs on the thread pool only where that is safe and worth it,
+else its serial twin runs. ``share`` spreads calls of NumPy, which leaves the interpreter to others while it
+computes, over threads that sleep in between.
 
-Numba's workqueue layer aborts the process when two threads enter it at once, and a pool that was started before a fork is dead
-in the child (the OpenMP layer ends the process there). So one Python thread at a time is let into the pool, and a child of a
-process that had started it never is. A parallel kernel and its serial twin must give identical bits: nobody chooses which one runs.
-"""
+Numba's workqueue layer aborts the process when two threads enter it at once, and a pool that was started
+before a fork is dead in the child (the OpenMP layer ends the process there). So one Python thread at a time
+is let into the pool, and a child of a process that had started it never is. A parallel kernel and its serial
+twin must give identical bits: nobody chooses which one runs."""
 
 from __future__ import annotations
 
@@ -28,15 +29,17 @@ _forked = _started = False
 
 
 def run(parallel: Callable[..., Any], serial: Callable[..., Any], *args: Any, work: int) -> Any:
-    """``parallel(*args)`` if `work` is large and the pool is free and usable here, else ``serial(*args)``. A thread waits for the
-    pool only if another one took it at the same moment.
+    """``parallel(*args)`` if `work` is large and the pool is free and usable here, else ``serial(*args)``. A
+    thread waits for the pool only if another one took it at the same moment.
 
-    Raises what the kernel raises; the pool is free again afterwards. Kernels raise only under NUMBA_BOUNDSCHECK=1, and Numba's parallel
-    loops lose exceptions: with that setting everything is serial.
+    Raises what the kernel raises; the pool is free again afterwards. Kernels raise only under
+    NUMBA_BOUNDSCHECK=1, and Numba's parallel loops lose exceptions: with that setting everything is serial.
     """
     if work < SMALL or _forked or numba.config.BOUNDSCHECK or _gate.locked():
         return serial(*args)
-    with _gate:  # a Ctrl-C between acquire() and a try would leave it locked. get_num_threads starts the pool, so it is asked inside
+    # a Ctrl-C between acquire() and a try would leave it locked. get_num_threads starts the pool, so it is
+    # asked inside
+    with _gate:
         if not _started:
             _start()
         return (parallel if numba.get_num_threads() > 1 else serial)(*args)
@@ -80,7 +83,9 @@ def share(pieces: Iterable[Callable[[], Any]]) -> None:
 
 
 class _Helper:
-    """A thread that sleeps until there is something to call: a product of 0.4 ms waits 0.05 ms for it, and 0.15 ms for a new thread."""
+    """A thread that sleeps until there is something to call: a product of 0.4 ms waits 0.05 ms for it, and
+    0.15 ms for a new thread.
+    """
 
     def __init__(self) -> None:
         self._work: Callable[[], None] | None = None

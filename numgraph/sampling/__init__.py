@@ -1,4 +1,5 @@
-"""Samples of a graph that is too large to be trained whole: blocks of neighbours, clusters, walks, pairs that are no edges.
+"""Samples of a graph that is too large to be trained whole: blocks of neighbours, clusters, walks, pairs that
+are no edges.
 
 Drawing is serial code without the GIL; random numbers are counted, so results do not depend on threads.
 """

@@ -44,7 +44,9 @@ class _Task:
             self._running.release()
 
     def wait(self) -> None:
-        """Until the thread has ended. A join that an exception ends takes the thread for ended, so that its end is a lock's."""
+        """Until the thread has ended. A join that an exception ends takes the thread for ended, so that its
+        end is a lock's.
+        """
         if self._process == os.getpid():  # in the child of a fork the thread is not
             with self._running:
                 pass
@@ -58,9 +60,11 @@ class _Task:
 
 
 def ahead(make: Callable[[int], T], count: int, depth: int) -> Iterator[T]:
-    """make(0), make(1), … in order, up to `depth` of them in work while the caller has the last one; 0: each when it is asked for.
+    """make(0), make(1), … in order, up to `depth` of them in work while the caller has the last one; 0: each
+    when it is asked for.
 
-    An exception of make is raised in its place. When the iterator is closed it waits for the threads that run.
+    An exception of make is raised in its place. When the iterator is closed it waits for the threads that
+    run.
     """
     if depth == 0:
         for i in range(count):
@@ -71,7 +75,9 @@ def ahead(make: Callable[[int], T], count: int, depth: int) -> Iterator[T]:
     try:
         for i in range(count):
             while started < min(i + 1 + depth, count):
-                with deferred():  # a Ctrl-C between a thread's start and its place in the line would leave it behind
+                with (
+                    deferred()
+                ):  # a Ctrl-C between a thread's start and its place in the line would leave it behind
                     tasks.append(_Task(functools.partial(_named, make, started, count), started))
                 started += 1
             tasks[0].wait()  # it stays in line while it is waited for, where a Ctrl-C may come

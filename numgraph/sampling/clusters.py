@@ -19,17 +19,20 @@ from numgraph.sampling.neighbors import Batch, table_of
 
 
 class ClusterLoader(Loader):
-    """Batches of some parts of the graph, with all edges between their nodes (Chiang et al., Cluster-GCN, KDD 2019).
+    """Batches of some parts of the graph, with all edges between their nodes (Chiang et al., Cluster-GCN, KDD
+    2019).
 
     Parameters
     ----------
-    data : Dataset, or (Graph, {"x": features}) as of a NeighborLoader, also with "train_mask", "val_mask" and "test_mask"
+    data : Dataset, or (Graph, {"x": features}) as of a NeighborLoader, also with "train_mask",
+        "val_mask" and "test_mask"
     parts : how many parts; or [num_nodes] the part of each node, 0, 1, …
     batch_size : parts in a batch
     shuffle : parts meet in another order in each epoch; else in the order of their numbers
     drop_last : leave out the last batch where it has fewer parts
     seed : of the orders
-    prefetch : batches that are made ahead, each on a thread; 0 makes them when they are asked for. The batches are the same
+    prefetch : batches that are made ahead, each on a thread; 0 makes them when they are asked for.
+        The batches are the same
 
     Attributes
     ----------
@@ -37,9 +40,10 @@ class ClusterLoader(Loader):
 
     Notes
     -----
-    A batch has ``blocks``, the subgraph, a Graph; ``nodes`` and ``seeds``, its nodes' ids, which ascend within each part; ``x``, ``labels``
-    and the masks, a row for each of them; ``edge_ids``, of the subgraph's edges. Degrees and self loops are those of the subgraph.
-    A number of parts is cut by METIS where pymetis is installed, and else into stretches of a breadth-first order, which cut more edges.
+    A batch has ``blocks``, the subgraph, a Graph; ``nodes`` and ``seeds``, its nodes' ids, which ascend
+    within each part; ``x``, ``labels`` and the masks, a row for each of them; ``edge_ids``, of the subgraph's
+    edges. Degrees and self loops are those of the subgraph. A number of parts is cut by METIS where pymetis
+    is installed, and else into stretches of a breadth-first order, which cut more edges.
 
     Examples
     --------
@@ -63,7 +67,15 @@ class ClusterLoader(Loader):
         prefetch: int = 2,
     ) -> None:
         op = "ClusterLoader"
-        super().__init__(op, data, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last, seed=seed, prefetch=prefetch)
+        super().__init__(
+            op,
+            data,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            seed=seed,
+            prefetch=prefetch,
+        )
         self.parts = _parts_of(op, self.origin.graph, parts)
         count = int(self.parts.max(initial=-1)) + 1
         self._order = np.argsort(self.parts, kind="stable").astype(self.origin.graph.in_edges.indices.dtype)
@@ -83,14 +95,20 @@ class ClusterLoader(Loader):
 
 
 def _induced(g: Graph, nodes: Ids) -> tuple[Graph, Ids]:
-    """The edges between distinct nodes, in the order of in-edges, and their ids; it takes as long as there are in-edges of these nodes."""
+    """The edges between distinct nodes, in the order of in-edges, and their ids; it takes as long as there
+    are in-edges of these nodes.
+    """
     rows = g.in_edges
     idle, table = table_of(g)
     stamp = table.next()
     drawing.begin(table.entries, stamp, nodes, np.empty_like(nodes))
     most = int((rows.indptr[nodes + 1] - rows.indptr[nodes]).sum())
     local = ids_dtype(len(nodes), most)
-    starts, numbers, positions = np.empty(len(nodes) + 1, local), np.empty(most, local), np.empty(most, rows.indptr.dtype)
+    starts, numbers, positions = (
+        np.empty(len(nodes) + 1, local),
+        np.empty(most, local),
+        np.empty(most, rows.indptr.dtype),
+    )
     count = drawing.induce(rows.indptr, rows.indices, table.entries, stamp, nodes, starts, numbers, positions)
     idle.append(table)
     made = Adjacency(frozen(starts), frozen(numbers[:count].copy()), ordered=True)
@@ -106,11 +124,17 @@ def _parts_of(op: str, g: Graph, parts: Any) -> Ids:
         if isinstance(parts, bool | np.bool_) or not isinstance(parts, int | np.integer):
             raise bad_type(op, f"parts is {shown(parts)}", "give a number of parts, or the part of each node")
         if not 1 <= parts <= max(g.num_nodes, 1):
-            raise bad_value(op, f"parts is {parts}, of {g.num_nodes} nodes", "give at least 1 and at most as many parts as nodes")
+            raise bad_value(
+                op,
+                f"parts is {parts}, of {g.num_nodes} nodes",
+                "give at least 1 and at most as many parts as nodes",
+            )
         return _cut(g, int(parts))
     ids = given_ids(op, "parts", parts)
     if len(ids) != g.num_nodes:
-        raise bad_value(op, f"parts has {len(ids)} entries, the graph {g.num_nodes} nodes", "give the part of each node")
+        raise bad_value(
+            op, f"parts has {len(ids)} entries, the graph {g.num_nodes} nodes", "give the part of each node"
+        )
     if len(ids) and ids.min() < 0:
         node = int(np.flatnonzero(ids < 0)[0])
         raise bad_value(op, f"parts[{node}] is {ids[node]}", "parts are numbered from 0")

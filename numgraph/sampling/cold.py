@@ -1,4 +1,6 @@
-"""Work that waits for the disk at every step, by as many threads as a disk answers at once: kernels without the GIL, on mapped files."""
+"""Work that waits for the disk at every step, by as many threads as a disk answers at once: kernels without
+the GIL, on mapped files.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,10 @@ def _by_many(work: Work, count: int) -> None:
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=run, daemon=True, name=f"numgraph reader {i}") for i in range(min(_readers(), len(bounds) - 1) - 1)]
+    threads = [
+        threading.Thread(target=run, daemon=True, name=f"numgraph reader {i}")
+        for i in range(min(_readers(), len(bounds) - 1) - 1)
+    ]
     try:
         for thread in threads:
             thread.start()
@@ -80,10 +85,14 @@ def _by_many(work: Work, count: int) -> None:
 
 
 def _readers() -> int:
-    """Threads that may wait for the disk: where the process's memory is limited, their stacks take a sixteenth of it at most."""
+    """Threads that may wait for the disk: where the process's memory is limited, their stacks take a
+    sixteenth of it at most.
+    """
     try:
         import resource
     except ModuleNotFoundError:  # Windows
         return READERS
     limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
-    return min([READERS, *[max(limit // 16 // _STACK, 1) for limit in limits if limit != resource.RLIM_INFINITY]])
+    return min(
+        [READERS, *[max(limit // 16 // _STACK, 1) for limit in limits if limit != resource.RLIM_INFINITY]]
+    )

@@ -12,19 +12,26 @@ from numgraph.sampling.memory import ask, ask_near
 from numgraph.sampling.random import below, below_short, state_of, unit
 
 _AHEAD = 16
-"""Nodes, and _AHEAD_IDS edges, whose memory is asked for before it is read: a line from DRAM takes as long as they do. The edges' go into
-the second cache, which waits for more lines at once than the first: half the time, if as many are asked for."""
+"""Nodes, and _AHEAD_IDS edges, whose memory is asked for before it is read: a line from DRAM takes as long as
+they do. The edges' go into the second cache, which waits for more lines at once than the first: half the
+time, if as many are asked for."""
 _AHEAD_IDS = 96
 _SHORT = 2**32 - 1
 """Numbers below which ``below_short`` gives."""
 _ONE, _SLOTS = np.uint64(1), np.uint64(63)
 _RARE = 4
-"""In rows that are so many times as long as what is drawn, a banned edge is seldom drawn: no need to look at all for it."""
+"""In rows that are so many times as long as what is drawn, a banned edge is seldom drawn: no need to look at
+all for it.
+"""
 _TRIES = 8
 _PAGE, _PAGES = 512, 4
-"""Ids that fit into a page whatever their dtype, and pages of a node that are read before it is known what is drawn."""
+"""Ids that fit into a page whatever their dtype, and pages of a node that are read before it is known what is
+drawn.
+"""
 _FEW = 64
-"""Draws up to which, and up to twice the root of the degree, each is compared with those before; above, every edge is looked at."""
+"""Draws up to which, and up to twice the root of the degree, each is compared with those before; above, every
+edge is looked at.
+"""
 
 
 @njit()
@@ -58,7 +65,9 @@ def measure(indptr, nodes, fanout, replace, plan):
 
 @njit()
 def touch(indptr, indices, nodes, first, last):
-    """Have the pages of these nodes' in-edges read, a few of a node that has many; the sum of what was read, so that it is."""
+    """Have the pages of these nodes' in-edges read, a few of a node that has many; the sum of what was read,
+    so that it is.
+    """
     total = np.int64(0)
     for i in range(first, last):
         start, stop = np.int64(indptr[nodes[i]]), np.int64(indptr[nodes[i] + 1])
@@ -70,11 +79,26 @@ def touch(indptr, indices, nodes, first, last):
 
 
 @njit()
-def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace, key, nodes, starts, sources, positions):
-    """Draw up to fanout in-edges of each node, all for -1; how many there are; sources are as the file or array has them, see ``relabel``.
+def draw(
+    indptr,
+    indices,
+    weights,
+    banned_rows,
+    banned,
+    largest,
+    fanout,
+    replace,
+    key,
+    nodes,
+    starts,
+    sources,
+    positions,
+):
+    """Draw up to fanout in-edges of each node, all for -1; how many there are; sources are as the file or
+    array has them, see ``relabel``.
 
-    weights: by position, or empty. banned: sources that are not drawn by the node at the same place of banned_rows; sorted by both.
-    starts: first edge of each node. sources, positions: of each edge.
+    weights: by position, or empty. banned: sources that are not drawn by the node at the same place of
+    banned_rows; sorted by both. starts: first edge of each node. sources, positions: of each edge.
     """
     weighted, limited = len(weights) > 0, len(banned_rows) > 0
     allowed = np.empty(largest if weighted or limited else 0, np.int64)
@@ -96,7 +120,17 @@ def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace
                 filtered = True
                 if not weighted and fanout >= 0 and count > _FEW and _RARE * fanout <= count:
                     after = _without_banned(
-                        state_of(key, node), indices, start, count, fanout, replace, banned, low, high, positions, place
+                        state_of(key, node),
+                        indices,
+                        start,
+                        count,
+                        fanout,
+                        replace,
+                        banned,
+                        low,
+                        high,
+                        positions,
+                        place,
                     )
                     if after >= 0:
                         for k in range(place, after):
@@ -141,7 +175,9 @@ def draw(indptr, indices, weights, banned_rows, banned, largest, fanout, replace
 
 @njit()
 def _without_banned(state, indices, start, count, fanout, replace, banned, low, high, positions, place):
-    """Draws of a long row, made again where one is banned: each set without such is as likely. -1 after some that were not."""
+    """Draws of a long row, made again where one is banned: each set without such is as likely. -1 after some
+    that were not.
+    """
     for attempt in range(_TRIES):
         one = state_of(state, attempt)
         if replace:
@@ -172,7 +208,9 @@ def is_among(ids, low, stop, one):
 
 @njit()
 def _without(state, count, fanout, positions, place):
-    """fanout of count numbers, each set of them as likely (Floyd; Bentley, A Sample of Brilliance, CACM 1987), or by looking at all."""
+    """fanout of count numbers, each set of them as likely (Floyd; Bentley, A Sample of Brilliance, CACM
+    1987), or by looking at all.
+    """
     if count <= _SHORT and (fanout <= _FEW or fanout * fanout <= 4 * count):
         first, least, draws = np.uint64(place), np.uint64(count - fanout), np.uint64(fanout)
         for i in range(draws):  # by itself, so that many are made at once
@@ -219,9 +257,9 @@ def _weighted_with(state, values, count, fanout, positions, place):
 
 @njit()
 def _weighted_without(state, values, count, fanout, arrivals, positions, place):
-    """The first fanout of count to arrive at exponential times with the values as rates: draws one by one, in their order, each in
-    proportion to the values that are left (Efraimidis and Spirakis, Information Processing Letters 2006).
-    """
+    """The first fanout of count to arrive at exponential times with the values as rates: draws one by one, in
+    their order, each in proportion to the values that are left (Efraimidis and Spirakis, Information
+    Processing Letters 2006)."""
     held = 0
     for k in range(count):
         time = -np.log(unit(state, k)) / values[k]
@@ -240,10 +278,11 @@ def _weighted_without(state, values, count, fanout, arrivals, positions, place):
 
 @njit()
 def relabel(table, stamp, sources, nodes, known, numbers):
-    """numbers: of the sources in the batch, new ones after the known; returns how many nodes there are then; -1: a source is none.
+    """numbers: of the sources in the batch, new ones after the known; returns how many nodes there are then;
+    -1: a source is none.
 
-    table: by node, the stamp of the batch that last numbered it, and the number. Nothing needs clearing between batches.
-    """
+    table: by node, the stamp of the batch that last numbered it, and the number. Nothing needs clearing
+    between batches."""
     for k in range(len(sources)):
         if k + _AHEAD_IDS < len(sources):
             ask_near(table, np.int64(sources[k + _AHEAD_IDS]))
@@ -252,7 +291,9 @@ def relabel(table, stamp, sources, nodes, known, numbers):
             return -1
         entry = table[node]
         new = (entry >> 32) != stamp
-        number = known if new else entry & 0xFFFFFFFF  # and written in any case: nobody can tell which of the two it will be
+        number = (
+            known if new else entry & 0xFFFFFFFF
+        )  # and written in any case: nobody can tell which of the two it will be
         table[node] = (stamp << 32) | number
         nodes[known] = node
         numbers[k] = number

@@ -15,7 +15,15 @@ from numgraph.graph import Adjacency, Block, Graph, HeteroBlock, HeteroGraph, Or
 from numgraph.graph.edges import SRC, Edges
 from numgraph.graph.sorting import checked_ids, frozen, given_ids, ids_dtype
 from numgraph.sampling import drawing
-from numgraph.sampling.loaders import CACHE_BYTES, KINDS, NeighborLoader, check_distinct, check_rows, chosen, whole
+from numgraph.sampling.loaders import (
+    CACHE_BYTES,
+    KINDS,
+    NeighborLoader,
+    check_distinct,
+    check_rows,
+    chosen,
+    whole,
+)
 from numgraph.sampling.neighbors import Batch, NeighborSampler, Table
 from numgraph.sampling.random import checked_seed, key_of
 from numgraph.sampling.rows import Rows
@@ -29,8 +37,8 @@ class HeteroSampler:
 
     Parameters
     ----------
-    fanouts : for each layer, how many in-edges of a node are drawn in each relation, the seeds' hop last, -1 for all; or {relation: such},
-        where relations that are not there are not followed
+    fanouts : for each layer, how many in-edges of a node are drawn in each relation, the seeds' hop last,
+        -1 for all; or {relation: such}, where relations that are not there are not followed
     replace : an edge may be drawn more than once
 
     Notes
@@ -40,19 +48,28 @@ class HeteroSampler:
     Examples
     --------
     >>> import numgraph as ng
-    >>> h = ng.HeteroGraph({("author", "writes", "paper"): ([0, 1, 2], [0, 0, 1]), ("paper", "cites", "paper"): ([1], [0])})
+    >>> writes, cites = ("author", "writes", "paper"), ("paper", "cites", "paper")
+    >>> h = ng.HeteroGraph({writes: ([0, 1, 2], [0, 0, 1]), cites: ([1], [0])})
     >>> batch = ng.sampling.HeteroSampler([-1, -1]).sample(h, {"paper": [0]})
-    >>> batch.nodes["author"], batch.blocks
-    (array([0, 1, 2], dtype=int32), [HeteroBlock(author: 3 → 2, paper: 2 → 2; 4 edges), HeteroBlock(author: 2 → 0, paper: 2 → 1; 3 edges)])
+    >>> batch.nodes["author"]
+    array([0, 1, 2], dtype=int32)
+    >>> batch.blocks[0]
+    HeteroBlock(author: 3 → 2, paper: 2 → 2; 4 edges)
+    >>> batch.blocks[1]
+    HeteroBlock(author: 2 → 0, paper: 2 → 1; 3 edges)
     """
 
-    def __init__(self, fanouts: Sequence[int] | Mapping[Any, Sequence[int]], *, replace: bool = False) -> None:
+    def __init__(
+        self, fanouts: Sequence[int] | Mapping[Any, Sequence[int]], *, replace: bool = False
+    ) -> None:
         if isinstance(fanouts, Mapping):
             self.fanouts: Any = {key: NeighborSampler(given).fanouts for key, given in fanouts.items()}
             lengths = {len(given) for given in self.fanouts.values()}
             if len(lengths) != 1:
                 raise bad_value(
-                    "HeteroSampler", f"fanouts have lengths {sorted(lengths)}", "give one number for each layer, of each relation"
+                    "HeteroSampler",
+                    f"fanouts have lengths {sorted(lengths)}",
+                    "give one number for each layer, of each relation",
                 )
             (self.hops,) = lengths
         else:
@@ -61,7 +78,8 @@ class HeteroSampler:
         self.replace = bool(replace)
 
     def sample(self, h: HeteroGraph, seeds: Mapping[str, Any], *, seed: int = 0) -> Batch:
-        """The blocks of seeds, {type: distinct ids}: a Batch with ``blocks``, ``nodes`` and ``seeds``, the latter dicts by type.
+        """The blocks of seeds, {type: distinct ids}: a Batch with ``blocks``, ``nodes`` and ``seeds``, the
+        latter dicts by type.
 
         Raises
         ------
@@ -77,7 +95,11 @@ class HeteroSampler:
     def drawn(self, op: str, origins: Origins, seeds: Mapping[str, NDArray[Any]], key: np.uint64) -> Batch:
         """The blocks of checked seeds."""
         h = origins.graph
-        fanouts = h.by_relation(op, "fanouts", self.fanouts) if isinstance(self.fanouts, Mapping) else dict.fromkeys(h, self.fanouts)
+        fanouts = (
+            h.by_relation(op, "fanouts", self.fanouts)
+            if isinstance(self.fanouts, Mapping)
+            else dict.fromkeys(h, self.fanouts)
+        )
         tables = origins.tables()
         nodes, stamps = {}, {}
         for kind, count in h.num_nodes.items():
@@ -93,15 +115,22 @@ class HeteroSampler:
                 if relation in fanouts:
                     into, fanout = nodes[relation[2]][: before[relation[2]]], fanouts[relation][-1 - hop]
                     drawn = self._draw(op, h[relation], into, fanout, key_of(int(key), hop, place))
-                    rows[relation], nodes[relation[0]] = _numbered(tables[relation[0]], stamps[relation[0]], nodes[relation[0]], *drawn)
+                    rows[relation], nodes[relation[0]] = _numbered(
+                        tables[relation[0]], stamps[relation[0]], nodes[relation[0]], *drawn
+                    )
             hops.append((before, {kind: len(ids) for kind, ids in nodes.items()}, rows))
         origins.idle.append(tables)
         nodes = {kind: frozen(ids) for kind, ids in nodes.items()}
-        made = [({kind: nodes[kind][:count] for kind, count in after.items()}, before, rows) for before, after, rows in reversed(hops)]
+        made = [
+            ({kind: nodes[kind][:count] for kind, count in after.items()}, before, rows)
+            for before, after, rows in reversed(hops)
+        ]
         blocks = [origins.block(*hop) for hop in made]
         return Batch(blocks, dict(seeds), nodes)  # type: ignore[arg-type]
 
-    def _draw(self, op: str, g: Graph, into: NDArray[Any], fanout: int, key: np.uint64) -> tuple[Any, Any, Any]:
+    def _draw(
+        self, op: str, g: Graph, into: NDArray[Any], fanout: int, key: np.uint64
+    ) -> tuple[Any, Any, Any]:
         """First edge of each node, sources and positions of the edges."""
         rows, plan = g.in_edges_as_read(), np.empty(2, np.int64)
         drawing.measure(rows.indptr, into, fanout, self.replace, plan)
@@ -126,8 +155,12 @@ class HeteroSampler:
         return starts, sources[:count], positions[:count]
 
 
-def _numbered(table: Table, stamp: int, nodes: Any, starts: Any, sources: Any, positions: Any) -> tuple[Any, Any]:
-    """(starts, numbers of the sources in the batch, positions), and the nodes with new ones after the others."""
+def _numbered(
+    table: Table, stamp: int, nodes: Any, starts: Any, sources: Any, positions: Any
+) -> tuple[Any, Any]:
+    """(starts, numbers of the sources in the batch, positions), and the nodes with new ones after the
+    others.
+    """
     numbers, wider = np.empty(len(sources), starts.dtype), np.empty(len(nodes) + len(sources), nodes.dtype)
     wider[: len(nodes)] = nodes
     known = drawing.relabel(table.entries, stamp, sources, wider, len(nodes), numbers)
@@ -137,7 +170,9 @@ def _numbered(table: Table, stamp: int, nodes: Any, starts: Any, sources: Any, p
 
 
 class Origins:
-    """A HeteroGraph that is sampled: of each relation within a type what its blocks share, and tables that nobody uses."""
+    """A HeteroGraph that is sampled: of each relation within a type what its blocks share, and tables that
+    nobody uses.
+    """
 
     def __init__(self, graph: HeteroGraph) -> None:
         self.graph = graph
@@ -162,7 +197,9 @@ class Origins:
                 graphs[relation], ids[relation] = block, functools.partial(getattr, block, "edge_ids")
             else:
                 in_edges = Adjacency(frozen(starts), frozen(numbers), ordered=True)
-                edges = Edges((len(nodes[source]), before[target]), [in_edges.indices, None], [None, in_edges], True)
+                edges = Edges(
+                    (len(nodes[source]), before[target]), [in_edges.indices, None], [None, in_edges], True
+                )
                 graphs[relation] = Graph._sharing(edges, SRC)
                 ids[relation] = functools.partial(self.graph[relation].edge_ids_at, positions)
         return HeteroBlock.made(graphs, nodes, before, ids)
@@ -200,7 +237,11 @@ class HeteroNeighborLoader(NeighborLoader):
         if not (isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[1], Mapping)):
             raise bad_type(op, f"data is {kind_of(data)}", 'give (graph, {"paper": {"x": features}})')
         self.data, h = data, data[0].to("cpu")
-        given, self.types, bytes_kept = h.by_type(op, "data[1]", data[1]), {}, whole(op, "cache_bytes", cache_bytes, 0)
+        given, self.types, bytes_kept = (
+            h.by_type(op, "data[1]", data[1]),
+            {},
+            whole(op, "cache_bytes", cache_bytes, 0),
+        )
         self.origins, self.features = Origins(h), {}
         for kind, fields in given.items():
             self.types[kind] = _fields(op, kind, fields, h.num_nodes[kind])
@@ -209,16 +250,26 @@ class HeteroNeighborLoader(NeighborLoader):
         if isinstance(input_nodes, str):
             input_nodes = (input_nodes, None)
         if not isinstance(input_nodes, tuple | list) or len(input_nodes) != 2:
-            raise bad_type(op, f"input_nodes is {shown(input_nodes)}", 'give the type and the ids, a mask or None for all, ("paper", ids)')
+            raise bad_type(
+                op,
+                f"input_nodes is {shown(input_nodes)}",
+                'give the type and the ids, a mask or None for all, ("paper", ids)',
+            )
         kind, nodes = input_nodes
         self.kind, count = kind, h.num_nodes[h.checked_type(op, kind)]
         nodes = np.arange(count) if nodes is None else chosen(op, "input_nodes", nodes, count)
         self.ids = ids_of(op, h, kind, nodes, "input_nodes")
         if isinstance(num_neighbors, NeighborSampler):
             if num_neighbors.weight is not None:
-                raise bad_value(op, "the sampler has weights", "of a HeteroGraph all edges are alike: give fanouts, [10, 10]")
+                raise bad_value(
+                    op,
+                    "the sampler has weights",
+                    "of a HeteroGraph all edges are alike: give fanouts, [10, 10]",
+                )
             num_neighbors = HeteroSampler(num_neighbors.fanouts, replace=num_neighbors.replace)
-        self.sampler: Any = num_neighbors if isinstance(num_neighbors, HeteroSampler) else HeteroSampler(num_neighbors)
+        self.sampler: Any = (
+            num_neighbors if isinstance(num_neighbors, HeteroSampler) else HeteroSampler(num_neighbors)
+        )
         self.x: Any = {kind: fields["x"] for kind, fields in self.types.items() if "x" in fields}
         self._in_batches(op, batch_size, shuffle, drop_last, seed, prefetch)
 
@@ -238,10 +289,15 @@ class HeteroNeighborLoader(NeighborLoader):
 
     def over_all(self, x: Any) -> NeighborLoader:
         """Layer by layer there is no inference of a model whose layers are the user's."""
-        raise bad_type("inference", "the loader is of a HeteroGraph", "call the model with the whole graph, model(h, x)")
+        raise bad_type(
+            "inference", "the loader is of a HeteroGraph", "call the model with the whole graph, model(h, x)"
+        )
 
     def __repr__(self) -> str:
-        return f"NeighborLoader({len(self)} batches of {self.batch_size} of {self.kind!r}, {self.origins.graph!r})"
+        return (
+            f"NeighborLoader({len(self)} batches of {self.batch_size} of {self.kind!r}, "
+            f"{self.origins.graph!r})"
+        )
 
 
 def _fields(op: str, kind: str, fields: Any, count: int) -> dict[str, Any]:
@@ -249,7 +305,11 @@ def _fields(op: str, kind: str, fields: Any, count: int) -> dict[str, Any]:
         raise bad_type(op, f"of {kind!r} there is {kind_of(fields)}", 'give fields by name, {"x": features}')
     for name, array in fields.items():
         if name not in FIELDS:
-            raise bad_value(op, f"{kind!r} has {shown(name)}", 'the fields are "x" and "labels"; others are rows by batch.nodes[type]')
+            raise bad_value(
+                op,
+                f"{kind!r} has {shown(name)}",
+                'the fields are "x" and "labels"; others are rows by batch.nodes[type]',
+            )
         check_rows(op, f"{name} of {kind!r}", array, count)
     return {name: array if name == "x" else np.asarray(array) for name, array in fields.items()}
 

@@ -1,4 +1,6 @@
-"""LinkLoader: batches of edges to be told from pairs that are none, without the edges themselves among what the model sees."""
+"""LinkLoader: batches of edges to be told from pairs that are none, without the edges themselves among what
+the model sees.
+"""
 
 from __future__ import annotations
 
@@ -27,27 +29,33 @@ class LinkLoader(Loader):
 
     Parameters
     ----------
-    data : Dataset, or (Graph, {"x": features}) as of a NeighborLoader; or Links, whose edges are then the pairs for training, each once
-    num_neighbors : for each layer, how many in-edges of a node are drawn, the seeds' last, -1 for all; or a NeighborSampler
+    data : Dataset, or (Graph, {"x": features}) as of a NeighborLoader;
+        or Links, whose edges are then the pairs for training, each once
+    num_neighbors : for each layer, how many in-edges of a node are drawn, the seeds' last, -1 for all;
+        or a NeighborSampler
     edges : ids of the target edges of an epoch, or a mask of all edges; None: every edge
     negatives : pairs that are no edges, for each target
-    negative_method : "uniform", any pair of nodes is as likely; "source", the target's source with any other destination
-    exclude : "both", no edge between a target's two ends is drawn by any node of its batch, neither in its direction nor against it, nor
-        parallel ones; "forward", none in its direction; None, nothing is left out and the model sees what it is to find. Pairs that are
-        no edges are none in these directions, at least their own
+    negative_method : "uniform", any pair of nodes is as likely;
+        "source", the target's source with any other destination
+    exclude : "both", no edge between a target's two ends is drawn by any node of its batch,
+        neither in its direction nor against it, nor parallel ones; "forward", none in its direction; None,
+        nothing is left out and the model sees what it is to find. Pairs that are no edges are none in these
+        directions, at least their own
     batch_size : targets in a batch
     shuffle : an order of each epoch's own; else that of edges
     drop_last : leave out the last batch where it has fewer targets
     seed : of the order and of what is drawn
-    prefetch : batches that are made ahead, each on a thread; 0 makes them when they are asked for. The batches are the same
+    prefetch : batches that are made ahead, each on a thread; 0 makes them when they are asked for.
+        The batches are the same
     cache_bytes : memory for rows of mapped features, as of a NeighborLoader
 
     Notes
     -----
-    A batch has ``edges``, the targets' ids; ``seeds``, the nodes of all its pairs; ``pairs``, two rows of the model's result for each,
-    the targets' first; ``labels``, 1 for targets and 0 for the others, float32; ``blocks``, ``nodes`` and ``x`` as of a NeighborLoader.
-    Degrees, by which GCN scales, are those of the graph without the edges that are left out: with them the ends of targets are told by
-    degrees that do not fit their edges (GCN on Cora's links: an area under the ROC curve of 0.73 instead of 0.91).
+    A batch has ``edges``, the targets' ids; ``seeds``, the nodes of all its pairs; ``pairs``, two rows of the
+    model's result for each, the targets' first; ``labels``, 1 for targets and 0 for the others, float32;
+    ``blocks``, ``nodes`` and ``x`` as of a NeighborLoader. Degrees, by which GCN scales, are those of the
+    graph without the edges that are left out: with them the ends of targets are told by degrees that do not
+    fit their edges (GCN on Cora's links: an area under the ROC curve of 0.73 instead of 0.91).
 
     Examples
     --------
@@ -80,15 +88,32 @@ class LinkLoader(Loader):
         if isinstance(data, Links):
             edges = data.edge_ids if edges is None else edges
             data = data.data
-        common: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last, "seed": seed, "prefetch": prefetch}
+        common: dict[str, Any] = {
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "drop_last": drop_last,
+            "seed": seed,
+            "prefetch": prefetch,
+        }
         super().__init__(op, data, **common, cache_bytes=cache_bytes)
-        for name, value, known in (("exclude", exclude, EXCLUDE), ("negative_method", negative_method, NEGATIVES)):
+        for name, value, known in (
+            ("exclude", exclude, EXCLUDE),
+            ("negative_method", negative_method, NEGATIVES),
+        ):
             if value not in known:
                 raise bad_value(op, f"{name} is {shown(value)}", f"choose from {', '.join(map(repr, known))}")
         g = self.origin.graph
         self.sampler, self.ids = sampler_of(num_neighbors), edges_of(op, g, edges)
-        self.negatives, self.negative_method, self.exclude = whole(op, "negatives", negatives, 0), negative_method, exclude
-        self._others = NonEdges(op, g, False, exclude != "both" or negative_method == "source") if self.negatives else None
+        self.negatives, self.negative_method, self.exclude = (
+            whole(op, "negatives", negatives, 0),
+            negative_method,
+            exclude,
+        )
+        self._others = (
+            NonEdges(op, g, False, exclude != "both" or negative_method == "source")
+            if self.negatives
+            else None
+        )
 
     def _own(self, ids: NDArray[Any]) -> NDArray[Any]:
         """All: what is drawn for one process's targets leaves out the others' too."""
@@ -97,7 +122,10 @@ class LinkLoader(Loader):
     def _batch(self, ids: NDArray[Any], key: np.uint64) -> Batch:
         op, g = "LinkLoader", self.origin.graph
         src, dst = g.src[ids], g.dst[ids]
-        (banned, origin), (left, right) = self._without(src, dst), self._drawn(op, src, key_of(int(key), 0, 0))
+        (banned, origin), (left, right) = (
+            self._without(src, dst),
+            self._drawn(op, src, key_of(int(key), 0, 0)),
+        )
         own = super()._own(np.arange(len(ids)))
         left, right = (ends.reshape(len(ids), self.negatives)[own].reshape(-1) for ends in (left, right))
         ids, src, dst = ids[own], src[own], dst[own]
@@ -121,10 +149,14 @@ class LinkLoader(Loader):
         """What is not drawn, and the graph without it."""
         if self.exclude is None:
             return (src[:0].astype(np.int64), dst[:0].astype(np.int64)), self.origin
-        into, out = (np.concatenate([dst, src]), np.concatenate([src, dst])) if self.exclude == "both" else (dst, src)
+        into, out = (
+            (np.concatenate([dst, src]), np.concatenate([src, dst])) if self.exclude == "both" else (dst, src)
+        )
         order = np.lexsort((out, into))
         into, out = into[order].astype(np.int64), out[order].astype(np.int64)
         g, weight = self.origin.graph, self.origin.edge_weight
         ids = np.unique(g.edge_ids(out, into, parallel=True)[0])
         ids = ids[g.src[ids] != g.dst[ids]]  # a node has a loop in any case
-        return (into, out), self.origin.without((g.src[ids], g.dst[ids], None if weight is None else np.asarray(weight)[ids].reshape(-1)))
+        return (into, out), self.origin.without(
+            (g.src[ids], g.dst[ids], None if weight is None else np.asarray(weight)[ids].reshape(-1))
+        )

@@ -39,17 +39,33 @@ class Loader:
     """Those that divide each batch's ids among them (numgraph.distributed.divide); None: this one has all."""
 
     def __init__(
-        self, op: str, data: Any, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int, prefetch: int, cache_bytes: int = 0
+        self,
+        op: str,
+        data: Any,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        drop_last: bool,
+        seed: int,
+        prefetch: int,
+        cache_bytes: int = 0,
     ) -> None:
         self.origin, self.fields = _parts(op, data)
         self.x, self.labels = self.fields.get("x"), self.fields.get("labels")
         self.data = data
-        self._rows = Rows(self.x, whole(op, "cache_bytes", cache_bytes, 0), functools.partial(hottest, self.origin.graph))
+        self._rows = Rows(
+            self.x, whole(op, "cache_bytes", cache_bytes, 0), functools.partial(hottest, self.origin.graph)
+        )
         self._in_batches(op, batch_size, shuffle, drop_last, seed, prefetch)
 
-    def _in_batches(self, op: str, batch_size: Any, shuffle: Any, drop_last: Any, seed: Any, prefetch: Any) -> None:
+    def _in_batches(
+        self, op: str, batch_size: Any, shuffle: Any, drop_last: Any, seed: Any, prefetch: Any
+    ) -> None:
         """How ids become batches."""
-        self.batch_size, self.prefetch = whole(op, "batch_size", batch_size, 1), whole(op, "prefetch", prefetch, 0)
+        self.batch_size, self.prefetch = (
+            whole(op, "batch_size", batch_size, 1),
+            whole(op, "prefetch", prefetch, 0),
+        )
         self.shuffle, self.drop_last, self.seed = bool(shuffle), bool(drop_last), checked_seed(op, seed)
         self.epoch = 0
 
@@ -91,16 +107,22 @@ class Loader:
         self.x, self._rows, self.prefetch = rows, rows, 0
 
     def over_all(self, x: Any) -> NeighborLoader:
-        """A loader of every node with all in-edges, one hop, and these features: what a layer's inference goes over."""
+        """A loader of every node with all in-edges, one hop, and these features: what a layer's inference
+        goes over.
+        """
         fields = {} if x is self._rows else {"x": x}
-        made = NeighborLoader((self.origin.graph, fields), [-1], batch_size=self._nodes_in_batch(), prefetch=self.prefetch)
+        made = NeighborLoader(
+            (self.origin.graph, fields), [-1], batch_size=self._nodes_in_batch(), prefetch=self.prefetch
+        )
         if x is self._rows:
             made.take_rows(x)
         made.origin, made.processes = self.origin, self.processes
         return made
 
     def _nodes_in_batch(self) -> int:
-        """Nodes in a batch of inference. It has one hop only, so that many nodes read fewer rows than a small batch of several hops."""
+        """Nodes in a batch of inference. It has one hop only, so that many nodes read fewer rows than a small
+        batch of several hops.
+        """
         return max(self.batch_size, _AT_ONCE)
 
     def __repr__(self) -> str:
@@ -112,25 +134,32 @@ class NeighborLoader(Loader):
 
     Parameters
     ----------
-    data : Dataset, or (Graph, {"x": features}), where features are an array of a row a node, also one mapped from a file; "labels" too;
-        or (HeteroGraph, {type: {"x": features}})
-    num_neighbors : for each layer, how many in-edges of a node are drawn, the seeds' last, -1 for all; or a NeighborSampler
-    input_nodes : ids of the seeds of an epoch, or a mask of all nodes; None: every node; of a HeteroGraph a pair (type, ids, mask or None)
+    data : Dataset, or (Graph, {"x": features}), where features are an array of a row a node,
+        also one mapped from a file; "labels" too; or (HeteroGraph, {type: {"x": features}})
+    num_neighbors : for each layer, how many in-edges of a node are drawn, the seeds' last, -1 for all;
+        or a NeighborSampler
+    input_nodes : ids of the seeds of an epoch, or a mask of all nodes; None: every node;
+        of a HeteroGraph a pair (type, ids, mask or None)
     batch_size : seeds in a batch
     shuffle : an order of each epoch's own; else that of input_nodes
     drop_last : leave out the last batch where it has fewer seeds
     seed : of the order and of what is drawn
-    prefetch : batches that are made ahead, each on a thread; 0 makes them when they are asked for. The batches are the same
-    cache_bytes : memory for features that are mapped from a file: the rows of the nodes with the most out-edges are read once and kept
+    prefetch : batches that are made ahead, each on a thread; 0 makes them when they are asked for.
+        The batches are the same
+    cache_bytes : memory for features that are mapped from a file:
+        the rows of the nodes with the most out-edges are read once and kept
 
     Notes
     -----
-    Rows of a mapped file that are not in memory are read by 64 threads, and the file is then told not to be read ahead (MADV_RANDOM).
+    Rows of a mapped file that are not in memory are read by 64 threads, and the file is then told not to be
+    read ahead (MADV_RANDOM).
 
-    Of a HeteroGraph the blocks are HeteroBlocks; num_neighbors are of each relation by itself, and may be {relation: list}; ``batch.x``,
-    ``batch.nodes`` and ``batch.seeds`` are dicts by type, ``batch.labels`` those of the seeds' type.
+    Of a HeteroGraph the blocks are HeteroBlocks; num_neighbors are of each relation by itself, and may be
+    {relation: list}; ``batch.x``, ``batch.nodes`` and ``batch.seeds`` are dicts by type, ``batch.labels``
+    those of the seeds' type.
 
-    Each pass over the loader is an epoch, with draws of its own; ``loader.epoch`` is the number of the next one, and may be set.
+    Each pass over the loader is an epoch, with draws of its own; ``loader.epoch`` is the number of the next
+    one, and may be set.
 
     Examples
     --------
@@ -160,7 +189,13 @@ class NeighborLoader(Loader):
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         op = "NeighborLoader"
-        common: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last, "seed": seed, "prefetch": prefetch}
+        common: dict[str, Any] = {
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "drop_last": drop_last,
+            "seed": seed,
+            "prefetch": prefetch,
+        }
         super().__init__(op, data, **common, cache_bytes=cache_bytes)
         self.sampler = sampler_of(num_neighbors)
         self.ids = nodes_of(op, self.origin.graph, input_nodes)
@@ -211,7 +246,9 @@ def chosen(op: str, name: str, ids: Any, count: int) -> Any:
     if array.dtype != np.bool_:
         return ids
     if array.shape != (count,):
-        raise bad_value(op, f"{name} is a mask of shape {list(array.shape)}", f"give ids, or a mask [{count}]")
+        raise bad_value(
+            op, f"{name} is a mask of shape {list(array.shape)}", f"give ids, or a mask [{count}]"
+        )
     return np.flatnonzero(array)
 
 
@@ -220,7 +257,11 @@ def check_distinct(op: str, name: str, ids: NDArray[Any]) -> None:
     _, first = np.unique(ids, return_index=True)
     if len(first) < len(ids):
         again = int(np.setdiff1d(np.arange(len(ids)), first)[0])
-        raise bad_value(op, f"{name}[{again}] is {ids[again]}, which is there before", f"give each {name[-5:-1]} once, as np.unique(ids)")
+        raise bad_value(
+            op,
+            f"{name}[{again}] is {ids[again]}, which is there before",
+            f"give each {name[-5:-1]} once, as np.unique(ids)",
+        )
 
 
 def _parts(op: str, data: Any) -> tuple[Origin, dict[str, Any]]:
@@ -234,7 +275,11 @@ def _parts(op: str, data: Any) -> tuple[Origin, dict[str, Any]]:
     graph, given = checked_host(op, data[0]), data[1]
     for name, array in given.items():
         if name not in ("x", "labels", *MASKS):
-            raise bad_value(op, f"data has {shown(name)}", 'the fields are "x", "labels" and masks; others are rows by batch.nodes')
+            raise bad_value(
+                op,
+                f"data has {shown(name)}",
+                'the fields are "x", "labels" and masks; others are rows by batch.nodes',
+            )
         check_rows(op, name, array, graph.num_nodes)
     return Origin(graph), {name: array if name == "x" else np.asarray(array) for name, array in given.items()}
 

@@ -29,7 +29,9 @@ else:
     def _asking(locality: int) -> Any:
         @intrinsic
         def ask(typingctx: Any, array: Any, i: Any) -> Any:
-            """ask(array, i): have the cache line of array[i], of a contiguous array of one axis, on its way."""
+            """ask(array, i): have the cache line of array[i], of a contiguous array of one axis, on its
+            way.
+            """
 
             def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
                 made = context.make_array(sig.args[0])(context, builder, args[0])
@@ -37,7 +39,10 @@ else:
                 number = ir.IntType(32)
                 kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
                 function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-                builder.call(function, [place, ir.Constant(number, 0), ir.Constant(number, locality), ir.Constant(number, 1)])
+                builder.call(
+                    function,
+                    [place, ir.Constant(number, 0), ir.Constant(number, locality), ir.Constant(number, 1)],
+                )
                 return context.get_dummy_value()
 
             return types.void(array, types.int64), codegen
@@ -45,11 +50,14 @@ else:
         return ask
 
     ask, ask_near = _asking(3), _asking(2)
-    """Into the first cache, for a few words; into the second, which waits for more lines at once, for rows: a fifth faster."""
+    """Into the first cache, for a few words; into the second, which waits for more lines at once, for rows: a
+    fifth faster.
+    """
 
     @intrinsic
     def move(typingctx: Any, source: Any, start: Any, target: Any, place: Any, size: Any) -> Any:
-        """move(source, start, target, place, size): copy `size` bytes from one contiguous array of bytes to another, unchecked.
+        """move(source, start, target, place, size): copy `size` bytes from one contiguous array of bytes to
+        another, unchecked.
 
         A loop over words took twice as long: numba asks of each place whether it counts from the end.
         """

@@ -35,9 +35,11 @@ def negative_edges(
     g : Graph; of a bipartite one u is a source and v a destination
     count : how many pairs; with `sources` for each of them
     seed : the same one gives the same pairs
-    sources : [n] the u of the pairs, which may come more than once: pairs k · count … are those of ``sources[k]``; None: any pair
+    sources : [n] the u of the pairs, which may come more than once:
+        pairs k · count … are those of ``sources[k]``; None: any pair
     self_loops : take pairs u, u too; of a bipartite graph those are two nodes, and always taken
-    directed : False takes only pairs without an edge in either direction, u being the smaller id, and no `sources`
+    directed : False takes only pairs without an edge in either direction, u being the smaller id,
+        and no `sources`
     replace : a pair may come twice; else pairs are distinct, those of an entry of `sources` each time anew
 
     Returns
@@ -65,20 +67,32 @@ def negative_edges(
     if sources is None:
         return free.evenly(op, int(count), key, bool(replace))
     if not directed:
-        raise bad_type(op, "sources are given beside directed=False", "of a source each destination is another pair: leave one of them out")
+        raise bad_type(
+            op,
+            "sources are given beside directed=False",
+            "of a source each destination is another pair: leave one of them out",
+        )
     name = "num_src" if g.is_bipartite else "num_nodes"
-    ids = checked_ids(op, "sources", given_ids(op, "sources", sources), name, g.num_src, free.rows.indices.dtype)
+    ids = checked_ids(
+        op, "sources", given_ids(op, "sources", sources), name, g.num_src, free.rows.indices.dtype
+    )
     return free.of_sources(op, ids, int(count), key, bool(replace))
 
 
 class NonEdges:
-    """The pairs of a graph's nodes that are no edges. Sorting the edges by both ends is done once for a graph."""
+    """The pairs of a graph's nodes that are no edges. Sorting the edges by both ends is done once for a
+    graph.
+    """
 
     def __init__(self, op: str, g: Graph, loops: bool, directed: bool) -> None:
         self.rows = g._sorted()[0]
         self.num_src, self.num_dst = g.num_src, g.num_dst
         if g.is_bipartite and not directed:
-            raise bad_value(op, "directed is False, and the graph is bipartite", "its edges have one direction: leave directed out")
+            raise bad_value(
+                op,
+                "directed is False, and the graph is bipartite",
+                "its edges have one direction: leave directed out",
+            )
         self.loops, self.directed = loops or g.is_bipartite, directed
         self.total = self.num_src * self.num_dst
         if not directed:
@@ -94,18 +108,29 @@ class NonEdges:
         """So many pairs."""
         left = self.total - self.joined
         if count > (left if not replace else count * left):
-            problem = f"{count:,} pairs are wanted, and of {self.total:,} pairs of nodes {self.joined:,} are joined, {left:,} are not"
-            raise bad_value(op, problem, "ask for fewer" if replace or not left else "ask for fewer, or pass replace=True")
+            problem = (
+                f"{count:,} pairs are wanted, and of {self.total:,} pairs of nodes {self.joined:,} are "
+                f"joined, {left:,} are not"
+            )
+            raise bad_value(
+                op, problem, "ask for fewer" if replace or not left else "ask for fewer, or pass replace=True"
+            )
         rows = self.rows
-        if 2 * (self.joined + (0 if replace else count)) > self.total:  # more draws would fail than not: there are few pairs, count them
+        if (
+            2 * (self.joined + (0 if replace else count)) > self.total
+        ):  # more draws would fail than not: there are few pairs, count them
             free = np.empty(left, np.int64)
             _list_free(rows.indptr, rows.indices, self.num_dst, self.loops, self.directed, free)
-            chosen = free[_draws(key, count, left) if replace else np.argsort(_hashes(key, left), kind="stable")[:count]]
+            chosen = free[
+                _draws(key, count, left) if replace else np.argsort(_hashes(key, left), kind="stable")[:count]
+            ]
             return self._ends(chosen)
         found, start = np.zeros(0, np.int64), 0
         while len(found) < count:
             more = np.empty(max(count - len(found), 16), np.int64)
-            start = _draw_free(rows.indptr, rows.indices, key, start, self.num_dst, self.loops, self.directed, more)
+            start = _draw_free(
+                rows.indptr, rows.indices, key, start, self.num_dst, self.loops, self.directed, more
+            )
             found = np.concatenate([found, more])
             if not replace:
                 found = found[np.sort(np.unique(found, return_index=True)[1])]
@@ -114,12 +139,17 @@ class NonEdges:
     def of_sources(self, op: str, sources: Ids, count: int, key: np.uint64, replace: bool) -> tuple[Ids, Ids]:
         """So many destinations for each source."""
         found = np.empty((len(sources), count), self.rows.indices.dtype)
-        lacking = _draw_destinations(self.rows.indptr, self.rows.indices, sources, key, self.num_dst, self.loops, replace, found)
+        lacking = _draw_destinations(
+            self.rows.indptr, self.rows.indices, sources, key, self.num_dst, self.loops, replace, found
+        )
         if lacking >= 0:
             node = sources[lacking]
             row = self.rows.indices[self.rows.indptr[node] : self.rows.indptr[node + 1]]
             barred = np.union1d(row, row[:0] if self.loops else [node])
-            problem = f"sources[{lacking}], node {node}, has no edge to {self.num_dst - len(barred):,} nodes, and {count:,} are wanted"
+            problem = (
+                f"sources[{lacking}], node {node}, has no edge to {self.num_dst - len(barred):,} nodes, and "
+                f"{count:,} are wanted"
+            )
             raise bad_value(op, problem, "ask for fewer, or leave the source out")
         return np.repeat(sources, count), found.reshape(-1)
 
@@ -197,7 +227,9 @@ def _draw_destinations(indptr, indices, sources, key, num_dst, loops, replace, f
             else:
                 left = 0
                 for target in range(num_dst):
-                    left += _is_free(indptr, indices, source, target, loops, True) and not _among(row, known, target)
+                    left += _is_free(indptr, indices, source, target, loops, True) and not _among(
+                        row, known, target
+                    )
                 if left == 0:
                     return i
                 left = below(state, number, left)
@@ -205,7 +237,9 @@ def _draw_destinations(indptr, indices, sources, key, num_dst, loops, replace, f
                 target = -1
                 while left >= 0:
                     target += 1
-                    left -= _is_free(indptr, indices, source, target, loops, True) and not _among(row, known, target)
+                    left -= _is_free(indptr, indices, source, target, loops, True) and not _among(
+                        row, known, target
+                    )
             row[k] = target
     return -1
 

@@ -34,13 +34,15 @@ class Batch:
     Attributes
     ----------
     blocks : list of Block, or of a ClusterLoader a Graph
-        One for each layer, the outermost hop first; ``model(batch.blocks, batch.x)`` gives a row for each seed.
+        One for each layer, the outermost hop first; ``model(batch.blocks, batch.x)`` gives a row for each
+        seed.
     seeds : the nodes whose results are wanted
     nodes : [num_src of blocks[0]] the nodes whose features are read; the seeds are the first
     x : [len(nodes), …] their features
     labels : the seeds' labels; of a LinkLoader [pairs] 1 for its targets and 0 for pairs that are no edges
     edges : of a LinkLoader the ids of its targets
-    pairs : of a LinkLoader [pairs, 2] rows of the model's result: the ends of the targets, then of pairs that are no edges
+    pairs : of a LinkLoader [pairs, 2] rows of the model's result: the ends of the targets,
+        then of pairs that are no edges
     train_mask, val_mask, test_mask : of a ClusterLoader [len(nodes)] those of the data
     """
 
@@ -61,7 +63,9 @@ class Batch:
         """Of a ClusterLoader the subgraph, which ``blocks`` is too."""
         graph: Any = self.blocks
         if isinstance(graph, list):
-            raise AttributeError("a batch of a NeighborLoader or LinkLoader has no 'graph'; its blocks are .blocks")
+            raise AttributeError(
+                "a batch of a NeighborLoader or LinkLoader has no 'graph'; its blocks are .blocks"
+            )
         found: Graph = graph
         return found
 
@@ -87,14 +91,16 @@ class NeighborSampler:
     Parameters
     ----------
     fanouts : for each layer, how many in-edges of a node are drawn; the last is the seeds' hop, -1 takes all
-    weight : [num_edges] of the graph's edges, at least 0: an edge is drawn in proportion to it, and never with 0. None: all alike
-    replace : an edge may be drawn more than once; then each node with in-edges has exactly as many as its fanout
+    weight : [num_edges] of the graph's edges, at least 0: an edge is drawn in proportion to it,
+        and never with 0. None: all alike
+    replace : an edge may be drawn more than once;
+        then each node with in-edges has exactly as many as its fanout
 
     Notes
     -----
-    Each hop draws anew. What is drawn for a node depends on the seed, the hop and the node alone: not on the other seeds, on threads, or on
-    how seeds are split over batches of one number. Without replacement and with weights, edges are drawn one after the other, each in
-    proportion to the weights left.
+    Each hop draws anew. What is drawn for a node depends on the seed, the hop and the node alone: not on the
+    other seeds, on threads, or on how seeds are split over batches of one number. Without replacement and
+    with weights, edges are drawn one after the other, each in proportion to the weights left.
 
     Examples
     --------
@@ -105,10 +111,14 @@ class NeighborSampler:
     ([1, 0, 2, 3], [3, 1])
     """
 
-    def __init__(self, fanouts: Sequence[int], *, weight: ArrayLike | None = None, replace: bool = False) -> None:
+    def __init__(
+        self, fanouts: Sequence[int], *, weight: ArrayLike | None = None, replace: bool = False
+    ) -> None:
         op = "NeighborSampler"
         if not isinstance(fanouts, list | tuple | np.ndarray):
-            raise bad_type(op, f"fanouts is {shown(fanouts)}", "give a list, a number for each layer, as [10, 10]")
+            raise bad_type(
+                op, f"fanouts is {shown(fanouts)}", "give a list, a number for each layer, as [10, 10]"
+            )
         if len(fanouts) == 0:
             raise bad_value(op, "there are no fanouts", "give a number for each layer, as [10, 10]")
         self.fanouts = tuple(_fanout(op, f"fanouts[{i}]", fanout) for i, fanout in enumerate(fanouts))
@@ -123,7 +133,8 @@ class NeighborSampler:
         vars(self).update(state, _weights=WeakKeyDictionary())
 
     def sample(self, g: Graph, seeds: ArrayLike, *, seed: int = 0) -> Batch:
-        """The blocks of seeds, distinct node ids: a Batch with ``blocks``, ``nodes``, ``seeds`` and ``edge_ids``.
+        """The blocks of seeds, distinct node ids: a Batch with ``blocks``, ``nodes``, ``seeds`` and
+        ``edge_ids``.
 
         Raises
         ------
@@ -134,7 +145,9 @@ class NeighborSampler:
         g = checked_host(op, g)
         return self.drawn(op, Origin(g), seeds_of(op, g, seeds), key_of(checked_seed(op, seed), 0, 0))
 
-    def drawn(self, op: str, origin: Origin, seeds: Ids, key: np.uint64, banned: Banned = (_NO_IDS, _NO_IDS)) -> Batch:
+    def drawn(
+        self, op: str, origin: Origin, seeds: Ids, key: np.uint64, banned: Banned = (_NO_IDS, _NO_IDS)
+    ) -> Batch:
         """The blocks of checked seeds, without the banned edges."""
         g = origin.graph
         rows, weights = g.in_edges_as_read(), self._weights_of(op, g)
@@ -147,7 +160,11 @@ class NeighborSampler:
             idle.append(table)
             first = int(np.flatnonzero(seeds == seeds[again])[0])
             problem = f"seeds[{first}] and seeds[{again}] are both {seeds[again]}"
-            raise bad_value(op, problem, "give each node once: np.unique(seeds, return_inverse=True) has the rows of repeated ones")
+            raise bad_value(
+                op,
+                problem,
+                "give each node once: np.unique(seeds, return_inverse=True) has the rows of repeated ones",
+            )
         hops: list[tuple[int, Any, Any, Any]] = []
         plan = np.empty(2, np.int64)
         for hop, fanout in enumerate(reversed(self.fanouts)):
@@ -194,7 +211,11 @@ class NeighborSampler:
         found = self._weights.get(g)
         if found is None:
             if len(self.weight) != g.num_edges:
-                raise bad_value(op, f"weight has {len(self.weight)} entries, the graph {g.num_edges} edges", "give one an edge")
+                raise bad_value(
+                    op,
+                    f"weight has {len(self.weight)} entries, the graph {g.num_edges} edges",
+                    "give one an edge",
+                )
             rows = g.in_edges
             by_position = self.weight if rows.ordered else self.weight[rows.edge_ids]
             most = by_position.max(initial=0)
@@ -227,11 +248,25 @@ def table_of(g: Graph) -> tuple[list[Table], Table]:
 
 @overload
 def sample_neighbors(
-    g: Graph, nodes: ArrayLike, fanout: int, *, seed: int = ..., weight: Any = ..., replace: bool = ..., return_edges: Literal[False] = ...
+    g: Graph,
+    nodes: ArrayLike,
+    fanout: int,
+    *,
+    seed: int = ...,
+    weight: Any = ...,
+    replace: bool = ...,
+    return_edges: Literal[False] = ...,
 ) -> Graph: ...
 @overload
 def sample_neighbors(
-    g: Graph, nodes: ArrayLike, fanout: int, *, seed: int = ..., weight: Any = ..., replace: bool = ..., return_edges: Literal[True]
+    g: Graph,
+    nodes: ArrayLike,
+    fanout: int,
+    *,
+    seed: int = ...,
+    weight: Any = ...,
+    replace: bool = ...,
+    return_edges: Literal[True],
 ) -> tuple[Graph, EdgeMap]: ...
 def sample_neighbors(
     g: Graph,
@@ -243,7 +278,8 @@ def sample_neighbors(
     replace: bool = False,
     return_edges: bool = False,
 ) -> Any:
-    """The graph with up to `fanout` in-edges of each of some nodes and no others; all nodes stay, with their numbers.
+    """The graph with up to `fanout` in-edges of each of some nodes and no others; all nodes stay, with their
+    numbers.
 
     Parameters
     ----------
@@ -267,7 +303,9 @@ def sample_neighbors(
     op = "sample_neighbors"
     g = checked_host(op, g)
     sampler = NeighborSampler([_fanout(op, "fanout", fanout)], weight=weight, replace=replace)
-    batch = sampler.drawn(op, Origin(g), seeds_of(op, g, nodes, "nodes"), key_of(checked_seed(op, seed), 0, 0))
+    batch = sampler.drawn(
+        op, Origin(g), seeds_of(op, g, nodes, "nodes"), key_of(checked_seed(op, seed), 0, 0)
+    )
     if replace:  # the same edge more than once: edge_subgraph takes ids as they come
         made, edges = g.edge_subgraph(batch.blocks[0].edge_ids, return_edges=True)
     else:
@@ -280,7 +318,9 @@ def checked_host(op: str, g: Any) -> Graph:
     check_graph(op, "g", g)
     if g.is_bipartite:
         problem = f"the graph is bipartite, with {g.num_src} sources and {g.num_dst} destinations"
-        raise bad_value(op, problem, "neighbours of neighbours need one set of nodes: Graph(src, dst, num_nodes)")
+        raise bad_value(
+            op, problem, "neighbours of neighbours need one set of nodes: Graph(src, dst, num_nodes)"
+        )
     found: Graph = g.to("cpu")
     return found
 
@@ -295,11 +335,17 @@ def checked_weight(op: str, weight: Any) -> NDArray[np.float64]:
     """A copy of weights of edges, finite and at least 0."""
     array = as_array(op, "weight", weight)
     if array.dtype.kind not in "biuf" or array.ndim != 1:
-        raise bad_type(op, f"weight has dtype {array.dtype} and shape {list(array.shape)}", "give a number for each edge, [num_edges]")
+        raise bad_type(
+            op,
+            f"weight has dtype {array.dtype} and shape {list(array.shape)}",
+            "give a number for each edge, [num_edges]",
+        )
     array = array.astype(np.float64)
     bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
     if len(bad):
-        raise bad_value(op, f"weight[{bad[0]}] is {array[bad[0]]}", "weights are finite and at least 0; 0 is never drawn")
+        raise bad_value(
+            op, f"weight[{bad[0]}] is {array[bad[0]]}", "weights are finite and at least 0; 0 is never drawn"
+        )
     return frozen(array)
 
 

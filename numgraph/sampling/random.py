@@ -1,7 +1,8 @@
-"""Random numbers by counting: number i of a stream is a hash of its key and i, so nobody's draws depend on who drew before.
+"""Random numbers by counting: number i of a stream is a hash of its key and i, so nobody's draws depend on
+who drew before.
 
-Keys are hashed from (seed, epoch, batch, hop) here and from a node in the kernels. The hash is SplitMix64's (Steele, Lea and Flood, Fast
-Splittable Pseudorandom Number Generators, OOPSLA 2014).
+Keys are hashed from (seed, epoch, batch, hop) here and from a node in the kernels. The hash is SplitMix64's
+(Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _TO_UNIT = 2.0**-53
 def checked_seed(op: str, seed: Any) -> int:
     """A seed as a whole number of at least 0."""
     if isinstance(seed, bool | np.bool_) or not isinstance(seed, int | np.integer):
-        raise bad_type(op, f"seed is {shown(seed)}", "give a whole number: the same one gives the same sample")
+        raise bad_type(
+            op, f"seed is {shown(seed)}", "give a whole number: the same one gives the same sample"
+        )
     if seed < 0:
         raise bad_value(op, f"seed is {seed}", "it is at least 0")
     return int(seed)
@@ -61,7 +64,9 @@ def state_of(key, number):
 
 @njit(inline="always")
 def below(state, i, n):
-    """Number i of a stream as an integer 0 … n - 1: the high half of a product, off by a probability of n / 2**64 at most."""
+    """Number i of a stream as an integer 0 … n - 1: the high half of a product, off by a probability of n /
+    2**64 at most.
+    """
     n = np.uint64(n)
     if n > _LOW:
         return np.int64(mixed(state + GOLDEN * np.uint64(i)) % n)
@@ -70,7 +75,9 @@ def below(state, i, n):
 
 @njit(inline="always")
 def below_short(state, i, n):
-    """``below`` for a uint64 n of less than 2**32, as such: without a question, so that a loop makes many at once."""
+    """``below`` for a uint64 n of less than 2**32, as such: without a question, so that a loop makes many at
+    once.
+    """
     r = mixed(state + GOLDEN * np.uint64(i))
     return ((r >> _S32) * n + ((r & _LOW) * n >> _S32)) >> _S32
 

@@ -1,8 +1,8 @@
 """Rows of features by number, copied into memory that batches before have used.
 
-Rows of a mapped file that are not in memory cost a wait for the disk each. A disk has many in work at once, so as many threads wait: the
-copy is a kernel without the GIL, and the page faults are its own. The rows that are asked for most are kept.
-"""
+Rows of a mapped file that are not in memory cost a wait for the disk each. A disk has many in work at once,
+so as many threads wait: the copy is a kernel without the GIL, and the page faults are its own. The rows that
+are asked for most are kept."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ from numgraph.sampling.cold import Work, in_steps
 from numgraph.sampling.memory import LINE, ask_near, move
 
 _AHEAD = 16
-"""Rows whose memory is asked for before they are copied, and how many bytes of them; the processor goes on by itself."""
+"""Rows whose memory is asked for before they are copied, and how many bytes of them; the processor goes on by
+itself.
+"""
 _ASKED = 1024
 _NO_SLOTS, _NO_ORDER = np.zeros(0, np.int32), np.zeros(0, np.int64)
 
 
 def rows_of(x: Any, ids: NDArray[Any]) -> Any:
-    """x[ids], for ids that are known to be there; x is an array, also one that is mapped from a file, or a SciPy sparse matrix."""
+    """x[ids], for ids that are known to be there; x is an array, also one that is mapped from a file, or a
+    SciPy sparse matrix.
+    """
     return Rows(x)(ids)
 
 
@@ -43,7 +47,9 @@ class Rows:
     hottest : ids of so many rows, those that will be asked for most
     """
 
-    def __init__(self, x: Any, kept_bytes: int = 0, hottest: Callable[[int], NDArray[Any]] | None = None) -> None:
+    def __init__(
+        self, x: Any, kept_bytes: int = 0, hottest: Callable[[int], NDArray[Any]] | None = None
+    ) -> None:
         self._given = x, kept_bytes, hottest
         self.x = x if is_sparse(x) else np.asarray(x)
         self._bytes, self._slots, self._kept = None, _NO_SLOTS, frozen(np.zeros(0, np.uint8))
@@ -78,11 +84,15 @@ class Rows:
         self._copy_into(kept, ids)
         slots = np.full(len(self.x), -1, np.int32)
         slots[ids] = np.arange(len(ids), dtype=np.int32)
-        self._kept, self._slots, self._hottest = frozen(kept), slots, None  # kept first: a slot is of rows that are there
+        self._kept, self._slots, self._hottest = (
+            frozen(kept),
+            slots,
+            None,
+        )  # kept first: a slot is of rows that are there
 
     def _memory(self, size: int) -> NDArray[np.uint8]:
-        """Rows of a mapped file come into memory of the system's own, which has them back when they are gone: the C library would keep as
-        much for each of the threads that read."""
+        """Rows of a mapped file come into memory of the system's own, which has them back when they are gone:
+        the C library would keep as much for each of the threads that read."""
         if self._mapping is None or size == 0:
             found: NDArray[np.uint8] = recycling.empty((size,), np.uint8)
             return found
@@ -99,7 +109,9 @@ class Rows:
 
         def in_order_of_pages(done: int) -> Work:
             order = (done + np.argsort(ids[done:])).astype(np.int64)
-            return lambda first, last: _copy_mapped(self._bytes, kept, slots, ids, order, first, last, self._size, made)
+            return lambda first, last: _copy_mapped(
+                self._bytes, kept, slots, ids, order, first, last, self._size, made
+            )
 
         in_steps(copy, len(ids), in_order_of_pages)
 
@@ -118,7 +130,9 @@ def _copy(x, ids, size, made):
 
 @njit()
 def _copy_mapped(x, kept, slots, ids, order, first, last, size, made):
-    """Rows first … last - 1, or those at these places of order: from the kept ones where they have a slot, else from the file."""
+    """Rows first … last - 1, or those at these places of order: from the kept ones where they have a slot,
+    else from the file.
+    """
     for at in range(first, last):
         i = np.int64(order[at]) if len(order) > 0 else np.int64(at)
         row = np.int64(ids[i])

@@ -26,7 +26,9 @@ _TRIES = 16
 """Draws of an edge, before all edges of the node are weighed."""
 
 
-def random_walk(g: Graph, nodes: ArrayLike, length: int, *, p: float = 1.0, q: float = 1.0, seed: int = 0) -> Ids:
+def random_walk(
+    g: Graph, nodes: ArrayLike, length: int, *, p: float = 1.0, q: float = 1.0, seed: int = 0
+) -> Ids:
     """Walks from each of some nodes along edges, each step to one of the out-edges.
 
     Parameters
@@ -34,17 +36,20 @@ def random_walk(g: Graph, nodes: ArrayLike, length: int, *, p: float = 1.0, q: f
     g : Graph
     nodes : [n] where walks begin; one that is there twice has two walks
     length : steps of a walk
-    p, q : beside a step to a node that the node before has an edge to, one back to that node is 1 / p as likely, and one to any other node
-        1 / q as likely; 1 and 1: all out-edges are as likely
+    p, q : beside a step to a node that the node before has an edge to,
+        one back to that node is 1 / p as likely, and one to any other node 1 / q as likely; 1 and 1: all
+        out-edges are as likely
     seed : the same one gives the same walks, on any number of threads
 
     Returns
     -------
-    [n, length + 1] the nodes of each walk, its beginning first; -1 for all that would follow a node without out-edges
+    [n, length + 1] the nodes of each walk, its beginning first; -1 for all that would follow a node without
+    out-edges
 
     Notes
     -----
-    node2vec's walks (Grover and Leskovec, node2vec: Scalable Feature Learning for Networks, KDD 2016), drawn by rejection.
+    node2vec's walks (Grover and Leskovec, node2vec: Scalable Feature Learning for Networks, KDD 2016), drawn
+    by rejection.
 
     Examples
     --------
@@ -107,7 +112,9 @@ def _weight(indptr, indices, back, far, before, node):
 
 @njit()
 def _biased(indptr, indices, back, far, state, start, degree, before):
-    """The next node: an edge that is drawn evenly is taken in proportion to its weight; after many that were not, all are weighed."""
+    """The next node: an edge that is drawn evenly is taken in proportion to its weight; after many that were
+    not, all are weighed.
+    """
     most = max(back, 1.0, far)
     for attempt in range(_TRIES):
         node = indices[start + below(state, 2 * attempt, degree)]

@@ -16,7 +16,9 @@ _log = logging.getLogger("numgraph.torch")
 
 
 class Report(NamedTuple):
-    """What ``accelerate`` did: names of layers and their classes, and of those that stay PyG's the reasons."""
+    """What ``accelerate`` did: names of layers and their classes, and of those that stay PyG's the
+    reasons.
+    """
 
     accelerated: dict[str, str]
     left: dict[str, str]
@@ -27,12 +29,15 @@ def accelerate(model: Model, *, report: Is[False] = False) -> Model: ...
 @overload
 def accelerate(model: Model, *, report: Is[True]) -> tuple[Model, Report]: ...
 def accelerate(model: Any, *, report: bool = False) -> Any:
-    """A PyG model whose ``GCNConv``, ``SAGEConv``, ``GATConv``, ``GATv2Conv`` and ``GINConv`` run on numgraph from now on.
+    """A PyG model whose ``GCNConv``, ``SAGEConv``, ``GATConv``, ``GATv2Conv`` and ``GINConv`` run on numgraph
+    from now on.
 
-    The layers stay the objects that they are: parameters, buffers, names in ``state_dict``, hooks, optimisers and ``isinstance`` with PyG's
-    class are as before, and so are results, gradients and masks of dropout. What numgraph does not take stays PyG's: other layers, classes
-    derived from these, ``flow="target_to_source"``, aggregations other than sums, means, extremes and products; a warning of the logger
-    "numgraph.torch" names it. Sparse matrices in place of an edge_index, and arrays on a device, go to PyG's code call by call.
+    The layers stay the objects that they are: parameters, buffers, names in ``state_dict``, hooks, optimisers
+    and ``isinstance`` with PyG's class are as before, and so are results, gradients and masks of dropout.
+    What numgraph does not take stays PyG's: other layers, classes derived from these,
+    ``flow="target_to_source"``, aggregations other than sums, means, extremes and products; a warning of the
+    logger "numgraph.torch" names it. Sparse matrices in place of an edge_index, and arrays on a device, go to
+    PyG's code call by call.
 
     Parameters
     ----------
@@ -45,8 +50,9 @@ def accelerate(model: Any, *, report: bool = False) -> Any:
 
     Notes
     -----
-    The graph of an edge_index is made at its first use and serves as long as the tensor lives and is not changed in place: pass the same
-    tensor at every step. Changes behind torch's back (by ``.numpy()`` or ``.data``) are not seen. ``restore`` takes it back.
+    The graph of an edge_index is made at its first use and serves as long as the tensor lives and is not
+    changed in place: pass the same tensor at every step. Changes behind torch's back (by ``.numpy()`` or
+    ``.data``) are not seen. ``restore`` takes it back.
 
     Raises
     ------

@@ -12,7 +12,8 @@ _OUTSIDE: dict[str, Callable[..., Any]] = {}
 
 
 def outside(reason: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: torch.compile calls the function as it is, between two of its graphs; with fullgraph=True its error gives the reason.
+    """Decorator: torch.compile calls the function as it is, between two of its graphs; with fullgraph=True
+    its error gives the reason.
 
     It is ``torch.compiler.disable`` from the first time that it matters: that imports the compiler.
     """

@@ -22,9 +22,10 @@ Function = Callable[[Sequence[Any]], list[Any]]
 class Module(torch.nn.Module):
     """A module of numgraph as a torch Module: ``Module(ng.nn.GCN(…))(g, x)`` takes tensors and gives tensors.
 
-    Its parameters are the module's own, in the same memory, under their own names: a torch optimiser trains both, and what numgraph loads
-    or saves is what torch sees. Buffers, such as running statistics, are torch's buffers. Gradients of every order come from numgraph's
-    tape. ``train()`` and ``eval()`` act on both.
+    Its parameters are the module's own, in the same memory, under their own names: a torch optimiser trains
+    both, and what numgraph loads or saves is what torch sees. Buffers, such as running statistics, are
+    torch's buffers. Gradients of every order come from numgraph's tape. ``train()`` and ``eval()`` act on
+    both.
 
     Parameters
     ----------
@@ -32,9 +33,10 @@ class Module(torch.nn.Module):
 
     Notes
     -----
-    While training, random numbers (dropout) come from torch's generator: ``torch.manual_seed`` fixes them, and whatever computes a call
-    again (``torch.utils.checkpoint``, second derivatives) finds the same masks. Without gradients no tape is made. Arguments are given to
-    the module as they are, tensors in them as arrays; tuples, lists and dicts of results come back as such.
+    While training, random numbers (dropout) come from torch's generator: ``torch.manual_seed`` fixes them,
+    and whatever computes a call again (``torch.utils.checkpoint``, second derivatives) finds the same masks.
+    Without gradients no tape is made. Arguments are given to the module as they are, tensors in them as
+    arrays; tuples, lists and dicts of results come back as such.
 
     Raises
     ------
@@ -55,7 +57,11 @@ class Module(torch.nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         if not isinstance(module, nn.Module):
-            raise bad_type("numgraph.torch.Module", f"module is {kind_of(module)}", "pass a numgraph.nn.Module, such as numgraph.nn.GCN(…)")
+            raise bad_type(
+                "numgraph.torch.Module",
+                f"module is {kind_of(module)}",
+                "pass a numgraph.nn.Module, such as numgraph.nn.GCN(…)",
+            )
         self.wrapped = module
         self._trained = [(*self._holder(name), p) for name, p in module.named_parameters()]
         for holder, name, p in self._trained:
@@ -88,11 +94,18 @@ class Module(torch.nn.Module):
         """What the module gives for these arguments, as tensors."""
         return self._call(args, options)
 
-    @outside("a numgraph.torch.Module runs as it is, between compiled parts; numgraph.torch.nn has layers that are compiled")
+    @outside(
+        "a numgraph.torch.Module runs as it is, between compiled parts; numgraph.torch.nn has layers that "
+        "are compiled"
+    )
     def _call(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if torch._C._are_functorch_transforms_active():
             problem = "a transform of torch.func (grad, vmap, jvp, …) cannot look into a module of numgraph"
-            raise bad_type("numgraph.torch.Module", problem, "use torch.autograd, numgraph.torch.nn, or update_all with tensors")
+            raise bad_type(
+                "numgraph.torch.Module",
+                problem,
+                "use torch.autograd, numgraph.torch.nn, or update_all with tensors",
+            )
         self._share()
         inputs: list[torch.Tensor] = []
         call = _Call(self.wrapped, _lifted((args, options), torch.Tensor, inputs), self._buffered)
@@ -100,7 +113,9 @@ class Module(torch.nn.Module):
         if torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, *weights)):  # type: ignore[union-attr]
             results = _Replay.apply(call, tuple([p for *_, p in self._trained]), *inputs, *weights)
         else:
-            results = [LIBRARY.constant(np.asarray(unwrap(y))) for y in call([LIBRARY.plain(x) for x in inputs])]
+            results = [
+                LIBRARY.constant(np.asarray(unwrap(y))) for y in call([LIBRARY.plain(x) for x in inputs])
+            ]
         return _lowered(call.result, results)
 
     def _share(self) -> None:
@@ -117,7 +132,11 @@ class Module(torch.nn.Module):
 
 def _is_same(x: np.ndarray, y: Any) -> bool:
     """Whether two arrays are the same numbers in the same memory."""
-    return bool(x.dtype == y.dtype and x.__array_interface__["data"] == y.__array_interface__["data"] and x.strides == y.strides)
+    return bool(
+        x.dtype == y.dtype
+        and x.__array_interface__["data"] == y.__array_interface__["data"]
+        and x.strides == y.strides
+    )
 
 
 class _Place(NamedTuple):
@@ -150,10 +169,12 @@ def _lowered(value: Any, arrays: Sequence[Any]) -> Any:
 
 
 class _Call:
-    """A call of a module as a function of its arrays, which gives the same results each time: random states are kept, and buffers
-    change the first time only. ``result``: the last results, with places for arrays."""
+    """A call of a module as a function of its arrays, which gives the same results each time: random states
+    are kept, and buffers change the first time only. ``result``: the last results, with places for arrays."""
 
-    def __init__(self, module: nn.Module, arguments: Any, buffered: Sequence[tuple[Any, str, nn.Module, str]]) -> None:
+    def __init__(
+        self, module: nn.Module, arguments: Any, buffered: Sequence[tuple[Any, str, nn.Module, str]]
+    ) -> None:
         self.module, self.arguments, self.is_first = module, arguments, True
         self.buffered = [(inner, attribute) for *_, inner, attribute in buffered]
         self.result: Any = None
@@ -207,10 +228,14 @@ def _unchanged(buffered: Sequence[tuple[nn.Module, str]]) -> Iterator[None]:
 
 
 class _Replay(torch.autograd.Function):
-    """A function of arrays and Parameters, whose backward replays its tape; where that is differentiated it is a _Replay again."""
+    """A function of arrays and Parameters, whose backward replays its tape; where that is differentiated it
+    is a _Replay again.
+    """
 
     @staticmethod
-    def forward(ctx: Any, function: Function, parameters: tuple[Parameter, ...], *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(
+        ctx: Any, function: Function, parameters: tuple[Parameter, ...], *values: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         num, needs = len(values) - len(parameters), ctx.needs_input_grad[2:]
         tape = Tape(persistent=True)  # as torch may ask again, with retain_graph
         with tape:
@@ -218,21 +243,36 @@ class _Replay(torch.autograd.Function):
             made = function(arrays)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*values)  # torch's check that they were not changed
-        ctx.function, ctx.parameters, ctx.tape, ctx.made, ctx.wanted = function, parameters, tape, made, wanted
+        ctx.function, ctx.parameters, ctx.tape, ctx.made, ctx.wanted = (
+            function,
+            parameters,
+            tape,
+            made,
+            wanted,
+        )
         # copies: torch's in-place functions may change results, and the tape reads them
         results = tuple([LIBRARY.constant(np.array(unwrap(y))) for y in made])
-        ctx.mark_non_differentiable(*[z for y, z in zip(made, results, strict=True) if not isinstance(y, Tensor)])
+        ctx.mark_non_differentiable(
+            *[z for y, z in zip(made, results, strict=True) if not isinstance(y, Tensor)]
+        )
         return results
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        values, needs, parameters, function = ctx.saved_tensors, ctx.needs_input_grad[2:], ctx.parameters, ctx.function
+        values, needs, parameters, function = (
+            ctx.saved_tensors,
+            ctx.needs_input_grad[2:],
+            ctx.parameters,
+            ctx.function,
+        )
         live = [i for i, grad in enumerate(grads) if grad is not None and isinstance(ctx.made[i], Tensor)]
         if not live:
             return (None,) * (2 + len(needs))
         if not torch.is_grad_enabled():
             seeds = [LIBRARY.plain(grads[i]) for i in live]
-            found = [LIBRARY.constant(x) for x in _pulled(ctx.tape, [ctx.made[i] for i in live], seeds, ctx.wanted)]
+            found = [
+                LIBRARY.constant(x) for x in _pulled(ctx.tape, [ctx.made[i] for i in live], seeds, ctx.wanted)
+            ]
         else:
             num = len(values) - len(parameters)
 
@@ -243,13 +283,19 @@ class _Replay(torch.autograd.Function):
                     made = function(watched)
                 return _pulled(tape, [made[i] for i in live], arrays[num:], wanted)
 
-            found = list(_Replay.apply(vjp, parameters, *values[:num], *[grads[i] for i in live], *values[num:]))
+            found = list(
+                _Replay.apply(vjp, parameters, *values[:num], *[grads[i] for i in live], *values[num:])
+            )
         left = iter(found)
         return (None, None, *[next(left) if need else None for need in needs])
 
 
-def _watched(tape: Tape, arrays: Sequence[Any], needs: Sequence[bool], parameters: Sequence[Parameter]) -> tuple[list[Any], list[Tensor]]:
-    """The arrays, those that need gradients as Tensors of the tape; and all that needs gradients, in order."""
+def _watched(
+    tape: Tape, arrays: Sequence[Any], needs: Sequence[bool], parameters: Sequence[Parameter]
+) -> tuple[list[Any], list[Tensor]]:
+    """The arrays, those that need gradients as Tensors of the tape; and all that needs gradients, in
+    order.
+    """
     watched = [tape.watch(x) if need else x for x, need in zip(arrays, needs[: len(arrays)], strict=True)]
     candidates = [*watched, *parameters]
     return watched, [x for x, need in zip(candidates, needs, strict=True) if need]

@@ -1,4 +1,5 @@
-"""PyG's layers with numgraph's message passing: classes that a layer changes to and back, whatever it holds. Imported where PyG is.
+"""PyG's layers with numgraph's message passing: classes that a layer changes to and back, whatever it holds.
+Imported where PyG is.
 
 A call that numgraph does not take goes to PyG's own forward.
 """
@@ -22,11 +23,22 @@ _HOOKS = [
 ]
 
 
-_METHODS = ("forward", "propagate", "message", "aggregate", "message_and_aggregate", "update", "edge_update", "edge_updater")
+_METHODS = (
+    "forward",
+    "propagate",
+    "message",
+    "aggregate",
+    "message_and_aggregate",
+    "update",
+    "edge_update",
+    "edge_updater",
+)
 
 
 class Accelerated:
-    """What the classes below have before PyG's: a layer of theirs is one of PyG's class, with the same attributes."""
+    """What the classes below have before PyG's: a layer of theirs is one of PyG's class, with the same
+    attributes.
+    """
 
     def reset_parameters(self) -> None:
         """As PyG's; the graph that was kept is forgotten too."""
@@ -70,7 +82,14 @@ class GINConv(Accelerated, pyg.GINConv):
 class GATConv(Accelerated, pyg.GATConv):
     """PyG's GATConv on numgraph."""
 
-    def forward(self, x: Any, edge_index: Any, edge_attr: Any = None, size: Any = None, return_attention_weights: Any = None) -> Any:
+    def forward(
+        self,
+        x: Any,
+        edge_index: Any,
+        edge_attr: Any = None,
+        size: Any = None,
+        return_attention_weights: Any = None,
+    ) -> Any:
         """As PyG's."""
         if _is_taken(self, x, edge_index, edge_attr):
             return gat.attention(self, x, edge_index, edge_attr, size, return_attention_weights)
@@ -80,7 +99,9 @@ class GATConv(Accelerated, pyg.GATConv):
 class GATv2Conv(Accelerated, pyg.GATv2Conv):
     """PyG's GATv2Conv on numgraph."""
 
-    def forward(self, x: Any, edge_index: Any, edge_attr: Any = None, return_attention_weights: Any = None) -> Any:
+    def forward(
+        self, x: Any, edge_index: Any, edge_attr: Any = None, return_attention_weights: Any = None
+    ) -> Any:
         """As PyG's."""
         if _is_taken(self, x, edge_index, edge_attr):
             return gat.attention_v2(self, x, edge_index, edge_attr, return_attention_weights)
@@ -102,7 +123,11 @@ def refused(layer: Any) -> str | None:
     kind = type(layer)
     if kind not in CLASSES and not isinstance(layer, Accelerated):
         base = next((known for known in CLASSES if isinstance(layer, known)), None)
-        return "numgraph.torch has no such layer" if base is None else f"it is a class of its own, derived from {base.__name__}"
+        return (
+            "numgraph.torch has no such layer"
+            if base is None
+            else f"it is a class of its own, derived from {base.__name__}"
+        )
     own = [name for name in _METHODS if name in layer.__dict__]
     if own:
         return f"{own[0]} was set on it"
@@ -117,7 +142,9 @@ def refused(layer: Any) -> str | None:
             return f"aggr={layer.aggr!r}"
         if isinstance(layer.fill_value, str) and layer.fill_value not in REDUCES:
             return f"fill_value={layer.fill_value!r}"
-    if isinstance(layer, pyg.GCNConv) and (layer._cached_edge_index is not None or layer._cached_adj_t is not None):
+    if isinstance(layer, pyg.GCNConv) and (
+        layer._cached_edge_index is not None or layer._cached_adj_t is not None
+    ):
         return "cached=True, and PyG has cached a graph; reset_parameters() forgets it"
     if layer.explain or any(getattr(layer, name, None) for name in _HOOKS):
         return "its messages are hooked or explained"
@@ -125,19 +152,34 @@ def refused(layer: Any) -> str | None:
 
 
 def _is_taken(layer: Any, x: Any, edges: Any, data: Any = None) -> bool:
-    """Whether numgraph computes a call: of dense features on the host, with an edge_index or a Graph; not while torch.jit looks on."""
+    """Whether numgraph computes a call: of dense features on the host, with an edge_index or a Graph; not
+    while torch.jit looks on.
+    """
     if isinstance(edges, Graph):
         if edges.device != "cpu":
             return False
-    elif type(edges) is not torch.Tensor or edges.layout is not torch.strided or edges.dtype not in _IDS or edges.dim() != 2:
+    elif (
+        type(edges) is not torch.Tensor
+        or edges.layout is not torch.strided
+        or edges.dtype not in _IDS
+        or edges.dim() != 2
+    ):
         return False
     first, *others = x if isinstance(x, tuple | list) else (x,)
-    if first is None or len(others) > 1 or (not isinstance(edges, Graph) and (len(edges) != 2 or edges.device.type != "cpu")):
+    if (
+        first is None
+        or len(others) > 1
+        or (not isinstance(edges, Graph) and (len(edges) != 2 or edges.device.type != "cpu"))
+    ):
         return False
     for features in (first, *others, data):
         if features is None:
             continue
-        if not isinstance(features, torch.Tensor) or features.layout is not torch.strided or features.device.type != "cpu":
+        if (
+            not isinstance(features, torch.Tensor)
+            or features.layout is not torch.strided
+            or features.device.type != "cpu"
+        ):
             return False
         if features is not data and (features.dim() != 2 or not features.is_floating_point()):
             return False

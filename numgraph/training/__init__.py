@@ -1,4 +1,6 @@
-"""Training: epochs with a best model kept (fit), cross-validation, what is minimised and measured, recipes, saved models, pictures."""
+"""Training: epochs with a best model kept (fit), cross-validation, what is minimised and measured, recipes,
+saved models, pictures.
+"""
 
 from numgraph.errors import no_attribute
 from numgraph.training.fit import Diverged, evaluate, fit

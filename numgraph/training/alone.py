@@ -1,4 +1,6 @@
-"""What a training asks of the processes that take part, where it is one: ``numgraph.distributed.Processes`` is the same for several."""
+"""What a training asks of the processes that take part, where it is one: ``numgraph.distributed.Processes``
+is the same for several.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A trained scorer of triples with the names that it knows, in one file without pickles: it answers (head, relation, ?)."""
+"""A trained scorer of triples with the names that it knows, in one file without pickles: it answers (head,
+relation, ?).
+"""
 
 from __future__ import annotations
 
@@ -50,8 +52,18 @@ class Answers:
         """Write it to a .npz or .safetensors file, in one step."""
         model = self.model
         kind = next(name for name, one in SCORERS.items() if type(model) is one)
-        about = {"format": FORMAT, "task": "triples", "model": kind, "dim": model.dim, "reciprocal": model.reciprocal}
-        about |= {"norm": getattr(model, "norm", None), "entities": list(self.entities), "relations": list(self.relations)}
+        about = {
+            "format": FORMAT,
+            "task": "triples",
+            "model": kind,
+            "dim": model.dim,
+            "reciprocal": model.reciprocal,
+        }
+        about |= {
+            "norm": getattr(model, "norm", None),
+            "entities": list(self.entities),
+            "relations": list(self.relations),
+        }
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
         arrays = {PARAMETERS + name: array for name, array in model.state_dict().items()}
         save_parameters(path, {ABOUT: text, "known": self.known, **arrays})
@@ -74,32 +86,57 @@ class Answers:
         try:
             if about["format"] != FORMAT:
                 raise ValueError(f"format {about['format']!r} is of another version")
-            state = {name.removeprefix(PARAMETERS): array for name, array in arrays.items() if name.startswith(PARAMETERS)}
-            entities, relations = [str(one) for one in about["entities"]], [str(one) for one in about["relations"]]
-            if int(about["dim"]) * (len(entities) + len(relations)) > sum(array.size for array in state.values()):
+            state = {
+                name.removeprefix(PARAMETERS): array
+                for name, array in arrays.items()
+                if name.startswith(PARAMETERS)
+            }
+            entities, relations = (
+                [str(one) for one in about["entities"]],
+                [str(one) for one in about["relations"]],
+            )
+            if int(about["dim"]) * (len(entities) + len(relations)) > sum(
+                array.size for array in state.values()
+            ):
                 raise ValueError("the parameters are fewer than the names need")
             options = {} if about["norm"] is None else {"norm": about["norm"]}
             kind = SCORERS[about["model"]]
-            model = kind(len(entities), len(relations), int(about["dim"]), reciprocal=bool(about["reciprocal"]), **options)
+            model = kind(
+                len(entities),
+                len(relations),
+                int(about["dim"]),
+                reciprocal=bool(about["reciprocal"]),
+                **options,
+            )
             model.load_state_dict(state)
             nothing = np.empty((0, 3), np.int64)
             known = Triples("known", arrays["known"], nothing, nothing, entities, relations).train
         except Exception as error:  # whatever a damaged or foreign description leads to
-            raise bad_value("predict", f"{path} is damaged: {type(error).__name__}: {error!s:.200}", "save the model again") from error
+            raise bad_value(
+                "predict",
+                f"{path} is damaged: {type(error).__name__}: {error!s:.200}",
+                "save the model again",
+            ) from error
         model.eval()
         return cls(model, entities, relations, known)
 
     def tails(self, heads: Sequence[str], relations: Sequence[str], top: int = 10) -> dict[str, Any]:
-        """The best `top` tails of each (head, relation), best first, as columns: ``head``, ``relation``, ``tail``, ``score``,
-        ``probability`` (the softmax over all entities) and ``known``, whether the triple is one of those known.
+        """The best `top` tails of each (head, relation), best first, as columns: ``head``, ``relation``,
+        ``tail``, ``score``, ``probability`` (the softmax over all entities) and ``known``, whether the triple
+        is one of those known.
 
         Raises
         ------
         ValueError : a name that was in no triple
         """
-        h, r = self._numbers("entity", heads, self.entities), self._numbers("relation", relations, self.relations)
+        h, r = (
+            self._numbers("entity", heads, self.entities),
+            self._numbers("relation", relations, self.relations),
+        )
         top, truth = min(top, len(self.entities)), Truth(self.known, len(self.relations))
-        columns: dict[str, list[Any]] = {name: [] for name in ("head", "relation", "tail", "score", "probability", "known")}
+        columns: dict[str, list[Any]] = {
+            name: [] for name in ("head", "relation", "tail", "score", "probability", "known")
+        }
         step = max(1, 2**22 // len(self.entities))
         for first in range(0, len(h), step):
             part = slice(first, first + step)

@@ -1,4 +1,6 @@
-"""Training, of the whole graph or in batches: the loop behind ``numgraph.fit``, ``numgraph train`` and benchmarks/accuracy.py."""
+"""Training, of the whole graph or in batches: the loop behind ``numgraph.fit``, ``numgraph train`` and
+benchmarks/accuracy.py.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ Callback = Callable[[int, History], Any]
 
 
 def evaluate(model: Module, dataset: Dataset, features: Any, *masks: np.ndarray) -> list[Metrics]:
-    """The model's metrics on the nodes of each mask, from one pass in its evaluation mode; its mode is what it was afterwards.
+    """The model's metrics on the nodes of each mask, from one pass in its evaluation mode; its mode is what
+    it was afterwards.
 
     Parameters
     ----------
@@ -64,10 +67,11 @@ def evaluate(model: Module, dataset: Dataset, features: Any, *masks: np.ndarray)
 
 @contextmanager
 def interrupts(alone: bool = True) -> Iterator[list[bool]]:
-    """What is no longer empty after a Ctrl-C; a second one raises KeyboardInterrupt, but where several processes must stop together.
+    """What is no longer empty after a Ctrl-C; a second one raises KeyboardInterrupt, but where several
+    processes must stop together.
 
-    An exception raised just anywhere may be lost: Python drops those in callbacks of weak references, which an epoch has many of.
-    """
+    An exception raised just anywhere may be lost: Python drops those in callbacks of weak references, which
+    an epoch has many of."""
     asked: list[bool] = []
 
     def handler(*_: Any) -> None:
@@ -75,7 +79,10 @@ def interrupts(alone: bool = True) -> Iterator[list[bool]]:
             raise KeyboardInterrupt
         asked.append(True)
 
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
     before = signal.signal(signal.SIGINT, handler) if ours else None
     try:
         yield asked
@@ -98,39 +105,47 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 10,
 ) -> History:
-    """Train with the loss of the training nodes, and leave the model with the state of its best epoch, in evaluation mode.
+    """Train with the loss of the training nodes, and leave the model with the state of its best epoch, in
+    evaluation mode.
 
-    The best epoch is the one of the highest validation score (accuracy, R² for a regression, the area under the ROC curve for links), among
-    equals the one of the lowest validation loss; without nodes for validation those of the training nodes stand in for them. Ctrl-C ends
-    the training after the step that runs, as its last epoch would, a second one at once; ``history.stopped`` tells.
+    The best epoch is the one of the highest validation score (accuracy, R² for a regression, the area under
+    the ROC curve for links), among equals the one of the lowest validation loss; without nodes for validation
+    those of the training nodes stand in for them. Ctrl-C ends the training after the step that runs, as its
+    last epoch would, a second one at once; ``history.stopped`` tells.
 
     Parameters
     ----------
     model
-        ``model(graph, x, rng=generator)`` gives logits [nodes, classes], for a regression [nodes, 1], for links [nodes, features]; what it
-        drops in training mode is drawn from the generator. If it takes ``edge_weight``, the dataset's are passed. Of a GraphDataset it is
-        ``model(batch, x, rng=generator)`` and gives rows for graphs, as ``numgraph.nn.GraphModel``.
+        ``model(graph, x, rng=generator)`` gives logits [nodes, classes], for a regression [nodes, 1], for
+        links [nodes, features]; what it drops in training mode is drawn from the generator. If it takes
+        ``edge_weight``, the dataset's are passed. Of a GraphDataset it is ``model(batch, x, rng=generator)``
+        and gives rows for graphs, as ``numgraph.nn.GraphModel``.
     dataset
         A Dataset, the links that ``numgraph.data.split_links`` dealt out, or a GraphDataset.
     optimizer
-        Its ``parameters`` are trained, by ``optimizer.step(gradients)``; by default ``Adam(model.parameters(), lr=0.01)``.
+        Its ``parameters`` are trained, by ``optimizer.step(gradients)``; by default
+        ``Adam(model.parameters(), lr=0.01)``.
     epochs
         Steps at most; each sees every training node.
     patience
-        Stop after so many epochs in which neither validation score nor validation loss reached a new best; 0: never.
+        Stop after so many epochs in which neither validation score nor validation loss reached a new best; 0:
+        never.
     seed
         Of the generator that dropout, and pairs that are no links, are drawn from.
     features
         In place of ``dataset.features``, for example ``dataset.sparse_features``.
     loader
-        A NeighborLoader of the dataset's training nodes, a ClusterLoader of it, or a LinkLoader of links: each batch is a step, and
-        ``model.inference(loader)`` measures. Features are the loader's; of its nodes those outside of train_mask are in no loss.
-        Of a GraphDataset a GraphLoader of it; by default its training graphs, shuffled, 32 at a step.
+        A NeighborLoader of the dataset's training nodes, a ClusterLoader of it, or a LinkLoader of links:
+        each batch is a step, and ``model.inference(loader)`` measures. Features are the loader's; of its
+        nodes those outside of train_mask are in no loss. Of a GraphDataset a GraphLoader of it; by default
+        its training graphs, shuffled, 32 at a step.
     callback
-        A function, or several, called after each epoch (1, 2, …) with the history so far; one that returns True ends the training.
+        A function, or several, called after each epoch (1, 2, …) with the history so far; one that returns
+        True ends the training.
     checkpoint, checkpoint_every
-        A file (.npz or .safetensors) that the training goes on from where it is there, with the same results as if it had never stopped;
-        it is replaced, in one step, after every ``checkpoint_every`` epochs and at the end, but not by an epoch that Ctrl-C has cut short.
+        A file (.npz or .safetensors) that the training goes on from where it is there, with the same results
+        as if it had never stopped; it is replaced, in one step, after every ``checkpoint_every`` epochs and
+        at the end, but not by an epoch that Ctrl-C has cut short.
 
     Returns
     -------
@@ -147,7 +162,8 @@ def fit(
     >>> import numgraph as ng
     >>> data = ng.data.load("karate")
     >>> model = ng.nn.GCN(data.num_features, 8, data.num_classes, rng=0)
-    >>> history = ng.fit(model, data, epochs=50, patience=20, callback=lambda epoch, history: history.train_loss[-1] < 1e-3)
+    >>> learnt = lambda epoch, history: history.train_loss[-1] < 1e-3
+    >>> history = ng.fit(model, data, epochs=50, patience=20, callback=learnt)
     >>> history.val_accuracy[history.best_epoch - 1] > 0.7
     True
     """
@@ -157,22 +173,40 @@ def fit(
     loader = objective.loader
     processes = objective.processes
     optimizer = trainer_of("fit", model, optimizer)
-    for name, number, least in (("epochs", epochs, 0), ("patience", patience, 0), ("checkpoint_every", checkpoint_every, 1)):
+    for name, number, least in (
+        ("epochs", epochs, 0),
+        ("patience", patience, 0),
+        ("checkpoint_every", checkpoint_every, 1),
+    ):
         if not isinstance(number, int | np.integer) or number < least:
-            raise bad_value("fit", f"{name} is {shown(number)}", f"{name} is a whole number, at least {least}")
+            raise bad_value(
+                "fit", f"{name} is {shown(number)}", f"{name} is a whole number, at least {least}"
+            )
     callbacks = [callback] if callable(callback) else [] if callback is None else callback
     if not isinstance(callbacks, list | tuple) or not all(callable(one) for one in callbacks):
-        raise bad_type("fit", f"callback is {shown(callback)}", "give a function of epoch and history, or a list of them")
+        raise bad_type(
+            "fit", f"callback is {shown(callback)}", "give a function of epoch and history, or a list of them"
+        )
     if not isinstance(dataset, Links) and not processes.agreed(bool(dataset.train_mask.any())):
         raise bad_value(
-            "fit", f"no {objective.what} is for training", "give the dataset a train_mask, or a split whose first share is larger"
+            "fit",
+            f"no {objective.what} is for training",
+            "give the dataset a train_mask, or a split whose first share is larger",
         )
     warn_of_weights("fit", model, objective.data)
     rng = np.random.default_rng(seed)
     parameters = list(optimizer.parameters)
     standing = Standing(History(score=objective.score), model.state_dict())
-    same: dict[str, Any] = {"epochs": epochs, "patience": patience, "seed": seed, "checkpoint_every": checkpoint_every}
-    same |= {"checkpoint is None": checkpoint is None, "loader.batch_size": getattr(loader, "batch_size", None)}
+    same: dict[str, Any] = {
+        "epochs": epochs,
+        "patience": patience,
+        "seed": seed,
+        "checkpoint_every": checkpoint_every,
+    }
+    same |= {
+        "checkpoint is None": checkpoint is None,
+        "loader.batch_size": getattr(loader, "batch_size", None),
+    }
     processes.alike("fit", same | {f"the model's {name}": array for name, array in standing.best.items()})
     kept = None if checkpoint is None else Checkpoint(checkpoint, model, optimizer, rng)
     if kept is not None:
@@ -187,7 +221,9 @@ def fit(
         with interrupts(not processes.several) as asked:
             for epoch in range(history.epochs + 1, epochs + 1):
                 model.train()
-                with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is an error below
+                with np.errstate(
+                    over="ignore", invalid="ignore"
+                ):  # a training that diverges is an error below
                     total, count, cut = 0.0, 0, False
                     for loss_of, size in objective.steps(model, processes.generator(seed, epoch, rng)):
                         if count and processes.agreed(bool(asked)):
@@ -204,9 +240,15 @@ def fit(
                     train, val = objective.evaluate(model, ("train", "val"))
                 assert train is not None
                 judged = train if val is None else val
-                for kind, value in (("loss", mean_loss), ("training loss" if val is None else "validation loss", judged.loss)):
+                for kind, value in (
+                    ("loss", mean_loss),
+                    ("training loss" if val is None else "validation loss", judged.loss),
+                ):
                     if not np.isfinite(value):
-                        raise Diverged(f"fit: the {kind} is {value} in epoch {epoch}; lower the learning rate, {optimizer.lr:g}")
+                        raise Diverged(
+                            f"fit: the {kind} is {value} in epoch {epoch}; lower the learning rate, "
+                            f"{optimizer.lr:g}"
+                        )
                 standing.took(model, mean_loss, train, val)
                 history.seconds = before + time.perf_counter() - start
                 ends = [one(epoch, history) for one in callbacks]
@@ -230,7 +272,9 @@ def fit(
 
 
 def trainer_of(op: str, model: Any, optimizer: Any) -> Any:
-    """The optimiser, by default Adam; one that has no parameter of the model would train nothing, and no loss would tell."""
+    """The optimiser, by default Adam; one that has no parameter of the model would train nothing, and no loss
+    would tell.
+    """
     if optimizer is None:
         return Adam(model.parameters(), lr=0.01)
     fix = "give an object, as numgraph.optim.Adam(model.parameters())"
@@ -238,5 +282,9 @@ def trainer_of(op: str, model: Any, optimizer: Any) -> Any:
         raise bad_type(op, f"optimizer is {kind_of(optimizer)}", fix)
     own = {id(one) for one in model.parameters()} if hasattr(model, "parameters") else set()
     if own and own.isdisjoint(map(id, optimizer.parameters)):
-        raise bad_value(op, "the optimizer has none of the model's parameters", "make it after the model, as Adam(model.parameters())")
+        raise bad_value(
+            op,
+            "the optimizer has none of the model's parameters",
+            "make it after the model, as Adam(model.parameters())",
+        )
     return optimizer

@@ -35,7 +35,9 @@ class CrossValidation:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch (the first is 1) whose score, as the mean over the folds, is the highest; the first of such."""
+        """The epoch (the first is 1) whose score, as the mean over the folds, is the highest; the first of
+        such.
+        """
         return int(self.scores.mean(0).argmax()) + 1
 
     @property
@@ -67,7 +69,8 @@ def cross_validate(
 
     Parameters
     ----------
-    make : a function of the fold (0, 1, …) that gives a model, or a tuple of the model, its optimiser, and maybe a callback of ``fit``
+    make : a function of the fold (0, 1, …) that gives a model, or a tuple of the model, its optimiser,
+        and maybe a callback of ``fit``
     dataset : graphs with a label are dealt out anew, each class by itself; its masks are not used
     folds, epochs, batch_size : how many parts, passes and graphs of a step
     seed : of the parts, of the graphs' order and of dropout
@@ -85,14 +88,15 @@ def cross_validate(
 
     Notes
     -----
-    The protocol of Xu et al. (ICLR 2019). No graph is left to test the choice of the epoch, so that the mean is a little better than what
-    new graphs would give; it compares with what papers report that do the same.
+    The protocol of Xu et al. (ICLR 2019). No graph is left to test the choice of the epoch, so that the mean
+    is a little better than what new graphs would give; it compares with what papers report that do the same.
 
     Examples
     --------
     >>> import numpy as np, numgraph as ng
     >>> graphs = [ng.Graph([0, 1], [1, 0]), ng.Graph([0, 1, 2], [1, 2, 0])] * 6
-    >>> data = ng.data.GraphDataset.from_graphs(graphs, [np.ones((g.num_nodes, 1)) for g in graphs], [0, 1] * 6)
+    >>> features = [np.ones((g.num_nodes, 1)) for g in graphs]
+    >>> data = ng.data.GraphDataset.from_graphs(graphs, features, [0, 1] * 6)
     >>> def make(fold):
     ...     return ng.nn.GraphModel(ng.nn.GIN(1, 8, 2, jk="cat", dropout=0, rng=fold))
     >>> found = ng.training.cross_validate(make, data, folds=3, epochs=5)
@@ -101,7 +105,11 @@ def cross_validate(
     """
     op = "cross_validate"
     if not isinstance(dataset, GraphDataset):
-        raise bad_type(op, f"dataset is {kind_of(dataset)}", "give a numgraph.data.GraphDataset, as numgraph.data.read_tu returns it")
+        raise bad_type(
+            op,
+            f"dataset is {kind_of(dataset)}",
+            "give a numgraph.data.GraphDataset, as numgraph.data.read_tu returns it",
+        )
     for name, number, least in (("folds", folds, 2), ("epochs", epochs, 1), ("batch_size", batch_size, 1)):
         if not isinstance(number, int | np.integer) or number < least:
             raise bad_value(op, f"{name} is {shown(number)}", f"{name} is a whole number, at least {least}")
@@ -127,7 +135,9 @@ def cross_validate(
 
 
 def fold_of(op: str, dataset: GraphDataset, folds: int, seed: int) -> NDArray[np.int64]:
-    """[graphs] which fold each is in, −1 without a label; folds differ by a graph at most, and by one of each class."""
+    """[graphs] which fold each is in, −1 without a label; folds differ by a graph at most, and by one of each
+    class.
+    """
     labels = dataset.labels
     known = np.flatnonzero(~np.isnan(labels) if dataset.task == "regression" else labels >= 0)
     if len(known) < folds:

@@ -1,4 +1,6 @@
-"""A trained model of graphs with all that it takes to predict of another set of them, in one file without pickles."""
+"""A trained model of graphs with all that it takes to predict of another set of them, in one file without
+pickles.
+"""
 
 from __future__ import annotations
 
@@ -53,15 +55,27 @@ class GraphPredictor:
     def of(cls, model: Any, recipe: Recipe, readout: str, column: int, data: GraphDataset) -> GraphPredictor:
         """Of a model that was trained on what ``read_tu`` gave."""
         assert data.columns is not None
-        columns = data.columns if edge_width(recipe, data) else replace(data.columns, edge_attributes=0, edge_kinds=())
+        columns = (
+            data.columns
+            if edge_width(recipe, data)
+            else replace(data.columns, edge_attributes=0, edge_kinds=())
+        )
         return cls(model, recipe, readout, data.task, column, columns, data.label_scale)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a .npz or .safetensors file, in one step."""
         about = {name: getattr(self, name) for name in ("readout", "target", "column", "label_scale")}
-        about |= {"format": FORMAT, "task": TASK, "recipe": asdict(self.recipe), "columns": asdict(self.columns)}
+        about |= {
+            "format": FORMAT,
+            "task": TASK,
+            "recipe": asdict(self.recipe),
+            "columns": asdict(self.columns),
+        }
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
-        save_parameters(path, {ABOUT: text} | {PARAMETERS + name: array for name, array in self.model.state_dict().items()})
+        save_parameters(
+            path,
+            {ABOUT: text} | {PARAMETERS + name: array for name, array in self.model.state_dict().items()},
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> GraphPredictor | None:
@@ -78,36 +92,64 @@ class GraphPredictor:
                 return None
         except (KeyError, ValueError, TypeError):
             return None
-        state = {name.removeprefix(PARAMETERS): array for name, array in arrays.items() if name.startswith(PARAMETERS)}
+        state = {
+            name.removeprefix(PARAMETERS): array
+            for name, array in arrays.items()
+            if name.startswith(PARAMETERS)
+        }
         try:
             made = cls._made(about, sum(array.size for array in state.values()))
             made.model.load_state_dict(state)
         except Exception as error:  # whatever a damaged or foreign description leads to
-            raise bad_value("predict", f"{path} is damaged: {type(error).__name__}: {error!s:.200}", "save the model again") from error
+            raise bad_value(
+                "predict",
+                f"{path} is damaged: {type(error).__name__}: {error!s:.200}",
+                "save the model again",
+            ) from error
         made.model.eval()
         return made
 
     @classmethod
     def _made(cls, about: Mapping[str, Any], stored: int) -> GraphPredictor:
-        """The predictor that a description tells of, with new parameters; stored: how many numbers the file has for them."""
+        """The predictor that a description tells of, with new parameters; stored: how many numbers the file
+        has for them.
+        """
         if about["format"] != FORMAT or about["target"] not in ("classification", "regression"):
-            raise ValueError(f"format {about['format']!r} and target {about['target']!r} are of another version")
+            raise ValueError(
+                f"format {about['format']!r} and target {about['target']!r} are of another version"
+            )
         types = {field.name: type(getattr(RECIPES["gcn"], field.name)) for field in fields(Recipe)}
         recipe = Recipe(**{name: kind(about["recipe"][name]) for name, kind in types.items()})
         given = about["columns"]
-        kinds, edge_kinds = (tuple(tuple(map(int, values)) for values in given[name]) for name in ("kinds", "edge_kinds"))
-        numbers, classes = (int(given["attributes"]), int(given["degrees"])), tuple(map(int, given["classes"]))
-        columns = SetColumns(numbers[0], kinds, numbers[1], classes, int(given["edge_attributes"]), edge_kinds)
+        kinds, edge_kinds = (
+            tuple(tuple(map(int, values)) for values in given[name]) for name in ("kinds", "edge_kinds")
+        )
+        numbers, classes = (
+            (int(given["attributes"]), int(given["degrees"])),
+            tuple(map(int, given["classes"])),
+        )
+        columns = SetColumns(
+            numbers[0], kinds, numbers[1], classes, int(given["edge_attributes"]), edge_kinds
+        )
         outputs = len(columns.classes) if about["target"] == "classification" else 1
         widest = max(recipe.hidden * recipe.heads, columns.width, columns.edge_width, outputs)
-        if max(recipe.layers, widest) > stored or min(recipe.hidden, recipe.layers, recipe.heads, outputs) < 1:
-            raise ValueError(f"{stored} numbers cannot be the parameters of {recipe.layers} layers up to {widest} wide")
+        if (
+            max(recipe.layers, widest) > stored
+            or min(recipe.hidden, recipe.layers, recipe.heads, outputs) < 1
+        ):
+            raise ValueError(
+                f"{stored} numbers cannot be the parameters of {recipe.layers} layers up to {widest} wide"
+            )
         mean, deviation = (float(number) for number in about["label_scale"])
         model = make_of_graphs(recipe, columns.width, outputs, about["readout"], edge_dim=columns.edge_width)
-        return cls(model, recipe, about["readout"], about["target"], int(about["column"]), columns, (mean, deviation))
+        return cls(
+            model, recipe, about["readout"], about["target"], int(about["column"]), columns, (mean, deviation)
+        )
 
     def read(self, folder: str | os.PathLike[str]) -> GraphDataset:
-        """The set of another folder, with features as they were in training; its labels, if it has some, are for the test."""
+        """The set of another folder, with features as they were in training; its labels, if it has some, are
+        for the test.
+        """
         return read_tu(folder, task=self.target, target=self.column, columns=self.columns)
 
     def results(self, data: GraphDataset) -> NDArray[np.float64]:
@@ -121,13 +163,19 @@ class GraphPredictor:
         return np.asarray(unwrap(model(batch, batch.x, **edges_of_batch(model, batch))), np.float64)
 
     def predict(self, data: GraphDataset) -> dict[str, Any]:
-        """The predictions: ``graph``, counted from 1, ``prediction``, and of a classification the ``probability`` of what is predicted."""
+        """The predictions: ``graph``, counted from 1, ``prediction``, and of a classification the
+        ``probability`` of what is predicted.
+        """
         z, graphs = self.results(data), np.arange(1, len(data) + 1)
         if self.target == "regression":
             mean, deviation = self.label_scale
             return {"graph": graphs, "prediction": z[:, 0] * deviation + mean}
         probability = 1 / np.exp(z - z.max(1, keepdims=True)).sum(1)
-        return {"graph": graphs, "prediction": np.array(self.columns.classes)[z.argmax(1)], "probability": probability}
+        return {
+            "graph": graphs,
+            "prediction": np.array(self.columns.classes)[z.argmax(1)],
+            "probability": probability,
+        }
 
     def measure(self, data: GraphDataset, predictions: Mapping[str, Any]) -> Mapping[str, float]:
         """The measures of predictions of graphs whose label is known; empty where there is none."""

@@ -10,7 +10,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Metrics:
-    """The mean loss over some nodes or pairs, the score that training wants to be high, and the measures of the task by name.
+    """The mean loss over some nodes or pairs, the score that training wants to be high, and the measures of
+    the task by name.
 
     The score is the accuracy, R² for a regression, the area under the ROC curve for links.
     """
@@ -26,15 +27,22 @@ class Metrics:
 
 
 def regression_values(predicted: Any, wanted: Any) -> dict[str, float]:
-    """R², the root of the mean squared error and the mean absolute error; R² is NaN where all wanted numbers are equal."""
+    """R², the root of the mean squared error and the mean absolute error; R² is NaN where all wanted numbers
+    are equal.
+    """
     error = np.asarray(predicted, np.float64) - np.asarray(wanted, np.float64)
     spread = float(np.var(np.asarray(wanted, np.float64)))
     squared = float(np.mean(error**2))
-    return {"r2": 1 - squared / spread if spread else np.nan, "rmse": squared**0.5, "mae": float(np.mean(np.abs(error)))}
+    return {
+        "r2": 1 - squared / spread if spread else np.nan,
+        "rmse": squared**0.5,
+        "mae": float(np.mean(np.abs(error))),
+    }
 
 
 def roc_auc(wanted: Any, scores: Any) -> float:
-    """The area under the ROC curve: the share of pairs of a positive and a negative in which the positive has the higher score.
+    """The area under the ROC curve: the share of pairs of a positive and a negative in which the positive has
+    the higher score.
 
     Equal scores count half (the statistic of Mann and Whitney, 1947). NaN where all are positive, or none.
     """
@@ -49,7 +57,9 @@ def roc_auc(wanted: Any, scores: Any) -> float:
 
 
 def average_precision(wanted: Any, scores: Any) -> float:
-    """Σ (R_k − R_{k−1}) P_k over the distinct scores from the highest on: R_k is the recall, P_k the precision of what scores as high."""
+    """Σ (R_k − R_{k−1}) P_k over the distinct scores from the highest on: R_k is the recall, P_k the
+    precision of what scores as high.
+    """
     wanted, scores = np.asarray(wanted, bool), np.asarray(scores, np.float64)
     if not wanted.any():
         return np.nan
@@ -65,7 +75,9 @@ def link_values(wanted: Any, scores: Any) -> dict[str, float]:
 
 
 def ranking_values(ranks: Any) -> dict[str, float]:
-    """The mean of 1 / rank (MRR), the shares of ranks up to 1, 3 and 10, and the mean rank; NaN where there are none."""
+    """The mean of 1 / rank (MRR), the shares of ranks up to 1, 3 and 10, and the mean rank; NaN where there
+    are none.
+    """
     ranks = np.asarray(ranks, np.float64)
     if not len(ranks):
         return dict.fromkeys(("mrr", "hits@1", "hits@3", "hits@10", "mean_rank"), np.nan)

@@ -45,7 +45,9 @@ class Objective:
         self.data, self.features = data, data.features if features is None else features
 
     def steps(self, model: Any, rng: np.random.Generator) -> Iterator[tuple[Callable[[], Any], int]]:
-        """For each step of an epoch what gives its loss, a scalar for the tape, and of how many nodes or pairs that is the mean."""
+        """For each step of an epoch what gives its loss, a scalar for the tape, and of how many nodes or
+        pairs that is the mean.
+        """
         if self.loader is None:
             yield lambda: self.loss(model, rng), 1
             return
@@ -56,7 +58,9 @@ class Objective:
                 yield functools.partial(self._part_of, model, batch, rng, own, count), count
 
     def _part_of(self, model: Any, batch: Any, rng: np.random.Generator, own: int, count: int) -> Any:
-        """What a batch's own nodes or pairs have of the mean of all that the processes have; of none 0, for the tape."""
+        """What a batch's own nodes or pairs have of the mean of all that the processes have; of none 0, for
+        the tape.
+        """
         if not own:
             return (next(iter(model.parameters())) * 0).sum()
         loss = self.batch_loss(model, batch, rng)
@@ -67,7 +71,9 @@ class Objective:
         return own if self.loader is None else self.processes.summed(own)
 
     def results(self, model: Any) -> Any:
-        """The model's results for all nodes, of a model in evaluation mode: layer by layer where the training has batches."""
+        """The model's results for all nodes, of a model in evaluation mode: layer by layer where the training
+        has batches.
+        """
         if self.loader is None or not hasattr(model, "inference"):
             return unwrap(self.forward(model))
         return model.inference(self.loader)
@@ -78,7 +84,9 @@ class Objective:
         weight = self.data.edge_weight
         if weight is not None and takes_weights(model):
             whole = isinstance(batch.blocks, Graph)
-            options["edge_weight"] = weight[batch.edge_ids] if whole else [weight[ids] for ids in batch.edge_ids]
+            options["edge_weight"] = (
+                weight[batch.edge_ids] if whole else [weight[ids] for ids in batch.edge_ids]
+            )
         return model(batch.blocks, batch.x, **options)
 
     def count(self, batch: Any) -> int:
@@ -101,7 +109,9 @@ class Objective:
         raise NotImplementedError
 
     def evaluate(self, model: Any, parts: Sequence[str]) -> list[Metrics | None]:
-        """The metrics of the parts "train", "val" and "test" from one pass, without dropout; None of an empty one."""
+        """The metrics of the parts "train", "val" and "test" from one pass, without dropout; None of an empty
+        one.
+        """
         raise NotImplementedError
 
 
@@ -124,7 +134,11 @@ def takes_weights(model: Any) -> bool:
 def warn_of_weights(op: str, model: Any, data: Dataset) -> None:
     """A warning where the edges have weights that the model does not take."""
     if data.edge_weight is not None and not takes_weights(model):
-        warnings.warn(f"{op}: {type(model).__name__} takes no weights of edges; they are left out", UserWarning, stacklevel=3)
+        warnings.warn(
+            f"{op}: {type(model).__name__} takes no weights of edges; they are left out",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 class Labels(Objective):
@@ -144,8 +158,12 @@ class Labels(Objective):
 
     def batch_loss(self, model: Any, batch: Any, rng: np.random.Generator) -> Any:
         places = self.places(batch)
-        mask = self.data.train_mask[places]  # whatever the loader's nodes are, nothing is learnt of the others' labels
-        return self._error(self.of_batch(model, batch, rng), self.data.labels[places], None if mask.all() else mask)
+        mask = self.data.train_mask[
+            places
+        ]  # whatever the loader's nodes are, nothing is learnt of the others' labels
+        return self._error(
+            self.of_batch(model, batch, rng), self.data.labels[places], None if mask.all() else mask
+        )
 
     def _error(self, results: Any, labels: Any, mask: Any) -> Any:
         return cross_entropy(results, labels, mask)
@@ -161,7 +179,9 @@ class Labels(Objective):
 
     def _metrics(self, logits: Any, mask: Any) -> Metrics:
         accuracy = float((logits[mask].argmax(1) == self.data.labels[mask]).mean())
-        return Metrics(float(unwrap(self._error(logits, self.data.labels, mask))), accuracy, {"accuracy": accuracy})
+        return Metrics(
+            float(unwrap(self._error(logits, self.data.labels, mask))), accuracy, {"accuracy": accuracy}
+        )
 
 
 class Numbers(Labels):
@@ -184,12 +204,16 @@ class Numbers(Labels):
 
 def edges_of_batch(model: Any, batch: Any) -> dict[str, Any]:
     """The argument edge_attr, for a model of graphs that has parameters for it."""
-    return {"edge_attr": batch.edge_attr} if batch.edge_attr is not None and getattr(model, "takes_edge_attr", False) else {}
+    return (
+        {"edge_attr": batch.edge_attr}
+        if batch.edge_attr is not None and getattr(model, "takes_edge_attr", False)
+        else {}
+    )
 
 
 class _OfGraphs(Labels):
-    """Labels of graphs, in batches of a GraphLoader: ``model(batch, x, rng=generator)`` gives their rows, of one that takes it with
-    edge_attr."""
+    """Labels of graphs, in batches of a GraphLoader: ``model(batch, x, rng=generator)`` gives their rows, of
+    one that takes it with edge_attr."""
 
     what = "graph"
     _batches: list[Any] | None = None
@@ -212,7 +236,9 @@ class _OfGraphs(Labels):
         return made
 
     def _measured(self) -> Any:
-        """The graphs of all parts, in batches that are kept where they are small, as they are the same in each epoch."""
+        """The graphs of all parts, in batches that are kept where they are small, as they are the same in
+        each epoch.
+        """
         data: Any = self.data
         if self._batches is not None:
             return self._batches
@@ -240,8 +266,8 @@ _KEPT = 1 << 22
 class Pairs(Objective):
     """Links: σ(⟨h_u, h_v⟩) is the probability that an edge joins u and v, h being the model's results.
 
-    The loss is the mean binary cross entropy over the training edges and as many pairs that are none, drawn anew in each epoch.
-    """
+    The loss is the mean binary cross entropy over the training edges and as many pairs that are none, drawn
+    anew in each epoch."""
 
     score = "auc"
 
@@ -253,7 +279,9 @@ class Pairs(Objective):
     def loss(self, model: Any, rng: np.random.Generator) -> Any:
         pairs = self.links.train
         negatives = negative_pairs("fit", self._joined, self.data.num_nodes, len(pairs), rng)
-        return _pair_loss(pair_scores(self.forward(model, rng=rng), np.concatenate([pairs, negatives])), len(pairs))
+        return _pair_loss(
+            pair_scores(self.forward(model, rng=rng), np.concatenate([pairs, negatives])), len(pairs)
+        )
 
     def count(self, batch: Any) -> int:
         return len(batch.pairs)
@@ -293,7 +321,9 @@ def _pair_loss(scores: Any, positives: int) -> Any:
 
 
 def objective_of(op: str, data: Any, features: Any = None, loader: Any = None, seed: int = 0) -> Objective:
-    """What is to be learnt of a dataset, of links or of a set of graphs; in batches of a loader of it. seed: of the graphs' order."""
+    """What is to be learnt of a dataset, of links or of a set of graphs; in batches of a loader of it. seed:
+    of the graphs' order.
+    """
     if isinstance(data, GraphDataset):
         return _of_graphs(op, data, features, loader, seed)
     if isinstance(data, Links):
@@ -304,16 +334,30 @@ def objective_of(op: str, data: Any, features: Any = None, loader: Any = None, s
         made = (Numbers if data.task == "regression" else Labels)(data, features)
     else:
         raise bad_type(
-            op, f"dataset is {kind_of(data)}", "give a numgraph.data.Dataset, as numgraph.data.load returns it, or a GraphDataset"
+            op,
+            f"dataset is {kind_of(data)}",
+            "give a numgraph.data.Dataset, as numgraph.data.load returns it, or a GraphDataset",
         )
     if loader is not None:
         if not isinstance(loader, Loader) or isinstance(loader, LinkLoader) != isinstance(made, Pairs):
-            wanted = "a LinkLoader of these links" if isinstance(made, Pairs) else "a NeighborLoader or ClusterLoader of this dataset"
+            wanted = (
+                "a LinkLoader of these links"
+                if isinstance(made, Pairs)
+                else "a NeighborLoader or ClusterLoader of this dataset"
+            )
             raise bad_type(op, f"loader is {kind_of(loader)}", f"give {wanted}")
         if loader.origin.graph is not made.data.graph:
-            raise bad_value(op, f"loader is of another graph, {loader.origin.graph!r}", f"make it of the dataset, {made.data!r}")
+            raise bad_value(
+                op,
+                f"loader is of another graph, {loader.origin.graph!r}",
+                f"make it of the dataset, {made.data!r}",
+            )
         if made.data.edge_weight is not None and loader.origin.edge_weight is None:
-            raise bad_value(op, "loader has no weights of edges, which the dataset has", f"make it of the dataset, {made.data!r}")
+            raise bad_value(
+                op,
+                "loader has no weights of edges, which the dataset has",
+                f"make it of the dataset, {made.data!r}",
+            )
         made.loader = loader
         if loader.processes is not None:
             made.processes = loader.processes
@@ -322,7 +366,9 @@ def objective_of(op: str, data: Any, features: Any = None, loader: Any = None, s
 
 def _of_graphs(op: str, data: GraphDataset, features: Any, loader: Any, seed: int) -> Objective:
     if features is not None and features is not data.features:
-        raise bad_value(op, "features were given beside a GraphDataset", "make a GraphDataset of these features")
+        raise bad_value(
+            op, "features were given beside a GraphDataset", "make a GraphDataset of these features"
+        )
     if loader is None:
         loader = GraphLoader(data, input_graphs=data.train_mask, shuffle=True, seed=seed)
     elif not isinstance(loader, GraphLoader):

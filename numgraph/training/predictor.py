@@ -56,7 +56,10 @@ class Predictor:
             "directed": self.directed,
         }
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
-        save_parameters(path, {ABOUT: text} | {PARAMETERS + name: array for name, array in self.model.state_dict().items()})
+        save_parameters(
+            path,
+            {ABOUT: text} | {PARAMETERS + name: array for name, array in self.model.state_dict().items()},
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Predictor:
@@ -70,48 +73,76 @@ class Predictor:
         arrays = read_arrays(path)
         if ABOUT not in arrays:
             fix = "train on tables of your own, numgraph train --edges … --save"
-            raise bad_value("predict", f"{path} has the parameters of a model, but not what it was trained on", fix)
-        state = {name.removeprefix(PARAMETERS): array for name, array in arrays.items() if name.startswith(PARAMETERS)}
+            raise bad_value(
+                "predict", f"{path} has the parameters of a model, but not what it was trained on", fix
+            )
+        state = {
+            name.removeprefix(PARAMETERS): array
+            for name, array in arrays.items()
+            if name.startswith(PARAMETERS)
+        }
         try:
             about = json.loads(arrays[ABOUT].tobytes())
             made = cls._made(about, sum(array.size for array in state.values()))
             made.model.load_state_dict(state)
         except Exception as error:  # whatever a damaged or foreign description leads to
-            raise bad_value("predict", f"{path} is damaged: {type(error).__name__}: {error!s:.200}", "save the model again") from error
+            raise bad_value(
+                "predict",
+                f"{path} is damaged: {type(error).__name__}: {error!s:.200}",
+                "save the model again",
+            ) from error
         made.model.eval()
         return made
 
     @classmethod
     def _made(cls, about: Mapping[str, Any], stored: int) -> Predictor:
-        """The predictor that a description tells of, with new parameters; stored: how many numbers the file has for them."""
+        """The predictor that a description tells of, with new parameters; stored: how many numbers the file
+        has for them.
+        """
         if about["format"] != FORMAT or about["task"] not in TASKS:
             raise ValueError(f"format {about['format']!r} and task {about['task']!r} are of another version")
         kinds = {field.name: type(getattr(RECIPES["gcn"], field.name)) for field in fields(Recipe)}
         recipe = Recipe(**{name: kind(about["recipe"][name]) for name, kind in kinds.items()})
         columns = Columns.from_dict(about["columns"])
-        outputs = {"classification": len(columns.classes), "regression": 1, "link": recipe.hidden}[about["task"]]
+        outputs = {"classification": len(columns.classes), "regression": 1, "link": recipe.hidden}[
+            about["task"]
+        ]
         # One layer has no hidden features, but for the network inside GIN's.
         hidden = recipe.hidden * recipe.heads if recipe.layers > 1 or recipe.model == "gin" else 1
         widest = max(hidden, columns.width, outputs)
-        if recipe.layers > stored or widest > stored or min(recipe.hidden, recipe.layers, recipe.heads, outputs) < 1:
-            raise ValueError(f"{stored} numbers cannot be the parameters of {recipe.layers} layers up to {widest} wide")
+        if (
+            recipe.layers > stored
+            or widest > stored
+            or min(recipe.hidden, recipe.layers, recipe.heads, outputs) < 1
+        ):
+            raise ValueError(
+                f"{stored} numbers cannot be the parameters of {recipe.layers} layers up to {widest} wide"
+            )
         mean, deviation = (float(number) for number in about["label_scale"])
         model = make(recipe, columns.width, outputs)
         return cls(model, recipe, about["task"], columns, (mean, deviation), bool(about["directed"]))
 
     def read(self, edges: Any, nodes: Any = None, *, features: Any = None) -> Dataset:
-        """The dataset of other tables, as ``numgraph.data.read_tables`` makes it, with features as they were in training."""
+        """The dataset of other tables, as ``numgraph.data.read_tables`` makes it, with features as they were
+        in training.
+        """
         task = "regression" if self.task == "regression" else "classification"
-        return read_tables(edges, nodes, features=features, task=task, directed=self.directed, columns=self.columns)
+        return read_tables(
+            edges, nodes, features=features, task=task, directed=self.directed, columns=self.columns
+        )
 
     def results(self, data: Dataset) -> NDArray[np.floating[Any]]:
         """[nodes, outputs] what the model gives for the nodes of a dataset."""
         weighted = data.edge_weight is not None and takes_weights(self.model)
         with evaluating(self.model) as ready:
-            return np.asarray(ready(data.graph, data.features, **({"edge_weight": data.edge_weight} if weighted else {})))
+            return np.asarray(
+                ready(data.graph, data.features, **({"edge_weight": data.edge_weight} if weighted else {}))
+            )
 
     def predict(self, data: Dataset) -> dict[str, Any]:
-        """The predictions for all nodes: ``name``, ``prediction``, and of a classification the ``probability`` of what is predicted."""
+        """The predictions for all nodes: ``name``, ``prediction``, and of a classification the
+        ``probability`` of what is predicted.
+        """
         z = self.results(data)
         if self.task == "regression":
             mean, deviation = self.label_scale
@@ -119,7 +150,11 @@ class Predictor:
         z = z.astype(np.float64)
         chosen = z.argmax(1)
         probability = 1 / np.exp(z - z.max(1, keepdims=True)).sum(1)
-        return {"name": data.names, "prediction": [self.columns.classes[k] for k in chosen], "probability": probability}
+        return {
+            "name": data.names,
+            "prediction": [self.columns.classes[k] for k in chosen],
+            "probability": probability,
+        }
 
     def predict_links(self, data: Dataset, pairs: Any) -> NDArray[np.floating[Any]]:
         """[pairs] the probability that an edge joins the two nodes, for pairs of ids [pairs, 2]."""

@@ -1,4 +1,6 @@
-"""A dataset whose nodes processes share, and what their training minimises and measures: the whole's loss, of which each has a part."""
+"""A dataset whose nodes processes share, and what their training minimises and measures: the whole's loss, of
+which each has a part.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from numgraph.training.objectives import Objective, evaluating, takes_weights
 
 @dataclass(frozen=True, eq=False)
 class SharedDataset:
-    """What a Dataset is, for the nodes that this process owns; ``numgraph.fit`` trains with it on all processes together.
+    """What a Dataset is, for the nodes that this process owns; ``numgraph.fit`` trains with it on all
+    processes together.
 
     Attributes
     ----------
@@ -51,9 +54,16 @@ class SharedDataset:
         if not isinstance(dataset, Dataset):
             raise bad_type("SharedDataset.of", f"dataset is {kind_of(dataset)}", "give a numgraph.Dataset")
         if (dataset.graph.num_nodes, dataset.graph.num_edges) != (d.num_nodes, d.num_edges):
-            raise bad_value("SharedDataset.of", f"the dataset has {dataset.graph!r}, d is {d!r}", "give the DistGraph of its graph")
+            raise bad_value(
+                "SharedDataset.of",
+                f"the dataset has {dataset.graph!r}, d is {d!r}",
+                "give the DistGraph of its graph",
+            )
         x, weight = (dataset.features if features is None else features)[d.owned], dataset.edge_weight
-        arrays = {name: getattr(dataset, name)[d.owned] for name in ("labels", "train_mask", "val_mask", "test_mask")}
+        arrays = {
+            name: getattr(dataset, name)[d.owned]
+            for name in ("labels", "train_mask", "val_mask", "test_mask")
+        }
         weight = None if weight is None else weight[d.edge_ids]
         about = {name: getattr(dataset, name) for name in ("name", "task", "num_classes", "label_scale")}
         return cls(d, x, edge_weight=weight, **arrays, **about)
@@ -62,7 +72,9 @@ class SharedDataset:
     def stored(cls, d: DistGraph) -> SharedDataset:
         """What is stored beside the edges of a loaded DistGraph."""
         if not d.arrays:
-            raise bad_value("SharedDataset.stored", "d was not loaded from shards", "use SharedDataset.of(dataset, d)")
+            raise bad_value(
+                "SharedDataset.stored", "d was not loaded from shards", "use SharedDataset.of(dataset, d)"
+            )
         about = {name: d.about[name] for name in ("name", "task", "num_classes")}
         arrays = {"edge_weight": None, **d.arrays}
         return cls(d, **arrays, **about, label_scale=tuple(d.about["label_scale"]))
@@ -82,7 +94,9 @@ class SharedDataset:
         return 1 if self.task == "regression" else self.num_classes
 
     def objective(self, features: Any = None) -> SharedObjective:
-        """What ``numgraph.fit`` minimises and measures; of its own features one, which gets the ghosts' once."""
+        """What ``numgraph.fit`` minimises and measures; of its own features one, which gets the ghosts'
+        once.
+        """
         return self._objective if features is None else SharedObjective(self, features)
 
     @cached_property
@@ -95,7 +109,9 @@ class SharedDataset:
 
 
 class SharedObjective(Objective):
-    """Classes or numbers of nodes. Every measure is the same number on all processes, so all of them stop and keep the same."""
+    """Classes or numbers of nodes. Every measure is the same number on all processes, so all of them stop and
+    keep the same.
+    """
 
     def __init__(self, data: SharedDataset, features: Any = None) -> None:
         super().__init__(data, features)  # type: ignore[arg-type]
@@ -106,7 +122,9 @@ class SharedObjective(Objective):
         self._sources: Any = None
 
     def forward(self, model: Any, **options: Any) -> Any:
-        """The model's results for the owned nodes. Features are constant: models of the package get their ghosts' rows once."""
+        """The model's results for the owned nodes. Features are constant: models of the package get their
+        ghosts' rows once.
+        """
         data, d = self.shared, self.shared.graph
         if data.edge_weight is not None and takes_weights(model):
             options["edge_weight"] = data.edge_weight
@@ -125,7 +143,9 @@ class SharedObjective(Objective):
         if self.shared.task == "classification":
             return cross_entropy(results[chosen], self.shared.labels[chosen], reduction="sum")
         mean, deviation = self.shared.label_scale
-        error = results[chosen].reshape(-1) - ((self.shared.labels[chosen] - mean) / deviation).astype(results.dtype)
+        error = results[chosen].reshape(-1) - ((self.shared.labels[chosen] - mean) / deviation).astype(
+            results.dtype
+        )
         return (error * error).sum()
 
     def evaluate(self, model: Any, parts: Sequence[str]) -> list[Metrics | None]:
@@ -134,10 +154,15 @@ class SharedObjective(Objective):
         sums = np.stack([self._measured(results, getattr(self.shared, f"{part}_mask")) for part in parts])
         whole = np.empty_like(sums)
         self.comm.Allreduce(sums, whole)
-        return [self._metrics(one, self.counts[part]) if self.counts[part] else None for part, one in zip(parts, whole)]
+        return [
+            self._metrics(one, self.counts[part]) if self.counts[part] else None
+            for part, one in zip(parts, whole)
+        ]
 
     def _measured(self, results: Any, mask: Any) -> np.ndarray:
-        """Sums over this process's nodes: of the loss, of right answers or absolute errors, squared errors, labels and their squares."""
+        """Sums over this process's nodes: of the loss, of right answers or absolute errors, squared errors,
+        labels and their squares.
+        """
         loss = float(unwrap(self._sum(results, mask)))
         labels = self.shared.labels[mask]
         if self.shared.task == "classification":

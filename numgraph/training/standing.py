@@ -17,11 +17,12 @@ from numgraph.training.metrics import Metrics
 
 @dataclass
 class History:
-    """One number an epoch. ``train_loss`` is what the step minimised, with dropout; the others are measured after it, without.
+    """One number an epoch. ``train_loss`` is what the step minimised, with dropout; the others are measured
+    after it, without.
 
-    The score is the accuracy of a classification, R² of a regression, the area under the ROC curve of links. Without nodes or links for
-    validation ``val_loss`` and ``val_score`` stay empty, and the best epoch is that of the best training score.
-    """
+    The score is the accuracy of a classification, R² of a regression, the area under the ROC curve of links.
+    Without nodes or links for validation ``val_loss`` and ``val_score`` stay empty, and the best epoch is
+    that of the best training score."""
 
     train_loss: list[float] = field(default_factory=list)
     train_score: list[float] = field(default_factory=list)
@@ -48,7 +49,9 @@ class History:
 
     def _accuracy(self, scores: list[float]) -> list[float]:
         if self.score != "accuracy":
-            raise AttributeError(f"a History of {self.score} has no accuracy; see its train_score and val_score")
+            raise AttributeError(
+                f"a History of {self.score} has no accuracy; see its train_score and val_score"
+            )
         return scores
 
 
@@ -83,7 +86,8 @@ class Standing:
 
 
 class Checkpoint:
-    """A file with a standing and all that it is of: the model's and the optimiser's state, and that of random generators.
+    """A file with a standing and all that it is of: the model's and the optimiser's state, and that of random
+    generators.
 
     Parameters
     ----------
@@ -91,17 +95,32 @@ class Checkpoint:
     rng : the generator that the epochs draw from
     """
 
-    def __init__(self, path: str | os.PathLike[str], model: Any, optimizer: Any, rng: np.random.Generator) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], model: Any, optimizer: Any, rng: np.random.Generator
+    ) -> None:
         check_target(path)
         if not hasattr(optimizer, "state_dict"):
-            raise bad_type("fit", f"optimizer is a {type(optimizer).__name__} without state_dict()", "leave out checkpoint")
+            raise bad_type(
+                "fit",
+                f"optimizer is a {type(optimizer).__name__} without state_dict()",
+                "leave out checkpoint",
+            )
         self.path, self._model, self._optimizer, self._rng = path, model, optimizer, rng
 
     def write(self, standing: Standing) -> None:
         """Replace the file."""
         numbers = {name: getattr(standing, name) for name in ("best_score", "highest", "lowest", "waited")}
-        about = {"history": asdict(standing.history), "random": self._model.random_state(), "rng": self._rng.bit_generator.state, **numbers}
-        parts = {"model": self._model.state_dict(), "best": standing.best, "optimizer": self._optimizer.state_dict()}
+        about = {
+            "history": asdict(standing.history),
+            "random": self._model.random_state(),
+            "rng": self._rng.bit_generator.state,
+            **numbers,
+        }
+        parts = {
+            "model": self._model.state_dict(),
+            "best": standing.best,
+            "optimizer": self._optimizer.state_dict(),
+        }
         arrays = {f"{part}/{name}": array for part, state in parts.items() for name, array in state.items()}
         save_parameters(self.path, arrays | {"standing": as_bytes(about)})
 
@@ -112,7 +131,11 @@ class Checkpoint:
     def restored(self, arrays: Mapping[str, Any], score: str) -> Standing:
         """Set model, optimiser and generators to what the file says, and give the standing."""
         if "standing" not in arrays:
-            raise bad_value("fit", f"{self.path} is no checkpoint of a training", "give another path, or move the file away")
+            raise bad_value(
+                "fit",
+                f"{self.path} is no checkpoint of a training",
+                "give another path, or move the file away",
+            )
         about = from_bytes(self.path, arrays["standing"])
         parts: dict[str, dict[str, Any]] = {"model": {}, "best": {}, "optimizer": {}}
         for key, array in arrays.items():
@@ -121,7 +144,9 @@ class Checkpoint:
         history = History(**about["history"])
         if history.score != score:
             raise bad_value(
-                "fit", f"{self.path} is of a training with the score {history.score!r}", f"this one has {score!r}: give another"
+                "fit",
+                f"{self.path} is of a training with the score {history.score!r}",
+                f"this one has {score!r}: give another",
             )
         best = self._model.state_dict()
         fill("fit", best, parts["best"], "the file", str(self.path))
@@ -130,4 +155,6 @@ class Checkpoint:
         self._optimizer.load_state_dict(parts["optimizer"])
         self._rng.bit_generator.state = about["rng"]
         history.stopped = "epochs"
-        return Standing(history, best, (*about["best_score"],), about["highest"], about["lowest"], about["waited"])
+        return Standing(
+            history, best, (*about["best_score"],), about["highest"], about["lowest"], about["waited"]
+        )

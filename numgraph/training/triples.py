@@ -23,11 +23,37 @@ from numgraph.training.standing import History
 
 LOSSES = ("softmax", "negatives")
 SETTINGS: dict[str, dict[str, Any]] = {
-    "complex": {"dim": 200, "reciprocal": True, "penalty": 0.005, "epochs": 50, "batch_size": 512, "lr": 0.01, "patience": 10},
-    "distmult": {"dim": 200, "reciprocal": True, "penalty": 0.005, "epochs": 50, "batch_size": 512, "lr": 0.01, "patience": 10},
-    "transe": {"dim": 100, "reciprocal": False, "penalty": 0.0, "epochs": 50, "batch_size": 512, "lr": 0.01, "patience": 10},
+    "complex": {
+        "dim": 200,
+        "reciprocal": True,
+        "penalty": 0.005,
+        "epochs": 50,
+        "batch_size": 512,
+        "lr": 0.01,
+        "patience": 10,
+    },
+    "distmult": {
+        "dim": 200,
+        "reciprocal": True,
+        "penalty": 0.005,
+        "epochs": 50,
+        "batch_size": 512,
+        "lr": 0.01,
+        "patience": 10,
+    },
+    "transe": {
+        "dim": 100,
+        "reciprocal": False,
+        "penalty": 0.0,
+        "epochs": 50,
+        "batch_size": 512,
+        "lr": 0.01,
+        "patience": 10,
+    },
 }
-"""What the command line trains each kind of scorer with unless told otherwise: found on Nations, Kinships and UMLS."""
+"""What the command line trains each kind of scorer with unless told otherwise: found on Nations, Kinships and
+UMLS.
+"""
 _NUMBERS = 2**22
 """Scores that are made at once while ranks are counted."""
 
@@ -47,7 +73,8 @@ def fit_triples(
     seed: int = 0,
     callback: Callback | Sequence[Callback] | None = None,
 ) -> History:
-    """Train a scorer of triples, and leave it with the parameters of its best epoch: the one of the highest MRR in validation.
+    """Train a scorer of triples, and leave it with the parameters of its best epoch: the one of the highest
+    MRR in validation.
 
     Parameters
     ----------
@@ -55,8 +82,9 @@ def fit_triples(
     triples : Triples; without triples for validation the last epoch is kept
     optimizer : by default ``Adam(model.parameters(), lr=0.01)``
     epochs, batch_size : passes over the training triples, and how many make a step
-    loss : "softmax", the cross entropy of the right tail among all entities, and of the right head; or "negatives", for graphs of very many
-        entities: −log σ(margin + s) of each triple and the mean of −log σ(−margin − s') over triples with another head or tail
+    loss : "softmax", the cross entropy of the right tail among all entities, and of the right head;
+        or "negatives", for graphs of very many entities: −log σ(margin + s) of each triple and the mean of
+        −log σ(−margin − s') over triples with another head or tail
     penalty : the share of ``model.penalty`` in the loss
     negatives : for each triple; half of them have another head. They are drawn evenly from all entities
     margin : of "negatives"; scores of TransE are below 0, so that it needs one
@@ -74,8 +102,8 @@ def fit_triples(
 
     Notes
     -----
-    Softmax over all entities with N3 is the training of Lacroix et al. (ICML 2018); negatives with a margin that of Sun et al. (RotatE,
-    ICLR 2019) without their weights.
+    Softmax over all entities with N3 is the training of Lacroix et al. (ICML 2018); negatives with a margin
+    that of Sun et al. (RotatE, ICLR 2019) without their weights.
 
     Examples
     --------
@@ -101,7 +129,9 @@ def fit_triples(
             raise bad_value(op, f"{name} is {shown(number)}", f"{name} is a whole number, at least {least}")
     if not hasattr(model, "score_both"):
         raise bad_type(
-            op, f"model is {kind_of(model)}", "give a scorer, as numgraph.nn.ComplEx(triples.num_entities, triples.num_relations)"
+            op,
+            f"model is {kind_of(model)}",
+            "give a scorer, as numgraph.nn.ComplEx(triples.num_entities, triples.num_relations)",
         )
     optimizer = trainer_of(op, model, optimizer)
     callbacks: Any = [callback] if callable(callback) else callback or []
@@ -116,21 +146,35 @@ def fit_triples(
                 for first in range(0, len(order), batch_size):
                     h, r, t = triples.train[order[first : first + batch_size]].T
                     with Tape() as tape:
-                        value = _softmax(model, h, r, t) if loss == "softmax" else _negatives(model, h, r, t, rng, negatives, margin)
+                        value = (
+                            _softmax(model, h, r, t)
+                            if loss == "softmax"
+                            else _negatives(model, h, r, t, rng, negatives, margin)
+                        )
                         value = value + penalty * model.penalty(h, r, t) if penalty else value
                     optimizer.step(tape.gradient(value, parameters))
                     total += value.item() * len(h)
                 if not np.isfinite(total):
-                    raise Diverged(f"{op}: the loss is {total} in epoch {epoch}; lower the learning rate, {optimizer.lr:g}")
+                    raise Diverged(
+                        f"{op}: the loss is {total} in epoch {epoch}; lower the learning rate, "
+                        f"{optimizer.lr:g}"
+                    )
                 history.train_loss.append(total / len(order))
-                score = rank_triples(model, triples.val, truth)["mrr"] if len(triples.val) else -history.train_loss[-1]
+                score = (
+                    rank_triples(model, triples.val, truth)["mrr"]
+                    if len(triples.val)
+                    else -history.train_loss[-1]
+                )
                 if len(triples.val):
                     history.val_score.append(score)
                 waited += 1
                 if best is None or not len(triples.val) or score > best[0]:
                     best, history.best_epoch, waited = (score, model.state_dict()), epoch, 0
                 history.seconds = time.perf_counter() - start
-                if any(isinstance(end, bool | np.bool_) and end for end in [one(epoch, history) for one in callbacks]):
+                if any(
+                    isinstance(end, bool | np.bool_) and end
+                    for end in [one(epoch, history) for one in callbacks]
+                ):
                     history.stopped = "callback"
                 elif patience and waited >= patience:
                     history.stopped = "patience"
@@ -152,7 +196,9 @@ def _softmax(model: Any, h: Any, r: Any, t: Any) -> Any:
     return cross_entropy(scores, moved(np.concatenate([t, h]), device_of(unwrap(scores))))
 
 
-def _negatives(model: Any, h: Any, r: Any, t: Any, rng: np.random.Generator, count: int, margin: float) -> Any:
+def _negatives(
+    model: Any, h: Any, r: Any, t: Any, rng: np.random.Generator, count: int, margin: float
+) -> Any:
     others = rng.integers(0, model.num_entities, (len(h), count))
     half = count // 2
     heads = np.concatenate([others[:, :half], np.repeat(h[:, None], count - half, 1)], 1).ravel()
@@ -162,7 +208,8 @@ def _negatives(model: Any, h: Any, r: Any, t: Any, rng: np.random.Generator, cou
 
 
 class Truth:
-    """All tails that are known for each (head, relation), and all heads for each (relation, tail): what filtered ranks leave out.
+    """All tails that are known for each (head, relation), and all heads for each (relation, tail): what
+    filtered ranks leave out.
 
     triples : Triples, all of whose parts are known, or an array [n, 3] beside the number of relations
     """
@@ -187,7 +234,9 @@ class Truth:
         first, last = np.searchsorted(keys, asked), np.searchsorted(keys, asked, side="right")
         counts = last - first
         rows = np.repeat(np.arange(len(asked)), counts)
-        places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
+        places = (
+            np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
+        )
         return rows, answers[places]
 
 
@@ -206,9 +255,10 @@ def rank_triples(model: Any, part: NDArray[Any], truth: Truth | Triples) -> dict
 
     Notes
     -----
-    Each triple asks twice: for its tail among all entities, and for its head. Other right answers that are known, from any part, are left
-    out (the filtered setting of Bordes et al., 2013). Of entities with the right one's score half are taken to stand before it: the mean
-    of the best and the worst rank, so that a model that scores all alike gains nothing.
+    Each triple asks twice: for its tail among all entities, and for its head. Other right answers that are
+    known, from any part, are left out (the filtered setting of Bordes et al., 2013). Of entities with the
+    right one's score half are taken to stand before it: the mean of the best and the worst rank, so that a
+    model that scores all alike gains nothing.
 
     Examples
     --------
@@ -221,7 +271,11 @@ def rank_triples(model: Any, part: NDArray[Any], truth: Truth | Triples) -> dict
     """
     truth = Truth(truth) if isinstance(truth, Triples) else truth
     if not isinstance(truth, Truth):
-        raise bad_type("rank_triples", f"truth is {kind_of(truth)}", "give the Triples, or Truth(known, num_relations) of an array")
+        raise bad_type(
+            "rank_triples",
+            f"truth is {kind_of(truth)}",
+            "give the Triples, or Truth(known, num_relations) of an array",
+        )
     return ranking_values(filtered_ranks(model, part, truth))
 
 
@@ -246,7 +300,11 @@ def _columns(op: str, part: Any, entities: int, relations: int) -> NDArray[np.in
     """[n, 3] triples, whose ids are in range."""
     rows = as_array(op, "part", part)
     if rows.ndim != 2 or rows.shape[1] != 3 or rows.dtype.kind not in "iu":
-        raise bad_type(op, f"part has dtype {rows.dtype} and shape {list(rows.shape)}", "give ids, integers [n, 3]: head, relation, tail")
+        raise bad_type(
+            op,
+            f"part has dtype {rows.dtype} and shape {list(rows.shape)}",
+            "give ids, integers [n, 3]: head, relation, tail",
+        )
     wrong = np.argwhere((rows < 0) | (rows >= np.array([entities, relations, entities])))
     if len(wrong):
         i, column = map(int, wrong[0])
@@ -258,7 +316,9 @@ def _columns(op: str, part: Any, entities: int, relations: int) -> NDArray[np.in
 
 def _ranks(scores: NDArray[Any], targets: NDArray[Any], left_out: tuple[Any, Any]) -> NDArray[np.float64]:
     if np.isnan(scores).any():
-        raise bad_value("rank_triples", "the model's scores are NaN", "it has diverged: lower the learning rate")
+        raise bad_value(
+            "rank_triples", "the model's scores are NaN", "it has diverged: lower the learning rate"
+        )
     right = scores[np.arange(len(scores)), targets][:, None]
     above, equal = scores > right, scores == right
     above[left_out] = equal[left_out] = False

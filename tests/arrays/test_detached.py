@@ -1,4 +1,6 @@
-"""What turns Tensors into plain numbers or arrays: while a tape records them it gives the gradient or an error, and never zeros."""
+"""What turns Tensors into plain numbers or arrays: while a tape records them it gives the gradient or an
+error, and never zeros.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,10 @@ SCALARS = {  # of a Tensor of shape ()
     "scipy.special": lambda t: scipy.special.expit(t),
     "map of float": lambda t: sum(map(float, [t, t])),
     "a float of another name": lambda t: (lambda number: number(t))(float),
-    **{f"math.{f.__name__}": lambda t, f=f: f(t) for f in (math.exp, math.log, math.sqrt, math.sin, math.tanh, math.erf, math.fabs)},
+    **{
+        f"math.{f.__name__}": lambda t, f=f: f(t)
+        for f in (math.exp, math.log, math.sqrt, math.sin, math.tanh, math.erf, math.fabs)
+    },
 }
 
 
@@ -115,7 +120,9 @@ def test_gradient_or_error(name, kind):
             loss = np.sum(step(t) * b)
         except (TypeError, ValueError, AttributeError) as error:
             text = said(error)
-            assert any(word in text for word in ("Tensor", "Parameter", "tensor", "setting single item")), text
+            assert any(word in text for word in ("Tensor", "Parameter", "tensor", "setting single item")), (
+                text
+            )
             return
     if not isinstance(loss, ng.Tensor):
         with pytest.raises(TypeError, match="loss is a"):
@@ -267,6 +274,12 @@ def test_masked_arrays_are_refused_and_matrices_are_arrays(name):
 def test_operands_with_a_meaning_of_their_own_are_refused(other):
     with ng.Tape() as tape:
         t = tape.watch(A)
-        for step in (lambda: t * other, lambda: other * t, lambda: t + other, lambda: other - t, lambda: np.exp(t) / other):
+        for step in (
+            lambda: t * other,
+            lambda: other * t,
+            lambda: t + other,
+            lambda: other - t,
+            lambda: np.exp(t) / other,
+        ):
             with pytest.raises(TypeError, match=r"masked|Masked|matrix|plain array"):
                 step()

@@ -1,4 +1,6 @@
-"""Graphs and arrays on a device: what moves, what is remembered, what is said where there is none. The device is support/device.py's."""
+"""Graphs and arrays on a device: what moves, what is remembered, what is said where there is none. The device
+is support/device.py's.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def parts_of(g):
         yield from (rows.indptr, rows.indices, rows.edge_ids)
 
 
-@pytest.mark.parametrize("g", [G, B, Graph.from_csc([0, 1, 3], [0, 1, 0], num_src=2), Graph([], [], 3)], ids=repr)
+@pytest.mark.parametrize(
+    "g", [G, B, Graph.from_csc([0, 1, 3], [0, 1, 0], num_src=2), Graph([], [], 3)], ids=repr
+)
 def test_a_graph_on_the_device_has_the_same_arrays_there(device, g):
     there = g.to("cuda")
     assert (g.device, there.device) == ("cpu", "cuda")
@@ -110,7 +114,10 @@ def test_reorder_and_subgraph_on_the_device(device):
     np.testing.assert_array_equal(there.src.get(), want.src)
     sub = G.to("cuda").subgraph([1, 0])
     np.testing.assert_array_equal(sub.dst.get(), G.subgraph([1, 0]).dst)
-    with pytest.raises(TypeError, match=r"Graph.subgraph: nodes is on cuda; ids are checked and sorted on the host: give nodes.get\(\)"):
+    with pytest.raises(
+        TypeError,
+        match=r"Graph.subgraph: nodes is on cuda; ids are checked and sorted on the host: give nodes.get\(\)",
+    ):
         G.subgraph(asarray([0, 1]))
 
 
@@ -143,15 +150,32 @@ class Missing:
 
 MISSING = [
     (("cupy",), None, ModuleNotFoundError, r"CuPy is not installed; pip install 'numgraph\[cuda\]'"),
-    (("numba_cuda",), None, ModuleNotFoundError, r"numba-cuda is not installed; pip install 'numgraph\[cuda\]'"),
-    ((), "cudaErrorInsufficientDriver: CUDA driver version", OSError, r"no usable NVIDIA driver: cudaErrorInsufficientDriver.*nvidia-smi"),
-    ((), "cudaErrorNoDevice: no CUDA-capable device", OSError, r"the NVIDIA driver finds no device; .*CUDA_VISIBLE_DEVICES"),
+    (
+        ("numba_cuda",),
+        None,
+        ModuleNotFoundError,
+        r"numba-cuda is not installed; pip install 'numgraph\[cuda\]'",
+    ),
+    (
+        (),
+        "cudaErrorInsufficientDriver: CUDA driver version",
+        OSError,
+        r"no usable NVIDIA driver: cudaErrorInsufficientDriver.*nvidia-smi",
+    ),
+    (
+        (),
+        "cudaErrorNoDevice: no CUDA-capable device",
+        OSError,
+        r"the NVIDIA driver finds no device; .*CUDA_VISIBLE_DEVICES",
+    ),
     ((), None, OSError, r"the NVIDIA driver finds no device; .*CUDA_VISIBLE_DEVICES"),
 ]
 
 
 @double_only
-@pytest.mark.parametrize(("absent", "said", "kind", "text"), MISSING, ids=["cupy", "numba-cuda", "driver", "device", "count"])
+@pytest.mark.parametrize(
+    ("absent", "said", "kind", "text"), MISSING, ids=["cupy", "numba-cuda", "driver", "device", "count"]
+)
 def test_what_is_missing_is_said(monkeypatch, absent, said, kind, text):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else object())
     monkeypatch.setattr(cupy_arrays, "module", lambda: Missing(said))
@@ -168,7 +192,12 @@ def test_import_and_host_graphs_load_no_device_library():
         "import sys, numgraph as ng; ng.Graph([0], [1]).to('cpu')\n"
         "print([name for name in sys.modules if name.startswith(('cupy', 'numba_cuda', 'numba.cuda'))])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 class Foreign:
@@ -188,10 +217,17 @@ class Foreign:
 
 @double_only
 def test_arrays_of_other_libraries_are_seen_where_they_are(device, monkeypatch):
-    monkeypatch.setattr(device, "asarray", lambda x: DeviceArray(x.host) if isinstance(x, Foreign) else asarray(x))
+    monkeypatch.setattr(
+        device, "asarray", lambda x: DeviceArray(x.host) if isinstance(x, Foreign) else asarray(x)
+    )
     x = np.ones((4, 2), np.float32)
     there, here = Foreign(x, True), Foreign(x, False)
-    assert [devices.device_of(a) for a in (there, here, there, x, [1], 2.0, None)] == ["cuda", "cpu", "cuda", *["cpu"] * 4]
+    assert [devices.device_of(a) for a in (there, here, there, x, [1], 2.0, None)] == [
+        "cuda",
+        "cpu",
+        "cuda",
+        *["cpu"] * 4,
+    ]
     assert type(devices.adopted(there)) is DeviceArray
     assert devices.adopted(here) is here
     assert type(Tensor(there).data) is DeviceArray
@@ -201,7 +237,10 @@ def test_arrays_of_other_libraries_are_seen_where_they_are(device, monkeypatch):
 
 def test_a_device_array_without_cupy_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(ModuleNotFoundError, match=r"cuda: arrays on a CUDA device need CuPy, which is not installed; pip install"):
+    with pytest.raises(
+        ModuleNotFoundError,
+        match=r"cuda: arrays on a CUDA device need CuPy, which is not installed; pip install",
+    ):
         devices.device_of(Foreign(np.ones(1), True))
 
 
@@ -258,7 +297,10 @@ def test_the_double_refuses_what_cupy_refuses(device):
 
 
 def test_the_table_of_the_double_is_cupys():
-    cupy = pytest.importorskip("cupy", reason="CuPy is not installed: its functions cannot be compared with tests/support/cupy_api.txt")
+    cupy = pytest.importorskip(
+        "cupy",
+        reason="CuPy is not installed: its functions cannot be compared with tests/support/cupy_api.txt",
+    )
     import inspect
 
     written = TITLE.removeprefix("# CuPy ").partition(":")[0]

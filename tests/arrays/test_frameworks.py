@@ -1,7 +1,8 @@
-"""Conformance: every function, reduce, dtype, gradient and error, for every library of arrays that is installed.
+"""Conformance: every function, reduce, dtype, gradient and error, for every library of arrays that is
+installed.
 
-Values are those of the literal oracle, derivatives central differences of the oracle; both are made once for all libraries.
-"""
+Values are those of the literal oracle, derivatives central differences of the oracle; both are made once for
+all libraries."""
 
 from __future__ import annotations
 
@@ -86,13 +87,21 @@ CASES = {
         (X, Y, W),
     ),
     "entries and a softmax of features": (
-        lambda x, y: ng.apply_edges(G, lambda u, v: ng.softmax(u.x * v.y)[[2, 0]] * u.x[::-1][:2], u={"x": x}, v={"y": y}),
-        lambda x, y: oracle.apply_edges(G, lambda u, v: oracle.softmax(u.x * v.y)[[2, 0]] * u.x[::-1][:2], {"x": x}, {"y": y}),
+        lambda x, y: ng.apply_edges(
+            G, lambda u, v: ng.softmax(u.x * v.y)[[2, 0]] * u.x[::-1][:2], u={"x": x}, v={"y": y}
+        ),
+        lambda x, y: oracle.apply_edges(
+            G, lambda u, v: oracle.softmax(u.x * v.y)[[2, 0]] * u.x[::-1][:2], {"x": x}, {"y": y}
+        ),
         (X, Y),
     ),
     "rows of a table": (
-        lambda x, t: ng.update_all(G, lambda u, e: u.x * ng.take(t, e.rel), "sum", u={"x": x}, e={"rel": RELATIONS}),
-        lambda x, t: oracle.update_all(G, lambda u, e: u.x * t[e.rel], "sum", {"x": x}, (), {"rel": RELATIONS}),
+        lambda x, t: ng.update_all(
+            G, lambda u, e: u.x * ng.take(t, e.rel), "sum", u={"x": x}, e={"rel": RELATIONS}
+        ),
+        lambda x, t: oracle.update_all(
+            G, lambda u, e: u.x * t[e.rel], "sum", {"x": x}, (), {"rel": RELATIONS}
+        ),
         (X, data(3, 3, seed=12)),
     ),
     "update_all(logsumexp) from initial": (
@@ -101,8 +110,13 @@ CASES = {
         (X,),
     ),
     "update_all(std, min)": (
-        lambda x, w: operator.add(*ng.update_all(G, lambda u, e: u.x * e.w, ("std", "min"), u={"x": x}, e={"w": w})),
-        lambda x, w: sum(oracle.update_all(G, lambda u, e: u.x * e.w, name, {"x": x}, (), {"w": w}) for name in ("std", "min")),
+        lambda x, w: operator.add(
+            *ng.update_all(G, lambda u, e: u.x * e.w, ("std", "min"), u={"x": x}, e={"w": w})
+        ),
+        lambda x, w: sum(
+            oracle.update_all(G, lambda u, e: u.x * e.w, name, {"x": x}, (), {"w": w})
+            for name in ("std", "min")
+        ),
         (X, W),
     ),
     "apply_edges": (
@@ -115,17 +129,33 @@ CASES = {
         lambda x, y: oracle.attend(G, score, lambda u: u.x, {"x": x}, {"y": y}),
         (X, Y),
     ),
-    "a captured array": (captured, lambda x, a: oracle.update_all(G, lambda u: u.x * a, "sum", {"x": x}), (X, data(3, seed=9))),
-    "a captured number": (captured, lambda x, a: oracle.update_all(G, lambda u: u.x * a, "sum", {"x": x}), (X, np.array(0.7))),
+    "a captured array": (
+        captured,
+        lambda x, a: oracle.update_all(G, lambda u: u.x * a, "sum", {"x": x}),
+        (X, data(3, seed=9)),
+    ),
+    "a captured number": (
+        captured,
+        lambda x, a: oracle.update_all(G, lambda u: u.x * a, "sum", {"x": x}),
+        (X, np.array(0.7)),
+    ),
     "u_mul_e_sum": (
         lambda x, w: ops.u_mul_e_sum(G, x, w),
         lambda x, w: oracle.gspmm(G, "mul", "sum", x, w),
         (X, S),
     ),
-    "copy_u_mean": (lambda x: ops.copy_u_mean(G, x), lambda x: oracle.gspmm(G, "copy_lhs", "mean", x, None), (X,)),
+    "copy_u_mean": (
+        lambda x: ops.copy_u_mean(G, x),
+        lambda x: oracle.gspmm(G, "copy_lhs", "mean", x, None),
+        (X,),
+    ),
     "u_dot_v": (lambda x, y: ops.u_dot_v(G, x, y), lambda x, y: oracle.gsddmm(G, "dot", x, y), (X, Y)),
     "edge_softmax": (lambda w: ops.edge_softmax(G, w), lambda w: oracle.edge_softmax(G, w), (W,)),
-    "edge_softmax(src)": (lambda w: ops.edge_softmax(G, w, "src"), lambda w: oracle.edge_softmax(G, w, "src"), (W,)),
+    "edge_softmax(src)": (
+        lambda w: ops.edge_softmax(G, w, "src"),
+        lambda w: oracle.edge_softmax(G, w, "src"),
+        (W,),
+    ),
     "segment_reduce": (
         lambda w: ops.segment_reduce([0, 3, 3, 8], w, "max"),
         lambda w: oracle.segment_reduce([0, 3, 3, 8], w, "max"),
@@ -194,12 +224,16 @@ def test_second_derivatives(library, name):
     call, _, arrays = CASES[name]
     directions = [data(*x.shape, seed=6) for x in arrays]
     step, seed = 1e-6, seed_of(name)
-    ahead, behind = (library.gradients(call, [x + t * d for x, d in zip(arrays, directions)], seed) for t in (step, -step))
+    ahead, behind = (
+        library.gradients(call, [x + t * d for x, d in zip(arrays, directions)], seed) for t in (step, -step)
+    )
     for got, a, b in zip(library.second(call, arrays, seed, directions), ahead, behind, strict=True):
         np.testing.assert_allclose(got, (a - b) / (2 * step), rtol=1e-5, atol=1e-6)
 
 
-NAMED = [name for name in ops.__all__ if name.split("_")[0] in ("copy", "u", "v", "e") and name != "edge_softmax"]
+NAMED = [
+    name for name in ops.__all__ if name.split("_")[0] in ("copy", "u", "v", "e") and name != "edge_softmax"
+]
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -219,7 +253,12 @@ def _named(parts, x, y=None):
     if parts[0] == "copy" and len(parts) == 2:
         return oracle.gsddmm(G, "copy_lhs", x, None, parts[1])
     if parts[0] == "copy":
-        return oracle.gspmm(G, "copy_lhs" if parts[1] == "u" else "copy_rhs", parts[2], *((x, None) if parts[1] == "u" else (None, x)))
+        return oracle.gspmm(
+            G,
+            "copy_lhs" if parts[1] == "u" else "copy_rhs",
+            parts[2],
+            *((x, None) if parts[1] == "u" else (None, x)),
+        )
     if len(parts) == 4:
         return oracle.gspmm(G, parts[1], parts[3], x, y)
     return oracle.gsddmm(G, parts[1], x, y, parts[0], parts[2])
@@ -233,15 +272,21 @@ def test_dtypes(library, dtype, reduce):
     got = ops.gspmm(G, "copy_lhs", reduce, library.make(x), None)
     want = oracle.gspmm(G, "copy_lhs", reduce, x.astype(np.float64), None)
     kind = np.dtype(dtype).kind
-    assert library.dtype(got) == (dtype if kind == "f" or reduce == "max" else "int64" if reduce == "sum" else "float64")
-    np.testing.assert_allclose(library.numpy(got).astype(float), want, rtol=1e-3 if dtype == "float16" else 1e-6)
+    assert library.dtype(got) == (
+        dtype if kind == "f" or reduce == "max" else "int64" if reduce == "sum" else "float64"
+    )
+    np.testing.assert_allclose(
+        library.numpy(got).astype(float), want, rtol=1e-3 if dtype == "float16" else 1e-6
+    )
 
 
 def test_bfloat16(library):
     ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed: NumPy has no bfloat16")
     got = ops.copy_u_sum(G, library.make(X.astype(ml_dtypes.bfloat16)))
     assert library.dtype(got) == "bfloat16"
-    np.testing.assert_allclose(library.numpy(got).astype(float), oracle.gspmm(G, "copy_lhs", "sum", X, None), rtol=2e-2, atol=2e-2)
+    np.testing.assert_allclose(
+        library.numpy(got).astype(float), oracle.gspmm(G, "copy_lhs", "sum", X, None), rtol=2e-2, atol=2e-2
+    )
 
 
 @pytest.mark.parametrize("reduce", REDUCES)
@@ -252,7 +297,9 @@ def test_graphs_without_edges(library, reduce):
         return ng.update_all(EMPTY, lambda u, e: u.x * e.w, reduce, u={"x": x}, e={"w": w})
 
     got = call(library.make(x), library.make(e))
-    np.testing.assert_array_equal(library.numpy(got), np.full((6, 3), {"prod": 1.0, "logsumexp": -np.inf}.get(reduce, 0.0)))
+    np.testing.assert_array_equal(
+        library.numpy(got), np.full((6, 3), {"prod": 1.0, "logsumexp": -np.inf}.get(reduce, 0.0))
+    )
     dx, dw = library.gradients(call, [x, e], np.ones((6, 3)))
     np.testing.assert_array_equal(dx, np.zeros_like(x))
     assert dw.shape == (0, 3)
@@ -261,7 +308,9 @@ def test_graphs_without_edges(library, reduce):
 @pytest.mark.parametrize("shape", [(5, 0), (5,), (5, 2, 0, 3)], ids=str)
 def test_odd_features(library, shape):
     got = ops.copy_u_sum(G, library.make(np.ones(shape)))
-    np.testing.assert_array_equal(library.numpy(got), oracle.gspmm(G, "copy_lhs", "sum", np.ones(shape), None))
+    np.testing.assert_array_equal(
+        library.numpy(got), oracle.gspmm(G, "copy_lhs", "sum", np.ones(shape), None)
+    )
 
 
 def test_arrays_of_numpy_beside_it_are_constants(library):
@@ -271,7 +320,10 @@ def test_arrays_of_numpy_beside_it_are_constants(library):
     got = call(library.make(X))
     assert library.is_own(got)
     np.testing.assert_allclose(library.numpy(got), oracle.gspmm(G, "mul", "sum", X, W))
-    np.testing.assert_allclose(library.gradients(call, [X], np.ones((6, 3)))[0], oracle.gspmm(G.reverse(), "copy_rhs", "sum", None, W))
+    np.testing.assert_allclose(
+        library.gradients(call, [X], np.ones((6, 3)))[0],
+        oracle.gspmm(G.reverse(), "copy_rhs", "sum", None, W),
+    )
 
 
 def _rows(a):
@@ -287,8 +339,16 @@ ERRORS = {
         ValueError,
         r"do not broadcast: u\.x \[3\], e\.w \[2\]",
     ),
-    "unknown field": (lambda a: ng.update_all(G, lambda u: u.z, "sum", u={"x": a(X)}), AttributeError, r"field u\.z is unknown"),
-    "reduce": (lambda a: ng.update_all(G, lambda u: u.x, "avg", u={"x": a(X)}), ValueError, "did you mean 'mean'"),
+    "unknown field": (
+        lambda a: ng.update_all(G, lambda u: u.z, "sum", u={"x": a(X)}),
+        AttributeError,
+        r"field u\.z is unknown",
+    ),
+    "reduce": (
+        lambda a: ng.update_all(G, lambda u: u.x, "avg", u={"x": a(X)}),
+        ValueError,
+        "did you mean 'mean'",
+    ),
     "a tape's Tensor": (
         lambda a: ng.update_all(G, lambda u, e: u.x * e.w, "sum", u={"x": a(X)}, e={"w": ng.Tensor(W)}),
         TypeError,
@@ -307,10 +367,14 @@ def test_errors(library, name):
         call(library.make)
 
 
-@pytest.mark.skipif(bool(frameworks.MISSING), reason=f"{', '.join(frameworks.MISSING.values())}: two frameworks cannot meet")
+@pytest.mark.skipif(
+    bool(frameworks.MISSING), reason=f"{', '.join(frameworks.MISSING.values())}: two frameworks cannot meet"
+)
 def test_two_frameworks_do_not_mix():
     torch, jax = frameworks.TorchArrays(), frameworks.JaxArrays()
     with pytest.raises(TypeError, match=r"field e\.w is an array of JAX, others are of torch"):
         ng.update_all(G, lambda u, e: u.x * e.w, "sum", u={"x": torch.make(X)}, e={"w": jax.make(W)})
-    with pytest.raises(TypeError, match=r"the captured array of shape .* is an array of JAX, others are of torch"):
+    with pytest.raises(
+        TypeError, match=r"the captured array of shape .* is an array of JAX, others are of torch"
+    ):
         ng.update_all(G, lambda u: u.x * jax.make(X[0]), "sum", u={"x": torch.make(X)})

@@ -1,5 +1,5 @@
-"""Inputs of every kind, wherever arrays are taken: what NumPy reads gives the numbers of its array, everything else an error that says what
-to pass."""
+"""Inputs of every kind, wherever arrays are taken: what NumPy reads gives the numbers of its array,
+everything else an error that says what to pass."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ def test_whatever_numpy_reads_is_taken(name):
     value, call = CALLS[name]
     want = unwrap(call(value))
     for kind, make in (TAKEN | FLAT if value.ndim == 1 and value.dtype != bool else TAKEN).items():
-        if name == "SAGEConv of a pair" or not (kind == "a tuple" and "Conv" in name and value is X):  # two rows of a tuple are a pair
+        if name == "SAGEConv of a pair" or not (
+            kind == "a tuple" and "Conv" in name and value is X
+        ):  # two rows of a tuple are a pair
             np.testing.assert_array_equal(unwrap(call(make(value))), want, err_msg=kind)
 
 
@@ -176,10 +178,22 @@ def test_everything_else_is_refused(kind):
         text = str(caught.value)
         assert re.search(f"{words}|must have 2 axes", text), f"{name}: {text}"
         assert re.match(r"[\w.]+: ", text), f"{name}: {text}"
-        assert not re.search(r"ufunc|int\(\)|object has no attribute|unhashable|loop of", text), f"{name}: {text}"
+        assert not re.search(r"ufunc|int\(\)|object has no attribute|unhashable|loop of", text), (
+            f"{name}: {text}"
+        )
 
 
-SPARSE = ("GCNConv", "SAGEConv", "SAGEConv of a pair", "GATConv", "GATv2Conv", "GINConv", "EdgeConv", "TransformerConv", "SGConv")
+SPARSE = (
+    "GCNConv",
+    "SAGEConv",
+    "SAGEConv of a pair",
+    "GATConv",
+    "GATv2Conv",
+    "GINConv",
+    "EdgeConv",
+    "TransformerConv",
+    "SGConv",
+)
 SPARSE += ("RGCNConv", "PNAConv", "GCN", "Linear", "matmul", "dropout")
 """What takes sparse matrices."""
 
@@ -190,7 +204,9 @@ def test_sparse_arrays(sparse):
         if name == "dropout":
             assert sp.issparse(call(sparse(X)))
         elif name in SPARSE:
-            np.testing.assert_allclose(unwrap(call(sparse(X))), unwrap(call(X)), rtol=1e-6, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(
+                unwrap(call(sparse(X))), unwrap(call(X)), rtol=1e-6, atol=1e-6, err_msg=name
+            )
         else:
             with pytest.raises(TypeError, match=r"a SciPy sparse c.*\.toarray\(\)"):
                 call(sparse(X))
@@ -198,5 +214,10 @@ def test_sparse_arrays(sparse):
 
 def test_the_fix_is_written_as_the_caller_wrote_it():
     """A field's name is how the caller wrote it: the fix says x, not u.x."""
-    with pytest.raises(TypeError, match=re.escape("update_all: field u.x is a SciPy sparse csr_array of shape [3, 2]; give x.toarray()")):
+    with pytest.raises(
+        TypeError,
+        match=re.escape(
+            "update_all: field u.x is a SciPy sparse csr_array of shape [3, 2]; give x.toarray()"
+        ),
+    ):
         ng.update_all(G, lambda u: u.x, "sum", u={"x": sp.csr_array(X)})

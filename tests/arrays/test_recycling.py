@@ -41,7 +41,10 @@ def test_the_next_result_of_a_size_takes_the_memory_of_one_that_is_gone():
     assert recycling.idle_bytes() == 0
 
 
-@pytest.mark.parametrize("view", [lambda x: x[3:], lambda x: x.T, lambda x: x.reshape(-1, 1).view(np.int32), memoryview, lambda x: x.flat])
+@pytest.mark.parametrize(
+    "view",
+    [lambda x: x[3:], lambda x: x.T, lambda x: x.reshape(-1, 1).view(np.int32), memoryview, lambda x: x.flat],
+)
 def test_memory_that_a_view_still_sees_is_nobody_elses(view):
     made = recycling.zeros((ROWS,), np.float32)
     seen = view(made)
@@ -139,8 +142,13 @@ def test_threads_never_get_the_same_memory():
 
 
 def test_the_interpreter_ends_quietly_while_results_live():
-    code = f"import builtins, numpy as np; from numgraph.arrays import recycling; builtins.kept = recycling.empty(({ROWS},), np.float32)"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    code = (
+        "import builtins, numpy as np; from numgraph.arrays import recycling; builtins.kept = "
+        f"recycling.empty(({ROWS},), np.float32)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 

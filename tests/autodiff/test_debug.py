@@ -1,4 +1,6 @@
-"""Where numbers stop being finite: the first record, forward or backward, its row, its line, and what the inputs are there."""
+"""Where numbers stop being finite: the first record, forward or backward, its row, its line, and what the
+inputs are there.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,10 @@ def test_an_input_that_is_not_finite_itself_and_parameters_by_name():
     layer.weight.data[1, 2] = np.nan
     text = told(lambda x: layer(x), X.astype(np.float32))
     assert "gives nan at [0, 2]" in text
-    assert "parameter 'weight' [2, 3] is nan at [1, 2] itself" in text or "input 1 [2, 3] is nan at [1, 2] itself" in text
+    assert (
+        "parameter 'weight' [2, 3] is nan at [1, 2] itself" in text
+        or "input 1 [2, 3] is nan at [1, 2] itself" in text
+    )
 
 
 def test_a_message_names_the_edge_and_its_fields():
@@ -62,7 +67,11 @@ def test_a_message_names_the_edge_and_its_fields():
     assert text.startswith("update_all(sum): record #0 gives nan at [2, 1] of float64[4, 2]")
     assert "at destination 2 1 of 3 messages are not finite" in text
     assert "edge 4, u = 3 to v = 2, gives [0.6931, nan]" not in text  # the message is log(x) · w
-    assert re.search(r"edge 4, u = 3 to v = 2, gives \[2\.0794, +nan\]; u\.x\[3\] is \[ 2\. +, -0\.25\]; e\.w\[4\] is \[3\.\]", text)
+    assert re.search(
+        r"edge 4, u = 3 to v = 2, gives \[2\.0794, +nan\]; u\.x\[3\] is \[ 2\. +, -0\.25\]; e\.w\[4\] is "
+        r"\[3\.\]",
+        text,
+    )
 
 
 def test_finite_messages_whose_sum_is_not():
@@ -72,7 +81,13 @@ def test_finite_messages_whose_sum_is_not():
 
 def test_a_value_of_an_edge():
     text = told(lambda x: ng.apply_edges(G, lambda u, v: np.sqrt(u.x - v.x), u={"x": x}, v={"x": X}), X)
-    first = int(np.argmax(~np.isfinite(np.sqrt(np.maximum(X[G.src] - X[G.dst], -1) * np.where(X[G.src] < X[G.dst], np.nan, 1))).all(1)))
+    first = int(
+        np.argmax(
+            ~np.isfinite(
+                np.sqrt(np.maximum(X[G.src] - X[G.dst], -1) * np.where(X[G.src] < X[G.dst], np.nan, 1))
+            ).all(1)
+        )
+    )
     assert f"edge {first}, u = {G.src[first]} to v = {G.dst[first]}, gives" in text
 
 
@@ -80,8 +95,12 @@ def test_the_first_record_backward():
     zero = np.abs(X)
     zero[2, 0] = 0.0
     text = told(lambda x: np.sqrt(x) * 3.0, zero, backward=True)
-    assert text.startswith("∇ sqrt: the gradient of input 0 by record #0 is inf at [2, 0] of float64[4, 2] (test_debug.py:")
-    assert text.endswith("input 0 at [2, 0] is 0.0; the gradient that arrived there is 3.0; the result there is 0.0")
+    assert text.startswith(
+        "∇ sqrt: the gradient of input 0 by record #0 is inf at [2, 0] of float64[4, 2] (test_debug.py:"
+    )
+    assert text.endswith(
+        "input 0 at [2, 0] is 0.0; the gradient that arrived there is 3.0; the result there is 0.0"
+    )
 
 
 def test_a_message_backward_has_its_formula():
@@ -118,7 +137,9 @@ def test_checked_numbers_are_the_same():
     def step(check):
         with ng.Tape(check=check) as tape:
             x = tape.watch(X)
-            loss = np.sum(ng.update_all(G, lambda u, e: np.tanh(u.x) * e.w, "max", u={"x": x}, e={"w": W}) ** 2)
+            loss = np.sum(
+                ng.update_all(G, lambda u, e: np.tanh(u.x) * e.w, "max", u={"x": x}, e={"w": W}) ** 2
+            )
         return tape.gradient(loss, x)
 
     np.testing.assert_array_equal(step(True), step(False))

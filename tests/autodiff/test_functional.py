@@ -1,4 +1,6 @@
-"""grad, value_and_grad, jacobian, no_grad, detach: what people know from other libraries, in every nesting."""
+"""grad, value_and_grad, jacobian, no_grad, detach: what people know from other libraries, in every
+nesting.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def test_the_same_array_twice_is_two_arguments():
 def test_value_and_aux():
     value, gradient = ng.value_and_grad(cubic)(X, Y)
     np.testing.assert_allclose(value, cubic(X, Y))
-    (value, aux), gradient = ng.value_and_grad(lambda x: (np.sum(x**2), {"double": x * 2, "n": 3}), has_aux=True)(X)
+    (value, aux), gradient = ng.value_and_grad(
+        lambda x: (np.sum(x**2), {"double": x * 2, "n": 3}), has_aux=True
+    )(X)
     assert type(value) is type(aux["double"]) is np.ndarray
     assert aux["n"] == 3
     np.testing.assert_allclose(aux["double"], 2 * X)

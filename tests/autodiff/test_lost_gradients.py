@@ -1,4 +1,6 @@
-"""Where a gradient would be lost without a word: complex numbers, other threads, values that are no numbers; axes that are not there."""
+"""Where a gradient would be lost without a word: complex numbers, other threads, values that are no numbers;
+axes that are not there.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,10 @@ def test_argnums_are_positions_each_once(argnums):
         ng.grad(lambda x, y: np.sum(x * y), argnums=argnums)(X, X)
 
 
-@pytest.mark.parametrize("part", [lambda x, i: np.sum(x * i), lambda x, i: (x**2)[i], lambda x, i: i * ng.nn.Linear(3, 1, rng=0)(x).sum()])
+@pytest.mark.parametrize(
+    "part",
+    [lambda x, i: np.sum(x * i), lambda x, i: (x**2)[i], lambda x, i: i * ng.nn.Linear(3, 1, rng=0)(x).sum()],
+)
 def test_threads_that_do_not_know_the_tape(part):
     def with_pool(run):
         with ThreadPoolExecutor(2) as pool:
@@ -177,7 +182,9 @@ def test_dtype_is_the_dtype_that_is_computed_in(function):
     with pytest.raises(TypeError, match="name a floating-point one"):
         function(ng.Tensor(M), axis=0, dtype=int)
     slope = ng.grad(lambda x: np.sum(function(x, axis=0, dtype=np.float64)))(x)
-    np.testing.assert_allclose(slope, ng.grad(lambda x: np.sum(function(x, axis=0)))(x.astype(np.float64)), rtol=1e-6)
+    np.testing.assert_allclose(
+        slope, ng.grad(lambda x: np.sum(function(x, axis=0)))(x.astype(np.float64)), rtol=1e-6
+    )
 
 
 def test_differences_and_sums_of_weights_as_numpy_has_them():

@@ -64,7 +64,9 @@ def test_the_checker_catches_one_wrong_element():
 def test_the_checker_catches_a_derivative_right_in_first_order_only():
     def forgets(x):
         data = unwrap(x)
-        return record("forgets", (x,), data**3, lambda g, xs, y, needs: (g * 3 * data**2,))  # data is a constant to the outer tape
+        return record(
+            "forgets", (x,), data**3, lambda g, xs, y, needs: (g * 3 * data**2,)
+        )  # data is a constant to the outer tape
 
     x = rng().normal(size=4)
     check_gradient(forgets, [x])
@@ -95,7 +97,11 @@ def test_an_input_used_many_times_adds_up():
 
 def test_gradients_have_the_inputs_dtype_and_shape():
     with Tape() as tape:
-        xs = [tape.watch(np.ones(shape, dtype)) for dtype in (np.float16, np.float32, np.float64) for shape in ((), (2, 1), (0,))]
+        xs = [
+            tape.watch(np.ones(shape, dtype))
+            for dtype in (np.float16, np.float32, np.float64)
+            for shape in ((), (2, 1), (0,))
+        ]
         loss = sum([(x * 2).sum().astype(np.float64) for x in xs], np.float64(0))
     for x, g in zip(xs, tape.gradient(loss, xs), strict=True):
         assert type(g) is np.ndarray
@@ -391,7 +397,13 @@ def test_an_error_inside_with_leaves_no_tape_active():
 
 def test_explain_before_and_after():
     def op(x, w):
-        return record("op", (x, w), unwrap(x) * unwrap(w), lambda g, xs, y, needs: (g * xs[1], g * xs[0]), lambda needs: [f"needs {needs}"])
+        return record(
+            "op",
+            (x, w),
+            unwrap(x) * unwrap(w),
+            lambda g, xs, y, needs: (g * xs[1], g * xs[0]),
+            lambda needs: [f"needs {needs}"],
+        )
 
     with Tape() as tape:
         x = tape.watch(np.ones((2, 3)))
@@ -402,7 +414,7 @@ def test_explain_before_and_after():
     assert tape.explain() == want
 
 
-# --- seeds: products of a vector and a Jacobian ---------------------------------------------------------------------------------------
+# --- seeds: products of a vector and a Jacobian -------------------------------------------------------------
 
 
 def squares_and_sums(x, w):
@@ -443,7 +455,9 @@ def test_a_seed_and_results_share_no_memory():
 
 
 def test_an_outer_tape_differentiates_by_the_seed():
-    """The product with the Jacobian is linear in the seed: its derivative is the product with the transposed Jacobian."""
+    """The product with the Jacobian is linear in the seed: its derivative is the product with the transposed
+    Jacobian.
+    """
     x, g, h = np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0]), np.array([1.0, -1.0, 2.0])
     with Tape() as outer:
         seed = outer.watch(g)

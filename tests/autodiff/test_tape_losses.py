@@ -1,4 +1,6 @@
-"""No silent wrong gradient: losses that the tape did not see, inputs watched too late, and arrays that change before the replay."""
+"""No silent wrong gradient: losses that the tape did not see, inputs watched too late, and arrays that change
+before the replay.
+"""
 
 from __future__ import annotations
 
@@ -82,13 +84,25 @@ def in_another_thread(x):
 @pytest.mark.parametrize("kind", [ng.Parameter, ng.Tensor])
 @pytest.mark.parametrize(
     "make",
-    [after_the_with, never_entered, on_another_tape, on_a_freed_tape, of_a_constant, of_the_plain_array, a_number, in_another_thread],
+    [
+        after_the_with,
+        never_entered,
+        on_another_tape,
+        on_a_freed_tape,
+        of_a_constant,
+        of_the_plain_array,
+        a_number,
+        in_another_thread,
+    ],
 )
 def test_a_loss_that_the_tape_did_not_see_is_an_error(make, kind):
     x = kind(np.arange(3.0))
     p = ng.Parameter(np.ones(3))
     tape, loss = make(x)
-    with pytest.raises((TypeError, ValueError), match=r"gradient: (the loss was not computed under this tape|loss is a float).*with"):
+    with pytest.raises(
+        (TypeError, ValueError),
+        match=r"gradient: (the loss was not computed under this tape|loss is a float).*with",
+    ):
         tape.gradient(loss, [p])
 
 
@@ -107,11 +121,17 @@ def test_inputs_that_the_tape_cannot_have_tracked_are_an_error():
         loss = square(x)
         late = tape.watch(np.ones(2))
         late_tensor = tape.watch(ng.Tensor(np.ones(2)))
-    for wrong, words in ((foreign, "does not track"), (ng.Tensor(np.ones(3)), "does not track"), (np.ones(3), "is a ndarray")):
+    for wrong, words in (
+        (foreign, "does not track"),
+        (ng.Tensor(np.ones(3)), "does not track"),
+        (np.ones(3), "is a ndarray"),
+    ):
         with pytest.raises(ValueError, match=words):
             tape.gradient(loss, [x, wrong])
     for wrong in (late, late_tensor):
-        with pytest.raises(ValueError, match=r"inputs\[1\], a Tensor of shape \(2,\), was watched after the loss"):
+        with pytest.raises(
+            ValueError, match=r"inputs\[1\], a Tensor of shape \(2,\), was watched after the loss"
+        ):
             tape.gradient(loss, [x, wrong])
 
 
@@ -229,13 +249,18 @@ def test_a_change_before_the_replay_is_an_error(change, constant, persistent, sh
     change(p, array)
     named = "parameter 'weight'" if not np.array_equal(before[0], p.data) else "the ndarray"
     with pytest.raises(
-        ValueError, match=rf"gradient: {named} of shape .* of multiply, was changed after the tape recorded it; .*record again"
+        ValueError,
+        match=rf"gradient: {named} of shape .* of multiply, was changed after the tape recorded it; "
+        rf".*record again",
     ):
         tape.gradient(loss, p)
 
 
 READ = {
-    "a field": (np.ones((4, 1)), lambda p, c: ng.update_all(GRAPH, lambda u, e: u.x * e.w, "sum", u={"x": p}, e={"w": c})),
+    "a field": (
+        np.ones((4, 1)),
+        lambda p, c: ng.update_all(GRAPH, lambda u, e: u.x * e.w, "sum", u={"x": p}, e={"w": c}),
+    ),
     "a captured array": (np.ones(2), lambda p, c: ng.update_all(GRAPH, lambda u: u.x * c, "sum", u={"x": p})),
     "row ids": (np.array([0, 2, 2]), lambda p, c: p[c] ** 2),
     "ids of two axes": (np.array([0, 2, 2]), lambda p, c: p[c, 0] ** 2),
@@ -311,7 +336,17 @@ def test_the_optimisers_step_is_seen_whatever_the_size():
 
 def layouts(rng):
     a = rng.normal(size=(40, 30))
-    yield from (a, a.T, a[::2], a[:, ::3], a[::-1], np.asfortranarray(a), a.astype(np.float16), a.astype(np.float32)[1:], a > 0)
+    yield from (
+        a,
+        a.T,
+        a[::2],
+        a[:, ::3],
+        a[::-1],
+        np.asfortranarray(a),
+        a.astype(np.float16),
+        a.astype(np.float32)[1:],
+        a > 0,
+    )
     yield from (rng.normal(size=n) for n in (1, 127, 128, 129, 1001, EXACT // 8))
     yield rng.normal(size=(4096, 100))[:, ::2]
 
@@ -322,7 +357,11 @@ def test_fingerprints_see_every_element():
         before = fingerprint(a)
         if a.nbytes <= EXACT:
             assert fingerprint(a.copy(order="K")) == before
-        places = [(0,) * a.ndim, tuple(n - 1 for n in a.shape), *[tuple(rng.integers(n) for n in a.shape) for _ in range(20)]]
+        places = [
+            (0,) * a.ndim,
+            tuple(n - 1 for n in a.shape),
+            *[tuple(rng.integers(n) for n in a.shape) for _ in range(20)],
+        ]
         for place in places if a.nbytes <= EXACT else places[:1]:
             kept = a[place]
             a[place] = not kept if a.dtype == bool else np.nextafter(kept, a.dtype.type(9))
@@ -351,9 +390,14 @@ def test_large_arrays_are_sampled_from_end_to_end():
 
 def test_without_compiled_code_fingerprints_are_copies():
     code = (
-        "import numpy as np\nfrom numgraph.arrays.fingerprint import fingerprint\na = np.ones(5000)\nassert fingerprint(a) == a.tobytes()"
+        "import numpy as np\nfrom numgraph.arrays.fingerprint import fingerprint\na = np.ones(5000)\nassert "
+        "fingerprint(a) == a.tobytes()"
     )
-    run = subprocess.run([sys.executable, "-W", "error", "-c", code], env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True)
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+    )
     assert run.returncode == 0, run.stderr
 
 

@@ -75,7 +75,9 @@ def test_errors_say_what_and_how():
         tape.gradient(y, [w])
     with pytest.raises(TypeError, match="loss is a float"):
         tape.gradient(1.0, [w])
-    with pytest.raises(ValueError, match=r"inputs\[1\] is a Tensor of shape \(3,\) that this tape does not track"):
+    with pytest.raises(
+        ValueError, match=r"inputs\[1\] is a Tensor of shape \(3,\) that this tape does not track"
+    ):
         tape.gradient(y.sum(), [w, x])
     with pytest.raises(ValueError, match=r"inputs\[0\] is a ndarray"):
         tape.gradient(y.sum(), [np.ones(3)])
@@ -85,5 +87,7 @@ def test_a_vjp_of_the_wrong_shape_is_named():
     with Tape() as tape:
         x = tape.watch(np.ones(3))
         loss = record("bad", (x,), np.ones(()), lambda g, xs, y, needs: (np.ones(2),))
-    with pytest.raises(ValueError, match=r"bad: its vjp gave a gradient of shape \(2,\) for an input of shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"bad: its vjp gave a gradient of shape \(2,\) for an input of shape \(3,\)"
+    ):
         tape.gradient(loss, x)

@@ -1,4 +1,6 @@
-"""Tensors behave as their arrays do: formats, methods, functions; and without a tape arrays come in and arrays come out."""
+"""Tensors behave as their arrays do: formats, methods, functions; and without a tape arrays come in and
+arrays come out.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,30 @@ import numgraph as ng
 X = np.array([[0.123456, 2.0, -1.5], [2.5, 7.5, 0.25]])
 
 SAME = {  # of an array and of its Tensor alike
-    **{name: lambda x, name=name: getattr(x, name)() for name in ("sum", "mean", "max", "min", "prod", "std", "var", "cumsum", "ravel")},
-    **{name: lambda x, name=name: getattr(x, name)() for name in ("flatten", "squeeze", "transpose", "copy", "argmax", "argmin")},
-    **{name: lambda x, name=name: getattr(x, name)() for name in ("argsort", "any", "all", "nonzero", "tolist", "round")},
-    **{f"{name} over an axis": lambda x, name=name: getattr(x, name)(1) for name in ("sum", "mean", "max", "min", "prod", "std", "var")},
-    **{f"{name} over an axis": lambda x, name=name: getattr(x, name)(axis=0) for name in ("cumsum", "argsort", "argmax", "any", "all")},
-    **{f"{name} kept": lambda x, name=name: getattr(x, name)(axis=1, keepdims=True) for name in ("sum", "std", "var", "argmin", "any")},
+    **{
+        name: lambda x, name=name: getattr(x, name)()
+        for name in ("sum", "mean", "max", "min", "prod", "std", "var", "cumsum", "ravel")
+    },
+    **{
+        name: lambda x, name=name: getattr(x, name)()
+        for name in ("flatten", "squeeze", "transpose", "copy", "argmax", "argmin")
+    },
+    **{
+        name: lambda x, name=name: getattr(x, name)()
+        for name in ("argsort", "any", "all", "nonzero", "tolist", "round")
+    },
+    **{
+        f"{name} over an axis": lambda x, name=name: getattr(x, name)(1)
+        for name in ("sum", "mean", "max", "min", "prod", "std", "var")
+    },
+    **{
+        f"{name} over an axis": lambda x, name=name: getattr(x, name)(axis=0)
+        for name in ("cumsum", "argsort", "argmax", "any", "all")
+    },
+    **{
+        f"{name} kept": lambda x, name=name: getattr(x, name)(axis=1, keepdims=True)
+        for name in ("sum", "std", "var", "argmin", "any")
+    },
     "var with ddof": lambda x: x.var(ddof=1),
     "std with ddof": lambda x: x.std(0, ddof=1),
     "clip": lambda x: x.clip(0, 2.2),
@@ -39,8 +59,34 @@ SAME = {  # of an array and of its Tensor alike
     "round to whole numbers": lambda x: round(x[1, 1]),
     **{
         f"np.{f.__name__}": lambda x, f=f: f(x)
-        for f in (np.sum, np.std, np.var, np.argsort, np.isnan, np.isfinite, np.isinf, np.any, np.all, np.count_nonzero, np.sort, np.median)
-        + (np.ptp, np.ravel, np.squeeze, np.signbit, np.rint, np.round, np.trunc, np.floor, np.shape, np.ndim, np.size, np.zeros_like)
+        for f in (
+            np.sum,
+            np.std,
+            np.var,
+            np.argsort,
+            np.isnan,
+            np.isfinite,
+            np.isinf,
+            np.any,
+            np.all,
+            np.count_nonzero,
+            np.sort,
+            np.median,
+        )
+        + (
+            np.ptp,
+            np.ravel,
+            np.squeeze,
+            np.signbit,
+            np.rint,
+            np.round,
+            np.trunc,
+            np.floor,
+            np.shape,
+            np.ndim,
+            np.size,
+            np.zeros_like,
+        )
     },
     "np.median over an axis": lambda x: np.median(x, axis=1),
     "np.median kept": lambda x: np.median(x, axis=0, keepdims=True),
@@ -66,8 +112,32 @@ def test_a_tensor_gives_what_its_array_gives(name):
             assert np.asarray(a).dtype == np.asarray(b).dtype
 
 
-SMOOTH = ["std", "var", "cumsum", "ravel", "flatten", "squeeze", "copy", "clip", "dot", "swapaxes", "take", "repeat", "T", "mT", "np.sort"]
-SMOOTH += ["np.median", "np.ptp", "np.median over an axis", "np.median kept", "np.sort over an axis", "np.sort of all", "std with ddof"]
+SMOOTH = [
+    "std",
+    "var",
+    "cumsum",
+    "ravel",
+    "flatten",
+    "squeeze",
+    "copy",
+    "clip",
+    "dot",
+    "swapaxes",
+    "take",
+    "repeat",
+    "T",
+    "mT",
+    "np.sort",
+]
+SMOOTH += [
+    "np.median",
+    "np.ptp",
+    "np.median over an axis",
+    "np.median kept",
+    "np.sort over an axis",
+    "np.sort of all",
+    "std with ddof",
+]
 SMOOTH += ["np.outer", "sum over an axis", "astype to float64"]
 SAME["astype to float64"] = lambda x: x.astype(np.float64)
 
@@ -130,7 +200,17 @@ def test_without_a_tape_a_model_gives_arrays_with_the_same_bits(name, training):
 
 def test_what_is_boxed():
     p, t, a = ng.Parameter(np.ones(2)), ng.Tensor(np.ones(2)), np.ones(2)
-    for y in (p * 2, p * p, p * a, np.exp(p), p[0] * a, np.stack([p, p]), p.reshape(2, 1), ng.relu(p), ng.matmul(p, p) * a):
+    for y in (
+        p * 2,
+        p * p,
+        p * a,
+        np.exp(p),
+        p[0] * a,
+        np.stack([p, p]),
+        p.reshape(2, 1),
+        ng.relu(p),
+        ng.matmul(p, p) * a,
+    ):
         assert type(y) is np.ndarray
     assert type(t * 2) is type(t * p) is type(p * t) is ng.Tensor
     with ng.Tape():

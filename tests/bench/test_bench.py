@@ -1,4 +1,6 @@
-"""``numgraph bench`` on tiny graphs: what is measured and written, who is left out, what is refused. No test looks at a time."""
+"""``numgraph bench`` on tiny graphs: what is measured and written, who is left out, what is refused. No test
+looks at a time.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def kernels():
 
 
 def test_every_row_has_both_passes_and_its_keys(kernels):
-    assert [(one["row"], one["pass"]) for one in kernels["kernels"]] == [(name, kind) for name in ROWS for kind in ("forward", "both")]
+    assert [(one["row"], one["pass"]) for one in kernels["kernels"]] == [
+        (name, kind) for name in ROWS for kind in ("forward", "both")
+    ]
     for one in kernels["kernels"]:
         assert one["numgraph_ms"] > 0
         assert one["edges_per_second"] > 0
@@ -61,7 +65,9 @@ def test_the_results_say_where_they_come_from(kernels):
     }  # fmt: skip
     assert kernels["request"]["edges"] == TINY["edges"]
     assert kernels["machine"]["versions"]["numgraph"] == ng.__version__
-    assert {"cpu", "cores", "vectors", "caches", "memory_bytes", "threads", "load_average"} <= set(kernels["machine"])
+    assert {"cpu", "cores", "vectors", "caches", "memory_bytes", "threads", "load_average"} <= set(
+        kernels["machine"]
+    )
     assert kernels["bandwidth"] > 0
     assert json.loads(json.dumps(kernels)) == json.loads(json.dumps(kernels, ensure_ascii=False))
 
@@ -73,7 +79,10 @@ def test_peers_that_are_not_installed_are_named_and_left_out(monkeypatch):
     results = bench(Request(suites=("kernels",), rows=("copy_u_sum",), features=(3,), **TINY), lines.append)
     assert set(results["left_out"]) == {"mkl", "torch", "dgl", "pyg"}
     assert list(results["peers"]) == ["scipy"]
-    for name, command in (("dgl", "pip install --no-deps dgl==1.1.3"), ("pyg", "pip install torch-geometric")):
+    for name, command in (
+        ("dgl", "pip install --no-deps dgl==1.1.3"),
+        ("pyg", "pip install torch-geometric"),
+    ):
         (line,) = [line for line in lines if line.startswith(f"left out: {name}:")]
         assert command in line
 
@@ -100,7 +109,9 @@ def test_epochs_train_and_describe_themselves():
 
 
 def test_epochs_without_their_dataset_are_noted(tmp_path):
-    results = bench(Request(suites=("epochs",), rows=("cora_gcn",), peers=(), data_dir=str(tmp_path), **TINY), quiet)
+    results = bench(
+        Request(suites=("epochs",), rows=("cora_gcn",), peers=(), data_dir=str(tmp_path), **TINY), quiet
+    )
     assert results["epochs"] == []
     assert any(note.startswith("cora_gcn is left out:") for note in results["notes"])
 
@@ -110,7 +121,9 @@ def test_a_row_that_is_no_default_runs_only_by_name():
 
 
 def test_scaling_and_locality():
-    request = Request(suites=("scaling", "locality"), rows=("copy_u_sum",), peers=("scipy",), max_edges=500, **TINY)
+    request = Request(
+        suites=("scaling", "locality"), rows=("copy_u_sum",), peers=("scipy",), max_edges=500, **TINY
+    )
     results = bench(request, quiet)
     edges = [one for one in results["scaling"] if one["series"] == "edges"]
     assert [one["step"] for one in edges] == ["graph", "in_edges (CSC)", "out_edges (CSR)", "copy_u_sum"]
@@ -149,7 +162,10 @@ class Wrong(peers_module.SciPy):
 def test_a_peer_that_disagrees_is_an_error_and_not_timed(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(peers_module.PEERS, "scipy", Wrong)
     target = tmp_path / "results.json"
-    command = "bench --suite kernels --rows copy_u_sum --features 4 --nodes-log2 4 --edges 50 --repeats 1 --seconds 0 --peers scipy --json"
+    command = (
+        "bench --suite kernels --rows copy_u_sum --features 4 --nodes-log2 4 --edges 50 --repeats 1 "
+        "--seconds 0 --peers scipy --json"
+    )
     assert main([*command.split(), str(target)]) == 1
     results = json.loads(target.read_text("utf-8"))
     assert len(results["errors"]) == 1
@@ -169,7 +185,12 @@ def test_difference_is_relative_to_the_largest_number_and_forgives_only_infinite
 
 def test_summary_counts_goals():
     def one(row, ratio):
-        return {"row": row, "features": 64, "pass": "both", "peers": {"dgl": {"ratio": ratio, "goal": 2, "met": ratio >= 2}}}
+        return {
+            "row": row,
+            "features": 64,
+            "pass": "both",
+            "peers": {"dgl": {"ratio": ratio, "goal": 2, "met": ratio >= 2}},
+        }
 
     assert summary({"kernels": [one("gat", 2.5)]}) == "goals reached: 1 of 1"
     assert summary({"kernels": [one("gat", 2.5), one("u_dot_v", 1.25)]}).splitlines() == [
@@ -180,7 +201,9 @@ def test_summary_counts_goals():
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_computes_what_its_tables_say(name):
-    """Shapes of the operands, and one gradient for each; the numbers are checked against the peers, here and in the tests of ops."""
+    """Shapes of the operands, and one gradient for each; the numbers are checked against the peers, here and
+    in the tests of ops.
+    """
     g = graphs.built(graphs.rmat(4, 60))
     operands = make_operands(ROWS[name], g, 16)
     z = ROWS[name].numgraph(g, *operands.values())
@@ -208,7 +231,9 @@ def test_traffic_counts_what_it_says():
     assert Traffic(gathered=5, rows=2).bytes(g, in_order=False) == 4 * (4 * 5 + 3 * 2 + 4 + 3)
     assert Traffic(gathered=5, edges=1).bytes(g, in_order=False) == 4 * (4 * 6 + 2 * 4 + 3)
     assert Traffic(gathered=5, edges=1).bytes(g, in_order=True) == 4 * (4 * 6 + 4 + 3)
-    assert Traffic(gathered=1, flops=2) + Traffic(edges=3, walks=2) == Traffic(gathered=1, edges=3, walks=3, flops=2)
+    assert Traffic(gathered=1, flops=2) + Traffic(edges=3, walks=2) == Traffic(
+        gathered=1, edges=3, walks=3, flops=2
+    )
 
 
 def test_widths_of_rows_by_head():
@@ -268,9 +293,27 @@ def test_the_table_for_the_readme(kernels):
 
 def test_command_line_writes_json_and_pictures(tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="matplotlib draws the pictures")
-    command = "bench --suite kernels,scaling --rows copy_u_sum,gat --features 8 --nodes-log2 4 --edges 40 --max-edges 50 --repeats 1"
+    command = (
+        "bench --suite kernels,scaling --rows copy_u_sum,gat --features 8 --nodes-log2 4 --edges 40 "
+        "--max-edges 50 --repeats 1"
+    )
     target = tmp_path / "results.json"
-    assert main([*command.split(), "--seconds", "0", "--peers", "scipy", "--json", str(target), "--plot", str(tmp_path)]) == 0
+    assert (
+        main(
+            [
+                *command.split(),
+                "--seconds",
+                "0",
+                "--peers",
+                "scipy",
+                "--json",
+                str(target),
+                "--plot",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if line.startswith("gat ")]
     assert json.loads(target.read_text("utf-8"))["request"]["rows"] == ["copy_u_sum", "gat"]
@@ -284,7 +327,8 @@ def test_a_run_that_is_ended_has_written_the_rows_before(tmp_path, monkeypatch):
     rows = ROWS["copy_u_sum"], replace(ROWS["u_dot_v"], numgraph=interrupted)
     monkeypatch.setattr("numgraph.bench.comparison.ROWS", {row.name: row for row in rows})
     command = (
-        "bench --suite kernels --rows copy_u_sum,u_dot_v --features 4,8 --nodes-log2 4 --edges 40 --repeats 1 --seconds 0 --peers none"
+        "bench --suite kernels --rows copy_u_sum,u_dot_v --features 4,8 --nodes-log2 4 --edges 40 --repeats "
+        "1 --seconds 0 --peers none"
     )
     assert main([*command.split(), "--json", str(target)]) == 130
     found = json.loads(target.read_text("utf-8"))
@@ -314,7 +358,9 @@ def test_command_line_refuses_before_it_measures(tmp_path, capsys):
 
 @pytest.mark.parametrize("row", FRAMEWORKS)
 def test_rows_of_the_frameworks(row, monkeypatch):
-    """On a tiny graph, and without the minute that a compiler of torch takes: what it would compile is called as it is."""
+    """On a tiny graph, and without the minute that a compiler of torch takes: what it would compile is called
+    as it is.
+    """
     for module in FRAMEWORKS[row].needs:
         pytest.importorskip(module, reason=f"{module} is not installed")
     if FRAMEWORKS[row].peer == "torch.compile":

@@ -1,4 +1,6 @@
-"""``numgraph bench``, ``train`` and ``info`` with a device: what is measured and written, on support/device.py's; and without one."""
+"""``numgraph bench``, ``train`` and ``info`` with a device: what is measured and written, on
+support/device.py's; and without one.
+"""
 
 from __future__ import annotations
 
@@ -88,15 +90,22 @@ def test_both_sets_the_host_beside_the_device(gpu_here, monkeypatch):
     monkeypatch.setattr("numgraph.bench.run.DEVICE_PEERS", {"cusparse": Sparse})
     lines = []
     results = bench(Request(suites=("kernels",), device="both", features=(8,), **TINY), lines.append)
-    assert [(one["row"], one["pass"]) for one in results["kernels"]] == [(name, kind) for name in ROWS for kind in ("forward", "both")]
+    assert [(one["row"], one["pass"]) for one in results["kernels"]] == [
+        (name, kind) for name in ROWS for kind in ("forward", "both")
+    ]
     for one in results["kernels"]:
         assert one["peers"]["cpu"]["difference"] == 0, "the double's kernels are the host's"
         assert one["memory_bytes"] == 1000
         assert (one["nodes"], one["edges"]) == (32, 120)
-        assert ("cusparse" in one["peers"]) == (one["row"] == "copy_u_sum" or (one["row"], one["pass"]) == ("u_mul_e_sum", "forward"))
+        assert ("cusparse" in one["peers"]) == (
+            one["row"] == "copy_u_sum" or (one["row"], one["pass"]) == ("u_mul_e_sum", "forward")
+        )
     assert results["machine"]["device"]["name"] == "Test device"
     assert results["peers"] == {"cusparse": "of CuPy 0", "cpu": results["machine"]["versions"]["numgraph"]}
-    assert any("Test device, 132 multiprocessors, sm_90, 128 GiB, L2 50 MiB, CUDA 12.9, driver for 13.1" in line for line in lines)
+    assert any(
+        "Test device, 132 multiprocessors, sm_90, 128 GiB, L2 50 MiB, CUDA 12.9, driver for 13.1" in line
+        for line in lines
+    )
     assert any("copy on the device" in line for line in lines)
     table = side_by_side(results).splitlines()
     assert lines[-1].strip().splitlines() == table
@@ -107,19 +116,28 @@ def test_both_sets_the_host_beside_the_device(gpu_here, monkeypatch):
 
 
 def test_atomic_additions_beside_the_fixed_order(gpu_here, monkeypatch):
-    """The peer ``atomic`` is numgraph on the device within devices.atomics(): what it computes, and nothing else."""
+    """The peer ``atomic`` is numgraph on the device within devices.atomics(): what it computes, and nothing
+    else.
+    """
     asked, execute = [], cuda.execute
     monkeypatch.setattr(cuda, "execute", lambda *args: asked.append(devices.ATOMICS.get()) or execute(*args))
     monkeypatch.setattr("numgraph.bench.run.DEVICE_PEERS", {"atomic": gpupeers.Atomic})
     rows = ("copy_u_sum", "u_mul_e_sum", "u_dot_v")
-    results = bench(Request(suites=("kernels",), rows=rows, device="cuda", features=(8,), **TINY), lambda line: None)
+    results = bench(
+        Request(suites=("kernels",), rows=rows, device="cuda", features=(8,), **TINY), lambda line: None
+    )
     assert [set(one["peers"]) for one in results["kernels"]] == [{"atomic"}] * 4 + [set()] * 2
-    assert {one["peers"]["atomic"]["difference"] for one in results["kernels"][:4]} == {0}, "the double's kernels are the host's"
+    assert {one["peers"]["atomic"]["difference"] for one in results["kernels"][:4]} == {0}, (
+        "the double's kernels are the host's"
+    )
     assert set(asked) == {True, False}
 
 
 def test_epochs_on_the_device(gpu_here):
-    results = bench(Request(suites=("epochs",), rows=("rmat_gcn", "rmat_gat"), peers=(), device="both", **TINY), lambda line: None)
+    results = bench(
+        Request(suites=("epochs",), rows=("rmat_gcn", "rmat_gat"), peers=(), device="both", **TINY),
+        lambda line: None,
+    )
     assert [one["row"] for one in results["epochs"]] == ["rmat_gcn", "rmat_gat"]
     for one in results["epochs"]:
         assert one["losses"][0] > one["losses"][-1] > 0
@@ -137,7 +155,10 @@ def test_a_peer_without_memory_is_left_out(gpu_here, monkeypatch):
             raise OutOfMemoryError
 
     monkeypatch.setattr("numgraph.bench.run.DEVICE_PEERS", {"cusparse": Hungry})
-    results = bench(Request(suites=("kernels",), rows=("copy_u_sum",), device="cuda", features=(8,), **TINY), lambda line: None)
+    results = bench(
+        Request(suites=("kernels",), rows=("copy_u_sum",), device="cuda", features=(8,), **TINY),
+        lambda line: None,
+    )
     assert results["notes"][-1] == "copy_u_sum, F = 8: cusparse is left out: the device has not enough memory"
     assert [one["peers"] for one in results["kernels"]] == [{}, {}]
     assert results["errors"] == []
@@ -146,7 +167,10 @@ def test_a_peer_without_memory_is_left_out(gpu_here, monkeypatch):
         raise OutOfMemoryError
 
     monkeypatch.setattr("numgraph.bench.comparison.numgraph_runs", full)
-    results = bench(Request(suites=("kernels",), rows=("copy_u_sum",), device="cuda", features=(8,), peers=(), **TINY), lambda line: None)
+    results = bench(
+        Request(suites=("kernels",), rows=("copy_u_sum",), device="cuda", features=(8,), peers=(), **TINY),
+        lambda line: None,
+    )
     assert results["notes"][-1] == "copy_u_sum, F = 8 is left out: the device has not enough memory"
     assert results["kernels"] == []
     monkeypatch.setattr("numgraph.bench.comparison.numgraph_runs", lambda *args: 1 / 0)
@@ -171,8 +195,13 @@ def test_a_peer_that_fails_is_an_error_and_the_others_are_measured(gpu_here, mon
         def __init__(self):
             raise AttributeError("module has no attribute")
 
-    monkeypatch.setattr("numgraph.bench.run.DEVICE_PEERS", {"fails": Fails, "breaks": Breaks, "unimportable": Unimportable})
-    results = bench(Request(suites=("kernels",), rows=("copy_u_sum",), device="both", features=(8,), **TINY), lambda line: None)
+    monkeypatch.setattr(
+        "numgraph.bench.run.DEVICE_PEERS", {"fails": Fails, "breaks": Breaks, "unimportable": Unimportable}
+    )
+    results = bench(
+        Request(suites=("kernels",), rows=("copy_u_sum",), device="both", features=(8,), **TINY),
+        lambda line: None,
+    )
     assert results["errors"] == [
         "R-MAT, 120 edges: fails is left out: RuntimeError: no graphs",
         "copy_u_sum, F = 8: breaks is left out: RuntimeError: no products",
@@ -212,7 +241,10 @@ def test_sizes_widths_and_goals_of_a_device():
             {"suites": ("scaling",), "device": "cuda"},
             "the suite 'scaling' is measured on the host; on a device choose from kernels, epochs",
         ),
-        ({"peers": ("dgl",), "device": "cuda"}, "unknown peer 'dgl'; choose from 'cusparse', 'torch', 'scatter', 'pyg', 'atomic'"),
+        (
+            {"peers": ("dgl",), "device": "cuda"},
+            "unknown peer 'dgl'; choose from 'cusparse', 'torch', 'scatter', 'pyg', 'atomic'",
+        ),
     ],
 )
 def test_what_a_device_does_not_have(gpu_here, change, message):
@@ -226,14 +258,19 @@ def test_peers_of_the_device_say_what_they_need(gpu_here, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupyx", None)
     monkeypatch.setitem(sys.modules, "torch", None)
     lines = []
-    results = bench(Request(suites=("kernels",), rows=("u_dot_v",), device="cuda", features=(8,), **TINY), lines.append)
+    results = bench(
+        Request(suites=("kernels",), rows=("u_dot_v",), device="cuda", features=(8,), **TINY), lines.append
+    )
     assert set(results["left_out"]) == {"cusparse", "torch", "scatter", "pyg"}
     assert any("left out: torch:" in line and "a build for CUDA" in line for line in lines)
 
 
 def test_pictures_of_a_device(gpu_here, tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="matplotlib draws the pictures")
-    command = "bench --device both --suite kernels --rows copy_u_sum,gat --features 8 --nodes-log2 4 --edges 40 --repeats 1 --seconds 0"
+    command = (
+        "bench --device both --suite kernels --rows copy_u_sum,gat --features 8 --nodes-log2 4 --edges 40 "
+        "--repeats 1 --seconds 0"
+    )
     target = tmp_path / "results.json"
     assert main([*command.split(), "--peers", "none", "--json", str(target), "--plot", str(tmp_path)]) == 0
     assert "largest difference" in capsys.readouterr().out
@@ -251,13 +288,18 @@ def no_gpu(monkeypatch):
     monkeypatch.setattr(devices, "_problem", lambda: problem)
 
 
-@pytest.mark.parametrize("command", ["bench --device cuda", "bench --device both", "train --device cuda --quiet"])
+@pytest.mark.parametrize(
+    "command", ["bench --device cuda", "bench --device both", "train --device cuda --quiet"]
+)
 def test_without_a_device_the_command_line_says_so(no_gpu, capsys, command):
     assert main(command.split()) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"numgraph {command.split()[0]}: error: ")
-    assert "'cuda' cannot be used, no usable NVIDIA driver: cudaErrorInsufficientDriver; nvidia-smi must list a device" in err
+    assert (
+        "'cuda' cannot be used, no usable NVIDIA driver: cudaErrorInsufficientDriver; nvidia-smi must list a "
+        "device" in err
+    )
 
 
 def test_info_lists_devices_or_says_why_there_are_none(gpu_here, no_gpu, capsys, monkeypatch):

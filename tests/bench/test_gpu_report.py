@@ -1,5 +1,5 @@
-"""``make gpu-report``: stages end in time and what they wrote is kept, with stand-ins for the stages; the real ones' commands on the double
-of a device, as far as that goes."""
+"""``make gpu-report``: stages end in time and what they wrote is kept, with stand-ins for the stages; the
+real ones' commands on the double of a device, as far as that goes."""
 
 from __future__ import annotations
 
@@ -61,8 +61,16 @@ def report(tmp_path, *chosen, seconds=60.0):
 
 @pytest.mark.parametrize(("status", "word"), [(0, "passed"), (3, "failed")])
 def test_a_stage_that_ends(tmp_path, status, word):
-    found = run(script(f"open(RESULTS, 'w').write('[1, 2]'); print('printed'); raise SystemExit({status})"), tmp_path)
-    assert (found.status, found.exit_status, found.results, found.digest.strip(), found.why) == (word, status, [1, 2], "printed", "")
+    found = run(
+        script(f"open(RESULTS, 'w').write('[1, 2]'); print('printed'); raise SystemExit({status})"), tmp_path
+    )
+    assert (found.status, found.exit_status, found.results, found.digest.strip(), found.why) == (
+        word,
+        status,
+        [1, 2],
+        "printed",
+        "",
+    )
     assert "printed" in (tmp_path / "log").read_text("utf-8")
     assert not (tmp_path / "results.json").exists(), "the next stage would find it"
 
@@ -76,7 +84,9 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 print("started", flush=True)
 signal.pause()
 """
-"""A stage that never ends, nor does its child, which holds the write end of a named pipe; neither heeds an interrupt."""
+"""A stage that never ends, nor does its child, which holds the write end of a named pipe; neither heeds an
+interrupt.
+"""
 
 
 @pytest.fixture
@@ -129,7 +139,9 @@ def test_what_is_no_command_and_what_cannot_be_read(tmp_path):
     gone = run(Stage("gone", "Gone", lambda results: [str(tmp_path / "none")], 1.0), tmp_path)
     assert (gone.status, gone.exit_status) == ("failed", 127)
     assert "No such file" in gone.digest
-    absent = run(Stage("absent", "Absent", lambda results: None, 1.0, missing="it is not installed"), tmp_path)
+    absent = run(
+        Stage("absent", "Absent", lambda results: None, 1.0, missing="it is not installed"), tmp_path
+    )
     assert (absent.status, absent.why) == ("missing", "it is not installed")
     broken = run(script("open(RESULTS, 'w').write('{')"), tmp_path)
     assert (broken.status, broken.results) == ("passed", None)
@@ -167,7 +179,11 @@ def test_the_report_is_written_anew_after_each_stage(tmp_path):
     """
     first = script("print('one')", name="first")
     status, found, stage = report(
-        tmp_path, first, script(reading, name="second"), script("raise SystemExit(1)", name="third"), script("", name="last")
+        tmp_path,
+        first,
+        script(reading, name="second"),
+        script("raise SystemExit(1)", name="third"),
+        script("", name="last"),
     )
     assert status == 1
     assert {name: one["status"] for name, one in stage.items()} == {
@@ -190,7 +206,9 @@ def test_the_whole_ends_in_time(tmp_path):
     """Stages that hang, each of which may take all the time, and more of them than there is time for."""
     begin = time.monotonic()
     hang = partial(script, "import signal; signal.pause()")
-    status, _, stage = report(tmp_path, hang(0.3, name="a"), hang(name="b"), hang(name="c"), seconds=gpu_report.RESERVE + 3)
+    status, _, stage = report(
+        tmp_path, hang(0.3, name="a"), hang(name="b"), hang(name="c"), seconds=gpu_report.RESERVE + 3
+    )
     assert time.monotonic() - begin < gpu_report.RESERVE + 3
     assert status == 1
     assert [one["status"] for one in stage.values()] == ["stopped", "stopped", "no time"]
@@ -217,9 +235,13 @@ def test_a_signal_ends_the_children_and_what_there_is_is_written(tmp_path, fifo,
     sys.exit(gpu_report.report(chosen, 300.0, Path({str(tmp_path / "out")!r}), {HERE!r}))
     """
     (tmp_path / "out").mkdir()
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it would be ignored where the tests run in the background
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # it would be ignored where the tests run in the background
     try:
-        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(text)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(text)], stdout=subprocess.PIPE, text=True
+        )
     finally:
         signal.signal(signal.SIGINT, before)
     with path.open("rb") as child:
@@ -248,7 +270,10 @@ def test_without_a_gpu_it_says_so_at_once(tmp_path):
     )
     assert done.returncode == 2
     assert "nothing was measured" in done.stderr
-    assert "NVIDIA" in json.loads((tmp_path / "new" / "out" / "report.json").read_text("utf-8"))["device"]["problem"]
+    assert (
+        "NVIDIA"
+        in json.loads((tmp_path / "new" / "out" / "report.json").read_text("utf-8"))["device"]["problem"]
+    )
     assert "# no GPU" in (tmp_path / "new" / "out" / "report.md").read_text("utf-8")
 
 
@@ -259,7 +284,9 @@ def test_the_parent_needs_the_standard_library_alone():
     import gpu_report, gpu_probe
     print(sorted({{name.partition(".")[0] for name in sys.modules}} - sys.stdlib_module_names - {{"gpu_report", "gpu_probe", "stages"}}))
     """
-    done = subprocess.run([sys.executable, "-S", "-c", textwrap.dedent(text)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", textwrap.dedent(text)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "['__main__']"
 
 
@@ -326,9 +353,21 @@ def test_facts(tmp_path):
     ("results", "said", "folder"),
     [
         ({"numba_cuda": {"works": True}}, "", False),
-        ({"numba_cuda": {"problem": "no row_stack"}, "with_row_stack": {"works": True}}, "then it does.", True),
-        ({"numba_cuda": {"problem": "no row_stack"}, "with_row_stack": {"works": True}}, "by itself (no row_stack). In this", True),
-        ({"numba_cuda": {"problem": "none"}, "with_row_stack": {"problem": "no compiler"}}, "then it does not (no compiler).", True),
+        (
+            {"numba_cuda": {"problem": "no row_stack"}, "with_row_stack": {"works": True}},
+            "then it does.",
+            True,
+        ),
+        (
+            {"numba_cuda": {"problem": "no row_stack"}, "with_row_stack": {"works": True}},
+            "by itself (no row_stack). In this",
+            True,
+        ),
+        (
+            {"numba_cuda": {"problem": "none"}, "with_row_stack": {"problem": "no compiler"}},
+            "then it does not (no compiler).",
+            True,
+        ),
         ({}, "is not known", True),
         (None, "is not known", True),
     ],
@@ -345,7 +384,12 @@ def test_numba_cuda_with_a_numpy_that_it_cannot_be_imported_with(results, said, 
 def test_the_name_that_numpy_lacks_is_there_where_the_folder_is_on_the_path():
     text = "import numpy; print(numpy.row_stack is numpy.vstack or hasattr(numpy, 'row_stack'))"
     env = {**os.environ, "PYTHONPATH": str(ROOT / "benchmarks" / "numpy_names"), "PYTHONWARNINGS": "ignore"}
-    assert subprocess.run([sys.executable, "-c", text], env=env, capture_output=True, text=True, check=True).stdout == "True\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", text], env=env, capture_output=True, text=True, check=True
+        ).stdout
+        == "True\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["tests", "more-tests"])
@@ -358,7 +402,9 @@ def test_the_files_of_tests_are_there(name, tmp_path):
 def test_every_file_that_the_device_runs_is_among_the_stages():
     assert gpu_report.HOST_TESTS == test_cuda_hardware.FILES
     assert {gpu_report._OF_KERNELS} == set(test_cuda_hardware.CPU_ALONE.values())
-    of_a_device = {str(path.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_device_*.py")}
+    of_a_device = {
+        str(path.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("test_device_*.py")
+    }
     of_its_doubles = {"cuda/test_device_simulator.py", "bench/test_device_bench.py"}
     assert of_a_device - of_its_doubles <= set(gpu_report.DEVICE_TESTS)
 
@@ -387,7 +433,9 @@ def test_the_sanitizers_walks_on_the_double(device):
     device.cuda.set_allocator = lambda allocator: None
     worst = gpu_probe.walks()["largest differences"]
     assert set(worst.values()) == {0.0}, "the double's kernels are the host's"
-    assert {"max, gradient of x, F = 33", "attention, F = 64", "edges, F = 33", "atomic sum, F = 64"} <= set(worst)
+    assert {"max, gradient of x, F = 33", "attention, F = 64", "edges, F = 33", "atomic sum, F = 64"} <= set(
+        worst
+    )
 
 
 def test_where_the_sanitizer_is_looked_for(tmp_path, monkeypatch):
@@ -416,16 +464,26 @@ def test_a_tally_of_tests(tmp_path):
     """Counted line by line, so that a run that was stopped has one as well."""
     pytest.importorskip("xdist", reason="pytest-xdist runs tests side by side")
     file = tmp_path / "test_three.py"
-    file.write_text("import pytest\ndef test_a(): pass\ndef test_b(): assert 0\n@pytest.mark.skip\ndef test_c(): pass\n")
+    file.write_text(
+        "import pytest\ndef test_a(): pass\ndef test_b(): assert 0\n@pytest.mark.skip\ndef test_c(): pass\n"
+    )
     asked = command("tests", tmp_path)
     options = asked[1 : asked.index("tests/cuda/test_cuda_hardware.py")]
-    done = subprocess.run([sys.executable, *options, "-n1", "-ra", str(file)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *options, "-n1", "-ra", str(file)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     first, *rest = gpu_report.tally(done.stdout).splitlines()
     assert first == "1 failed, 1 passed, 1 skipped"
     assert any(line.startswith("FAILED") and "test_b" in line for line in rest)
     stopped, _, _ = done.stdout.partition("= FAILURES =")
     assert gpu_report.tally(stopped).splitlines()[:2] == [first, "FAILED test_three.py::test_b "]
-    assert gpu_report.tally(ALONE).startswith("1 failed, 2 passed, 1 skipped\nFAILED tests/test_a.py::test_two\n")
+    assert gpu_report.tally(ALONE).startswith(
+        "1 failed, 2 passed, 1 skipped\nFAILED tests/test_a.py::test_two\n"
+    )
     assert gpu_report.tally("").startswith("no test ended")
 
 
@@ -434,5 +492,11 @@ def test_the_options(tmp_path, capsys):
         gpu_report.main(["--minutes", "0"])
     assert "--minutes 0: must be above 0" in capsys.readouterr().err
     asked = []
-    assert gpu_report.main(["--out", str(tmp_path), "--minutes", "1"], lambda seconds: asked.append(seconds) or {"problem": "none"}) == 2
+    assert (
+        gpu_report.main(
+            ["--out", str(tmp_path), "--minutes", "1"],
+            lambda seconds: asked.append(seconds) or {"problem": "none"},
+        )
+        == 2
+    )
     assert asked == [30]

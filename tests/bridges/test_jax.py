@@ -1,4 +1,6 @@
-"""JAX calls numgraph: values, derivatives of every order and batches beside JAX's own gather and segment reductions."""
+"""JAX calls numgraph: values, derivatives of every order and batches beside JAX's own gather and segment
+reductions.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ FIELDS = field(5, 3), field(5, 1, seed=1), field(7, 1, seed=2), field(3, seed=3)
 
 def ours(reduce):
     """A message of every kind of field."""
-    return lambda x, y, w, b: ng.update_all(GRAPH, lambda u, v, e: np.exp(u.x * v.y) * e.w + b, reduce, u={"x": x}, v={"y": y}, e={"w": w})
+    return lambda x, y, w, b: ng.update_all(
+        GRAPH, lambda u, v, e: np.exp(u.x * v.y) * e.w + b, reduce, u={"x": x}, v={"y": y}, e={"w": w}
+    )
 
 
 def theirs(reduce):
@@ -63,7 +67,9 @@ def theirs(reduce):
 
 CASES = {reduce: (ours(reduce), theirs(reduce)) for reduce in REDUCES}
 CASES["attend"] = (
-    lambda x, y, w, b: ng.attend(GRAPH, lambda v, e: e.w * v.y, lambda u: u.x * b, u={"x": x}, v={"y": y}, e={"w": w}),
+    lambda x, y, w, b: ng.attend(
+        GRAPH, lambda v, e: e.w * v.y, lambda u: u.x * b, u={"x": x}, v={"y": y}, e={"w": w}
+    ),
     lambda x, y, w, b: reduced(softmax(w * y[jnp.asarray(DST)]) * x[jnp.asarray(SRC)] * b, "sum"),
 )
 CASES["edge_softmax"] = (
@@ -71,7 +77,9 @@ CASES["edge_softmax"] = (
     lambda x, y, w, b: softmax(w * b) * x[0],
 )
 CASES["apply_edges"] = (
-    lambda x, y, w, b: ng.apply_edges(GRAPH, lambda u, v, e: np.tanh(u.x * v.y - e.w) * b, u={"x": x}, v={"y": y}, e={"w": w}),
+    lambda x, y, w, b: ng.apply_edges(
+        GRAPH, lambda u, v, e: np.tanh(u.x * v.y - e.w) * b, u={"x": x}, v={"y": y}, e={"w": w}
+    ),
     lambda x, y, w, b: jnp.tanh(x[jnp.asarray(SRC)] * y[jnp.asarray(DST)] - w) * b,
 )
 
@@ -92,7 +100,9 @@ def everywhere(f):
 
 def scanned(f):
     def steps(x, y, w, b):
-        return jax.lax.scan(lambda z, _: (jnp.tanh(z + jnp.resize(f(z, y, w, b), z.shape)), z.sum()), x, None, length=3)
+        return jax.lax.scan(
+            lambda z, _: (jnp.tanh(z + jnp.resize(f(z, y, w, b), z.shape)), z.sum()), x, None, length=3
+        )
 
     return lambda *args: steps(*args)[0]
 
@@ -111,12 +121,18 @@ TRANSFORMS = {
     "hessian": lambda f: jax.jit(jax.hessian(scalar(f), argnums=(0, 3))),
     "vmap": lambda f: lambda *args: jax.vmap(f)(*[jnp.stack([a, 1.5 * a, a]) for a in args]),
     "vmap of some": lambda f: (
-        lambda x, y, w, b: jax.vmap(f, (2, None, None, 1))(jnp.stack([x, 1.5 * x], 2), y, w, jnp.stack([b, 2 * b], 1))
+        lambda x, y, w, b: jax.vmap(f, (2, None, None, 1))(
+            jnp.stack([x, 1.5 * x], 2), y, w, jnp.stack([b, 2 * b], 1)
+        )
     ),
-    "vmap of the gradient": lambda f: lambda x, y, w, b: jax.vmap(everywhere(f), (None, None, 0, None))(x, y, jnp.stack([w, 1.5 * w]), b),
+    "vmap of the gradient": lambda f: (
+        lambda x, y, w, b: jax.vmap(everywhere(f), (None, None, 0, None))(x, y, jnp.stack([w, 1.5 * w]), b)
+    ),
     "gradient of vmaps": lambda f: (
         lambda x, *rest: jax.grad(
-            lambda x: jax.vmap(jax.vmap(lambda x: scalar(f)(x, *rest)))(jnp.stack([jnp.stack([x, 2 * x])] * 3)).sum()
+            lambda x: jax.vmap(jax.vmap(lambda x: scalar(f)(x, *rest)))(
+                jnp.stack([jnp.stack([x, 2 * x])] * 3)
+            ).sum()
         )(x)
     ),
 }
@@ -125,7 +141,10 @@ TRANSFORMS = {
 SHORT = ("jit of the gradient", "hessian", "vmap of the gradient")
 
 
-@pytest.mark.parametrize(("case", "transform"), [(c, t) for c in CASES for t in TRANSFORMS if c in ("mean", "attend") or t in SHORT])
+@pytest.mark.parametrize(
+    ("case", "transform"),
+    [(c, t) for c in CASES for t in TRANSFORMS if c in ("mean", "attend") or t in SHORT],
+)
 def test_every_transformation_is_as_of_jax(bits64, case, transform):
     got, wanted = (TRANSFORMS[transform](f)(*map(jnp.asarray, FIELDS)) for f in CASES[case])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), got, wanted)
@@ -137,7 +156,7 @@ def test_derivatives_to_the_second_order(bits64, case):
     check_grads(lambda x, w: CASES[case][0](x, y, w, b), (x[:, :1], w), order=2, modes=("fwd", "rev"))
 
 
-# --- what a graph, a captured array and a dtype may be ----------------------------------------------------------------------------------
+# --- what a graph, a captured array and a dtype may be ------------------------------------------------------
 
 
 def summed(g, x):
@@ -164,7 +183,9 @@ def test_numbers_of_python_are_weak_in_jit_too(dtype, b, x64):
         np.testing.assert_array_equal(np.asarray(y, float), 2.0 * np.array(SRC))
 
 
-@pytest.mark.parametrize("b", [2.0, np.float32(2), np.array([1.0, 2.0, 3.0])], ids=["python", "scalar", "vector"])
+@pytest.mark.parametrize(
+    "b", [2.0, np.float32(2), np.array([1.0, 2.0, 3.0])], ids=["python", "scalar", "vector"]
+)
 def test_captured_arrays_and_tracers(b):
     x = jnp.asarray(FIELDS[0], jnp.float32)
     f = lambda b: ng.update_all(GRAPH, lambda u: b * u.x, "sum", u={"x": x})
@@ -240,11 +261,13 @@ def test_integers_have_no_derivative(bits64):
     i = jnp.arange(5).reshape(5, 1)
     f = lambda x, i: ng.update_all(GRAPH, lambda u: u.x * u.i, "sum", u={"x": x, "i": i}).sum()
     into_x, into_i = jax.grad(f, argnums=(0, 1), allow_int=True)(jnp.asarray(FIELDS[0]), i)
-    np.testing.assert_allclose(into_x, np.bincount(SRC, minlength=5)[:, None] * np.arange(5)[:, None] * np.ones(3))
+    np.testing.assert_allclose(
+        into_x, np.bincount(SRC, minlength=5)[:, None] * np.arange(5)[:, None] * np.ones(3)
+    )
     assert into_i.dtype == jax.dtypes.float0
 
 
-# --- the ops ----------------------------------------------------------------------------------------------------------------------------
+# --- the ops ------------------------------------------------------------------------------------------------
 
 OFFSETS = [0, 2, 2, 5]
 M = field(3, 3, 2, seed=4)
@@ -262,7 +285,10 @@ def edges_of(g, matrix):
 
 
 OPS = {
-    "gspmm": (lambda x, w, m: ng.ops.gspmm(GRAPH, "mul", "mean", x, w), lambda x, w, m: reduced(x[jnp.asarray(SRC)] * w, "mean")),
+    "gspmm": (
+        lambda x, w, m: ng.ops.gspmm(GRAPH, "mul", "mean", x, w),
+        lambda x, w, m: reduced(x[jnp.asarray(SRC)] * w, "mean"),
+    ),
     "u_dot_v": (
         lambda x, w, m: ng.ops.u_dot_v(GRAPH, x, x),
         lambda x, w, m: (x[jnp.asarray(SRC)] * x[jnp.asarray(DST)]).sum(-1, keepdims=True),
@@ -279,14 +305,21 @@ OPS = {
         lambda x, w, m: ng.ops.segment_softmax(OFFSETS, x),
         lambda x, w, m: jnp.concatenate([jax.nn.softmax(x[:2], 0), jax.nn.softmax(x[2:], 0)]),
     ),
-    "segment_mm": (lambda x, w, m: ng.ops.segment_mm(x, m, OFFSETS), lambda x, w, m: jnp.concatenate([x[:2] @ m[0], x[2:] @ m[2]])),
+    "segment_mm": (
+        lambda x, w, m: ng.ops.segment_mm(x, m, OFFSETS),
+        lambda x, w, m: jnp.concatenate([x[:2] @ m[0], x[2:] @ m[2]]),
+    ),
     "csrmm": (
         lambda x, w, m: ng.ops.csrmm(GRAPH, w[:, 0], GRAPH.reverse(), w[:, 0] ** 2)[1],
-        lambda x, w, m: edges_of(ng.ops.csrmm(GRAPH, ONES, GRAPH.reverse(), ONES)[0], dense(w[:, 0]) @ dense(w[:, 0] ** 2).T),
+        lambda x, w, m: edges_of(
+            ng.ops.csrmm(GRAPH, ONES, GRAPH.reverse(), ONES)[0], dense(w[:, 0]) @ dense(w[:, 0] ** 2).T
+        ),
     ),
     "csrsum": (
         lambda x, w, m: ng.ops.csrsum([GRAPH, GRAPH.reverse()], [w[:, 0], ONES])[1],
-        lambda x, w, m: edges_of(ng.ops.csrsum([GRAPH, GRAPH.reverse()], [ONES, ONES])[0], dense(w[:, 0]) + dense(ONES).T),
+        lambda x, w, m: edges_of(
+            ng.ops.csrsum([GRAPH, GRAPH.reverse()], [ONES, ONES])[0], dense(w[:, 0]) + dense(ONES).T
+        ),
     ),
     "csrmask": (
         lambda x, w, m: ng.ops.csrmask(GRAPH, w[:, 0], GRAPH.reverse()),
@@ -331,21 +364,35 @@ def test_no_matrices():
     assert ng.ops.segment_mm(jnp.zeros((0, 3)), jnp.zeros((0, 3, 2)), [0]).shape == (0, 2)
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------
 
 
 ERRORS = {
-    "rows": (lambda x: summed(GRAPH, x[:3]), ValueError, r"field u.x has shape \(3, 2\), the graph's num_src is 5"),
+    "rows": (
+        lambda x: summed(GRAPH, x[:3]),
+        ValueError,
+        r"field u.x has shape \(3, 2\), the graph's num_src is 5",
+    ),
     "complex": (lambda x: summed(GRAPH, x.astype("complex64")), TypeError, "field u.x has dtype complex64"),
-    "keys": (lambda x: summed(GRAPH, jax.random.split(jax.random.key(0), 5)), TypeError, r"field u.x has dtype key<"),
-    "small floats": (lambda x: summed(GRAPH, x.astype("float8_e4m3fn")), TypeError, "field u.x has dtype float8_e4m3fn"),
+    "keys": (
+        lambda x: summed(GRAPH, jax.random.split(jax.random.key(0), 5)),
+        TypeError,
+        r"field u.x has dtype key<",
+    ),
+    "small floats": (
+        lambda x: summed(GRAPH, x.astype("float8_e4m3fn")),
+        TypeError,
+        "field u.x has dtype float8_e4m3fn",
+    ),
     "uint64 of NumPy": (
         lambda x: ng.update_all(GRAPH, lambda u: u.x * u.y, "sum", u={"x": x, "y": np.ones(5, "uint64")}),
         TypeError,
         "field u.y has dtype uint64",
     ),
     "a Tensor": (
-        lambda x: ng.update_all(GRAPH, lambda u: u.x * u.y, "sum", u={"x": x, "y": ng.Tape().watch(np.ones(5))}),
+        lambda x: ng.update_all(
+            GRAPH, lambda u: u.x * u.y, "sum", u={"x": x, "y": ng.Tape().watch(np.ones(5))}
+        ),
         TypeError,
         "field u.y is a Tensor of a tape beside arrays of JAX",
     ),
@@ -359,14 +406,20 @@ ERRORS = {
         TypeError,
         "src is .* traces.*make it outside of jit",
     ),
-    "a dense function": (lambda x: jax.grad(lambda x: ng.relu(x).sum())(x), TypeError, "relu: x is .* JAX traces.*use jax.nn's function"),
+    "a dense function": (
+        lambda x: jax.grad(lambda x: ng.relu(x).sum())(x),
+        TypeError,
+        "relu: x is .* JAX traces.*use jax.nn's function",
+    ),
     "a layer": (
         lambda x: jax.jit(lambda x: ng.nn.GCNConv(2, 3, rng=0)(GRAPH, x))(x),
         TypeError,
         "GCNConv: x is .* JAX traces.*there are no layers for JAX",
     ),
     "symbolic shapes": (
-        lambda x: export.export(jax.jit(lambda x: summed(GRAPH, x)))(jax.ShapeDtypeStruct((5, export.symbolic_shape("f")[0]), "float32")),
+        lambda x: export.export(jax.jit(lambda x: summed(GRAPH, x)))(
+            jax.ShapeDtypeStruct((5, export.symbolic_shape("f")[0]), "float32")
+        ),
         NotImplementedError,
         "field u.x has the symbolic shape .* cannot be exported by jax.export",
     ),
@@ -390,12 +443,30 @@ ERRORS = {
         TypeError,
         r"the message a function got a symbol .* use NumPy's functions of the fields, such as np.exp",
     ),
-    "dropout with a key as p": (lambda x: ng.dropout(x, jax.random.key(0), 0.5), ValueError, r"p is .* array of JAX.*rng=key\)"),
-    "dropout with a traced p": (lambda x: jax.jit(lambda p: ng.dropout(x, p))(0.5), ValueError, "p is .* a static argument"),
-    "dropout without a key": (lambda x: ng.dropout(x, 0.5), TypeError, "rng is None; pass a key of jax.random"),
-    "dropout by NumPy's generator": (lambda x: ng.dropout(x, 0.5, np.random.default_rng()), TypeError, "rng is .*Generator; pass a key"),
+    "dropout with a key as p": (
+        lambda x: ng.dropout(x, jax.random.key(0), 0.5),
+        ValueError,
+        r"p is .* array of JAX.*rng=key\)",
+    ),
+    "dropout with a traced p": (
+        lambda x: jax.jit(lambda p: ng.dropout(x, p))(0.5),
+        ValueError,
+        "p is .* a static argument",
+    ),
+    "dropout without a key": (
+        lambda x: ng.dropout(x, 0.5),
+        TypeError,
+        "rng is None; pass a key of jax.random",
+    ),
+    "dropout by NumPy's generator": (
+        lambda x: ng.dropout(x, 0.5, np.random.default_rng()),
+        TypeError,
+        "rng is .*Generator; pass a key",
+    ),
     "an exponent": (
-        lambda x: ng.update_all(GRAPH, lambda u: u.i**u.j, "sum", u={"i": jnp.arange(5), "j": -jnp.arange(5)}),
+        lambda x: ng.update_all(
+            GRAPH, lambda u: u.i**u.j, "sum", u={"i": jnp.arange(5), "j": -jnp.arange(5)}
+        ),
         ValueError,
         "the exponent u.j of an integer is negative",
     ),
@@ -417,11 +488,15 @@ def test_settings_of_jax_check_results(setting):
     f(x)
     with getattr(jax, f"debug_{setting}")(True):
         summed(GRAPH, x)
-        with pytest.raises(FloatingPointError, match=f"invalid value .{setting[:3]}. encountered in update_all"):
+        with pytest.raises(
+            FloatingPointError, match=f"invalid value .{setting[:3]}. encountered in update_all"
+        ):
             f(x)
 
 
 def test_torch_beside_jax():
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'numgraph[torch]'")
     with pytest.raises(TypeError, match=r"field e.w is an array of torch, others are of JAX"):
-        ng.update_all(GRAPH, lambda u, e: u.x * e.w, "sum", u={"x": jnp.ones((5, 2))}, e={"w": torch.ones(7, 1)})
+        ng.update_all(
+            GRAPH, lambda u, e: u.x * e.w, "sum", u={"x": jnp.ones((5, 2))}, e={"w": torch.ones(7, 1)}
+        )

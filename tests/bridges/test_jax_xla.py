@@ -1,4 +1,6 @@
-"""How XLA runs a walk: on its own buffers, in its own threads, as long as the executable lives; and what it says where a run fails."""
+"""How XLA runs a walk: on its own buffers, in its own threads, as long as the executable lives; and what it
+says where a run fails.
+"""
 
 from __future__ import annotations
 
@@ -78,13 +80,19 @@ def test_an_error_in_a_run_reaches_the_caller(monkeypatch, by_python):
 
 WALKS = {
     "sum": lambda g, x: ng.update_all(g, lambda u: u.x * 2, "sum", u={"x": x}),
-    "mean of edges": lambda g, x: ng.update_all(g, lambda e: e.x, "mean", e={"x": jnp.concatenate([x, x[:2]])}),
+    "mean of edges": lambda g, x: ng.update_all(
+        g, lambda e: e.x, "mean", e={"x": jnp.concatenate([x, x[:2]])}
+    ),
     "max": lambda g, x: ng.update_all(g, lambda u, v: u.x - v.x, "max", u={"x": x}, v={"x": x}),
     "attention": lambda g, x: ng.attend(g, lambda u, v: u.x * v.x, lambda u: u.x, u={"x": x}, v={"x": x}),
     "captured": lambda g, x: ng.apply_edges(g, lambda u: u.x * x[0], u={"x": x}),
-    "values of nodes": lambda g, x: ng.attend(dense(g), lambda u, v: np.tanh(u.x) + v.x, lambda u: np.exp(u.x), u={"x": x}, v={"x": x}),
+    "values of nodes": lambda g, x: ng.attend(
+        dense(g), lambda u, v: np.tanh(u.x) + v.x, lambda u: np.exp(u.x), u={"x": x}, v={"x": x}
+    ),
     "half": lambda g, x: ng.update_all(g, lambda u: u.x, "sum", u={"x": x.astype(jnp.bfloat16)}),
-    "gradients": lambda g, x: jax.grad(lambda w, b: ng.update_all(g, lambda u: u.w * b, "prod", u={"w": w}).sum(), (0, 1))(x, x[0]),
+    "gradients": lambda g, x: jax.grad(
+        lambda w, b: ng.update_all(g, lambda u: u.w * b, "prod", u={"w": w}).sum(), (0, 1)
+    )(x, x[0]),
 }
 
 
@@ -95,7 +103,9 @@ def dense(g):
 
 @pytest.mark.parametrize("walk", WALKS)
 def test_all_handlers_give_the_same(monkeypatch, walk):
-    """Compiled code alone runs small walks; its bits are those of programs on the pool of threads, and of Python's handler."""
+    """Compiled code alone runs small walks; its bits are those of programs on the pool of threads, and of
+    Python's handler.
+    """
     x = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, (5, 3)), jnp.float32)
     made = []
     for patches in (
@@ -144,7 +154,9 @@ def test_what_is_gone_is_an_error():
     del jax_ffi._calls[call.handle]
     jax_native._add_at(jax_native._address(call.slot, 0), 1)  # no longer its own
     try:
-        with pytest.raises((jax.errors.JaxRuntimeError, ValueError), match="the graph of this executable is gone"):
+        with pytest.raises(
+            (jax.errors.JaxRuntimeError, ValueError), match="the graph of this executable is gone"
+        ):
             f(x).block_until_ready()
     finally:
         jax_native._add_at(jax_native._address(call.slot, 0), -1)
@@ -203,7 +215,9 @@ def test_threads_share_a_function():
     rng = np.random.default_rng(0)
     g = ng.Graph(rng.integers(0, n, 20 * n), rng.integers(0, n, 20 * n), n)
     x = jnp.asarray(rng.uniform(size=(n, 64)), jnp.float32)
-    f = jax.jit(lambda x: (summed(g, x) + summed(g, x + 1), summed(g.reverse(), x)))  # XLA may run them side by side
+    f = jax.jit(
+        lambda x: (summed(g, x) + summed(g, x + 1), summed(g.reverse(), x))
+    )  # XLA may run them side by side
     wanted = [np.asarray(y) for y in f(x)]
     made: list = [None] * 8
 
@@ -279,7 +293,9 @@ print("right")
 
 
 def test_several_devices_and_a_cache_on_disk(tmp_path):
-    """Two processes that share JAX's cache of executables: what the first one compiled does not run another's walks."""
+    """Two processes that share JAX's cache of executables: what the first one compiled does not run another's
+    walks.
+    """
     options = {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
@@ -288,7 +304,13 @@ def test_several_devices_and_a_cache_on_disk(tmp_path):
         "JAX_PLATFORMS": "cpu",
     }
     for _ in range(2):
-        run = subprocess.run([sys.executable, "-c", DEVICES], env={**os.environ, **options}, capture_output=True, text=True, timeout=300)
+        run = subprocess.run(
+            [sys.executable, "-c", DEVICES],
+            env={**os.environ, **options},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert run.stdout == "right\n", run.stderr
     assert list(tmp_path.iterdir())
 
@@ -391,7 +413,9 @@ np.testing.assert_allclose(part(z[:2], w), jnp.stack([theirs(x, w, m) for x in z
 
 
 def sharded(*layers):
-    """Inside shard_map gradients of what every device has are summed over the devices, as those of jax.numpy's functions are."""
+    """Inside shard_map gradients of what every device has are summed over the devices, as those of
+    jax.numpy's functions are.
+    """
     flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
     options = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", SHARDED, *layers]
@@ -425,5 +449,7 @@ def test_where_kernels_are_not_compiled_or_are_checked(setting):
         "print(jax.jit(jax.grad(f))(jnp.ones((4, 2))).tolist())",
     ]
     command = [sys.executable, "-W", "error::UserWarning", "-c", "\n".join(lines)]
-    run = subprocess.run(command, env={**os.environ, setting: "1"}, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        command, env={**os.environ, setting: "1"}, capture_output=True, text=True, timeout=300
+    )
     assert run.stdout == "[[2.0, 2.0], [2.0, 2.0], [4.0, 4.0], [0.0, 0.0]]\n", run.stderr

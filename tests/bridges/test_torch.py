@@ -1,4 +1,6 @@
-"""PyTorch's tensors through numgraph's functions: values against NumPy's or torch's own gather and scatter, derivatives against torch's."""
+"""PyTorch's tensors through numgraph's functions: values against NumPy's or torch's own gather and scatter,
+derivatives against torch's.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ import numgraph as ng
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:`torch\.jit\.:DeprecationWarning")  # torch's own, of its forward mode
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:`torch\.jit\.:DeprecationWarning"
+)  # torch's own, of its forward mode
 
 NODES, EDGES = 7, 12
 REDUCES = ("sum", "mean", "max", "min", "prod")
@@ -21,7 +25,9 @@ REDUCES = ("sum", "mean", "max", "min", "prod")
 @pytest.fixture(scope="module")
 def g():
     rng = np.random.default_rng(0)
-    return ng.Graph(rng.integers(0, NODES - 1, EDGES), rng.integers(0, NODES - 1, EDGES), NODES)  # the last node is isolated
+    return ng.Graph(
+        rng.integers(0, NODES - 1, EDGES), rng.integers(0, NODES - 1, EDGES), NODES
+    )  # the last node is isolated
 
 
 def make(*shape, dtype=torch.float64, seed=0, grad=False):
@@ -45,16 +51,25 @@ def reference(g, x, w, reduce="sum"):
 
 def attention(g, x, y, w):
     return ng.attend(
-        g, lambda u, v: np.tanh(u.s + v.y), lambda u, e: u.x * e.w, u={"x": x, "s": x.sum(-1, keepdim=True)}, v={"y": y}, e={"w": w}
+        g,
+        lambda u, v: np.tanh(u.s + v.y),
+        lambda u, e: u.x * e.w,
+        u={"x": x, "s": x.sum(-1, keepdim=True)},
+        v={"y": y},
+        e={"w": w},
     )
 
 
 CALLS = {
     **{reduce: functools.partial(conv, reduce=reduce) for reduce in REDUCES},
-    "apply_edges": lambda g, x, w: ng.apply_edges(g, lambda u, v, e: np.tanh(u.x - v.x) * e.w, u={"x": x}, v={"x": x}, e={"w": w}),
+    "apply_edges": lambda g, x, w: ng.apply_edges(
+        g, lambda u, v, e: np.tanh(u.x - v.x) * e.w, u={"x": x}, v={"x": x}, e={"w": w}
+    ),
     "attend": lambda g, x, w: attention(g, x, x[:, :1], w),
     "edge_softmax": lambda g, x, w: ng.ops.edge_softmax(g, w) * ng.ops.u_dot_v(g, x, x),
-    "captured": lambda g, x, w: ng.update_all(g, lambda u, e: u.x * w[0] + w[0, 0], "sum", u={"x": x}, e={"w": w}),
+    "captured": lambda g, x, w: ng.update_all(
+        g, lambda u, e: u.x * w[0] + w[0, 0], "sum", u={"x": x}, e={"w": w}
+    ),
 }
 calls = pytest.mark.parametrize("call", CALLS)
 
@@ -106,7 +121,12 @@ def test_hessians_agree(g, call):
     at = make(2, seed=5)
     wanted = torch.autograd.functional.hessian(loss, at)
     for hessian in (
-        functools.partial(functools.partial, torch.autograd.functional.hessian, vectorize=True, outer_jacobian_strategy="forward-mode"),
+        functools.partial(
+            functools.partial,
+            torch.autograd.functional.hessian,
+            vectorize=True,
+            outer_jacobian_strategy="forward-mode",
+        ),
         torch.func.hessian,
         lambda f: torch.func.jacrev(torch.func.jacrev(f)),
         lambda f: torch.func.jacfwd(torch.func.jacfwd(f)),
@@ -121,7 +141,9 @@ def test_gradients_of_a_batch_of_seeds(g, call):
     f = functools.partial(CALLS[call], g)
     jacobian = torch.autograd.functional.jacobian
     for strategy in ("reverse-mode", "forward-mode"):
-        torch.testing.assert_close(jacobian(f, (x, w), vectorize=True, strategy=strategy), jacobian(f, (x, w)))
+        torch.testing.assert_close(
+            jacobian(f, (x, w), vectorize=True, strategy=strategy), jacobian(f, (x, w))
+        )
     seeds = make(3, NODES, 2, seed=2)
     found = torch.autograd.grad(f(x, w), (x, w), seeds, is_grads_batched=True)
     for a, b in zip(found, zip(*[torch.autograd.grad(f(x, w), (x, w), seed) for seed in seeds])):
@@ -156,7 +178,7 @@ def test_functionalize(g, call):
     torch.testing.assert_close(batch, torch.stack([wanted, wanted]))
 
 
-# --- tensors as they come --------------------------------------------------------------------------------------
+# --- tensors as they come -----------------------------------------------------------------------------------
 
 
 LAYOUTS = {
@@ -178,14 +200,18 @@ def test_layouts_are_taken(g, layout):
     y = LAYOUTS[layout](x.clone()).detach().requires_grad_()
     conv(g, y, w).as_subclass(torch.Tensor).backward(x)
     x.requires_grad_()
-    torch.testing.assert_close(y.grad.as_subclass(torch.Tensor), torch.autograd.grad(reference(g, x, w), x, x.detach())[0])
+    torch.testing.assert_close(
+        y.grad.as_subclass(torch.Tensor), torch.autograd.grad(reference(g, x, w), x, x.detach())[0]
+    )
 
 
 def test_expanded_tensors_are_taken(g):
     x, w = make(NODES, 1, grad=True), make(1, 1, seed=1, grad=True)
     found, wanted = (f(g, x.expand(-1, 4), w.expand(EDGES, 1)) for f in (conv, reference))
     torch.testing.assert_close(found, wanted)
-    for a, b in zip(*(torch.autograd.grad(z.sum(), (x, w)) for z in (found, wanted))):  # of an expanded gradient
+    for a, b in zip(
+        *(torch.autograd.grad(z.sum(), (x, w)) for z in (found, wanted))
+    ):  # of an expanded gradient
         torch.testing.assert_close(a, b)
 
 
@@ -195,7 +221,9 @@ def test_nothing_is_taken(nodes, edges, width):
     x, w = make(nodes, width, grad=True), make(edges, 1, grad=True)
     for reduce in REDUCES:
         found = conv(g, x, w, reduce)
-        torch.testing.assert_close(found, (torch.ones if reduce == "prod" else torch.zeros)(nodes, width, dtype=x.dtype))
+        torch.testing.assert_close(
+            found, (torch.ones if reduce == "prod" else torch.zeros)(nodes, width, dtype=x.dtype)
+        )
         for x_grad in torch.autograd.grad(found.sum(), (x, w)):
             assert not x_grad.any()
 
@@ -210,7 +238,9 @@ def test_dtypes_are_those_of_numpy(g, name, reduce):
     found = ng.update_all(g, lambda u: u.x, reduce, u={"x": x})
     if name == "bfloat16":
         ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
-        wanted = ng.update_all(g, lambda u: u.x, reduce, u={"x": x.float().numpy().astype(ml_dtypes.bfloat16)}).astype(np.float32)
+        wanted = ng.update_all(
+            g, lambda u: u.x, reduce, u={"x": x.float().numpy().astype(ml_dtypes.bfloat16)}
+        ).astype(np.float32)
         assert found.dtype is torch.bfloat16
         found = found.float()
     else:
@@ -240,14 +270,20 @@ def test_what_is_not_finite_reaches_the_result(g):
 def test_arrays_of_numpy_are_constants_beside_tensors(g):
     x, w, bias = make(NODES, 3, grad=True), make(EDGES, 1, seed=1), np.arange(3.0)
     found = ng.update_all(g, lambda u, e: u.x * e.w + bias, "sum", u={"x": x}, e={"w": w.numpy()})
-    wanted = ng.update_all(g, lambda u, e: u.x * e.w + bias, "sum", u={"x": x.detach().numpy()}, e={"w": w.numpy()})
+    wanted = ng.update_all(
+        g, lambda u, e: u.x * e.w + bias, "sum", u={"x": x.detach().numpy()}, e={"w": w.numpy()}
+    )
     torch.testing.assert_close(found.detach(), torch.from_numpy(wanted))
     (found,) = torch.autograd.grad(found, x, x.detach())
     torch.testing.assert_close(found, torch.autograd.grad(reference(g, x, w), x, x.detach())[0])
 
 
 def test_captured_tensors_have_gradients(g):
-    x, scale, shift = make(NODES, 3), make(3, seed=1, grad=True), torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    x, scale, shift = (
+        make(NODES, 3),
+        make(3, seed=1, grad=True),
+        torch.tensor(0.5, dtype=torch.float64, requires_grad=True),
+    )
     found = ng.update_all(g, lambda u: (u.x - shift) * scale, "sum", u={"x": x})
     wanted = reference(g, (x - shift) * scale, torch.ones(EDGES, 1, dtype=x.dtype))
     torch.testing.assert_close(found, wanted)
@@ -257,7 +293,7 @@ def test_captured_tensors_have_gradients(g):
     assert captured_alone.requires_grad
 
 
-# --- memory ----------------------------------------------------------------------------------------------------
+# --- memory -------------------------------------------------------------------------------------------------
 
 
 def test_tensors_are_read_where_they_are(g, monkeypatch):
@@ -299,7 +335,9 @@ def test_only_what_the_backward_reads_is_saved(g):
     z = conv(g, x, w)
     assert [tuple(saved.shape) for saved in z.grad_fn.saved_tensors] == [(EDGES, 1)]
     assert conv(g, x.detach(), w).grad_fn is None
-    for y in (ng.update_all(g, lambda u: u.x * 2, reduce, u={"x": x}) for reduce in ("sum", "mean", "max", "min")):
+    for y in (
+        ng.update_all(g, lambda u: u.x * 2, reduce, u={"x": x}) for reduce in ("sum", "mean", "max", "min")
+    ):
         torch.relu_(y)
         y.sum().backward()
 
@@ -328,7 +366,7 @@ def test_leaves_results_and_graphs_follow_torchs_rules(g):
         z.sum().backward()
 
 
-# --- torch's contexts ------------------------------------------------------------------------------------------
+# --- torch's contexts ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
@@ -341,7 +379,11 @@ def test_nothing_is_recorded_where_no_gradient_is_asked_for(g, context):
 
 
 def test_autocast(g):
-    linear, x, w = torch.nn.Linear(3, 2), make(NODES, 3, dtype=torch.float32), make(EDGES, 1, dtype=torch.float32, grad=True)
+    linear, x, w = (
+        torch.nn.Linear(3, 2),
+        make(NODES, 3, dtype=torch.float32),
+        make(EDGES, 1, dtype=torch.float32, grad=True),
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         z = conv(g, linear(x), w)
     assert z.dtype is torch.float32  # of bfloat16 features and float32 weights
@@ -409,7 +451,9 @@ def test_workers_of_a_data_loader(g):
     dataset = Neighbours(g, x)
     wanted = torch.stack([dataset[i] for i in range(4)])  # the parent has run kernels before it forks
     with _forking():
-        loader = torch.utils.data.DataLoader(dataset, batch_size=4, num_workers=2, multiprocessing_context="fork")
+        loader = torch.utils.data.DataLoader(
+            dataset, batch_size=4, num_workers=2, multiprocessing_context="fork"
+        )
         torch.testing.assert_close(next(iter(loader)), wanted)
 
 
@@ -418,6 +462,10 @@ def _forking():
     import warnings
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # Python 3.12's, of torch's own threads
-        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)  # JAX's, where another test has imported it
+        warnings.filterwarnings(
+            "ignore", "This process .* is multi-threaded", DeprecationWarning
+        )  # Python 3.12's, of torch's own threads
+        warnings.filterwarnings(
+            "ignore", r"os\.fork\(\) was called", RuntimeWarning
+        )  # JAX's, where another test has imported it
         yield

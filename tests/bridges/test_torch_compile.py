@@ -1,4 +1,6 @@
-"""torch.compile: whole graphs without a break, forward and backward, and right from the caches that another process left on disk."""
+"""torch.compile: whole graphs without a break, forward and backward, and right from the caches that another
+process left on disk.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ import numgraph as ng
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore:.*isinstance.treespec.*:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning:torch", "ignore:.*isinstance.treespec.*:FutureWarning"
+)
 
 NODES, EDGES = 5, 8
 _ids = np.random.default_rng(0)
@@ -26,7 +30,11 @@ OFFSETS = [0, 2, 2, 5, 8]
 
 
 def make(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype).requires_grad_(dtype.is_floating_point)
+    return (
+        torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+        .to(dtype)
+        .requires_grad_(dtype.is_floating_point)
+    )
 
 
 def scores(u, v):
@@ -39,8 +47,12 @@ def reduced(reduce):
 
 CALLS = {
     **{reduce: reduced(reduce) for reduce in ("sum", "mean", "max", "prod")},
-    "torch functions": lambda x, w: ng.update_all(g, lambda u, e: torch.relu(u.x) * torch.exp(e.w), "sum", u={"x": x}, e={"w": w}),
-    "apply_edges": lambda x, w: ng.apply_edges(g, lambda u, v, e: np.tanh(u.x - v.x) * e.w, u={"x": x}, v={"x": x}, e={"w": w}),
+    "torch functions": lambda x, w: ng.update_all(
+        g, lambda u, e: torch.relu(u.x) * torch.exp(e.w), "sum", u={"x": x}, e={"w": w}
+    ),
+    "apply_edges": lambda x, w: ng.apply_edges(
+        g, lambda u, v, e: np.tanh(u.x - v.x) * e.w, u={"x": x}, v={"x": x}, e={"w": w}
+    ),
     "attend": lambda x, w: ng.attend(g, scores, lambda u, e: u.x * e.w, u={"x": x}, v={"x": x}, e={"w": w}),
     "gspmm": lambda x, w: ng.ops.gspmm(g, "mul", "max", x, w),
     "u_mul_e_sum": lambda x, w: ng.ops.u_mul_e_sum(g, x, w),
@@ -52,7 +64,9 @@ CALLS = {
     "segment_mm": lambda x, w: ng.ops.segment_mm(x, torch.stack([x[:3], x[2:]]), [0, 2, NODES]),
     "gather_mm": lambda x, w: ng.ops.gather_mm(x, torch.stack([x[:3], x[2:]]), [1, 0, 1, 1, 0]),
     "csrmask": lambda x, w: ng.ops.csrmask(g, w[:, 0], OTHER),
-    "two": lambda x, w: ng.ops.copy_u_sum(g, torch.tanh(ng.ops.u_mul_e_sum(g, torch.tanh(x), w))) + ng.ops.copy_e_mean(g, w),
+    "two": lambda x, w: (
+        ng.ops.copy_u_sum(g, torch.tanh(ng.ops.u_mul_e_sum(g, torch.tanh(x), w))) + ng.ops.copy_e_mean(g, w)
+    ),
     "numbers, functions and modules": lambda x, w: ng.apply_edges(g, made(2.0, torch.tanh), u={"x": x}) * w,
     "a number of the function around it": lambda x, w: around(x, 0.5),
 }
@@ -96,7 +110,9 @@ def test_nodes_are_walks_and_there_is_no_other_break():
     assert explained.graph_break_count == 0
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # dynamo's, which looks at it where it begins a second part
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute:UserWarning"
+)  # dynamo's, which looks at it where it begins a second part
 @pytest.mark.parametrize(
     "call",
     [
@@ -120,7 +136,9 @@ def test_functions_that_make_graphs_run_between_compiled_parts(call):
 
 
 def test_dynamic_shapes_and_other_graphs_compile_again():
-    compiled = torch.compile(lambda g, x: ng.ops.copy_u_sum(g, x * 2), fullgraph=True, backend="aot_eager", dynamic=True)
+    compiled = torch.compile(
+        lambda g, x: ng.ops.copy_u_sum(g, x * 2), fullgraph=True, backend="aot_eager", dynamic=True
+    )
     for nodes in (3, 4, 6):
         other = ng.Graph(np.arange(nodes), np.roll(np.arange(nodes), 1))
         x = make(nodes, nodes)
@@ -135,7 +153,13 @@ def test_training_a_compiled_module():
 
         def forward(self, x):
             h = torch.relu(ng.ops.copy_u_mean(g, self.first(x)))
-            return ng.attend(g, lambda u, v: (u.h - v.h).sum(-1), lambda u: u.h, u={"h": self.second(h)}, v={"h": self.second(h)})
+            return ng.attend(
+                g,
+                lambda u, v: (u.h - v.h).sum(-1),
+                lambda u: u.h,
+                u={"h": self.second(h)},
+                v={"h": self.second(h)},
+            )
 
     losses = []
     for wrap in (lambda net: net, lambda net: torch.compile(net, fullgraph=True, backend="aot_eager")):
@@ -163,7 +187,9 @@ def test_the_operator_passes_torchs_own_checks(call):
     assert walks
     torch.testing.assert_close(traced(*xs), f(*xs))
     fields, *texts = walks[0].args
-    torch.library.opcheck(torch.ops.numgraph.walk.default, ([make(*x.meta["val"].shape) for x in fields], *texts))
+    torch.library.opcheck(
+        torch.ops.numgraph.walk.default, ([make(*x.meta["val"].shape) for x in fields], *texts)
+    )
 
 
 def test_transforms_within_compiled_code():
@@ -176,8 +202,13 @@ def test_transforms_within_compiled_code():
     def gradient(x, w):
         return torch.func.grad(lambda x: f(x, w).square().sum())(x)
 
-    torch.testing.assert_close(torch.compile(batched, fullgraph=True, backend="aot_eager")(x, w), torch.stack([f(one, w) for one in x]))
-    torch.testing.assert_close(torch.compile(gradient, fullgraph=True, backend="aot_eager")(x[0], w), gradient(x[0], w))
+    torch.testing.assert_close(
+        torch.compile(batched, fullgraph=True, backend="aot_eager")(x, w),
+        torch.stack([f(one, w) for one in x]),
+    )
+    torch.testing.assert_close(
+        torch.compile(gradient, fullgraph=True, backend="aot_eager")(x[0], w), gradient(x[0], w)
+    )
 
 
 def test_export():
@@ -197,15 +228,21 @@ def test_a_graph_is_a_constant_of_what_is_exported_and_mapped():
     torch.testing.assert_close(exported(g, x), layer(g, x))
     with pytest.raises(ValueError, match="tree spec"):
         exported(ng.Graph([0], [1], NODES), x)
-    torch.testing.assert_close(torch.func.vmap(layer)(g, torch.stack([x, -x])), torch.stack([layer(g, x), layer(g, -x)]))
+    torch.testing.assert_close(
+        torch.func.vmap(layer)(g, torch.stack([x, -x])), torch.stack([layer(g, x), layer(g, -x)])
+    )
 
 
 @pytest.mark.parametrize(
-    "weights", [np.arange(EDGES, dtype=np.float32)[:, None], np.arange(2 * EDGES)[::2, None]], ids=["float", "strided"]
+    "weights",
+    [np.arange(EDGES, dtype=np.float32)[:, None], np.arange(2 * EDGES)[::2, None]],
+    ids=["float", "strided"],
 )
 def test_arrays_of_numpy_are_constants(weights):
     def f(x):
-        return ng.update_all(g, lambda u, e: u.x * e.w, "sum", u={"x": x}, e={"w": weights}) + ng.ops.u_mul_e_sum(g, x, weights)
+        return ng.update_all(
+            g, lambda u, e: u.x * e.w, "sum", u={"x": x}, e={"w": weights}
+        ) + ng.ops.u_mul_e_sum(g, x, weights)
 
     x = make(NODES, 3)
     found, wanted = torch.compile(f, fullgraph=True, backend="aot_eager")(x), f(x)
@@ -218,14 +255,22 @@ def test_arrays_of_offsets_are_read_between_the_parts():
     f = lambda x: ng.ops.segment_reduce(offsets, x * 2, "sum")
     torch.testing.assert_close(torch.compile(f, backend="aot_eager")(x), f(x))
     torch._dynamo.reset()
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="give lists of offsets and ids, make graphs outside"):
+    with pytest.raises(
+        torch._dynamo.exc.Unsupported, match="give lists of offsets and ids, make graphs outside"
+    ):
         torch.compile(f, fullgraph=True, backend="aot_eager")(x)
 
 
 class Held:
     """What a message reads: everything here may change."""
 
-    k, numbers, by_name, array, tensor = 2.0, [2.0], {"k": 2.0}, np.full(3, 2.0, np.float32), torch.full((3,), 2.0)
+    k, numbers, by_name, array, tensor = (
+        2.0,
+        [2.0],
+        {"k": 2.0},
+        np.full(3, 2.0, np.float32),
+        torch.full((3,), 2.0),
+    )
 
     def message(self, u):
         return u.x * self.k
@@ -271,7 +316,10 @@ def summed(x, message):
 @pytest.mark.parametrize("case", GUARDED)
 def test_what_a_message_reads_is_guarded(case, monkeypatch):
     message, name, value = GUARDED[case]
-    compiled, x = torch.compile(lambda x: summed(x, message), fullgraph=True, backend="aot_eager"), make(NODES, 3)
+    compiled, x = (
+        torch.compile(lambda x: summed(x, message), fullgraph=True, backend="aot_eager"),
+        make(NODES, 3),
+    )
     torch.testing.assert_close(compiled(x), summed(x, message))
     monkeypatch.setitem(globals(), name, value)
     torch.testing.assert_close(compiled(x), summed(x, message))
@@ -289,7 +337,10 @@ def test_messages_of_the_same_code_differ_in_what_they_read(case):
 def test_what_torch_cannot_guard_is_read_at_every_call(case):
     message, change = UNSEEN[case]
     compiled, x = torch.compile(lambda x: summed(x * 2, message) + 1, backend="aot_eager"), make(NODES, 3)
-    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"update_all: the message reads .* from outside; pass it as a field"):
+    with pytest.raises(
+        torch._dynamo.exc.Unsupported,
+        match=r"update_all: the message reads .* from outside; pass it as a field",
+    ):
         torch.compile(lambda x: summed(x, message), fullgraph=True, backend="aot_eager")(x)
     torch.testing.assert_close(compiled(x), summed(x * 2, message) + 1)
     change()
@@ -337,13 +388,32 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.skipif(
+    shutil.which("g++") is None and shutil.which("clang++") is None, reason="inductor needs a C++ compiler"
+)
 def test_a_second_process_finds_the_caches_of_the_first(tmp_path):
-    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "TORCHINDUCTOR_FX_GRAPH_CACHE": "1"}
-    environment |= {"TORCHINDUCTOR_AUTOGRAD_CACHE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {
+        **os.environ,
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+        "TORCHINDUCTOR_FX_GRAPH_CACHE": "1",
+    }
+    environment |= {
+        "TORCHINDUCTOR_AUTOGRAD_CACHE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     found = []
-    for messages in (["product"], ["difference", "product"]):  # the second process begins with another message
-        run = subprocess.run([sys.executable, "-c", PROGRAM, *messages], env=environment, capture_output=True, text=True, timeout=300)
+    for messages in (
+        ["product"],
+        ["difference", "product"],
+    ):  # the second process begins with another message
+        run = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *messages],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert run.returncode == 0, run.stderr
         found += map(json.loads, run.stdout.splitlines()[-len(messages) :])
     assert all(one["far"] < 1e-5 for one in found), found

@@ -1,5 +1,6 @@
-"""Tensors on a CUDA device go through the same bridge: by DLPack, in the order of torch's current stream. Here on the doubles of tensors
-(cuda_tensors.py) and of CuPy (device.py); what is right is said by torch's gather and scatter on the host."""
+"""Tensors on a CUDA device go through the same bridge: by DLPack, in the order of torch's current stream.
+Here on the doubles of tensors (cuda_tensors.py) and of CuPy (device.py); what is right is said by torch's
+gather and scatter on the host."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def make(*shape, seed=0, dtype=torch.float64):
 
 def into(messages, reduce="sum"):
     rows = DST[:, None].expand_as(messages)
-    return messages.new_zeros(5, messages.shape[1]).scatter_reduce(0, rows, messages, reduce, include_self=False)
+    return messages.new_zeros(5, messages.shape[1]).scatter_reduce(
+        0, rows, messages, reduce, include_self=False
+    )
 
 
 def softmax(s):
@@ -61,9 +64,19 @@ CALLS = {
         lambda g, x, w: ng.update_all(g, lambda u, e: u.x * e.w, "max", u={"x": x}, e={"w": w}),
         lambda x, w: into(x[SRC] * w, "amax"),
     ),
-    "edges": (lambda g, x, w: ng.ops.u_dot_v(g, x, x) * w, lambda x, w: (x[SRC] * x[DST]).sum(1, keepdim=True) * w),
+    "edges": (
+        lambda g, x, w: ng.ops.u_dot_v(g, x, x) * w,
+        lambda x, w: (x[SRC] * x[DST]).sum(1, keepdim=True) * w,
+    ),
     "attention": (
-        lambda g, x, w: ng.attend(g, lambda u, v, e: np.tanh(u.s + v.s) * e.w, lambda u: u.x, u={"x": x, "s": x}, v={"s": x}, e={"w": w}),
+        lambda g, x, w: ng.attend(
+            g,
+            lambda u, v, e: np.tanh(u.s + v.s) * e.w,
+            lambda u: u.x,
+            u={"x": x, "s": x},
+            v={"s": x},
+            e={"w": w},
+        ),
         lambda x, w: into(softmax(torch.tanh(x[SRC] + x[DST]) * w) * x[SRC]),
     ),
     "captured": (
@@ -81,14 +94,18 @@ def test_values_and_both_derivatives(g, call):
     there = cuda(x), cuda(w)
     found, wanted = ours(g, *there), theirs(x, w)
     seed = make(*wanted.shape, seed=2)
-    for got, want in zip(_of_two_orders(found, there, cuda(seed)), _of_two_orders(wanted, (x, w), seed), strict=True):
+    for got, want in zip(
+        _of_two_orders(found, there, cuda(seed)), _of_two_orders(wanted, (x, w), seed), strict=True
+    ):
         assert type(got) is CudaTensor
         torch.testing.assert_close(got.host, want)
 
 
 def _of_two_orders(z, inputs, seed):
     first = torch.autograd.grad((z * seed).sum(), inputs, create_graph=True, materialize_grads=True)
-    second = torch.autograd.grad(sum((f.sin() * f).sum() for f in first) + z.square().sum(), inputs, materialize_grads=True)
+    second = torch.autograd.grad(
+        sum((f.sin() * f).sum() for f in first) + z.square().sum(), inputs, materialize_grads=True
+    )
     return z, *first, *second
 
 
@@ -117,7 +134,7 @@ def test_nothing_is_recorded_where_no_gradient_is_asked_for(g):
         assert not ng.ops.copy_u_sum(g, x).requires_grad
 
 
-# --- memory and order -------------------------------------------------------------------------------------------------------------------
+# --- memory and order ---------------------------------------------------------------------------------------
 
 
 def test_memory_is_shared_and_kept(g):
@@ -135,7 +152,9 @@ def test_memory_is_shared_and_kept(g):
 
 
 def test_cupy_works_on_torchs_stream(g):
-    """In order with what torch does before and after, also where it is no default stream, and in the backward."""
+    """In order with what torch does before and after, also where it is no default stream, and in the
+    backward.
+    """
     x = cuda(make(5, 2).requires_grad_())
     for stream in (11, 12):
         events.clear()
@@ -156,12 +175,15 @@ def test_an_error_leaves_the_stream_as_it_was(g, monkeypatch):
     assert cuda_tensors.cupy_stream() == 0
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------
 
 MOVE = "bring both to one device: graph.to(device), tensor.to(device)"
 X, W = make(5, 2), make(8, 1)
 MIXED = {
-    "graph on the host": (lambda g: ng.ops.copy_u_sum(HOST, cuda(X)), f"lhs is on cuda, the graph is on cpu; {MOVE}"),
+    "graph on the host": (
+        lambda g: ng.ops.copy_u_sum(HOST, cuda(X)),
+        f"lhs is on cuda, the graph is on cpu; {MOVE}",
+    ),
     "field on the host": (
         lambda g: ng.update_all(g, lambda u, e: u.x * e.w, "sum", u={"x": cuda(X)}, e={"w": W}),
         f"field e.w is on cpu, the graph is on cuda; {MOVE}",
@@ -170,8 +192,14 @@ MIXED = {
         lambda g: ng.update_all(g, lambda u, e: u.x * e.w, "sum", u={"x": cuda(X)}, e={"w": W.numpy()}),
         "field e.w is on cpu, the graph is on cuda",
     ),
-    "captured on the host": (lambda g: ng.update_all(g, lambda u: u.x * W[0], "sum", u={"x": cuda(X)}), "is on cpu, the graph is on cuda"),
-    "all on the host": (lambda g: ng.update_all(g, lambda u: u.x, "sum", u={"x": X}), f"field u.x is on cpu, the graph is on cuda; {MOVE}"),
+    "captured on the host": (
+        lambda g: ng.update_all(g, lambda u: u.x * W[0], "sum", u={"x": cuda(X)}),
+        "is on cpu, the graph is on cuda",
+    ),
+    "all on the host": (
+        lambda g: ng.update_all(g, lambda u: u.x, "sum", u={"x": X}),
+        f"field u.x is on cpu, the graph is on cuda; {MOVE}",
+    ),
     "another device": (
         lambda g: ng.ops.copy_u_sum(g, cuda(X, 1)),
         "lhs is on cuda:1, the current device is cuda:0; call it within torch.cuda.device(1)",
@@ -184,9 +212,18 @@ MIXED = {
         lambda g: ng.relu(cuda(make(5, 2).requires_grad_())),
         "that requires a gradient, which would be lost; use torch's function",
     ),
-    "ids": (lambda g: ng.Graph(cuda(SRC), DST), "src is on cuda; ids are checked and sorted on the host: give src.cpu()"),
-    "offsets": (lambda g: ng.ops.segment_reduce(cuda(torch.tensor([0, 5])), X), "offsets is on cuda.* give offsets.cpu()"),
-    "an op of the host": (lambda g: ng.ops.csrmm(HOST, cuda(W[:, 0]), HOST, W[:, 0]), "runs on the host alone; take"),
+    "ids": (
+        lambda g: ng.Graph(cuda(SRC), DST),
+        "src is on cuda; ids are checked and sorted on the host: give src.cpu()",
+    ),
+    "offsets": (
+        lambda g: ng.ops.segment_reduce(cuda(torch.tensor([0, 5])), X),
+        "offsets is on cuda.* give offsets.cpu()",
+    ),
+    "an op of the host": (
+        lambda g: ng.ops.csrmm(HOST, cuda(W[:, 0]), HOST, W[:, 0]),
+        "runs on the host alone; take",
+    ),
     "complex": (lambda g: ng.ops.copy_u_sum(g, cuda(X.cfloat())), "lhs has dtype complex64"),
 }
 
@@ -206,7 +243,7 @@ def test_another_device_is_taken_where_it_is_the_current_one(g):
     torch.testing.assert_close(z.host, into(X[SRC]))
 
 
-# --- beside walks -----------------------------------------------------------------------------------------------------------------------
+# --- beside walks -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rng", [None, np.random.default_rng(0)], ids=["torch", "numpy"])

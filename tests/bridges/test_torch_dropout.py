@@ -1,4 +1,6 @@
-"""ng.dropout of tensors: which elements are kept is drawn from torch's generators, what is computed is x · mask / (1 − p)."""
+"""ng.dropout of tensors: which elements are kept is drawn from torch's generators, what is computed is x ·
+mask / (1 − p).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def ones(shape, **options):
 
 
 def key_of(seed):
-    return torch.randint(-(2**63), 2**63 - 1, (), generator=torch.Generator().manual_seed(seed)).item() % 2**64
+    return (
+        torch.randint(-(2**63), 2**63 - 1, (), generator=torch.Generator().manual_seed(seed)).item() % 2**64
+    )
 
 
 @shapes
@@ -28,7 +32,9 @@ def test_the_mask_is_the_counters(shape, dtype):
     x = torch.linspace(1, 2, int(np.prod(shape)), dtype=torch.float64).reshape(shape).to(dtype)
     found = ng.dropout(x, 0.25, torch.Generator().manual_seed(3))
     bits = oracle.splitmix64(key_of(3), x.numel() // 2 + 1)
-    kept = torch.tensor([half >= 2**30 for z in bits for half in (z % 2**32, z >> 32)][: x.numel()]).reshape(shape)
+    kept = torch.tensor([half >= 2**30 for z in bits for half in (z % 2**32, z >> 32)][: x.numel()]).reshape(
+        shape
+    )
     assert found.dtype is dtype
     torch.testing.assert_close(found, torch.where(kept, x.double() / 0.75, 0).to(dtype))
 
@@ -84,7 +90,9 @@ def test_how_many_are_kept():
 
 
 @shapes
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore:.*isinstance.treespec.*:FutureWarning")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning:torch", "ignore:.*isinstance.treespec.*:FutureWarning"
+)
 def test_compiled(shape):
     torch._dynamo.reset()
     f = torch.compile(lambda x: ng.dropout(x * 2, 0.5), fullgraph=True, backend="aot_eager")

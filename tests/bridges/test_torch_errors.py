@@ -31,31 +31,75 @@ def quantised():
 
 
 FIELDS = {
-    "meta": (lambda: given(x.to("meta")), TypeError, "update_all: field u.x is a tensor on the device meta, without numbers"),
-    "sparse": (lambda: given(torch.eye(3).to_sparse()), TypeError, "field u.x is a tensor of layout sparse_coo; give x.to_dense()"),
+    "meta": (
+        lambda: given(x.to("meta")),
+        TypeError,
+        "update_all: field u.x is a tensor on the device meta, without numbers",
+    ),
+    "sparse": (
+        lambda: given(torch.eye(3).to_sparse()),
+        TypeError,
+        "field u.x is a tensor of layout sparse_coo; give x.to_dense()",
+    ),
     "csr": (lambda: given(torch.eye(3).to_sparse_csr()), TypeError, "layout sparse_csr; give x.to_dense()"),
     "quantised": (lambda: given(quantised()), TypeError, "field u.x has dtype qint8; give x.dequantize()"),
-    "nested": (lambda: given(torch.nested.nested_tensor([torch.ones(2)] * 3)), TypeError, "field u.x is a nested tensor"),
-    "complex": (lambda: given(torch.ones(3, 2, dtype=torch.complex64)), TypeError, "field u.x has dtype complex64"),
-    "float8": (lambda: given(torch.ones(3, 2).to(torch.float8_e4m3fn)), TypeError, "field u.x has dtype float8_e4m3fn; convert it"),
+    "nested": (
+        lambda: given(torch.nested.nested_tensor([torch.ones(2)] * 3)),
+        TypeError,
+        "field u.x is a nested tensor",
+    ),
+    "complex": (
+        lambda: given(torch.ones(3, 2, dtype=torch.complex64)),
+        TypeError,
+        "field u.x has dtype complex64",
+    ),
+    "float8": (
+        lambda: given(torch.ones(3, 2).to(torch.float8_e4m3fn)),
+        TypeError,
+        "field u.x has dtype float8_e4m3fn; convert it",
+    ),
     "uint64": (lambda: given(torch.ones(3, 2, dtype=torch.uint64)), TypeError, "field u.x has dtype uint64"),
-    "rows": (lambda: given(torch.ones(4, 2)), ValueError, "field u.x has shape (4, 2), the graph's num_src is 3; the first axis must be 3"),
-    "no axis": (lambda: given(torch.ones(())), ValueError, "field u.x has shape (), the graph's num_src is 3"),
+    "rows": (
+        lambda: given(torch.ones(4, 2)),
+        ValueError,
+        "field u.x has shape (4, 2), the graph's num_src is 3; the first axis must be 3",
+    ),
+    "no axis": (
+        lambda: given(torch.ones(())),
+        ValueError,
+        "field u.x has shape (), the graph's num_src is 3",
+    ),
     "masked": (
         lambda: given(torch.masked.masked_tensor(x.detach(), x > 0)),
         TypeError,
         "field u.x is a MaskedTensor; give x.to_tensor(value)",
     ),
     "jit": (lambda: torch.jit.trace(given, (x,)), TypeError, "field u.x is a tensor within torch.jit.trace"),
-    "fx": (lambda: torch.fx.symbolic_trace(lambda x: given(x)), TypeError, "field u.x is a tensor within torch.fx.symbolic_trace"),
-    "symbolic": (lambda: make_fx(given, tracing_mode="symbolic")(x), TypeError, "field u.x has a shape with symbols"),
+    "fx": (
+        lambda: torch.fx.symbolic_trace(lambda x: given(x)),
+        TypeError,
+        "field u.x is a tensor within torch.fx.symbolic_trace",
+    ),
+    "symbolic": (
+        lambda: make_fx(given, tracing_mode="symbolic")(x),
+        TypeError,
+        "field u.x has a shape with symbols",
+    ),
     "where": (
         lambda: ng.update_all(g, lambda u: torch.where(True, u.x, 0), "sum", u={"x": x}),
         TypeError,
         "in the message a function got a symbol that is no array of its library",
     ),
-    "size": (lambda: ng.update_all(g, lambda u: u.x * u.x.size(-1), "sum", u={"x": x}), TypeError, "write u.x.shape[-1]"),
-    "Tensor": (lambda: given(x, y=ng.Tensor(np.ones((3, 2)))), TypeError, "field u.y is a Tensor of a tape beside arrays of torch"),
+    "size": (
+        lambda: ng.update_all(g, lambda u: u.x * u.x.size(-1), "sum", u={"x": x}),
+        TypeError,
+        "write u.x.shape[-1]",
+    ),
+    "Tensor": (
+        lambda: given(x, y=ng.Tensor(np.ones((3, 2)))),
+        TypeError,
+        "field u.y is a Tensor of a tape beside arrays of torch",
+    ),
     "captured Tensor": (
         lambda: ng.update_all(g, lambda u: u.x * ng.Tensor(np.ones(2)), "sum", u={"x": x}),
         TypeError,
@@ -66,8 +110,16 @@ FIELDS = {
         ValueError,
         "the captured array w of shape [4, 1] has a row for each edge",
     ),
-    "operand": (lambda: ng.ops.u_dot_v(g, torch.ones(4, 2), x), ValueError, "u_dot_v: lhs has shape [4, 2], the graph's num_src is 3"),
-    "operand meta": (lambda: ng.ops.copy_u_sum(g, x.to("meta")), TypeError, "copy_u_sum: lhs is a tensor on the device meta"),
+    "operand": (
+        lambda: ng.ops.u_dot_v(g, torch.ones(4, 2), x),
+        ValueError,
+        "u_dot_v: lhs has shape [4, 2], the graph's num_src is 3",
+    ),
+    "operand meta": (
+        lambda: ng.ops.copy_u_sum(g, x.to("meta")),
+        TypeError,
+        "copy_u_sum: lhs is a tensor on the device meta",
+    ),
     "negative power": (
         lambda: ng.apply_edges(g, lambda u: 2**u.x, u={"x": torch.tensor([[1], [-1], [2]])}),
         ValueError,
@@ -76,7 +128,9 @@ FIELDS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*MaskedTensors is in prototype:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:.*MaskedTensors is in prototype:UserWarning"
+)
 @pytest.mark.filterwarnings("ignore:.*:UserWarning:torch|tests", "ignore:.*(quantiz|prototype|beta state).*")
 @pytest.mark.parametrize("name", FIELDS)
 def test_fields_that_are_not_taken(name):
@@ -104,17 +158,32 @@ LOST |= {
 
 @pytest.mark.parametrize("name", LOST)
 def test_no_gradient_is_lost(name):
-    with pytest.raises(TypeError, match=r"is a torch\.Tensor that requires a gradient, which would be lost; use torch's function"):
+    with pytest.raises(
+        TypeError,
+        match=r"is a torch\.Tensor that requires a gradient, which would be lost; use torch's function",
+    ):
         LOST[name]()
 
 
 MIXED = {
     "field": (lambda y: given(x, y=y), "update_all: field u.y is an array of JAX, others are of torch"),
-    "captured": (lambda y: ng.update_all(g, lambda u: u.x * y[0], "sum", u={"x": x}), "update_all: the captured array of shape [2] is"),
+    "captured": (
+        lambda y: ng.update_all(g, lambda u: u.x * y[0], "sum", u={"x": x}),
+        "update_all: the captured array of shape [2] is",
+    ),
     "operand": (lambda y: ng.ops.u_dot_v(g, x, y), "is an array of JAX, others are of torch"),
-    "segment_mm": (lambda y: ng.ops.segment_mm(x, y[None, :2], [3]), "segment_mm: b is an array of JAX, others are of torch"),
-    "csrsum": (lambda y: ng.ops.csrsum([g, g], [torch.ones(4), y.reshape(-1)[:4]]), "csrsum: weights[1] is an array of JAX"),
-    "csrmm": (lambda y: ng.ops.csrmm(g, torch.ones(4), g, y.reshape(-1)[:4]), "is an array of JAX, others are of torch"),
+    "segment_mm": (
+        lambda y: ng.ops.segment_mm(x, y[None, :2], [3]),
+        "segment_mm: b is an array of JAX, others are of torch",
+    ),
+    "csrsum": (
+        lambda y: ng.ops.csrsum([g, g], [torch.ones(4), y.reshape(-1)[:4]]),
+        "csrsum: weights[1] is an array of JAX",
+    ),
+    "csrmm": (
+        lambda y: ng.ops.csrmm(g, torch.ones(4), g, y.reshape(-1)[:4]),
+        "is an array of JAX, others are of torch",
+    ),
 }
 
 
@@ -128,7 +197,11 @@ def test_arrays_of_two_libraries_do_not_mix(name):
 
 def test_graphs_of_tensors():
     src, dst = torch.tensor([0, 1, 2, 2]), torch.tensor([1, 2, 0, 1], dtype=torch.int32)
-    for made in (ng.Graph(src, dst), ng.Graph.from_edge_index(torch.stack([src, dst.long()])), ng.Graph(src[::1], dst.flip(0).flip(0))):
+    for made in (
+        ng.Graph(src, dst),
+        ng.Graph.from_edge_index(torch.stack([src, dst.long()])),
+        ng.Graph(src[::1], dst.flip(0).flip(0)),
+    ):
         np.testing.assert_array_equal(made.src, g.src)
         np.testing.assert_array_equal(made.dst, g.dst)
 

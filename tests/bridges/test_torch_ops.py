@@ -18,14 +18,24 @@ A2 = ng.Graph(rng.integers(0, 5, 7), rng.integers(0, 4, 7), num_src=5, num_dst=4
 
 def make(n, seed, dtype=torch.float64):
     return (
-        torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype).requires_grad_(dtype.is_floating_point)
+        torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        .to(dtype)
+        .requires_grad_(dtype.is_floating_point)
     )
 
 
 a, b, a2 = make(9, 0), make(8, 1), make(7, 2)
 SPARSE = {
-    "csrmm": (lambda a, b: ng.ops.csrmm(A, a, B, b), lambda a, b: oracle.matrix(A, a) @ oracle.matrix(B, b), (a, b)),
-    "csrsum": (lambda a, b: ng.ops.csrsum([A, A2], [a, b]), lambda a, b: oracle.matrix(A, a) + oracle.matrix(A2, b), (a, a2)),
+    "csrmm": (
+        lambda a, b: ng.ops.csrmm(A, a, B, b),
+        lambda a, b: oracle.matrix(A, a) @ oracle.matrix(B, b),
+        (a, b),
+    ),
+    "csrsum": (
+        lambda a, b: ng.ops.csrsum([A, A2], [a, b]),
+        lambda a, b: oracle.matrix(A, a) + oracle.matrix(A2, b),
+        (a, a2),
+    ),
     "csrmask": (lambda a: (A2, ng.ops.csrmask(A, a, A2)), lambda a: oracle.matrix(A, a), (a,)),
 }
 
@@ -66,7 +76,9 @@ ROWS = {"u": 4, "v": 4, "e": 9}
 
 def arguments(name):
     """The tensors that a function of ng.ops takes, and how it is called with them."""
-    x, y, e = (make(n, i).reshape(-1, 1) * torch.ones(1, 2, dtype=torch.float64) for i, n in enumerate((4, 4, 9)))
+    x, y, e = (
+        make(n, i).reshape(-1, 1) * torch.ones(1, 2, dtype=torch.float64) for i, n in enumerate((4, 4, 9))
+    )
     of = {"u": x, "v": y, "e": e}
     f = getattr(ng.ops, name)
     special = {

@@ -49,7 +49,12 @@ def test_train_json_is_one_line_on_stdout(model: str, capsys: pytest.CaptureFixt
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 1
     result = json.loads(out)
-    assert (result["dataset"], result["model"], result["seed"], result["epochs_run"]) == ("karate", model, 3, 30)
+    assert (result["dataset"], result["model"], result["seed"], result["epochs_run"]) == (
+        "karate",
+        model,
+        3,
+        30,
+    )
     assert 0.2 < result["test_accuracy"] <= 1
     assert f"test accuracy {100 * result['test_accuracy']:.1f} %" in err
 
@@ -60,10 +65,19 @@ def test_train_prints_plain_lines_in_a_pipe() -> None:
     assert "\r" not in done.stdout
     assert "\x1b" not in done.stdout
     lines = done.stdout.splitlines()
-    assert lines[0] == "karate: 34 nodes, 156 edges, 34 features, 2 classes; 2 nodes train, 8 validate, 24 test"
-    assert re.match(r"gcn: 2 layers, hidden 16, \d+ parameters; lr 0.01, weight decay 0.0005, dropout 0.5$", lines[1])
-    assert [int(line.split()[1].split("/")[0]) for line in lines if line.startswith("epoch")] == [1, *range(4, 41, 4)]
-    assert re.match(r"test accuracy \d+\.\d %   \(validation \d+\.\d % in epoch \d+ of 40; \d+\.\d s\)$", lines[-1])
+    assert (
+        lines[0] == "karate: 34 nodes, 156 edges, 34 features, 2 classes; 2 nodes train, 8 validate, 24 test"
+    )
+    assert re.match(
+        r"gcn: 2 layers, hidden 16, \d+ parameters; lr 0.01, weight decay 0.0005, dropout 0.5$", lines[1]
+    )
+    assert [int(line.split()[1].split("/")[0]) for line in lines if line.startswith("epoch")] == [
+        1,
+        *range(4, 41, 4),
+    ]
+    assert re.match(
+        r"test accuracy \d+\.\d %   \(validation \d+\.\d % in epoch \d+ of 40; \d+\.\d s\)$", lines[-1]
+    )
 
 
 @pytest.mark.parametrize("columns", [100, 0])
@@ -71,7 +85,9 @@ def test_train_shows_a_bar_on_a_terminal(columns: int) -> None:
     pytest.importorskip("tqdm", reason="tqdm is not installed")
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (24, columns))
-    process = subprocess.Popen(command(*KARATE, "--epochs", "40", "--json"), stdout=subprocess.PIPE, stderr=follower)
+    process = subprocess.Popen(
+        command(*KARATE, "--epochs", "40", "--json"), stdout=subprocess.PIPE, stderr=follower
+    )
     os.close(follower)
     shown = b""
     while True:
@@ -120,7 +136,16 @@ def test_options_reach_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert main([*KARATE, *options, "--epochs", "200", "--patience", "3", "--json"]) == 0
     result = last_json(capsys.readouterr().out)
-    expected = {"hidden": 4, "layers": 3, "heads": 2, "epochs": 200, "lr": 0.02, "weight_decay": 0.0, "dropout": 0.1, "patience": 3}
+    expected = {
+        "hidden": 4,
+        "layers": 3,
+        "heads": 2,
+        "epochs": 200,
+        "lr": 0.02,
+        "weight_decay": 0.0,
+        "dropout": 0.1,
+        "patience": 3,
+    }
     assert result["settings"] == expected
     assert result["stopped"] == "patience"
 
@@ -139,7 +164,10 @@ def check_saved(path: Path, result: dict[str, Any]) -> None:
     model, _ = build(recipe(result["model"]), dataset, seed=99)
     model.load_state_dict(read_arrays(path))
     (test,) = evaluate(model, dataset, dataset.features, dataset.test_mask)
-    assert (test.accuracy, test.loss) == (result["test_accuracy"], pytest.approx(result["test_loss"], rel=1e-6))
+    assert (test.accuracy, test.loss) == (
+        result["test_accuracy"],
+        pytest.approx(result["test_loss"], rel=1e-6),
+    )
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
@@ -175,7 +203,9 @@ def test_ctrl_c_prints_and_saves_what_there_is(tmp_path: Path, interruptible: No
 
 
 def test_a_reader_that_leaves_is_no_traceback() -> None:
-    process = subprocess.Popen(command(*KARATE, "--epochs", "3000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command(*KARATE, "--epochs", "3000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
@@ -193,9 +223,14 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_compiling_is_told(tmp_path: Path) -> None:
-    """In a cache of its own the first run says that it compiles, and the second finds what the first has made."""
+    """In a cache of its own the first run says that it compiles, and the second finds what the first has
+    made.
+    """
     env = {**os.environ, "NUMGRAPH_CACHE_DIR": str(tmp_path)}
-    runs = [subprocess.run(command(*KARATE, "--epochs", "1"), capture_output=True, text=True, env=env, check=True) for _ in range(2)]
+    runs = [
+        subprocess.run(command(*KARATE, "--epochs", "1"), capture_output=True, text=True, env=env, check=True)
+        for _ in range(2)
+    ]
     assert [run.stdout.count("compiling kernels") for run in runs] == [1, 0]
 
 
@@ -206,8 +241,16 @@ def test_compiling_is_told(tmp_path: Path) -> None:
     ("arguments", "status", "message"),
     [
         ((), 2, "the following arguments are required"),
-        (("trian",), 2, "invalid choice: 'trian', choose from train, .*did you mean 'train'.*see numgraph --help"),
-        (("train", "--dataset", "corra"), 2, "invalid choice: 'corra', choose from .*did you mean 'cora'.*see numgraph train --help"),
+        (
+            ("trian",),
+            2,
+            "invalid choice: 'trian', choose from train, .*did you mean 'train'.*see numgraph --help",
+        ),
+        (
+            ("train", "--dataset", "corra"),
+            2,
+            "invalid choice: 'corra', choose from .*did you mean 'cora'.*see numgraph train --help",
+        ),
         (("train", "--model", "mlp"), 2, "invalid choice: 'mlp'"),
         (("train", "--epochs", "0"), 2, "--epochs: '0' is not a whole number, at least 1"),
         (("train", "--epochs", "1.5"), 2, "--epochs: '1.5' is not a whole number"),
@@ -226,8 +269,16 @@ def test_compiling_is_told(tmp_path: Path) -> None:
             2,
             "unrecognized arguments: --what",
         ),
-        (("train", "--epocs", "3"), 2, "unrecognized arguments: --epocs 3, did you mean '--epochs'.*see numgraph train --help"),
-        (("train", "--modle=gat"), 2, "unrecognized arguments: --modle=gat, did you mean '--model'.*see numgraph train --help"),
+        (
+            ("train", "--epocs", "3"),
+            2,
+            "unrecognized arguments: --epocs 3, did you mean '--epochs'.*see numgraph train --help",
+        ),
+        (
+            ("train", "--modle=gat"),
+            2,
+            "unrecognized arguments: --modle=gat, did you mean '--model'.*see numgraph train --help",
+        ),
         (("train", "--heads", "3"), 1, "heads is 3 for gcn; only gat has heads"),
         (
             ("train", "--dataset", "cora", "--data-dir", "/nowhere"),
@@ -241,7 +292,9 @@ def test_compiling_is_told(tmp_path: Path) -> None:
         ((*KARATE, "--quiet", "--lr", "1e38"), 1, "loss is (nan|inf) in epoch 1; lower the learning rate"),
     ],
 )
-def test_errors_are_one_line(arguments: tuple[str, ...], status: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_one_line(
+    arguments: tuple[str, ...], status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     try:
         found = main(arguments)
     except SystemExit as leaving:
@@ -256,7 +309,9 @@ def test_errors_are_one_line(arguments: tuple[str, ...], status: int, message: s
 @pytest.mark.parametrize("arguments", [("info",), ("explain",), (*KARATE, "--epochs", "2", "--json")])
 def test_a_full_disk_is_one_line(arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
-        ended = subprocess.run(command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        ended = subprocess.run(
+            command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert ended.returncode == 1
     assert re.search(rf"(^|\n)numgraph {arguments[0]}: error: .*No space left on device\n$", ended.stderr)
     assert "Traceback" not in ended.stderr
@@ -282,15 +337,26 @@ def test_damaged_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     for part in ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index"):
         (folder / f"ind.cora.{part}").write_bytes(b"1\n")
     assert main(["train", "--dataset", "cora", "--data-dir", str(tmp_path)]) == 1
-    assert re.fullmatch(r"numgraph train: error: load cora: .*ind\.cora\.x \(2 bytes\) is damaged.*\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        r"numgraph train: error: load cora: .*ind\.cora\.x \(2 bytes\) is damaged.*\n",
+        capsys.readouterr().err,
+    )
 
 
 @pytest.mark.parametrize(
     ("module", "option", "extra"),
-    [("matplotlib.figure", ("--plot", "a.png"), "plot"), ("safetensors.numpy", ("--save", "a.safetensors"), "save")],
+    [
+        ("matplotlib.figure", ("--plot", "a.png"), "plot"),
+        ("safetensors.numpy", ("--save", "a.safetensors"), "save"),
+    ],
 )
 def test_a_missing_extra_is_named_before_the_training(
-    module: str, option: tuple[str, str], extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    module: str,
+    option: tuple[str, str],
+    extra: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, module, None)
@@ -302,7 +368,9 @@ def test_a_missing_extra_is_named_before_the_training(
 
 def test_no_tqdm_means_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # the module is asked for first, then the terminal
+    monkeypatch.setattr(
+        sys.stderr, "isatty", lambda: True
+    )  # the module is asked for first, then the terminal
     assert main([*KARATE, "--epochs", "5"]) == 0
     assert "epoch 5/5" in capsys.readouterr().out
 
@@ -351,7 +419,13 @@ def test_help_tells_the_recipes_defaults(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit, match="0"):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for option, field in (("hidden", "hidden"), ("epochs", "epochs"), ("lr", "lr"), ("dropout", "dropout"), ("patience", "patience")):
+    for option, field in (
+        ("hidden", "hidden"),
+        ("epochs", "epochs"),
+        ("lr", "lr"),
+        ("dropout", "dropout"),
+        ("patience", "patience"),
+    ):
         described = re.search(rf"--{option} \w (.*?)(--|$)", text)
         assert described
         for name in ("gcn", "gat"):
@@ -370,10 +444,21 @@ def test_formulas_on_a_terminal_without_their_letters(arguments: tuple[str, ...]
     [
         ("--model", "gat"),
         ("--message", "relu(u.x - v.x) * e.w"),
-        ("--message", "lambda u, v: np.exp(u.h * v.h).sum(-1)", "--reduce", "edge", "--field", "u.h=2,4", "--field", "v.h=2,4"),
+        (
+            "--message",
+            "lambda u, v: np.exp(u.h * v.h).sum(-1)",
+            "--reduce",
+            "edge",
+            "--field",
+            "u.h=2,4",
+            "--field",
+            "v.h=2,4",
+        ),
     ],
 )
-def test_explain_writes_a_page(arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_writes_a_page(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "page.html"
     assert main(["explain", *arguments, "--html", str(target)]) == 0
     assert capsys.readouterr().out == f"wrote {target}\n"

@@ -1,4 +1,6 @@
-"""``numgraph train --data FOLDER``: the same training as by name, whole and in batches, and what is refused."""
+"""``numgraph train --data FOLDER``: the same training as by name, whole and in batches, and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,18 @@ def train(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
     return {name: made[name] for name in made if name != "seconds"} | {"told": told.err}
 
 
-@pytest.mark.parametrize("options", [[], ["--model", "sage", "--batch-size", "1", "--num-neighbors", "4,4"]], ids=["whole", "batches"])
-def test_a_folder_is_trained_as_the_dataset_is(folder: str, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    by_name, by_folder = train(capsys, "--dataset", "karate", *options), train(capsys, "--data", folder, *options)
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--model", "sage", "--batch-size", "1", "--num-neighbors", "4,4"]],
+    ids=["whole", "batches"],
+)
+def test_a_folder_is_trained_as_the_dataset_is(
+    folder: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_name, by_folder = (
+        train(capsys, "--dataset", "karate", *options),
+        train(capsys, "--data", folder, *options),
+    )
     assert f"{folder}: edges and features stay on disk" in by_folder.pop("told")
     assert "on disk" not in by_name.pop("told")
     assert by_folder == by_name
@@ -48,7 +59,9 @@ def test_links_of_a_folder(folder: str, capsys: pytest.CaptureFixture[str]) -> N
         (["--data", str(Path(__file__).parent)], "no dataset of numgraph"),
     ],
 )
-def test_what_is_refused(folder: str, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_refused(
+    folder: str, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["train", "--data", folder, *options]) == 1
     assert message in capsys.readouterr().err
 

@@ -32,7 +32,13 @@ def folder(tmp_path_factory):
         indicator += [graph + 1] * size
         labels.append(2 * closed - 1)
         numbers.append(size / 2)
-    files = {"A": edges, "graph_indicator": indicator, "graph_labels": labels, "graph_attributes": numbers, "edge_labels": [0] * len(edges)}
+    files = {
+        "A": edges,
+        "graph_indicator": indicator,
+        "graph_labels": labels,
+        "graph_attributes": numbers,
+        "edge_labels": [0] * len(edges),
+    }
     for kind, lines in files.items():
         (path / f"shapes_{kind}.txt").write_text("\n".join(map(str, lines)), "utf-8")
     return path
@@ -45,14 +51,24 @@ def test_a_model_is_trained_measured_and_saved(folder, tmp_path, capsys):
     out, err = capsys.readouterr()
     result = json.loads(out)
     assert "shapes: 40 graphs" in err
-    assert "3 features; the edges' 1 features are left out, as gin takes none, 2 classes; 32 graphs train, 4 validate, 4 test" in err
+    assert (
+        "3 features; the edges' 1 features are left out, as gin takes none, 2 classes; 32 graphs train, 4 "
+        "validate, 4 test" in err
+    )
     assert "gin: 2 layers, hidden 8, sum over the nodes of every layer" in err
     assert "2 steps an epoch, of 16 graphs" in err
-    assert (result["task"], result["target"], result["model"], result["readout"]) == ("graph", "classification", "gin", "sum")
+    assert (result["task"], result["target"], result["model"], result["readout"]) == (
+        "graph",
+        "classification",
+        "gin",
+        "sum",
+    )
     data = read_tu(folder, rng=1)
     model, _, _ = build_of_graphs(recipe("gin", "graph", hidden=8, layers=2), data)
     arrays = read_arrays(target)
-    model.load_state_dict({name.removeprefix("model/"): array for name, array in arrays.items() if name.startswith("model/")})
+    model.load_state_dict(
+        {name.removeprefix("model/"): array for name, array in arrays.items() if name.startswith("model/")}
+    )
     for part in ("train", "val", "test"):
         (measured,) = evaluate(model.eval(), data, None, getattr(data, f"{part}_mask"))
         assert result[f"{part}_accuracy"] == measured.accuracy
@@ -73,8 +89,15 @@ def test_folds_report_the_best_epoch_of_all(folder, capsys):
     assert main(["train", "--task", "graph", "--data", str(folder), *words]) == 0
     out, err = capsys.readouterr()
     result = json.loads(out)
-    assert [line.split("   ")[0] for line in err.splitlines() if line.startswith("fold")] == ["fold 1/3", "fold 2/3", "fold 3/3"]
-    assert f"3 folds: accuracy {100 * result['val_accuracy']:.1f} ± {100 * result['val_accuracy_std']:.1f} %" in err
+    assert [line.split("   ")[0] for line in err.splitlines() if line.startswith("fold")] == [
+        "fold 1/3",
+        "fold 2/3",
+        "fold 3/3",
+    ]
+    assert (
+        f"3 folds: accuracy {100 * result['val_accuracy']:.1f} ± {100 * result['val_accuracy_std']:.1f} %"
+        in err
+    )
     assert result["val_accuracy"] == pytest.approx(np.mean(result["of_folds"]))
     assert result["val_accuracy_std"] == pytest.approx(np.std(result["of_folds"]))
     assert (result["folds"], result["epochs_run"], result["readout"]) == (3, 3, "max")
@@ -100,7 +123,9 @@ def test_a_saved_model_predicts_of_another_folder(folder, tmp_path, capsys):
     out = capsys.readouterr().out
     fresh, _, _ = build_of_graphs(recipe("gin", "graph", hidden=8, layers=2), data)
     arrays = read_arrays(model)
-    fresh.load_state_dict({name.removeprefix("model/"): array for name, array in arrays.items() if name.startswith("model/")})
+    fresh.load_state_dict(
+        {name.removeprefix("model/"): array for name, array in arrays.items() if name.startswith("model/")}
+    )
     fresh.eval()
     b = ng.batch([data.graphs[i] for i in chosen])
     z = np.asarray(fresh(b, np.concatenate([data.features[i] for i in chosen])), np.float64)
@@ -121,7 +146,9 @@ def test_a_saved_model_predicts_of_another_folder(folder, tmp_path, capsys):
 
 
 def test_a_model_that_takes_features_of_edges_is_given_them(folder, tmp_path, capsys):
-    """Graphs that differ in their edges' labels alone are told apart by gat, also of another folder, and not without them."""
+    """Graphs that differ in their edges' labels alone are told apart by gat, also of another folder, and not
+    without them.
+    """
     name, table = tmp_path / "model.npz", tmp_path / "predictions.csv"
     for place, count in (("first", 40), ("second", 10)):
         path = tmp_path / place
@@ -135,32 +162,96 @@ def test_a_model_that_takes_features_of_edges_is_given_them(folder, tmp_path, ca
             texts["graph_labels"].append(str(graph % 2))
         for kind, lines in texts.items():
             (path / f"rings_{kind}.txt").write_text("\n".join(lines), "utf-8")
-        (path / "rings_node_attributes.txt").write_text("\n".join(str(i % 4) for i in range(4 * count)), "utf-8")
-    words = ["--model", "gat", *SMALL, "--heads", "2", "--epochs", "60", "--lr", "0.03", "--batch-size", "40", "--dropout", "0"]
-    assert main(["train", "--task", "graph", "--data", str(tmp_path / "first"), *words, "--save", str(name), "--json"]) == 0
+        (path / "rings_node_attributes.txt").write_text(
+            "\n".join(str(i % 4) for i in range(4 * count)), "utf-8"
+        )
+    words = [
+        "--model",
+        "gat",
+        *SMALL,
+        "--heads",
+        "2",
+        "--epochs",
+        "60",
+        "--lr",
+        "0.03",
+        "--batch-size",
+        "40",
+        "--dropout",
+        "0",
+    ]
+    assert (
+        main(
+            [
+                "train",
+                "--task",
+                "graph",
+                "--data",
+                str(tmp_path / "first"),
+                *words,
+                "--save",
+                str(name),
+                "--json",
+            ]
+        )
+        == 0
+    )
     out, err = capsys.readouterr()
     assert "1 features, 2 of edges, 2 classes" in err
     assert json.loads(out)["train_accuracy"] == 1
-    assert main(["predict", "--model", str(name), "--data", str(tmp_path / "second"), "--out", str(table), "--json"]) == 0
+    assert (
+        main(
+            [
+                "predict",
+                "--model",
+                str(name),
+                "--data",
+                str(tmp_path / "second"),
+                "--out",
+                str(table),
+                "--json",
+            ]
+        )
+        == 0
+    )
     assert json.loads(capsys.readouterr().out)["accuracy"] == 1
     (tmp_path / "second" / "rings_edge_labels.txt").unlink()
-    assert main(["predict", "--model", str(name), "--data", str(tmp_path / "second"), "--out", str(table)]) == 1
+    assert (
+        main(["predict", "--model", str(name), "--data", str(tmp_path / "second"), "--out", str(table)]) == 1
+    )
     assert "rings_edge_labels.txt has 0 columns, the model's set had 1" in capsys.readouterr().err
 
 
 def test_a_saved_regression_predicts_in_the_labels_own_scale(folder, tmp_path, capsys):
     model, table = tmp_path / "model.safetensors", tmp_path / "predictions.csv"
-    words = ["--target", "0", *SMALL, "--epochs", "2", "--batch-size", "16", "--quiet", "--json", "--save", str(model)]
+    words = [
+        "--target",
+        "0",
+        *SMALL,
+        "--epochs",
+        "2",
+        "--batch-size",
+        "16",
+        "--quiet",
+        "--json",
+        "--save",
+        str(model),
+    ]
     assert main(["train", "--task", "graph", "--data", str(folder), *words]) == 0
     trained = json.loads(capsys.readouterr().out)
-    assert main(["predict", "--model", str(model), "--data", str(folder), "--out", str(table), "--quiet"]) == 0
+    assert (
+        main(["predict", "--model", str(model), "--data", str(folder), "--out", str(table), "--quiet"]) == 0
+    )
     predicted = np.array([float(line.split(",")[1]) for line in table.read_text("utf-8").splitlines()[1:]])
     data = read_tu(folder, task="regression")
     error = (predicted - data.labels)[data.test_mask]
     np.testing.assert_allclose(np.sqrt(np.mean(error**2)), trained["test_rmse"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("changed", [{"recipe": {"layers": 10**9}}, {"target": "ranks"}, {"columns": {"degrees": 10**12}}, {"readout": 3}])
+@pytest.mark.parametrize(
+    "changed",
+    [{"recipe": {"layers": 10**9}}, {"target": "ranks"}, {"columns": {"degrees": 10**12}}, {"readout": 3}],
+)
 def test_a_lying_description_is_an_error(changed, folder, tmp_path, capsys):
     model = tmp_path / "model.npz"
     words = [*SMALL, "--epochs", "1", "--quiet", "--save", str(model)]
@@ -177,11 +268,23 @@ def test_a_lying_description_is_an_error(changed, folder, tmp_path, capsys):
 REFUSED = {
     "no data": (["--task", "graph"], "give --data, a folder with NAME_A.txt"),
     "no folder": (["--task", "graph", "--data", "nowhere"], "there is no folder nowhere"),
-    "edges": (["--task", "graph", "--data", "x", "--edges", "e.csv"], "--edges was given beside --task graph"),
+    "edges": (
+        ["--task", "graph", "--data", "x", "--edges", "e.csv"],
+        "--edges was given beside --task graph",
+    ),
     "a scorer": (["--task", "graph", "--data", "x", "--model", "transe"], "--model transe is one of triples"),
-    "device": (["--task", "graph", "--data", "x", "--device", "cuda"], "sets of graphs are learnt on the host"),
-    "a file of folds": (["--task", "graph", "--data", "x", "--folds", "2", "--save", "m.npz"], "--save was given beside --folds"),
-    "a column's name": (["--task", "graph", "--data", "x", "--target", "mass"], "--target is 'mass'; of graphs it is a column"),
+    "device": (
+        ["--task", "graph", "--data", "x", "--device", "cuda"],
+        "sets of graphs are learnt on the host",
+    ),
+    "a file of folds": (
+        ["--task", "graph", "--data", "x", "--folds", "2", "--save", "m.npz"],
+        "--save was given beside --folds",
+    ),
+    "a column's name": (
+        ["--task", "graph", "--data", "x", "--target", "mass"],
+        "--target is 'mass'; of graphs it is a column",
+    ),
     "folds of nodes": (["--folds", "5"], "--folds was given without --task graph"),
     "heads": (["--task", "graph", "--data", "x", "--heads", "2"], "only gat has heads"),
 }

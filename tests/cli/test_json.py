@@ -1,4 +1,6 @@
-"""`--json` of every command: one object that begins with the command, on stdout or in a file, with the keys that docs/commands.md lists."""
+"""`--json` of every command: one object that begins with the command, on stdout or in a file, with the keys
+that docs/commands.md lists.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,14 @@ from numgraph.cli import main
 from numgraph.cli.options import _finite
 
 PAGE = (Path(__file__).parents[2] / "docs" / "commands.md").read_text("utf-8")
-KEYS = {row[0]: re.findall(r"`(\S+)`", row[1]) for row in re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE, re.MULTILINE)}
-BENCH = "--suite kernels --rows copy_u_sum --features 4 --nodes-log2 4 --edges 50 --repeats 1 --seconds 0 --peers none"
+KEYS = {
+    row[0]: re.findall(r"`(\S+)`", row[1])
+    for row in re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE, re.MULTILINE)
+}
+BENCH = (
+    "--suite kernels --rows copy_u_sum --features 4 --nodes-log2 4 --edges 50 --repeats 1 --seconds 0 "
+    "--peers none"
+)
 
 
 def strict(text: str) -> dict[str, object]:
@@ -38,13 +46,25 @@ def words(tmp_path: Path) -> dict[str, list[str]]:
         "train": [*KARATE, "--epochs", "2"],
         "predict": ["predict", "--model", model, *tables, "--out", str(tmp_path / "out.csv")],
         "explain": ["explain", "--message", "u.x * e.w"],
-        "partition": ["partition", "--dataset", "karate", "--parts", "2", "--method", "random", "--out", str(tmp_path / "shards")],
+        "partition": [
+            "partition",
+            "--dataset",
+            "karate",
+            "--parts",
+            "2",
+            "--method",
+            "random",
+            "--out",
+            str(tmp_path / "shards"),
+        ],
         "bench": ["bench", *BENCH.split()],
         "info": ["info"],
     }
 
 
-def test_every_command(words: dict[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command(
+    words: dict[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert words.keys() == KEYS.keys()
     capsys.readouterr()
     for command, arguments in words.items():
@@ -52,7 +72,11 @@ def test_every_command(words: dict[str, list[str]], tmp_path: Path, capsys: pyte
         (line,) = capsys.readouterr().out.splitlines()
         result = strict(line)
         assert next(iter(result.items())) == ("command", command)
-        listed = [key for key in KEYS[command] if key not in ("dataset", "model", "record", "operation", "reads", "makes", "lines")]
+        listed = [
+            key
+            for key in KEYS[command]
+            if key not in ("dataset", "model", "record", "operation", "reads", "makes", "lines")
+        ]
         assert result.keys() >= set(listed if command == "explain" else KEYS[command]), command
 
 
@@ -68,14 +92,20 @@ def test_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         [[4, 3], [6, 1]],
         [[4, 3]],
     )
-    assert all(f"     {line}" in out.splitlines() for line in record["lines"])  # what people are told meanwhile
+    assert all(
+        f"     {line}" in out.splitlines() for line in record["lines"]
+    )  # what people are told meanwhile
     assert any(line.startswith("kernel of z_v") for line in record["lines"])
     assert out.splitlines()[-1] == f"result: {file}"
     assert main(["explain", "--model", "gcn", "--json"]) == 0
-    assert strict(capsys.readouterr().out).items() >= {"dataset": "karate", "model": "gcn", "html": None}.items()
+    assert (
+        strict(capsys.readouterr().out).items() >= {"dataset": "karate", "model": "gcn", "html": None}.items()
+    )
 
 
-@pytest.mark.parametrize(("file", "message"), [("nowhere/result.json", "there is no folder"), (".", "is a folder")])
+@pytest.mark.parametrize(
+    ("file", "message"), [("nowhere/result.json", "there is no folder"), (".", "is a folder")]
+)
 def test_files_that_cannot_be_written(file: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "--json", file]) == 1
     out, err = capsys.readouterr()

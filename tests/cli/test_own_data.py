@@ -29,7 +29,13 @@ class Blocks:
     """A stochastic block model of named nodes in two files; the labels of some nodes are hidden."""
 
     def __init__(
-        self, folder: Path, nodes: int = 600, blocks: int = 4, inside: float = 0.06, outside: float = 0.006, seed: int = 0
+        self,
+        folder: Path,
+        nodes: int = 600,
+        blocks: int = 4,
+        inside: float = 0.06,
+        outside: float = 0.006,
+        seed: int = 0,
     ) -> None:
         rng = np.random.default_rng(seed)
         self.block = rng.integers(0, blocks, nodes)
@@ -39,7 +45,11 @@ class Blocks:
         self.hidden = rng.random(nodes) < 0.5
         self.x = rng.normal(size=(nodes, 2)).round(3)
         self.y = (2.5 * self.x[:, 0] - self.x[:, 1] + 10 * self.block + 100).round(3)
-        self.edges = write_rows(folder / "edges.csv", ["source", "target"], [[self.names[u], self.names[v]] for u, v in self.pairs])
+        self.edges = write_rows(
+            folder / "edges.csv",
+            ["source", "target"],
+            [[self.names[u], self.names[v]] for u, v in self.pairs],
+        )
         self.nodes = self.write_nodes(folder / "nodes.csv", range(nodes))
 
     def write_nodes(self, path: Path, order: Any, header: str = "name,label,amount,x,kind") -> str:
@@ -50,7 +60,9 @@ class Blocks:
             "x": self.x[:, 0],
             "kind": ["even" if i % 2 == 0 else "odd" for i in range(len(self.names))],
         }
-        return write_rows(path, header.split(","), [[columns[name][i] for name in header.split(",")] for i in order])
+        return write_rows(
+            path, header.split(","), [[columns[name][i] for name in header.split(",")] for i in order]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +81,9 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[str
 
 
 @pytest.mark.parametrize("model", ["gcn", "sage", "gat"])
-def test_hidden_blocks_are_predicted_from_files(model: str, blocks: Blocks, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hidden_blocks_are_predicted_from_files(
+    model: str, blocks: Blocks, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     save, out = tmp_path / "model.npz", tmp_path / "predictions.csv"
     files = ["--edges", blocks.edges, "--nodes", blocks.nodes]
     options = ["--epochs", "150"] if model == "gat" else []
@@ -91,20 +105,51 @@ def test_predictions_do_not_depend_on_the_order_of_rows_and_columns(
     blocks: Blocks, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save = tmp_path / "model.safetensors"
-    call(capsys, "train", "--edges", blocks.edges, "--nodes", blocks.nodes, "--target", "label", "--epochs", "20", "--save", save)
+    call(
+        capsys,
+        "train",
+        "--edges",
+        blocks.edges,
+        "--nodes",
+        blocks.nodes,
+        "--target",
+        "label",
+        "--epochs",
+        "20",
+        "--save",
+        save,
+    )
     turned = blocks.write_nodes(tmp_path / "turned.csv", range(599, -1, -1), "name,kind,x,amount")
     found = []
     for nodes, out in ((blocks.nodes, "a.csv"), (turned, "b.tsv")):
-        call(capsys, "predict", "--model", save, "--edges", blocks.edges, "--nodes", nodes, "--out", tmp_path / out)
+        call(
+            capsys,
+            "predict",
+            "--model",
+            save,
+            "--edges",
+            blocks.edges,
+            "--nodes",
+            nodes,
+            "--out",
+            tmp_path / out,
+        )
         separator = "," if out == "a.csv" else "\t"
-        found.append({line.split(separator)[0]: line.split(separator)[1:] for line in (tmp_path / out).read_text("utf-8").splitlines()})
+        found.append(
+            {
+                line.split(separator)[0]: line.split(separator)[1:]
+                for line in (tmp_path / out).read_text("utf-8").splitlines()
+            }
+        )
     assert found[0].keys() == found[1].keys()
     for name, (prediction, probability) in list(found[0].items())[1:]:
         assert found[1][name][0] == prediction
         assert float(found[1][name][1]) == pytest.approx(float(probability), rel=1e-4)
 
 
-def test_a_model_is_for_other_nodes_too(blocks: Blocks, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_is_for_other_nodes_too(
+    blocks: Blocks, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Trained on features that tell the block, it is right of nodes that it has never seen."""
     other = Blocks(tmp_path, nodes=200, inside=0.15, outside=0.01, seed=9)
     save, out = tmp_path / "model.npz", tmp_path / "p.parquet"
@@ -112,8 +157,31 @@ def test_a_model_is_for_other_nodes_too(blocks: Blocks, tmp_path: Path, capsys: 
         signal = one.x[:, 0] + 3 * (one.block % 2), one.x[:, 1] + 3 * (one.block // 2)
         label = ["" if hidden and one is blocks else f"block {b}" for hidden, b in zip(one.hidden, one.block)]
         write_rows(folder, ["name", "label", "p", "q"], [list(row) for row in zip(one.names, label, *signal)])
-    call(capsys, "train", "--edges", blocks.edges, "--nodes", tmp_path / "one.csv", "--target", "label", "--inductive", "--save", save)
-    told = call(capsys, "predict", "--model", save, "--edges", other.edges, "--nodes", tmp_path / "other.csv", "--out", out)
+    call(
+        capsys,
+        "train",
+        "--edges",
+        blocks.edges,
+        "--nodes",
+        tmp_path / "one.csv",
+        "--target",
+        "label",
+        "--inductive",
+        "--save",
+        save,
+    )
+    told = call(
+        capsys,
+        "predict",
+        "--model",
+        save,
+        "--edges",
+        other.edges,
+        "--nodes",
+        tmp_path / "other.csv",
+        "--out",
+        out,
+    )
     assert (told["labelled"], told["accuracy"] > 0.9) == (200, True)
     import pyarrow.parquet
 
@@ -124,7 +192,19 @@ def test_a_regression_from_files(blocks: Blocks, tmp_path: Path, capsys: pytest.
     save, out = tmp_path / "model.npz", tmp_path / "p.csv"
     nodes = blocks.write_nodes(tmp_path / "nodes.csv", range(600), "name,amount,x")
     files = ["--edges", blocks.edges, "--nodes", nodes]
-    result = call(capsys, "train", *files, "--target", "amount", "--model", "sage", "--save", save, "--plot", tmp_path / "curves.svg")
+    result = call(
+        capsys,
+        "train",
+        *files,
+        "--target",
+        "amount",
+        "--model",
+        "sage",
+        "--save",
+        save,
+        "--plot",
+        tmp_path / "curves.svg",
+    )
     assert result["task"] == "regression"
     assert result["test_r2"] > 0.7
     assert result["test_rmse"] < 6.5
@@ -138,9 +218,13 @@ def test_a_regression_from_files(blocks: Blocks, tmp_path: Path, capsys: pytest.
 
 
 def test_links_from_files(blocks: Blocks, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No model can tell pairs inside a block from one another: the area under the curve is at most that of "in one block"."""
+    """No model can tell pairs inside a block from one another: the area under the curve is at most that of
+    "in one block".
+    """
     save, out = tmp_path / "model.npz", tmp_path / "p.csv"
-    result = call(capsys, "train", "--edges", blocks.edges, "--task", "link", "--save", save, "--epochs", "60")
+    result = call(
+        capsys, "train", "--edges", blocks.edges, "--task", "link", "--save", save, "--epochs", "60"
+    )
     same = blocks.block[blocks.pairs[:, 0]] == blocks.block[blocks.pairs[:, 1]]
     share = np.mean(blocks.block[:, None] == blocks.block)
     best = 0.5 + (same.mean() - share) / 2
@@ -150,10 +234,16 @@ def test_links_from_files(blocks: Blocks, tmp_path: Path, capsys: pytest.Capture
     degree = np.bincount(blocks.pairs.ravel(), minlength=600)
     known = np.flatnonzero(degree > 0)
     asked = known[rng.integers(0, len(known), (400, 2))]
-    pairs = write_rows(tmp_path / "pairs.csv", ["u", "v", "note"], [[blocks.names[u], blocks.names[v], "?"] for u, v in asked])
+    pairs = write_rows(
+        tmp_path / "pairs.csv",
+        ["u", "v", "note"],
+        [[blocks.names[u], blocks.names[v], "?"] for u, v in asked],
+    )
     call(capsys, "predict", "--model", save, "--edges", blocks.edges, "--pairs", pairs, "--out", out)
     rows = rows_of(out)
-    assert [(row["source"], row["target"]) for row in rows] == [(blocks.names[u], blocks.names[v]) for u, v in asked]
+    assert [(row["source"], row["target"]) for row in rows] == [
+        (blocks.names[u], blocks.names[v]) for u, v in asked
+    ]
     probability = np.array([float(row["probability"]) for row in rows])
     inside = blocks.block[asked[:, 0]] == blocks.block[asked[:, 1]]
     assert probability[inside].mean() > probability[~inside].mean() + 0.2
@@ -170,23 +260,45 @@ def test_weights_of_edges_count(model: str, tmp_path: Path, capsys: pytest.Captu
     nodes = one.write_nodes(tmp_path / "labels.csv", range(200), "name,label")
     options = ["--nodes", nodes, "--target", "label", "--model", model, "--epochs", "60"]
     weighted = call(capsys, "train", "--edges", edges, *options, "--save", tmp_path / "m.npz")
-    assert call(capsys, "train", "--edges", one.edges, *options)["test_accuracy"] < 0.8 < 0.9 < weighted["test_accuracy"]
-    told = call(capsys, "predict", "--model", tmp_path / "m.npz", "--edges", edges, "--nodes", nodes, "--out", tmp_path / "p.csv")
+    assert (
+        call(capsys, "train", "--edges", one.edges, *options)["test_accuracy"]
+        < 0.8
+        < 0.9
+        < weighted["test_accuracy"]
+    )
+    told = call(
+        capsys,
+        "predict",
+        "--model",
+        tmp_path / "m.npz",
+        "--edges",
+        edges,
+        "--nodes",
+        nodes,
+        "--out",
+        tmp_path / "p.csv",
+    )
     right = [row["prediction"] == f"block {b}" for row, b in zip(rows_of(tmp_path / "p.csv"), one.block)]
     assert told["labelled"] == int((~one.hidden).sum())
     assert np.mean(np.array(right)[one.hidden]) > 0.9
 
 
 def test_everything_in_a_table_is_for_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A split column without val and test: trained all the same, null where there is nothing to measure by."""
+    """A split column without val and test: trained all the same, null where there is nothing to measure
+    by.
+    """
     edges = write_rows(tmp_path / "edges.csv", ["u", "v"], [["a", "b"], ["b", "c"], ["c", "d"]])
     nodes = write_rows(
-        tmp_path / "nodes.csv", ["name", "y", "split"], [["a", "p", "train"], ["b", "p", "train"], ["d", "q", "train"], ["c", "", ""]]
+        tmp_path / "nodes.csv",
+        ["name", "y", "split"],
+        [["a", "p", "train"], ["b", "p", "train"], ["d", "q", "train"], ["c", "", ""]],
     )
     result = call(capsys, "train", "--edges", edges, "--nodes", nodes, "--target", "y", "--epochs", "5")
     assert (result["val_accuracy"], result["test_accuracy"], result["test_loss"]) == (None, None, None)
     assert result["train_accuracy"] >= 0
-    assert main(["train", "--edges", edges, "--nodes", nodes, "--target", "y", "--epochs", "2", "--quiet"]) == 0
+    assert (
+        main(["train", "--edges", edges, "--nodes", nodes, "--target", "y", "--epochs", "2", "--quiet"]) == 0
+    )
     assert re.fullmatch(r"no test   \(best in epoch \d of 2; .*\)\n", capsys.readouterr().out)
 
 
@@ -208,15 +320,34 @@ def one_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         (["--edges", "edges.csv", "--nodes", "nodes.csv"], "give --target, the column of --nodes to learn"),
         (["--edges", "edges.csv", "--dataset", "karate"], "--edges was given beside --dataset karate"),
         (["--edges", "edges.csv", "--nodes", "nowhere.csv", "--target", "y"], "there is no file nowhere.csv"),
-        (["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "z"], "nodes.csv has no column 'z' for the target"),
-        (["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "y", "--save", "a.pt"], "unknown file extension '.pt'"),
-        (["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "y", "--features", "x.npy"], "there is no file x.npy"),
-        (["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "y", "--features", "edges.csv"], "edges.csv is no .npy file"),
-        (["--edges", "edges.csv", "--nodes", "edges.csv", "--target", "v"], "line 4: the node 'b' is there twice"),
+        (
+            ["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "z"],
+            "nodes.csv has no column 'z' for the target",
+        ),
+        (
+            ["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "y", "--save", "a.pt"],
+            "unknown file extension '.pt'",
+        ),
+        (
+            ["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "y", "--features", "x.npy"],
+            "there is no file x.npy",
+        ),
+        (
+            ["--edges", "edges.csv", "--nodes", "nodes.csv", "--target", "y", "--features", "edges.csv"],
+            "edges.csv is no .npy file",
+        ),
+        (
+            ["--edges", "edges.csv", "--nodes", "edges.csv", "--target", "v"],
+            "line 4: the node 'b' is there twice",
+        ),
     ],
 )
 def test_what_cannot_be_trained_on_is_one_line(
-    options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_rows(tmp_path / "edges.csv", ["u", "v"], [["a", "b"], ["b", "c"], ["b", "a"]])
@@ -226,28 +357,45 @@ def test_what_cannot_be_trained_on_is_one_line(
 
 def test_warnings_are_lines_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edges = write_rows(tmp_path / "edges.csv", ["u", "v"], [["a", "b"], ["b", "a"]])
-    nodes = write_rows(tmp_path / "nodes.csv", ["name", "y"], [["a", "p"], ["b", "q"], ["c", "p"], ["d", "q"]])
-    assert main(["train", "--edges", edges, "--nodes", nodes, "--target", "y", "--epochs", "2", "--quiet"]) == 0
+    nodes = write_rows(
+        tmp_path / "nodes.csv", ["name", "y"], [["a", "p"], ["b", "q"], ["c", "p"], ["d", "q"]]
+    )
+    assert (
+        main(["train", "--edges", edges, "--nodes", nodes, "--target", "y", "--epochs", "2", "--quiet"]) == 0
+    )
     err = capsys.readouterr().err
-    assert err == f"numgraph train: warning: read_tables: {nodes}, line 4: the node 'c' has no edges (and 1 more of this kind)\n"
+    assert (
+        err
+        == f"numgraph train: warning: read_tables: {nodes}, line 4: the node 'c' has no edges (and 1 more of this kind)\n"
+    )
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     write_rows(folder / "edges.csv", ["u", "v"], [["a", "b"], ["b", "c"], ["c", "d"]])
-    write_rows(folder / "nodes.csv", ["name", "y", "x"], [["a", "p", 1], ["b", "q", 2], ["c", "p", 3], ["d", "q", 4]])
+    write_rows(
+        folder / "nodes.csv", ["name", "y", "x"], [["a", "p", 1], ["b", "q", 2], ["c", "p", 3], ["d", "q", 4]]
+    )
     files = ["--edges", str(folder / "edges.csv"), "--nodes", str(folder / "nodes.csv"), "--target", "y"]
     assert main(["train", *files, "--epochs", "2", "--quiet", "--save", str(folder / "model.npz")]) == 0
     return folder
 
 
 def predict_in(folder: Path, out: Path, **changes: Path | str) -> list[str]:
-    given = {"model": folder / "model.npz", "edges": folder / "edges.csv", "nodes": folder / "nodes.csv", "out": out, **changes}
+    given = {
+        "model": folder / "model.npz",
+        "edges": folder / "edges.csv",
+        "nodes": folder / "nodes.csv",
+        "out": out,
+        **changes,
+    }
     return ["predict", *(text for name, path in given.items() for text in (f"--{name}", str(path)))]
 
 
-def test_a_file_of_predictions_is_replaced_in_one_step(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_file_of_predictions_is_replaced_in_one_step(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     import pyarrow.csv
 
     out = tmp_path / "p.csv"
@@ -265,7 +413,9 @@ def test_a_file_of_predictions_is_replaced_in_one_step(trained: Path, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
 
 
-def test_an_interrupted_prediction_writes_nothing(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_an_interrupted_prediction_writes_nothing(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     def press(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -279,7 +429,10 @@ def test_an_interrupted_prediction_writes_nothing(trained: Path, tmp_path: Path,
     ("change", "message"),
     [
         ({"nodes": "name,y\na,p\nb,\nc,\nd,\n"}, "nodes.csv has no column 'x'"),
-        ({"nodes": "name,x\na,1\nb,2\nc,three\nd,4\n"}, "nodes.csv, line 4, column 'x': 'three' is no number"),
+        (
+            {"nodes": "name,x\na,1\nb,2\nc,three\nd,4\n"},
+            "nodes.csv, line 4, column 'x': 'three' is no number",
+        ),
         ({"edges": "u,v\na,b\nz,a\n"}, "edges.csv, line 3, column 'u': the node 'z' is not in"),
     ],
 )
@@ -293,7 +446,9 @@ def test_tables_that_do_not_fit_the_model_are_one_line(
     assert not (tmp_path / "p.csv").exists()
 
 
-def test_options_of_predict_that_cannot_be(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_predict_that_cannot_be(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for out, message in (("p.xlsx", "extension '.xlsx'"), ("nowhere/p.csv", "there is no folder")):
         assert message in one_line(capsys, predict_in(trained, tmp_path / out))
     tables = [tmp_path / "edges.csv", tmp_path / "nodes.csv"]
@@ -305,20 +460,51 @@ def test_options_of_predict_that_cannot_be(trained: Path, tmp_path: Path, capsys
     pairs = predict_in(trained, tmp_path / "p.csv", pairs=tmp_path / "pairs.csv")
     assert "--pairs is for models of links" in one_line(capsys, pairs)
     (tmp_path / "x.npy").write_bytes(b"1,2\n3,4\n")
-    assert "is no .npy file of numbers" in one_line(capsys, predict_in(trained, tmp_path / "p.csv", features=tmp_path / "x.npy"))
+    assert "is no .npy file of numbers" in one_line(
+        capsys, predict_in(trained, tmp_path / "p.csv", features=tmp_path / "x.npy")
+    )
     np.save(tmp_path / "x.npy", np.ones((4, 2)))
-    assert "the model was trained with 0" in one_line(capsys, predict_in(trained, tmp_path / "p.csv", features=tmp_path / "x.npy"))
+    assert "the model was trained with 0" in one_line(
+        capsys, predict_in(trained, tmp_path / "p.csv", features=tmp_path / "x.npy")
+    )
     assert "there is no table of nodes" in one_line(
         capsys, [text for text in predict_in(trained, tmp_path / "p.csv") if "nodes" not in text]
     )
 
 
 @pytest.mark.parametrize("model", ["gcn", "sage", "gat", "gin"])
-def test_a_model_of_one_layer_predicts(model: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_of_one_layer_predicts(
+    model: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A small one: its hidden width is above the number of its parameters."""
     save, out = tmp_path / "model.npz", tmp_path / "p.csv"
-    files = ["--edges", str(trained / "edges.csv"), "--nodes", str(trained / "nodes.csv"), "--target", "y", "--inductive"]
-    assert main(["train", *files, "--model", model, "--layers", "1", "--epochs", "2", "--quiet", "--save", str(save)]) == 0
+    files = [
+        "--edges",
+        str(trained / "edges.csv"),
+        "--nodes",
+        str(trained / "nodes.csv"),
+        "--target",
+        "y",
+        "--inductive",
+    ]
+    assert (
+        main(
+            [
+                "train",
+                *files,
+                "--model",
+                model,
+                "--layers",
+                "1",
+                "--epochs",
+                "2",
+                "--quiet",
+                "--save",
+                str(save),
+            ]
+        )
+        == 0
+    )
     assert main([*predict_in(trained, out, model=save), "--quiet"]) == 0
     assert len(out.read_text().splitlines()) == 5
 
@@ -343,7 +529,9 @@ def damages(about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_damaged_models_are_one_line(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_models_are_one_line(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arrays = read_arrays(trained / "model.npz")
     about = json.loads(arrays["about"].tobytes())
     files: dict[str, bytes] = {"cut": (trained / "model.npz").read_bytes()[:-100], "no archive": b"hello"}
@@ -351,7 +539,9 @@ def test_damaged_models_are_one_line(trained: Path, tmp_path: Path, capsys: pyte
         path = tmp_path / "changed.npz"
         save_parameters(path, {**arrays, "about": np.frombuffer(json.dumps(changed).encode(), np.uint8)})
         files[name] = path.read_bytes()
-    save_parameters(path, {name.removeprefix("model/"): array for name, array in arrays.items() if name != "about"})
+    save_parameters(
+        path, {name.removeprefix("model/"): array for name, array in arrays.items() if name != "about"}
+    )
     files["parameters alone"] = path.read_bytes()
     save_parameters(path, {name: array for name, array in arrays.items() if "bias" not in name})
     files["a parameter less"] = path.read_bytes()

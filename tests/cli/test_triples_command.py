@@ -22,7 +22,10 @@ def folder(tmp_path_factory):
     path, people = tmp_path_factory.mktemp("ring"), 18
     out = {"valid": (2, 7, 11, 15), "test": (0, 5, 9, 13)}
     rows = [("train", f"p{(i + 1) % people}\tbefore\tp{i}\n") for i in range(people)]
-    rows += [(next((part for part, own in out.items() if i in own), "train"), f"p{i}\tnext\tp{(i + 1) % people}\n") for i in range(people)]
+    rows += [
+        (next((part for part, own in out.items() if i in own), "train"), f"p{i}\tnext\tp{(i + 1) % people}\n")
+        for i in range(people)
+    ]
     for part in ("train", "valid", "test"):
         (path / f"{part}.txt").write_text("".join(row for name, row in rows if name == part), "utf-8")
     return path
@@ -31,7 +34,10 @@ def folder(tmp_path_factory):
 def test_a_scorer_is_trained_measured_and_saved(folder, tmp_path, capsys):
     target = tmp_path / "scorer.npz"
     options = ["--hidden", "16", "--epochs", "20", "--lr", "0.05", "--batch-size", "64", "--seed", "1"]
-    assert main(["train", "--task", "triples", "--data", str(folder), *options, "--json", "--save", str(target)]) == 0
+    assert (
+        main(["train", "--task", "triples", "--data", str(folder), *options, "--json", "--save", str(target)])
+        == 0
+    )
     out, err = capsys.readouterr()
     result = json.loads(out)
     assert "ring0: 18 entities, 2 relations; 28 triples train, 4 validate, 4 test" in err
@@ -62,7 +68,17 @@ def test_questions_are_answered(saved, tmp_path, capsys):
     target, model, data = saved
     (tmp_path / "ask.tsv").write_text("head\trelation\np3\tnext\np4\tbefore\n", "utf-8")
     out = tmp_path / "answers.csv"
-    words = ["predict", "--model", target, "--questions", str(tmp_path / "ask.tsv"), "--top", "3", "--out", str(out)]
+    words = [
+        "predict",
+        "--model",
+        target,
+        "--questions",
+        str(tmp_path / "ask.tsv"),
+        "--top",
+        "3",
+        "--out",
+        str(out),
+    ]
     assert main(words) == 0
     assert "6 answers to 2 questions" in capsys.readouterr().out
     with out.open(encoding="utf-8") as file:
@@ -99,14 +115,24 @@ def test_answers_that_cannot_be(saved, folder, tmp_path, capsys):
     damaged = tmp_path / "damaged.npz"
     arrays = read_arrays(saved[0])
     save_parameters(damaged, {**arrays, "model/entities": arrays["model/entities"][:4]})
-    assert main(["predict", "--model", str(damaged), "--questions", "x", "--out", str(tmp_path / "answers.csv")]) == 1
+    assert (
+        main(["predict", "--model", str(damaged), "--questions", "x", "--out", str(tmp_path / "answers.csv")])
+        == 1
+    )
     assert "is damaged" in capsys.readouterr().err
 
 
 def test_one_file_and_another_model(folder, tmp_path, capsys):
-    (tmp_path / "all.tsv").write_text("".join((folder / f"{name}.txt").read_text("utf-8") for name in ("train", "test")), "utf-8")
+    (tmp_path / "all.tsv").write_text(
+        "".join((folder / f"{name}.txt").read_text("utf-8") for name in ("train", "test")), "utf-8"
+    )
     words = ["--hidden", "8", "--epochs", "2", "--quiet"]
-    assert main(["train", "--task", "triples", "--data", str(tmp_path / "all.tsv"), "--model", "distmult", *words]) == 0
+    assert (
+        main(
+            ["train", "--task", "triples", "--data", str(tmp_path / "all.tsv"), "--model", "distmult", *words]
+        )
+        == 0
+    )
     out, err = capsys.readouterr()
     assert out.startswith("test MRR ")
     assert out.count("\n") == 1
@@ -116,8 +142,14 @@ def test_one_file_and_another_model(folder, tmp_path, capsys):
 REFUSED = {
     "no data": (["--task", "triples"], "give --data, a folder with train.txt"),
     "no task": (["--model", "complex"], "--model complex is one of triples; give --task triples and --data"),
-    "layers": (["--task", "triples", "--data", "x", "--layers", "2"], "--layers was given beside --task triples"),
-    "another model": (["--task", "triples", "--data", "x", "--model", "gcn"], "--model gcn is none of triples; choose from complex"),
+    "layers": (
+        ["--task", "triples", "--data", "x", "--layers", "2"],
+        "--layers was given beside --task triples",
+    ),
+    "another model": (
+        ["--task", "triples", "--data", "x", "--model", "gcn"],
+        "--model gcn is none of triples; choose from complex",
+    ),
     "no file": (["--task", "triples", "--data", "nowhere"], "there is no file nowhere"),
 }
 

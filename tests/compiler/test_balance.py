@@ -37,7 +37,10 @@ def both(monkeypatch: pytest.MonkeyPatch, function, arrays):
 
     compiled = run()
     with monkeypatch.context() as patch:
-        patch.setattr("numgraph.message.propagate.execute", lambda g, outputs, fields, out: reference.execute(g, outputs, fields))
+        patch.setattr(
+            "numgraph.message.propagate.execute",
+            lambda g, outputs, fields, out: reference.execute(g, outputs, fields),
+        )
         return compiled, run()
 
 
@@ -49,7 +52,9 @@ def test_reduces(hub_graph, monkeypatch, reduce, shape):
     w = rng.standard_normal((EDGES, *shape))
 
     def message(x, y, w):
-        return ng.update_all(hub_graph, lambda u, v, e: np.tanh(u.x - v.y) * e.w, reduce, u={"x": x}, v={"y": y}, e={"w": w})
+        return ng.update_all(
+            hub_graph, lambda u, v, e: np.tanh(u.x - v.y) * e.w, reduce, u={"x": x}, v={"y": y}, e={"w": w}
+        )
 
     for compiled, expected in zip(*both(monkeypatch, message, [x, y, w]), strict=True):
         np.testing.assert_allclose(compiled, expected, rtol=1e-10, atol=1e-12)
@@ -90,7 +95,9 @@ def test_nan_ties_and_minus_infinity(hub_graph):
     scores = np.full(EDGES, -np.inf)
     alive = np.flatnonzero(hub_graph.dst == 3)[[10, 90]]
     scores[alive] = [0.0, 1.0]
-    z = ng.attend(hub_graph, lambda e: e.s, lambda e: e.w, e={"s": scores, "w": np.arange(EDGES, dtype=float)})
+    z = ng.attend(
+        hub_graph, lambda e: e.s, lambda e: e.w, e={"s": scores, "w": np.arange(EDGES, dtype=float)}
+    )
     weights = np.exp([0.0, 1.0]) / np.exp([0.0, 1.0]).sum()
     assert z[3] == pytest.approx(weights @ alive)
 
@@ -98,7 +105,9 @@ def test_nan_ties_and_minus_infinity(hub_graph):
 def test_every_edge_is_in_one_part(hub_graph):
     for adjacency in (hub_graph.in_edges, hub_graph.out_edges):
         parts = adjacency.derived("parts", balance.parts_of)
-        rows = [row for start, stop in parts.ranges for row in range(start, stop)] + [hub.row for hub in parts.hubs]
+        rows = [row for start, stop in parts.ranges for row in range(start, stop)] + [
+            hub.row for hub in parts.hubs
+        ]
         assert sorted(rows) == list(range(NODES))
         for hub in parts.hubs:
             assert hub.bounds[0] == adjacency.indptr[hub.row]

@@ -1,4 +1,6 @@
-"""The kernel compiler: index notation against NumPy under every schedule, tables of schedules, and the kernels that the CPU target runs."""
+"""The kernel compiler: index notation against NumPy under every schedule, tables of schedules, and the
+kernels that the CPU target runs.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def field(target: str, *shape: int, name: str = "x", dtype: Any = np.float32) ->
     return expr.field(target, name, shape, np.dtype(dtype))
 
 
-# --- index notation ----------------------------------------------------------------------------------------------------------------------
+# --- index notation -----------------------------------------------------------------------------------------
 
 
 def test_a_column_is_where_numpy_puts_an_element():
@@ -57,11 +59,13 @@ def test_results_share_loads_whatever_their_axes_are_called():
     """x [5, 11] summed as it is, and over its heads beside a field: one load of x."""
     x: Any = field("u", 5, 11)
     walk = notation_of([Output((x,), "v", "sum"), Output((x.sum(0) + field("v", 11, name="y"),), "v", "sum")])
-    loads = {id(term) for term in terms_of(walk.results) if term.op == "load" and term.detail[0] == ("u", "x")}
+    loads = {
+        id(term) for term in terms_of(walk.results) if term.op == "load" and term.detail[0] == ("u", "x")
+    }
     assert len(loads) == 1
 
 
-# --- schedules ---------------------------------------------------------------------------------------------------------------------------
+# --- schedules ----------------------------------------------------------------------------------------------
 
 
 def test_places_of_a_value_per_head_in_lanes_per_feature():
@@ -90,7 +94,10 @@ SCHEDULES = {
     "as many registers as it takes": (attention(6, 13), "v: lanes a:6 × b:13, 6 a tile of 80"),
     "float64 in half as many lanes": (attention(3, 5, np.float64), "v: lanes a:3 × b:5, 3 a tile of 16"),
     "more heads than a value has registers for": (attention(16, 13), "v: lanes a:16 × b:13, 8 a tile of 112"),
-    "features of one head": (notation_of([Output((field("u", 128),), "v", "sum")]), "v: lanes a:128, 128 a tile of 128"),
+    "features of one head": (
+        notation_of([Output((field("u", 128),), "v", "sum")]),
+        "v: lanes a:128, 128 a tile of 128",
+    ),
     "no features": (notation_of([Output((field("u"),), "v", "max")]), "v: scalars"),
 }
 
@@ -105,19 +112,41 @@ def test_narrow_features_leave_room_for_edges():
     found = candidates(notation_of([Output((field("u", 3),), "v", "sum")]), Machine())
     assert any(EDGE in schedule.lanes for schedule in found)
     ordered = candidates(notation_of([Output((field("u", 3),), "v", "max")]), Machine())
-    assert not any(EDGE in schedule.lanes for schedule in ordered)  # the first of equals wins, and lanes have no order of edges
+    assert not any(
+        EDGE in schedule.lanes for schedule in ordered
+    )  # the first of equals wins, and lanes have no order of edges
 
 
-# --- where edges go side by side ---------------------------------------------------------------------------------------------------------
+# --- where edges go side by side ----------------------------------------------------------------------------
 
 ONE: Any = field("u")
 SIDE_BY_SIDE = {
-    "an exponential": (notation_of([Output((np.exp(ONE - field("v", name="y")),), "v", "sum")]), 12, True, True),
-    "an exponential, in short rows": (notation_of([Output((np.exp(ONE - field("v", name="y")),), "v", "sum")]), 0, True, False),
-    "an exponential of the row's node alone": (notation_of([Output((ONE * np.exp(field("v", name="y")),), "v", "sum")]), 12, True, False),
+    "an exponential": (
+        notation_of([Output((np.exp(ONE - field("v", name="y")),), "v", "sum")]),
+        12,
+        True,
+        True,
+    ),
+    "an exponential, in short rows": (
+        notation_of([Output((np.exp(ONE - field("v", name="y")),), "v", "sum")]),
+        0,
+        True,
+        False,
+    ),
+    "an exponential of the row's node alone": (
+        notation_of([Output((ONE * np.exp(field("v", name="y")),), "v", "sum")]),
+        12,
+        True,
+        False,
+    ),
     "a plain sum": (notation_of([Output((ONE,), "v", "sum")]), 96, True, True),
     "a plain sum, in shorter rows": (notation_of([Output((ONE,), "v", "sum")]), 12, True, False),
-    "a plain sum of edge data out of order": (notation_of([Output((ONE * field("e", name="w"),), "v", "sum")]), 96, False, False),
+    "a plain sum of edge data out of order": (
+        notation_of([Output((ONE * field("e", name="w"),), "v", "sum")]),
+        96,
+        False,
+        False,
+    ),
     "features": (notation_of([Output((field("u", 3),), "v", "sum")]), 96, True, False),
     "winners, whose order counts": (notation_of([Output((np.exp(ONE),), "v", "max")]), 96, True, False),
     "16-bit storage": (notation_of([Output((field("u", dtype=np.float16),), "v", "sum")]), 96, True, False),
@@ -133,10 +162,19 @@ def test_where_edges_go_side_by_side(name):
 TOGETHER = {
     "a sum": ([Output((field("u", 33) * field("e", 1, name="w"),), "v", "sum")], True),
     "a mean and a sum": ([Output((field("u", 5),), "v", "mean"), Output((field("e", 5),), "v", "sum")], True),
-    "a sum beside winners": ([Output((field("u", 5),), "v", "max"), Output((field("u", 5),), "v", "sum")], False),
+    "a sum beside winners": (
+        [Output((field("u", 5),), "v", "max"), Output((field("u", 5),), "v", "sum")],
+        False,
+    ),
     "products": ([Output((field("u", 5),), "v", "prod")], False),
-    "an exponential for every edge": ([Output((np.exp(field("u", 5) - field("v", 5, name="y")),), "v", "sum")], False),
-    "an exponential for every row": ([Output((field("u", 5) * np.exp(field("v", 5, name="y")),), "v", "sum")], True),
+    "an exponential for every edge": (
+        [Output((np.exp(field("u", 5) - field("v", 5, name="y")),), "v", "sum")],
+        False,
+    ),
+    "an exponential for every row": (
+        [Output((field("u", 5) * np.exp(field("v", 5, name="y")),), "v", "sum")],
+        True,
+    ),
 }
 
 
@@ -161,7 +199,7 @@ def test_features_that_fit_one_tile_are_one(length, reduce):
     assert [v.extent for v, _ in schedule.lanes.tiles] == [length]
 
 
-# --- compiled kernels --------------------------------------------------------------------------------------------------------------------
+# --- compiled kernels ---------------------------------------------------------------------------------------
 
 GRAPH = ng.Graph([0, 2, 1, 0, 3, 2, 0, 0], [1, 0, 1, 3, 1, 1, 1, 0], num_src=5, num_dst=4)
 ROWS = {"u": 5, "v": 4, "e": 8}
@@ -181,13 +219,18 @@ STORED = [np.float32, np.float64, np.float16, np.int8, np.uint16, np.int64]
 
 def walk_of(reduce: str, dtype: Any) -> Output:
     """A value [3, 5] beside a number per head, in a dtype."""
-    message: Any = field("u", 3, 5, dtype=dtype) * field("v", 3, 1, name="r", dtype=dtype) + field("e", 5, name="w", dtype=dtype)
+    message: Any = field("u", 3, 5, dtype=dtype) * field("v", 3, 1, name="r", dtype=dtype) + field(
+        "e", 5, name="w", dtype=dtype
+    )
     score: Any = field("u", 3, 1, name="s", dtype=dtype) - field("v", 3, 1, name="r", dtype=dtype)
     if reduce in ("sum", "prod") and np.dtype(dtype).kind in "iu":
         message = message.astype(np.int64)
     if reduce == "mean" and np.dtype(dtype).kind in "iu":
         message = message.astype(np.float64)
-    expressions = {"softmax": (score, message), "logsumexp": (score + 0 * message.sum(-1, keepdims=True),)}.get(reduce, (message,))
+    expressions = {
+        "softmax": (score, message),
+        "logsumexp": (score + 0 * message.sum(-1, keepdims=True),),
+    }.get(reduce, (message,))
     return Output(expressions, "e" if reduce == "edge" else "v", reduce)
 
 
@@ -195,13 +238,20 @@ def walk_of(reduce: str, dtype: Any) -> Output:
 def test_every_reduce_in_a_dtype(dtype):
     """All at once, each as its own kernel too where its results would hide behind another's loops."""
     real = np.dtype(dtype).kind == "f"
-    outputs = tuple(walk_of(reduce, dtype) for reduce in REDUCED if real or reduce not in ("softmax", "logsumexp"))
+    outputs = tuple(
+        walk_of(reduce, dtype) for reduce in REDUCED if real or reduce not in ("softmax", "logsumexp")
+    )
     rng = np.random.default_rng(0)
 
     def array(target: str, *shape: int) -> Any:
         return (3 * rng.normal(size=(ROWS[target], *shape))).astype(dtype)
 
-    fields = {("u", "x"): array("u", 3, 5), ("u", "s"): array("u", 3, 1), ("v", "r"): array("v", 3, 1), ("e", "w"): array("e", 5)}
+    fields = {
+        ("u", "x"): array("u", 3, 5),
+        ("u", "s"): array("u", 3, 1),
+        ("v", "r"): array("v", 3, 1),
+        ("e", "w"): array("e", 5),
+    }
     if real:
         fields["u", "x"][0, 0, 0], fields["u", "s"][2] = np.nan, -np.inf
     with programs.compiling(fused) as used:
@@ -213,18 +263,34 @@ def test_every_reduce_in_a_dtype(dtype):
     for output in outputs:
         own, right = ([made.pop(0) for _ in output.results()] for made in (found, want))
         for x, y in zip(programs.comparable(output, own), programs.comparable(output, right), strict=True):
-            np.testing.assert_allclose(x.astype(np.float64), y.astype(np.float64), tolerance, tolerance, err_msg=output.reduce)
+            np.testing.assert_allclose(
+                x.astype(np.float64), y.astype(np.float64), tolerance, tolerance, err_msg=output.reduce
+            )
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float16, 2e-3)])
 def test_rows_in_chunks_give_the_same_bits_on_any_threads(dtype, tolerance):
     """A hub in chunks, against float64; the bits of serial and parallel runs are the same."""
     rng = np.random.default_rng(0)
-    g = ng.Graph(rng.integers(0, 5, 400), np.where(rng.random(400) < 0.6, 2, rng.integers(0, 4, 400)), num_src=5, num_dst=4)
+    g = ng.Graph(
+        rng.integers(0, 5, 400),
+        np.where(rng.random(400) < 0.6, 2, rng.integers(0, 4, 400)),
+        num_src=5,
+        num_dst=4,
+    )
     x, s, r = rng.normal(size=(5, 3, 5)), rng.normal(size=(5, 3, 1)), rng.normal(size=(4, 3, 1))
-    fields = {("u", "x"): x.astype(dtype), ("u", "s"): s.astype(dtype), ("v", "r"): r.astype(dtype), ("e", "w"): np.ones((400, 5), dtype)}
+    fields = {
+        ("u", "x"): x.astype(dtype),
+        ("u", "s"): s.astype(dtype),
+        ("v", "r"): r.astype(dtype),
+        ("e", "w"): np.ones((400, 5), dtype),
+    }
     outputs = (walk_of("softmax", dtype), walk_of("max", dtype))
-    with mock.patch.object(balance, "HUB_EDGES", 64), mock.patch.object(balance, "CHUNK_EDGES", 16), programs.compiling(fused):
+    with (
+        mock.patch.object(balance, "HUB_EDGES", 64),
+        mock.patch.object(balance, "CHUNK_EDGES", 16),
+        programs.compiling(fused),
+    ):
         assert balance.parts_of(g.in_edges).hubs
         with mock.patch.object(threads, "SMALL", 0):
             found = cpu.execute(g, outputs, fields)
@@ -239,7 +305,9 @@ def test_rows_in_chunks_give_the_same_bits_on_any_threads(dtype, tolerance):
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
 def test_edges_side_by_side(dtype, ordered):
-    """Rows of any number of edges, a hub in chunks among them, fields with gaps in memory; the same bits on any threads."""
+    """Rows of any number of edges, a hub in chunks among them, fields with gaps in memory; the same bits on
+    any threads.
+    """
     rng = np.random.default_rng(0)
     dst = np.concatenate([np.repeat(np.arange(40), np.arange(40)), np.full(300, 45)])
     if not ordered:
@@ -247,20 +315,37 @@ def test_edges_side_by_side(dtype, ordered):
     num = len(dst)
     g = ng.Graph(rng.integers(0, 50, num), dst, num_src=50, num_dst=50)
     assert g.in_edges.ordered == ordered
-    x, y, w = (rng.integers(-3, 4, size=(rows, 2)).astype(dtype)[:, 0] for rows in (50, 50, num))  # every other number
+    x, y, w = (
+        rng.integers(-3, 4, size=(rows, 2)).astype(dtype)[:, 0] for rows in (50, 50, num)
+    )  # every other number
     fields = {("u", "x"): x, ("v", "y"): y, ("e", "w"): w}
     u, v, e = field("u", dtype=dtype), field("v", name="y", dtype=dtype), field("e", name="w", dtype=dtype)
-    outputs = [Output((u * e + v,), "v", "sum"), Output((np.where(e > 0, u, 1),), "v", "prod"), Output((u - e,), "e", "edge")]
+    outputs = [
+        Output((u * e + v,), "v", "sum"),
+        Output((np.where(e > 0, u, 1),), "v", "prod"),
+        Output((u - e,), "e", "edge"),
+    ]
     if np.dtype(dtype).kind == "f":
-        outputs += [Output((u + v, e), "v", "softmax"), Output((u * e,), "v", "logsumexp"), Output((np.exp(u),), "v", "mean")]
-    with mock.patch.object(balance, "HUB_EDGES", 64), mock.patch.object(balance, "CHUNK_EDGES", 40), programs.compiling(edges) as used:
+        outputs += [
+            Output((u + v, e), "v", "softmax"),
+            Output((u * e,), "v", "logsumexp"),
+            Output((np.exp(u),), "v", "mean"),
+        ]
+    with (
+        mock.patch.object(balance, "HUB_EDGES", 64),
+        mock.patch.object(balance, "CHUNK_EDGES", 40),
+        programs.compiling(edges) as used,
+    ):
         assert balance.parts_of(g.in_edges).hubs
         with mock.patch.object(threads, "SMALL", 0):
             found = cpu.execute(g, tuple(outputs), fields)
         serial = cpu.execute(g, tuple(outputs), fields)
     assert all(EDGE in schedule.lanes for schedule in used)
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found, serial, strict=True))
-    wide = {key: array.astype(np.float64) if np.dtype(dtype).kind == "f" else array for key, array in fields.items()}
+    wide = {
+        key: array.astype(np.float64) if np.dtype(dtype).kind == "f" else array
+        for key, array in fields.items()
+    }
     with np.errstate(all="ignore"):
         want = reference.execute(g, tuple(outputs), wide)
     tolerance = {np.float32: 2e-5, np.float64: 1e-12, np.int64: 0}[dtype]
@@ -275,7 +360,9 @@ def edges(found: Any) -> Any:
 
 
 def test_long_rows_of_single_numbers_are_taken_and_right():
-    """A softmax over scores of edges through the public function, with its gradient by a central difference."""
+    """A softmax over scores of edges through the public function, with its gradient by a central
+    difference.
+    """
     rng = np.random.default_rng(2)
     g = ng.Graph(rng.integers(0, 6, 90), rng.integers(0, 5, 90), num_src=6, num_dst=5)
     s, c, along = rng.normal(size=90), rng.normal(size=90), rng.normal(size=90)
@@ -304,7 +391,9 @@ def test_long_rows_of_single_numbers_are_taken_and_right():
 
 
 def test_attention_of_odd_heads_is_taken_and_right():
-    """Forward, gradients and their derivative along a direction, through the public function: no choice is forced here."""
+    """Forward, gradients and their derivative along a direction, through the public function: no choice is
+    forced here.
+    """
     rng = np.random.default_rng(1)
     g = ng.Graph(rng.integers(0, 5, 12), rng.integers(0, 4, 12), num_src=5, num_dst=4)
     x, s, r, c = (rng.normal(size=shape) for shape in ((5, 3, 7), (5, 3, 1), (4, 3, 1), (4, 3, 7)))
@@ -315,7 +404,9 @@ def test_attention_of_odd_heads_is_taken_and_right():
         return made[-1]
 
     def loss(x: Any, s: Any, r: Any) -> Any:
-        z = ng.attend(g, lambda u, v: ng.leaky_relu(u.s + v.r, 0.2), lambda u: u.x, u={"x": x, "s": s}, v={"r": r})
+        z = ng.attend(
+            g, lambda u, v: ng.leaky_relu(u.s + v.r, 0.2), lambda u: u.x, u={"x": x, "s": s}, v={"r": r}
+        )
         return np.sum(z * z * c)
 
     def gradient(x: Any, s: Any, r: Any) -> list[Any]:
@@ -340,6 +431,8 @@ def test_attention_of_odd_heads_is_taken_and_right():
     step = 1e-5
     ends = [[a + sign * step * d for a, d in zip((x, s, r), along, strict=True)] for sign in (1, -1)]
     by_differences = (float(loss(*ends[0])) - float(loss(*ends[1]))) / (2 * step)
-    np.testing.assert_allclose(sum(float(np.sum(a * d)) for a, d in zip(first, along, strict=True)), by_differences, rtol=1e-7)
+    np.testing.assert_allclose(
+        sum(float(np.sum(a * d)) for a, d in zip(first, along, strict=True)), by_differences, rtol=1e-7
+    )
     for got, ahead, behind in zip(second, gradient(*ends[0]), gradient(*ends[1]), strict=True):
         np.testing.assert_allclose(got, (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-7)

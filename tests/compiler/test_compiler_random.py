@@ -1,5 +1,5 @@
-"""Random messages through the compiler: every program verified and interpreted under several schedules, some compiled; values and gradients
-are NumPy's (support/shapes.py), and nothing is written outside of a result."""
+"""Random messages through the compiler: every program verified and interpreted under several schedules, some
+compiled; values and gradients are NumPy's (support/shapes.py), and nothing is written outside of a result."""
 
 from __future__ import annotations
 
@@ -54,9 +54,13 @@ def test_compiled(seed):
 
 
 def every(found: Any) -> Any:
-    """Every schedule of a small walk; of a large one those with most in lanes, as scalars take the interpreter long."""
+    """Every schedule of a small walk; of a large one those with most in lanes, as scalars take the
+    interpreter long.
+    """
     lanes = sorted(found, key=lambda s: s.lanes.count(tuple([v for v, _ in s.lanes.tiles])))
-    features = max(int(np.prod([v.extent or 1 for v in (*s.loops, *[v for v, _ in s.lanes.tiles])])) for s in found)
+    features = max(
+        int(np.prod([v.extent or 1 for v in (*s.loops, *[v for v, _ in s.lanes.tiles])])) for s in found
+    )
     return found if features <= 30 else lanes[-2:]
 
 
@@ -66,7 +70,11 @@ def test_chosen_under_every_schedule(name):
     message, score, given = CHOSEN[name]
     rng = np.random.default_rng(3)
     functions = [text and eval(f"lambda u: {text}", {"np": np}) for text in (message, score)]
-    fields = {"u": {key: shapes.inside_of_nan(rng, 5, *shape) for key, shape in given.items()}, "v": {}, "e": {}}
+    fields = {
+        "u": {key: shapes.inside_of_nan(rng, 5, *shape) for key, shape in given.items()},
+        "v": {},
+        "e": {},
+    }
     score = score and (lambda u, v, e: functions[1](u))
     case = shapes.Case(name, "attend" if score else "sum", lambda u, v, e: functions[0](u), score, fields)
     with programs.interpreting(every):

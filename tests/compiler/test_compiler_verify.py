@@ -1,4 +1,6 @@
-"""The proof that the compiler's programs pass, and what it must refuse: programs in which one record is wrong, one after the other."""
+"""The proof that the compiler's programs pass, and what it must refuse: programs in which one record is
+wrong, one after the other.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,29 @@ def field(target: str, *shape: int, name: str = "x", dtype: Any = np.float64) ->
 
 def walks() -> dict[str, Notation]:
     """Walks with every kind of record."""
-    x, q, s, w = field("u", 3, 5), field("v", 3, 5, name="q"), field("v", 3, 1, name="s"), field("e", name="w")
+    x, q, s, w = (
+        field("u", 3, 5),
+        field("v", 3, 5, name="q"),
+        field("v", 3, 1, name="s"),
+        field("e", name="w"),
+    )
     return {
         "attention": notation_of([Output(((x * q).sum(-1, keepdims=True) * s, x), "v", "softmax")]),
         "winners": notation_of([Output((x * s,), "v", "max"), Output((s,), "v", "sum")]),
-        "outer product": notation_of([Output((field("u", 5)[:, None] * field("u", 5)[None, :],), "v", "mean")]),
-        "scalars": notation_of([Output((w * field("u", name="y"),), "v", "sum"), Output((w + 1,), "e", "edge")]),
+        "outer product": notation_of(
+            [Output((field("u", 5)[:, None] * field("u", 5)[None, :],), "v", "mean")]
+        ),
+        "scalars": notation_of(
+            [Output((w * field("u", name="y"),), "v", "sum"), Output((w + 1,), "e", "edge")]
+        ),
         "narrow integers": notation_of(
-            [Output((field("u", 3, name="n", dtype=np.int8) + field("v", 3, name="m", dtype=np.int8),), "v", "min")]
+            [
+                Output(
+                    (field("u", 3, name="n", dtype=np.int8) + field("v", 3, name="m", dtype=np.int8),),
+                    "v",
+                    "min",
+                )
+            ]
         ),
         "long axis": notation_of([Output((field("u", 70) * field("v", 70, name="z"),), "v", "prod")]),
     }
@@ -62,27 +79,49 @@ def widened(column: Any) -> Any:
 
 
 MUTATIONS: dict[str, Change] = {
-    "a stride more": lambda r: [replace(r, column=widened(r.column))] if isinstance(r, ACCESS) and r.column.strides else None,
-    "a variable fewer": lambda r: (
-        [replace(r, column=replace(r.column, strides=r.column.strides[1:]))] if isinstance(r, ir.Store) and r.column.strides else None
+    "a stride more": lambda r: (
+        [replace(r, column=widened(r.column))] if isinstance(r, ACCESS) and r.column.strides else None
     ),
-    "no mask": lambda r: [replace(r, masked=False)] if isinstance(r, (*ACCESS, ir.Accumulate)) and r.masked else None,
+    "a variable fewer": lambda r: (
+        [replace(r, column=replace(r.column, strides=r.column.strides[1:]))]
+        if isinstance(r, ir.Store) and r.column.strides
+        else None
+    ),
+    "no mask": lambda r: (
+        [replace(r, masked=False)] if isinstance(r, (*ACCESS, ir.Accumulate)) and r.masked else None
+    ),
     "stored twice": lambda r: [r, r] if isinstance(r, ir.Store) else None,
     "never stored": lambda r: [] if isinstance(r, ir.Store) else None,
-    "stored in every iteration": lambda r: [replace(r, first=())] if isinstance(r, ir.Store) and r.first else None,
-    "not defined": lambda r: [] if isinstance(r, ir.Load | ir.Op | ir.Spread | ir.Fold | ir.Constant) else None,
+    "stored in every iteration": lambda r: (
+        [replace(r, first=())] if isinstance(r, ir.Store) and r.first else None
+    ),
+    "not defined": lambda r: (
+        [] if isinstance(r, ir.Load | ir.Op | ir.Spread | ir.Fold | ir.Constant) else None
+    ),
     "defined twice": lambda r: [r, r] if isinstance(r, ir.Load | ir.Op | ir.Fold) else None,
-    "a row of another kind": lambda r: [replace(r, row="k" if r.row == "row" else "row")] if isinstance(r, ACCESS) and r.row else None,
-    "the end of a row for a row": lambda r: [replace(r, row="end")] if isinstance(r, ACCESS) and r.row == "k" else None,
+    "a row of another kind": lambda r: (
+        [replace(r, row="k" if r.row == "row" else "row")] if isinstance(r, ACCESS) and r.row else None
+    ),
+    "the end of a row for a row": lambda r: (
+        [replace(r, row="end")] if isinstance(r, ACCESS) and r.row == "k" else None
+    ),
     "a column for a row": lambda r: [replace(r, row="degree")] if isinstance(r, ACCESS) and r.row else None,
     "a step too long": lambda r: [replace(r, step=r.step + 1)] if isinstance(r, ir.Loop) else None,
-    "an end too far": lambda r: [replace(r, end=r.end + 1)] if isinstance(r, ir.Loop) and isinstance(r.end, int) else None,
-    "a row too far": lambda r: [replace(r, end="rows")] if isinstance(r, ir.Loop) and r.end == "end" else None,
+    "an end too far": lambda r: (
+        [replace(r, end=r.end + 1)] if isinstance(r, ir.Loop) and isinstance(r.end, int) else None
+    ),
+    "a row too far": lambda r: (
+        [replace(r, end="rows")] if isinstance(r, ir.Loop) and r.end == "end" else None
+    ),
     "too few lanes": lambda r: (
-        [replace(r, type=replace(r.type, lanes=r.type.lanes[1:]))] if getattr(r, "type", None) is not None and r.type.lanes else None
+        [replace(r, type=replace(r.type, lanes=r.type.lanes[1:]))]
+        if getattr(r, "type", None) is not None and r.type.lanes
+        else None
     ),
     "another dtype": lambda r: (
-        [replace(r, type=replace(r.type, dtype="float32"))] if isinstance(r, ir.Load | ir.Constant | ir.Fold) else None
+        [replace(r, type=replace(r.type, dtype="float32"))]
+        if isinstance(r, ir.Load | ir.Constant | ir.Fold)
+        else None
     ),
     "an unknown fold": lambda r: [replace(r, op="first")] if isinstance(r, ir.Fold) else None,
     "an unknown function": lambda r: [replace(r, op="system")] if isinstance(r, ir.Op) else None,
@@ -106,7 +145,10 @@ def changed(records: ir.Records, change: Change) -> list[ir.Records]:
         new = change(record)
         if new is not None:
             found.append((*records[:i], *new, *records[i + 1 :]))
-        found += [(*records[:i], replace(record, body=body), *records[i + 1 :]) for body in changed(ir.inner(record), change)]
+        found += [
+            (*records[:i], replace(record, body=body), *records[i + 1 :])
+            for body in changed(ir.inner(record), change)
+        ]
     return found
 
 
@@ -127,20 +169,30 @@ def pairs(r: Any) -> Any:
 
 
 NO_SUMS: dict[str, Change] = {
-    "another function": lambda r: [replace(r, op="subtract")] if isinstance(r, ir.Op) and r.op == "add" else None,
-    "the message twice": lambda r: [replace(r, args=r.args[1:] * 2)] if isinstance(r, ir.Op) and r.op == "add" else None,
-    "no edges at all": lambda r: [replace(r, together=0)] if isinstance(r, ir.Loop) and r.together == 2 else None,
+    "another function": lambda r: (
+        [replace(r, op="subtract")] if isinstance(r, ir.Op) and r.op == "add" else None
+    ),
+    "the message twice": lambda r: (
+        [replace(r, args=r.args[1:] * 2)] if isinstance(r, ir.Op) and r.op == "add" else None
+    ),
+    "no edges at all": lambda r: (
+        [replace(r, together=0)] if isinstance(r, ir.Loop) and r.together == 2 else None
+    ),
 }
 
 
 def test_only_plain_sums_may_take_edges_together():
-    """Each in accumulators of its own: no loop but that over edges, no other reduce, and no accumulator that is used otherwise."""
+    """Each in accumulators of its own: no loop but that over edges, no other reduce, and no accumulator that
+    is used otherwise.
+    """
     for name, program in PROGRAMS:
         sums = name.startswith("outer product") and EDGE not in program.lanes
         right = [body for body in changed(program.body, pairs) if not refused(replace(program, body=body))]
         assert len(right) == sums, name
         for change in NO_SUMS.values():
-            assert all(refused(replace(program, body=wrong)) for body in right for wrong in changed(body, change)), name
+            assert all(
+                refused(replace(program, body=wrong)) for body in right for wrong in changed(body, change)
+            ), name
 
 
 @pytest.mark.parametrize("name", [name for name, _ in PROGRAMS][:6])

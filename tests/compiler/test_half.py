@@ -63,14 +63,19 @@ def test_accumulation_is_wide(dtype, monkeypatch):
         x16 = np.full((4097, 3), 30.0, dtype)
         cancel = np.where(np.arange(4097)[:, None] % 2 == 0, x16, -x16).astype(dtype)
         np.testing.assert_array_equal(
-            ng.update_all(g, lambda u: u.x * 500, "sum", u={"x": cancel}), np.full((1, 3), 15000, np.float32).astype(dtype)
+            ng.update_all(g, lambda u: u.x * 500, "sum", u={"x": cancel}),
+            np.full((1, 3), 15000, np.float32).astype(dtype),
         )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_special_values_round_trip(dtype):
-    """A message that copies changes no bits: NaN, infinities, zeros with their signs, subnormals, the largest number."""
-    bits = np.concatenate([np.arange(0, 2**16, 37), [0x7C00, 0xFC00, 0x7F80, 0xFF80, 0x8000, 0x0001, 0x7BFF, 0x7F7F]]).astype(np.uint16)
+    """A message that copies changes no bits: NaN, infinities, zeros with their signs, subnormals, the largest
+    number.
+    """
+    bits = np.concatenate(
+        [np.arange(0, 2**16, 37), [0x7C00, 0xFC00, 0x7F80, 0xFF80, 0x8000, 0x0001, 0x7BFF, 0x7F7F]]
+    ).astype(np.uint16)
     values = bits.view(dtype)
     g = ng.Graph(np.arange(len(values)), np.arange(len(values)))
     made = ng.apply_edges(g, lambda u: u.x, u={"x": values})
@@ -81,7 +86,9 @@ def test_special_values_round_trip(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rounding_is_to_nearest_even(dtype):
-    wide = np.float32([1 + 2**-9, 1 + 3 * 2**-9, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 3.4e38, -3.4e38])
+    wide = np.float32(
+        [1 + 2**-9, 1 + 3 * 2**-9, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 3.4e38, -3.4e38]
+    )
     g = ng.Graph(np.arange(len(wide)), np.arange(len(wide)))
     with np.errstate(over="ignore"):
         expected = wide.astype(dtype)
@@ -114,7 +121,9 @@ def test_attention_and_max(dtype):
 @pytest.mark.parametrize("shape", [(), (5,), (40,), (4, 8)])
 @pytest.mark.parametrize("chunk", [7, 10_000], ids=["hubs", "no hubs"])
 def test_node_and_edge_gradients_of_one_walk(dtype, shape, chunk, monkeypatch):
-    """∂v is put together from chunks, ∂e is stored edge by edge, in the kernel of the other rows and in that of the chunks."""
+    """∂v is put together from chunks, ∂e is stored edge by edge, in the kernel of the other rows and in that
+    of the chunks.
+    """
     monkeypatch.setattr(balance, "HUB_EDGES", chunk)
     rng = np.random.default_rng(3)
     src = rng.integers(0, NODES, EDGES)
@@ -147,7 +156,10 @@ def test_reduces_of_hubs(dtype, reduce, monkeypatch):
     wide = x.astype(np.float64)
     combine = {"mean": np.mean, "max": np.max, "min": np.min, "prod": np.prod}[reduce]
     expected = [
-        combine(wide[g.src[g.dst == v]], axis=0) if (g.dst == v).any() else np.full(9, float(reduce == "prod")) for v in range(NODES)
+        combine(wide[g.src[g.dst == v]], axis=0)
+        if (g.dst == v).any()
+        else np.full(9, float(reduce == "prod"))
+        for v in range(NODES)
     ]
     close(made, np.array(expected), dtype)
 
@@ -171,7 +183,9 @@ def test_what_is_computed_once_a_node_is_not_rounded(dtype, reduce):
     close(made, np.array([combine(row, axis=0) if len(row) else np.full(5, empty) for row in rows]), dtype)
 
 
-@pytest.mark.parametrize("factors", [[1e-4, 1e-4], [300, 300], [0.05] * 5, [1e-4, 1e-4, 300, 300], [0, 1e-4, 1e-4], [0.3] * 20])
+@pytest.mark.parametrize(
+    "factors", [[1e-4, 1e-4], [300, 300], [0.05] * 5, [1e-4, 1e-4, 300, 300], [0, 1e-4, 1e-4], [0.3] * 20]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_of_products(dtype, factors):
     """The product of the others, also where the product of all is beyond the dtype."""
@@ -182,7 +196,9 @@ def test_gradient_of_products(dtype, factors):
         loss = ng.update_all(g, lambda u: u.x, "prod", u={"x": xs})[0]
     got = tape.gradient(loss, xs).astype(np.float64)
     want = [np.prod(np.delete(x.astype(np.float64), i)) for i in range(len(x))]
-    np.testing.assert_allclose(got, want, rtol=2.0**-7 if dtype is bfloat16 else 2.0**-10, atol=2.0**-25)  # half of the least float16
+    np.testing.assert_allclose(
+        got, want, rtol=2.0**-7 if dtype is bfloat16 else 2.0**-10, atol=2.0**-25
+    )  # half of the least float16
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -198,11 +214,17 @@ def test_gradient_of_a_mean_over_many(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_of_a_captured_array_is_rounded_once(dtype):
-    """The nodes' parts, near 1000 and −1000, are not rounded before they are added: what remains is less than their last bits."""
+    """The nodes' parts, near 1000 and −1000, are not rounded before they are added: what remains is less than
+    their last bits.
+    """
     x = np.where(np.arange(100) % 2, 1000.0, -1000.0).astype(dtype)
     y = np.where(np.arange(100) % 2, 1.25, 1.25 + 2**-7).astype(dtype)
     g = ng.Graph(np.arange(100), np.arange(100), 100)
     with ng.Tape() as tape:
         w = tape.watch(np.ones(1, dtype))
-        loss = np.sum(ng.update_all(g, lambda u: np.sin(u.y) * u.x * w, "sum", u={"x": x, "y": y}).astype(np.float32))
-    close(tape.gradient(loss, w), np.array([np.sum(np.sin(y.astype(np.float64)) * x.astype(np.float64))]), dtype)
+        loss = np.sum(
+            ng.update_all(g, lambda u: np.sin(u.y) * u.x * w, "sum", u={"x": x, "y": y}).astype(np.float32)
+        )
+    close(
+        tape.gradient(loss, w), np.array([np.sum(np.sin(y.astype(np.float64)) * x.astype(np.float64))]), dtype
+    )

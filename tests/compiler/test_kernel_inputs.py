@@ -16,7 +16,9 @@ INTEGERS = ("int8", "uint8", "uint16", "int32", "uint32", "int64")
 
 def integers(target, *shape, dtype, low=-50, high=100):
     rng = np.random.default_rng([*map(ord, target + dtype), *shape])
-    return rng.integers(max(low, 0) if dtype.startswith("u") else low, high, (walks.rows(G, target), *shape)).astype(dtype)
+    return rng.integers(
+        max(low, 0) if dtype.startswith("u") else low, high, (walks.rows(G, target), *shape)
+    ).astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
@@ -32,8 +34,12 @@ def test_integers(dtype):
     ):
         got = ng.apply_edges(G, message, **fields)
         want = oracle.apply_edges(G, message, **fields)
-        assert got.dtype == want.dtype or (got.dtype == np.int64 and want.dtype == np.uint64), "sums of integers are int64"
-        np.testing.assert_allclose(got, want, rtol=2e-3 if want.dtype == np.float16 else 1e-6 if want.dtype == np.float32 else 1e-12)
+        assert got.dtype == want.dtype or (got.dtype == np.int64 and want.dtype == np.uint64), (
+            "sums of integers are int64"
+        )
+        np.testing.assert_allclose(
+            got, want, rtol=2e-3 if want.dtype == np.float16 else 1e-6 if want.dtype == np.float32 else 1e-12
+        )
     compare(G, lambda u, v: (u.x - v.y).astype(np.int64), "sum", **fields)
     compare(G, lambda u, v: u.x - v.y, "max", **fields)
 
@@ -53,13 +59,28 @@ def test_booleans():
         assert got.dtype == want.dtype
         np.testing.assert_array_equal(got, want)
     for reduce in ("max", "min", "sum", "mean", "prod"):
-        got, want = (run(G, lambda u: u.x, reduce, u=fields["u"]) for run in (ng.update_all, oracle.update_all))
+        got, want = (
+            run(G, lambda u: u.x, reduce, u=fields["u"]) for run in (ng.update_all, oracle.update_all)
+        )
         assert got.dtype == want.dtype
         np.testing.assert_allclose(got, want, rtol=1e-15)
 
 
-MIXED = [("float32", "float64"), ("float32", "int32"), ("float32", "int8"), ("int32", "int64"), ("bool", "float32"), ("float16", "float32")]
-MIXED += [("float16", "float64"), ("int8", "uint8"), ("bool", "int8"), ("float16", "int8"), ("uint32", "int32")]
+MIXED = [
+    ("float32", "float64"),
+    ("float32", "int32"),
+    ("float32", "int8"),
+    ("int32", "int64"),
+    ("bool", "float32"),
+    ("float16", "float32"),
+]
+MIXED += [
+    ("float16", "float64"),
+    ("int8", "uint8"),
+    ("bool", "int8"),
+    ("float16", "int8"),
+    ("uint32", "int32"),
+]
 
 
 @pytest.mark.parametrize(("a", "b"), MIXED)
@@ -68,19 +89,29 @@ def test_mixed_dtypes_promote_as_numpy_does(a, b):
         "u": {"x": integers("u", 6, dtype="int8", low=0, high=9).astype(a)},
         "v": {"y": integers("v", 6, dtype="int8", low=0).astype(b)},
     }
-    for message in (lambda u, v: u.x + v.y, lambda u, v: u.x * v.y * 2, lambda u, v: np.maximum(u.x, v.y) * 0.5, lambda u, v: u.x <= v.y):
+    for message in (
+        lambda u, v: u.x + v.y,
+        lambda u, v: u.x * v.y * 2,
+        lambda u, v: np.maximum(u.x, v.y) * 0.5,
+        lambda u, v: u.x <= v.y,
+    ):
         got, want = ng.apply_edges(G, message, **fields), oracle.apply_edges(G, message, **fields)
         assert got.dtype == want.dtype
         np.testing.assert_array_equal(got, want)
 
 
 def test_float16_is_storage():
-    """Sums of float16 are made in float32: a thousand ones and more, where float16 itself ends at 2048 + 1 = 2048."""
+    """Sums of float16 are made in float32: a thousand ones and more, where float16 itself ends at 2048 + 1 =
+    2048.
+    """
     g = ng.Graph(np.zeros(5000, np.int64), np.zeros(5000, np.int64), 1)
     z = ng.update_all(g, lambda u: u.x, "sum", u={"x": np.ones((1, 3), np.float16)})
     assert z.dtype == np.float16
     np.testing.assert_array_equal(z, 5000)
-    fields = {"u": {"x": normal(G, "u", 6, dtype=np.float16)}, "v": {"y": normal(G, "v", 6, dtype=np.float16)}}
+    fields = {
+        "u": {"x": normal(G, "u", 6, dtype=np.float16)},
+        "v": {"y": normal(G, "v", 6, dtype=np.float16)},
+    }
     compare_step(lambda u, v, e: ng.update_all(G, lambda u, v: u.x * v.y, "sum", u=u, v=v), fields)
     compare_step(lambda u, v, e: ng.attend(G, lambda u, v: u.x * v.y, lambda u: u.x, u=u, v=v), fields, 1e-2)
 
@@ -93,7 +124,9 @@ def test_large_python_numbers():
         lambda u: np.where(u.x > 0, 2**63, u.x),
         lambda u: u.x * float("inf"),
     ):
-        np.testing.assert_array_equal(ng.apply_edges(G, message, **fields), oracle.apply_edges(G, message, **fields))
+        np.testing.assert_array_equal(
+            ng.apply_edges(G, message, **fields), oracle.apply_edges(G, message, **fields)
+        )
 
 
 def layouts():
@@ -146,7 +179,9 @@ def test_memory_layouts(name):
     edges = np.concatenate([before] * 7)[: g.num_edges]
     if name in ("reversed rows", "every third row"):
         edges = np.ascontiguousarray(edges[::-1])[::-1]
-    np.testing.assert_array_equal(ng.apply_edges(g, lambda u, e: u.x + e.x, u={"x": array}, e={"x": edges}), before[g.src] + edges)
+    np.testing.assert_array_equal(
+        ng.apply_edges(g, lambda u, e: u.x + e.x, u={"x": array}, e={"x": edges}), before[g.src] + edges
+    )
     np.testing.assert_array_equal(array, before)
 
 

@@ -1,4 +1,6 @@
-"""The compiled kernels against plain NumPy: every path of the code generator, every dtype, every memory layout."""
+"""The compiled kernels against plain NumPy: every path of the code generator, every dtype, every memory
+layout.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def test_every_length_of_one_axis(reduce):
 @pytest.mark.parametrize("reduce", MESSAGES)
 def test_float64_and_walks_over_out_edges(reduce):
     for width in (3, 50):
-        compare(G, MESSAGES[reduce], reduce, to="e" if reduce == "edge" else "u", **one_axis(width, np.float64))
+        compare(
+            G, MESSAGES[reduce], reduce, to="e" if reduce == "edge" else "u", **one_axis(width, np.float64)
+        )
 
 
 @pytest.mark.parametrize("reduce", MESSAGES)
@@ -67,8 +71,14 @@ def test_against_literal_loops(width):
         got = ng.update_all(G, MESSAGES[reduce], reduce, **fields)
         np.testing.assert_allclose(got, oracle.update_all(G, MESSAGES[reduce], reduce, **fields), **near)
     score, value = MESSAGES["softmax"]
-    np.testing.assert_allclose(ng.attend(G, score, value, **fields), oracle.attend(G, score, value, **fields), **near)
-    np.testing.assert_allclose(ng.apply_edges(G, MESSAGES["edge"], **fields), oracle.apply_edges(G, MESSAGES["edge"], **fields), **near)
+    np.testing.assert_allclose(
+        ng.attend(G, score, value, **fields), oracle.attend(G, score, value, **fields), **near
+    )
+    np.testing.assert_allclose(
+        ng.apply_edges(G, MESSAGES["edge"], **fields),
+        oracle.apply_edges(G, MESSAGES["edge"], **fields),
+        **near,
+    )
 
 
 def test_lengths_share_kernels():
@@ -108,18 +118,30 @@ STRUCTURES = {
     "head and width": (lambda u, e: u.x * e.w, {"u": {"x": (3, 5)}, "e": {"w": (3, 1)}}),
     "head and width, wide": (lambda u, v: u.x * v.y, {"u": {"x": (2, 150)}, "v": {"y": (2, 150)}}),
     "width against every head": (lambda u, v: u.x - v.y, {"u": {"x": (4, 6)}, "v": {"y": (6,)}}),
-    "three axes": (lambda u, v, e: u.x * v.y + e.w, {"u": {"x": (2, 3, 5)}, "v": {"y": (3, 1)}, "e": {"w": (2, 1, 1)}}),
+    "three axes": (
+        lambda u, v, e: u.x * v.y + e.w,
+        {"u": {"x": (2, 3, 5)}, "v": {"y": (3, 1)}, "e": {"w": (2, 1, 1)}},
+    ),
     "three axes, middle alone": (lambda u, v: u.x * v.y, {"u": {"x": (2, 1, 5)}, "v": {"y": (1, 4, 1)}}),
     "outer product": (lambda u, v: u.x[:, None] * v.y, {"u": {"x": (3,)}, "v": {"y": (20,)}}),
     "numbers against width": (lambda u, e: u.x * e.w[..., None], {"u": {"x": (33,)}, "e": {"w": ()}}),
     "sum over the last axis": (lambda u, v: (u.x * v.y).sum(-1), {"u": {"x": (3, 5)}, "v": {"y": (3, 5)}}),
-    "sum over the last axis, kept": (lambda u, v: (u.x * v.y).sum(-1, keepdims=True) * u.x, {"u": {"x": (3, 5)}, "v": {"y": (5,)}}),
+    "sum over the last axis, kept": (
+        lambda u, v: (u.x * v.y).sum(-1, keepdims=True) * u.x,
+        {"u": {"x": (3, 5)}, "v": {"y": (5,)}},
+    ),
     "sum over the first axis": (lambda u, v: (u.x * v.y).sum(0), {"u": {"x": (4, 37)}, "v": {"y": (4, 37)}}),
-    "sum over the middle axis": (lambda u, v: (u.x * v.y).sum(1, keepdims=True) - u.x, {"u": {"x": (2, 3, 5)}, "v": {"y": (3, 5)}}),
+    "sum over the middle axis": (
+        lambda u, v: (u.x * v.y).sum(1, keepdims=True) - u.x,
+        {"u": {"x": (2, 3, 5)}, "v": {"y": (3, 5)}},
+    ),
     "sum over two axes": (lambda u, v: (u.x * v.y).sum((0, 2)), {"u": {"x": (2, 3, 5)}, "v": {"y": (3, 5)}}),
     "sum over all": (lambda u, v: np.tanh((u.x * v.y).sum()), {"u": {"x": (2, 3, 5)}, "v": {"y": (3, 5)}}),
     "max over the last axis": (lambda u, v: (u.x * v.y).max(-1), {"u": {"x": (3, 19)}, "v": {"y": (3, 19)}}),
-    "max over the first axis, kept": (lambda u, v: u.x - (u.x * v.y).max(0, keepdims=True), {"u": {"x": (3, 18)}, "v": {"y": (3, 18)}}),
+    "max over the first axis, kept": (
+        lambda u, v: u.x - (u.x * v.y).max(0, keepdims=True),
+        {"u": {"x": (3, 18)}, "v": {"y": (3, 18)}},
+    ),
     "min and mean": (
         lambda u, v: u.x.min(-1, keepdims=True) * (u.x - v.y).mean(-1, keepdims=True),
         {"u": {"x": (3, 1, 6)}, "v": {"y": (6,)}},
@@ -131,7 +153,10 @@ STRUCTURES = {
         ),
         {"u": {"x": (2, 21)}, "v": {"y": (2, 21)}},
     ),
-    "a reduction wider than a tile": (lambda u, v: u.x * (u.x * v.y).sum(-1, keepdims=True), {"u": {"x": (2, 300)}, "v": {"y": (2, 300)}}),
+    "a reduction wider than a tile": (
+        lambda u, v: u.x * (u.x * v.y).sum(-1, keepdims=True),
+        {"u": {"x": (2, 300)}, "v": {"y": (2, 300)}},
+    ),
     "a reduction of a reduction": (
         lambda u, v: np.maximum((u.x * (u.x * v.y).sum(-1, keepdims=True)).max(-2), 0.5).sum(-1),
         {"u": {"x": (2, 3, 11)}, "v": {"y": (3, 11)}},
@@ -140,10 +165,19 @@ STRUCTURES = {
         lambda u, v: (u.x * v.y).sum(0, keepdims=True) * (u.x - v.y).max(-1, keepdims=True),
         {"u": {"x": (3, 17)}, "v": {"y": (3, 17)}},
     ),
-    "two lane axes": (lambda u, v: u.a.sum(-1) * v.b.sum(-1) * u.a.max(-1), {"u": {"a": (40,)}, "v": {"b": (9,)}}),
-    "lanes that one operand lacks": (lambda u, e: np.where(e.w > 0, u.x, e.w), {"u": {"x": (3, 20)}, "e": {"w": (3, 1)}}),
+    "two lane axes": (
+        lambda u, v: u.a.sum(-1) * v.b.sum(-1) * u.a.max(-1),
+        {"u": {"a": (40,)}, "v": {"b": (9,)}},
+    ),
+    "lanes that one operand lacks": (
+        lambda u, e: np.where(e.w > 0, u.x, e.w),
+        {"u": {"x": (3, 20)}, "e": {"w": (3, 1)}},
+    ),
     "broadcast to more axes": (lambda u: np.broadcast_to(u.x, (3, 4)), {"u": {"x": (4,)}}),
-    "broadcast inside of a sum": (lambda u, v: (v.y + 0 * u.x).sum(-1), {"u": {"x": (3, 1)}, "v": {"y": (70,)}}),
+    "broadcast inside of a sum": (
+        lambda u, v: (v.y + 0 * u.x).sum(-1),
+        {"u": {"x": (3, 1)}, "v": {"y": (70,)}},
+    ),
     "axes that move left": (
         lambda u, v: u.x.sum(0)[:, None, None] * v.z - u.x.max(0)[:, None, None],
         {"u": {"x": (3, 5)}, "v": {"z": (1, 2, 4)}},
@@ -158,7 +192,9 @@ STRUCTURES = {
 
 def structure(name, dtype):
     function, shapes = STRUCTURES[name]
-    return function, {t: {k: normal(G, t, *shape, dtype=dtype) for k, shape in given.items()} for t, given in shapes.items()}
+    return function, {
+        t: {k: normal(G, t, *shape, dtype=dtype) for k, shape in given.items()} for t, given in shapes.items()
+    }
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
@@ -168,7 +204,9 @@ def test_structures(name):
     compare(G, function, "max" if len(name) % 2 else "edge", to="v" if len(name) % 2 else "e", **fields)
 
 
-@pytest.mark.parametrize("name", ["head and width", "sum over the first axis", "a reduction wider than a tile"])
+@pytest.mark.parametrize(
+    "name", ["head and width", "sum over the first axis", "a reduction wider than a tile"]
+)
 def test_structures_with_every_reduce(name):
     function, fields = structure(name, np.float32)
     for reduce in ("mean", "min", "prod", "logsumexp"):
@@ -186,20 +224,42 @@ def test_gradients_summed_over_broadcast_axes(shape):
         fields.setdefault(target, {})["w"] = normal(G, target, *SMALLER[shape], dtype=np.float64)[..., None]
         if shape != "[]":
             fields[target]["w"] = fields[target]["w"][..., 0]
-        message = {"u": lambda u: u.x * u.w * u.w, "v": lambda u, v: u.x * v.w * v.w, "e": lambda u, e: u.x * e.w * e.w}[target]
+        message = {
+            "u": lambda u: u.x * u.w * u.w,
+            "v": lambda u, v: u.x * v.w * v.w,
+            "e": lambda u, e: u.x * e.w * e.w,
+        }[target]
         compare_step(lambda u, v, e, message=message: ng.update_all(G, message, "sum", u=u, v=v, e=e), fields)
 
 
 def test_outputs_of_different_lane_axes():
     """A backward that makes [D] and [K] gradients in one walk is split into several kernels."""
-    fields = {"u": {"x": normal(G, "u", 40), "k": normal(G, "u", 9)}, "v": {"q": normal(G, "v", 9)}, "e": {"w": normal(G, "e", 1)}}
-    compare_step(lambda u, v, e: ng.update_all(G, lambda u, v, e: u.x * (u.k * v.q).sum(-1) * e.w, "sum", u=u, v=v, e=e), fields, 1e-4)
+    fields = {
+        "u": {"x": normal(G, "u", 40), "k": normal(G, "u", 9)},
+        "v": {"q": normal(G, "v", 9)},
+        "e": {"w": normal(G, "e", 1)},
+    }
+    compare_step(
+        lambda u, v, e: ng.update_all(
+            G, lambda u, v, e: u.x * (u.k * v.q).sum(-1) * e.w, "sum", u=u, v=v, e=e
+        ),
+        fields,
+        1e-4,
+    )
 
 
 ATTENTION = {
-    "GAT": (lambda u, v: ng.leaky_relu(u.a + v.b, 0.2), lambda u: u.h, {"u": {"a": (4, 1), "h": (4, 8)}, "v": {"b": (4, 1)}}),
+    "GAT": (
+        lambda u, v: ng.leaky_relu(u.a + v.b, 0.2),
+        lambda u: u.h,
+        {"u": {"a": (4, 1), "h": (4, 8)}, "v": {"b": (4, 1)}},
+    ),
     "one head": (lambda u, v: u.a + v.b, lambda u: u.h, {"u": {"a": (), "h": ()}, "v": {"b": ()}}),
-    "one head, wide": (lambda u, v: u.a + v.b, lambda u: u.h, {"u": {"a": (1,), "h": (300,)}, "v": {"b": (1,)}}),
+    "one head, wide": (
+        lambda u, v: u.a + v.b,
+        lambda u: u.h,
+        {"u": {"a": (1,), "h": (300,)}, "v": {"b": (1,)}},
+    ),
     "dot product, keys narrower than values": (
         lambda u, v: (u.k * v.q).sum(-1, keepdims=True),
         lambda u: u.x,
@@ -215,17 +275,32 @@ ATTENTION = {
         lambda u: u.l,
         {"u": {"l": (2, 300)}, "v": {"r": (2, 300), "a": (2, 300)}},
     ),
-    "a score per feature": (lambda u, v: u.x * v.y, lambda u, e: u.x * e.w, {"u": {"x": (19,)}, "v": {"y": (19,)}, "e": {"w": (1,)}}),
-    "a score per head, one value": (lambda u, v: u.a * v.b, lambda e: e.w, {"u": {"a": (5, 1)}, "v": {"b": (5, 1)}, "e": {"w": (1, 6)}}),
+    "a score per feature": (
+        lambda u, v: u.x * v.y,
+        lambda u, e: u.x * e.w,
+        {"u": {"x": (19,)}, "v": {"y": (19,)}, "e": {"w": (1,)}},
+    ),
+    "a score per head, one value": (
+        lambda u, v: u.a * v.b,
+        lambda e: e.w,
+        {"u": {"a": (5, 1)}, "v": {"b": (5, 1)}, "e": {"w": (1, 6)}},
+    ),
     "more score axes than value axes": (lambda u: u.a, lambda e: e.w, {"u": {"a": (5,)}, "e": {"w": ()}}),
-    "edges weigh in": (lambda u, e: u.a + e.s, lambda u, e: u.h * e.w, {"u": {"a": (4, 1), "h": (4, 8)}, "e": {"s": (1, 1), "w": (4, 1)}}),
+    "edges weigh in": (
+        lambda u, e: u.a + e.s,
+        lambda u, e: u.h * e.w,
+        {"u": {"a": (4, 1), "h": (4, 8)}, "e": {"s": (1, 1), "w": (4, 1)}},
+    ),
 }
 
 
 @pytest.mark.parametrize("name", ATTENTION)
 def test_attention(name):
     score, value, shapes = ATTENTION[name]
-    fields = {t: {k: normal(G, t, *shape, dtype=np.float32) for k, shape in given.items()} for t, given in shapes.items()}
+    fields = {
+        t: {k: normal(G, t, *shape, dtype=np.float32) for k, shape in given.items()}
+        for t, given in shapes.items()
+    }
     compare_step(lambda u, v, e: ng.attend(G, score, value, u=u, v=v, e=e), fields, 1e-4)
 
 
@@ -248,7 +323,13 @@ def test_captured_arrays():
         vector = np.linspace(-1, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)
 
         def run(u, v, e, vector=vector):
-            return ng.attend(G, lambda u, v: (np.tanh(u.x + v.y) * vector).sum(-1, keepdims=True), lambda u: u.x * vector, u=u, v=v)
+            return ng.attend(
+                G,
+                lambda u, v: (np.tanh(u.x + v.y) * vector).sum(-1, keepdims=True),
+                lambda u: u.x * vector,
+                u=u,
+                v=v,
+            )
 
         compare_step(run, fields, 1e-4)
 
@@ -256,7 +337,10 @@ def test_captured_arrays():
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max", "prod", "softmax", "logsumexp", "edge"])
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3)])
 def test_axes_of_length_zero(reduce, shape):
-    fields = {"u": {"x": normal(G, "u", *shape)}, "v": {"y": normal(G, "v", *[min(n, 1) or 1 for n in shape])}}
+    fields = {
+        "u": {"x": normal(G, "u", *shape)},
+        "v": {"y": normal(G, "v", *[min(n, 1) or 1 for n in shape])},
+    }
     functions = (lambda v: v.y, lambda u: u.x) if reduce == "softmax" else (lambda u, v: u.x * v.y)
     compare(G, functions, reduce, to="e" if reduce == "edge" else "v", **fields)
     if reduce in ("sum", "max"):
@@ -275,7 +359,9 @@ def test_gradients_with_an_axis_of_length_zero():
 def test_graphs_without_nodes_or_edges(reduce):
     for num_src, num_dst in ((0, 0), (4, 0), (0, 4), (3, 5)):
         g = ng.Graph([], [], num_src=num_src, num_dst=num_dst)
-        functions = (lambda u, v: u.x * v.y, lambda u: u.x) if reduce == "softmax" else (lambda u, v: u.x * v.y)
+        functions = (
+            (lambda u, v: u.x * v.y, lambda u: u.x) if reduce == "softmax" else (lambda u, v: u.x * v.y)
+        )
         fields = {"u": {"x": normal(g, "u", 6)}, "v": {"y": normal(g, "v", 6)}}
         compare(g, functions, reduce, to="e" if reduce == "edge" else "v", **fields)
         compare(g, functions, reduce, to="e" if reduce == "edge" else "u", **fields)
@@ -296,11 +382,17 @@ def test_costly_parts_of_the_far_node(num_edges):
 
     def message(u, v, e):
         shared = np.exp(u.x) / (1 + np.square(u.x).sum(-1, keepdims=True))
-        return np.tanh(shared * u.per_node0) * v.y + np.exp(u.x) * e.w - np.sin(v.y) * np.log1p(np.abs(u.per_node0))
+        return (
+            np.tanh(shared * u.per_node0) * v.y
+            + np.exp(u.x) * e.w
+            - np.sin(v.y) * np.log1p(np.abs(u.per_node0))
+        )
 
     compare_step(lambda u, v, e: ng.update_all(g, message, "sum", u=u, v=v, e=e), fields)
     compare(g, (message, lambda u: np.cos(u.x)), "softmax", **fields)
-    np.testing.assert_allclose(ng.apply_edges(g, message, **fields), oracle.apply_edges(g, message, **fields), rtol=1e-12)
+    np.testing.assert_allclose(
+        ng.apply_edges(g, message, **fields), oracle.apply_edges(g, message, **fields), rtol=1e-12
+    )
 
 
 def test_a_costly_message_of_the_far_node_alone():
@@ -326,7 +418,9 @@ def test_what_is_computed_per_node_is_planned_once_for_any_number_of_nodes():
         g = ng.Graph(ids % num_nodes, ids // 40, num_nodes=num_nodes)
         x = normal(g, "u", 3)
         z = ng.update_all(g, lambda u: np.exp(u.x) * 1.625, "sum", u={"x": x})
-        np.testing.assert_allclose(z, np.exp(x[g.src].astype(np.float64)).reshape(num_nodes, 40, 3).sum(1) * 1.625, rtol=1e-5)
+        np.testing.assert_allclose(
+            z, np.exp(x[g.src].astype(np.float64)).reshape(num_nodes, 40, 3).sum(1) * 1.625, rtol=1e-5
+        )
 
     run(5)
     before = driver.make_plan.cache_info().currsize
@@ -357,7 +451,9 @@ def test_hubs_in_chunks(reduce, monkeypatch):
 
 
 def test_ties_and_masks_in_hubs(monkeypatch):
-    """The first of equal edges wins over all chunks; chunks of minus infinities weigh nothing, rows of them are 0 / 0."""
+    """The first of equal edges wins over all chunks; chunks of minus infinities weigh nothing, rows of them
+    are 0 / 0.
+    """
     monkeypatch.setattr(balance, "HUB_EDGES", 4)
     g = walks.graph(ordered="v")
     ones = np.ones((g.num_edges, 3), np.float32)
@@ -369,7 +465,10 @@ def test_ties_and_masks_in_hubs(monkeypatch):
     start = g.in_edges.indptr[2]
     scores[start : start + 9] = -np.inf
     scores[g.dst == 4] = -np.inf
-    for values in (normal(g, "e", 3), np.where(np.arange(g.num_edges) == start + 12, np.nan, 1)[:, None].astype(np.float32)):
+    for values in (
+        normal(g, "e", 3),
+        np.where(np.arange(g.num_edges) == start + 12, np.nan, 1)[:, None].astype(np.float32),
+    ):
         for extra in (0, -500):
             shifted = scores.copy()
             shifted[start + 12 : start + 16] += extra
@@ -384,7 +483,17 @@ def test_edge_ids_of_every_order_and_dtype(ordered, ids, monkeypatch):
     g = walks.graph(ordered=ordered)
     assert g.src.dtype == ids
     for graph in (g, g.reverse()):
-        fields = {"u": {"x": normal(graph, "u", 11)}, "v": {"y": normal(graph, "v", 11)}, "e": {"w": normal(graph, "e", 11)}}
-        compare_step(lambda u, v, e, graph=graph: ng.update_all(graph, lambda u, v, e: u.x * v.y + e.w, "sum", u=u, v=v, e=e), fields, 1e-4)
+        fields = {
+            "u": {"x": normal(graph, "u", 11)},
+            "v": {"y": normal(graph, "v", 11)},
+            "e": {"w": normal(graph, "e", 11)},
+        }
+        compare_step(
+            lambda u, v, e, graph=graph: ng.update_all(
+                graph, lambda u, v, e: u.x * v.y + e.w, "sum", u=u, v=v, e=e
+            ),
+            fields,
+            1e-4,
+        )
         compare(graph, lambda u, v, e: u.x * v.y + e.w, "edge", to="e", **fields)
         compare(graph, lambda u, v, e: u.x * v.y + e.w, "max", to="u", **fields)

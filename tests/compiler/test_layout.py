@@ -12,7 +12,20 @@ from numgraph.compiler.cpu import layout, running
 from numgraph.compiler.cpu.layout import by_lines, enough_for, room_of
 from numgraph.runtime import threads
 
-ROOMS = {4: 4, 12: 16, 20: 32, 32: 32, 36: 64, 64: 64, 68: 68, 96: 128, 132: 192, 200: 256, 260: 320, 800: 832}
+ROOMS = {
+    4: 4,
+    12: 16,
+    20: 32,
+    32: 32,
+    36: 64,
+    64: 64,
+    68: 68,
+    96: 128,
+    132: 192,
+    200: 256,
+    260: 320,
+    800: 832,
+}
 
 
 @pytest.mark.parametrize("size", ROOMS)
@@ -55,7 +68,9 @@ def test_rows_begin_where_lines_do_where_edges_are_many(array, unit):
     assert by_lines(array, enough - 1) is array
 
 
-@pytest.mark.parametrize("array", [np.empty((0, 16), np.float32), np.empty(9, np.float32), beside_a_line(50, 17), np.empty((9, 0))])
+@pytest.mark.parametrize(
+    "array", [np.empty((0, 16), np.float32), np.empty(9, np.float32), beside_a_line(50, 17), np.empty((9, 0))]
+)
 def test_arrays_that_stay_as_they_are(array):
     assert by_lines(array, 1 << 40) is array
 

@@ -10,7 +10,19 @@ import pytest
 import numgraph as ng
 from numgraph.arrays import recycling
 
-DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float16", "float32", "float64"]
+DTYPES = [
+    "bool",
+    "int8",
+    "uint8",
+    "int16",
+    "uint16",
+    "int32",
+    "uint32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+]
 G = ng.Graph([0, 1, 2, 2, 0], [1, 2, 0, 1, 1], 3)
 
 
@@ -21,7 +33,9 @@ def numbers(dtype, *shape):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_byte_order_and_layout(dtype):
-    """u, v, e and shared; strided, reversed, read-only and foreign memory give the plain array's numbers in native order."""
+    """u, v, e and shared; strided, reversed, read-only and foreign memory give the plain array's numbers in
+    native order.
+    """
     u, v, e, shared = (numbers(dtype, *shape) for shape in ((3, 2, 4), (3, 4), (5, 4), (4,)))
     want = np.maximum(np.maximum(u[G.src], v[G.dst][:, None]), np.maximum(e[:, None], shared))
     best = np.stack([want[G.dst == row].max(0) for row in range(3)])

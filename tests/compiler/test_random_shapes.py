@@ -1,7 +1,7 @@
 """Messages of random shapes: every access inside of its array, every value and gradient that of NumPy.
 
-Most programs are interpreted in Python, which checks every access against its array, and that every result is stored once. Some are
-compiled and write into guarded memory.
+Most programs are interpreted in Python, which checks every access against its array, and that every result is
+stored once. Some are compiled and write into guarded memory.
 """
 
 from __future__ import annotations
@@ -95,8 +95,14 @@ def _check_chosen(name, reduce):
     message, score, given = CHOSEN[name]
     rng = np.random.default_rng(3)
     functions = [text and eval(f"lambda u: {text}", {"np": np}) for text in (message, score)]
-    fields = {"u": {key: shapes.inside_of_nan(rng, 5, *shape) for key, shape in given.items()}, "v": {}, "e": {}}
-    case = shapes.Case(name, reduce, lambda u, v, e: functions[0](u), score and (lambda u, v, e: functions[1](u)), fields)
+    fields = {
+        "u": {key: shapes.inside_of_nan(rng, 5, *shape) for key, shape in given.items()},
+        "v": {},
+        "e": {},
+    }
+    case = shapes.Case(
+        name, reduce, lambda u, v, e: functions[0](u), score and (lambda u, v, e: functions[1](u)), fields
+    )
     shapes.check(shapes.graph(), case)
 
 

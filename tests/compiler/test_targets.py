@@ -1,4 +1,6 @@
-"""The seam between the driver and its targets: a third target is one class, here one that interprets programs (programs.py)."""
+"""The seam between the driver and its targets: a third target is one class, here one that interprets programs
+(programs.py).
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,10 @@ class Interpreter(Target):
 
     def launch(self, prepared: Kernel, graph: Any, fields: Any, buffers: Buffers) -> dict[str, Any]:
         self.asked.append("launch")
-        arrays = {f"{t}.{n}": np.asarray(x).reshape(1 if t == "shared" else len(x), -1) for (t, n), x in fields.items()}
+        arrays = {
+            f"{t}.{n}": np.asarray(x).reshape(1 if t == "shared" else len(x), -1)
+            for (t, n), x in fields.items()
+        }
         if isinstance(graph, driver.Nodes):
             graph = ng.Graph(np.arange(graph.num_edges), np.arange(graph.num_edges))
         return programs.run(prepared.program, arrays, graph)
@@ -81,7 +86,10 @@ X, Y, W = (
 )
 WALKS = {
     "sum": ([Output((X * W + Y,), "v", "sum")], 1),
-    "both ends and edges": ([Output((X * W,), "v", "mean"), Output((Y * W,), "u", "max"), Output((X - Y,), "e", "edge")], 2),
+    "both ends and edges": (
+        [Output((X * W,), "v", "mean"), Output((Y * W,), "u", "max"), Output((X - Y,), "e", "edge")],
+        2,
+    ),
     "softmax, with a sum for each node": ([Output((X.sum(-1), W[..., 0]), "v", "softmax")], 2),
 }
 
@@ -89,7 +97,11 @@ WALKS = {
 @pytest.mark.parametrize("name", WALKS)
 def test_a_third_target_is_one_class(name):
     outputs, kernels = WALKS[name]
-    fields = {("u", "x"): normal(G, "u", 2, 3), ("v", "y"): normal(G, "v", 3), ("e", "w"): normal(G, "e", 2, 1)}
+    fields = {
+        ("u", "x"): normal(G, "u", 2, 3),
+        ("v", "y"): normal(G, "v", 3),
+        ("e", "w"): normal(G, "e", 2, 1),
+    }
     fields = {key: array.astype(float) for key, array in fields.items()}
     target = Interpreter()
     found = driver.execute(target, G, tuple(outputs), fields)
@@ -101,7 +113,11 @@ def test_a_third_target_is_one_class(name):
     assert target.asked.count("launch") == kernels
     target.asked.clear()
     driver.execute(target, G, tuple(outputs), fields)
-    assert set(target.asked) == {"allocate", "launch", "combine"}  # the plan and what depends on the graph are kept
+    assert set(target.asked) == {
+        "allocate",
+        "launch",
+        "combine",
+    }  # the plan and what depends on the graph are kept
 
 
 def test_values_per_node_are_computed_by_the_target_too():
@@ -109,4 +125,6 @@ def test_values_per_node_are_computed_by_the_target_too():
     value = np.exp(X) * W
     fields = {("u", "x"): normal(G, "u", 2, 3).astype(float), ("e", "w"): normal(G, "e", 2, 1).astype(float)}
     (found,) = driver.execute(Interpreter(), G, (Output((value,), "v", "sum"),), fields)
-    np.testing.assert_allclose(found, reference.execute(G, [Output((value,), "v", "sum")], fields)[0], rtol=1e-12)
+    np.testing.assert_allclose(
+        found, reference.execute(G, [Output((value,), "v", "sum")], fields)[0], rtol=1e-12
+    )

@@ -1,4 +1,6 @@
-"""Elementary functions on lanes: at most 2 ulp from higher precision, NumPy's special values, the same bits at every width."""
+"""Elementary functions on lanes: at most 2 ulp from higher precision, NumPy's special values, the same bits
+at every width.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ WIDTHS = (0, 1, 4, 16, 64)  # 0: the scalar
 NAMES = ("exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "arctan", "erf")
 DTYPES = (np.float32, np.float64)
 EACH = [(name, dtype) for name in NAMES for dtype in DTYPES]
-# Intervals that get samples of their own: where results are ordinary numbers, and both sides of where a formula changes.
+# Intervals that get samples of their own: where results are ordinary numbers, and both sides of where a
+# formula changes.
 INTERVALS = {
     "exp": [(-1, 1), (-104, 89), (-746, 710), (-746, -708), (-104, -87)],
     "expm1": [(-0.4, 0.4), (0.2, 2), (-40, 5), (-1e-6, 1e-6)],
@@ -62,7 +65,9 @@ def _primitive(build, operands):
 
 @functools.cache
 def compiled(name):
-    """f(y, x): y[k] = name(x), computed WIDTHS[k] lanes at a time; one function, for compiling is most of this file's time."""
+    """f(y, x): y[k] = name(x), computed WIDTHS[k] lanes at a time; one function, for compiling is most of
+    this file's time.
+    """
     function = _primitive(vectormath.FUNCTIONS[name], 1)
     load_scalar, load_1, load_4, load_16, load_64 = [memory.load(width) for width in WIDTHS]
     store_scalar, store_1, store_4, store_16, store_64 = [memory.store(width) for width in WIDTHS]
@@ -129,7 +134,9 @@ def oracle(name, x):
 
 
 def ulps(got, exact):
-    """|got − exact| in units of got's last place at the exact result; one smallest subnormal below the normal range."""
+    """|got − exact| in units of got's last place at the exact result; one smallest subnormal below the normal
+    range.
+    """
     info = np.finfo(got.dtype)
     with np.errstate(all="ignore"):
         rounded = exact.astype(got.dtype)
@@ -148,7 +155,9 @@ def check_accuracy(name, dtype, count):
     error = ulps(y, exact)
     worst = np.argmax(error)
     limit = 2.0 + (SLACK if dtype is np.float64 else 0.0)
-    assert error[worst] <= limit, f"{name}({x[worst]!r}) = {y[worst]!r}, exactly {exact[worst]!r}: {error[worst]:.2f} ulp"
+    assert error[worst] <= limit, (
+        f"{name}({x[worst]!r}) = {y[worst]!r}, exactly {exact[worst]!r}: {error[worst]:.2f} ulp"
+    )
 
 
 def assert_same_bits(got, want, x):
@@ -178,7 +187,12 @@ def test_without_fused_multiply_add():
         "for name in ('exp', 'log1p', 'sin', 'tanh'):\n"
         "    for dtype in DTYPES: check_accuracy(name, dtype, 1 << 12)\n"
     )
-    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {
+        **os.environ,
+        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CPU_FEATURES": "",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
     subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, check=True, timeout=120)
 
 
@@ -231,8 +245,12 @@ def test_power(dtype):
     rng = np.random.default_rng(5)
     corners = np.array([0.0, -0.0, INF, -INF, NAN, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 1e-40, 1e30, -1e30], dtype)
     x, p = (grid.ravel() for grid in np.meshgrid(corners, corners))
-    x = np.concatenate([x, rng.uniform(0, 4, 1 << 14).astype(dtype), np.exp(rng.normal(0, 20, 1 << 14)).astype(dtype)])
-    p = np.concatenate([p, rng.uniform(-60, 60, 1 << 14).astype(dtype), rng.normal(0, 1, 1 << 14).astype(dtype)])
+    x = np.concatenate(
+        [x, rng.uniform(0, 4, 1 << 14).astype(dtype), np.exp(rng.normal(0, 20, 1 << 14)).astype(dtype)]
+    )
+    p = np.concatenate(
+        [p, rng.uniform(-60, 60, 1 << 14).astype(dtype), rng.normal(0, 1, 1 << 14).astype(dtype)]
+    )
     wide = np.float64 if dtype is np.float32 else np.longdouble
     with np.errstate(all="ignore"):
         exact = np.power(x.astype(wide), p.astype(wide))
@@ -244,7 +262,9 @@ def test_power(dtype):
         assert_same_bits(y, results[0], x)
     error = ulps(results[0], exact)
     worst = np.argmax(error)
-    assert error[worst] <= 2.0, f"{x[worst]!r} ** {p[worst]!r} = {results[0][worst]!r}, exactly {exact[worst]!r}"
+    assert error[worst] <= 2.0, (
+        f"{x[worst]!r} ** {p[worst]!r} = {results[0][worst]!r}, exactly {exact[worst]!r}"
+    )
     zero = exact[: corners.size**2] == 0
     assert (np.signbit(results[0][: zero.size]) == np.signbit(exact[: zero.size]))[zero].all()
 

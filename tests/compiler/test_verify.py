@@ -31,7 +31,10 @@ def test_no_kernel_is_compiled_when_the_proof_fails():
 
     def wrong(*args):
         program = build(*args)
-        shorter = {name: replace(array, features=10) if array.features == 11 else array for name, array in program.arrays.items()}
+        shorter = {
+            name: replace(array, features=10) if array.features == 11 else array
+            for name, array in program.arrays.items()
+        }
         return replace(program, arrays=shorter)
 
     with (

@@ -1,20 +1,22 @@
-"""A machine that runs the PTX of a kernel on memory of the host, warp by warp: what a driver would be given, without a GPU.
+"""A machine that runs the PTX of a kernel on memory of the host, warp by warp: what a driver would be given,
+without a GPU.
 
-It is slow and strict. Threads of a warp run apart where they branch, and meet again where they reach the same instruction; the threads
-at the lowest one go first. Errors are
+It is slow and strict. Threads of a warp run apart where they branch, and meet again where they reach the same
+instruction; the threads at the lowest one go first. Errors are
 
-* an access outside of the arrays that the launch was given, or not at a multiple of its size, or of memory of a constant to write,
+* an access outside of the arrays that the launch was given, or not at a multiple of its size, or of memory of
+  a constant to write,
 * two threads of a launch that write one byte,
 * a shuffle that waits for threads which never come, on a device a hang,
 * an instruction that this machine does not know.
 
-In which order threads run is not defined, so what a thread reads where another one writes is garbage here: lanes that are off may
-read anything, but nothing may use it.
+In which order threads run is not defined, so what a thread reads where another one writes is garbage here:
+lanes that are off may read anything, but nothing may use it.
 
-Types, address arithmetic, divergence and masks of shuffles are therefore tested as they are compiled. What it cannot show: the assembler's
-work after PTX, the order of memory accesses, speed. Semantics are those of NVIDIA's PTX ISA, chapter 9; approximate instructions
-(ex2.approx, rcp.approx, …) are computed exactly, and fused operations of float32 in float64.
-"""
+Types, address arithmetic, divergence and masks of shuffles are therefore tested as they are compiled. What it
+cannot show: the assembler's work after PTX, the order of memory accesses, speed. Semantics are those of
+NVIDIA's PTX ISA, chapter 9; approximate instructions (ex2.approx, rcp.approx, …) are computed exactly, and
+fused operations of float32 in float64."""
 
 from __future__ import annotations
 
@@ -102,25 +104,33 @@ class Program:
         elif found := re.match(r"\.param\s+\.(\w+)\s+(\w+)", statement):
             self.registers[prefix + found[2]] = found[1]
         elif found := re.match(r"call(?:\.uni)?\s+\((\w+)\),\s*(\w+),\s*\(([^)]*)\)", statement):
-            self._inline(found[1], found[2], [name.strip() for name in found[3].split(",")], functions, prefix)
+            self._inline(
+                found[1], found[2], [name.strip() for name in found[3].split(",")], functions, prefix
+            )
         elif statement and not statement.startswith(".pragma"):
             self.instructions.append(_instruction(statement, prefix))
 
-    def _inline(self, result: str, name: str, arguments: list[str], functions: dict[str, Any], prefix: str) -> None:
+    def _inline(
+        self, result: str, name: str, arguments: list[str], functions: dict[str, Any], prefix: str
+    ) -> None:
         """The callee's statements under names of their own; its ``ret`` goes to their end."""
         made, parameters, statements = functions[name]
         inner = f"{prefix}call{len(self.instructions)}$"
         for kind, parameter in (made, *parameters):
             self.registers[inner + parameter] = kind
         for argument, (kind, parameter) in zip(arguments, parameters, strict=True):
-            self.instructions.append(Instruction(f"argument of {name}", "mov", [kind], [inner + parameter, prefix + argument]))
+            self.instructions.append(
+                Instruction(f"argument of {name}", "mov", [kind], [inner + parameter, prefix + argument])
+            )
         first = len(self.instructions)
         self.append(statements, functions, inner)
         for instruction in self.instructions[first:]:
             if instruction.name == "ret":
                 instruction.name, instruction.operands = "bra", [inner + "end"]
         self.labels[inner + "end"] = len(self.instructions)
-        self.instructions.append(Instruction(f"result of {name}", "mov", [made[0]], [prefix + result, inner + made[1]]))
+        self.instructions.append(
+            Instruction(f"result of {name}", "mov", [made[0]], [prefix + result, inner + made[1]])
+        )
 
 
 def _instruction(statement: str, prefix: str) -> Instruction:
@@ -129,8 +139,13 @@ def _instruction(statement: str, prefix: str) -> Instruction:
     name, *modifiers = found[3].split(".")
     operands = [part.strip() for part in re.split(r",(?![^{\[]*[}\]])", found[4]) if part.strip()]
     if prefix:
-        operands = [re.sub(r"(?<![\w%$.])(?=[%$A-Za-z_])(?!%(?:tid|ntid|ctaid)\.)", prefix, operand) for operand in operands]
-    return Instruction(statement, name, modifiers, operands, prefix + found[2] if found[2] else "", found[1] == "!")
+        operands = [
+            re.sub(r"(?<![\w%$.])(?=[%$A-Za-z_])(?!%(?:tid|ntid|ctaid)\.)", prefix, operand)
+            for operand in operands
+        ]
+    return Instruction(
+        statement, name, modifiers, operands, prefix + found[2] if found[2] else "", found[1] == "!"
+    )
 
 
 @functools.cache
@@ -138,14 +153,18 @@ def parsed(ptx: str) -> Program:
     """The program of the one entry of a module."""
     ptx = re.sub(r"//[^\n]*", "", ptx)
     program, functions = Program(), {}
-    for align, name, numbers in re.findall(r"^\.global \.align (\d+) \.b8 (\w+)\[\d+\] = \{([^}]*)\};", ptx, re.M):
+    for align, name, numbers in re.findall(
+        r"^\.global \.align (\d+) \.b8 (\w+)\[\d+\] = \{([^}]*)\};", ptx, re.M
+    ):
         values = np.array([int(number) for number in numbers.split(",")], np.uint8)
         room = np.zeros(len(values) + int(align), np.uint8)
         start = -room.ctypes.data % int(align)
         room[start : start + len(values)] = values
         program.constants[name] = room[start : start + len(values)]
     parameter = re.compile(r"\.param\s+\.(\w+)\s+(\w+)")
-    for made, name, parameters, body in re.findall(r"^\.func\s+\(([^)]*)\)\s*(\w+)\(([^)]*)\)\s*^\{(.*?)^\}", ptx, re.M | re.S):
+    for made, name, parameters, body in re.findall(
+        r"^\.func\s+\(([^)]*)\)\s*(\w+)\(([^)]*)\)\s*^\{(.*?)^\}", ptx, re.M | re.S
+    ):
         functions[name] = parameter.findall(made)[0], parameter.findall(parameters), body.split(";")
     ((parameters, body),) = re.findall(r"^\.visible \.entry \w+\(([^)]*)\)\s*^\{(.*?)^\}", ptx, re.M | re.S)
     for number, (kind, name) in enumerate(parameter.findall(parameters)):
@@ -154,15 +173,21 @@ def parsed(ptx: str) -> Program:
     program.append(body.split(";"), functions)
     leaders = {0, *program.labels.values()}
     for place, instruction in enumerate(program.instructions):
-        leaders |= {"bra": {place + 1}, "ret": {place + 1}, "shfl": {place, place + 1}}.get(instruction.name, set())
+        leaders |= {"bra": {place + 1}, "ret": {place + 1}, "shfl": {place, place + 1}}.get(
+            instruction.name, set()
+        )
     program.leaders = sorted(leaders | {len(program.instructions)})
     return program
 
 
 class Memory:
-    """The bytes that a launch may touch, and for each the thread, from 1, that reads or writes it: 0 none, -1 several, -2 atomically."""
+    """The bytes that a launch may touch, and for each the thread, from 1, that reads or writes it: 0 none, -1
+    several, -2 atomically.
+    """
 
-    def __init__(self, ranges: list[tuple[int, int]], fixed: list[np.ndarray], traffic: Traffic | None = None) -> None:
+    def __init__(
+        self, ranges: list[tuple[int, int]], fixed: list[np.ndarray], traffic: Traffic | None = None
+    ) -> None:
         self.traffic = traffic
         merged: list[list[int]] = []
         for low, high in sorted(ranges):
@@ -180,7 +205,9 @@ class Memory:
         self.readers = [np.zeros(len(part), np.int32) for part in self.bytes]
         self.shared = False
         self.garbage: list[np.ndarray] | None = None
-        self._before = [part.copy() if free else None for part, free in zip(self.bytes, self.open, strict=True)]
+        self._before = [
+            part.copy() if free else None for part, free in zip(self.bytes, self.open, strict=True)
+        ]
 
     def again(self) -> None:
         """Everything as before the launch, for one where only the thread that writes a byte reads it."""
@@ -290,7 +317,9 @@ class Machine:
             value = np.full(threads.shape, value)
         if value.itemsize < register.itemsize:
             value = value.astype(f"{value.dtype.kind}{register.itemsize}")
-        register[threads] = value if value.dtype == register.dtype else np.ascontiguousarray(value).view(register.dtype)
+        register[threads] = (
+            value if value.dtype == register.dtype else np.ascontiguousarray(value).view(register.dtype)
+        )
 
     def address(self, operand: str, threads: Any) -> Any:
         base, _, offset = operand.strip("[]").partition("+")
@@ -313,10 +342,15 @@ class Machine:
                     waiting[:] = False
         if waiting.any():
             text = self.program.instructions[int(self.at[waiting].min())].text
-            raise Stuck(f"{text}: {waiting.sum()} threads wait for others of their warp, which are elsewhere or have ended")
+            raise Stuck(
+                f"{text}: {waiting.sum()} threads wait for others of their warp, which are elsewhere or have "
+                "ended"
+            )
 
     def _arrived(self, place: int, threads: Any) -> Any:
-        """Those threads that can go on: at a shuffle, where every thread of its mask is there with the same mask."""
+        """Those threads that can go on: at a shuffle, where every thread of its mask is there with the same
+        mask.
+        """
         instruction = self.program.instructions[place]
         if instruction.name != "shfl":
             return threads
@@ -348,8 +382,17 @@ class Machine:
         self.at[threads] = following
 
 
-def launch(ptx: str, blocks: int, threads: int, words: list[int], ranges: list[tuple[int, int]], traffic: Traffic | None = None) -> None:
-    """Run a kernel. words: its parameters, 64 bits each. ranges: [start, end) of the memory that it may touch. traffic: filled."""
+def launch(
+    ptx: str,
+    blocks: int,
+    threads: int,
+    words: list[int],
+    ranges: list[tuple[int, int]],
+    traffic: Traffic | None = None,
+) -> None:
+    """Run a kernel. words: its parameters, 64 bits each. ranges: [start, end) of the memory that it may
+    touch. traffic: filled.
+    """
     assert threads % WARP == 0
     program = parsed(ptx)
     memory = Memory(ranges, list(program.constants.values()), traffic)

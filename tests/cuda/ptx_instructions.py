@@ -1,4 +1,6 @@
-"""What the instructions of PTX do to registers and memory (see ptx.py). Each is a row of EXECUTE, by the name before the first dot."""
+"""What the instructions of PTX do to registers and memory (see ptx.py). Each is a row of EXECUTE, by the name
+before the first dot.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ def _plain(compute: Callable[..., Any]) -> Callable[..., None]:
         values = [machine.read(source, kind.replace("f16x2", "b32"), threads) for source in sources]
         if kind == "f16x2":
             values = [value[:, None].view(np.float16) for value in values]
-        result = compute(*values, modifiers=instruction.modifiers) if compute in KNOW_MODIFIERS else compute(*values)
+        result = (
+            compute(*values, modifiers=instruction.modifiers)
+            if compute in KNOW_MODIFIERS
+            else compute(*values)
+        )
         result = np.asarray(result).astype(values[0].dtype, copy=False)
         machine.write(into, result.view(np.uint32)[:, 0] if kind == "f16x2" else result, threads)
 
@@ -136,7 +142,14 @@ KNOW_MODIFIERS = {_fma, _add, _mul}
 
 # --- comparisons and selections ---
 
-COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
+COMPARE = {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
 COMPARE |= {"lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal}
 
 
@@ -177,10 +190,14 @@ def _mov(machine: Any, instruction: Any, threads: Any) -> None:
     kind = instruction.kind
     if source.startswith("{"):
         part = f"b{int(kind[1:]) // len(_names(source))}"
-        value = np.stack([machine.read(name, part, threads) for name in _names(source)], axis=1).view(NUMPY[kind])[:, 0]
+        value = np.stack([machine.read(name, part, threads) for name in _names(source)], axis=1).view(
+            NUMPY[kind]
+        )[:, 0]
         machine.write(into, value, threads)
     elif into.startswith("{"):
-        value = machine.read(source, kind, threads)[:, None].view(NUMPY[f"b{int(kind[1:]) // len(_names(into))}"])
+        value = machine.read(source, kind, threads)[:, None].view(
+            NUMPY[f"b{int(kind[1:]) // len(_names(into))}"]
+        )
         for number, name in enumerate(_names(into)):
             machine.write(name, np.ascontiguousarray(value[:, number]), threads)
     else:
@@ -243,7 +260,9 @@ def _with_carry(machine: Any, instruction: Any, threads: Any) -> None:
 
 def _or_with_carry(compute: Callable[..., Any]) -> Callable[..., None]:
     plain = _plain(compute)
-    return lambda machine, instruction, threads: (_with_carry if "cc" in instruction.modifiers else plain)(machine, instruction, threads)
+    return lambda machine, instruction, threads: (_with_carry if "cc" in instruction.modifiers else plain)(
+        machine, instruction, threads
+    )
 
 
 def _mad(machine: Any, instruction: Any, threads: Any) -> None:
@@ -310,7 +329,9 @@ def _ld(machine: Any, instruction: Any, threads: Any) -> None:
         place = address.strip("[]").partition("+")[0]
         number = machine.program.parameters.get(place)
         value = (
-            machine.read(place, instruction.kind, threads) if number is None else np.full(len(threads), machine.words[number]).view(dtype)
+            machine.read(place, instruction.kind, threads)
+            if number is None
+            else np.full(len(threads), machine.words[number]).view(dtype)
         )
         machine.write(into, value, threads)
         return
@@ -349,15 +370,24 @@ def _st(machine: Any, instruction: Any, threads: Any) -> None:
 
 
 def _red(machine: Any, instruction: Any, threads: Any) -> None:
-    """red.global.add: memory += value, as one operation. atom gives what was there too, which no kernel here asks for."""
+    """red.global.add: memory += value, as one operation. atom gives what was there too, which no kernel here
+    asks for.
+    """
     if "add" not in instruction.modifiers or "global" not in instruction.modifiers:
         raise KeyError(instruction.text)
     address, source = instruction.operands[-2:]
-    machine.memory.add(machine.address(address, threads), machine.read(source, instruction.kind, threads), threads, instruction.text)
+    machine.memory.add(
+        machine.address(address, threads),
+        machine.read(source, instruction.kind, threads),
+        threads,
+        instruction.text,
+    )
 
 
 def _shfl(machine: Any, instruction: Any, threads: Any) -> None:
-    """shfl.sync.bfly.b32 d|p, a, distance, clamp, mask: the value of the thread whose number differs in the bits of ``distance``."""
+    """shfl.sync.bfly.b32 d|p, a, distance, clamp, mask: the value of the thread whose number differs in the
+    bits of ``distance``.
+    """
     into, source, distance, clamp, mask = instruction.operands
     if "bfly" not in instruction.modifiers or (machine.read(clamp, "u32", threads) != 31).any():
         raise KeyError("a shuffle of another kind")
@@ -373,16 +403,33 @@ def _shfl(machine: Any, instruction: Any, threads: Any) -> None:
 
 
 EXECUTE: dict[str, Callable[..., None]] = {
-    **{name: _plain(function) for name, function in {"abs": np.abs, "neg": np.negative, "sqrt": np.sqrt, "fma": _fma}.items()},
     **{
         name: _plain(function)
-        for name, function in {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": _not}.items()
+        for name, function in {"abs": np.abs, "neg": np.negative, "sqrt": np.sqrt, "fma": _fma}.items()
     },
     **{
         name: _plain(function)
-        for name, function in {"div": _div, "rem": np.fmod, "rcp": _reciprocal, "ex2": np.exp2, "lg2": np.log2}.items()
+        for name, function in {
+            "and": np.bitwise_and,
+            "or": np.bitwise_or,
+            "xor": np.bitwise_xor,
+            "not": _not,
+        }.items()
     },
-    **{name: _plain(function) for name, function in {"max": np.fmax, "min": np.fmin, "copysign": _copysign}.items()},
+    **{
+        name: _plain(function)
+        for name, function in {
+            "div": _div,
+            "rem": np.fmod,
+            "rcp": _reciprocal,
+            "ex2": np.exp2,
+            "lg2": np.log2,
+        }.items()
+    },
+    **{
+        name: _plain(function)
+        for name, function in {"max": np.fmax, "min": np.fmin, "copysign": _copysign}.items()
+    },
     "add": _or_with_carry(_add),
     "sub": _or_with_carry(np.subtract),
     **dict.fromkeys(("addc", "subc", "madc"), _with_carry),

@@ -1,4 +1,6 @@
-"""The CUDA target on a GPU, against the CPU target: `make test-gpu`. Skipped where there is no GPU, with what is missing as reason."""
+"""The CUDA target on a GPU, against the CPU target: `make test-gpu`. Skipped where there is no GPU, with what
+is missing as reason.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,14 @@ def run_both(run, fields):
         return devices.moved(array, "cuda")
 
     here = walks.step(lambda u, v, e: run(G, u, v, e), fields)
-    there = {target: {name: moved(array) for name, array in given.items()} for target, given in fields.items()}
+    there = {
+        target: {name: moved(array) for name, array in given.items()} for target, given in fields.items()
+    }
     with ng.Tape() as tape:
-        watched = {target: {name: tape.watch(array) for name, array in given.items()} for target, given in there.items()}
+        watched = {
+            target: {name: tape.watch(array) for name, array in given.items()}
+            for target, given in there.items()
+        }
         z = run(G.to("cuda"), *[watched.get(target, {}) for target in "uve"])
         weights = moved(np.cos(np.arange(z.size, dtype=np.float64)).reshape(z.shape).astype(z.dtype))
         loss = (z * weights).sum()
@@ -75,14 +82,19 @@ def run_both(run, fields):
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max", "min"])
 def test_long_rows(reduce, width, dtype):
     fields = {"u": {"x": normal(G, "u", width, dtype=dtype)}, "e": {"w": normal(G, "e", 1, dtype=dtype)}}
-    here, there = run_both(lambda g, u, v, e: ng.update_all(g, lambda u, e: u.x * e.w, reduce, u=u, e=e), fields)
+    here, there = run_both(
+        lambda g, u, v, e: ng.update_all(g, lambda u, e: u.x * e.w, reduce, u=u, e=e), fields
+    )
     walks.assert_same(there, here, 1e-4 if dtype is np.float32 else 1e-11)
 
 
 @pytest.mark.parametrize("shape", [(1, 16), (8, 16), (4, 100)])
 def test_attention_over_long_rows(shape):
     heads = (shape[0], 1)
-    fields = {"u": {"a": normal(G, "u", *heads), "h": normal(G, "u", *shape)}, "v": {"b": normal(G, "v", *heads)}}
+    fields = {
+        "u": {"a": normal(G, "u", *heads), "h": normal(G, "u", *shape)},
+        "v": {"b": normal(G, "v", *heads)},
+    }
 
     def run(g, u, v, e):
         return ng.attend(g, lambda u, v: ng.leaky_relu(u.a + v.b, 0.2), lambda u: u.h, u=u, v=v)
@@ -95,13 +107,20 @@ def test_attention_over_long_rows(shape):
 def test_runs_are_equal_bit_for_bit(reduce):
     message = test_kernels.MESSAGES[reduce]
     fields = {"u": {"x": normal(G, "u", 40)}, "v": {"y": normal(G, "v", 40)}, "e": {"w": normal(G, "e", 1)}}
-    there = {target: {name: devices.moved(array, "cuda") for name, array in given.items()} for target, given in fields.items()}
+    there = {
+        target: {name: devices.moved(array, "cuda") for name, array in given.items()}
+        for target, given in fields.items()
+    }
     g = G.to("cuda")
 
     def run():
         if reduce == "softmax":
             return ng.attend(g, *message, **there)
-        found = ng.apply_edges(g, message, **there) if reduce == "edge" else ng.update_all(g, message, reduce, **there)
+        found = (
+            ng.apply_edges(g, message, **there)
+            if reduce == "edge"
+            else ng.update_all(g, message, reduce, **there)
+        )
         return devices.moved(found, "cpu")
 
     first = devices.moved(run(), "cpu")
@@ -115,7 +134,10 @@ def test_runs_are_equal_bit_for_bit(reduce):
 def test_atomic_additions_give_the_same_up_to_rounding(reduce, width, dtype):
     """Rows without chunks are the same bits; a long row's sum has another order."""
     there = {"u": {"x": normal(G, "u", width, dtype=dtype)}, "e": {"w": normal(G, "e", 1, dtype=dtype)}}
-    there = {target: {name: devices.moved(array, "cuda") for name, array in given.items()} for target, given in there.items()}
+    there = {
+        target: {name: devices.moved(array, "cuda") for name, array in given.items()}
+        for target, given in there.items()
+    }
     run = lambda: devices.moved(ng.update_all(G.to("cuda"), lambda u, e: u.x * e.w, reduce, **there), "cpu")
     want = run()
     with devices.atomics():
@@ -142,7 +164,9 @@ def test_arrays_in_any_layout():
         "backwards": cupy.asarray(host[::-1])[::-1],
     }
     want = devices.moved(ng.update_all(g, lambda u: u.x * 2, "sum", u={"x": cupy.asarray(host)}), "cpu")
-    np.testing.assert_allclose(want, ng.update_all(G, lambda u: u.x * 2, "sum", u={"x": host}), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        want, ng.update_all(G, lambda u: u.x * 2, "sum", u={"x": host}), rtol=1e-3, atol=1e-3
+    )
     for name, array in layouts.items():
         got = devices.moved(ng.update_all(g, lambda u: u.x * 2, "sum", u={"x": array}), "cpu")
         np.testing.assert_array_equal(got, want, err_msg=name)

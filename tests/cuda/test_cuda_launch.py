@@ -18,7 +18,8 @@ from numgraph.expressions.walk import Output
 from numgraph.message import passing as message
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed (pip install 'numgraph[dev]')"
+    importlib.util.find_spec("numba_cuda") is None,
+    reason="numba-cuda is not installed (pip install 'numgraph[dev]')",
 )
 
 G = walks.graph()
@@ -49,17 +50,25 @@ def launches(monkeypatch):
 
     def launch(function, *numbers):
         assert len(numbers) == 10
-        assert vars(thread) == {"entered": True}, "a thread has no context before its first call of the runtime"
+        assert vars(thread) == {"entered": True}, (
+            "a thread has no context before its first call of the runtime"
+        )
         pointers = ctypes.cast(numbers[8], ctypes.POINTER(ctypes.POINTER(ctypes.c_int64)))
         words = [pointers[i][0] for i in range(function[1])]
-        found.append(SimpleNamespace(text=function[0], grid=numbers[:3], block=numbers[3:6], stream=numbers[7], words=words))
+        found.append(
+            SimpleNamespace(
+                text=function[0], grid=numbers[:3], block=numbers[3:6], stream=numbers[7], words=words
+            )
+        )
 
     driver = SimpleNamespace(launchKernel=launch)
     runtime = SimpleNamespace(getDevice=lambda: 3, memGetInfo=lambda: setattr(thread, "entered", True))
     cuda = SimpleNamespace(driver=driver, runtime=runtime, get_current_stream=lambda: SimpleNamespace(ptr=77))
     monkeypatch.setattr(cupy_arrays, "module", lambda: SimpleNamespace(cuda=cuda))
     monkeypatch.setattr(launching, "_THREAD", launching._Thread())
-    monkeypatch.setattr(launching, "_function", lambda text, words, device: SimpleNamespace(ptr=(text, words)))
+    monkeypatch.setattr(
+        launching, "_function", lambda text, words, device: SimpleNamespace(ptr=(text, words))
+    )
     return found
 
 
@@ -76,7 +85,14 @@ def start(kernel, x, out, count=1000):
     from numgraph.compiler.cuda.launching import launch, operand_of
 
     ids = placed((4 * count,), np.int32)
-    by_kind = {"count": count, "ids": ids, "field": operand_of(x), "out": operand_of(out), "size": x.shape[-1], "float": 5}
+    by_kind = {
+        "count": count,
+        "ids": ids,
+        "field": operand_of(x),
+        "out": operand_of(out),
+        "size": x.shape[-1],
+        "float": 5,
+    }
     launch(kernel, [by_kind[kind] for kind, _ in kernel.slots], count)
     return ids
 
@@ -103,9 +119,13 @@ def test_blocks_addresses_and_numbers(launches, width, threads):
 
 
 def test_rows_that_vectors_cannot_read_are_copied(launches):
-    """Vectors of four floats are read at multiples of 16 bytes alone: the start and the step from row to row."""
+    """Vectors of four floats are read at multiples of 16 bytes alone: the start and the step from row to
+    row.
+    """
     kernel = kernel_of(lambda u: u.x, u={"x": np.zeros((G.num_src, 8), np.float32)})
-    (offset,) = [offset for (kind, _), offset in zip(kernel.slots, kernel.offsets, strict=True) if kind == "field"]
+    (offset,) = [
+        offset for (kind, _), offset in zip(kernel.slots, kernel.offsets, strict=True) if kind == "field"
+    ]
     out = placed((G.num_dst, 8))
     whole, wide = placed((G.num_src, 12)), placed((G.num_src, 9))
     given = {
@@ -149,7 +169,12 @@ def test_operands_have_contiguous_features(layout):
     from numgraph.compiler.cuda.launching import operand_of
 
     x = np.arange(60.0, dtype=np.float32).reshape(6, 10).view(Array)
-    given = {"Fortran": np.asfortranarray(x).view(Array), "every other feature": x[:, ::2], "backwards": x[::-1], "one axis": x[:, 3]}
+    given = {
+        "Fortran": np.asfortranarray(x).view(Array),
+        "every other feature": x[:, ::2],
+        "backwards": x[::-1],
+        "one axis": x[:, 3],
+    }
     array = given.get(layout, x)
     made = operand_of(array, shared=layout == "shared")
     features = array.size // made.rows

@@ -1,7 +1,8 @@
-"""The CUDA target's code, run instruction by instruction: the tests of the CPU's kernels on the machine of ptx.py, which has no GPU.
+"""The CUDA target's code, run instruction by instruction: the tests of the CPU's kernels on the machine of
+ptx.py, which has no GPU.
 
-Where Numba's simulator proves what the generated text says, this proves what it was compiled to: types, addresses, divergence, shuffles.
-"""
+Where Numba's simulator proves what the generated text says, this proves what it was compiled to: types,
+addresses, divergence, shuffles."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from numgraph.compiler.cuda import compiling
 from numgraph.runtime import caches
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed (pip install 'numgraph[dev]')"
+    importlib.util.find_spec("numba_cuda") is None,
+    reason="numba-cuda is not installed (pip install 'numgraph[dev]')",
 )
 
 TESTS = {
@@ -38,13 +40,22 @@ TESTS = {
     "message/test_softmax_accuracy.py": ("(attend or dst) and (hubs and mixed or not_finite)", 100),
 }
 """What runs (one in SHARE of it, unless NUMGRAPH_TEST_WHOLE is set), and how many tests that is at least."""
-ONLY_WHOLE = {"compiler/test_kernel_inputs.py", "ops/test_ops.py", "cuda/test_device_layers.py", "message/test_policies.py"}
+ONLY_WHOLE = {
+    "compiler/test_kernel_inputs.py",
+    "ops/test_ops.py",
+    "cuda/test_device_layers.py",
+    "message/test_policies.py",
+}
 
 
 def cache():
-    """A folder for kernels that is the machine's own, for what is kept there as code for a device is PTX. It is kept between runs, until
-    the way from a text to its PTX changes (what a text means is part of the text)."""
-    return caches.cache_root() / f"machine-{hashlib.sha256(Path(compiling.__file__).read_bytes()).hexdigest()[:12]}"
+    """A folder for kernels that is the machine's own, for what is kept there as code for a device is PTX. It
+    is kept between runs, until the way from a text to its PTX changes (what a text means is part of the
+    text)."""
+    return (
+        caches.cache_root()
+        / f"machine-{hashlib.sha256(Path(compiling.__file__).read_bytes()).hexdigest()[:12]}"
+    )
 
 
 @pytest.mark.parametrize("tests", whole_only(TESTS, ONLY_WHOLE))
@@ -58,20 +69,35 @@ def test_on_the_machine(tests):
 
 
 def launched(kernel, num_rows, fields, out):
-    """Run a kernel on a graph whose edge i goes from node i to itself; the traffic of its loads and stores."""
+    """Run a kernel on a graph whose edge i goes from node i to itself; the traffic of its loads and
+    stores.
+    """
     nodes = np.arange(num_rows, dtype=np.int32)
     ids = {"tasks": np.stack([nodes, nodes, nodes + 1, nodes], axis=1).reshape(-1), "indices": nodes}
     words, arrays = [], []
     for kind, what in kernel.slots:
         if kind in ("count", "size", "float"):
-            words.append(num_rows if kind == "count" else what if kind == "size" else int(np.float64(what).view(np.int64)))
+            words.append(
+                num_rows
+                if kind == "count"
+                else what
+                if kind == "size"
+                else int(np.float64(what).view(np.int64))
+            )
             continue
         array = ids[what] if kind == "ids" else fields[what] if kind == "field" else out
         arrays.append(array)
         words += [array.ctypes.data, len(array), *([] if kind == "ids" else [array.strides[0]])]
     ranges = [np.lib.array_utils.byte_bounds(array) for array in arrays]
     traffic = {}
-    ptx.launch(test_cuda_ptx.compiled(kernel), -(-num_rows * kernel.shape.threads // 128), 128, words, ranges, traffic)
+    ptx.launch(
+        test_cuda_ptx.compiled(kernel),
+        -(-num_rows * kernel.shape.threads // 128),
+        128,
+        words,
+        ranges,
+        traffic,
+    )
     return traffic
 
 
@@ -100,7 +126,9 @@ FUNCTIONS = {
     "quotient": (lambda x: 3 / x, 1),
     "gelu": (ng.gelu, 8),
 }
-"""A function of one array, and the error that is allowed: units in the last place of the result, or of 1 where that is larger (gelu)."""
+"""A function of one array, and the error that is allowed: units in the last place of the result, or of 1
+where that is larger (gelu).
+"""
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -110,7 +138,12 @@ def test_elementary_functions(monkeypatch, name, dtype):
     rng = np.random.default_rng(0)
     with np.errstate(over="ignore"):
         x = np.concatenate(
-            [rng.normal(size=800), rng.normal(size=200) * 1e5, rng.normal(size=100) * 1e-30, [0, -0.0, np.inf, -np.inf, np.nan]]
+            [
+                rng.normal(size=800),
+                rng.normal(size=200) * 1e5,
+                rng.normal(size=100) * 1e-30,
+                [0, -0.0, np.inf, -np.inf, np.nan],
+            ]
         )
     x = x.astype(dtype)[:, None]
     ones, out = np.ones_like(x), np.full_like(x, -7)
@@ -151,15 +184,21 @@ MESSAGES = {
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize("name", MESSAGES)
 def test_rows_are_read_and_written_in_whole_sectors(monkeypatch, name, dtype, width):
-    """Coalesced: memory moves what is asked for once. A sector more a load is where rows do not start at a sector or end with a tile."""
+    """Coalesced: memory moves what is asked for once. A sector more a load is where rows do not start at a
+    sector or end with a tile.
+    """
     num = 70
     fields = {("u", "x"): aligned(num, width, dtype=dtype), ("v", "y"): aligned(num, width, dtype=dtype)}
     monkeypatch.setattr(test_cuda_ptx, "G", ng.Graph(np.arange(num), np.arange(num), num))
-    kernel = test_cuda_ptx.kernel_of(MESSAGES[name], "sum", u={"x": fields["u", "x"]}, v={"y": fields["v", "y"]})
+    kernel = test_cuda_ptx.kernel_of(
+        MESSAGES[name], "sum", u={"x": fields["u", "x"]}, v={"y": fields["v", "y"]}
+    )
     out = aligned(num, width, dtype=dtype)
     traffic = launched(kernel, num, fields, out.view(np.uint16) if dtype is np.float16 else out)
     row = width * np.dtype(dtype).itemsize
-    rows = {text: counts for text, counts in traffic.items() if not re.search(r"ld\.global\.[su](32|64)\s", text)}  # those are ids
+    rows = {
+        text: counts for text, counts in traffic.items() if not re.search(r"ld\.global\.[su](32|64)\s", text)
+    }  # those are ids
     moved = sum(sectors for _, sectors in rows.values())
     arrays = 2 if name == "copy_u" else 3
     assert {text.partition(".")[0] for text in rows} == {"ld", "st"}
@@ -187,14 +226,20 @@ HEAD = """.version 8.0
 
 
 def ran(body, count=32):
-    """An array of ``count`` ones after a block of 32 threads: %rd1 its start, %rd4 a thread's own place, %r1 and %f1 its number."""
+    """An array of ``count`` ones after a block of 32 threads: %rd1 its start, %rd4 a thread's own place, %r1
+    and %f1 its number.
+    """
     array = np.ones(count, np.float32)
-    ptx.launch(HEAD + body + "\n ret;\n}\n", 1, 32, [array.ctypes.data, 3], [np.lib.array_utils.byte_bounds(array)])
+    ptx.launch(
+        HEAD + body + "\n ret;\n}\n", 1, 32, [array.ctypes.data, 3], [np.lib.array_utils.byte_bounds(array)]
+    )
     return array
 
 
 def test_every_thread_writes_its_place():
-    np.testing.assert_array_equal(ran("fma.rn.f32 %f2, %f1, 0f40000000, 0f3F800000; st.global.f32 [%rd4], %f2;"), 2 * np.arange(32) + 1)
+    np.testing.assert_array_equal(
+        ran("fma.rn.f32 %f2, %f1, 0f40000000, 0f3F800000; st.global.f32 [%rd4], %f2;"), 2 * np.arange(32) + 1
+    )
 
 
 def test_threads_part_and_meet():
@@ -227,14 +272,26 @@ FAULTS = {
     "before the start": ("ld.global.f32 %f2, [%rd4+-4];", "is outside of all arrays"),
     "a vector over the end": ("ld.global.v2.f32 {%f2, %f3}, [%rd1+124];", "124 is|outside|no multiple of 8"),
     "between two floats": ("ld.global.f32 %f2, [%rd1+2];", "is no multiple of 4"),
-    "a vector not at its multiple": ("ld.global.v4.f32 {%f2, %f3, %f4, %f5}, [%rd1+4];", "is no multiple of 16"),
+    "a vector not at its multiple": (
+        "ld.global.v4.f32 {%f2, %f3, %f4, %f5}, [%rd1+4];",
+        "is no multiple of 16",
+    ),
     "two writers": ("st.global.f32 [%rd1], %f1;", "two threads write one place"),
     "a shuffle that some never reach": (
-        "setp.lt.u32 %p1, %r1, 16; @%p1 bra $END; mov.b32 %r3, %f1; shfl.sync.bfly.b32 %r4, %r3, 1, 31, -1;\n$END:",
+        (
+            "setp.lt.u32 %p1, %r1, 16; @%p1 bra $END; mov.b32 %r3, %f1; shfl.sync.bfly.b32 %r4, %r3, 1, 31, "
+            "-1;\n$END:"
+        ),
         "16 threads wait for others",
     ),
-    "a shuffle out of the mask": ("mov.u32 %r5, 1; shl.b32 %r5, %r5, %r1; shfl.sync.bfly.b32 %r4, %r1, 1, 31, %r5;", "not in the mask"),
-    "a shuffle without oneself": ("mov.u32 %r5, 1; shfl.sync.bfly.b32 %r4, %r1, 1, 31, %r5;", "not in its own mask"),
+    "a shuffle out of the mask": (
+        "mov.u32 %r5, 1; shl.b32 %r5, %r5, %r1; shfl.sync.bfly.b32 %r4, %r1, 1, 31, %r5;",
+        "not in the mask",
+    ),
+    "a shuffle without oneself": (
+        "mov.u32 %r5, 1; shfl.sync.bfly.b32 %r4, %r1, 1, 31, %r5;",
+        "not in its own mask",
+    ),
     "what it does not know": ("vadd.s32.s32.s32 %r2, %r1, %r1;", "not known to this machine"),
     "memory of any kind": ("ld.f32 %f2, [%rd4];", "not known to this machine"),
 }
@@ -252,11 +309,19 @@ def test_what_another_thread_writes_is_garbage(order):
     """Every thread but the first, which reads its own place, reads its left neighbour's."""
     write, read = (
         "st.global.f32 [%rd4], %f1;",
-        "max.s32 %r2, %r1, 1; mul.wide.u32 %rd5, %r2, 4; add.s64 %rd5, %rd5, %rd1; ld.global.f32 %f2, [%rd5+-4];",
+        (
+            "max.s32 %r2, %r1, 1; mul.wide.u32 %rd5, %r2, 4; add.s64 %rd5, %rd5, %rd1; ld.global.f32 %f2, "
+            "[%rd5+-4];"
+        ),
     )
-    found = ran((write + read if order == "write, then read" else read) + "add.f32 %f2, %f2, %f1; st.global.f32 [%rd4], %f2;")
+    found = ran(
+        (write + read if order == "write, then read" else read)
+        + "add.f32 %f2, %f2, %f1; st.global.f32 [%rd4], %f2;"
+    )
     assert found[0] == (0 if order == "write, then read" else 1)
-    np.testing.assert_array_equal(found[1:], np.arange(1, 32), err_msg="0xA5A5A5A5 is a tiny float, a number of a neighbour is not")
+    np.testing.assert_array_equal(
+        found[1:], np.arange(1, 32), err_msg="0xA5A5A5A5 is a tiny float, a number of a neighbour is not"
+    )
 
 
 def test_atomic_additions_of_several_threads():

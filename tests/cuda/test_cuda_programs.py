@@ -1,5 +1,5 @@
-"""The CUDA target of the compiler on the host: how lanes lie in threads, and every kernel's text under every schedule, with the simulator's
-primitives and without its threads, against plain NumPy."""
+"""The CUDA target of the compiler on the host: how lanes lie in threads, and every kernel's text under every
+schedule, with the simulator's primitives and without its threads, against plain NumPy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def field(target: str, *shape: int, name: str = "x", dtype: Any = np.float32) ->
     return expr.field(target, name, shape, np.dtype(dtype))
 
 
-# --- how lanes lie in threads ------------------------------------------------------------------------------------------------------------
+# --- how lanes lie in threads -------------------------------------------------------------------------------
 
 
 def chosen(outputs: list[Output], length: int = 0) -> tuple[ir.Program, Layout]:
@@ -64,7 +64,10 @@ LAYOUTS = {
     "numbers per head beside features": (attention(8, 16), Shape(32, 4, 1)),
     "heads of three": (attention(3, 4), Shape(4, 4, 1)),
     "heads of any width": (attention(5, 11), Shape(32, 1, 2)),
-    "a fold": ([Output(((field("u", 100) * field("v", 100, name="y")).sum(-1),), "e", "edge")], Shape(32, 4, 1)),
+    "a fold": (
+        [Output(((field("u", 100) * field("v", 100, name="y")).sum(-1),), "e", "edge")],
+        Shape(32, 4, 1),
+    ),
 }
 
 
@@ -86,14 +89,17 @@ def test_edges_go_side_by_side_where_rows_are_long_and_features_few():
 def test_every_lane_of_a_form_is_held_by_threads_that_differ_in_other_bits_alone(shape):
     lanes_there = shape.threads * shape.vector * shape.vectors
     for form in {0, lanes_there - 1, *bits_of(lanes_there - 1), (lanes_there - 1) & 0b101010}:
-        own = [{thread * shape.vector & form | lane & form for lane in shape.held(form)} for thread in range(shape.threads)]
+        own = [
+            {thread * shape.vector & form | lane & form for lane in shape.held(form)}
+            for thread in range(shape.threads)
+        ]
         assert set().union(*own) == {lane & form for lane in range(lanes_there)}
         for thread, there in enumerate(own):
             same = [other for other in range(shape.threads) if (thread ^ other) * shape.vector & form == 0]
             assert all(own[other] == there for other in same)
 
 
-# --- every schedule, as text -------------------------------------------------------------------------------------------------------------
+# --- every schedule, as text --------------------------------------------------------------------------------
 
 X, Y, W = field("u", 3, 5), field("v", 3, 5, name="y"), field("e", name="w")
 HEADS, NUMBERS, ROW = field("u", 5, 8, name="h"), field("v", 5, 1, name="s"), field("v", 8, name="r")
@@ -107,26 +113,45 @@ WALKS: dict[str, list[Output]] = {
         Output((field("u", 5, name="z"),), "v", "max"),
     ],
     "three axes": [
-        Output((field("u", 2, 3, 5, name="g") * field("v", 2, 1, 1, name="f") + field("e", 3, 1, name="q"),), "v", "sum"),
+        Output(
+            (field("u", 2, 3, 5, name="g") * field("v", 2, 1, 1, name="f") + field("e", 3, 1, name="q"),),
+            "v",
+            "sum",
+        ),
         Output((field("u", 2, 3, 1, name="p") * field("e", 3, 1, name="q"),), "v", "sum"),
         Output((field("u", 2, 1, 5, name="w") + field("e", 5, name="c"),), "v", "sum"),
     ],
     "attention of one number": [Output((W, field("u", name="o")), "v", "softmax")],
     "keys narrower than values": [
-        Output(((field("u", 3, 2, name="k") * field("v", 3, 2, name="q")).sum(-1, keepdims=True), X), "v", "softmax")
+        Output(
+            ((field("u", 3, 2, name="k") * field("v", 3, 2, name="q")).sum(-1, keepdims=True), X),
+            "v",
+            "softmax",
+        )
     ],
-    "winners": [Output((X * field("v", 3, 1, name="s"),), "v", "max"), Output((field("v", 3, 1, name="s"),), "v", "sum")],
-    "an outer product": [Output((field("u", 5, name="z")[:, None] * field("u", 5, name="z")[None, :],), "v", "mean")],
+    "winners": [
+        Output((X * field("v", 3, 1, name="s"),), "v", "max"),
+        Output((field("v", 3, 1, name="s"),), "v", "sum"),
+    ],
+    "an outer product": [
+        Output((field("u", 5, name="z")[:, None] * field("u", 5, name="z")[None, :],), "v", "mean")
+    ],
     "per head and per feature": [Output((HEADS * NUMBERS + ROW,), "v", "sum")],
     "tiles": [Output((field("u", 300, name="l") * field("e", 300, name="m"),), "v", "sum")],
-    "a fold of tiles": [Output(((field("u", 300, name="l") * field("e", 300, name="m")).sum(-1),), "v", "mean")],
+    "a fold of tiles": [
+        Output(((field("u", 300, name="l") * field("e", 300, name="m")).sum(-1),), "v", "mean")
+    ],
     "a fold inside": [Output((X * np.maximum((X * Y).sum(-1, keepdims=True), 0),), "v", "sum")],
     "over the first axis": [Output(((X * Y).sum(0),), "v", "sum"), Output((X.max(-1),), "v", "min")],
     "numbers": [Output((W * field("u", name="o"),), "v", "sum"), Output((W + 1,), "e", "edge")],
     "narrow": [Output((field("u", 2, name="n") * W,), "v", "sum")],
     "per edge": [Output(((X * Y).sum(-1),), "e", "edge")],
-    "small integers": [Output((field("u", 3, name="i", dtype=np.int8) * field("v", 3, name="j", dtype=np.int8),), "v", "min")],
-    "log-sum-exp of shared scores": [Output((field("u", 3, name="c") + field("shared", 3, name="d"),), "v", "logsumexp")],
+    "small integers": [
+        Output((field("u", 3, name="i", dtype=np.int8) * field("v", 3, name="j", dtype=np.int8),), "v", "min")
+    ],
+    "log-sum-exp of shared scores": [
+        Output((field("u", 3, name="c") + field("shared", 3, name="d"),), "v", "logsumexp")
+    ],
     "products": [Output((field("u", 3, name="c"),), "v", "prod")],
 }
 
@@ -142,8 +167,13 @@ class Alone(simulated.Tile):
 
 def fields_of(notation: Notation) -> dict[Any, Any]:
     rng = np.random.default_rng(0)
-    shapes = {key: (*([ROWS[key[0]]] if key[0] in ROWS else []), *leaf.shape) for key, leaf in notation.fields.items()}
-    return {key: rng.integers(-8, 9, shape).astype(notation.fields[key].dtype) for key, shape in shapes.items()}
+    shapes = {
+        key: (*([ROWS[key[0]]] if key[0] in ROWS else []), *leaf.shape)
+        for key, leaf in notation.fields.items()
+    }
+    return {
+        key: rng.integers(-8, 9, shape).astype(notation.fields[key].dtype) for key, shape in shapes.items()
+    }
 
 
 def run(kernel: planning.Kernel, graph: ng.Graph, fields: dict[Any, Any]) -> list[list[Any]]:
@@ -153,26 +183,44 @@ def run(kernel: planning.Kernel, graph: ng.Graph, fields: dict[Any, Any]) -> lis
     made = []
     for output in kernel.outputs:
         arrays = zip(output.output.results(), output.stored, strict=True)
-        made.append([np.full((ROWS[output.output.to], math.prod(shape)), 77, memory_name(stored)) for (shape, _), stored in arrays])
+        made.append(
+            [
+                np.full((ROWS[output.output.to], math.prod(shape)), 77, memory_name(stored))
+                for (shape, _), stored in arrays
+            ]
+        )
     count = graph.num_edges if kernel.per_edge else len(levels[0].tasks) // 4
     args: list[Any] = [0] * kernel.words
     for (kind, what), offset in zip(kernel.slots, kernel.offsets, strict=True):
         if kind == "ids":
             where = graph if what in ("src", "dst") else graph.in_edges
-            args[offset] = levels[0].tasks if what == "tasks" else owners if what == "owners" else getattr(where, what)
+            args[offset] = (
+                levels[0].tasks if what == "tasks" else owners if what == "owners" else getattr(where, what)
+            )
         elif kind == "field":
-            args[offset] = np.ascontiguousarray(fields[what]).reshape(1 if what[0] == "shared" else ROWS[what[0]], -1)
+            args[offset] = np.ascontiguousarray(fields[what]).reshape(
+                1 if what[0] == "shared" else ROWS[what[0]], -1
+            )
         elif kind == "out":
             args[offset] = made[what[0]][what[1]]
         else:
-            args[offset] = count if kind == "count" else int(np.float64(what).view(np.int64)) if kind == "float" else what
+            args[offset] = (
+                count
+                if kind == "count"
+                else int(np.float64(what).view(np.int64))
+                if kind == "float"
+                else what
+            )
     scope: dict[str, Any] = {}
     with mock.patch.object(lanes, "tile", Alone):
         exec(kernel.text, scope)
     for Alone.number_of in range(count):
         scope["body"](tuple(args))
     return [
-        [array.reshape(len(array), *shape) for array, (shape, _) in zip(arrays, output.output.results(), strict=True)]
+        [
+            array.reshape(len(array), *shape)
+            for array, (shape, _) in zip(arrays, output.output.results(), strict=True)
+        ]
         for arrays, output in zip(made, kernel.outputs, strict=True)
     ]
 
@@ -205,7 +253,10 @@ def test_a_program_is_proven_before_it_is_printed():
     def wrong(notation: Notation, places: Any, length: int) -> Choice:
         choice = choosing.choose(notation, places, length)
         arrays = choice.program.arrays.items()
-        shorter = {name: replace(array, features=array.features - 1) if array.written else array for name, array in arrays}
+        shorter = {
+            name: replace(array, features=array.features - 1) if array.written else array
+            for name, array in arrays
+        }
         return choice._replace(program=replace(choice.program, arrays=shorter))
 
     with (

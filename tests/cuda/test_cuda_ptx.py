@@ -1,4 +1,6 @@
-"""Kernels of the CUDA target as machine code for three generations of GPUs. No GPU is needed to compile, and none is used."""
+"""Kernels of the CUDA target as machine code for three generations of GPUs. No GPU is needed to compile, and
+none is used.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,14 @@ from numgraph.expressions.walk import Output, sides
 from numgraph.message import passing as message
 from numgraph.message import propagate
 
-MISSING = [name for name in ("numba_cuda", "cuda.bindings.nvjitlink") if importlib.util.find_spec(name.split(".")[0]) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (pip install 'numgraph[dev]')")
+MISSING = [
+    name
+    for name in ("numba_cuda", "cuda.bindings.nvjitlink")
+    if importlib.util.find_spec(name.split(".")[0]) is None
+]
+pytestmark = pytest.mark.skipif(
+    bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (pip install 'numgraph[dev]')"
+)
 
 G = walks.graph()
 CAPABILITIES = {"sm_75": (7, 5), "sm_80": (8, 0), "sm_90": (9, 0)}
@@ -67,7 +75,9 @@ def compiled(kernel, capability=(9, 0)):
 
 
 def check(kernel, capability, local=False):
-    """What holds for every kernel: parameters, address space, nothing in local memory, no unasked atomics, and code for the device."""
+    """What holds for every kernel: parameters, address space, nothing in local memory, no unasked atomics,
+    and code for the device.
+    """
     from numgraph.compiler.cuda import compiling
 
     ptx = compiled(kernel, capability)
@@ -79,7 +89,9 @@ def check(kernel, capability, local=False):
     assert not re.search(r"\bcall\b.*__nv", ptx)
     added = {made.stored[0].replace("float", "global.add.f") for made in kernel.outputs if made.atomic}
     assert {name.partition(".")[2] for name in re.findall(r"\b(?:atom|red)\b[.\w]*", ptx)} == added
-    assert not re.search(r"\b(ld|st)\.(v\d\.)?[fubs]\d+", ptx), "an access to memory whose address space is not known"
+    assert not re.search(r"\b(ld|st)\.(v\d\.)?[fubs]\d+", ptx), (
+        "an access to memory whose address space is not known"
+    )
     code, log = compiling.linked(ptx, capability)
     assert code[:4] == b"\x7fELF"
     assert re.search(r" 0 bytes spill stores, 0 bytes spill loads", log), log
@@ -140,7 +152,10 @@ def test_every_other_dtype(dtype, capability):
         check(kernel_of(function, reduce, u={"x": x}, v={"y": y}), CAPABILITIES[capability])
 
 
-@pytest.mark.parametrize("name", ["three axes", "sum over the first axis", "a reduction wider than a tile", "softmax over features"])
+@pytest.mark.parametrize(
+    "name",
+    ["three axes", "sum over the first axis", "a reduction wider than a tile", "softmax over features"],
+)
 def test_structures_and_their_gradients(name):
     function, fields = test_kernels.structure(name, np.float32)
     for kernel in kernels_of(lambda u, v, e: ng.update_all(G, function, "sum", u=u, v=v, e=e), fields):
@@ -165,11 +180,28 @@ def test_whole_numbers(dtype):
 
     x, y = np.zeros((G.num_src, 12), dtype), np.zeros((G.num_dst, 12), dtype)
     kernel = kernel_of(message, "max", u={"x": x}, v={"y": y})
-    assert all(f" {name}(" in kernel.text for name in ("bitwise_and", "left_shift", "floor_divide", "remainder", "fmod", "power"))
+    assert all(
+        f" {name}(" in kernel.text
+        for name in ("bitwise_and", "left_shift", "floor_divide", "remainder", "fmod", "power")
+    )
     check(kernel, (9, 0))
 
 
-FUNCTIONS = ("floor", "sqrt", "exp", "expm1", "exp2", "log", "log1p", "log2", "log10", "tanh", "arctan", "abs", "sign")
+FUNCTIONS = (
+    "floor",
+    "sqrt",
+    "exp",
+    "expm1",
+    "exp2",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "tanh",
+    "arctan",
+    "abs",
+    "sign",
+)
 QUOTIENTS = ("floor_divide", "remainder", "fmod", "arctan2")
 
 
@@ -184,15 +216,22 @@ def test_every_elementary_function(dtype):
             total = total + getattr(np, name)(u.x, v.y)
         return ng.gelu(np.where((u.x < v.y) | ~(x != 0), total, x))
 
-    kernel = kernel_of(message, "sum", u={"x": normal("u", 3, dtype=dtype)}, v={"y": normal("v", 3, dtype=dtype)})
-    assert all(f" {'absolute' if name == 'abs' else name}(" in kernel.text for name in (*FUNCTIONS, *QUOTIENTS, "erf", "power"))
+    kernel = kernel_of(
+        message, "sum", u={"x": normal("u", 3, dtype=dtype)}, v={"y": normal("v", 3, dtype=dtype)}
+    )
+    assert all(
+        f" {'absolute' if name == 'abs' else name}(" in kernel.text
+        for name in (*FUNCTIONS, *QUOTIENTS, "erf", "power")
+    )
     check(kernel, (9, 0))
 
 
 @pytest.mark.parametrize("name", ["sin", "cos"])
 def test_sines_reduce_large_angles_in_memory_of_the_thread(name):
     """libdevice's way beyond |x| of 1e5; the only functions that need it."""
-    kernel = kernel_of(lambda u, v: getattr(np, name)(u.x * v.y), "sum", u={"x": normal("u", 3)}, v={"y": normal("v", 3)})
+    kernel = kernel_of(
+        lambda u, v: getattr(np, name)(u.x * v.y), "sum", u={"x": normal("u", 3)}, v={"y": normal("v", 3)}
+    )
     assert f" {name}(" in kernel.text
     assert ".local" in check(kernel, (9, 0), local=True)
 
@@ -203,7 +242,11 @@ def test_chunks_of_long_rows_become_rows(reduce):
 
     float32, ids = np.dtype(np.float32), np.dtype(np.int32)
     number = (4, 1), float32
-    shapes = {"max": (((4, 8), float32), ((4, 8), ids)), "softmax": (((4, 8), float32), number, number), "logsumexp": (number, number)}
+    shapes = {
+        "max": (((4, 8), float32), ((4, 8), ids)),
+        "softmax": (((4, 8), float32), number, number),
+        "logsumexp": (number, number),
+    }
     if reduce == "std":
         arrays = ((4, 8), float32), ((4, 8), float32)
         walks = [chunks._means(arrays), chunks._variances("std", arrays)]
@@ -241,7 +284,9 @@ def test_gradients_add_to_rows_too(reduce):
 
 
 def test_a_sum_beside_a_maximum():
-    roots, _ = message._trace("test", G, (lambda u: u.x, lambda u: u.x * 2), {"x": normal("u", 64)}, None, None)
+    roots, _ = message._trace(
+        "test", G, (lambda u: u.x, lambda u: u.x * 2), {"x": normal("u", 64)}, None, None
+    )
     outputs = Output((roots[0],), "v", "sum"), Output((roots[1],), "v", "max")
     (kernel,) = planned(outputs, wide=True, atomic=True)
     assert [made.atomic for made in kernel.outputs] == [True, False]
@@ -252,43 +297,74 @@ def test_a_sum_beside_a_maximum():
 def test_other_reduces_have_the_same_kernels(reduce):
     functions = (lambda u: u.x, lambda u: u.y) if reduce == "softmax" else lambda u: u.x
     fields = {"x": normal("u", 12)} | ({"y": normal("u", 12)} if reduce == "softmax" else {})
-    assert kernel_of(functions, reduce, u=fields, atomic=True).text == kernel_of(functions, reduce, u=fields).text
+    assert (
+        kernel_of(functions, reduce, u=fields, atomic=True).text
+        == kernel_of(functions, reduce, u=fields).text
+    )
     whole = {"x": np.zeros((G.num_src, 12), np.int64)}
-    assert kernel_of(lambda u: u.x, "sum", u=whole, atomic=True).text == kernel_of(lambda u: u.x, "sum", u=whole).text
+    assert (
+        kernel_of(lambda u: u.x, "sum", u=whole, atomic=True).text
+        == kernel_of(lambda u: u.x, "sum", u=whole).text
+    )
 
 
 # --- what the code is made of ---
 
 
 def test_a_copied_row_is_summed_in_registers():
-    """F 64: 16 threads a row of four floats each; the four edges of a step are loaded before anything waits for them."""
+    """F 64: 16 threads a row of four floats each; the four edges of a step are loaded before anything waits
+    for them.
+    """
     kernel = kernel_of(lambda u: u.x, "sum", u={"x": normal("u", 64)})
     assert (kernel.shape.threads, kernel.shape.vector, kernel.shape.vectors) == (16, 4, 1)
     ptx = compiled(kernel)
     found = loads(ptx)
     assert found.pop("st.global.v4.f32") == 1
     assert found.pop("ld.global.v4.f32") >= 5
-    assert set(found) <= {"ld.global.s32", "ld.global.u32"}, "something else than indices is loaded one by one"
+    assert set(found) <= {"ld.global.s32", "ld.global.u32"}, (
+        "something else than indices is loaded one by one"
+    )
     assert "shfl" not in ptx
-    loop = max(re.split(r"\n\$L\w+:", ptx), key=lambda block: block.count("ld.global.v4.f32") if block.count("ld.global") < 12 else 0)
+    loop = max(
+        re.split(r"\n\$L\w+:", ptx),
+        key=lambda block: block.count("ld.global.v4.f32") if block.count("ld.global") < 12 else 0,
+    )
     order = re.findall(r"ld\.global\.(s32|v4\.f32)", loop)
     assert order == ["s32"] * 4 + ["v4.f32"] * 4, "the indices of four edges come first, then their rows"
 
 
 @pytest.mark.parametrize(
     ("width", "dtype", "vector"),
-    [(128, "float32", "v4.f32"), (6, "float32", "v2.f32"), (33, "float32", "f32"), (64, "float64", "v2.f64"), (64, "float16", "v2.u32")],
+    [
+        (128, "float32", "v4.f32"),
+        (6, "float32", "v2.f32"),
+        (33, "float32", "f32"),
+        (64, "float64", "v2.f64"),
+        (64, "float16", "v2.u32"),
+    ],
 )
 def test_loads_are_as_wide_as_the_row_allows(width, dtype, vector):
     found = loads(compiled(kernel_of(lambda u: u.x, "sum", u={"x": np.zeros((G.num_src, width), dtype)})))
-    gathered = [name for name in found if name.startswith("ld.global") and name not in ("ld.global.s32", "ld.global.u32")]
+    gathered = [
+        name
+        for name in found
+        if name.startswith("ld.global") and name not in ("ld.global.s32", "ld.global.u32")
+    ]
     assert gathered == [f"ld.global.{vector}"]
 
 
 @pytest.mark.parametrize(("width", "steps"), [(4, 0), (8, 1), (64, 4), (100, 5), (250, 5)])
 def test_a_product_is_folded_by_shuffles(width, steps):
     """A group of 2ⁿ threads folds in n steps, in a fixed order and without memory."""
-    ptx = compiled(kernel_of(lambda u, v: (u.x * v.y).sum(-1), "edge", to="e", u={"x": normal("u", width)}, v={"y": normal("v", width)}))
+    ptx = compiled(
+        kernel_of(
+            lambda u, v: (u.x * v.y).sum(-1),
+            "edge",
+            to="e",
+            u={"x": normal("u", width)},
+            v={"y": normal("v", width)},
+        )
+    )
     assert len(re.findall(r"shfl\.sync\.bfly\.b32", ptx)) == steps
     assert ".shared" not in ptx
     assert "bar.sync" not in ptx
@@ -304,7 +380,9 @@ def test_heads_share_a_group():
 
 
 def test_wide_ids():
-    kernel = kernel_of(lambda u, e: u.x * e.w, "max", ids="int64", u={"x": normal("u", 64)}, e={"w": normal("e", 1)})
+    kernel = kernel_of(
+        lambda u, e: u.x * e.w, "max", ids="int64", u={"x": normal("u", 64)}, e={"w": normal("e", 1)}
+    )
     found = loads(check(kernel, (9, 0)))
     assert not any(name in found for name in ("ld.global.s32", "ld.global.u32", "st.global.v4.u32"))
     assert found["ld.global.u64"] >= 3
@@ -315,7 +393,11 @@ def test_registers_leave_room_for_many_rows():
     from numgraph.compiler.cuda import compiling
 
     relu = kernel_of(
-        lambda u, v, e: ng.relu(u.x - v.y) * e.w, "sum", u={"x": normal("u", 128)}, v={"y": normal("v", 128)}, e={"w": normal("e", 1)}
+        lambda u, v, e: ng.relu(u.x - v.y) * e.w,
+        "sum",
+        u={"x": normal("u", 128)},
+        v={"y": normal("v", 128)},
+        e={"w": normal("e", 1)},
     )
     for kernel, most in ((kernel_of(lambda u: u.x, "sum", u={"x": normal("u", 128)}), 40), (relu, 64)):
         _, log = compiling.linked(compiled(kernel), (9, 0))

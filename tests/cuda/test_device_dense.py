@@ -1,4 +1,6 @@
-"""Every dense rule on the device (support/device.py): values, gradients and gradients of gradients equal those on the host."""
+"""Every dense rule on the device (support/device.py): values, gradients and gradients of gradients equal
+those on the host.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,15 @@ __all__ = ["device"]
 
 def elsewhere(case):
     names = getattr(getattr(case.function, "__code__", None), "co_names", ())
-    return bool({"A", "default_rng"} & set(names)) or any(map(sp.issparse, getattr(case.function, "__defaults__", None) or ()))
+    return bool({"A", "default_rng"} & set(names)) or any(
+        map(sp.issparse, getattr(case.function, "__defaults__", None) or ())
+    )
 
 
 ELSEWHERE = [case for case in CASES if elsewhere(case)]
-"""SciPy's sparse matrices, which are on the host, and random numbers, which are others on the device: tested apart."""
+"""SciPy's sparse matrices, which are on the host, and random numbers, which are others on the device: tested
+apart.
+"""
 PLAIN = [case for case in CASES if case not in ELSEWHERE]
 
 
@@ -37,14 +43,18 @@ _weights = checks.weights_like
 
 @pytest.mark.parametrize("case", PLAIN, ids=repr)
 def test_dense_rules_on_the_device(device, monkeypatch, case):
-    """Value, first and second derivative; nothing on the way is converted to the host, for that raises there."""
+    """Value, first and second derivative; nothing on the way is converted to the host, for that raises
+    there.
+    """
     want = [checks.gradients(case.function, case.arrays), checks.products(case.function, case.arrays)]
     value = case.function(*map(Tensor, case.arrays))
     monkeypatch.setattr(checks, "weights_like", weights_there)
     function = there(case.function)
     got = [run(function, there(list(map(np.asarray, case.arrays)))) for run in (gradients, products)]
     made = function(*map(Tensor, there(list(map(np.asarray, case.arrays)))))
-    for a, b in zip(made if isinstance(made, list) else [made], value if isinstance(value, list) else [value], strict=True):
+    for a, b in zip(
+        made if isinstance(made, list) else [made], value if isinstance(value, list) else [value], strict=True
+    ):
         np.testing.assert_allclose(back(a.data), b.data, rtol=1e-12, atol=1e-13)
     for a, b in zip(got, want, strict=True):
         checks.assert_close(back(a), b, 1e-12)
@@ -71,7 +81,9 @@ def products(f, arrays):
 
 @pytest.mark.parametrize("case", PLAIN, ids=repr)
 def test_gradients_may_be_written_into(device, case):
-    """They share memory with nothing: no view of another array, although CuPy's arrays are never read-only."""
+    """They share memory with nothing: no view of another array, although CuPy's arrays are never
+    read-only.
+    """
     inputs = there([np.asarray(a, np.float32) for a in case.arrays])
     with Tape() as tape:
         watched = [tape.watch(a) for a in inputs]
@@ -110,32 +122,68 @@ MIXED = [
     ("matmul", lambda x, h: Tensor(h) @ x.T, "operand 0 is on cpu, operand 1 is on cuda"),
     ("matmul", lambda x, h: dense.matmul(sp.csr_matrix(h.T), x), "a is on cpu, b is on cuda"),
     ("einsum", lambda x, h: dense.einsum("ij,ij->i", x, h), "operand 0 is on cuda, operand 1 is on cpu"),
-    ("concatenate", lambda x, h: np.concatenate([Tensor(x), Tensor(h)]), "operand 0 is on cuda, operand 1 is on cpu"),
+    (
+        "concatenate",
+        lambda x, h: np.concatenate([Tensor(x), Tensor(h)]),
+        "operand 0 is on cuda, operand 1 is on cpu",
+    ),
     ("getitem", lambda x, h: Tensor(x)[np.array([0, 1])], "x is on cuda, index 0 is on cpu"),
     ("getitem", lambda x, h: Tensor(h)[asarray([0, 1])], "x is on cpu, index 0 is on cuda"),
     ("getitem", lambda x, h: dense.gather(x, np.array([0, 1])), "x is on cuda, index 0 is on cpu"),
-    ("scatter_add", lambda x, h: dense.scatter_add(x, np.array([0, 1]), 2), "values is on cuda, ids is on cpu"),
-    ("cross_entropy", lambda x, h: dense.cross_entropy(x, np.array([0, 1])), "logits is on cuda, labels is on cpu"),
-    ("cross_entropy", lambda x, h: dense.cross_entropy(h, asarray([0, 1])), "logits is on cpu, labels is on cuda"),
-    ("cross_entropy", lambda x, h: dense.cross_entropy(x, asarray([0, 1]), np.array([True, False])), "rows is on cpu"),
+    (
+        "scatter_add",
+        lambda x, h: dense.scatter_add(x, np.array([0, 1]), 2),
+        "values is on cuda, ids is on cpu",
+    ),
+    (
+        "cross_entropy",
+        lambda x, h: dense.cross_entropy(x, np.array([0, 1])),
+        "logits is on cuda, labels is on cpu",
+    ),
+    (
+        "cross_entropy",
+        lambda x, h: dense.cross_entropy(h, asarray([0, 1])),
+        "logits is on cpu, labels is on cuda",
+    ),
+    (
+        "cross_entropy",
+        lambda x, h: dense.cross_entropy(x, asarray([0, 1]), np.array([True, False])),
+        "rows is on cpu",
+    ),
     ("mse", lambda x, h: dense.mse(x, h), "predictions is on cuda, targets is on cpu"),
     ("layer_norm", lambda x, h: dense.layer_norm(x, h[0]), "x is on cuda, weight is on cpu"),
     ("batch_norm", lambda x, h: dense.batch_norm(x, None, None, h[0], h[0]), "running_mean is on cpu"),
-    ("Adam.step", lambda x, h: Adam([Parameter(x)]).step([h]), "gradient 0 is on cpu, parameter 0 is on cuda"),
+    (
+        "Adam.step",
+        lambda x, h: Adam([Parameter(x)]).step([h]),
+        "gradient 0 is on cpu, parameter 0 is on cuda",
+    ),
     ("SGD.step", lambda x, h: SGD([Parameter(h)]).step([x]), "gradient 0 is on cuda, parameter 0 is on cpu"),
     ("gather_mm", lambda x, h: ng.ops.gather_mm(x, h[:, :, None], [0, 1]), "a is on cuda, b is on cpu"),
 ]
 
 
-@pytest.mark.parametrize(("op", "wrong", "places"), MIXED, ids=[f"{op}-{number}" for number, (op, _, _) in enumerate(MIXED)])
+@pytest.mark.parametrize(
+    ("op", "wrong", "places"), MIXED, ids=[f"{op}-{number}" for number, (op, _, _) in enumerate(MIXED)]
+)
 def test_host_and_device_arrays_do_not_mix(device, op, wrong, places):
-    with pytest.raises(TypeError, match=rf"{op}: .*{places}.*; bring both to one device: graph.to\(device\), module.to\(device\)"):
+    with pytest.raises(
+        TypeError,
+        match=rf"{op}: .*{places}.*; bring both to one device: graph.to\(device\), module.to\(device\)",
+    ):
         wrong(asarray(X), X)
 
 
 def test_numbers_and_lists_may_be_anywhere(device):
     x = Tensor(asarray(X))
-    for y in (x + 2, np.float64(2) + x, x[[1, 0]], dense.gather(x, [1]), np.take(x, [0, 2], axis=1), dense.scatter_add(x, [1, 1], 3)):
+    for y in (
+        x + 2,
+        np.float64(2) + x,
+        x[[1, 0]],
+        dense.gather(x, [1]),
+        np.take(x, [0, 2], axis=1),
+        dense.scatter_add(x, [1, 1], 3),
+    ):
         back(y.data)
     assert isinstance(dense.cross_entropy(x, [0, 2], [1]).data, DeviceArray)
     assert isinstance(dense.mse(x, [[1, 2, 3], [4, 5, 6]]).data, DeviceArray)

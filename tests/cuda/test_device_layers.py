@@ -1,4 +1,6 @@
-"""Messages, ops, layers, optimisers and training on the device (support/device.py): the host's numbers, and no array that leaves it."""
+"""Messages, ops, layers, optimisers and training on the device (support/device.py): the host's numbers, and
+no array that leaves it.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,8 @@ weights_like = checks.weights_like
 
 @pytest.fixture
 def both(device, monkeypatch):
-    """both(f, *arrays): f(place, *Tensors) with place the identity on the host and ``there`` on the device; first and second
-    derivatives, as two lists that must be equal."""
+    """both(f, *arrays): f(place, *Tensors) with place the identity on the host and ``there`` on the device;
+    first and second derivatives, as two lists that must be equal."""
 
     def run(f, *arrays, order=1):
         made = []
@@ -51,7 +53,9 @@ def both(device, monkeypatch):
                 first = inner.gradient(loss, watched)
                 combined = checks.scalar(first) if order == 2 else None
             second = outer.gradient(combined, watched) if order == 2 else []
-            made.append([unwrap(part) for part in (*(y if isinstance(y, tuple | list) else [y]), *first, *second)])
+            made.append(
+                [unwrap(part) for part in (*(y if isinstance(y, tuple | list) else [y]), *first, *second)]
+            )
         want, got = made
         checks.assert_close(back(got), want, 1e-12)
         assert [g.dtype for g in got] == [w.dtype for w in want]
@@ -66,7 +70,8 @@ def on(place, g):
 # Messages and ops
 
 
-# The pairs of message and reduce, and the orders, are those of test_messages.py: their kernels are compiled already.
+# The pairs of message and reduce, and the orders, are those of test_messages.py: their kernels are compiled
+# already.
 CASES = test_messages.CASES
 WALKS = [(case, "sum") for case in CASES] + [(CASES[i], reduce) for i in (0, 4, 13) for reduce in REDUCES[1:]]
 
@@ -101,12 +106,20 @@ def test_attention(both):
 @pytest.mark.parametrize("reduce", REDUCES)
 @pytest.mark.parametrize("op", ["add", "sub", "mul", "div", "copy_lhs", "copy_rhs"])
 def test_spmm(both, op, reduce):
-    both(lambda place, x, w: ng.ops.gspmm(on(place, G), op, reduce, x, w), test_messages.data(5, 3), test_messages.data(8, 1))
+    both(
+        lambda place, x, w: ng.ops.gspmm(on(place, G), op, reduce, x, w),
+        test_messages.data(5, 3),
+        test_messages.data(8, 1),
+    )
 
 
 @pytest.mark.parametrize("op", ["add", "sub", "mul", "div", "dot", "copy_lhs", "copy_rhs"])
 def test_sddmm(both, op):
-    both(lambda place, x, y: ng.ops.gsddmm(on(place, G), op, x, y), test_messages.data(5, 3), test_messages.data(6, 3))
+    both(
+        lambda place, x, y: ng.ops.gsddmm(on(place, G), op, x, y),
+        test_messages.data(5, 3),
+        test_messages.data(6, 3),
+    )
 
 
 @pytest.mark.parametrize("norm_by", ["dst", "src"])
@@ -134,7 +147,11 @@ def test_functions_of_rows_as_kernels(both, monkeypatch, name):
 def test_bias_and_activation_as_kernels(both, device, monkeypatch):
     monkeypatch.setattr(rows, "LARGE", 1)
     for activation in (None, ng.relu, ng.elu):
-        both(lambda place, x, b, f=activation: biased(x, b, f), test_messages.data(600, 3), test_messages.data(3))
+        both(
+            lambda place, x, b, f=activation: biased(x, b, f),
+            test_messages.data(600, 3),
+            test_messages.data(3),
+        )
     with Tape() as tape:
         x = tape.watch(asarray(np.ones((600, 3))))
         biased(x, asarray(np.ones(3)), ng.relu)
@@ -158,31 +175,69 @@ X, Y, W = np.ones((5, 2)), np.ones((6, 2)), np.ones((8, 2))
 U = lambda u: u.x
 HOST_ALONE = "and this op runs on the host alone; take"
 WRONG = [
-    ("update_all", lambda g: ng.update_all(g, U, "sum", u={"x": X}), r"update_all: field u.x is on cpu, the graph is on cuda; bring both"),
-    ("host graph", lambda g: ng.update_all(G, U, "sum", u={"x": asarray(X)}), "update_all: field u.x is on cuda, the graph is on cpu"),
-    ("edges", lambda g: ng.apply_edges(g, lambda v, e: v.y * e.w, v={"y": asarray(Y)}, e={"w": W}), "apply_edges: field e.w is on cpu"),
+    (
+        "update_all",
+        lambda g: ng.update_all(g, U, "sum", u={"x": X}),
+        r"update_all: field u.x is on cpu, the graph is on cuda; bring both",
+    ),
+    (
+        "host graph",
+        lambda g: ng.update_all(G, U, "sum", u={"x": asarray(X)}),
+        "update_all: field u.x is on cuda, the graph is on cpu",
+    ),
+    (
+        "edges",
+        lambda g: ng.apply_edges(g, lambda v, e: v.y * e.w, v={"y": asarray(Y)}, e={"w": W}),
+        "apply_edges: field e.w is on cpu",
+    ),
     (
         "captured",
         lambda g: ng.update_all(g, lambda u: u.x * X[0], "sum", u={"x": asarray(X)}),
         "update_all: array captured0 is on cpu, the graph is on cuda",
     ),
-    ("attend", lambda g: ng.attend(g, lambda u: u.x, U, u={"x": X}), "attend: field u.x is on cpu, the graph is on cuda"),
+    (
+        "attend",
+        lambda g: ng.attend(g, lambda u: u.x, U, u={"x": X}),
+        "attend: field u.x is on cpu, the graph is on cuda",
+    ),
     ("gspmm", lambda g: ng.ops.gspmm(g, "mul", "sum", asarray(X), W), "update_all: field e.rhs is on cpu"),
     (
         "layer",
         lambda g: nn.GCNConv(2, 2, add_self_loops=False)(g, asarray(X)),
         r"matmul: operand 0 is on cuda, operand 1 is on cpu.*module.to",
     ),
-    ("offsets", lambda g: ng.ops.segment_reduce(asarray([0, 5]), asarray(X)), r"offsets is on cuda; segments are planned on the host"),
-    ("lengths", lambda g: ng.ops.segment_mm(asarray(X), asarray(np.ones((1, 2, 2))), asarray([5])), r"give offsets.get\(\)"),
-    ("idx_b", lambda g: ng.ops.gather_mm(asarray(X), asarray(np.ones((1, 2, 2))), asarray([0] * 5)), r"give idx_b.get\(\)"),
-    ("csrmm", lambda g: ng.ops.csrmm(g, asarray(W[:, 0]), g, W[:, 0]), rf"csrmm: A_graph is on cuda, {HOST_ALONE} A_graph.*to\('cpu'\)"),
-    ("csrsum", lambda g: ng.ops.csrsum([G], [asarray(W[:, 0])]), rf"csrsum: weights\[0\] is on cuda, {HOST_ALONE} weights\[0\].*get\(\)"),
+    (
+        "offsets",
+        lambda g: ng.ops.segment_reduce(asarray([0, 5]), asarray(X)),
+        r"offsets is on cuda; segments are planned on the host",
+    ),
+    (
+        "lengths",
+        lambda g: ng.ops.segment_mm(asarray(X), asarray(np.ones((1, 2, 2))), asarray([5])),
+        r"give offsets.get\(\)",
+    ),
+    (
+        "idx_b",
+        lambda g: ng.ops.gather_mm(asarray(X), asarray(np.ones((1, 2, 2))), asarray([0] * 5)),
+        r"give idx_b.get\(\)",
+    ),
+    (
+        "csrmm",
+        lambda g: ng.ops.csrmm(g, asarray(W[:, 0]), g, W[:, 0]),
+        rf"csrmm: A_graph is on cuda, {HOST_ALONE} A_graph.*to\('cpu'\)",
+    ),
+    (
+        "csrsum",
+        lambda g: ng.ops.csrsum([G], [asarray(W[:, 0])]),
+        rf"csrsum: weights\[0\] is on cuda, {HOST_ALONE} weights\[0\].*get\(\)",
+    ),
     ("csrmask", lambda g: ng.ops.csrmask(G, W[:, 0], g), rf"csrmask: B_graph is on cuda, {HOST_ALONE}"),
 ]
 
 
-@pytest.mark.parametrize(("wrong", "text"), [(wrong, text) for _, wrong, text in WRONG], ids=[name for name, _, _ in WRONG])
+@pytest.mark.parametrize(
+    ("wrong", "text"), [(wrong, text) for _, wrong, text in WRONG], ids=[name for name, _, _ in WRONG]
+)
 def test_what_is_on_two_devices_is_an_error(device, wrong, text):
     with pytest.raises((TypeError, ValueError), match=text):
         wrong(ng.Graph(G.src, G.dst, num_src=5, num_dst=6).to("cuda"))
@@ -285,7 +340,9 @@ def test_optimisers(device, monkeypatch, make, dtype):
     monkeypatch.setattr(test_optim, "start", lambda dtype, start=test_optim.start: there(start(dtype)))
     got, optimizer = test_optim.run(make, dtype)
     assert got.dtype == dtype
-    np.testing.assert_allclose(back(got), want, rtol={2: 2e-3, 4: 2e-6, 8: 1e-13}[got.itemsize])  # the host's steps are one kernel each
+    np.testing.assert_allclose(
+        back(got), want, rtol={2: 2e-3, 4: 2e-6, 8: 1e-13}[got.itemsize]
+    )  # the host's steps are one kernel each
     for arrays in optimizer._state.values():
         assert {type(array) for array in arrays} <= {DeviceArray}
     state = optimizer.state_dict()
@@ -326,11 +383,15 @@ def train(name, place, dropout=0.0, epochs=4, patience=0):
 
 @pytest.mark.parametrize("name", ["gcn", "gat", "sage", "gin"])
 def test_training(device, name):
-    """The same losses, epoch by epoch, and the same parameters; what crosses to the host is what the loop asks for."""
+    """The same losses, epoch by epoch, and the same parameters; what crosses to the host is what the loop
+    asks for.
+    """
     host = train(name, "cpu")
     synchronised.clear()
     there_ = train(name, "cuda")
-    for ours, theirs in zip(dataclasses.astuple(host.history), dataclasses.astuple(there_.history), strict=True):
+    for ours, theirs in zip(
+        dataclasses.astuple(host.history), dataclasses.astuple(there_.history), strict=True
+    ):
         if isinstance(ours, list):
             np.testing.assert_allclose(theirs, ours, rtol=1e-5)
     want = host.model.state_dict()
@@ -338,7 +399,9 @@ def test_training(device, name):
         np.testing.assert_allclose(array, want[key], rtol=2e-4, atol=2e-6)
     assert {type(unwrap(value)) for _, value in there_.model._walk("")} == {DeviceArray}
     metrics = evaluate(there_.model, there_.data, there_.features, there_.data.test_mask)
-    assert metrics[0].accuracy == evaluate(host.model, host.data, host.features, host.data.test_mask)[0].accuracy
+    assert (
+        metrics[0].accuracy == evaluate(host.model, host.data, host.features, host.data.test_mask)[0].accuracy
+    )
 
 
 @pytest.mark.parametrize("name", ["gcn", "gat"])
@@ -352,11 +415,16 @@ def test_training_with_dropout_learns(device, name):
 def test_datasets_move(device):
     data = load("karate").to("cuda")
     assert data.graph.device == "cuda"
-    assert {type(getattr(data, name)) for name in ("features", "labels", "train_mask", "val_mask", "test_mask")} == {DeviceArray}
+    assert {
+        type(getattr(data, name)) for name in ("features", "labels", "train_mask", "val_mask", "test_mask")
+    } == {DeviceArray}
     assert repr(data) == repr(load("karate"))
     assert data.to("cuda") is data
     np.testing.assert_array_equal(data.to("cpu").features, load("karate").features)
-    with pytest.raises(TypeError, match=r"sparse_features: the dataset is on cuda; they are SciPy's, on the host; use features"):
+    with pytest.raises(
+        TypeError,
+        match=r"sparse_features: the dataset is on cuda; they are SciPy's, on the host; use features",
+    ):
         _ = data.sparse_features
 
 

@@ -1,4 +1,6 @@
-"""Options of layers and models on the device (tests/support/device.py): the numbers and gradients of the host."""
+"""Options of layers and models on the device (tests/support/device.py): the numbers and gradients of the
+host.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,16 @@ LAYERS = {
     "sage": (lambda: nn.SAGEConv(3, 2, aggr=["mean", "std", "median"], normalize=True, **WIDE), W),
     "gin": (lambda: nn.GINConv(nn.MLP([3, 2], norm="layer", **WIDE)), W),
     "gat": (lambda: nn.GATConv(3, 2, heads=2, edge_dim=2, residual=True, **WIDE), A | W),
-    "gat, one loop": (lambda: nn.GATConv(3, 2, edge_dim=2, fill_value=[1.0, 2.0], collapse_loops=True, **WIDE), A),
-    "gatv2": (lambda: nn.GATv2Conv(3, 2, edge_dim=2, fill_value="max", projection_bias=True, collapse_loops=True, **WIDE), A),
+    "gat, one loop": (
+        lambda: nn.GATConv(3, 2, edge_dim=2, fill_value=[1.0, 2.0], collapse_loops=True, **WIDE),
+        A,
+    ),
+    "gatv2": (
+        lambda: nn.GATv2Conv(
+            3, 2, edge_dim=2, fill_value="max", projection_bias=True, collapse_loops=True, **WIDE
+        ),
+        A,
+    ),
     "transformer": (lambda: nn.TransformerConv(3, 2, edge_dim=2, **WIDE), A),
     "edge": (lambda: nn.EdgeConv(nn.MLP([6, 2], **WIDE), aggr=["max", "median"]), {}),
     "pna": (lambda: nn.PNAConv(3, 4, towers=2, edge_dim=2, delta=1.0, std_eps=0, **WIDE), A),

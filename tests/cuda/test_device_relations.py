@@ -23,15 +23,28 @@ H = ng.HeteroGraph(
     },
     {"a": 3, "b": 4, "c": 2},
 )
-X = {kind: np.random.default_rng(i).normal(size=(count, 2)) for i, (kind, count) in enumerate(H.num_nodes.items())}
+X = {
+    kind: np.random.default_rng(i).normal(size=(count, 2))
+    for i, (kind, count) in enumerate(H.num_nodes.items())
+}
 OPTIONS = {"rng": 0, "dtype": np.float64}
 FUNCTIONS = {"r": (lambda u: u.x, "sum"), "s": (lambda u, v: u.x * v.x, "max"), "t": (lambda u: u.x, "mean")}
 LAYERS = {
-    "heteroconv": lambda: nn.HeteroConv({name: nn.SAGEConv((2, 2), 2, **OPTIONS) for name in ("r", "s", "t")}, "mean"),
+    "heteroconv": lambda: nn.HeteroConv(
+        {name: nn.SAGEConv((2, 2), 2, **OPTIONS) for name in ("r", "s", "t")}, "mean"
+    ),
     "hgt": lambda: nn.HGTConv(2, 2, H, heads=2, **OPTIONS),
     "rgcn": lambda: nn.RGCNConv(2, 2, 3, **OPTIONS),
-    "max": lambda: lambda h, x: ng.multi_update_all(h, FUNCTIONS, "max", nodes={kind: {"x": one} for kind, one in x.items()}),
-    "stack": lambda: lambda h, x: ng.multi_update_all(h, FUNCTIONS, "stack", nodes={kind: {"x": one} for kind, one in x.items()}),
+    "max": lambda: (
+        lambda h, x: ng.multi_update_all(
+            h, FUNCTIONS, "max", nodes={kind: {"x": one} for kind, one in x.items()}
+        )
+    ),
+    "stack": lambda: (
+        lambda h, x: ng.multi_update_all(
+            h, FUNCTIONS, "stack", nodes={kind: {"x": one} for kind, one in x.items()}
+        )
+    ),
 }
 
 
@@ -58,7 +71,9 @@ def test_scores_of_triples_are_the_hosts(make, device):
         put = there if place == "cuda" else np.array
         with Tape() as tape:
             scores, both = model.score(h, r, t), model.score_both(h, r, t)
-            loss = sum((one * put(weights_like(one.shape))).sum() for one in (scores, both)) + model.penalty(h, r, t)
+            loss = sum((one * put(weights_like(one.shape))).sum() for one in (scores, both)) + model.penalty(
+                h, r, t
+            )
         made.append([unwrap(scores), unwrap(both), *tape.gradient(loss, model.parameters())])
     check(made)
 
@@ -70,7 +85,9 @@ def test_triples_are_learnt_as_on_the_host(device):
     for place in ("cpu", "cuda"):
         model = nn.ComplEx(8, 2, 3, reciprocal=True, rng=0, dtype=np.float64).to(place)
         history = fit_triples(model, data, epochs=3, batch_size=6, penalty=0.01)
-        made.append([np.array(history.train_loss), np.array(history.val_score), model.state_dict()["entities"]])
+        made.append(
+            [np.array(history.train_loss), np.array(history.val_score), model.state_dict()["entities"]]
+        )
         made[-1].append(np.array(rank_triples(model, data.test, data)["mean_rank"]))
     assert all(np.allclose(a, b, rtol=1e-9) for a, b in zip(*made))
 

@@ -1,4 +1,6 @@
-"""Datasets: what is embedded, the Planetoid reader on a made-up dataset and on Cora, downloads from a local server, damaged files."""
+"""Datasets: what is embedded, the Planetoid reader on a made-up dataset and on Cora, downloads from a local
+server, damaged files.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ def cora_dir() -> Path:
 def dump(value: object) -> bytes:
     """A pickle as Python 2 with an old NumPy and SciPy wrote it: protocol 2, the old module names."""
     raw = pickle.dumps(value, protocol=2)
-    old_names = {b"numpy._core.multiarray": b"numpy.core.multiarray", b"scipy.sparse._csr": b"scipy.sparse.csr"}
+    old_names = {
+        b"numpy._core.multiarray": b"numpy.core.multiarray",
+        b"scipy.sparse._csr": b"scipy.sparse.csr",
+    }
     for new, old in old_names.items():
         raw = raw.replace(b"c" + new + b"\n", b"c" + old + b"\n")
     return raw
@@ -47,15 +52,25 @@ def python2_array(array: np.ndarray) -> bytes:
     new = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
     dtype = b"cnumpy\ndtype\nU\x02i4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     state = (
-        b"(K\x01" + bytes([ord("K"), rows, ord("K"), columns]) + b"\x86" + dtype + b"\x89T" + len(content).to_bytes(4, "little") + content
+        b"(K\x01"
+        + bytes([ord("K"), rows, ord("K"), columns])
+        + b"\x86"
+        + dtype
+        + b"\x89T"
+        + len(content).to_bytes(4, "little")
+        + content
     )
     return b"\x80\x02" + new + state + b"tb."
 
 
 class Planetoid:
-    """12 nodes in the format: 3 train, 7 are outside the test set, the test ids are 11, 7, 9; 8 and 10 are missing, as in citeseer."""
+    """12 nodes in the format: 3 train, 7 are outside the test set, the test ids are 11, 7, 9; 8 and 10 are
+    missing, as in citeseer.
+    """
 
-    features = np.array([[1, 0, 1], [0, 2, 0], [0, 1, 1], [1, 1, 1], [0, 0, 0], [3, 0, 0], [0, 0, 4]], np.float32)
+    features = np.array(
+        [[1, 0, 1], [0, 2, 0], [0, 1, 1], [1, 1, 1], [0, 0, 0], [3, 0, 0], [0, 0, 4]], np.float32
+    )
     test_features = np.array([[1, 0, 3], [0, 5, 0], [1, 1, 0]], np.float32)
     classes = np.eye(2, dtype=np.int32)[[0, 1, 0, 1, 1, 0, 0]]
     test_classes = np.eye(2, dtype=np.int32)[[1, 0, 1]]
@@ -145,11 +160,15 @@ def test_digits_are_joined_with_their_nearest_neighbours() -> None:
     distance[np.arange(40), nodes] = np.inf
     third = np.sort(distance, 1)[:, 2]
     for row, node in enumerate(nodes):
-        closer = np.flatnonzero(distance[row] < third[row])  # whole pixel values: several may tie for the third place
+        closer = np.flatnonzero(
+            distance[row] < third[row]
+        )  # whole pixel values: several may tie for the third place
         assert all((node, other) in edges for other in closer)
         assert digits.graph.out_degrees()[node] >= 3
     lengths = ((pixels[digits.graph.src] - pixels[digits.graph.dst]) ** 2).sum(-1)
-    for row, node in enumerate(nodes):  # an edge that is longer than a node's third neighbour is there for its other end's sake
+    for row, node in enumerate(
+        nodes
+    ):  # an edge that is longer than a node's third neighbour is there for its other end's sake
         farther = digits.graph.dst[(digits.graph.src == node) & (lengths > third[row] + 1e-12)]
         for other in farther:
             squared = ((pixels[other] - pixels) ** 2).sum(-1)
@@ -157,7 +176,11 @@ def test_digits_are_joined_with_their_nearest_neighbours() -> None:
 
 
 def test_digits_split_is_balanced_and_seeded() -> None:
-    one, two, other = data.load("digits"), data.load("digits"), data.load("digits", seed=1, labels_per_class=5)
+    one, two, other = (
+        data.load("digits"),
+        data.load("digits"),
+        data.load("digits", seed=1, labels_per_class=5),
+    )
     assert np.bincount(one.labels[one.train_mask]).tolist() == [10] * 10
     assert (one.train_mask | one.val_mask | one.test_mask).all()
     assert (one.train_mask.astype(int) + one.val_mask + one.test_mask == 1).all()
@@ -165,7 +188,9 @@ def test_digits_split_is_balanced_and_seeded() -> None:
     assert np.bincount(other.labels[other.train_mask]).tolist() == [5] * 10
     assert (one.train_mask & ~other.train_mask).any()
     seen, expected = np.zeros(10, int), []
-    for image in np.random.RandomState(0).permutation(1797):  # the stream that NumPy never changes, or accuracies could not be compared
+    for image in np.random.RandomState(0).permutation(
+        1797
+    ):  # the stream that NumPy never changes, or accuracies could not be compared
         if seen[one.labels[image]] < 10:
             expected.append(image)
         seen[one.labels[image]] += 1
@@ -233,15 +258,24 @@ def test_pickles_of_today_are_read_too(tmp_path: Path, protocol: int, dtype: str
 def test_cora_is_cora() -> None:
     folder = cora_dir()
     cora = data.load("cora", folder)
-    assert (cora.num_nodes, cora.graph.num_edges, cora.num_features, cora.num_classes) == (2708, 10556, 1433, 7)
+    assert (cora.num_nodes, cora.graph.num_edges, cora.num_features, cora.num_classes) == (
+        2708,
+        10556,
+        1433,
+        7,
+    )
     assert [int(mask.sum()) for mask in (cora.train_mask, cora.val_mask, cora.test_mask)] == [140, 500, 1000]
     assert np.bincount(cora.labels[cora.train_mask]).tolist() == [20] * 7
     assert np.bincount(cora.labels).tolist() == [351, 217, 418, 818, 426, 298, 180]
     assert cora.sparse_features.nnz == 49216
-    with (folder / "planetoid" / "ind.cora.graph").open("rb") as file:  # by the unrestricted machine and networkx
+    with (folder / "planetoid" / "ind.cora.graph").open(
+        "rb"
+    ) as file:  # by the unrestricted machine and networkx
         lists = pickle.load(file, encoding="latin1")
     expected = networkx.from_dict_of_lists(lists)
-    assert pairs(cora) == {pair for src, dst in expected.edges if src != dst for pair in ((src, dst), (dst, src))}
+    assert pairs(cora) == {
+        pair for src, dst in expected.edges if src != dst for pair in ((src, dst), (dst, src))
+    }
 
 
 def test_cora_matches_the_hashes() -> None:
@@ -259,13 +293,17 @@ def test_damaged_files_are_named(planetoid: Planetoid, part: str, damage: str) -
     content = planetoid.path(part).read_bytes()
     noise = bytes(np.random.default_rng(0).integers(0, 256, 400, dtype=np.uint8))
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
-    planetoid.write(part, {"empty": b"", "half": content[: len(content) // 2], "noise": noise, "lfs": pointer}[damage])
+    planetoid.write(
+        part, {"empty": b"", "half": content[: len(content) // 2], "noise": noise, "lfs": pointer}[damage]
+    )
     with pytest.raises(ValueError, match=re.escape(f"ind.citeseer.{part}") + "(?s:.*)(anew|git lfs pull)"):
         planetoid.load()
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_flipped_bytes_never_get_through_as_anything_but_a_value_error(planetoid: Planetoid, seed: int) -> None:
+def test_flipped_bytes_never_get_through_as_anything_but_a_value_error(
+    planetoid: Planetoid, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     part = PARTS[seed % 7]
     content = bytearray(planetoid.path(part).read_bytes())
@@ -279,7 +317,17 @@ def test_flipped_bytes_never_get_through_as_anything_but_a_value_error(planetoid
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"7\nx\n9\n", b"7\n7\n9\n", b"7\n9\n", b"7\n8\n6\n", b"7\n9\n99999999999\n", b"7\n9\n" + b"9" * 30 + b"\n", b"\xff"]
+    "content",
+    [
+        b"",
+        b"7\nx\n9\n",
+        b"7\n7\n9\n",
+        b"7\n9\n",
+        b"7\n8\n6\n",
+        b"7\n9\n99999999999\n",
+        b"7\n9\n" + b"9" * 30 + b"\n",
+        b"\xff",
+    ],
 )
 def test_damaged_index(planetoid: Planetoid, content: bytes) -> None:
     planetoid.write("test.index", content)
@@ -359,7 +407,9 @@ class _Call:
         (_Call(bytearray, 10), "bytearray"),
     ],
 )
-def test_other_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object, name: str) -> None:
+def test_other_names_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object, name: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("pickle").write_bytes(dump(value))
     with pytest.raises(ValueError, match=f"pickle asks for .*{name}.*do not trust"):
@@ -375,12 +425,15 @@ def test_persistent_ids_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"1\n", b"<html>404</html>", b"PK\x03\x04", b"\x1f\x8b\x08", b"\x89PNG", b"null", b"", b"\x93NUMPY\x01"]
+    "content",
+    [b"1\n", b"<html>404</html>", b"PK\x03\x04", b"\x1f\x8b\x08", b"\x89PNG", b"null", b"", b"\x93NUMPY\x01"],
 )
 def test_another_kind_of_file_is_damage(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "pickle"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"load: {path} \({len(content)} bytes\) is damaged: .*delete it and get it anew"):
+    with pytest.raises(
+        ValueError, match=rf"load: {path} \({len(content)} bytes\) is damaged: .*delete it and get it anew"
+    ):
         read_pickle(path, "load")
 
 
@@ -407,7 +460,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(planetoid: Planetoid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A server with the made-up citeseer, whose hashes the module knows for the time of the test; downloads go to tmp_path/cache."""
+    """A server with the made-up citeseer, whose hashes the module knows for the time of the test; downloads
+    go to tmp_path/cache.
+    """
     server = _Server(("127.0.0.1", 0), _Handler)
     server.content = {path.name: path.read_bytes() for path in planetoid.folder.iterdir()}
     digests = tuple(hashlib.sha256(server.content[name]).hexdigest() for name in fetch.file_names("citeseer"))
@@ -445,14 +500,20 @@ def test_damaged_cache_is_downloaded_again(server: _Server, planetoid: Planetoid
     np.testing.assert_array_equal(data.load("citeseer").features, planetoid.load().features)
 
 
-def test_download_that_fails_says_how_to_provide_the_files(server: _Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_download_that_fails_says_how_to_provide_the_files(
+    server: _Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     del server.content["ind.citeseer.ty"]
     monkeypatch.setenv("NUMGRAPH_DATA_DIR", str(tmp_path / "elsewhere"))
-    with pytest.raises(FileNotFoundError, match=r"ind\.citeseer\.ty.*elsewhere.*cache.*download failed.*NUMGRAPH_DATA_DIR"):
+    with pytest.raises(
+        FileNotFoundError, match=r"ind\.citeseer\.ty.*elsewhere.*cache.*download failed.*NUMGRAPH_DATA_DIR"
+    ):
         data.load("citeseer")
 
 
-def test_cache_that_cannot_be_written(server: _Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_that_cannot_be_written(
+    server: _Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("NUMGRAPH_CACHE_DIR", str(tmp_path / "file"))
     with pytest.raises(FileNotFoundError, match=r"ind\.citeseer\.x.*not in .*file.*DIR/planetoid"):
@@ -465,12 +526,15 @@ def test_no_pooch(server: _Server, monkeypatch: pytest.MonkeyPatch) -> None:
         data.load("citeseer")
 
 
-def test_environment_and_data_dir(planetoid: Planetoid, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_environment_and_data_dir(
+    planetoid: Planetoid, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("NUMGRAPH_DATA_DIR", str(planetoid.data_dir))
     assert data.load("citeseer").num_nodes == 12
     planetoid.path("tx").unlink()
     with pytest.raises(
-        FileNotFoundError, match=rf"load citeseer: ind\.citeseer\.tx not in {re.escape(str(planetoid.folder))}; put them there"
+        FileNotFoundError,
+        match=rf"load citeseer: ind\.citeseer\.tx not in {re.escape(str(planetoid.folder))}; put them there",
     ):
         planetoid.load()
     with pytest.raises(FileNotFoundError, match=r"ind\.cora\.x, .*ind\.cora\.test\.index not in .*nowhere"):
@@ -505,6 +569,8 @@ def test_dataset_checks_itself() -> None:
     with pytest.raises(ValueError, match="node 0 is in more than one of the masks"):
         data.Dataset(**{**fields, "val_mask": karate.train_mask})
     with pytest.raises(ValueError, match="node 33 is in a mask and has label 1"):
-        data.Dataset(**{**fields, "num_classes": 1, "test_mask": np.zeros(34, bool), "val_mask": np.zeros(34, bool)})
+        data.Dataset(
+            **{**fields, "num_classes": 1, "test_mask": np.zeros(34, bool), "val_mask": np.zeros(34, bool)}
+        )
     assert "nodes=34, edges=156" in repr(karate)
     assert io.StringIO(repr(karate)).read().startswith("Dataset('karate'")

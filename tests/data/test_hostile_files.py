@@ -1,4 +1,5 @@
-"""Files that somebody made to break their reader, and files that chance broke: an error that names the file, in little memory and time.
+"""Files that somebody made to break their reader, and files that chance broke: an error that names the file,
+in little memory and time.
 
 What may end the process runs in one of its own, whose memory is limited.
 """
@@ -77,7 +78,10 @@ PICKLES = {
     "a tuple with a list that holds it": b"]q\x00h\x00\x85q\x01h\x00h\x01a.",
     "lists of the same lists": LAUGHS_OF_LISTS,
     "tuples of the same tuples": LAUGHS_OF_TUPLES,
-    "neighbours shared by all": b"}(K\x00" + LIST + b"".join(b"M" + struct.pack("<H", i) + b"h\x00" for i in range(1, 20_000)) + b"u.",
+    "neighbours shared by all": b"}(K\x00"
+    + LIST
+    + b"".join(b"M" + struct.pack("<H", i) + b"h\x00" for i in range(1, 20_000))
+    + b"u.",
     "an integer of a megabyte": b"\x8b" + (1 << 20).to_bytes(4, "little") + b"\x7f" * (1 << 20) + b".",
     "an integer of many digits": b"I" + b"9" * 100_000 + b"\n.",
     "a string of 2 GB in 10 bytes": b"T\xff\xff\xff\x7fabc.",
@@ -107,7 +111,10 @@ PICKLES = {
     "a matrix of one axis": csr(_shape=(2,)),
     "a matrix of half a row": csr(_shape=(2.5, 3)),
     "a matrix whose differences of int8 wrap": csr(
-        indptr=np.array([0, 100, -100, 2], np.int8), data=np.ones(2), indices=np.zeros(2, np.int32), _shape=(3, 3)
+        indptr=np.array([0, 100, -100, 2], np.int8),
+        data=np.ones(2),
+        indices=np.zeros(2, np.int32),
+        _shape=(3, 3),
     ),
     "a matrix of a place beyond int64": csr(indptr=np.array([0, 1 << 62, 2])),
     "a matrix without its data": csr(data=None),
@@ -174,7 +181,11 @@ def test_bytes_of_bool_are_truth(tmp_path: Path) -> None:
         ("allx", np.full((7, 3), 1e300), "x is not the beginning"),
         ("tx", np.full((3, 3), 1e300), "tx has features of node 7 that are too large for float32"),
         ("tx", np.array([[3e38, 3e38, 0], [0, 5, 0], [1e-45, -3e38, 3e38]]), None),
-        ("tx", np.array([[1, -1, 1e-45], [0, 5, 0], [1, 1, 0]]), "tx has features of node 11 that are too large"),
+        (
+            "tx",
+            np.array([[1, -1, 1e-45], [0, 5, 0], [1, 1, 0]]),
+            "tx has features of node 11 that are too large",
+        ),
         ("ty", np.zeros((3, 2), int), r"ty row 0 is \[0, 0\]"),
         ("ty", np.array([[1e308, 1e308], [1, 0], [1, 0]]), "ty row 0"),
         ("graph", {0: [1 << 63]}, "graph has the edge"),
@@ -205,7 +216,9 @@ def test_few_nodes_of_many_features(tmp_path: Path) -> None:
         made.write(part, dump(np.eye(2, dtype=int)[:1]))
     made.write("graph", dump({0: [1]}))
     made.write("test.index", b"1000\n")
-    with pytest.raises(ValueError, match=r"ind\.citeseer\.allx.*1001 nodes of 100000 features.*out of all proportion"):
+    with pytest.raises(
+        ValueError, match=r"ind\.citeseer\.allx.*1001 nodes of 100000 features.*out of all proportion"
+    ):
         made.load()
 
 
@@ -314,7 +327,9 @@ ARCHIVES = {
     "a pickle.npz": pickle.dumps([1]),
     "long header.safetensors": safetensors({"w": ONE}, bytes(4), length=1 << 62),
     "short header.safetensors": safetensors({"w": ONE}, bytes(4), length=5),
-    "3 GB.safetensors": safetensors({"w": {**ONE, "shape": [800_000_000], "data_offsets": [0, 3_200_000_000]}}, bytes(4)),
+    "3 GB.safetensors": safetensors(
+        {"w": {**ONE, "shape": [800_000_000], "data_offsets": [0, 3_200_000_000]}}, bytes(4)
+    ),
     "too little.safetensors": safetensors({"w": {**ONE, "data_offsets": [0, 8]}}, bytes(4)),
     "another size.safetensors": safetensors({"w": {**ONE, "shape": [2]}}, bytes(4)),
     "overflowing.safetensors": safetensors({"w": {**ONE, "shape": [1 << 62, 1 << 62]}}, bytes(4)),
@@ -343,7 +358,9 @@ def test_archives_made_to_break_the_reader(tmp_path: Path) -> None:
 
 def test_compressed_archives_of_zeros_are_read(tmp_path: Path) -> None:
     """They hold a thousand times their size, honestly."""
-    np.savez_compressed(tmp_path / "a.npz", w=np.zeros(1_000_000), b=np.zeros((3, 0)), text=np.array(["ab", "c"]))
+    np.savez_compressed(
+        tmp_path / "a.npz", w=np.zeros(1_000_000), b=np.zeros((3, 0)), text=np.array(["ab", "c"])
+    )
     found = read_arrays(tmp_path / "a.npz")
     assert found["w"].shape == (1_000_000,)
     assert not found["w"].any()
@@ -361,13 +378,17 @@ def test_compressed_archives_of_zeros_are_read(tmp_path: Path) -> None:
         (np.array([1 << 30]), np.int32, True),
     ],
 )
-def test_numbers_that_the_model_cannot_hold(tmp_path: Path, saved: np.ndarray, dtype: type, fits: bool) -> None:
+def test_numbers_that_the_model_cannot_hold(
+    tmp_path: Path, saved: np.ndarray, dtype: type, fits: bool
+) -> None:
     np.savez(tmp_path / "a.npz", w=saved, b=np.ones(2))
     target = {"w": np.zeros(saved.shape, dtype), "b": np.zeros(2)}
     if fits:
         load_parameters(tmp_path / "a.npz", target)
         np.testing.assert_array_equal(target["w"], saved.astype(dtype))
         return
-    with pytest.raises(ValueError, match=f"w has numbers in the file that are too large for the model's {np.dtype(dtype)}"):
+    with pytest.raises(
+        ValueError, match=f"w has numbers in the file that are too large for the model's {np.dtype(dtype)}"
+    ):
         load_parameters(tmp_path / "a.npz", target)
     assert not target["b"].any()

@@ -1,4 +1,6 @@
-"""Splits: shares of nodes and of links, nothing held out that leaks; and the measures of links and numbers against scikit-learn."""
+"""Splits: shares of nodes and of links, nothing held out that leaks; and the measures of links and numbers
+against scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def test_nothing_of_a_held_out_link_is_in_the_graph(num_nodes: int, num_edges: i
     assert (train | val | test) <= joined
     for part, share in zip((train, val, test), split):
         assert abs(len(part) - share * len(joined)) <= 1
-    left = list(zip(links.data.graph.src.tolist(), links.data.graph.dst.tolist(), links.data.edge_weight.tolist()))
+    left = list(
+        zip(links.data.graph.src.tolist(), links.data.graph.dst.tolist(), links.data.edge_weight.tolist())
+    )
     kept = [
         (u, v, w)
         for u, v, w in zip(data.graph.src.tolist(), data.graph.dst.tolist(), data.edge_weight.tolist())
@@ -82,10 +86,14 @@ def test_split_links_says_what_is_wrong() -> None:
 @pytest.mark.parametrize("split", [(0.6, 0.2, 0.2), (1, 0, 0), (0.1, 0.1, 0.1)])
 def test_shares_of_nodes_class_by_class(split: tuple[float, ...]) -> None:
     labels = np.repeat([0, 1, 2, -1], [50, 100, 150, 40])
-    data = ng.Dataset.from_arrays(ng.Graph([], [], 340), None, np.random.default_rng(0).permutation(labels), split=split, rng=5)
+    data = ng.Dataset.from_arrays(
+        ng.Graph([], [], 340), None, np.random.default_rng(0).permutation(labels), split=split, rng=5
+    )
     for mask, share in zip((data.train_mask, data.val_mask, data.test_mask), split):
         assert mask.sum() == round(share * 300)
-        np.testing.assert_allclose(np.bincount(data.labels[mask], minlength=3), share * np.array([50, 100, 150]), atol=1)
+        np.testing.assert_allclose(
+            np.bincount(data.labels[mask], minlength=3), share * np.array([50, 100, 150]), atol=1
+        )
     again = ng.Dataset.from_arrays(data.graph, None, data.labels, split=split, rng=5)
     other = ng.Dataset.from_arrays(data.graph, None, data.labels, split=split, rng=6)
     assert (again.train_mask == data.train_mask).all()
@@ -97,11 +105,21 @@ def test_from_arrays_takes_masks_and_says_what_is_wrong() -> None:
     masks = tuple(np.eye(3, dtype=bool))
     data = ng.Dataset.from_arrays(graph, [1, 2, 3], [0, 1, 0], split=masks, names=["a", "b", "c"])
     assert data.features.tolist() == [[1], [2], [3]]
-    assert [mask.tolist() for mask in (data.train_mask, data.val_mask, data.test_mask)] == np.eye(3, dtype=bool).tolist()
+    assert [mask.tolist() for mask in (data.train_mask, data.val_mask, data.test_mask)] == np.eye(
+        3, dtype=bool
+    ).tolist()
     named = ng.Dataset.from_arrays(graph, None, ["red", None, "blue"], split=(1, 0, 0))
-    assert (named.columns.classes, named.labels.tolist(), named.num_classes) == (("blue", "red"), [1, -1, 0], 2)
+    assert (named.columns.classes, named.labels.tolist(), named.num_classes) == (
+        ("blue", "red"),
+        [1, -1, 0],
+        2,
+    )
     assert ng.Dataset.from_arrays(graph, None, [True, False, True]).labels.tolist() == [1, 0, 1]
-    assert ng.Dataset.from_arrays(graph, None, [0, 10**12, 0]).labels.tolist() == [0, 10**12, 0]  # nothing is as large as a class number
+    assert ng.Dataset.from_arrays(graph, None, [0, 10**12, 0]).labels.tolist() == [
+        0,
+        10**12,
+        0,
+    ]  # nothing is as large as a class number
     for changes, message in (
         ({"y": [0, 1]}, "y has dtype int64 and shape"),
         ({"y": [1j, 0, 0]}, "y has dtype complex128"),
@@ -131,7 +149,10 @@ def test_measures_against_scikit_learn(seed: int, levels: int) -> None:
     wanted = rng.random(200) < 0.3
     scores = np.round(rng.normal(size=200) + wanted, 1 if levels == 1000 else 0)
     assert link_values(wanted, scores) == pytest.approx(
-        {"auc": sklearn.metrics.roc_auc_score(wanted, scores), "average_precision": sklearn.metrics.average_precision_score(wanted, scores)}
+        {
+            "auc": sklearn.metrics.roc_auc_score(wanted, scores),
+            "average_precision": sklearn.metrics.average_precision_score(wanted, scores),
+        }
     )
     y, z = rng.normal(size=50), rng.normal(size=50)
     assert regression_values(z, y) == pytest.approx(

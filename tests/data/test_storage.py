@@ -1,4 +1,6 @@
-"""Datasets on disk: what is opened is what was saved, bit for bit; other folders are errors, and no kernel leaves its memory."""
+"""Datasets on disk: what is opened is what was saved, bit for bit; other folders are errors, and no kernel
+leaves its memory.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +115,12 @@ def test_what_is_opened_is_what_was_saved(kind, verify, tmp_path):
         np.testing.assert_array_equal(found.edge_weight, data.edge_weight)
     for g, h in ((found.graph, data.graph), (found.graph.reverse(), data.graph.reverse())):
         assert (g.num_nodes, g.num_edges) == (h.num_nodes, h.num_edges)
-        for pair in ((g.src, h.src), (g.dst, h.dst), (g.in_degrees(), h.in_degrees()), (g.out_degrees(), h.out_degrees())):
+        for pair in (
+            (g.src, h.src),
+            (g.dst, h.dst),
+            (g.in_degrees(), h.in_degrees()),
+            (g.out_degrees(), h.out_degrees()),
+        ):
             np.testing.assert_array_equal(*pair)
         for one in ("indptr", "indices", "edge_ids", "ordered"):
             np.testing.assert_array_equal(getattr(g.in_edges, one), getattr(h.in_edges, one))
@@ -146,7 +153,11 @@ def test_walks_gradients_and_samples_are_those_of_the_graph_in_memory(saved):
             z = ng.update_all(one.graph, lambda u, v: np.maximum(u.x, v.x), "sum", u={"x": x}, v={"x": x})
             (dx,) = tape.gradient((z * z).sum(), [x])
         batches = list(ng.NeighborLoader(one, [2, -1], batch_size=8, shuffle=True, seed=3))
-        parts = [part for b in batches for part in (b.nodes, b.x, b.labels, *b.edge_ids, *(block.src for block in b.blocks))]
+        parts = [
+            part
+            for b in batches
+            for part in (b.nodes, b.x, b.labels, *b.edge_ids, *(block.src for block in b.blocks))
+        ]
         results.append([z.data, dx, *parts])
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -193,17 +204,38 @@ DAMAGE = {
     "a byte is missing": (lambda f: cut(f, "features.npy"), r"features.npy: .*bytes"),
     "the header is cut": (lambda f: cut(f, "src.npy", 4096 + 4 * E - 20), r"src.npy"),
     "an empty file": (lambda f: (f / "labels.npy").write_bytes(b""), r"labels.npy"),
-    "bytes too many": (lambda f: (f / "src.npy").write_bytes((f / "src.npy").read_bytes() + b"more"), r"src.npy: .*bytes"),
+    "bytes too many": (
+        lambda f: (f / "src.npy").write_bytes((f / "src.npy").read_bytes() + b"more"),
+        r"src.npy: .*bytes",
+    ),
     "no such file": (lambda f: (f / "in_indices.npy").unlink(), r"in_indices.npy: FileNotFoundError"),
     "a folder for a file": (lambda f: ((f / "dst.npy").unlink(), (f / "dst.npy").mkdir()), r"dst.npy"),
-    "another format": (lambda f: (f / "features.npy").write_bytes(b"PK" + bytes(4096 + 4 * N * F)), r"features.npy: .*magic"),
-    "a pickle": (lambda f: write(f, "features", np.array([[print] * F] * N, object), False), r"features.npy: .*dtype object"),
-    "another dtype": (lambda f: write(f, "features", X.astype(np.float64), False), r"features.npy: .*dtype float64.*float32"),
-    "the other byte order": (lambda f: write(f, "features", X.astype(">f4"), False), r"features.npy: .*dtype >f4"),
+    "another format": (
+        lambda f: (f / "features.npy").write_bytes(b"PK" + bytes(4096 + 4 * N * F)),
+        r"features.npy: .*magic",
+    ),
+    "a pickle": (
+        lambda f: write(f, "features", np.array([[print] * F] * N, object), False),
+        r"features.npy: .*dtype object",
+    ),
+    "another dtype": (
+        lambda f: write(f, "features", X.astype(np.float64), False),
+        r"features.npy: .*dtype float64.*float32",
+    ),
+    "the other byte order": (
+        lambda f: write(f, "features", X.astype(">f4"), False),
+        r"features.npy: .*dtype >f4",
+    ),
     "another shape": (lambda f: write(f, "features", X.T.copy(), False), r"features.npy: .*shape \[4, 30\]"),
-    "columns first": (lambda f: write(f, "features", np.asfortranarray(X), False), r"features.npy: .*Fortran"),
+    "columns first": (
+        lambda f: write(f, "features", np.asfortranarray(X), False),
+        r"features.npy: .*Fortran",
+    ),
     "a link": (linked, r"features.npy"),
-    "no graph.json": (lambda f: (f / "graph.json").unlink(), r"no dataset of numgraph: there is no graph.json"),
+    "no graph.json": (
+        lambda f: (f / "graph.json").unlink(),
+        r"no dataset of numgraph: there is no graph.json",
+    ),
     "no JSON": (lambda f: text(f, b"\x93NUMPY"), r"graph.json"),
     "half of it": (lambda f: cut(f, "graph.json", 200), r"graph.json: JSONDecodeError"),
     "no text": (lambda f: text(f, b"\xff\xfe{}"), r"graph.json: UnicodeDecodeError"),
@@ -211,21 +243,32 @@ DAMAGE = {
     "deep": (lambda f: text(f, b"[" * 300_000 + b"]" * 300_000), "graph.json: RecursionError"),
     "long": (lambda f: text(f, b" " * (2 << 20)), "larger than"),
     "another's": (lambda f: text(f, b'{"nodes": [], "links": []}'), 'does not say "format"'),
-    "a name twice": (lambda f: text(f, (f / "graph.json").read_bytes().replace(b"{", b'{"name": "x",', 1)), "twice"),
+    "a name twice": (
+        lambda f: text(f, (f / "graph.json").read_bytes().replace(b"{", b'{"name": "x",', 1)),
+        "twice",
+    ),
     "a later version": (says(version=2), "version 2"),
     "true for a version": (says(version=True), "version True"),
     "an entry more": (says(extra=1), "unknown entry 'extra'"),
     "an entry less": (lambda f: edit(f, lambda about: about.pop("num_edges")), "no 'num_edges'"),
-    "NaN": (lambda f: text(f, (f / "graph.json").read_bytes().replace(b'"num_edges": 150', b'"num_edges": NaN')), "NaN"),
+    "NaN": (
+        lambda f: text(f, (f / "graph.json").read_bytes().replace(b'"num_edges": 150', b'"num_edges": NaN')),
+        "NaN",
+    ),
     "infinity": (
-        lambda f: text(f, (f / "graph.json").read_bytes().replace(b'"num_edges": 150', b'"num_edges": 1e999')),
+        lambda f: text(
+            f, (f / "graph.json").read_bytes().replace(b'"num_edges": 150', b'"num_edges": 1e999')
+        ),
         "num_edges is inf",
     ),
     "a fraction": (says(num_edges=150.0), r"num_edges is 150.0"),
     "text for a number": (says(num_edges="150"), "num_edges is '150'"),
     "below zero": (says(num_nodes=-1), "num_nodes is -1"),
     "huge": (says(num_nodes=2**64), "num_nodes is"),
-    "too many digits": (lambda f: text(f, (f / "graph.json").read_bytes().replace(b": 150,", b": 1" + b"0" * 9999 + b",")), "graph.json"),
+    "too many digits": (
+        lambda f: text(f, (f / "graph.json").read_bytes().replace(b": 150,", b": 1" + b"0" * 9999 + b",")),
+        "graph.json",
+    ),
     "more nodes": (says(num_nodes=N + 1), "does not fit num_nodes 31"),
     "fewer edges": (says(num_edges=E - 1), "does not fit"),
     "other features": (says(num_features=F + 1), "does not fit"),
@@ -237,7 +280,10 @@ DAMAGE = {
     "a scale past floats": (says(label_scale=[0, 10**400]), "OverflowError"),
     "arrays in a list": (says(arrays=[]), "arrays is"),
     "no arrays": (says(arrays={}), "no array dst"),
-    "an array less": (lambda f: edit(f, lambda about: about["arrays"].pop("in_edge_ids")), "no array in_edge_ids"),
+    "an array less": (
+        lambda f: edit(f, lambda about: about["arrays"].pop("in_edge_ids")),
+        "no array in_edge_ids",
+    ),
     "an array of no dataset": (lambda f: renamed(f, "features", "x"), "array 'x'"),
     "a path upwards": (lambda f: renamed(f, "features", "../elsewhere"), r"array '\.\./elsewhere'"),
     "an absolute path": (lambda f: renamed(f, "features", "/etc/passwd"), "array '/etc/passwd'"),
@@ -252,11 +298,20 @@ DAMAGE = {
     "a shape of text": (entry("features", shape="30"), "features"),
     "a shape past memory": (entry("edge_weight", shape=[2**40, 2**40]), "edge_weight"),
     "numbers in no order": (lambda f: write(f, "in_indptr", array(f, "in_indptr")[::-1].copy()), "in_indptr"),
-    "a falling row start": (lambda f: write(f, "out_indptr", swapped(array(f, "out_indptr"))), "out_indptr.npy falls from"),
-    "a mask of other bytes": (lambda f: write(f, "val_mask", np.full(N, 2, np.uint8).view(bool)), "val_mask.npy has bytes"),
+    "a falling row start": (
+        lambda f: write(f, "out_indptr", swapped(array(f, "out_indptr"))),
+        "out_indptr.npy falls from",
+    ),
+    "a mask of other bytes": (
+        lambda f: write(f, "val_mask", np.full(N, 2, np.uint8).view(bool)),
+        "val_mask.npy has bytes",
+    ),
     "a label past the classes": (lambda f: write(f, "labels", np.full(N, 3)), "label 3"),
     "names that fall": (
-        lambda f: (write(f, "names_text", np.zeros(1, np.uint8)), write(f, "names_ends", np.arange(N)[::-1].copy())),
+        lambda f: (
+            write(f, "names_text", np.zeros(1, np.uint8)),
+            write(f, "names_ends", np.arange(N)[::-1].copy()),
+        ),
         "names",
     ),
     "no columns": (lambda f: write(f, "columns", np.frombuffer(b'{"inputs": 3}', np.uint8)), "damaged"),
@@ -294,14 +349,23 @@ OUTSIDE = {
     "dst": (spoilt("dst", E - 1, -1), r"dst.npy has -1 at position 149"),
     "sources": (spoilt("in_indices", 0, 2**31 - 1), r"in_indices.npy has 2147483647 at position 0"),
     "destinations": (spoilt("out_indices", 3, -(2**31)), r"out_indices.npy has -2147483648 at position 3"),
-    "in-edges' ids": (spoilt("in_edge_ids", 5, E), r"in_edge_ids.npy has 150 at position 5, num_edges is 150"),
+    "in-edges' ids": (
+        spoilt("in_edge_ids", 5, E),
+        r"in_edge_ids.npy has 150 at position 5, num_edges is 150",
+    ),
     "out-edges' ids": (spoilt("out_edge_ids", 5, -7), r"out_edge_ids.npy has -7 at position 5"),
 }
 FULL = {
     "another byte": (lambda f: flipped(f / "features.npy"), r"features.npy is not what was written"),
     "another hash": (entry("labels", sha256="0" * 64), r"labels.npy is not what was written"),
-    "another source": (spoilt("in_indices", slice(None), 0), r"in_indptr, in_indices and in_edge_ids does not agree"),
-    "an edge twice": (spoilt("out_edge_ids", slice(0, 2), 0), r"out_indptr, out_indices and out_edge_ids does not agree"),
+    "another source": (
+        spoilt("in_indices", slice(None), 0),
+        r"in_indptr, in_indices and in_edge_ids does not agree",
+    ),
+    "an edge twice": (
+        spoilt("out_edge_ids", slice(0, 2), 0),
+        r"out_indptr, out_indices and out_edge_ids does not agree",
+    ),
     "other rows": (lambda f: write(f, "in_indptr", np.repeat([0, E], [1, N])), r"position \d+ of in_indptr"),
     **OUTSIDE,
 }
@@ -337,7 +401,12 @@ def edge_walk(g):
 USES = {
     "src": [lambda g: g.src, lambda g: g.add_self_loops(), lambda g: g.reverse().dst],
     "dst": [lambda g: g.dst, lambda g: ng.apply_edges(g, lambda u, v: u.x + v.x, u={"x": X}, v={"x": X})],
-    "sources": [walk, lambda g: g.in_edges, lambda g: ng.sampling.NeighborSampler([-1]).sample(g, range(N)), links],
+    "sources": [
+        walk,
+        lambda g: g.in_edges,
+        lambda g: ng.sampling.NeighborSampler([-1]).sample(g, range(N)),
+        links,
+    ],
     "destinations": [lambda g: walk(g.reverse()), lambda g: g.out_edges],
     "in-edges' ids": [edge_walk, lambda g: ng.sampling.NeighborSampler([-1]).sample(g, range(N)).edge_ids],
     "out-edges' ids": [lambda g: edge_walk(g.reverse())],
@@ -362,7 +431,9 @@ def test_sampling_reads_no_more_than_it_draws(copy):
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"), [("nothing", FileNotFoundError), (3, TypeError), ("file", ValueError), ("folder", ValueError)], ids=str
+    ("path", "kind"),
+    [("nothing", FileNotFoundError), (3, TypeError), ("file", ValueError), ("folder", ValueError)],
+    ids=str,
 )
 def test_what_is_no_folder_of_a_dataset(path, kind, tmp_path):
     (tmp_path / "file").write_text("hello")
@@ -427,7 +498,9 @@ def test_a_failure_leaves_the_old_dataset(step, exchange, copy, monkeypatch):
 
     if not exchange:
         monkeypatch.setattr("ctypes.CDLL", lambda *args, **options: object())
-    place = {"write": (npy, "write"), "digest": (npy, "digest"), "commit": (storage.NewFolder, "commit")}[step]
+    place = {"write": (npy, "write"), "digest": (npy, "digest"), "commit": (storage.NewFolder, "commit")}[
+        step
+    ]
     with monkeypatch.context() as patch:
         patch.setattr(*place, fail)
         with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,6 @@
-"""GraphWriter: pieces of any size make the folder that the whole makes, in memory for the nodes; a failure leaves nothing half made."""
+"""GraphWriter: pieces of any size make the folder that the whole makes, in memory for the nodes; a failure
+leaves nothing half made.
+"""
 
 from __future__ import annotations
 
@@ -48,20 +50,26 @@ def write(path, size=70, order=slice(None), num_nodes=N, **options):
 
 @pytest.mark.parametrize("bucket", [1, 16, 1000])
 @pytest.mark.parametrize("size", [1, 70, 1000])
-@pytest.mark.parametrize("order", [slice(None), BY_DST, BY_SRC], ids=["as it comes", "by destination", "by source"])
+@pytest.mark.parametrize(
+    "order", [slice(None), BY_DST, BY_SRC], ids=["as it comes", "by destination", "by source"]
+)
 def test_pieces_make_what_the_whole_makes(tmp_path, order, size, bucket, monkeypatch):
     monkeypatch.setattr(writer, "BUCKET_EDGES", bucket)
-    monkeypatch.setattr(external, "bucket_rows", lambda indptr, most, plain=external.bucket_rows: plain(indptr, bucket))
+    monkeypatch.setattr(
+        external, "bucket_rows", lambda indptr, most, plain=external.bucket_rows: plain(indptr, bucket)
+    )
     write(tmp_path / "pieces", size, order)
-    whole = ng.Dataset.from_arrays(ng.Graph(SRC[order], DST[order], N), X, LABELS, rng=3, edge_weight=W[order], name="graph")
+    whole = ng.Dataset.from_arrays(
+        ng.Graph(SRC[order], DST[order], N), X, LABELS, rng=3, edge_weight=W[order], name="graph"
+    )
     ng.data.save(tmp_path / "whole", whole)
     opened = ng.data.open_dataset(tmp_path / "pieces", verify="full")
     np.testing.assert_array_equal(opened.edge_data["time"], TIME[order])
     for path in (tmp_path / "whole").glob("*.npy"):
         assert (tmp_path / "pieces" / path.name).read_bytes() == path.read_bytes(), path.name
-    assert {path.name for path in (tmp_path / "pieces").iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()} | {
-        "edge_data_time.npy"
-    }
+    assert {path.name for path in (tmp_path / "pieces").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    } | {"edge_data_time.npy"}
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -76,7 +84,11 @@ def test_buckets_are_whole_rows_of_so_many_edges(most):
 
 
 def test_numbers_of_nodes_follow_from_what_is_given(tmp_path):
-    for name, x, y, count in (("edges", None, None, N - 3), ("rows", X, None, N), ("labels", None, LABELS, N)):
+    for name, x, y, count in (
+        ("edges", None, None, N - 3),
+        ("rows", X, None, N),
+        ("labels", None, LABELS, N),
+    ):
         with ng.data.GraphWriter(tmp_path / name) as made:
             made.add_edges([0, N - 4], [1, 1])
             made.add_edges([], [])
@@ -85,7 +97,11 @@ def test_numbers_of_nodes_follow_from_what_is_given(tmp_path):
             if y is not None:
                 made.set_labels(y)
         found = ng.data.open_dataset(tmp_path / name, verify="full")
-        assert (found.num_nodes, found.num_features, found.graph.num_edges) == (count, F if x is not None else 0, 2)
+        assert (found.num_nodes, found.num_features, found.graph.num_edges) == (
+            count,
+            F if x is not None else 0,
+            2,
+        )
         assert found.features.dtype == np.float32
         assert not found.train_mask.any() or y is not None
     with ng.data.GraphWriter(tmp_path / "empty"):
@@ -100,9 +116,21 @@ BAD = {
     "fractions": (lambda w: w.add_edges([0.5], [1]), TypeError, "ids must be integers"),
     "weights": (lambda w: w.add_edges([0], [1], [1.0, 2.0]), ValueError, r"weight has shape \[2\]"),
     "NaN": (lambda w: w.add_edges([0], [1], [np.nan]), ValueError, r"weight\[0\] is nan"),
-    "other data": (lambda w: (w.add_edges([0], [1], time=[1]), w.add_edges([0], [1])), ValueError, "those of the pieces before"),
-    "other rows": (lambda w: (w.add_edges([0], [1], time=[1]), w.add_edges([0], [1], time=[[1]])), ValueError, "rows of shape"),
-    "wider data": (lambda w: (w.add_edges([0], [1], t=np.int8([1])), w.add_edges([0], [1], t=[1])), ValueError, "dtype int64"),
+    "other data": (
+        lambda w: (w.add_edges([0], [1], time=[1]), w.add_edges([0], [1])),
+        ValueError,
+        "those of the pieces before",
+    ),
+    "other rows": (
+        lambda w: (w.add_edges([0], [1], time=[1]), w.add_edges([0], [1], time=[[1]])),
+        ValueError,
+        "rows of shape",
+    ),
+    "wider data": (
+        lambda w: (w.add_edges([0], [1], t=np.int8([1])), w.add_edges([0], [1], t=[1])),
+        ValueError,
+        "dtype int64",
+    ),
     "text": (lambda w: w.add_edges([0], [1], t=["a"]), TypeError, "t has dtype <U1"),
     "axes": (lambda w: w.add_edges([0], [1], t=np.ones((1,) * 9)), TypeError, "at most 8 axes"),
     "a name": (lambda w: w.add_edges([0], [1], **{"../t": [1]}), ValueError, "no name of a file"),
@@ -126,7 +154,11 @@ def test_what_does_not_fit_is_an_error_and_leaves_nothing(what, tmp_path):
 def test_a_piece_that_does_not_fit_leaves_no_part_of_it(tmp_path):
     with ng.data.GraphWriter(tmp_path / "data", N) as made:
         made.add_edges(SRC, DST, W)
-        for bad in (lambda: made.add_edges([1], [N], [1.0]), lambda: made.add_edges([1], [1]), lambda: made.add_features(X[:0, 0])):
+        for bad in (
+            lambda: made.add_edges([1], [N], [1.0]),
+            lambda: made.add_edges([1], [1]),
+            lambda: made.add_features(X[:0, 0]),
+        ):
             with pytest.raises((IndexError, ValueError, TypeError)):
                 bad()
     found = ng.data.open_dataset(tmp_path / "data", verify="full")
@@ -200,6 +232,10 @@ for limit, use in ((6000, lambda writer: writer.add_features(np.ones((40, 40))))
 
 def test_a_full_disk_is_an_error_and_leaves_the_old_dataset(tmp_path):
     pytest.importorskip("resource", reason="no limits there")
-    assert run(FULL_DISK, setup="", FOLDER=str(tmp_path / "data")).split() == ["9", str(errno.EFBIG), str(errno.EFBIG)]
+    assert run(FULL_DISK, setup="", FOLDER=str(tmp_path / "data")).split() == [
+        "9",
+        str(errno.EFBIG),
+        str(errno.EFBIG),
+    ]
     assert [one.name for one in tmp_path.iterdir()] == ["data"]
     assert mapping_of(ng.data.open_dataset(tmp_path / "data", verify="full").graph.src) is not None

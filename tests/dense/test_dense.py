@@ -1,4 +1,6 @@
-"""Dense rules: each against NumPy's own result and against central differences, first and second order, in float64 and float32."""
+"""Dense rules: each against NumPy's own result and against central differences, first and second order, in
+float64 and float32.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def normal(*shape):
 
 
 def away(*shape):
-    """No value within 0.3 of 0, no two within 0.05 of each other: kinks and ties are out of the stencil's reach."""
+    """No value within 0.3 of 0, no two within 0.05 of each other: kinks and ties are out of the stencil's
+    reach.
+    """
     n = int(np.prod(shape))
     values = (0.3 + 0.06 * np.arange(n)) * RNG.choice([-1.0, 1.0], n)
     return RNG.permutation(values).reshape(shape)
@@ -49,12 +53,32 @@ def case(function, *arrays, covers=()):
 
 
 ELEMENTWISE = [
-    *[case(f, away(2, 3)) for f in (np.negative, np.absolute, np.fabs, np.square, np.exp, np.expm1, np.exp2, np.sin, np.cos, np.tan)],
+    *[
+        case(f, away(2, 3))
+        for f in (
+            np.negative,
+            np.absolute,
+            np.fabs,
+            np.square,
+            np.exp,
+            np.expm1,
+            np.exp2,
+            np.sin,
+            np.cos,
+            np.tan,
+        )
+    ],
     *[case(f, away(2, 3)) for f in (np.arctan, np.tanh, np.sinh, np.cosh, np.positive, np.reciprocal)],
     *[case(f, positive(2, 3)) for f in (np.sqrt, np.log, np.log1p, np.log2, np.log10)],
-    *[case(f, away(2, 3)) for f in (elementary.sigmoid, elementary.erf, elementary.relu, elementary.leaky_relu, elementary.elu)],
+    *[
+        case(f, away(2, 3))
+        for f in (elementary.sigmoid, elementary.erf, elementary.relu, elementary.leaky_relu, elementary.elu)
+    ],
     *[case(f, away(2, 3)) for f in (elementary.gelu, elementary.silu, elementary.softplus)],
-    *[case(f, away(2, 3), away(2, 3)[::-1] + 0.02) for f in (np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum)],
+    *[
+        case(f, away(2, 3), away(2, 3)[::-1] + 0.02)
+        for f in (np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum)
+    ],
     *[case(f, away(2, 3), away(2, 3)[::-1] + 0.02) for f in (np.logaddexp, np.hypot)],
     case(np.power, positive(2, 3), normal(2, 3)),
     case(np.float_power, positive(2, 3), normal(2, 3)),
@@ -64,11 +88,20 @@ ELEMENTWISE = [
     case(np.outer, normal(2), normal(3)),
     case(lambda x: 1 - x, normal(2, 3), covers=(np.subtract,)),
     case(lambda x: 1 / x, away(2, 3), covers=(np.divide,)),
-    case(lambda x, y: np.where(np.array([True, False, True]), x, y), normal(2, 3), normal(2, 3), covers=(np.where,)),
+    case(
+        lambda x, y: np.where(np.array([True, False, True]), x, y),
+        normal(2, 3),
+        normal(2, 3),
+        covers=(np.where,),
+    ),
     case(lambda x: np.where(x > 0, x, 0), away(2, 3), covers=(np.where, np.greater)),
     case(lambda x: np.clip(x, -0.4, 0.5) * x, away(2, 3), covers=(np.clip,)),
     case(lambda x: np.maximum(x, 0) * x, away(2, 3), covers=(np.maximum,)),
-    case(lambda x: np.sign(x) * x * x + np.floor(x) * x + np.ceil(x), away(2, 3), covers=(np.sign, np.floor, np.ceil)),
+    case(
+        lambda x: np.sign(x) * x * x + np.floor(x) * x + np.ceil(x),
+        away(2, 3),
+        covers=(np.sign, np.floor, np.ceil),
+    ),
     case(lambda x: x * (x // 0.7) + x % 0.7, positive(2, 3), covers=(np.floor_divide, np.remainder)),
     case(lambda x, y: np.remainder(x, y) * x, away(2, 3), away(2, 3)[::-1] + 0.02),
     case(lambda x, y: np.fmod(x, y) * x, away(2, 3), away(2, 3)[::-1] + 0.02, covers=(np.fmod,)),
@@ -91,7 +124,11 @@ BROADCASTING = [
     case(f, away(*a), away(*b) + 0.02, covers=(f,))
     for f in (np.add, np.subtract, np.multiply, np.divide, np.maximum, np.logaddexp)
     for a, b in BROADCASTS
-] + [case(lambda x, y: np.where(np.array([[True], [False]]), x, y), normal(3), normal(1, 1), covers=(np.where,))]
+] + [
+    case(
+        lambda x, y: np.where(np.array([[True], [False]]), x, y), normal(3), normal(1, 1), covers=(np.where,)
+    )
+]
 
 AXES = [
     {},
@@ -108,18 +145,32 @@ REDUCTIONS = [
         for f in (np.sum, np.mean, np.max, np.min, np.prod, np.var, np.std)
         for o in AXES
     ],
-    *[case(lambda x, f=f, o=o: f(x, **o), away(2, 3, 2), covers=(f,)) for f in (np.amax, np.amin) for o in AXES[:2]],
+    *[
+        case(lambda x, f=f, o=o: f(x, **o), away(2, 3, 2), covers=(f,))
+        for f in (np.amax, np.amin)
+        for o in AXES[:2]
+    ],
     *[case(lambda x, o=o: dense.logsumexp(x, **o), normal(2, 3, 2)) for o in AXES],
-    case(lambda x: np.prod(np.where(np.arange(12).reshape(4, 3) % 5 == 0, 0, x), axis=0), normal(4, 3), covers=(np.prod,)),
+    case(
+        lambda x: np.prod(np.where(np.arange(12).reshape(4, 3) % 5 == 0, 0, x), axis=0),
+        normal(4, 3),
+        covers=(np.prod,),
+    ),
     case(lambda x: np.prod(x * np.array([0.0, 0, 1, 1, 1])), normal(5), covers=(np.prod,)),
     *[case(lambda x, d=d: np.var(x, axis=0, ddof=d), normal(4, 3), covers=(np.var,)) for d in (0, 1)],
-    *[case(lambda x, a=a: np.cumsum(x, axis=a) ** 2, normal(2, 3), covers=(np.cumsum,)) for a in (None, 0, 1, -1)],
+    *[
+        case(lambda x, a=a: np.cumsum(x, axis=a) ** 2, normal(2, 3), covers=(np.cumsum,))
+        for a in (None, 0, 1, -1)
+    ],
     case(lambda x: np.add.reduce(x) ** 2, normal(2, 3), covers=((np.add, "reduce"),)),
     case(lambda x: np.multiply.reduce(x, axis=1), normal(2, 3), covers=((np.multiply, "reduce"),)),
     case(lambda x: np.maximum.reduce(x, axis=None) ** 2, away(2, 3), covers=((np.maximum, "reduce"),)),
     case(lambda x: np.minimum.reduce(x, keepdims=True) ** 2, away(2, 3), covers=((np.minimum, "reduce"),)),
     *[case(f, normal(), covers=(f,)) for f in (np.sum, np.mean, np.max, np.prod)],
-    *[case(lambda x, f=f: f(x, axis=0), np.zeros((3, 0)), covers=(f,)) for f in (np.sum, np.mean, np.max, np.min, np.prod)],
+    *[
+        case(lambda x, f=f: f(x, axis=0), np.zeros((3, 0)), covers=(f,))
+        for f in (np.sum, np.mean, np.max, np.min, np.prod)
+    ],
     *[case(f, np.zeros((3, 0)), covers=(f,)) for f in (np.sum, np.prod)],
 ]
 
@@ -161,22 +212,43 @@ MOVES = [
     case(lambda x: np.swapaxes(x, 0, -1) ** 2, normal(2, 3, 4), covers=(np.swapaxes,)),
     case(lambda x: np.matrix_transpose(x) ** 2, normal(2, 3, 4), covers=(np.matrix_transpose,)),
     case(lambda x: np.moveaxis(x, (0, 1), (-1, 0)) ** 2, normal(2, 3, 4), covers=(np.moveaxis,)),
-    *[case(lambda x, a=a: np.square(np.flip(x, a)), normal(2, 3), covers=(np.flip,)) for a in (None, 0, (0, 1))],
-    *[case(lambda x, s=s: np.broadcast_to(x, s) ** 2, normal(3, 1), covers=(np.broadcast_to,)) for s in ((3, 4), (2, 3, 1), (2, 3, 0))],
     *[
-        case(lambda x, y, a=a: np.concatenate([x, np.ones((2, 2)), y], a) ** 2, normal(2, 2), normal(2, 2), covers=(np.concatenate,))
+        case(lambda x, a=a: np.square(np.flip(x, a)), normal(2, 3), covers=(np.flip,))
+        for a in (None, 0, (0, 1))
+    ],
+    *[
+        case(lambda x, s=s: np.broadcast_to(x, s) ** 2, normal(3, 1), covers=(np.broadcast_to,))
+        for s in ((3, 4), (2, 3, 1), (2, 3, 0))
+    ],
+    *[
+        case(
+            lambda x, y, a=a: np.concatenate([x, np.ones((2, 2)), y], a) ** 2,
+            normal(2, 2),
+            normal(2, 2),
+            covers=(np.concatenate,),
+        )
         for a in (0, -1, None)
     ],
     case(lambda x: np.concatenate([x, x, np.sin(x)]), normal(2, 2), covers=(np.concatenate,)),
-    *[case(lambda x, y, a=a: np.stack([x, y], a) ** 2, normal(2, 3), normal(2, 3), covers=(np.stack,)) for a in (0, 1, -1)],
+    *[
+        case(lambda x, y, a=a: np.stack([x, y], a) ** 2, normal(2, 3), normal(2, 3), covers=(np.stack,))
+        for a in (0, 1, -1)
+    ],
     case(lambda x, y: np.hstack([x, y]) ** 2, normal(2, 3), normal(2, 1), covers=(np.hstack,)),
     case(lambda x, y: np.hstack([x, y]) ** 2, normal(2), normal(), covers=(np.hstack,)),
     case(lambda x, y: np.vstack([x, y]) ** 2, normal(3), normal(2, 3), covers=(np.vstack,)),
     case(lambda x: [part**2 for part in np.split(x, 3, axis=1)], normal(2, 6), covers=(np.split,)),
     case(lambda x: np.split(x, [1, 3])[1] ** 2, normal(4, 2), covers=(np.split,)),
     case(lambda x: np.array_split(x, [1, 3], axis=-1)[2] ** 2, normal(2, 4), covers=(np.array_split,)),
-    *[case(lambda x, a=a: np.take(x, IDS, axis=a) ** 2, normal(4, 3), covers=(np.take,)) for a in (None, 0, 1, -1)],
-    case(lambda x: np.take_along_axis(x, np.array([[2, 2, 0]]), axis=1) ** 2, normal(4, 3), covers=(np.take_along_axis,)),
+    *[
+        case(lambda x, a=a: np.take(x, IDS, axis=a) ** 2, normal(4, 3), covers=(np.take,))
+        for a in (None, 0, 1, -1)
+    ],
+    case(
+        lambda x: np.take_along_axis(x, np.array([[2, 2, 0]]), axis=1) ** 2,
+        normal(4, 3),
+        covers=(np.take_along_axis,),
+    ),
     case(lambda x: np.repeat(x, [1, 0, 3], axis=1) ** 2, normal(2, 3), covers=(np.repeat,)),
     case(lambda x: np.repeat(x, 2) ** 2, normal(2, 3), covers=(np.repeat,)),
     case(lambda x: np.copy(x) ** 2, normal(2, 3), covers=(np.copy,)),
@@ -208,15 +280,27 @@ PRODUCT_SHAPES += [
 ]
 PRODUCTS = [
     *[case(np.matmul, normal(*a), normal(*b)) for a, b in PRODUCT_SHAPES],
-    *[case(np.dot, normal(*a), normal(*b)) for a, b in [((2, 3), (3, 4)), ((3,), (3,)), ((), (3, 2)), ((2, 3), (3,))]],
+    *[
+        case(np.dot, normal(*a), normal(*b))
+        for a, b in [((2, 3), (3, 4)), ((3,), (3,)), ((), (3, 2)), ((2, 3), (3,))]
+    ],
     case(lambda x: x @ x, normal(3, 3), covers=(np.matmul,)),
-    *[case(lambda w, a=a: a @ w, normal(4, 2), covers=(np.matmul,)) for a in (A.tocsr(), A.tocsc(), A.tocoo(), sp.csr_matrix(A))],
+    *[
+        case(lambda w, a=a: a @ w, normal(4, 2), covers=(np.matmul,))
+        for a in (A.tocsr(), A.tocsc(), A.tocoo(), sp.csr_matrix(A))
+    ],
     case(lambda w: A.tocsr() @ w, normal(4), covers=(np.matmul,)),
     case(lambda w: dense.matmul(A.tocsr(), w * w), normal(4, 2), covers=(np.matmul,)),
     case(lambda w: w @ A.tocsr(), normal(2, 3), covers=(np.matmul,)),
     case(lambda w: w @ A.tocsr(), normal(3), covers=(np.matmul,)),
     case(lambda a, b: np.einsum("nhf,hf->nh", a, b), normal(2, 3, 2), normal(3, 2), covers=(np.einsum,)),
-    case(lambda a, b, c: np.einsum("ij,jk,kl->il", a, b, c), normal(2, 3), normal(3, 2), normal(2, 2), covers=(np.einsum,)),
+    case(
+        lambda a, b, c: np.einsum("ij,jk,kl->il", a, b, c),
+        normal(2, 3),
+        normal(3, 2),
+        normal(2, 2),
+        covers=(np.einsum,),
+    ),
     case(lambda a: np.einsum("ijk->j", a) ** 2, normal(2, 3, 2), covers=(np.einsum,)),
     case(lambda a, b: np.einsum("ij,k->k", a, b) ** 2, normal(2, 3), normal(2), covers=(np.einsum,)),
 ]
@@ -239,7 +323,12 @@ TRAINING = [
     case(lambda x, w, b: dense.layer_norm(x, w, b), np.zeros((0, 3)), WEIGHT, BIAS),
     case(lambda x, w, b: dense.batch_norm(x, w, b), normal(4, 3), WEIGHT, BIAS),
     case(lambda x, w: dense.batch_norm(x, w), normal(2, 2, 3), WEIGHT),
-    case(lambda x, w, b: dense.batch_norm(x, w, b, np.ones(3), np.full(3, 2.0), training=False), normal(4, 3), WEIGHT, BIAS),
+    case(
+        lambda x, w, b: dense.batch_norm(x, w, b, np.ones(3), np.full(3, 2.0), training=False),
+        normal(4, 3),
+        WEIGHT,
+        BIAS,
+    ),
 ]
 
 CASES = ELEMENTWISE + BROADCASTING + REDUCTIONS + MOVES + PRODUCTS + TRAINING
@@ -274,13 +363,37 @@ def test_float32_gradients_are_near_those_of_float64(case):
 
 def test_every_rule_is_in_the_tables():
     detached = set(_DETACHED)
-    comparisons = {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.isnan, np.isinf, np.isfinite}
-    logic = {np.logical_and, np.logical_or, np.logical_not, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_not, np.bitwise_xor}
+    comparisons = {
+        np.equal,
+        np.not_equal,
+        np.less,
+        np.less_equal,
+        np.greater,
+        np.greater_equal,
+        np.isnan,
+        np.isinf,
+        np.isfinite,
+    }
+    logic = {
+        np.logical_and,
+        np.logical_or,
+        np.logical_not,
+        np.logical_xor,
+        np.bitwise_and,
+        np.bitwise_or,
+        np.bitwise_not,
+        np.bitwise_xor,
+    }
     logic |= {np.left_shift, np.right_shift}
     aside = {"elementary", "astype", "sparse", getattr(np, "astype", "astype")}  # tested below
     aside |= {"EdgeMap.gather"}  # in graph/test_transforms.py
-    # NumPy's and SciPy's functions are enumerated in test_numpy_coverage.py; what stands here are the tables of this file beside them
-    aside |= {f for f in _RULES if f in set(NUMPY.values()) | set(LINALG.values()) or str(f).startswith("scipy.special.")}
+    # NumPy's and SciPy's functions are enumerated in test_numpy_coverage.py; what stands here are the tables
+    # of this file beside them
+    aside |= {
+        f
+        for f in _RULES
+        if f in set(NUMPY.values()) | set(LINALG.values()) or str(f).startswith("scipy.special.")
+    }
     covered = {f for case in CASES for f in case.covers}
     assert not set(_RULES) - covered - detached - comparisons - logic - aside
 

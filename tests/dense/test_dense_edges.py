@@ -1,4 +1,6 @@
-"""Dense functions where there is nothing, one number, equal numbers, infinities and NaN: values, gradients, and no warning on the way."""
+"""Dense functions where there is nothing, one number, equal numbers, infinities and NaN: values, gradients,
+and no warning on the way.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +103,11 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize(("f", "x", "value", "slope"), [p[1:] for p in POINTS], ids=[f"{p[0]} {np.ravel(p[2]).tolist()}" for p in POINTS])
+@pytest.mark.parametrize(
+    ("f", "x", "value", "slope"),
+    [p[1:] for p in POINTS],
+    ids=[f"{p[0]} {np.ravel(p[2]).tolist()}" for p in POINTS],
+)
 def test_points(f, x, value, slope):
     got, (d,) = run(f, np.asarray(x, np.float64))
     np.testing.assert_allclose(got, value, atol=1e-12)
@@ -180,7 +186,17 @@ def test_products_of_every_rank(a, b, needs):
             np.testing.assert_allclose(d[at], np.sum(np.matmul(*pair) * g), rtol=1e-12, atol=1e-12)
 
 
-SUBSCRIPTS = ["ij,jk->ik", "ij,ij->i", "ij->j", "ij->ji", "i,j->ij", "nij,njk->nik", "ij,jk,kl->il", "ij->", "i,i->"]
+SUBSCRIPTS = [
+    "ij,jk->ik",
+    "ij,ij->i",
+    "ij->j",
+    "ij->ji",
+    "i,j->ij",
+    "nij,njk->nik",
+    "ij,jk,kl->il",
+    "ij->",
+    "i,i->",
+]
 
 
 @pytest.mark.parametrize("subscripts", SUBSCRIPTS)
@@ -244,7 +260,11 @@ def test_ids_of_every_dtype(dtype, tail, rows):
         with pytest.raises(IndexError, match=r"ids\[0\] is -1"):
             ng.gather(x, negative)
     if top + 1 <= np.iinfo(dtype).max:
-        for call in (lambda ids: ng.gather(x, ids), lambda ids: ng.Tensor(x)[ids], lambda ids: ng.scatter_add(x[:1], ids, rows)):
+        for call in (
+            lambda ids: ng.gather(x, ids),
+            lambda ids: ng.Tensor(x)[ids],
+            lambda ids: ng.scatter_add(x[:1], ids, rows),
+        ):
             with pytest.raises(IndexError):
                 call(np.array([rows], dtype) if rows <= np.iinfo(dtype).max else np.array([rows]))
 
@@ -304,7 +324,13 @@ def test_scatter_add_of_other_dtypes():
 def test_shapes_of_losses_are_equal():
     column, row = np.zeros((4, 1)), np.zeros(4)
     for loss in (ng.mse, ng.binary_cross_entropy_with_logits):
-        for a, b in ((column, row), (row, column), (column, np.zeros((1, 4))), (row, np.zeros(())), (np.zeros((4, 3)), np.zeros(3))):
+        for a, b in (
+            (column, row),
+            (row, column),
+            (column, np.zeros((1, 4))),
+            (row, np.zeros(())),
+            (np.zeros((4, 3)), np.zeros(3)),
+        ):
             with pytest.raises(ValueError, match=r"predictions have shape \(.*\), targets \("):
                 loss(a, b)
     for labels in (np.zeros((4, 1), int), np.zeros((1, 4), int), np.zeros(3, int), np.zeros((), int)):

@@ -90,8 +90,23 @@ def test_select_is_where_bit_for_bit(dtype):
         (1, 2),
         (True, a),
     ]
-    pairs += [(a, b.astype(np.float64)), (a, np.float32(3)), (a, 1j), ([1.0] * 40, a), (np.broadcast_to(a[0], a.shape), b)]
-    for condition in (full, column, full[:, 0][:, None], full.T.copy().T, full.astype(int), full[0], True, np.asfortranarray(full)):
+    pairs += [
+        (a, b.astype(np.float64)),
+        (a, np.float32(3)),
+        (a, 1j),
+        ([1.0] * 40, a),
+        (np.broadcast_to(a[0], a.shape), b),
+    ]
+    for condition in (
+        full,
+        column,
+        full[:, 0][:, None],
+        full.T.copy().T,
+        full.astype(int),
+        full[0],
+        True,
+        np.asfortranarray(full),
+    ):
         for x, y in pairs:
             got, want = select(condition, x, y), np.where(condition, x, y)
             assert got.dtype == want.dtype
@@ -120,7 +135,10 @@ def test_nan_reaches_the_result():
 
 def test_squares_and_products_at_zero():
     np.testing.assert_array_equal(gradients(lambda x: x**2, [np.zeros(2)])[0], 0)
-    np.testing.assert_array_equal(np.abs(gradients(lambda x: x**1, [np.zeros(1)])[0]), np.abs(gradients(lambda x: x + 0, [np.zeros(1)])[0]))
+    np.testing.assert_array_equal(
+        np.abs(gradients(lambda x: x**1, [np.zeros(1)])[0]),
+        np.abs(gradients(lambda x: x + 0, [np.zeros(1)])[0]),
+    )
     with Tape() as tape:
         x = tape.watch(np.array([0.0, 2, 3]))
         loss = np.prod(x)
@@ -133,7 +151,9 @@ def test_no_overflow_in_softmax_and_losses():
     np.testing.assert_allclose(dense.log_softmax(x), [[0, -2e4, -1e4], [-np.log(3)] * 3])
     np.testing.assert_allclose(dense.logsumexp(x, axis=1), [1e4, -1e4 + np.log(3)])
     np.testing.assert_allclose(dense.cross_entropy(x, [1, 0]), (2e4 + np.log(3)) / 2)
-    np.testing.assert_allclose(dense.binary_cross_entropy_with_logits(np.array([1e4, -1e4]), np.array([1, 1])), 5e3)
+    np.testing.assert_allclose(
+        dense.binary_cross_entropy_with_logits(np.array([1e4, -1e4]), np.array([1, 1])), 5e3
+    )
     (g,) = gradients(lambda x: dense.cross_entropy(x, [1, 0]), [x])
     assert np.isfinite(g).all()
 
@@ -174,7 +194,11 @@ def test_against_scipy():
     np.testing.assert_allclose(dense.cross_entropy(x, labels), want.mean(), rtol=1e-14)
     np.testing.assert_allclose(dense.cross_entropy(x, labels, [1, 2]), want[1:3].mean(), rtol=1e-14)
     p, t = scipy.special.expit(x), (x > 0.3).astype(float)
-    np.testing.assert_allclose(dense.binary_cross_entropy_with_logits(x, t), -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(), rtol=1e-13)
+    np.testing.assert_allclose(
+        dense.binary_cross_entropy_with_logits(x, t),
+        -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(),
+        rtol=1e-13,
+    )
 
 
 def test_normalisations_by_their_formulas():
@@ -184,7 +208,9 @@ def test_normalisations_by_their_formulas():
     np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-6)
     mean, variance = np.full(3, 0.5, np.float32), np.full(3, 2.0, np.float32)
     y = dense.batch_norm(x, WEIGHT, BIAS, mean, variance, momentum=0.2)
-    np.testing.assert_allclose(y, (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) * WEIGHT + BIAS, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        y, (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) * WEIGHT + BIAS, rtol=1e-4, atol=1e-6
+    )
     np.testing.assert_allclose(mean, 0.8 * 0.5 + 0.2 * x.mean(0), rtol=1e-5)
     np.testing.assert_allclose(variance, 0.8 * 2 + 0.2 * x.var(0, ddof=1), rtol=1e-5)
     y = dense.batch_norm(x, None, None, mean, variance, training=False)
@@ -204,11 +230,20 @@ def test_dropout_keeps_the_mean_and_the_seed_decides():
     assert dense.dropout(x, 0.5, None, training=False) is x
     dropped = dense.dropout(A.tocsr(), 0.5, np.random.default_rng(0))
     assert sp.issparse(dropped)
-    assert set(np.unique((dropped.toarray() / np.where(A.toarray() == 0, 1, A.toarray())).round(12))) == {0.0, 2.0}
+    assert set(np.unique((dropped.toarray() / np.where(A.toarray() == 0, 1, A.toarray())).round(12))) == {
+        0.0,
+        2.0,
+    }
 
 
 def test_the_oracle_is_splitmix64():
-    published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    published = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
     assert oracle.splitmix64(1234567, 5) == published
 
 
@@ -227,14 +262,18 @@ def test_large_masks_do_not_depend_on_the_threads():
     several = masks.kept(np.random.default_rng(0), (1001, 1001), 0.6, np.empty(0))
     try:
         numba.set_num_threads(1)
-        np.testing.assert_array_equal(masks.kept(np.random.default_rng(0), (1001, 1001), 0.6, np.empty(0)), several)
+        np.testing.assert_array_equal(
+            masks.kept(np.random.default_rng(0), (1001, 1001), 0.6, np.empty(0)), several
+        )
     finally:
         numba.set_num_threads(threads)
     np.testing.assert_array_equal(several.reshape(-1)[:1000], oracle.kept(rng, (1000,), 0.6))
     for axis in (0, 1):  # every row and column has its share: 5 standard deviations of 1001 draws
         assert np.abs(several.mean(axis) - 0.4).max() < 5 * np.sqrt(0.24 / 1001)
     pairs = several[:, 1:] & several[:, :-1]
-    assert abs(pairs.mean() - 0.16) < 5 * np.sqrt(0.16 * 0.84 / pairs.size) * 1.5  # neighbours are independent
+    assert (
+        abs(pairs.mean() - 0.16) < 5 * np.sqrt(0.16 * 0.84 / pairs.size) * 1.5
+    )  # neighbours are independent
 
 
 def test_dropout_of_large_arrays_is_the_masks_product():
@@ -245,10 +284,14 @@ def test_dropout_of_large_arrays_is_the_masks_product():
         y = dense.dropout(watched, 0.3, np.random.default_rng(2))
         loss = (y * x).sum()
     np.testing.assert_allclose(y.data, np.where(mask, x, 0) / np.float32(0.7), rtol=1e-6)
-    np.testing.assert_allclose(tape.gradient(loss, watched), np.where(mask, x, 0) / np.float32(0.7), rtol=1e-6)
+    np.testing.assert_allclose(
+        tape.gradient(loss, watched), np.where(mask, x, 0) / np.float32(0.7), rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize("ids", [[0, 2, 3], [-1, 2, 3], [1, 1, 1], [-4, -2, 3], [3, 2, 0], [-3, 1, 2], [2], []], ids=str)
+@pytest.mark.parametrize(
+    "ids", [[0, 2, 3], [-1, 2, 3], [1, 1, 1], [-4, -2, 3], [3, 2, 0], [-3, 1, 2], [2], []], ids=str
+)
 def test_the_gradient_of_rows_by_number_is_a_loop(ids):
     """Rows named once, rows named twice by the same or by different numbers, in any order."""
     ids, g = np.array(ids, np.int64), normal(len(ids), 3)

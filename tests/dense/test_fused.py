@@ -1,4 +1,6 @@
-"""Sums and means of elementwise expressions in one pass: what they are, and where operators compute at once as ever."""
+"""Sums and means of elementwise expressions in one pass: what they are, and where operators compute at once
+as ever.
+"""
 
 from __future__ import annotations
 

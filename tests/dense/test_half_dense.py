@@ -1,4 +1,6 @@
-"""Dense functions of float16 and bfloat16: computed in float32 and rounded once, forward and backward; of integers as of floats."""
+"""Dense functions of float16 and bfloat16: computed in float32 and rounded once, forward and backward; of
+integers as of floats.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ ONCE = {
     "cross_entropy of rows": lambda x: ng.cross_entropy(x, LABELS[: len(x)], [0, 2, 2, 5]),
     "mse": lambda x: ng.mse(x, np.ones(x.shape, x.dtype)),
     "mse of whole numbers": lambda x: ng.mse(x, np.ones(x.shape, np.uint8)),
-    "binary_cross_entropy": lambda x: ng.binary_cross_entropy_with_logits(x, LABELS[: len(x), None] > np.arange(x.shape[1])),
+    "binary_cross_entropy": lambda x: ng.binary_cross_entropy_with_logits(
+        x, LABELS[: len(x), None] > np.arange(x.shape[1])
+    ),
     "layer_norm": ng.layer_norm,
     "batch_norm": ng.batch_norm,
     "sum": lambda x: np.sum(x, axis=1),
@@ -52,7 +56,9 @@ def near(got, want, dtype, units=2):
     """Within a few spacings of the dtype at the largest number, and of float16's smallest one."""
     got, want = np.asarray(unwrap(got)).astype(np.float64), np.asarray(want, np.float64)
     spacing = 2.0**-7 if dtype is bfloat16 else 2.0**-10
-    np.testing.assert_allclose(got, want, atol=units * spacing * np.abs(want).max(initial=0) + 2.0**-24, rtol=0)
+    np.testing.assert_allclose(
+        got, want, atol=units * spacing * np.abs(want).max(initial=0) + 2.0**-24, rtol=0
+    )
 
 
 def value_and_gradient(f, x):
@@ -86,7 +92,11 @@ def test_values_and_gradients(name, dtype):
         np.testing.assert_array_equal(plain, got)
 
 
-NUMPYS = {name for name in ONCE if name.startswith(("sum", "mean", "var", "std", "cumsum", "prod", "max", "matmul", "stack", "einsum"))}
+NUMPYS = {
+    name
+    for name in ONCE
+    if name.startswith(("sum", "mean", "var", "std", "cumsum", "prod", "max", "matmul", "stack", "einsum"))
+}
 """Of plain arrays these are NumPy's."""
 
 LONG = {
@@ -139,7 +149,15 @@ WHOLE = [np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, 
 OF_WHOLE = {
     **{
         name: ONCE[name]
-        for name in ("softmax", "log_softmax", "logsumexp", "logsumexp of rows", "cross_entropy", "layer_norm", "batch_norm")
+        for name in (
+            "softmax",
+            "log_softmax",
+            "logsumexp",
+            "logsumexp of rows",
+            "cross_entropy",
+            "layer_norm",
+            "batch_norm",
+        )
     },
     "softmax over rows": lambda x: ng.softmax(x, axis=0),
     "mse": lambda x: ng.mse(x, x[::-1]),
@@ -147,7 +165,9 @@ OF_WHOLE = {
     "mse against": lambda x: ng.mse(np.full(x.shape, 0.5), x),
     "mse of one dtype": lambda x: ng.mse(x[:3], np.full((3, x.shape[1]), 2, np.uint8)),
     "binary_cross_entropy": lambda x: ng.binary_cross_entropy_with_logits(x, np.ones(x.shape, bool)),
-    "batch_norm, trained": lambda x: ng.batch_norm(x, None, None, np.full(7, 2.0), np.full(7, 3.0), training=False),
+    "batch_norm, trained": lambda x: ng.batch_norm(
+        x, None, None, np.full(7, 2.0), np.full(7, 3.0), training=False
+    ),
     "dropout": lambda x: ng.dropout(x, 0.5, np.random.default_rng(0)),
     "softplus": ng.softplus,
     "elu": ng.elu,
@@ -162,9 +182,15 @@ OF_WHOLE = {
 def test_whole_numbers_are_floats(name, dtype, rows):
     low, high = (0, 2) if dtype is np.bool_ else (0 if np.dtype(dtype).kind == "u" else -9, 10)
     x = np.random.default_rng(0).integers(low, high, (rows, 7)).astype(dtype)
-    f = OF_WHOLE[name] if rows == 9 or name != "cross_entropy" else (lambda x: ng.cross_entropy(x, np.resize(LABELS, len(x))))
+    f = (
+        OF_WHOLE[name]
+        if rows == 9 or name != "cross_entropy"
+        else (lambda x: ng.cross_entropy(x, np.resize(LABELS, len(x))))
+    )
     got, want = f(x), f(x.astype(np.float64))
-    np.testing.assert_allclose(got, want, rtol=5e-3 if np.asarray(got).dtype == np.float16 else 1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        got, want, rtol=5e-3 if np.asarray(got).dtype == np.float16 else 1e-6, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("dtype", WHOLE, ids=lambda d: np.dtype(d).name)
@@ -174,10 +200,14 @@ def test_labels_and_rows_of_every_dtype(dtype):
     want = ng.cross_entropy(x, labels)
     np.testing.assert_allclose(ng.cross_entropy(x, labels.astype(dtype)), want)
     if dtype is not np.bool_:
-        np.testing.assert_allclose(ng.cross_entropy(x, labels, np.array([3, 1], dtype)), ng.cross_entropy(x[[3, 1]], labels[[3, 1]]))
+        np.testing.assert_allclose(
+            ng.cross_entropy(x, labels, np.array([3, 1], dtype)), ng.cross_entropy(x[[3, 1]], labels[[3, 1]])
+        )
         with pytest.raises(ValueError, match="mask as booleans"):
             ng.cross_entropy(x, labels, np.array([0, 1, 1, 0], dtype))
     else:
-        np.testing.assert_allclose(ng.cross_entropy(x, labels, labels.astype(bool)), ng.cross_entropy(x[1:3], labels[1:3]))
+        np.testing.assert_allclose(
+            ng.cross_entropy(x, labels, labels.astype(bool)), ng.cross_entropy(x[1:3], labels[1:3])
+        )
     with pytest.raises(ValueError, match="no rows are chosen"):
         ng.cross_entropy(x, labels, [])

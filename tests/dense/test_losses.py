@@ -1,4 +1,6 @@
-"""The losses' options against PyTorch: values and gradients in float64, for every combination, and the edges where a mean has nothing."""
+"""The losses' options against PyTorch: values and gradients in float64, for every combination, and the edges
+where a mean has nothing.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,11 @@ def theirs(function, x, *args, **options):
 
     x = torch.tensor(x, requires_grad=True)
     loss = function(x, *args, **options)
-    total = (loss * torch.tensor(SEED.reshape(-1, *[1] * (loss.ndim - 1))[: len(loss)])).sum() if loss.ndim else loss
+    total = (
+        (loss * torch.tensor(SEED.reshape(-1, *[1] * (loss.ndim - 1))[: len(loss)])).sum()
+        if loss.ndim
+        else loss
+    )
     total.backward()
     return loss.detach().numpy(), x.grad.numpy()
 
@@ -52,13 +58,17 @@ OPTIONS = list(itertools.product([None, WEIGHT], [None, -100], [0.0, 0.1, 1.0], 
 
 @pytest.mark.parametrize(("weight", "ignore_index", "label_smoothing", "reduction"), OPTIONS)
 def test_cross_entropy_is_torchs(weight, ignore_index, label_smoothing, reduction):
-    torch = pytest.importorskip("torch", reason="torch is not installed; test_cross_entropy_by_its_formula needs none")
+    torch = pytest.importorskip(
+        "torch", reason="torch is not installed; test_cross_entropy_by_its_formula needs none"
+    )
     labels = LABELS if ignore_index is None else IGNORING
     options = {"label_smoothing": label_smoothing, "reduction": reduction}
     got = ours(ng.cross_entropy, X, labels, weight=weight, ignore_index=ignore_index, **options)
     weight = None if weight is None else torch.tensor(weight)
     ignoring = {} if ignore_index is None else {"ignore_index": ignore_index}
-    want = theirs(torch.nn.functional.cross_entropy, X, torch.tensor(labels), weight=weight, **ignoring, **options)
+    want = theirs(
+        torch.nn.functional.cross_entropy, X, torch.tensor(labels), weight=weight, **ignoring, **options
+    )
     assert_same(got, want)
 
 
@@ -72,24 +82,38 @@ def test_cross_entropy_by_its_formula(weight, ignore_index, label_smoothing, red
         if labels[row] != ignore_index:
             log_p = X[row] - np.log(np.exp(X[row]).sum())
             counts[i] = w[labels[row]]
-            losses[i] = -(1 - label_smoothing) * w[labels[row]] * log_p[labels[row]] - label_smoothing / CLASSES * (w * log_p).sum()
+            losses[i] = (
+                -(1 - label_smoothing) * w[labels[row]] * log_p[labels[row]]
+                - label_smoothing / CLASSES * (w * log_p).sum()
+            )
     want = {"mean": losses.sum() / counts.sum(), "sum": losses.sum(), "none": losses}[reduction]
-    options = {"weight": weight, "ignore_index": ignore_index, "label_smoothing": label_smoothing, "reduction": reduction}
+    options = {
+        "weight": weight,
+        "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing,
+        "reduction": reduction,
+    }
     got = ng.cross_entropy(X, labels, chosen, **options)
     np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
     mask = np.isin(np.arange(ROWS), chosen)
     everything = ng.cross_entropy(X, labels, **{**options, "reduction": "none"})
-    np.testing.assert_allclose(ng.cross_entropy(X, labels, mask, **{**options, "reduction": "none"}), everything[mask], rtol=1e-12)
+    np.testing.assert_allclose(
+        ng.cross_entropy(X, labels, mask, **{**options, "reduction": "none"}), everything[mask], rtol=1e-12
+    )
 
 
-@pytest.mark.parametrize("options", [{"weight": WEIGHT}, {"label_smoothing": 0.2}, {"weight": WEIGHT, "label_smoothing": 0.2}])
+@pytest.mark.parametrize(
+    "options", [{"weight": WEIGHT}, {"label_smoothing": 0.2}, {"weight": WEIGHT, "label_smoothing": 0.2}]
+)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_gradients_of_gradients(options, reduction):
     options = {"ignore_index": -100, "reduction": reduction, **options}
     check_gradient(lambda x: (ng.cross_entropy(x, IGNORING, **options) ** 2).sum(), [X * 0.3], order=2)
 
 
-@pytest.mark.parametrize("options", [{}, {"weight": WEIGHT}, {"label_smoothing": 0.1}, {"weight": WEIGHT, "label_smoothing": 0.1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"weight": WEIGHT}, {"label_smoothing": 0.1}, {"weight": WEIGHT, "label_smoothing": 0.1}]
+)
 def test_large_inputs_take_one_kernel_with_the_same_numbers(options):
     x = np.random.default_rng(3).normal(size=(20_000, CLASSES))
     labels = np.random.default_rng(4).integers(-1, CLASSES, len(x))
@@ -99,7 +123,9 @@ def test_large_inputs_take_one_kernel_with_the_same_numbers(options):
     share = (labels >= 0).sum() if "weight" not in options else WEIGHT[labels[labels >= 0]].sum()
     np.testing.assert_allclose(got[0], np.sum(pieces) / share, rtol=1e-12)
     for (part, own), g in zip(parts[:2], np.split(got[1], 20)):
-        want = ours(lambda x, own=own: ng.cross_entropy(x, own, ignore_index=-1, reduction="sum", **options), part)[1]
+        want = ours(
+            lambda x, own=own: ng.cross_entropy(x, own, ignore_index=-1, reduction="sum", **options), part
+        )[1]
         np.testing.assert_allclose(g, want / share, rtol=1e-12, atol=1e-18)
 
 
@@ -107,7 +133,14 @@ def test_large_inputs_take_one_kernel_with_the_same_numbers(options):
 @pytest.mark.parametrize(("reduction", "value"), [("mean", np.nan), ("sum", 0.0), ("none", np.zeros(3))])
 def test_where_all_rows_are_ignored(reduction, value, label_smoothing):
     """As torch: a mean of nothing is NaN, its gradient zeros."""
-    got, gradient = ours(ng.cross_entropy, X[:3], [-1] * 3, ignore_index=-1, reduction=reduction, label_smoothing=label_smoothing)
+    got, gradient = ours(
+        ng.cross_entropy,
+        X[:3],
+        [-1] * 3,
+        ignore_index=-1,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+    )
     np.testing.assert_array_equal(got, value)
     np.testing.assert_array_equal(gradient, np.zeros_like(X[:3]))
 
@@ -130,7 +163,9 @@ def test_options_on_a_device(device, weight):
     for a, b in zip((got, gradient), ours(ng.cross_entropy, X, IGNORING, weight=WEIGHT, **options)):
         np.testing.assert_allclose(a.get(), b, rtol=1e-14)
     rows = ng.cross_entropy(asarray(X), asarray(IGNORING), weight=weight, reduction="none", **options)
-    np.testing.assert_allclose(rows.get(), ng.cross_entropy(X, IGNORING, weight=WEIGHT, reduction="none", **options), rtol=1e-14)
+    np.testing.assert_allclose(
+        rows.get(), ng.cross_entropy(X, IGNORING, weight=WEIGHT, reduction="none", **options), rtol=1e-14
+    )
 
 
 T = rng.random((ROWS, CLASSES))
@@ -142,15 +177,27 @@ T = rng.random((ROWS, CLASSES))
 def test_binary_cross_entropy_is_torchs(weight, pos_weight, reduction):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     x = X * 30  # without overflow
-    got = ours(ng.binary_cross_entropy_with_logits, x, T, weight=weight, pos_weight=pos_weight, reduction=reduction)
-    factors = {name: None if f is None else torch.tensor(f) for name, f in (("weight", weight), ("pos_weight", pos_weight))}
-    want = theirs(torch.nn.functional.binary_cross_entropy_with_logits, x, torch.tensor(T), reduction=reduction, **factors)
+    got = ours(
+        ng.binary_cross_entropy_with_logits, x, T, weight=weight, pos_weight=pos_weight, reduction=reduction
+    )
+    factors = {
+        name: None if f is None else torch.tensor(f)
+        for name, f in (("weight", weight), ("pos_weight", pos_weight))
+    }
+    want = theirs(
+        torch.nn.functional.binary_cross_entropy_with_logits,
+        x,
+        torch.tensor(T),
+        reduction=reduction,
+        **factors,
+    )
     assert_same(got, want)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize(
-    ("name", "torchs", "options"), [("mse", "mse_loss", {}), ("mae", "l1_loss", {}), ("huber", "huber_loss", {"delta": 1.5})]
+    ("name", "torchs", "options"),
+    [("mse", "mse_loss", {}), ("mae", "l1_loss", {}), ("huber", "huber_loss", {"delta": 1.5})],
 )
 def test_regressions_are_torchs(name, torchs, options, reduction):
     torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -158,7 +205,12 @@ def test_regressions_are_torchs(name, torchs, options, reduction):
     targets[0] = X[0]  # equal: a corner of mae
     targets[1] = X[1] - 1.5  # at huber's corner
     got = ours(getattr(ng, name), X, targets, reduction=reduction, **options)
-    assert_same(got, theirs(getattr(torch.nn.functional, torchs), X, torch.tensor(targets), reduction=reduction, **options))
+    assert_same(
+        got,
+        theirs(
+            getattr(torch.nn.functional, torchs), X, torch.tensor(targets), reduction=reduction, **options
+        ),
+    )
 
 
 def test_sums_of_no_elements_are_zero():
@@ -171,30 +223,70 @@ def test_sums_of_no_elements_are_zero():
 
 
 BAD = [
-    (lambda: ng.cross_entropy(X, LABELS, ignore_index="a"), TypeError, "cross_entropy: ignore_index is 'a'; give the label"),
-    (lambda: ng.cross_entropy(X, LABELS, reduction="avg"), ValueError, "cross_entropy: unknown reduction 'avg'; choose from 'mean', 'sum'"),
+    (
+        lambda: ng.cross_entropy(X, LABELS, ignore_index="a"),
+        TypeError,
+        "cross_entropy: ignore_index is 'a'; give the label",
+    ),
+    (
+        lambda: ng.cross_entropy(X, LABELS, reduction="avg"),
+        ValueError,
+        "cross_entropy: unknown reduction 'avg'; choose from 'mean', 'sum'",
+    ),
     (lambda: ng.mse(X, T, reduction=None), ValueError, "mse: unknown reduction None"),
-    (lambda: ng.cross_entropy(X, LABELS, weight=np.ones(4)), ValueError, "cross_entropy: weight has shape [4], logits [12, 5]; give a wei"),
+    (
+        lambda: ng.cross_entropy(X, LABELS, weight=np.ones(4)),
+        ValueError,
+        "cross_entropy: weight has shape [4], logits [12, 5]; give a wei",
+    ),
     (lambda: ng.cross_entropy(X, LABELS, weight=["a"] * 5), TypeError, "cross_entropy: weight has dtype <U1"),
     (
         lambda: ng.cross_entropy(X, LABELS, weight=[1, 1, -1, 1, 1]),
         ValueError,
         "weight is array([ 1,  1, -1,  1,  1]), with a number below 0",
     ),
-    (lambda: ng.cross_entropy(X, LABELS, weight=[1, np.nan, 1, 1, 1]), ValueError, "weight is array([ 1., nan,  1.,  1.,  1.]), with a"),
-    (lambda: ng.cross_entropy(X, LABELS, label_smoothing=-0.1), ValueError, "cross_entropy: label_smoothing is -0.1"),
-    (lambda: ng.cross_entropy(X, LABELS, label_smoothing=1.5), ValueError, "cross_entropy: label_smoothing is 1.5; it is a share, from 0"),
-    (lambda: ng.cross_entropy(X, IGNORING), IndexError, "labels[1] is -100, logits have 5 classes; labels run from 0 to 4, pass ignore_in"),
-    (lambda: ng.cross_entropy(X, IGNORING, ignore_index=-1), IndexError, "labels[1] is -100, logits have 5 classes"),
+    (
+        lambda: ng.cross_entropy(X, LABELS, weight=[1, np.nan, 1, 1, 1]),
+        ValueError,
+        "weight is array([ 1., nan,  1.,  1.,  1.]), with a",
+    ),
+    (
+        lambda: ng.cross_entropy(X, LABELS, label_smoothing=-0.1),
+        ValueError,
+        "cross_entropy: label_smoothing is -0.1",
+    ),
+    (
+        lambda: ng.cross_entropy(X, LABELS, label_smoothing=1.5),
+        ValueError,
+        "cross_entropy: label_smoothing is 1.5; it is a share, from 0",
+    ),
+    (
+        lambda: ng.cross_entropy(X, IGNORING),
+        IndexError,
+        "labels[1] is -100, logits have 5 classes; labels run from 0 to 4, pass ignore_in",
+    ),
+    (
+        lambda: ng.cross_entropy(X, IGNORING, ignore_index=-1),
+        IndexError,
+        "labels[1] is -100, logits have 5 classes",
+    ),
     (
         lambda: ng.binary_cross_entropy_with_logits(X, T, pos_weight=np.ones(3)),
         ValueError,
         "binary_cross_entropy_with_logits: pos_weight has shape [3], predictions [12, 5]; it broadcasts",
     ),
-    (lambda: ng.binary_cross_entropy_with_logits(X[0], T[0], weight=np.ones((2, 5))), ValueError, "weight has shape [2, 5], predictions ["),
+    (
+        lambda: ng.binary_cross_entropy_with_logits(X[0], T[0], weight=np.ones((2, 5))),
+        ValueError,
+        "weight has shape [2, 5], predictions [",
+    ),
     (lambda: ng.huber(X, T, delta=0), ValueError, "huber: delta is 0; give a positive number, or use mae"),
     (lambda: ng.huber(X, T, delta=-1), ValueError, "huber: delta is -1"),
-    (lambda: ng.mae(X[:0], T[:0]), ValueError, "mae: the shape (0, 5) has no elements; a mean needs at least one"),
+    (
+        lambda: ng.mae(X[:0], T[:0]),
+        ValueError,
+        "mae: the shape (0, 5) has no elements; a mean needs at least one",
+    ),
 ]
 
 

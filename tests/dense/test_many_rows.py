@@ -1,4 +1,6 @@
-"""Sums over a million rows of float32 and of half precision: as accurate as their dtype, whatever is summed and along which axes."""
+"""Sums over a million rows of float32 and of half precision: as accurate as their dtype, whatever is summed
+and along which axes.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,8 @@ def test_the_bits_do_not_depend_on_the_threads(name, monkeypatch):
     np.testing.assert_array_equal(accumulated(x, 0), many)
 
 
-# Functions of rows x and an array b that all rows share; where all rows are equal, a mean over 12 of them is that over a million.
+# Functions of rows x and an array b that all rows share; where all rows are equal, a mean over 12 of them is
+# that over a million.
 SHARED = {
     "bias": lambda x, b: x + b,
     "difference": lambda x, b: b - x,
@@ -102,7 +105,9 @@ def test_gradients_of_what_every_row_shares(name):
         loss = np.mean(SHARED[name](EQUAL, t))
     few = EQUAL[:12].astype(np.float64)
     (want,) = differences(lambda b: np.mean(SHARED[name](few, b)), [b])
-    rtol = 2e-5 if name in ("matmul", "matrix", "vector times matrix", "dot", "einsum") else 2e-6  # of BLAS's own order
+    rtol = (
+        2e-5 if name in ("matmul", "matrix", "vector times matrix", "dot", "einsum") else 2e-6
+    )  # of BLAS's own order
     np.testing.assert_allclose(tape.gradient(loss, t), want, rtol=rtol, atol=1e-7)
 
 

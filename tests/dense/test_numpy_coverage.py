@@ -1,5 +1,6 @@
-"""Every function of numpy and numpy.linalg that asks its arguments (a ufunc, or one of NEP 18): with a gradient, plain, or refused with a
-reason, and nothing else. Those with a gradient are held against NumPy's values and against central differences, first and second order."""
+"""Every function of numpy and numpy.linalg that asks its arguments (a ufunc, or one of NEP 18): with a
+gradient, plain, or refused with a reason, and nothing else. Those with a gradient are held against NumPy's
+values and against central differences, first and second order."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def public(module):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of names that NumPy is about to drop
             function = getattr(module, name)
-        if not name.startswith("_") and (isinstance(function, np.ufunc) or type(function).__name__ == "_ArrayFunctionDispatcher"):
+        if not name.startswith("_") and (
+            isinstance(function, np.ufunc) or type(function).__name__ == "_ArrayFunctionDispatcher"
+        ):
             found[name] = function
     return found
 
@@ -35,7 +38,9 @@ NUMPY, LINALG = public(np), public(np.linalg)
 
 
 def away(*shape):
-    """No value within 0.3 of 0, no two within 0.05 of each other, nor at a distance at which a sum or difference of two has a kink."""
+    """No value within 0.3 of 0, no two within 0.05 of each other, nor at a distance at which a sum or
+    difference of two has a kink.
+    """
     n = int(np.prod(shape))
     return RNG.permutation((0.3 + 0.0613 * np.arange(n)) * RNG.choice([-1.0, 1.0], n)).reshape(shape)
 
@@ -80,7 +85,9 @@ def with_axes(names, *more, **options):
 
 
 def pairs(names):
-    return {name: [call((2, 3), away(2, 3)[::-1] + 0.02), call((2, 1), away(3) + 0.02)] for name in names.split()}
+    return {
+        name: [call((2, 3), away(2, 3)[::-1] + 0.02), call((2, 1), away(3) + 0.02)] for name in names.split()
+    }
 
 
 NAN = np.array([[1.0, np.nan, 0.4], [-0.7, 2.0, np.nan], [0.2, 0.9, 1.7]])
@@ -90,15 +97,27 @@ KEEP = {"axis": 1, "keepdims": True}
 
 SUPPORTED = {
     **unary(
-        away, "negative absolute abs fabs square exp expm1 exp2 sin cos tan arctan atan tanh sinh cosh positive reciprocal arcsinh asinh"
+        away,
+        "negative absolute abs fabs square exp expm1 exp2 sin cos tan arctan atan tanh sinh cosh positive "
+        "reciprocal arcsinh asinh",
     ),
-    **unary(away, "cbrt deg2rad radians rad2deg degrees conj conjugate real real_if_close nan_to_num sinc unwrap i0 sign floor ceil"),
+    **unary(
+        away,
+        "cbrt deg2rad radians rad2deg degrees conj conjugate real real_if_close nan_to_num sinc unwrap i0 "
+        "sign floor ceil",
+    ),
     **unary(positive, "sqrt log log1p log2 log10"),
     **unary(inside, "arcsin asin arccos acos arctanh atanh"),
     **unary(lambda *s: 1 + positive(*s), "arccosh acosh"),
-    **pairs("add subtract multiply divide true_divide maximum minimum fmax fmin logaddexp logaddexp2 hypot arctan2 atan2 copysign"),
+    **pairs(
+        "add subtract multiply divide true_divide maximum minimum fmax fmin logaddexp logaddexp2 hypot "
+        "arctan2 atan2 copysign"
+    ),
     **{name: [call(positive(2, 3), away(3))] for name in ("power", "pow", "float_power")},
-    **{name: [call(positive(2, 3), positive(2, 3)[::-1] + 0.02)] for name in ("remainder", "mod", "fmod", "floor_divide")},
+    **{
+        name: [call(positive(2, 3), positive(2, 3)[::-1] + 0.02)]
+        for name in ("remainder", "mod", "fmod", "floor_divide")
+    },
     "divmod": [by(lambda f, x: f(x, 0.7)[1], positive(2, 3))],
     "ldexp": [by(lambda f, x: f(x, np.array([1, -2, 3])), (2, 3))],
     "heaviside": [by(lambda f, h: f(np.array([-1.0, 0.0, 2.0]), h), (2, 3))],
@@ -122,10 +141,19 @@ SUPPORTED = {
         by(lambda f, x, w: f(x, 0, w), (2, 3), positive(2, 3)),
         by(lambda f, x, w: f(x, axis=1, weights=w, returned=True)[0], (2, 3), positive(3)),
     ],
-    "cov": [call((3, 4)), call((3, 4), rowvar=False, ddof=0), by(lambda f, x, y: f(x, y, bias=True), (5,), (5,)), call((4,))],
+    "cov": [
+        call((3, 4)),
+        call((3, 4), rowvar=False, ddof=0),
+        by(lambda f, x, y: f(x, y, bias=True), (5,), (5,)),
+        call((4,)),
+    ],
     "corrcoef": [call((3, 4)), by(lambda f, x, y: f(x, y), (5,), (5,))],
     "bincount": [by(lambda f, w: f(np.array([1, 0, 3, 1]), w, 6), (4,))],
-    "trapezoid": [call((2, 4)), call((2, 4), dx=0.5, axis=0), by(lambda f, y, x: f(y, x), (2, 4), np.array([0.0, 0.4, 1.1, 2.0]))],
+    "trapezoid": [
+        call((2, 4)),
+        call((2, 4), dx=0.5, axis=0),
+        by(lambda f, y, x: f(y, x), (2, 4), np.array([0.0, 0.4, 1.1, 2.0])),
+    ],
     # where elements go
     "reshape": [call((2, 3), shape=(3, 2))],
     "ravel": [call((2, 3))],
@@ -145,7 +173,10 @@ SUPPORTED = {
     "pad": [
         call((2, 3), pad_width=1),
         call((3,), pad_width=(2, 1), constant_values=(5, 7)),
-        *[call((3, 4), pad_width=((1, 2), (0, 2)), mode=mode) for mode in ("edge", "reflect", "symmetric", "wrap")],
+        *[
+            call((3, 4), pad_width=((1, 2), (0, 2)), mode=mode)
+            for mode in ("edge", "reflect", "symmetric", "wrap")
+        ],
     ],
     "diag": [call((3,), k=1), call((3, 4)), call((3, 3), k=-1)],
     "diagflat": [call((2, 2), k=1)],
@@ -159,10 +190,19 @@ SUPPORTED = {
         by(lambda f, x, y: f(x, [0, 2], y, axis=1), (2, 3), (2, 2)),
         by(lambda f, x: f(x, 2, 7.0), (2, 3)),
     ],
-    "append": [by(lambda f, x, y: f(x, y, axis=1), (2, 3), (2, 2)), by(lambda f, x, y: f(x, y), (2, 3), (4,))],
-    "compress": [by(lambda f, x: f([True, False, True], x, axis=1), (2, 3)), by(lambda f, x: f([False, True, True], x), (2, 3))],
+    "append": [
+        by(lambda f, x, y: f(x, y, axis=1), (2, 3), (2, 2)),
+        by(lambda f, x, y: f(x, y), (2, 3), (4,)),
+    ],
+    "compress": [
+        by(lambda f, x: f([True, False, True], x, axis=1), (2, 3)),
+        by(lambda f, x: f([False, True, True], x), (2, 3)),
+    ],
     "extract": [by(lambda f, x: f(np.arange(6).reshape(2, 3) % 2 == 0, x), (2, 3))],
-    "trim_zeros": [by(lambda f, x: f(np.concatenate([np.zeros(2), x, np.zeros(1)])), (3,)), by(lambda f, x: f(x, "b"), (3,))],
+    "trim_zeros": [
+        by(lambda f, x: f(np.concatenate([np.zeros(2), x, np.zeros(1)])), (3,)),
+        by(lambda f, x: f(x, "b"), (3,)),
+    ],
     "take": [call((4, 3), indices=[2, 0, 2], axis=0), call((2, 3), indices=[[4, 1]])],
     "take_along_axis": [call((4, 3), indices=np.array([[2, 2, 0]]), axis=1)],
     "repeat": [call((2, 3), repeats=2), call((2, 3), repeats=[1, 0, 3], axis=1)],
@@ -174,14 +214,23 @@ SUPPORTED = {
     "atleast_3d": [call((3,)), call((2, 3))],
     "unique": [call((6,)), by(lambda f, x: f(x, return_counts=True, axis=0)[0], (3, 2))],
     "unique_values": [by(lambda f, x: np.sort(f(x)), (2, 3))],
-    **{name: [by(lambda f, x: f(x).values, (5,))] for name in ("unique_all", "unique_counts", "unique_inverse")},
+    **{
+        name: [by(lambda f, x: f(x).values, (5,))]
+        for name in ("unique_all", "unique_counts", "unique_inverse")
+    },
     # several arrays
     **{
-        name: [by(lambda f, x, y: f([x, y], 1), (2, 2), (2, 3)), by(lambda f, x, y: f([x, y], None), (2,), (3,))]
+        name: [
+            by(lambda f, x, y: f([x, y], 1), (2, 2), (2, 3)),
+            by(lambda f, x, y: f([x, y], None), (2,), (3,)),
+        ]
         for name in ("concatenate", "concat")
     },
     "stack": [by(lambda f, x, y: f([x, y], 1), (2, 3), (2, 3))],
-    **{name: [by(lambda f, x, y: f([x, y]), (2, 3), (2, 3)), by(lambda f, x, y: f([x, y]), (3,), (3,))] for name in ("hstack", "vstack")},
+    **{
+        name: [by(lambda f, x, y: f([x, y]), (2, 3), (2, 3)), by(lambda f, x, y: f([x, y]), (3,), (3,))]
+        for name in ("hstack", "vstack")
+    },
     "column_stack": [by(lambda f, x, y: f([x, y]), (3,), (3, 2))],
     "dstack": [by(lambda f, x, y: f([x, y]), (2, 3), (2, 3)), by(lambda f, x, y: f([x, y]), (3,), (3,))],
     "block": [
@@ -197,17 +246,32 @@ SUPPORTED = {
     "unstack": [call((2, 3)), call((2, 3), axis=1)],
     "broadcast_arrays": [call((2, 1), (3,))],
     "meshgrid": [call((2,), (3,)), call((2,), (3,), (2,), indexing="ij"), call((2,), (3,), sparse=True)],
-    "select": [by(lambda f, x, y: f([np.array([True, False, False]), np.array([True, True, False])], [x, y], 0.5), (3,), (3,))],
+    "select": [
+        by(
+            lambda f, x, y: f([np.array([True, False, False]), np.array([True, True, False])], [x, y], 0.5),
+            (3,),
+            (3,),
+        )
+    ],
     "choose": [
         by(lambda f, x, y: f(np.array([1, 0, 1]), [x, y]), (2, 3), (3,)),
         by(lambda f, x, y: f(np.array([4, 0]), [x, y], mode="clip"), (2,), (2,)),
     ],
     "piecewise": [
         by(lambda f, x: f(x, [x < -0.35, x > 0.45], [np.negative, lambda z: z * z, 3.0]), (2, 4)),
-        by(lambda f, x: f(x, [np.asarray(ng.detach(x).data if isinstance(x, ng.Tensor) else x) < 0], [np.exp, np.sqrt]), (2, 4)),
+        by(
+            lambda f, x: f(
+                x, [np.asarray(ng.detach(x).data if isinstance(x, ng.Tensor) else x) < 0], [np.exp, np.sqrt]
+            ),
+            (2, 4),
+        ),
     ],
     # along an axis
-    "diff": [call((2, 4)), call((4, 2), n=2, axis=0), by(lambda f, x, p: f(x, prepend=p, append=0.0), (2, 3), (2, 1))],
+    "diff": [
+        call((2, 4)),
+        call((4, 2), n=2, axis=0),
+        by(lambda f, x, p: f(x, prepend=p, append=0.0), (2, 3), (2, 1)),
+    ],
     "ediff1d": [call((2, 3)), by(lambda f, x, e: f(x, to_end=e, to_begin=[1.0]), (4,), (2,))],
     "gradient": [
         call((5,)),
@@ -216,9 +280,17 @@ SUPPORTED = {
         by(lambda f, x: f(x, np.array([0.0, 0.3, 1.0, 1.2, 2.0]), axis=1, edge_order=2), (2, 5)),
         by(lambda f, x: f(x, np.array([0.0, 0.3, 1.0, 1.2, 2.0])), (5,)),
     ],
-    "interp": [by(lambda f, x, xp, fp: f(x, xp, fp), np.array([0.2, 1.6, 0.7, -3.0, 9.0]), np.array([0.0, 0.5, 1.1, 2.0]), (4,))],
+    "interp": [
+        by(
+            lambda f, x, xp, fp: f(x, xp, fp),
+            np.array([0.2, 1.6, 0.7, -3.0, 9.0]),
+            np.array([0.0, 0.5, 1.1, 2.0]),
+            (4,),
+        )
+    ],
     **{
-        name: [call((5,), (3,), mode=mode) for mode in ("full", "same", "valid")] + [call((3,), (4,), mode="same")]
+        name: [call((5,), (3,), mode=mode) for mode in ("full", "same", "valid")]
+        + [call((3,), (4,), mode="same")]
         for name in ("convolve", "correlate")
     },
     "linspace": [call((2,), (2,), num=4), call((), (3,), num=5, endpoint=False, axis=1), call((), (), num=1)],
@@ -268,7 +340,10 @@ LINALG_SUPPORTED = {
         call(np.zeros((1, 1))),
     ],
     "slogdet": [by(lambda f, x: f(x).logabsdet, square(2, 3, 3))],
-    "cholesky": [by(lambda f, x: f(x), symmetric(3, 3)), by(lambda f, x: f(x, upper=True), symmetric(2, 2, 2))],
+    "cholesky": [
+        by(lambda f, x: f(x), symmetric(3, 3)),
+        by(lambda f, x: f(x, upper=True), symmetric(2, 2, 2)),
+    ],
     "eigh": [
         by(lambda f, x: [f(x)[0], f(x)[1] ** 2], symmetric(3, 3)),
         by(lambda f, x: [f(x, "U")[0], f(x, "U")[1] ** 2], symmetric(2, 2, 2)),
@@ -283,13 +358,27 @@ LINALG_SUPPORTED = {
         call(square(3, 3), compute_uv=False),
     ],
     "svdvals": [call(square(3, 3)[:, :2])],
-    "qr": [by(lambda f, x: list(f(x)), square(3, 3)), by(lambda f, x: list(f(x)), square(4, 4)[:, :2]), call(square(3, 3), mode="r")],
-    "pinv": [call(square(3, 3)[:, :2]), call(square(3, 3)[:2]), call(np.outer([1.0, 2.0, -1.0], [0.5, 1.0]) + np.eye(3)[:, :2])],
-    "lstsq": [by(lambda f, a, b: list(f(a, b)[:2]), square(4, 4)[:, :2], (4,)), by(lambda f, a, b: f(a, b)[0], square(3, 3), (3, 2))],
+    "qr": [
+        by(lambda f, x: list(f(x)), square(3, 3)),
+        by(lambda f, x: list(f(x)), square(4, 4)[:, :2]),
+        call(square(3, 3), mode="r"),
+    ],
+    "pinv": [
+        call(square(3, 3)[:, :2]),
+        call(square(3, 3)[:2]),
+        call(np.outer([1.0, 2.0, -1.0], [0.5, 1.0]) + np.eye(3)[:, :2]),
+    ],
+    "lstsq": [
+        by(lambda f, a, b: list(f(a, b)[:2]), square(4, 4)[:, :2], (4,)),
+        by(lambda f, a, b: f(a, b)[0], square(3, 3), (3, 2)),
+    ],
     "matrix_power": [call(square(3, 3), n=n) for n in (0, 1, 3, -2)],
     "multi_dot": [by(lambda f, a, b, c: f([a, b, c]), (2, 3), (3, 2), (2,))],
     "tensorinv": [call(square(4, 4).reshape(2, 2, 4), ind=2)],
-    "tensorsolve": [call(square(4, 4).reshape(2, 2, 4), (2, 2)), call(square(4, 4).reshape(2, 2, 4).transpose(2, 0, 1), (2, 2), axes=(0,))],
+    "tensorsolve": [
+        call(square(4, 4).reshape(2, 2, 4), (2, 2)),
+        call(square(4, 4).reshape(2, 2, 4).transpose(2, 0, 1), (2, 2), axes=(0,)),
+    ],
     "norm": [
         call((2, 3)),
         call((4,)),
@@ -305,7 +394,12 @@ LINALG_SUPPORTED = {
         call((2, 3), ord=1, axis=0, keepdims=True),
     ],
     "matrix_norm": [call((2, 2, 3)), call((2, 2, 3), ord="nuc", keepdims=True)],
-    "cond": [call(square(3, 3)), call(square(2, 2, 2), p=-2), call(square(2, 2), p="fro"), call(square(3, 3), p=1)],
+    "cond": [
+        call(square(3, 3)),
+        call(square(2, 2, 2), p=-2),
+        call(square(2, 2), p="fro"),
+        call(square(3, 3), p=1),
+    ],
     "diagonal": [call((2, 3, 3), offset=1)],
     "trace": [call((2, 3, 3))],
     "matmul": [call((2, 3), (3, 2))],
@@ -330,13 +424,35 @@ SUPPORTED |= unary(away, "rint trunc")  # here, for what is drawn above stays wh
 PLAIN = {f for f in _DETACHED if isinstance(f, np.ufunc) or type(f).__name__ == "_ArrayFunctionDispatcher"}
 PLAIN |= {np.isnan, np.isinf, np.isfinite, np.imag, np.angle}
 COMPARED = {
-    *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.logical_and, np.logical_or, np.logical_not),
-    *(np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.bitwise_not, np.left_shift, np.right_shift),
+    *(
+        np.equal,
+        np.not_equal,
+        np.less,
+        np.less_equal,
+        np.greater,
+        np.greater_equal,
+        np.logical_and,
+        np.logical_or,
+        np.logical_not,
+    ),
+    *(
+        np.logical_xor,
+        np.bitwise_and,
+        np.bitwise_or,
+        np.bitwise_xor,
+        np.bitwise_not,
+        np.left_shift,
+        np.right_shift,
+    ),
 }
 
 CASES = [
     pytest.param(known[name], make, arrays, id=f"{prefix}{name}")
-    for prefix, known, table in (("", NUMPY, SUPPORTED), ("linalg.", LINALG, LINALG_SUPPORTED), ("special.", vars(scipy.special), SPECIAL))
+    for prefix, known, table in (
+        ("", NUMPY, SUPPORTED),
+        ("linalg.", LINALG, LINALG_SUPPORTED),
+        ("special.", vars(scipy.special), SPECIAL),
+    )
     for name, cases in table.items()
     if name in known  # NumPy 2.1 lacks matvec and vecmat
     for make, arrays in cases
@@ -367,7 +483,9 @@ def test_values_are_numpys(function, make, arrays):
         for g, w in zip(got, want, strict=True):
             assert type(g) is ng.Tensor
             assert (g.shape, g.dtype) == (np.shape(w), w.dtype)
-            np.testing.assert_allclose(g.data, w, rtol=300 * info.eps, atol=100 * info.eps * max(1, np.abs(w).max(initial=0)))
+            np.testing.assert_allclose(
+                g.data, w, rtol=300 * info.eps, atol=100 * info.eps * max(1, np.abs(w).max(initial=0))
+            )
 
 
 @pytest.mark.parametrize(("function", "make", "arrays"), CASES)
@@ -377,8 +495,16 @@ def test_first_and_second_derivatives_are_central_differences(function, make, ar
         return tuple(y) if isinstance(y, list) else y
 
     check_gradient(f, arrays, rtol=3e-6, step=3e-4)
-    along = [np.random.default_rng(1).uniform(0.5, 1.5, np.shape(x)) for x in arrays]  # the second by one number: along a direction
-    check_gradient(lambda t: f(*[x + t * d for x, d in zip(arrays, along, strict=True)]), [np.zeros(())], order=2, rtol=3e-6, step=3e-4)
+    along = [
+        np.random.default_rng(1).uniform(0.5, 1.5, np.shape(x)) for x in arrays
+    ]  # the second by one number: along a direction
+    check_gradient(
+        lambda t: f(*[x + t * d for x, d in zip(arrays, along, strict=True)]),
+        [np.zeros(())],
+        order=2,
+        rtol=3e-6,
+        step=3e-4,
+    )
 
 
 @pytest.mark.parametrize("function", sorted(REFUSED, key=lambda f: f.__name__), ids=lambda f: f.__name__)
@@ -404,7 +530,18 @@ def test_what_has_no_derivative_is_plain(function, tmp_path):
     arguments = {
         **dict.fromkeys((np.bitwise_count, np.packbits), (ids,)),
         **dict.fromkeys((np.gcd, np.lcm), (ids, ids)),
-        **dict.fromkeys((np.array_equal, np.allclose, np.isclose, np.array_equiv, np.isin, np.shares_memory, np.may_share_memory), (x, x)),
+        **dict.fromkeys(
+            (
+                np.array_equal,
+                np.allclose,
+                np.isclose,
+                np.array_equiv,
+                np.isin,
+                np.shares_memory,
+                np.may_share_memory,
+            ),
+            (x, x),
+        ),
         np.searchsorted: (np.sort(x.ravel()), x.ravel()),
         np.digitize: (x.ravel(), np.sort(x.ravel())),
         np.unpackbits: (np.array([3, 7], np.uint8),),
@@ -428,7 +565,11 @@ def test_what_has_no_derivative_is_plain(function, tmp_path):
         np.testing.assert_equal(got, want)
 
 
-NAN_FUNCTIONS = [name for name in NUMPY if name.startswith("nan") and not name.startswith("nanarg") and name != "nan_to_num"]
+NAN_FUNCTIONS = [
+    name
+    for name in NUMPY
+    if name.startswith("nan") and not name.startswith("nanarg") and name != "nan_to_num"
+]
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1])
@@ -444,7 +585,10 @@ def test_what_passes_nan_over(name, axis):
     places = ~np.isnan(NAN)
 
     def of_numbers(numbers):
-        return f(ng.scatter_add(numbers, np.flatnonzero(places), NAN.size).reshape(NAN.shape) + np.where(places, 0, np.nan))
+        return f(
+            ng.scatter_add(numbers, np.flatnonzero(places), NAN.size).reshape(NAN.shape)
+            + np.where(places, 0, np.nan)
+        )
 
     check_gradient(of_numbers, [NAN[places]], order=2)
 
@@ -464,7 +608,17 @@ WHOLE = [
     "unique",
     "interp",
 ]
-WHOLE += [*NAN_FUNCTIONS, "linalg.norm", "linalg.vector_norm", "linalg.lstsq", "linalg.det", "linalg.cond", "einsum", "insert", "trapezoid"]
+WHOLE += [
+    *NAN_FUNCTIONS,
+    "linalg.norm",
+    "linalg.vector_norm",
+    "linalg.lstsq",
+    "linalg.det",
+    "linalg.cond",
+    "einsum",
+    "insert",
+    "trapezoid",
+]
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -483,7 +637,9 @@ def test_of_integers(name):
 
 def test_nan_to_num_has_no_gradient_where_it_puts_a_number():
     x = np.array([1.0, np.nan, -np.inf, 3.0])
-    np.testing.assert_array_equal(ng.grad(lambda x: np.nan_to_num(x, nan=5.0, neginf=-1.0).sum())(x), [1, 0, 0, 1])
+    np.testing.assert_array_equal(
+        ng.grad(lambda x: np.nan_to_num(x, nan=5.0, neginf=-1.0).sum())(x), [1, 0, 0, 1]
+    )
 
 
 @pytest.mark.parametrize("name", ["cumprod", "cumulative_prod"])
@@ -492,7 +648,11 @@ def test_running_products_with_zeros(name):
 
 
 def test_norms_at_zero_have_gradient_zero():
-    for f in (np.linalg.norm, lambda x: np.linalg.norm(x, axis=0).sum(), lambda x: np.linalg.vector_norm(x, axis=(0, 1))):
+    for f in (
+        np.linalg.norm,
+        lambda x: np.linalg.norm(x, axis=0).sum(),
+        lambda x: np.linalg.vector_norm(x, axis=(0, 1)),
+    ):
         np.testing.assert_array_equal(ng.grad(f)(np.zeros((2, 3))), 0)
 
 
@@ -521,9 +681,16 @@ def test_einsum_that_does_not_fit(subscripts):
         np.einsum(subscripts, ng.Tensor(np.ones((2, 2))))
 
 
-@pytest.mark.parametrize("name", [f"special.{name}" for name in SPECIAL] + ["linalg.norm", "cumprod", "tile", "quantile", "tensordot"])
+@pytest.mark.parametrize(
+    "name",
+    [f"special.{name}" for name in SPECIAL] + ["linalg.norm", "cumprod", "tile", "quantile", "tensordot"],
+)
 def test_float32_stays_float32(name):
-    table, known = (SPECIAL, vars(scipy.special)) if name.startswith("special.") else (SUPPORTED | LINALG_SUPPORTED, NUMPY | LINALG)
+    table, known = (
+        (SPECIAL, vars(scipy.special))
+        if name.startswith("special.")
+        else (SUPPORTED | LINALG_SUPPORTED, NUMPY | LINALG)
+    )
     name = name.split(".")[-1]
     make, arrays = table[name][0]
     check_float32(lambda *xs: make(known[name], *xs), arrays)

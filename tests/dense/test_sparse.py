@@ -1,4 +1,6 @@
-"""Products with SciPy's sparse matrices: the numbers of dense matrices, whatever has happened to the matrix since the last product."""
+"""Products with SciPy's sparse matrices: the numbers of dense matrices, whatever has happened to the matrix
+since the last product.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def test_a_matrix_that_changed_in_place():
 
 
 def test_duplicates_count_each_and_long_arrays_are_cut():
-    a = scipy.sparse.csr_array((np.array([1.0, 2, 4, 9]), np.array([0, 0, 1, 1]), np.array([0, 2, 3])), shape=(2, 2))
+    a = scipy.sparse.csr_array(
+        (np.array([1.0, 2, 4, 9]), np.array([0, 0, 1, 1]), np.array([0, 2, 3])), shape=(2, 2)
+    )
     np.testing.assert_array_equal(matmul(a, np.eye(2)), [[3, 0], [0, 4]])
 
 

@@ -1,4 +1,6 @@
-"""Elementwise functions on all threads: the numbers, memory order, warnings and errors of one call of NumPy."""
+"""Elementwise functions on all threads: the numbers, memory order, warnings and errors of one call of
+NumPy.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,10 @@ OPERANDS = {
     "two rows": lambda d: (drawn(2, 5000, dtype=d), drawn(5000, dtype=d)),
     "strided": lambda d: (drawn(1031, 14, dtype=d)[:, ::2], drawn(*SHAPE, dtype=d)),
     "reversed": lambda d: (drawn(*SHAPE, dtype=d)[::-1], drawn(*SHAPE, dtype=d)),
-    "Fortran": lambda d: (np.asfortranarray(drawn(*SHAPE, dtype=d)), np.asfortranarray(drawn(*SHAPE, dtype=d))),
+    "Fortran": lambda d: (
+        np.asfortranarray(drawn(*SHAPE, dtype=d)),
+        np.asfortranarray(drawn(*SHAPE, dtype=d)),
+    ),
     "two dtypes": lambda d: (drawn(*SHAPE, dtype=d), drawn(*SHAPE, dtype="f8")),
     "integers": lambda d: (drawn(*SHAPE, dtype=d), np.arange(7, dtype=np.int32)),
     "empty": lambda d: (drawn(0, 7, dtype=d), drawn(7, dtype=d)),
@@ -59,13 +64,17 @@ OPERANDS = {
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
 @pytest.mark.parametrize("operands", OPERANDS)
-@pytest.mark.parametrize("function", [np.multiply, np.maximum, np.subtract, lambda a, b: np.tanh(a) * (b - a * a)])
+@pytest.mark.parametrize(
+    "function", [np.multiply, np.maximum, np.subtract, lambda a, b: np.tanh(a) * (b - a * a)]
+)
 def test_bits_and_memory_order_are_those_of_one_call(function, operands, dtype):
     a, b = OPERANDS[operands](dtype)
     same(in_blocks(function, a, b), function(a, b))
 
 
-@pytest.mark.parametrize("name", ["exp", "sin", "tanh", "sqrt", "log1p", "sigmoid", "arctan", "absolute", "negative", "square"])
+@pytest.mark.parametrize(
+    "name", ["exp", "sin", "tanh", "sqrt", "log1p", "sigmoid", "arctan", "absolute", "negative", "square"]
+)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_functions_of_one_operand(name, dtype):
     x = np.abs(drawn(*SHAPE, dtype=dtype))
@@ -80,7 +89,9 @@ def test_bits_do_not_depend_on_the_number_of_threads(threads, monkeypatch):
 
 
 def losses(x, w, b):
-    return (np.where(x > b, np.maximum(x, w), x * w) / (np.exp(-x) + 2) + (x - b) ** 2 - np.logaddexp(w, x)).sum()
+    return (
+        np.where(x > b, np.maximum(x, w), x * w) / (np.exp(-x) + 2) + (x - b) ** 2 - np.logaddexp(w, x)
+    ).sum()
 
 
 @pytest.mark.parametrize("shapes", [(SHAPE, SHAPE, (7,)), (SHAPE, (1031, 1), SHAPE), (SHAPE, (7,), ())])
@@ -143,7 +154,10 @@ def test_warnings_are_those_of_one_call(place):
         made = in_blocks(np.log, x)
     assert len(told) == 1
     assert np.isnan(made).sum() == 1
-    with np.errstate(invalid="raise"), pytest.raises(FloatingPointError, match="invalid value encountered in log"):
+    with (
+        np.errstate(invalid="raise"),
+        pytest.raises(FloatingPointError, match="invalid value encountered in log"),
+    ):
         in_blocks(np.log, x)
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -157,7 +171,9 @@ def test_warnings_are_those_of_one_call(place):
 def test_errors_name_the_operands():
     with ng.Tape() as tape:
         x = tape.watch(drawn(*SHAPE))
-        with pytest.raises(ValueError, match=r"multiply: the shapes of float32\[1031, 7\], float32\[1031, 6\] do not fit"):
+        with pytest.raises(
+            ValueError, match=r"multiply: the shapes of float32\[1031, 7\], float32\[1031, 6\] do not fit"
+        ):
             x * drawn(1031, 6)
     with pytest.raises(ValueError, match="negative integer powers"):
         in_blocks(np.power, np.full(SHAPE, 3), np.full(SHAPE, -1))

@@ -1,4 +1,6 @@
-"""What a test runs on four ranks: they train on shards, with so little memory each that none could have the whole. Prints JSON."""
+"""What a test runs on four ranks: they train on shards, with so little memory each that none could have the
+whole. Prints JSON.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def shards(folder, nodes):
     """Of one part and of four, neighbours together."""
     if COMM.rank == 0:
         for parts in (1, 4):
-            write_shards(folder / f"{nodes}-{parts}", ring(nodes), parts, method=np.arange(nodes) * parts // nodes)
+            write_shards(
+                folder / f"{nodes}-{parts}", ring(nodes), parts, method=np.arange(nodes) * parts // nodes
+            )
     COMM.Barrier()
 
 
@@ -82,7 +86,9 @@ def main():
     for nodes in (10000, 40000):
         shards(folder, nodes)
     for parts, comm in (1, MPI.COMM_SELF), (4, COMM):
-        trained(folder / f"10000-{parts}", comm)  # compiles, and makes what libraries keep; of as many rows as a quarter has
+        trained(
+            folder / f"10000-{parts}", comm
+        )  # compiles, and makes what libraries keep; of as many rows as a quarter has
     limit = data_bytes() + MARGIN
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
     whole, enforced = COMM.rank == 0, fails(lambda: np.empty(1 << 30, np.uint8))

@@ -1,4 +1,6 @@
-"""What the test of calls that do not fit each other runs on two ranks: each is an error on both, in place of other numbers or a wait."""
+"""What the test of calls that do not fit each other runs on two ranks: each is an error on both, in place of
+other numbers or a wait.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +48,17 @@ DATA = ng.Dataset.from_arrays(G, np.eye(6, 3, dtype=np.float32), [0, 1] * 3)
 
 
 def fit(d, seed=0, hidden=4, epochs=1, **options):
-    return ng.fit(ng.nn.GCN(3, hidden, 2, rng=seed), ng.training.SharedDataset.of(DATA, d), epochs=epochs, **options)
+    return ng.fit(
+        ng.nn.GCN(3, hidden, 2, rng=seed), ng.training.SharedDataset.of(DATA, d), epochs=epochs, **options
+    )
 
 
 def fit_and_lose_the_folder(d):
     """Only one process writes the checkpoint."""
     folder = Path(COMM.bcast(tempfile.mkdtemp() if FIRST else None))
-    return fit(d, checkpoint=folder / "point.npz", callback=lambda *_: shutil.rmtree(folder, ignore_errors=True))
+    return fit(
+        d, checkpoint=folder / "point.npz", callback=lambda *_: shutil.rmtree(folder, ignore_errors=True)
+    )
 
 
 CASES = {
@@ -73,12 +79,18 @@ CASES = {
     "sums of shapes": lambda d: allreduce(np.ones(by_rank(2, 3)), COMM),
     "sums of as many bytes": lambda d: allreduce(by_rank(np.ones(2), np.ones(4, np.float32)), COMM),
     "sums of more": lambda d: allreduce([np.ones(4)] * by_rank(1, 2), d),
-    "sums in another order": lambda d: allreduce([np.ones(4), np.ones(3, np.float32)][:: by_rank(1, -1)], COMM),
+    "sums in another order": lambda d: allreduce(
+        [np.ones(4), np.ones(3, np.float32)][:: by_rank(1, -1)], COMM
+    ),
     "gathered dtypes": lambda d: d.gather(ones(OWN, 2, by_rank(np.float32, np.float64))),
     "gathered widths": lambda d: d.gather(ones(OWN, by_rank(1, 2))),
     "gathered by nobody": lambda d: d.gather(ones(OWN, 1), root=2),
-    "graphs of one size": lambda d: DistGraph.from_graph(by_rank(G, ng.Graph(G.dst, G.src)), COMM, method=OWNERS),
-    "edges in another order": lambda d: DistGraph.from_graph(by_rank(G, ng.Graph(G.src[::-1], G.dst[::-1])), COMM, method=OWNERS),
+    "graphs of one size": lambda d: DistGraph.from_graph(
+        by_rank(G, ng.Graph(G.dst, G.src)), COMM, method=OWNERS
+    ),
+    "edges in another order": lambda d: DistGraph.from_graph(
+        by_rank(G, ng.Graph(G.src[::-1], G.dst[::-1])), COMM, method=OWNERS
+    ),
     "graphs": lambda d: DistGraph.from_graph(by_rank(G, ng.Graph([0], [1])), COMM, method="random"),
     "parameters": lambda d: fit(d, seed=by_rank(0, 1)),
     "shapes of parameters": lambda d: fit(d, hidden=by_rank(4, 5)),
@@ -90,7 +102,9 @@ CASES = {
 FINE = {
     "a training": fit,
     "nothing to exchange": lambda d: d.exchange(ones(OWN, 0)),
-    "ids of another dtype": lambda d: DistGraph.from_graph(ng.Graph(*[one.astype(by_rank("i4", "i8")) for one in (G.src, G.dst)]), COMM),
+    "ids of another dtype": lambda d: DistGraph.from_graph(
+        ng.Graph(*[one.astype(by_rank("i4", "i8")) for one in (G.src, G.dst)]), COMM
+    ),
     "values that are nobody else's": lambda d: replicate(np.ones(by_rank(1, 2)), COMM),
 }
 

@@ -1,4 +1,6 @@
-"""What the tests of shards run under mpiexec: what was written is loaded, and what does not fit is an error on every rank."""
+"""What the tests of shards run under mpiexec: what was written is loaded, and what does not fit is an error
+on every rank.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ RNG = np.random.default_rng(0)
 N, E = 50, 300
 G = ng.Graph.from_csc(np.sort(np.append(RNG.integers(0, E, N - 1), [0, E])), RNG.integers(0, N, E), num_src=N)
 G = ng.Graph(G.dst, G.src, N)  # so that edge ids are not the order of in-edges
-DATA = ng.Dataset.from_arrays(G, RNG.standard_normal((N, 3)), RNG.integers(0, 3, N), edge_weight=RNG.random(E), name="random")
+DATA = ng.Dataset.from_arrays(
+    G, RNG.standard_normal((N, 3)), RNG.integers(0, 3, N), edge_weight=RNG.random(E), name="random"
+)
 
 
 def on_first(make):
@@ -40,7 +44,13 @@ def same_as_from_graph(folder):
     assert np.array_equal(d.arrays["features"], DATA.features[d.owned])
     assert np.array_equal(d.arrays["edge_weight"], DATA.edge_weight[d.edge_ids])
     x = RNG.standard_normal((N, 3))
-    z = ng.update_all(d.graph, lambda u, e: u.x * e.w, "sum", u={"x": d.exchange(x[d.owned])}, e={"w": d.arrays["edge_weight"][:, None]})
+    z = ng.update_all(
+        d.graph,
+        lambda u, e: u.x * e.w,
+        "sum",
+        u={"x": d.exchange(x[d.owned])},
+        e={"w": d.arrays["edge_weight"][:, None]},
+    )
     whole = np.zeros((N, 3))
     np.add.at(whole, G.dst, x[G.src] * DATA.edge_weight[:, None])
     assert np.abs(z - whole[d.owned]).max(initial=0) < 1e-12
@@ -68,13 +78,23 @@ def damages(folder, other):
         np.save(part / f"{name}.npy", array)
         about = json.loads((part / ABOUT).read_text())
         digest = hashlib.sha256((part / f"{name}.npy").read_bytes()).hexdigest()
-        edit("arrays", about["arrays"] | {name: {"dtype": array.dtype.str, "shape": list(array.shape), "sha256": digest}})
+        edit(
+            "arrays",
+            about["arrays"]
+            | {name: {"dtype": array.dtype.str, "shape": list(array.shape), "sha256": digest}},
+        )
 
     def pipe():
         (part / "labels.npy").unlink()
         os.mkfifo(part / "labels.npy")
 
-    for key, value in {"num_nodes": "50", "num_edges": None, "task": "none", "label_scale": ["x", 1], "num_classes": -1}.items():
+    for key, value in {
+        "num_nodes": "50",
+        "num_edges": None,
+        "task": "none",
+        "label_scale": ["x", 1],
+        "num_classes": -1,
+    }.items():
         yield key, lambda key=key, value=value: edit(key, value), f"shard.json: {key} is"
     yield "depth", lambda: (part / ABOUT).write_text("[" * 200_000), "shard.json: RecursionError"
     for name in ("owned", "owners", "indptr", "indices", "edge_ids"):
@@ -89,10 +109,18 @@ def damages(folder, other):
     yield "owners", lambda: put("owners", lambda x: x + 99), "owners do not fit"
     yield "a pipe", pipe, "labels.npy: it is no regular file"
     yield "a bit", flip, "part-00001 is damaged: indices.npy: its content is not"
-    yield "cut", lambda: (part / "labels.npy").write_bytes((part / "labels.npy").read_bytes()[:-3]), "labels.npy"
+    yield (
+        "cut",
+        lambda: (part / "labels.npy").write_bytes((part / "labels.npy").read_bytes()[:-3]),
+        "labels.npy",
+    )
     yield "version", lambda: edit("version", 99), "version 99"
     yield "no manifest", lambda: (part / ABOUT).unlink(), "part-00001 is damaged: shard.json"
-    yield "other partition", lambda: (shutil.rmtree(part), shutil.copytree(other / part.name, part)), "different partitions"
+    yield (
+        "other partition",
+        lambda: (shutil.rmtree(part), shutil.copytree(other / part.name, part)),
+        "different partitions",
+    )
     yield "not there", lambda: shutil.rmtree(part), "part-00001 is not there"
 
 

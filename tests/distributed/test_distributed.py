@@ -1,4 +1,6 @@
-"""Graphs that processes share give one process's results and gradients: under a real mpiexec with 1, 2, 3 and 4 ranks."""
+"""Graphs that processes share give one process's results and gradients: under a real mpiexec with 1, 2, 3 and
+4 ranks.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def benchmarks(monkeypatch):
 
 @pytest.mark.parametrize("ranks", whole_only([1, 2, 3, 4], {2, 4}))
 def test_ranks_give_one_process_results_and_gradients(ranks):
-    """Of two orders, for models, layers and a message, whatever the partition; the bytes sent are the formula's."""
+    """Of two orders, for models, layers and a message, whatever the partition; the bytes sent are the
+    formula's.
+    """
     status, out, error = run(ranks, HERE / "program.py", *(["layers"] if ranks == 3 else []))
     assert status == 0, error[-3000:]
     report = json.loads(out)
@@ -55,12 +59,16 @@ def test_shards_are_the_graph_and_what_does_not_fit_is_an_error_everywhere(tmp_p
 
 
 def test_calls_that_do_not_fit_each_other_are_an_error_of_all():
-    """Other shapes, dtypes, calls or graphs on one rank would be other numbers there, or a wait without end."""
+    """Other shapes, dtypes, calls or graphs on one rank would be other numbers there, or a wait without
+    end.
+    """
     status, out, error = run(2, HERE / "mismatch.py", seconds=120)
     assert status == 0, error[-3000:]
     wrong, fine = json.loads(out)
     expected = re.compile("give (all|the same|arrays)|processes are numbered|there is no folder")
-    assert {name: told for name, told in wrong.items() if not all(expected.search(text) for text in told)} == {}
+    assert {
+        name: told for name, told in wrong.items() if not all(expected.search(text) for text in told)
+    } == {}
     assert {name: told for name, told in fine.items() if any(told)} == {}
 
 
@@ -113,7 +121,16 @@ def test_training_by_two_ranks_is_that_of_one_process(tmp_path, alone):
     two = trained(2, "--shards", folder, "--epochs", "8", "--save", saved)
     check_same(two, alone("--dataset", "digits", "--epochs", "8", "--save", other), saved, other)
     data = ng.data.load("digits")
-    sizes = (data.num_nodes, data.graph.num_edges, 2, two["ghosts"], data.num_features, 16, data.num_classes, 2)
+    sizes = (
+        data.num_nodes,
+        data.graph.num_edges,
+        2,
+        two["ghosts"],
+        data.num_features,
+        16,
+        data.num_classes,
+        2,
+    )
     assert two["bytes_exchanged"] == scale_model().training_bytes(scale_model().Setting(*sizes), 8) > 0
     assert two["processes"] == 2
 
@@ -144,9 +161,23 @@ def test_sparse_features_of_ghosts_go_once(alone):
 
 
 def test_batches_divided_among_ranks_are_those_of_one_process(tmp_path, alone):
-    """The same rows are drawn, so parameters and measures agree; the last batch leaves a rank without seeds."""
+    """The same rows are drawn, so parameters and measures agree; the last batch leaves a rank without
+    seeds.
+    """
     saved, other = tmp_path / "3.npz", tmp_path / "1.npz"
-    options = ["--dataset", "karate", "--batch-size", "2", "--num-neighbors", "2,3", "--epochs", "3", "--model", "sage", "--save"]
+    options = [
+        "--dataset",
+        "karate",
+        "--batch-size",
+        "2",
+        "--num-neighbors",
+        "2,3",
+        "--epochs",
+        "3",
+        "--model",
+        "sage",
+        "--save",
+    ]
     three = trained(3, *options, saved)
     check_same(three, alone(*options, other), saved, other)
     assert three["bytes_exchanged"] > 0
@@ -154,7 +185,19 @@ def test_batches_divided_among_ranks_are_those_of_one_process(tmp_path, alone):
 
 def test_ctrl_c_ends_all_ranks_with_the_best_parameters(tmp_path):
     saved, point = tmp_path / "best.npz", tmp_path / "point.npz"
-    with started(2, *TRAIN, *KARATE, "--epochs", "1000000", "--save", saved, "--checkpoint", point, "--checkpoint-every", "3") as process:
+    with started(
+        2,
+        *TRAIN,
+        *KARATE,
+        "--epochs",
+        "1000000",
+        "--save",
+        saved,
+        "--checkpoint",
+        point,
+        "--checkpoint-every",
+        "3",
+    ) as process:
         for line in process.stderr:
             if line.startswith("epoch "):
                 break
@@ -173,7 +216,9 @@ def test_ctrl_c_ends_all_ranks_with_the_best_parameters(tmp_path):
 def test_a_rank_that_dies_ends_all_and_another_number_of_ranks_goes_on(tmp_path, alone):
     """The resumed training ends where one that was not disturbed does."""
     point = tmp_path / "point.npz"
-    with started(2, *TRAIN, *KARATE, "--epochs", "1000000", "--checkpoint", point, "--checkpoint-every", "2") as process:
+    with started(
+        2, *TRAIN, *KARATE, "--epochs", "1000000", "--checkpoint", point, "--checkpoint-every", "2"
+    ) as process:
         while process.poll() is None and not point.exists():
             select.select([], [], [], 0.05)
         ranks = [pid for pid in descendants(process.pid) if is_rank(pid)]
@@ -183,7 +228,10 @@ def test_a_rank_that_dies_ends_all_and_another_number_of_ranks_goes_on(tmp_path,
     assert process.returncode != 0
     assert not any(is_rank(pid) for pid in ranks)
     epochs = len(json.loads(np.load(point)["standing"].tobytes())["history"]["train_loss"]) + 5
-    again, whole = trained(3, *KARATE, "--epochs", epochs, "--checkpoint", point), alone(*KARATE, "--epochs", epochs)
+    again, whole = (
+        trained(3, *KARATE, "--epochs", epochs, "--checkpoint", point),
+        alone(*KARATE, "--epochs", epochs),
+    )
     assert (again["epochs_run"], again["test_accuracy"]) == (epochs, whole["test_accuracy"])
     assert again["test_loss"] == pytest.approx(whole["test_loss"], rel=1e-4)
 
@@ -193,7 +241,11 @@ def test_the_page_runs(tmp_path):
     page = (HERE.parents[1] / "docs" / "distributed.md").read_text("utf-8")
     blocks = re.findall(r"^```python mpi\n(.*?)^```$", page, re.M | re.S)
     program = tmp_path / "program.py"
-    checks = ["assert (logits is None) == (comm.rank > 0)", "assert z.shape == x.shape", "total = comm.reduce(loss.item())"]
+    checks = [
+        "assert (logits is None) == (comm.rank > 0)",
+        "assert z.shape == x.shape",
+        "total = comm.reduce(loss.item())",
+    ]
     program.write_text("\n".join([*blocks, *checks, "if comm.rank == 0: print(total)"]))
     status, out, error = run(2, program)
     assert status == 0, error[-2000:]

@@ -13,10 +13,12 @@ assert starts
 pytestmark = pytest.mark.usefixtures("starts")
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA counts what is mapped on Linux alone")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="RLIMIT_DATA counts what is mapped on Linux alone"
+)
 def test_what_fits_into_no_rank_is_trained_by_four(tmp_path):
-    """Under the same limit on the memory of each, one rank with all of it fails, and four end their training. What all have alike, and no
-    file, is in one memory."""
+    """Under the same limit on the memory of each, one rank with all of it fails, and four end their training.
+    What all have alike, and no file, is in one memory."""
     status, out, error = run(4, Path(__file__).parent / "limited.py", tmp_path)
     assert status == 0, error[-3000:]
     report = json.loads(out.splitlines()[-1])

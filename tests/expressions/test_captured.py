@@ -1,4 +1,6 @@
-"""Arrays that a message captures: features are read whole by every edge; rows of edges or nodes are refused, with the field to pass."""
+"""Arrays that a message captures: features are read whole by every edge; rows of edges or nodes are refused,
+with the field to pass.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ def rows(*shape):
 
 E, E1, EF, EHF = rows(7), rows(7, 1), rows(7, 2), rows(7, 3, 2)
 N, N1, NF = rows(4), rows(4, 1), rows(4, 2)
-FIELDS = {"scalar": rows(4), "one": rows(4, 1), "wide": rows(4, 2), "heads": rows(4, 3, 2), "score": rows(4, 3, 1)}
+FIELDS = {
+    "scalar": rows(4),
+    "one": rows(4, 1),
+    "wide": rows(4, 2),
+    "heads": rows(4, 3, 2),
+    "score": rows(4, 3, 1),
+}
 
 
 def fields(g):
@@ -64,20 +72,33 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_rows_are_refused(name):
     message, target = REFUSED[name]
-    word = {"e": r"edge \(num_edges is 7\)", "u": r"source \(num_src is 4\) or destination \(num_dst is 4\)"}[target]
-    with pytest.raises(ValueError, match=rf"update_all: the captured array .* has a row for each {word}.*pass it as {target}=\{{'"):
+    word = {"e": r"edge \(num_edges is 7\)", "u": r"source \(num_src is 4\) or destination \(num_dst is 4\)"}[
+        target
+    ]
+    with pytest.raises(
+        ValueError,
+        match=rf"update_all: the captured array .* has a row for each {word}.*pass it as {target}=\{{'",
+    ):
         ng.update_all(G, message, "sum", **fields(G))
     with pytest.raises(ValueError, match="apply_edges: the captured array"):
         ng.apply_edges(G, message, **fields(G))
 
 
-@pytest.mark.parametrize(("rows", "target", "name"), [(7, "e", "edge"), (5, "u", "source"), (3, "v", "destination")])
+@pytest.mark.parametrize(
+    ("rows", "target", "name"), [(7, "e", "edge"), (5, "u", "source"), (3, "v", "destination")]
+)
 def test_the_side_is_named(rows, target, name):
     w = np.ones(rows)
-    text = rf"the captured array w of shape \[{rows}\] has a row for each {name} .*pass it as {target}=\{{'w': w\}} and write {target}\.w"
+    text = (
+        rf"the captured array w of shape \[{rows}\] has a row for each {name} .*pass it as {target}=\{{'w': "
+        rf"w\}} and write {target}\.w"
+    )
     with pytest.raises(ValueError, match=text):
         ng.update_all(B, lambda u: u.scalar * w, "sum", **fields(B))
-    for score, value in ((lambda u: u.scalar * w, lambda u: u.scalar), (lambda u: u.scalar, lambda u: u.scalar * w)):
+    for score, value in (
+        (lambda u: u.scalar * w, lambda u: u.scalar),
+        (lambda u: u.scalar, lambda u: u.scalar * w),
+    ):
         with pytest.raises(ValueError, match=f"attend: the captured array w .*{target}="):
             ng.attend(B, score, value, **fields(B))
 
@@ -140,7 +161,9 @@ def test_other_arrays_are_taken(name):
 def test_one_edge_or_node_tells_nothing():
     """An axis of length one broadcasts as it should."""
     g = ng.Graph([0], [0])
-    np.testing.assert_array_equal(ng.update_all(g, lambda u: u.x * np.array([2.0]), "sum", u={"x": np.array([3.0])}), [[6.0]])
+    np.testing.assert_array_equal(
+        ng.update_all(g, lambda u: u.x * np.array([2.0]), "sum", u={"x": np.array([3.0])}), [[6.0]]
+    )
 
 
 WIDTH = 1_000_000

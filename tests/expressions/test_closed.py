@@ -1,4 +1,6 @@
-"""Messages are traced once where all that they read is known to be what it was; what may have changed is read again at every call."""
+"""Messages are traced once where all that they read is known to be what it was; what may have changed is read
+again at every call.
+"""
 
 import random
 from types import ModuleType, SimpleNamespace
@@ -88,7 +90,9 @@ def test_equal_messages_have_one_key(name):
     assert key_of(KEPT[name]) is not None
     assert key_of(KEPT[name]) == key_of(KEPT[name])
     for _ in range(2):
-        np.testing.assert_allclose(ng.update_all(G, KEPT[name], "sum", u={"x": X}), summed(KEPT[name]), rtol=1e-14)
+        np.testing.assert_allclose(
+            ng.update_all(G, KEPT[name], "sum", u={"x": X}), summed(KEPT[name]), rtol=1e-14
+        )
 
 
 @pytest.mark.parametrize("name", READ_AGAIN)
@@ -116,13 +120,37 @@ def _set_function(value):
 CHANGES = {
     "a number": (lambda u: u.x * NUMBER, _set_number, (2, 5, -1.5)),
     "a function that a function calls": (lambda u: outer(u.x), _set_function, (doubled, tripled, doubled)),
-    "a module's number": (lambda u: u.x * settings.scale, lambda value: setattr(settings, "scale", value), (2.0, 3, 0.25)),
-    "a module's function": (lambda u: settings.f(u.x), lambda value: setattr(settings, "f", value), (doubled, tripled, np.tanh)),
-    "an object's number": (lambda u: u.x * config.scale, lambda value: setattr(config, "scale", value), (2.0, 3.0, 4.0)),
-    "an attribute of a function": (lambda u: u.x * tagged.scale, lambda value: setattr(tagged, "scale", value), (2.0, 3.0, 4.0)),
-    "a lazy module's number": (lambda u: u.x * lazy.scale, lambda value: setattr(lazy, "__getattr__", lambda _: value), (2.0, 3.0, 4.0)),
+    "a module's number": (
+        lambda u: u.x * settings.scale,
+        lambda value: setattr(settings, "scale", value),
+        (2.0, 3, 0.25),
+    ),
+    "a module's function": (
+        lambda u: settings.f(u.x),
+        lambda value: setattr(settings, "f", value),
+        (doubled, tripled, np.tanh),
+    ),
+    "an object's number": (
+        lambda u: u.x * config.scale,
+        lambda value: setattr(config, "scale", value),
+        (2.0, 3.0, 4.0),
+    ),
+    "an attribute of a function": (
+        lambda u: u.x * tagged.scale,
+        lambda value: setattr(tagged, "scale", value),
+        (2.0, 3.0, 4.0),
+    ),
+    "a lazy module's number": (
+        lambda u: u.x * lazy.scale,
+        lambda value: setattr(lazy, "__getattr__", lambda _: value),
+        (2.0, 3.0, 4.0),
+    ),
     "an entry": (lambda u: u.x * boxed[0], lambda value: boxed.__setitem__(0, value), (2.0, 3.0, 4.0)),
-    "an array in place": (lambda u: u.x * SCALE, lambda value: SCALE.__setitem__(slice(None), value), (2.0, 3.0, 4.0)),
+    "an array in place": (
+        lambda u: u.x * SCALE,
+        lambda value: SCALE.__setitem__(slice(None), value),
+        (2.0, 3.0, 4.0),
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""Elementary functions near the ends of their ranges, and exact where NumPy's are: no overflow or underflow inside of a formula."""
+"""Elementary functions near the ends of their ranges, and exact where NumPy's are: no overflow or underflow
+inside of a formula.
+"""
 
 from __future__ import annotations
 
@@ -37,17 +39,27 @@ def test_pairs_of_every_magnitude(dtype):
     for function, got in zip(functions, values(functions, a, b), strict=True):
         with np.errstate(all="ignore"):
             exact = function in (np.fmod, np.remainder, np.floor_divide)
-            want = function(a, b) if exact or dtype is not np.float64 else function(a.astype(wide), b.astype(wide)).astype(dtype)
+            want = (
+                function(a, b)
+                if exact or dtype is not np.float64
+                else function(a.astype(wide), b.astype(wide)).astype(dtype)
+            )
         assert got.dtype == dtype
         atol = 0 if exact else float(info.smallest_subnormal)
-        np.testing.assert_allclose(got, want, rtol=0 if exact else RTOL[dtype], atol=atol, err_msg=function.__name__)
+        np.testing.assert_allclose(
+            got, want, rtol=0 if exact else RTOL[dtype], atol=atol, err_msg=function.__name__
+        )
         if exact:
-            np.testing.assert_array_equal(np.signbit(got[want == 0]), np.signbit(want[want == 0]), err_msg=function.__name__)
+            np.testing.assert_array_equal(
+                np.signbit(got[want == 0]), np.signbit(want[want == 0]), err_msg=function.__name__
+            )
 
 
 @pytest.mark.parametrize("dtype", RTOL)
 def test_the_last_exponentials(dtype):
-    """sinh and cosh are finite as long as their values are; silu, softplus, gelu, elu and sigmoid are finite everywhere."""
+    """sinh and cosh are finite as long as their values are; silu, softplus, gelu, elu and sigmoid are finite
+    everywhere.
+    """
     end = float(np.log(np.float64(np.finfo(dtype).max)))
     x = np.concatenate([np.linspace(end - 2, end + 0.69, 200), np.linspace(-3, 3, 41)]).astype(dtype)
     x = np.append(x, -x)
@@ -57,10 +69,16 @@ def test_the_last_exponentials(dtype):
     large = np.array([np.finfo(dtype).max, -np.finfo(dtype).max, 1e4, -1e4, 0], dtype)
     functions = (ng.sigmoid, ng.silu, ng.softplus, ng.gelu, ng.elu)
     for function, got in zip(functions, values(functions, large), strict=True):
-        want = {"silu": [large[0], 0, 1e4, 0, 0], "softplus": [large[0], 0, 1e4, 0, np.log(2)], "gelu": [large[0], 0, 1e4, 0, 0]}
+        want = {
+            "silu": [large[0], 0, 1e4, 0, 0],
+            "softplus": [large[0], 0, 1e4, 0, np.log(2)],
+            "gelu": [large[0], 0, 1e4, 0, 0],
+        }
         want |= {"sigmoid": [1, 0, 1, 0, 0.5], "elu": [large[0], -1, 1e4, -1, 0]}
         name = getattr(function, "__name__", "sigmoid")
-        np.testing.assert_allclose(got.astype(float), np.array(want[name], float), rtol=1e-3, atol=1e-7, err_msg=name)
+        np.testing.assert_allclose(
+            got.astype(float), np.array(want[name], float), rtol=1e-3, atol=1e-7, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -84,7 +102,11 @@ def test_log_and_exp_in_other_bases_are_accurate():
     for dtype, wide in ((np.float32, np.float64), (np.float64, np.longdouble)):
         info = np.finfo(dtype)
         x = np.concatenate(
-            [np.exp(rng.uniform(np.log(info.tiny), np.log(info.max), 20_000)), rng.uniform(0.5, 2, 20_000), [info.smallest_subnormal]]
+            [
+                np.exp(rng.uniform(np.log(info.tiny), np.log(info.max), 20_000)),
+                rng.uniform(0.5, 2, 20_000),
+                [info.smallest_subnormal],
+            ]
         )
         x = x.astype(dtype)
         for function, got in zip((np.log2, np.log10), values((np.log2, np.log10), x), strict=True):
@@ -101,11 +123,15 @@ def test_gradients_of_hypot_and_arctan2_at_the_ends():
         a, b = np.array([3.0, -5.0]) * scale, np.array([4.0, 12.0]) * scale
         with ng.Tape() as tape:
             x, y = tape.watch(a), tape.watch(b)
-            loss = ng.apply_edges(ng.Graph([0, 1], [0, 1], 2), lambda u: np.hypot(u.x, u.y), u={"x": x, "y": y}).sum()
+            loss = ng.apply_edges(
+                ng.Graph([0, 1], [0, 1], 2), lambda u: np.hypot(u.x, u.y), u={"x": x, "y": y}
+            ).sum()
         for got, want in zip(tape.gradient(loss, [x, y]), ([0.6, -5 / 13], [0.8, 12 / 13]), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-14)
         with ng.Tape() as tape:
             x, y = tape.watch(a), tape.watch(b)
-            loss = ng.apply_edges(ng.Graph([0, 1], [0, 1], 2), lambda u: np.arctan2(u.x, u.y), u={"x": x, "y": y}).sum()
+            loss = ng.apply_edges(
+                ng.Graph([0, 1], [0, 1], 2), lambda u: np.arctan2(u.x, u.y), u={"x": x, "y": y}
+            ).sum()
         for got, want in zip(tape.gradient(loss, [x, y]), ([0.16, 12 / 169], [-0.12, 5 / 169]), strict=True):
             np.testing.assert_allclose(got * scale, want, rtol=1e-14)

@@ -1,7 +1,8 @@
-"""Integers, booleans and numbers in messages and on Tensors: NumPy's values and dtypes, for every pair of dtypes, at the ends of each.
+"""Integers, booleans and numbers in messages and on Tensors: NumPy's values and dtypes, for every pair of
+dtypes, at the ends of each.
 
-Every function of a pair of dtypes is an output of one walk, so that a pair costs one kernel: rows are all pairs of the dtypes' values.
-"""
+Every function of a pair of dtypes is an output of one walk, so that a pair costs one kernel: rows are all
+pairs of the dtypes' values."""
 
 from __future__ import annotations
 
@@ -20,7 +21,22 @@ WIDTH = 5  # features of a row: a tile in lanes with some out of use
 
 def integers(bits, signed):
     if signed:
-        return [0, 1, -1, 2, -2, 3, 7, -7, 100, -100, 2 ** (bits - 1) - 1, -(2 ** (bits - 1)), 1 - 2 ** (bits - 1), 2 ** (bits - 2)]
+        return [
+            0,
+            1,
+            -1,
+            2,
+            -2,
+            3,
+            7,
+            -7,
+            100,
+            -100,
+            2 ** (bits - 1) - 1,
+            -(2 ** (bits - 1)),
+            1 - 2 ** (bits - 1),
+            2 ** (bits - 2),
+        ]
     return [0, 1, 2, 3, 7, 100, 200, 2**bits - 1, 2**bits - 2, 2 ** (bits - 1), 2 ** (bits - 1) - 1]
 
 
@@ -36,12 +52,21 @@ WHOLE = [name for name in VALUES if not name.startswith("float")]
 OPERATORS = "add sub mul truediv floordiv mod pow and_ or_ xor lshift rshift lt le eq ne gt ge".split()  # noqa: SIM905
 FUNCTIONS = {
     **{name: getattr(operator, name) for name in OPERATORS},
-    **{f.__name__: f for f in (np.maximum, np.minimum, np.fmod, np.logical_and, np.logical_or, np.logical_xor)},
+    **{
+        f.__name__: f
+        for f in (np.maximum, np.minimum, np.fmod, np.logical_and, np.logical_or, np.logical_xor)
+    },
     **{f.__name__: f for f in (np.hypot, np.arctan2, np.logaddexp, np.float_power)},
     "where": lambda a, b: np.where(a > b, a, b),
     "divmod": lambda a, b: divmod(a, b)[1],
 }
-PAIRS = [(a, a) for a in VALUES] + [("bool", "int8"), ("int8", "uint8"), ("uint8", "int16"), ("int32", "uint32"), ("int64", "uint16")]
+PAIRS = [(a, a) for a in VALUES] + [
+    ("bool", "int8"),
+    ("int8", "uint8"),
+    ("uint8", "int16"),
+    ("int32", "uint32"),
+    ("int64", "uint16"),
+]
 PAIRS += [("uint32", "float32"), ("int16", "float16"), ("int64", "float64")]
 RTOL = {2: 2e-3, 4: 2e-6, 8: 1e-12}
 
@@ -67,11 +92,15 @@ def assert_same(got, want, about):
         return
     with np.errstate(all="ignore"):
         tiny = 2 * np.finfo(want.dtype).smallest_subnormal
-        np.testing.assert_allclose(got.astype(float), want.astype(float), rtol=RTOL[want.itemsize], atol=float(tiny), err_msg=about)
+        np.testing.assert_allclose(
+            got.astype(float), want.astype(float), rtol=RTOL[want.itemsize], atol=float(tiny), err_msg=about
+        )
 
 
 def check(messages, fields):
-    """messages: (about, function of the fields) that NumPy or the walk may refuse, alike. fields: arrays [rows, WIDTH]."""
+    """messages: (about, function of the fields) that NumPy or the walk may refuse, alike. fields: arrays
+    [rows, WIDTH].
+    """
     symbols = [expr.field("e", f"x{i}", (WIDTH,), x.dtype) for i, x in enumerate(fields)]
     outputs, wanted = [], []
     for about, function in messages:
@@ -128,7 +157,22 @@ UNARY = {
         np.log1p,
     )
 }
-UNARY |= {f.__name__: f for f in (np.log2, np.log10, np.sin, np.tan, np.arctan, np.tanh, np.sinh, np.cosh, np.isnan, np.isinf, np.isfinite)}
+UNARY |= {
+    f.__name__: f
+    for f in (
+        np.log2,
+        np.log10,
+        np.sin,
+        np.tan,
+        np.arctan,
+        np.tanh,
+        np.sinh,
+        np.cosh,
+        np.isnan,
+        np.isinf,
+        np.isfinite,
+    )
+}
 UNARY |= {f.__name__: f for f in (np.logical_not, np.invert, np.positive)}
 UNARY |= {name: getattr(ng, name) for name in ("sigmoid", "relu", "leaky_relu", "elu", "silu", "softplus")}
 UNARY |= {
@@ -142,7 +186,9 @@ UNARY |= {
 
 @pytest.mark.parametrize("dtype", WHOLE)
 def test_functions_of_one_field(dtype):
-    """sigmoid and the like of integers are those of the same numbers as floats; sums of unsigned integers are int64."""
+    """sigmoid and the like of integers are those of the same numbers as floats; sums of unsigned integers are
+    int64.
+    """
     x = rows(np.array(VALUES[dtype], dtype))
     assert check([(f"{name} of {dtype}", f) for name, f in UNARY.items()], [x]) > 30
     for name, function in UNARY.items():
@@ -155,8 +201,12 @@ def test_functions_of_one_field(dtype):
         function = getattr(ng, name)
         with np.errstate(over="ignore"):
             got, want = function(x), function(x.astype(np.float64))
-        inside = np.abs(want) < np.finfo(got.dtype).max if got.dtype.kind == "f" else np.full(want.shape, True)
-        np.testing.assert_allclose(got[inside].astype(float), want[inside], rtol=5e-3, atol=1e-7, err_msg=f"{name} of {dtype}")
+        inside = (
+            np.abs(want) < np.finfo(got.dtype).max if got.dtype.kind == "f" else np.full(want.shape, True)
+        )
+        np.testing.assert_allclose(
+            got[inside].astype(float), want[inside], rtol=5e-3, atol=1e-7, err_msg=f"{name} of {dtype}"
+        )
 
 
 NUMBERS = [
@@ -196,22 +246,37 @@ NUMBERS += [
     np.float64(0.1),
 ]
 WITH_NUMBERS = [
-    name for name in FUNCTIONS if name not in ("where", "pow", "rshift", "lshift", "logaddexp", "arctan2", "divmod", "float_power")
+    name
+    for name in FUNCTIONS
+    if name not in ("where", "pow", "rshift", "lshift", "logaddexp", "arctan2", "divmod", "float_power")
 ]
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "uint32", "int64"])
 def test_python_numbers(dtype):
-    """NumPy's dtype, or its OverflowError where the dtype cannot hold the number; comparisons are the mathematical ones."""
+    """NumPy's dtype, or its OverflowError where the dtype cannot hold the number; comparisons are the
+    mathematical ones.
+    """
     x = rows(np.array(VALUES[dtype], dtype))
     messages = []
     for number in NUMBERS:
         for name in WITH_NUMBERS:
-            if dtype == "bool" and FUNCTIONS[name] in (operator.lt, operator.le, operator.eq, operator.ne, operator.gt, operator.ge):
+            if dtype == "bool" and FUNCTIONS[name] in (
+                operator.lt,
+                operator.le,
+                operator.eq,
+                operator.ne,
+                operator.gt,
+                operator.ge,
+            ):
                 continue  # NumPy's OverflowError: see below
-            messages += [(f"{name} of {dtype} and {number!r}", lambda a, f=FUNCTIONS[name], n=number: f(a, n))]
+            messages += [
+                (f"{name} of {dtype} and {number!r}", lambda a, f=FUNCTIONS[name], n=number: f(a, n))
+            ]
             if not isinstance(number, np.generic):
-                messages += [(f"{name} of {number!r} and {dtype}", lambda a, f=FUNCTIONS[name], n=number: f(n, a))]
+                messages += [
+                    (f"{name} of {number!r} and {dtype}", lambda a, f=FUNCTIONS[name], n=number: f(n, a))
+                ]
         messages += [(f"clip of {dtype} at {number!r}", lambda a, n=number: np.clip(a, n, None))]
         messages += [(f"clip of {dtype} to {number!r}", lambda a, n=number: np.clip(a, None, n))]
     check(messages[:: len(messages) // 60], [x])  # values of some, and the dtypes and errors of all
@@ -229,9 +294,12 @@ def test_comparisons_with_numbers_out_of_range():
         for number in (2**70, -(2**70)):
             for compare in (operator.lt, operator.le, operator.eq, operator.ne, operator.gt, operator.ge):
                 want = compare(x.astype(object), number).astype(bool)
-                np.testing.assert_array_equal(ng.apply_edges(g, lambda u, f=compare, n=number: f(u.x, n), u={"x": x}), want)
                 np.testing.assert_array_equal(
-                    ng.apply_edges(g, lambda u, f=compare, n=number: f(n, u.x), u={"x": x}), compare(number, x.astype(object))
+                    ng.apply_edges(g, lambda u, f=compare, n=number: f(u.x, n), u={"x": x}), want
+                )
+                np.testing.assert_array_equal(
+                    ng.apply_edges(g, lambda u, f=compare, n=number: f(n, u.x), u={"x": x}),
+                    compare(number, x.astype(object)),
                 )
         got = ng.apply_edges(g, lambda u: (u.x < 2**70) + 1, u={"x": x})
         assert got.dtype == np.int64
@@ -276,10 +344,16 @@ def test_refused_as_in_numpy(function, error):
 
 
 def test_negative_exponents_in_fields():
-    """NumPy's error too, whether the exponent is a field or computed; those that stay positive are no error."""
+    """NumPy's error too, whether the exponent is a field or computed; those that stay positive are no
+    error.
+    """
     g = ng.Graph([0, 1, 1], [1, 0, 1], 2)
     fields = {"u": {"x": np.array([3, 5])}, "v": {"n": np.array([2, -1], np.int8)}}
-    for message in (lambda u, v: u.x**v.n, lambda u, v: 2 ** (v.n - 1), lambda u, v: np.where(v.n > 0, u.x**v.n, 0)):
+    for message in (
+        lambda u, v: u.x**v.n,
+        lambda u, v: 2 ** (v.n - 1),
+        lambda u, v: np.where(v.n > 0, u.x**v.n, 0),
+    ):
         with pytest.raises(ValueError, match=r"exponent .*v\.n.* is negative"):
             ng.update_all(g, message, "sum", **fields)
     got = ng.apply_edges(g, lambda u, v: u.x ** (v.n + 1), **fields)
@@ -305,12 +379,16 @@ def test_reduces(dtype):
     for reduce in ("sum", "prod", "max", "min", "mean"):
         got = ng.update_all(g, lambda u: u.x, reduce, u={"x": x})
         function = getattr(np, reduce)
-        assert got.dtype == (np.int64 if reduce in ("sum", "prod") else np.float64 if reduce == "mean" else dtype)
+        assert got.dtype == (
+            np.int64 if reduce in ("sum", "prod") else np.float64 if reduce == "mean" else dtype
+        )
         for v in range(4):
             mine = x[dst == v]
             if len(mine):
                 options = {"dtype": np.int64} if reduce in ("sum", "prod") else {}
-                np.testing.assert_allclose(got[v], function(mine, axis=0, **options), rtol=0 if reduce != "mean" else 1e-12)
+                np.testing.assert_allclose(
+                    got[v], function(mine, axis=0, **options), rtol=0 if reduce != "mean" else 1e-12
+                )
             else:
                 np.testing.assert_array_equal(got[v], 1 if reduce == "prod" else 0)
 
@@ -328,7 +406,9 @@ def test_hubs_of_narrow_integers():
 
 
 def random_expression(rng, leaves, depth):
-    """A function of the leaves' values, by operators that rewriting and promotion meet, as a closure for NumPy and symbols alike."""
+    """A function of the leaves' values, by operators that rewriting and promotion meet, as a closure for
+    NumPy and symbols alike.
+    """
     if depth == 0 or rng.random() < 0.1:
         name = rng.integers(leaves)
         return lambda fields: fields[name]
@@ -352,7 +432,12 @@ def test_random_expressions(seed):
     """Rewriting keeps values and dtypes: 60 random expressions of small fields of every kind."""
     rng = np.random.default_rng(seed)
     dtypes = ["bool", "int8", "uint8", "int32", "float32", "float64"]
-    fields = [rng.integers(0 if d[0] in "bu" else -4, 2 if d == "bool" else 120 if "8" in d else 5, (8, WIDTH)).astype(d) for d in dtypes]
+    fields = [
+        rng.integers(
+            0 if d[0] in "bu" else -4, 2 if d == "bool" else 120 if "8" in d else 5, (8, WIDTH)
+        ).astype(d)
+        for d in dtypes
+    ]
     symbols = [expr.field("e", f"x{i}", (WIDTH,), x.dtype) for i, x in enumerate(fields)]
     messages, refused = [], 0
     while len(messages) < 60:
@@ -394,8 +479,14 @@ def test_gradients_of_quotients_and_rests():
     """d(a % b)/da is 1 and d(a % b)/db is −⌊a/b⌋, also where a / b is rounded up to an integer."""
     a, b = np.array([1.5, 7.0, -7.0, 0.3]), np.array([0.1, 0.1, 2.0, np.inf])
     g = ng.Graph(range(4), range(4), 4)
-    for function, quotient in ((np.remainder, np.floor_divide(a, b)), (np.fmod, np.sign(a) * np.floor_divide(np.abs(a), b))):
-        for of in (lambda x, y: ng.apply_edges(g, lambda u: function(u.x, u.y), u={"x": x, "y": y}), function):  # noqa: B023
+    for function, quotient in (
+        (np.remainder, np.floor_divide(a, b)),
+        (np.fmod, np.sign(a) * np.floor_divide(np.abs(a), b)),
+    ):
+        for of in (
+            lambda x, y: ng.apply_edges(g, lambda u: function(u.x, u.y), u={"x": x, "y": y}),  # noqa: B023
+            function,
+        ):
             with ng.Tape() as tape:
                 x, y = tape.watch(a), tape.watch(b)
                 loss = of(x, y).sum()

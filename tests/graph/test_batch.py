@@ -1,4 +1,6 @@
-"""Many graphs as one: numbering, groupings, data that follow, readouts for each library of arrays, loaders."""
+"""Many graphs as one: numbering, groupings, data that follow, readouts for each library of arrays,
+loaders.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def graph(nodes, edges, seed, *, ordered=False, num_src=None):
     src, dst = rng.integers(0, num_src or nodes, edges), rng.integers(0, nodes, edges)
     if ordered:
         dst = np.sort(dst)
-    return ng.Graph(src, dst, nodes) if num_src is None else ng.Graph(src, dst, num_src=num_src, num_dst=nodes)
+    return (
+        ng.Graph(src, dst, nodes) if num_src is None else ng.Graph(src, dst, num_src=num_src, num_dst=nodes)
+    )
 
 
 SETS = {
@@ -33,9 +37,16 @@ SETS = {
     "one": [graph(5, 9, 0)],
     "the same twice": [graph(5, 9, 0)] * 2,
     "none": [],
-    "bipartite": [graph(4, 9, 0, num_src=2), graph(3, 5, 1, num_src=3), ng.Graph([], [], num_src=2, num_dst=0)],
+    "bipartite": [
+        graph(4, 9, 0, num_src=2),
+        graph(3, 5, 1, num_src=3),
+        ng.Graph([], [], num_src=2, num_dst=0),
+    ],
     "no edges at all": [ng.Graph([], [], 2), ng.Graph([], [], 1)],
-    "from rows": [ng.Graph.from_csr([0, 2, 3], [1, 0, 1], num_dst=2), ng.Graph.from_csc([0, 0, 2], [1, 0], num_src=2)],
+    "from rows": [
+        ng.Graph.from_csr([0, 2, 3], [1, 0, 1], num_dst=2),
+        ng.Graph.from_csc([0, 0, 2], [1, 0], num_src=2),
+    ],
 }
 every_set = pytest.mark.parametrize("graphs", SETS.values(), ids=SETS)
 
@@ -57,13 +68,20 @@ def test_batch_is_the_graph_of_concatenated_edges(graphs):
     bipartite = bool(graphs) and graphs[0].is_bipartite
     whole = ng.Graph(src, dst, num_src=num_src, num_dst=num_dst) if bipartite else ng.Graph(src, dst, num_src)
     got = b.graph
-    assert (got.num_src, got.num_dst, got.num_edges, got.is_bipartite) == (num_src, num_dst, len(src), bipartite)
+    assert (got.num_src, got.num_dst, got.num_edges, got.is_bipartite) == (
+        num_src,
+        num_dst,
+        len(src),
+        bipartite,
+    )
     np.testing.assert_array_equal(got.src, src)
     np.testing.assert_array_equal(got.dst, dst)
     for name in ("in_edges", "out_edges"):
         mine, sorted_again = getattr(got, name), getattr(whole, name)
         for field in ("indptr", "indices", "edge_ids"):
-            np.testing.assert_array_equal(getattr(mine, field), getattr(sorted_again, field), err_msg=f"{name}.{field}")
+            np.testing.assert_array_equal(
+                getattr(mine, field), getattr(sorted_again, field), err_msg=f"{name}.{field}"
+            )
             assert getattr(mine, field).dtype == np.int32
             assert not getattr(mine, field).flags.writeable
 
@@ -100,7 +118,9 @@ def test_a_step_over_the_batch_is_one_over_each_graph(graphs):
         return (z.numpy(), *tape.gradient(loss, [x, w]))
 
     parts = [step(g, x, w) for g, x, w in zip(graphs, xs, ws, strict=True)]
-    whole = step(ng.batch(graphs).graph, *[np.concatenate([np.zeros((0, k)), *data]) for data, k in ((xs, 3), (ws, 1))])
+    whole = step(
+        ng.batch(graphs).graph, *[np.concatenate([np.zeros((0, k)), *data]) for data, k in ((xs, 3), (ws, 1))]
+    )
     for k, got in enumerate(whole):
         np.testing.assert_array_equal(got, np.concatenate([got[:0], *[part[k] for part in parts]]))
 
@@ -125,7 +145,9 @@ REDUCES = ["sum", "mean", "max", "min", "prod", "var", "std", "softmax"]
 def test_readout(reduce):
     b = ng.batch(SETS["without nodes or edges"])
     x = np.random.default_rng(0).standard_normal((7, 3))
-    np.testing.assert_allclose(ng.readout(b, x, reduce), oracle.segment_reduce(b.node_offsets, x, reduce), rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(
+        ng.readout(b, x, reduce), oracle.segment_reduce(b.node_offsets, x, reduce), rtol=1e-14, atol=1e-15
+    )
     check_gradient(lambda a: ng.readout(b, a, reduce), [x])
 
 
@@ -149,12 +171,15 @@ def test_readout_of_every_library(kind, reduce):
         z = ng.readout(b, given, reduce)
         (dx,) = arrays.gradients(lambda a: ng.readout(b, a, reduce), [x], seed)
         assert arrays.is_own(z)
-        np.testing.assert_allclose(arrays.numpy(z), oracle.segment_reduce(b.node_offsets, x, reduce), rtol=1e-5)
+        np.testing.assert_allclose(
+            arrays.numpy(z), oracle.segment_reduce(b.node_offsets, x, reduce), rtol=1e-5
+        )
         rows = np.repeat(seed, [5, 1, 7], axis=0)
         want = {
             "sum": rows,
             "mean": rows / np.repeat([5, 1, 7], [5, 1, 7])[:, None],
-            "max": rows * (x == np.repeat(oracle.segment_reduce(b.node_offsets, x, "max"), [5, 1, 7], axis=0)),
+            "max": rows
+            * (x == np.repeat(oracle.segment_reduce(b.node_offsets, x, "max"), [5, 1, 7], axis=0)),
         }
         np.testing.assert_allclose(dx, want[reduce], rtol=1e-5)
 
@@ -168,7 +193,9 @@ ITEMS = list(zip(GRAPHS, FEATURES, LABELS.tolist(), strict=True))
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize(
-    "dataset", [ITEMS, tuple(ITEMS), SimpleNamespace(graphs=GRAPHS, features=FEATURES, labels=LABELS)], ids=["list", "tuple", "object"]
+    "dataset",
+    [ITEMS, tuple(ITEMS), SimpleNamespace(graphs=GRAPHS, features=FEATURES, labels=LABELS)],
+    ids=["list", "tuple", "object"],
 )
 def test_loader(dataset, shuffle, drop_last):
     loader = ng.GraphLoader(dataset, 3, shuffle=shuffle, drop_last=drop_last, seed=5)
@@ -200,7 +227,10 @@ def test_orders_depend_on_seed_and_pass_alone():
 
 def test_loader_of_torch_and_of_sets_without_labels():
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    items = [(g, torch.from_numpy(x), torch.tensor([1.0, i])) for i, (g, x) in enumerate(zip(GRAPHS, FEATURES, strict=True))]
+    items = [
+        (g, torch.from_numpy(x), torch.tensor([1.0, i]))
+        for i, (g, x) in enumerate(zip(GRAPHS, FEATURES, strict=True))
+    ]
     (b,) = ng.GraphLoader(items, 7)
     assert torch.equal(b.x, torch.from_numpy(np.concatenate(FEATURES)))
     assert torch.equal(b.labels, torch.stack([item[2] for item in items]))
@@ -225,27 +255,63 @@ X = np.ones((2, 3))
             ValueError,
             "batch: graphs[0] has one set of nodes and graphs[1] is bipartite; batch graphs of one kind",
         ),
-        (lambda: ng.unbatch(ONE), TypeError, "unbatch: the first argument is a Graph; give what numgraph.batch(graphs) or a GraphLoader"),
+        (
+            lambda: ng.unbatch(ONE),
+            TypeError,
+            "unbatch: the first argument is a Graph; give what numgraph.batch(graphs) or a GraphLoader",
+        ),
         (lambda: ng.readout(ONE, X), TypeError, "returns; of one graph, numgraph.batch([g])"),
-        (lambda: ng.readout(ng.batch([ONE]), X, "median"), ValueError, "readout: unknown reduce 'median'; choose from"),
+        (
+            lambda: ng.readout(ng.batch([ONE]), X, "median"),
+            ValueError,
+            "readout: unknown reduce 'median'; choose from",
+        ),
         (
             lambda: ng.readout(ng.batch([ONE, ONE]), X),
             ValueError,
             "readout: x has shape [2, 3], the batch's graphs have 4 nodes; the first axis must be 4",
         ),
-        (lambda: ng.GraphLoader([(ONE, X, 0)], 0), ValueError, "GraphLoader: batch_size is 0; give a whole number, 1 or more"),
-        (lambda: ng.GraphLoader([(ONE, X, 0)], 2, seed=-1), ValueError, "GraphLoader: seed is -1; give a whole number, 0 or more"),
-        (lambda: ng.GraphLoader(3, 2), TypeError, "GraphLoader: dataset is an int; give a list of (graph, x, label), or an object"),
-        (lambda: ng.GraphLoader([(ONE, X, 0), (ONE, X)], 2), TypeError, "GraphLoader: dataset[1] has 2 entries; an item is"),
-        (lambda: ng.GraphLoader([ONE], 2), TypeError, "GraphLoader: dataset[0] is a Graph; an item is (graph, x, label)"),
+        (
+            lambda: ng.GraphLoader([(ONE, X, 0)], 0),
+            ValueError,
+            "GraphLoader: batch_size is 0; give a whole number, 1 or more",
+        ),
+        (
+            lambda: ng.GraphLoader([(ONE, X, 0)], 2, seed=-1),
+            ValueError,
+            "GraphLoader: seed is -1; give a whole number, 0 or more",
+        ),
+        (
+            lambda: ng.GraphLoader(3, 2),
+            TypeError,
+            "GraphLoader: dataset is an int; give a list of (graph, x, label), or an object",
+        ),
+        (
+            lambda: ng.GraphLoader([(ONE, X, 0), (ONE, X)], 2),
+            TypeError,
+            "GraphLoader: dataset[1] has 2 entries; an item is",
+        ),
+        (
+            lambda: ng.GraphLoader([ONE], 2),
+            TypeError,
+            "GraphLoader: dataset[0] is a Graph; an item is (graph, x, label)",
+        ),
         (lambda: ng.GraphLoader([(X, X, 0)], 2), TypeError, "GraphLoader: graph 0 is a ndarray"),
         (
             lambda: ng.GraphLoader([(ONE, X, 0), (ONE, X[:, :2], 0)], 2),
             ValueError,
             "GraphLoader: x of graph 1 has shape [2, 2], its graph has 2 nodes; give [2, 3]",
         ),
-        (lambda: ng.GraphLoader([(ONE, X[:1], 0)], 2), ValueError, "x of graph 0 has shape [1, 3], its graph has 2 nodes; give [2, …]"),
-        (lambda: ng.GraphLoader([(ONE, X, 0), (ONE, X, None)], 2), ValueError, "of dataset[0] and dataset[1] one has no label; give all"),
+        (
+            lambda: ng.GraphLoader([(ONE, X[:1], 0)], 2),
+            ValueError,
+            "x of graph 0 has shape [1, 3], its graph has 2 nodes; give [2, …]",
+        ),
+        (
+            lambda: ng.GraphLoader([(ONE, X, 0), (ONE, X, None)], 2),
+            ValueError,
+            "of dataset[0] and dataset[1] one has no label; give all",
+        ),
         (
             lambda: ng.GraphLoader(SimpleNamespace(graphs=[ONE], features=[X], labels=[1, 2]), 2),
             ValueError,

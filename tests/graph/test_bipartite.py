@@ -1,4 +1,6 @@
-"""Two sets of nodes stay two where they are as many: a graph of 3 sources and 3 destinations is treated like one of 3 and 2."""
+"""Two sets of nodes stay two where they are as many: a graph of 3 sources and 3 destinations is treated like
+one of 3 and 2.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,10 @@ def test_two_sets_stay_two(made, kept):
     g = KEPT[kept](TWO[made]())
     assert (g.is_bipartite, g.num_src, g.num_dst) == (True, 3, 3)
     assert repr(g).startswith("Graph(num_src=3, num_dst=3, ")
-    with pytest.raises(ValueError, match=r"Graph\.num_nodes: the graph is bipartite, with 3 sources and 3 destinations; .*num_nodes=3"):
+    with pytest.raises(
+        ValueError,
+        match=r"Graph\.num_nodes: the graph is bipartite, with 3 sources and 3 destinations; .*num_nodes=3",
+    ):
         _ = g.num_nodes
 
 
@@ -92,16 +97,29 @@ def test_on_a_device(device):
 @pytest.mark.parametrize("made", ["both counts", "from_csr"])
 def test_what_needs_one_set_is_refused(made, transform):
     argument = {"subgraph": ([0],), "reorder": ("rcm",)}.get(transform, ())
-    with pytest.raises(ValueError, match=rf"Graph\.{transform}: the graph is bipartite, with 3 sources and 3 destinations; this needs one"):
+    with pytest.raises(
+        ValueError,
+        match=rf"Graph\.{transform}: the graph is bipartite, with 3 sources and 3 destinations; this needs "
+        rf"one",
+    ):
         getattr(TWO[made](), transform)(*argument)
 
 
 def test_the_counts_that_are_given_must_be_those_of_the_rows():
     for make, text in [
-        (lambda: Graph.from_csr(INDPTR, DST, num_src=4, num_dst=3), "Graph.from_csr: num_src is 4 and there are 3 rows"),
-        (lambda: Graph.from_csc(*COLUMNS, num_src=3, num_dst=2), "Graph.from_csc: num_dst is 2 and there are 3 rows"),
+        (
+            lambda: Graph.from_csr(INDPTR, DST, num_src=4, num_dst=3),
+            "Graph.from_csr: num_src is 4 and there are 3 rows",
+        ),
+        (
+            lambda: Graph.from_csc(*COLUMNS, num_src=3, num_dst=2),
+            "Graph.from_csc: num_dst is 2 and there are 3 rows",
+        ),
         (lambda: Graph.from_scipy(MATRIX, num_src=4), "Graph.from_scipy: num_src is 4 and there are 3 rows"),
-        (lambda: Graph.from_scipy(MATRIX, num_dst=4), r"Graph.from_scipy: num_dst is 4, A has shape \[3, 3\]"),
+        (
+            lambda: Graph.from_scipy(MATRIX, num_dst=4),
+            r"Graph.from_scipy: num_dst is 4, A has shape \[3, 3\]",
+        ),
     ]:
         with pytest.raises(ValueError, match=text):
             make()
@@ -133,13 +151,18 @@ LAYERS = {
 def test_layers_do_not_join_u_i_and_v_i(name, counts):
     """One array cannot be the features of two sets, be they as many or not."""
     g = Graph(SRC, DST, num_src=counts[0], num_dst=counts[1])
-    with pytest.raises(ValueError, match=rf"the graph is bipartite, with 3 sources and {counts[1]} destinations"):
+    with pytest.raises(
+        ValueError, match=rf"the graph is bipartite, with 3 sources and {counts[1]} destinations"
+    ):
         LAYERS[name]()(g, X)
 
 
 def test_layers_with_edge_data_do_not_join_them_either():
     g, relations = TWO["both counts"](), np.array([0, 1, 0, 1])
-    for call in (lambda: nn.RGCNConv(2, 2, 2)(g, X, relations), lambda: nn.GINEConv(lambda x: x)(g, X, X[:1].repeat(4, 0))):
+    for call in (
+        lambda: nn.RGCNConv(2, 2, 2)(g, X, relations),
+        lambda: nn.GINEConv(lambda x: x)(g, X, X[:1].repeat(4, 0)),
+    ):
         with pytest.raises(ValueError, match="the graph is bipartite, with 3 sources and 3 destinations"):
             call()
 
@@ -173,7 +196,15 @@ def test_a_convolution_without_loops():
 
 
 def test_products_of_graphs():
-    """A·B goes from A's sources to B's destinations: one set of nodes only if both have one, or B is A turned round."""
+    """A·B goes from A's sources to B's destinations: one set of nodes only if both have one, or B is A turned
+    round.
+    """
     two, one, w = TWO["both counts"](), ONE["num_nodes"](), np.ones(4)
-    for a, b, bipartite in [(two, two, True), (one, two, True), (two, one, True), (one, one, False), (two, two.reverse(), False)]:
+    for a, b, bipartite in [
+        (two, two, True),
+        (one, two, True),
+        (two, one, True),
+        (one, one, False),
+        (two, two.reverse(), False),
+    ]:
         assert ng.ops.csrmm(a, w, b, w)[0].is_bipartite == bipartite

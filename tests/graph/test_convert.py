@@ -1,4 +1,6 @@
-"""Graphs of other libraries and back: structure, names and attributes, each compared with what the other library itself says."""
+"""Graphs of other libraries and back: structure, names and attributes, each compared with what the other
+library itself says.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ def rows_of(graph, edges, names):
     """The edges with their attributes, by names, in any order."""
     sources, targets = names if graph.is_bipartite else (names, names)
     records = [{key: plain(values[e]) for key, values in edges.items()} for e in range(graph.num_edges)]
-    return Counter(repr((plain(sources[u]), plain(targets[v]), record)) for u, v, record in zip(graph.src, graph.dst, records))
+    return Counter(
+        repr((plain(sources[u]), plain(targets[v]), record))
+        for u, v, record in zip(graph.src, graph.dst, records)
+    )
 
 
 def fields_for(count, seed):
@@ -59,10 +64,21 @@ def same_fields(found, given, count):
 def check_round_trip(g, back, nodes, edges, names):
     graph, found_nodes, found_edges, found_names = back
     assert (graph.num_src, graph.num_dst, graph.is_bipartite) == (g.num_src, g.num_dst, g.is_bipartite)
-    pairs = zip(nodes, found_nodes, (g.num_src, g.num_dst), strict=True) if g.is_bipartite else [(nodes, found_nodes, g.num_src)]
+    pairs = (
+        zip(nodes, found_nodes, (g.num_src, g.num_dst), strict=True)
+        if g.is_bipartite
+        else [(nodes, found_nodes, g.num_src)]
+    )
     assert all(same_fields(found, given, count) for given, found, count in pairs)
-    assert [list(one) for one in found_names] == [list(one) for one in names] if g.is_bipartite else list(found_names) == list(names)
-    given_edges = {key: values if isinstance(values, np.ndarray) else naming.as_objects(values) for key, values in edges.items()}
+    assert (
+        [list(one) for one in found_names] == [list(one) for one in names]
+        if g.is_bipartite
+        else list(found_names) == list(names)
+    )
+    given_edges = {
+        key: values if isinstance(values, np.ndarray) else naming.as_objects(values)
+        for key, values in edges.items()
+    }
     assert rows_of(graph, found_edges, found_names) == rows_of(g, given_edges, names)
 
 
@@ -71,7 +87,10 @@ def belongings(g, seed):
     nodes = fields_for(g.num_src, seed)
     names = [f"n{i * 7 % 101}" for i in range(g.num_src)]
     if g.is_bipartite:
-        nodes, names = (nodes, fields_for(g.num_dst, seed + 1)), (names, [(i, "dst") for i in range(g.num_dst)])
+        nodes, names = (
+            (nodes, fields_for(g.num_dst, seed + 1)),
+            (names, [(i, "dst") for i in range(g.num_dst)]),
+        )
     return nodes, fields_for(g.num_edges, seed), names
 
 
@@ -88,7 +107,9 @@ def test_networkx_round_trip(g, seed):
     check_round_trip(g, back, nodes, edges, names)
 
 
-@pytest.mark.parametrize("kind", [networkx.Graph, networkx.DiGraph, networkx.MultiGraph, networkx.MultiDiGraph])
+@pytest.mark.parametrize(
+    "kind", [networkx.Graph, networkx.DiGraph, networkx.MultiGraph, networkx.MultiDiGraph]
+)
 def test_networkx_attributes(kind):
     """What NetworkX says of each edge and node is what the arrays say, both ways along undirected edges."""
     G = kind()
@@ -120,7 +141,9 @@ def test_networkx_keys():
     assert networkx.utils.graphs_equal(graph.to_networkx(nodes, edges, names), G)
     single = Graph([0], [1], 2).to_networkx(edges={"key": ["k"]})
     assert single[0][1] == {"key": "k"}
-    assert list(Graph([0], [1], 2).to_networkx(edges={"key": ["k"]}, multigraph=True).edges(keys=True)) == [(0, 1, "k")]
+    assert list(Graph([0], [1], 2).to_networkx(edges={"key": ["k"]}, multigraph=True).edges(keys=True)) == [
+        (0, 1, "k")
+    ]
     with pytest.raises(ValueError, match="repeats a key between the same two nodes"):
         graph.to_networkx(edges={"key": [0, 0]})
     with pytest.raises(ValueError, match="the graph has parallel edges, which a DiGraph cannot hold"):
@@ -144,10 +167,14 @@ def test_networkx_of_two_sets():
     assert nodes[1]["price"].tolist() == [3.0, 4.0]
     assert Graph.from_networkx(G, bipartite=True).num_dst == 2
     G.add_edge("ann", "ben", stars=1)
-    with pytest.raises(ValueError, match=re.escape("edge ('ann', 'ben') does not lead from a source to a destination")):
+    with pytest.raises(
+        ValueError, match=re.escape("edge ('ann', 'ben') does not lead from a source to a destination")
+    ):
         Graph.from_networkx(G, bipartite=True)
     G.add_node("new")
-    with pytest.raises(ValueError, match="node 'new' has bipartite=None; it is 0 for sources and 1 for destinations"):
+    with pytest.raises(
+        ValueError, match="node 'new' has bipartite=None; it is 0 for sources and 1 for destinations"
+    ):
         Graph.from_networkx(G, bipartite=True)
 
 
@@ -156,7 +183,10 @@ def test_absent_attributes():
     G["a"]["b"]["weight"] = 2.0
     G.nodes["a"]["kind"] = "x"
     assert Graph.from_networkx(G).num_edges == 2
-    message = re.escape("Graph.from_networkx: edge ('b', 'c') has no 'weight', which others have; say what it is for those without it,")
+    message = re.escape(
+        "Graph.from_networkx: edge ('b', 'c') has no 'weight', which others have; say what it is for those "
+        "without it,"
+    )
     with pytest.raises(ValueError, match=message.replace(r"without\ it,", "without")):
         Graph.from_networkx(G, data=True)
     with pytest.raises(ValueError, match=re.escape("node 'b' has no 'kind', which others have")):
@@ -195,7 +225,7 @@ def test_columns_of_values(values, dtype, shape):
         assert dtype is not object or found is wanted
 
 
-# --- SciPy and edge indices -----------------------------------------------------------------------------------------------------------
+# --- SciPy and edge indices ---------------------------------------------------------------------------------
 
 
 @given(graphs(), seeds)
@@ -215,7 +245,9 @@ def test_to_scipy(g, seed):
     assert graph.num_edges == merged.num_edges
     np.testing.assert_array_equal(edges["weight"], dense[graph.src, graph.dst])
     assert edges["weight"].dtype == np.float32
-    assert (nodes, names) == ((({}, {}), (range(g.num_src), range(g.num_dst))) if g.is_bipartite else ({}, range(g.num_src)))
+    assert (nodes, names) == (
+        (({}, {}), (range(g.num_src), range(g.num_dst))) if g.is_bipartite else ({}, range(g.num_src))
+    )
     np.testing.assert_array_equal(graph.to_scipy(edges["weight"]).toarray(), dense)
 
 
@@ -263,7 +295,7 @@ def test_edge_index_of_torch():
     ids += 1  # the caller's own
 
 
-# --- igraph, PyG, DGL -------------------------------------------------------------------------------------------------------------------
+# --- igraph, PyG, DGL ---------------------------------------------------------------------------------------
 
 
 @given(graphs(), seeds)
@@ -275,7 +307,9 @@ def test_igraph_round_trip(g, seed):
     for one in nodes if g.is_bipartite else (nodes,):
         one.pop("mixed")
     G = g.to_igraph(nodes, edges, names)
-    assert G.get_edgelist() == [(u, v + g.is_bipartite * g.num_src) for u, v in zip(g.src.tolist(), g.dst.tolist())]
+    assert G.get_edgelist() == [
+        (u, v + g.is_bipartite * g.num_src) for u, v in zip(g.src.tolist(), g.dst.tolist())
+    ]
     back = Graph.from_igraph(G, bipartite=g.is_bipartite, data=True)
     assert (back.graph.src.tolist(), back.graph.dst.tolist()) == (g.src.tolist(), g.dst.tolist())
     check_round_trip(g, back, nodes, edges, names)
@@ -287,10 +321,18 @@ def test_undirected_igraph():
     G.es["weight"] = [1.0, 2.0, 3.0]
     graph, nodes, edges, names = Graph.from_igraph(G, data=True)
     (a, b), loop, (c, d) = G.get_edgelist()
-    assert list(zip(graph.src, graph.dst, edges["weight"])) == [(a, b, 1), (*loop, 2), (c, d, 3), (b, a, 1), (d, c, 3)]
+    assert list(zip(graph.src, graph.dst, edges["weight"])) == [
+        (a, b, 1),
+        (*loop, 2),
+        (c, d, 3),
+        (b, a, 1),
+        (d, c, 3),
+    ]
     assert (nodes, names) == ({}, range(3))
     G.es[1]["weight"] = None
-    with pytest.raises(ValueError, match=re.escape("Graph.from_igraph: edge (1, 1) has no 'weight', which others have")):
+    with pytest.raises(
+        ValueError, match=re.escape("Graph.from_igraph: edge (1, 1) has no 'weight', which others have")
+    ):
         Graph.from_igraph(G, data=True)
     assert Graph.from_igraph(G, data=True, fill={"weight": 0}).edges["weight"].tolist() == [1, 0, 3, 1, 3]
 
@@ -314,7 +356,9 @@ def test_pyg_round_trip():
     assert back.num_nodes == 4
     with pytest.raises(ValueError, match="nodes and edges both have 'w'"):
         graph.to_pyg({"w": np.ones(4)}, {"w": np.ones(4)})
-    with pytest.raises(TypeError, match=r"Graph\.to_pyg: 'name' has dtype object, which tensors do not have; leave it out"):
+    with pytest.raises(
+        TypeError, match=r"Graph\.to_pyg: 'name' has dtype object, which tensors do not have; leave it out"
+    ):
         graph.to_pyg({"name": ["a", "b", "c", "d"]})
     with pytest.raises(TypeError, match=re.escape("for this write Graph.from_pyg(…)")):
         Graph.from_edge_index(G)
@@ -340,7 +384,10 @@ def test_pyg_of_several_types():
     assert back["user"].num_nodes == 3
     G["user", "knows", "user"].edge_index = torch.tensor([[0], [1]])
     assert repr(Graph.from_pyg(G, ("user", "knows", "user"))) == "Graph(num_nodes=3, num_edges=1)"
-    with pytest.raises(ValueError, match=re.escape("G has 2 edge types; choose one, as in edge_type=('user', 'buys', 'item')")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape("G has 2 edge types; choose one, as in edge_type=('user', 'buys', 'item')"),
+    ):
         Graph.from_pyg(G)
     with pytest.raises(ValueError, match="unknown edge_type"):
         Graph.from_pyg(G, ("user", "bus", "item"))
@@ -370,7 +417,11 @@ class StandIn:
         assert kind == self.rows
         rows, others = self.ends if kind == "csr" else self.ends[::-1]
         order = np.argsort(rows, kind="stable")
-        return np.searchsorted(rows[order], np.arange(self.counts[0 if kind == "csr" else -1] + 1)), others[order], order
+        return (
+            np.searchsorted(rows[order], np.arange(self.counts[0 if kind == "csr" else -1] + 1)),
+            others[order],
+            order,
+        )
 
     def num_nodes(self, kind="_N"):
         return self.counts[-1] if kind == "item" else self.counts[0]
@@ -400,25 +451,38 @@ def test_to_dgl(monkeypatch):
         Graph([0], [1], 2).to_dgl()
     made = SimpleNamespace(
         graph=lambda ends, num_nodes: StandIn(*ends, [num_nodes]),
-        heterograph=lambda ends, num_nodes_dict: StandIn(*ends["source", "to", "target"], list(num_nodes_dict.values())),
+        heterograph=lambda ends, num_nodes_dict: StandIn(
+            *ends["source", "to", "target"], list(num_nodes_dict.values())
+        ),
     )
     monkeypatch.setitem(sys.modules, "dgl", made)
     for g in (Graph([2, 0, 0], [1, 0, 0], 4), Graph([2, 0, 0], [1, 0, 0], num_src=3, num_dst=2)):
         nodes = {"x": np.arange(g.num_src)}
         nodes = (nodes, {"y": np.arange(g.num_dst)}) if g.is_bipartite else nodes
-        graph, found, edges, _ = Graph.from_dgl(g.to_dgl(nodes, {"w": np.array([1.5, 2.0, 0.0], np.float32)}), data=True)
-        assert (graph.src.tolist(), graph.dst.tolist(), repr(graph)) == (g.src.tolist(), g.dst.tolist(), repr(g))
+        graph, found, edges, _ = Graph.from_dgl(
+            g.to_dgl(nodes, {"w": np.array([1.5, 2.0, 0.0], np.float32)}), data=True
+        )
+        assert (graph.src.tolist(), graph.dst.tolist(), repr(graph)) == (
+            g.src.tolist(),
+            g.dst.tolist(),
+            repr(g),
+        )
         assert edges["w"].dtype == np.float32
         assert edges["w"].tolist() == [1.5, 2, 0]
         for one, wanted in zip(found if g.is_bipartite else [found], nodes if g.is_bipartite else [nodes]):
-            assert {key: values.tolist() for key, values in one.items()} == {key: values.tolist() for key, values in wanted.items()}
+            assert {key: values.tolist() for key, values in one.items()} == {
+                key: values.tolist() for key, values in wanted.items()
+            }
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------------------------
+# --- tables -------------------------------------------------------------------------------------------------
 
 
 def structured(columns):
-    table = np.empty(len(columns["w"]), [(name, object if isinstance(values[0], str) else float) for name, values in columns.items()])
+    table = np.empty(
+        len(columns["w"]),
+        [(name, object if isinstance(values[0], str) else float) for name, values in columns.items()],
+    )
     for name, values in columns.items():
         table[name] = values
     return table
@@ -436,7 +500,9 @@ class Exporter:
 
 TABLES = {
     "pandas": lambda columns: library("pandas").DataFrame(columns),
-    "pandas, Arrow inside": lambda columns: library("pandas").DataFrame(columns).convert_dtypes(dtype_backend="pyarrow"),
+    "pandas, Arrow inside": lambda columns: (
+        library("pandas").DataFrame(columns).convert_dtypes(dtype_backend="pyarrow")
+    ),
     "polars": lambda columns: library("polars").DataFrame(columns),
     "arrow": lambda columns: library("pyarrow").table(columns),
     "arrow stream": lambda columns: Exporter(library("pyarrow").table(columns)),
@@ -462,7 +528,9 @@ def test_tables(make):
 
 
 @pytest.mark.parametrize(
-    "make", [TABLES[name] for name in ("pandas", "polars", "arrow", "lists")], ids=["pandas", "polars", "arrow", "lists"]
+    "make",
+    [TABLES[name] for name in ("pandas", "polars", "arrow", "lists")],
+    ids=["pandas", "polars", "arrow", "lists"],
 )
 @given(graphs(), seeds)
 @settings(deadline=None, max_examples=15)
@@ -470,28 +538,44 @@ def test_table_round_trip(make, g, seed):
     _, edges, names = belongings(g, seed)
     names = [[str(name) for name in one] for one in names] if g.is_bipartite else names
     edges.pop("mixed")  # a column is of one type
-    table = make(g.to_edge_list(edges, names, source="from", target="to")) if g.num_edges else {"from": [], "to": []}
+    table = (
+        make(g.to_edge_list(edges, names, source="from", target="to"))
+        if g.num_edges
+        else {"from": [], "to": []}
+    )
     graph, _, found, known = Graph.from_edge_list(table, names=names, bipartite=g.is_bipartite)
     assert (graph.src.tolist(), graph.dst.tolist(), repr(graph)) == (g.src.tolist(), g.dst.tolist(), repr(g))
     assert [list(one) for one in known] == [list(one) for one in names]
     assert same_fields(found, edges, g.num_edges)
     numbered = Graph.from_edge_list(make(g.to_edge_list()), bipartite=g.is_bipartite)
     sources, targets = numbered.names if g.is_bipartite else (numbered.names, numbered.names)
-    assert (sources[numbered.graph.src].tolist(), targets[numbered.graph.dst].tolist()) == (g.src.tolist(), g.dst.tolist())
+    assert (sources[numbered.graph.src].tolist(), targets[numbered.graph.dst].tolist()) == (
+        g.src.tolist(),
+        g.dst.tolist(),
+    )
 
 
 @pytest.mark.parametrize(
-    "make", [TABLES[name] for name in ("pandas", "polars", "arrow", "lists")], ids=["pandas", "polars", "arrow", "lists"]
+    "make",
+    [TABLES[name] for name in ("pandas", "polars", "arrow", "lists")],
+    ids=["pandas", "polars", "arrow", "lists"],
 )
 def test_tables_of_every_kind_of_name(make):
     for names in ([30, 10, 20], [3.5, -1.0, 2.0], ["c", "a", "b"]):
-        rows = {"u": [names[0], names[1], names[0]], "v": [names[1], names[1], names[2]], "w": [1, 2, 3], "k": ["x", "y", "z"]}
+        rows = {
+            "u": [names[0], names[1], names[0]],
+            "v": [names[1], names[1], names[2]],
+            "w": [1, 2, 3],
+            "k": ["x", "y", "z"],
+        }
         graph, _, edges, found = Graph.from_edge_list(make(rows), edge_attr=["w", "k"])
         assert found.tolist() == names
         assert (graph.src.tolist(), graph.dst.tolist()) == ([0, 1, 0], [1, 1, 2])
         assert edges["w"].dtype == np.int64
         assert edges["k"].tolist() == ["x", "y", "z"]
-    attributes = Graph.from_edge_list(make({"u": [1], "v": [2], "collect": [3], "columns": [4], "column_names": [5]}))
+    attributes = Graph.from_edge_list(
+        make({"u": [1], "v": [2], "collect": [3], "columns": [4], "column_names": [5]})
+    )
     assert list(attributes.edges) == ["collect", "columns", "column_names"]
     mixed = Graph.from_edge_list(make({"u": [1, 2], "v": ["1", "2"]}))
     assert mixed.names.tolist() == [1, "1", 2, "2"]
@@ -503,7 +587,9 @@ def test_tables_of_every_kind_of_name(make):
 
 
 @pytest.mark.parametrize(
-    "make", [TABLES[name] for name in ("pandas", "polars", "arrow", "lists")], ids=["pandas", "polars", "arrow", "lists"]
+    "make",
+    [TABLES[name] for name in ("pandas", "polars", "arrow", "lists")],
+    ids=["pandas", "polars", "arrow", "lists"],
 )
 def test_tables_with_gaps(make):
     with pytest.raises(ValueError, match=re.escape("Graph.from_edge_list: column 'v'[1] is")):
@@ -517,7 +603,16 @@ def test_tables_with_gaps(make):
 
 @pytest.mark.parametrize(
     "ends",
-    ["source target", "SRC dst", "from to", "u v", "Source_ID Target_ID", "source destination", "From Node To Node", "src_id dest_id"],
+    [
+        "source target",
+        "SRC dst",
+        "from to",
+        "u v",
+        "Source_ID Target_ID",
+        "source destination",
+        "From Node To Node",
+        "src_id dest_id",
+    ],
 )
 def test_tables_name_the_ends_as_usual(ends):
     half = len(ends.split()) // 2
@@ -548,7 +643,8 @@ def test_tables_with_vectors():
     for table in (
         pyarrow.table({"u": [1, 2], "v": [2, 1], "x": vectors}),
         polars.DataFrame(
-            {"u": [1, 2], "v": [2, 1], "x": [[1.0, 2.0], [3.0, 4.0]]}, schema_overrides={"x": polars.Array(polars.Float64, 2)}
+            {"u": [1, 2], "v": [2, 1], "x": [[1.0, 2.0], [3.0, 4.0]]},
+            schema_overrides={"x": polars.Array(polars.Float64, 2)},
         ),
         polars.DataFrame({"u": [1, 2], "v": [2, 1], "x": [[1.0, 2.0], [3.0, 4.0]]}),
     ):
@@ -572,7 +668,7 @@ def test_names_directions_and_two_sets_of_a_table():
     assert two.graph.src.tolist() == [2, 3, 2, 1]
 
 
-# --- names ------------------------------------------------------------------------------------------------------------------------------
+# --- names --------------------------------------------------------------------------------------------------
 
 if hasattr(st, "lists"):
     TEXT = st.text(st.sampled_from("ab\0é🙂"), max_size=4)
@@ -611,7 +707,7 @@ def test_many_names(dtype):
     assert len(firsts) == len(wanted)
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------
 
 
 def igraph_graph():
@@ -630,13 +726,48 @@ ERRORS = {
         "G is an igraph.Graph",
         "for this write Graph.from_igraph(…)",
     ),
-    "networkx to igraph": (lambda: Graph.from_igraph(networkx.Graph()), TypeError, "G is a networkx.Graph", "Graph.from_networkx(…)"),
-    "networkx to scipy": (lambda: Graph.from_scipy(networkx.Graph()), TypeError, "A is a networkx.Graph", "Graph.from_networkx(…)"),
-    "networkx to pyg": (lambda: Graph.from_pyg(networkx.Graph()), TypeError, "G is a networkx.Graph", "Graph.from_networkx(…)"),
-    "networkx to Graph": (lambda: Graph(networkx.Graph()), TypeError, "src is a networkx.Graph", "Graph.from_networkx(…)"),
-    "table to networkx": (lambda: Graph.from_networkx(frame()), TypeError, "G is a pandas.DataFrame", "Graph.from_edge_list(…)"),
-    "scipy to dgl": (lambda: Graph.from_dgl(scipy.sparse.eye_array(2)), TypeError, "G is a dia_array", "Graph.from_scipy(…)"),
-    "networkx to a table": (lambda: Graph.from_edge_list(networkx.Graph()), TypeError, "the table is a networkx.Graph", "from_networkx(…)"),
+    "networkx to igraph": (
+        lambda: Graph.from_igraph(networkx.Graph()),
+        TypeError,
+        "G is a networkx.Graph",
+        "Graph.from_networkx(…)",
+    ),
+    "networkx to scipy": (
+        lambda: Graph.from_scipy(networkx.Graph()),
+        TypeError,
+        "A is a networkx.Graph",
+        "Graph.from_networkx(…)",
+    ),
+    "networkx to pyg": (
+        lambda: Graph.from_pyg(networkx.Graph()),
+        TypeError,
+        "G is a networkx.Graph",
+        "Graph.from_networkx(…)",
+    ),
+    "networkx to Graph": (
+        lambda: Graph(networkx.Graph()),
+        TypeError,
+        "src is a networkx.Graph",
+        "Graph.from_networkx(…)",
+    ),
+    "table to networkx": (
+        lambda: Graph.from_networkx(frame()),
+        TypeError,
+        "G is a pandas.DataFrame",
+        "Graph.from_edge_list(…)",
+    ),
+    "scipy to dgl": (
+        lambda: Graph.from_dgl(scipy.sparse.eye_array(2)),
+        TypeError,
+        "G is a dia_array",
+        "Graph.from_scipy(…)",
+    ),
+    "networkx to a table": (
+        lambda: Graph.from_edge_list(networkx.Graph()),
+        TypeError,
+        "the table is a networkx.Graph",
+        "from_networkx(…)",
+    ),
     "an array": (
         lambda: Graph.from_edge_list(np.ones((2, 2))),
         TypeError,
@@ -661,7 +792,12 @@ ERRORS = {
         "source and target would both be column 'b'",
         "name both",
     ),
-    "one column": (lambda: Graph.from_edge_list({"a": [1]}), ValueError, "the table has columns ['a']", "it needs two"),
+    "one column": (
+        lambda: Graph.from_edge_list({"a": [1]}),
+        ValueError,
+        "the table has columns ['a']",
+        "it needs two",
+    ),
     "an unknown source": (
         lambda: Graph.from_edge_list(frame(), "aa"),
         ValueError,
@@ -722,10 +858,30 @@ ERRORS = {
         "names has 3 entries beside bipartite=True",
         "names is a pair",
     ),
-    "equal names": (lambda: SQUARE.to_networkx(names=["a", "b", "a"]), ValueError, "names[0] and names[2] are both 'a'", "its own name"),
-    "text as names": (lambda: SQUARE.to_networkx(names="abc"), TypeError, "names is a str", "the name of each node, by its id"),
-    "a number as fill": (lambda: Graph.from_networkx(networkx.Graph(), fill=1), TypeError, "fill is an int", "as in fill={'weight': 1}"),
-    "few names": (lambda: SQUARE.to_networkx(names=["a"]), ValueError, "names has 1 entries for 3 nodes", "give one for each node"),
+    "equal names": (
+        lambda: SQUARE.to_networkx(names=["a", "b", "a"]),
+        ValueError,
+        "names[0] and names[2] are both 'a'",
+        "its own name",
+    ),
+    "text as names": (
+        lambda: SQUARE.to_networkx(names="abc"),
+        TypeError,
+        "names is a str",
+        "the name of each node, by its id",
+    ),
+    "a number as fill": (
+        lambda: Graph.from_networkx(networkx.Graph(), fill=1),
+        TypeError,
+        "fill is an int",
+        "as in fill={'weight': 1}",
+    ),
+    "few names": (
+        lambda: SQUARE.to_networkx(names=["a"]),
+        ValueError,
+        "names has 1 entries for 3 nodes",
+        "give one for each node",
+    ),
     "fields of another length": (
         lambda: SQUARE.to_networkx(edges={"w": [1.0]}),
         ValueError,
@@ -750,15 +906,30 @@ ERRORS = {
         "weights has shape [3], the graph has 2 edges",
         "a number for each",
     ),
-    "weights of half": (lambda: SQUARE.to_scipy(np.ones(2, np.float16)), TypeError, "weights is float16", "weights.astype(np.float32)"),
+    "weights of half": (
+        lambda: SQUARE.to_scipy(np.ones(2, np.float16)),
+        TypeError,
+        "weights is float16",
+        "weights.astype(np.float32)",
+    ),
     "a field named as an end": (
         lambda: SQUARE.to_edge_list({"source": [1, 2]}),
         ValueError,
         "edges has 'source', the column of",
         "source='from'",
     ),
-    "a format": (lambda: SQUARE.to_scipy(format="crs"), ValueError, "unknown format 'crs'", "did you mean 'csr'?"),
-    "a library": (lambda: SQUARE.to_edge_index("tf"), ValueError, "unknown library 'tf'", "choose from 'numpy', 'torch'"),
+    "a format": (
+        lambda: SQUARE.to_scipy(format="crs"),
+        ValueError,
+        "unknown format 'crs'",
+        "did you mean 'csr'?",
+    ),
+    "a library": (
+        lambda: SQUARE.to_edge_index("tf"),
+        ValueError,
+        "unknown library 'tf'",
+        "choose from 'numpy', 'torch'",
+    ),
 }
 
 
@@ -785,4 +956,6 @@ def test_a_graph_on_a_device_is_given_from_the_host(device):
     np.testing.assert_array_equal(there.to_edge_index(), g.to_edge_index())
     w = np.array([1.0, 2.0, 4.0], np.float32)
     np.testing.assert_array_equal(there.to_scipy(device.asarray(w)).toarray(), g.to_scipy(w).toarray())
-    assert networkx.utils.graphs_equal(there.to_networkx(edges={"w": device.asarray(w)}, multigraph=True), g.to_networkx(edges={"w": w}))
+    assert networkx.utils.graphs_equal(
+        there.to_networkx(edges={"w": device.asarray(w)}, multigraph=True), g.to_networkx(edges={"w": w})
+    )

@@ -1,4 +1,6 @@
-"""Graphs against plain NumPy: stable argsort for the groupings, dense adjacency counts for constructors and transforms."""
+"""Graphs against plain NumPy: stable argsort for the groupings, dense adjacency counts for constructors and
+transforms.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,17 @@ steps = settings(deadline=None, max_examples=60)
 
 @st.composite
 def edge_lists(draw, square=False):
-    """(src, dst, num_src, num_dst) with no edges, isolated nodes, self loops, parallel edges and hubs among them."""
+    """(src, dst, num_src, num_dst) with no edges, isolated nodes, self loops, parallel edges and hubs among
+    them.
+    """
     num_src = draw(st.integers(0, 9))
     num_dst = num_src if square else draw(st.integers(0, 9))
     if num_src == 0 or num_dst == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), num_src, num_dst
     hub = st.just(num_dst - 1)
-    pairs = draw(st.lists(st.tuples(st.integers(0, num_src - 1), st.integers(0, num_dst - 1) | hub), max_size=40))
+    pairs = draw(
+        st.lists(st.tuples(st.integers(0, num_src - 1), st.integers(0, num_dst - 1) | hub), max_size=40)
+    )
     src, dst = np.array(pairs, np.int64).reshape(-1, 2).T
     return src, dst, num_src, num_dst
 
@@ -56,7 +62,9 @@ def check_rows(rows, keys, others, num_rows):
     order = np.argsort(keys, kind="stable")
     np.testing.assert_array_equal(rows.edge_ids, order)
     np.testing.assert_array_equal(rows.indices, np.asarray(others)[order])
-    np.testing.assert_array_equal(rows.indptr, np.searchsorted(np.asarray(keys)[order], np.arange(num_rows + 1)))
+    np.testing.assert_array_equal(
+        rows.indptr, np.searchsorted(np.asarray(keys)[order], np.arange(num_rows + 1))
+    )
     assert rows.ordered == bool(np.all(np.diff(keys) >= 0))
     assert rows.num_rows == num_rows
     assert rows.num_edges == len(order)
@@ -74,11 +82,15 @@ def check_graph(graph, src, dst, num_src, num_dst):
     check_rows(graph.out_edges, src, dst, num_src)
     check_rows(graph.in_edges, dst, src, num_dst)
     assert graph.src.dtype == graph.dst.dtype == graph.in_edges.indices.dtype == graph.out_edges.indices.dtype
-    np.testing.assert_array_equal(graph.in_degrees(), np.bincount(np.asarray(dst, np.int64), minlength=num_dst))
-    np.testing.assert_array_equal(graph.out_degrees(), np.bincount(np.asarray(src, np.int64), minlength=num_src))
+    np.testing.assert_array_equal(
+        graph.in_degrees(), np.bincount(np.asarray(dst, np.int64), minlength=num_dst)
+    )
+    np.testing.assert_array_equal(
+        graph.out_degrees(), np.bincount(np.asarray(src, np.int64), minlength=num_src)
+    )
 
 
-# --- building ---------------------------------------------------------------------------------------------------------------------
+# --- building -----------------------------------------------------------------------------------------------
 
 
 @given(edge_lists())
@@ -105,7 +117,10 @@ def test_one_side_inferred():
 
 def test_nodes_of_a_bipartite_graph():
     with pytest.raises(
-        ValueError, match=re.escape("Graph.num_nodes: the graph is bipartite, with 5 sources and 2 destinations; this needs")
+        ValueError,
+        match=re.escape(
+            "Graph.num_nodes: the graph is bipartite, with 5 sources and 2 destinations; this needs"
+        ),
     ):
         _ = Graph([0, 2], [1, 1], num_src=5).num_nodes
     assert Graph([0], [1], 2).num_nodes == 2
@@ -122,7 +137,10 @@ readonly.flags.writeable = False
     [
         [0, 2, 1, 2],
         (0, 2, 1, 2),
-        *(np.array([0, 2, 1, 2], kind) for kind in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4", ">i8")),
+        *(
+            np.array([0, 2, 1, 2], kind)
+            for kind in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4", ">i8")
+        ),
         np.array([0, 9, 2, 9, 1, 9, 2, 9])[::2],
         np.array([2, 1, 2, 0])[::-1],
         np.asfortranarray([[0, 7], [2, 7], [1, 7], [2, 7]])[:, 0],
@@ -196,7 +214,7 @@ def test_equality_is_identity():
     assert graph.in_edges is graph.in_edges
 
 
-# --- sorting ----------------------------------------------------------------------------------------------------------------------
+# --- sorting ------------------------------------------------------------------------------------------------
 
 
 def random_keys(kind, num_edges, num_rows, dtype):
@@ -213,7 +231,8 @@ def random_keys(kind, num_edges, num_rows, dtype):
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 @pytest.mark.parametrize("kind", ["uniform", "hub", "descending"])
 @pytest.mark.parametrize(
-    ("num_edges", "num_rows"), [(0, 1), (1, 1), (3, 10_000), (700, 2), (5000, 255), (5000, 256), (5000, 257), (9999, 3001)]
+    ("num_edges", "num_rows"),
+    [(0, 1), (1, 1), (3, 10_000), (700, 2), (5000, 255), (5000, 256), (5000, 257), (9999, 3001)],
 )
 def test_sort_in_any_number_of_parts(kind, num_edges, num_rows, dtype):
     keys, values = random_keys(kind, num_edges, num_rows, dtype)
@@ -258,7 +277,11 @@ def test_int64_ids_from_the_limit_on(monkeypatch):
     assert sorting.ids_dtype(5, 2**31 - 1) == np.int64
     assert Graph([0], [0], 2**31 - 2).src.dtype == np.int32
     assert Graph([2**31 - 2], [0]).src.dtype == np.int64
-    for limit, nodes, positions in ((6, np.int32, np.int32), (5, np.int32, np.int64), (3, np.int64, np.int64)):
+    for limit, nodes, positions in (
+        (6, np.int32, np.int32),
+        (5, np.int32, np.int64),
+        (3, np.int64, np.int64),
+    ):
         monkeypatch.setattr(sorting, "INT32_LIMIT", limit)
         graph = Graph(src, dst)
         for rows in (graph.in_edges, graph.out_edges):
@@ -267,7 +290,13 @@ def test_int64_ids_from_the_limit_on(monkeypatch):
         check_graph(graph, src, dst, 3, 3)
         check_graph(Graph.from_csr([0, 2, 5], src, num_dst=3), [0, 0, 1, 1, 1], src, 2, 3)
         assert graph.remove_self_loops().num_edges == 4
-        for changed in (graph.to_bidirected(), graph.add_self_loops(), graph.coalesce(), graph.reorder("rcm")[0], graph.subgraph([2, 0])):
+        for changed in (
+            graph.to_bidirected(),
+            graph.add_self_loops(),
+            graph.coalesce(),
+            graph.reorder("rcm")[0],
+            graph.subgraph([2, 0]),
+        ):
             check_graph(changed, changed.src, changed.dst, changed.num_nodes, changed.num_nodes)
 
 
@@ -278,7 +307,7 @@ def test_derived_is_built_once():
     assert rows.derived("parts", lambda a: pytest.fail("built twice")) is built
 
 
-# --- other libraries --------------------------------------------------------------------------------------------------------------
+# --- other libraries ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [scipy.sparse.coo_array, scipy.sparse.coo_matrix])
@@ -296,7 +325,9 @@ def test_from_scipy(make, form, edges):
 
 
 def test_from_scipy_zeros_duplicates_and_nan():
-    matrix = scipy.sparse.csr_array((np.array([1.0, 2.0, 0.0, np.nan, -2.0]), [2, 1, 0, 0, 1], [0, 2, 3, 5]), shape=(3, 3))
+    matrix = scipy.sparse.csr_array(
+        (np.array([1.0, 2.0, 0.0, np.nan, -2.0]), [2, 1, 0, 0, 1], [0, 2, 3, 5]), shape=(3, 3)
+    )
     kept = matrix.copy()
     check_graph(Graph.from_scipy(matrix), [0, 0, 2, 2], [1, 2, 0, 1], 3, 3)
     np.testing.assert_array_equal(matrix.indices, kept.indices)
@@ -306,7 +337,9 @@ def test_from_scipy_zeros_duplicates_and_nan():
     check_graph(Graph.from_scipy(scipy.sparse.csr_array((3, 3), dtype=bool)), [], [], 3, 3)
 
 
-@pytest.mark.parametrize("kind", [networkx.DiGraph, networkx.Graph, networkx.MultiDiGraph, networkx.MultiGraph])
+@pytest.mark.parametrize(
+    "kind", [networkx.DiGraph, networkx.Graph, networkx.MultiDiGraph, networkx.MultiGraph]
+)
 def test_from_networkx(kind):
     G = kind()
     G.add_nodes_from("dabc")
@@ -317,7 +350,9 @@ def test_from_networkx(kind):
         np.testing.assert_array_equal(wanted, wanted.T)
     np.testing.assert_array_equal(dense_of(graph), wanted)
     number = {"d": 0, "a": 1, "b": 2, "c": 3}
-    assert list(zip(graph.src, graph.dst))[: G.number_of_edges()] == [(number[u], number[v]) for u, v in G.edges()]
+    assert list(zip(graph.src, graph.dst))[: G.number_of_edges()] == [
+        (number[u], number[v]) for u, v in G.edges()
+    ]
     assert repr(Graph.from_networkx(kind())) == "Graph(num_nodes=0, num_edges=0)"
 
 
@@ -331,7 +366,9 @@ class TensorLike:
         return self.array
 
 
-@pytest.mark.parametrize("make", [np.array, list, TensorLike, np.asfortranarray], ids=["array", "list", "tensor", "Fortran"])
+@pytest.mark.parametrize(
+    "make", [np.array, list, TensorLike, np.asfortranarray], ids=["array", "list", "tensor", "Fortran"]
+)
 def test_from_edge_index(make):
     check_graph(Graph.from_edge_index(make([[0, 2, 2], [1, 0, 3]])), [0, 2, 2], [1, 0, 3], 4, 4)
     check_graph(Graph.from_edge_index(make([[0, 2, 2], [1, 0, 3]]), num_nodes=6), [0, 2, 2], [1, 0, 3], 6, 6)
@@ -339,7 +376,9 @@ def test_from_edge_index(make):
 
 
 def test_from_edge_index_of_torch():
-    torch = pytest.importorskip("torch", reason="torch is not installed; test_from_edge_index covers its protocol")
+    torch = pytest.importorskip(
+        "torch", reason="torch is not installed; test_from_edge_index covers its protocol"
+    )
     check_graph(Graph.from_edge_index(torch.tensor([[0, 2, 2], [1, 0, 3]])), [0, 2, 2], [1, 0, 3], 4, 4)
 
 
@@ -351,7 +390,9 @@ def dgl_graph(src, dst, types, sizes, is_block=False):
         return sizes[[t for edge in types for t in (edge[0], edge[2])].index(kind)]
 
     return SimpleNamespace(
-        edges=lambda order: (TensorLike(src), TensorLike(dst)) if order == "eid" else pytest.fail("edge ids would be lost"),
+        edges=lambda order: (
+            (TensorLike(src), TensorLike(dst)) if order == "eid" else pytest.fail("edge ids would be lost")
+        ),
         canonical_etypes=types,
         num_nodes=num_nodes,
         num_src_nodes=lambda: sizes[0],
@@ -384,13 +425,21 @@ class RestrictedGraph:
         rows, others = (np.array(ids, int) for ids in self.ends[kind])
         order = np.argsort(rows, kind="stable")
         indptr = np.searchsorted(rows[order], np.arange(5))
-        return TensorLike(indptr.tolist()), TensorLike(others[order].tolist()), TensorLike(order.tolist() if self.numbered else [])
+        return (
+            TensorLike(indptr.tolist()),
+            TensorLike(others[order].tolist()),
+            TensorLike(order.tolist() if self.numbered else []),
+        )
 
 
 @pytest.mark.parametrize("reader", ["adj_tensors", "adj_sparse"])
 @pytest.mark.parametrize("there", [["csr"], ["csc"], ["csr", "csc"], ["csc", "csr"]])
 def test_from_dgl_of_rows_alone(there, reader):
-    for src, dst, numbered in [([2, 0, 1, 0, 2, 2], [0, 1, 2, 2, 0, 0], True), ([0, 0, 1, 3], [1, 2, 2, 3], False), ([], [], True)]:
+    for src, dst, numbered in [
+        ([2, 0, 1, 0, 2, 2], [0, 1, 2, 2, 0, 0], True),
+        ([0, 0, 1, 3], [1, 2, 2, 3], False),
+        ([], [], True),
+    ]:
         graph = Graph.from_dgl(RestrictedGraph(src, dst, there, reader, numbered))
         check_graph(graph, src, dst, 4, 4)
         assert not graph.is_bipartite
@@ -400,12 +449,17 @@ def test_from_dgl():
     src, dst = [0, 2, 2], [1, 0, 1]
     check_graph(Graph.from_dgl(dgl_graph(src, dst, [("_N", "_E", "_N")], (4, 4))), src, dst, 4, 4)
     check_graph(Graph.from_dgl(dgl_graph(src, dst, [("user", "buys", "item")], (3, 2))), src, dst, 3, 2)
-    check_graph(Graph.from_dgl(dgl_graph(src, dst, [("_N", "_E", "_N")], (3, 2), is_block=True)), src, dst, 3, 2)
-    with pytest.raises(ValueError, match=re.escape("Graph.from_dgl: G has 2 edge types; give one, G[source, edge, destination]")):
+    check_graph(
+        Graph.from_dgl(dgl_graph(src, dst, [("_N", "_E", "_N")], (3, 2), is_block=True)), src, dst, 3, 2
+    )
+    with pytest.raises(
+        ValueError,
+        match=re.escape("Graph.from_dgl: G has 2 edge types; give one, G[source, edge, destination]"),
+    ):
         Graph.from_dgl(dgl_graph(src, dst, [("a", "b", "a"), ("a", "c", "a")], (3, 3)))
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------------
 
 
 def damaged(form, name, position, value):
@@ -425,21 +479,60 @@ BAD = [
         IndexError,
         "Graph: src[1] is 5, num_nodes is 5, ids run from 0 to 4; correct src or enlarge num_nodes",
     ),
-    (lambda: Graph([1, 1], [0, -3], 5), IndexError, "Graph: dst[1] is -3, num_nodes is 5, ids run from 0 to 4;"),
+    (
+        lambda: Graph([1, 1], [0, -3], 5),
+        IndexError,
+        "Graph: dst[1] is -3, num_nodes is 5, ids run from 0 to 4;",
+    ),
     (lambda: Graph([1, -1], [0, 3]), IndexError, "Graph: src[1] is -1, num_nodes is 4, ids run from 0 to 3;"),
     (
         lambda: Graph([-1], [-1]),
         IndexError,
-        "Graph: src[0] is -1, num_nodes is 0, so there are no ids; correct src, ids do not count from the end",
+        (
+            "Graph: src[0] is -1, num_nodes is 0, so there are no ids; correct src, ids do not count from the "
+            "end"
+        ),
     ),
-    (lambda: Graph([2], [0], num_src=2, num_dst=7), IndexError, "Graph: src[0] is 2, num_src is 2, ids run from 0 to 1;"),
-    (lambda: Graph([2], [8], num_src=3, num_dst=7), IndexError, "Graph: dst[0] is 8, num_dst is 7, ids run from 0 to 6;"),
-    (lambda: Graph(np.array([2**32], np.int64), [0], 3), IndexError, "Graph: src[0] is 4294967296, num_nodes is 3, ids run from 0 to 2;"),
-    (lambda: Graph(np.array([2**63 + 1], np.uint64), [0], 3), IndexError, "Graph: src[0] is 9223372036854775809, num_nodes is 3"),
-    (lambda: Graph(np.array([2**63 + 1], np.uint64), [0]), IndexError, "Graph: src[0] is 9223372036854775809; ids must be below 2**63 - 2"),
-    (lambda: Graph([0.0, 1.0], [0, 1]), TypeError, "Graph: src is float64, ids must be integers; cast it, as in src.astype(np.int64)"),
-    (lambda: Graph([0], [np.nan]), TypeError, "Graph: dst is float64, ids must be integers; cast it, as in dst.astype(np.int64)"),
-    (lambda: Graph([True], [False]), TypeError, "Graph: src is bool, ids must be integers; for a mask use np.flatnonzero(mask)"),
+    (
+        lambda: Graph([2], [0], num_src=2, num_dst=7),
+        IndexError,
+        "Graph: src[0] is 2, num_src is 2, ids run from 0 to 1;",
+    ),
+    (
+        lambda: Graph([2], [8], num_src=3, num_dst=7),
+        IndexError,
+        "Graph: dst[0] is 8, num_dst is 7, ids run from 0 to 6;",
+    ),
+    (
+        lambda: Graph(np.array([2**32], np.int64), [0], 3),
+        IndexError,
+        "Graph: src[0] is 4294967296, num_nodes is 3, ids run from 0 to 2;",
+    ),
+    (
+        lambda: Graph(np.array([2**63 + 1], np.uint64), [0], 3),
+        IndexError,
+        "Graph: src[0] is 9223372036854775809, num_nodes is 3",
+    ),
+    (
+        lambda: Graph(np.array([2**63 + 1], np.uint64), [0]),
+        IndexError,
+        "Graph: src[0] is 9223372036854775809; ids must be below 2**63 - 2",
+    ),
+    (
+        lambda: Graph([0.0, 1.0], [0, 1]),
+        TypeError,
+        "Graph: src is float64, ids must be integers; cast it, as in src.astype(np.int64)",
+    ),
+    (
+        lambda: Graph([0], [np.nan]),
+        TypeError,
+        "Graph: dst is float64, ids must be integers; cast it, as in dst.astype(np.int64)",
+    ),
+    (
+        lambda: Graph([True], [False]),
+        TypeError,
+        "Graph: src is bool, ids must be integers; for a mask use np.flatnonzero(mask)",
+    ),
     (lambda: Graph([0], ["a"]), TypeError, "Graph: dst is <U1, ids must be integers; cast it"),
     (lambda: Graph([None], [0]), TypeError, "Graph: src is object, ids must be integers; cast it"),
     (lambda: Graph([2**70], [0]), TypeError, "Graph: src is object, ids must be integers; cast it"),
@@ -452,12 +545,28 @@ BAD = [
         ValueError,
         "Graph: num_nodes=3 was given beside num_src=3, num_dst=None; give num_nodes alone, or",
     ),
-    (lambda: Graph([0], [0], -1), ValueError, "Graph: num_nodes is -1; a number of nodes is between 0 and 2**63 - 2"),
-    (lambda: Graph([0], [0], 2**63), ValueError, "Graph: num_nodes is 9223372036854775808; a number of nodes is between"),
+    (
+        lambda: Graph([0], [0], -1),
+        ValueError,
+        "Graph: num_nodes is -1; a number of nodes is between 0 and 2**63 - 2",
+    ),
+    (
+        lambda: Graph([0], [0], 2**63),
+        ValueError,
+        "Graph: num_nodes is 9223372036854775808; a number of nodes is between",
+    ),
     (lambda: Graph([0], [0], 3.0), TypeError, "Graph: num_nodes is 3.0, of type float; give a whole number"),
-    (lambda: Graph([0], [0], num_dst=True), TypeError, "Graph: num_dst is True, of type bool; give a whole number"),
+    (
+        lambda: Graph([0], [0], num_dst=True),
+        TypeError,
+        "Graph: num_dst is True, of type bool; give a whole number",
+    ),
     (lambda: Graph([0], [0], [3]), TypeError, "Graph: num_nodes is [3], of type list; give a whole number"),
-    (lambda: Graph.from_csr([], [], num_dst=0), ValueError, "Graph.from_csr: indptr is empty; it has one entry more than there are rows"),
+    (
+        lambda: Graph.from_csr([], [], num_dst=0),
+        ValueError,
+        "Graph.from_csr: indptr is empty; it has one entry more than there are rows",
+    ),
     (
         lambda: Graph.from_csr([1, 2], [0, 0], num_dst=1),
         ValueError,
@@ -473,35 +582,67 @@ BAD = [
         ValueError,
         "Graph.from_csc: indptr[1], the last, is 3 and indices has 2 entries; the last",
     ),
-    (lambda: Graph.from_csc([0, 2], [0, 4], num_src=4), IndexError, "Graph.from_csc: indices[1] is 4, num_src is 4, ids run from 0 to 3;"),
+    (
+        lambda: Graph.from_csc([0, 2], [0, 4], num_src=4),
+        IndexError,
+        "Graph.from_csc: indices[1] is 4, num_src is 4, ids run from 0 to 3;",
+    ),
     (
         lambda: Graph.from_csr([0, 2], [-1, 4], num_dst=5),
         IndexError,
         "Graph.from_csr: indices[0] is -1, num_dst is 5, ids run from 0 to 4;",
     ),
-    (lambda: Graph.from_csr([0.0, 2.0], [0, 4], num_dst=5), TypeError, "Graph.from_csr: indptr is float64, ids must be integers; cast it"),
-    (lambda: Graph.from_csr([[0, 2]], [0, 4], num_dst=5), ValueError, "Graph.from_csr: indptr has shape [1, 2]; it must have 1 axis"),
+    (
+        lambda: Graph.from_csr([0.0, 2.0], [0, 4], num_dst=5),
+        TypeError,
+        "Graph.from_csr: indptr is float64, ids must be integers; cast it",
+    ),
+    (
+        lambda: Graph.from_csr([[0, 2]], [0, 4], num_dst=5),
+        ValueError,
+        "Graph.from_csr: indptr has shape [1, 2]; it must have 1 axis",
+    ),
     (
         lambda: Graph.from_csr([0, 1], [0], num_dst=None),
         TypeError,
         "Graph.from_csr: num_dst is None, of type NoneType; give a whole number",
     ),
-    (lambda: Graph.from_scipy(np.eye(3)), TypeError, "Graph.from_scipy: A is a ndarray; give a SciPy sparse array, as csr_array(A)"),
+    (
+        lambda: Graph.from_scipy(np.eye(3)),
+        TypeError,
+        "Graph.from_scipy: A is a ndarray; give a SciPy sparse array, as csr_array(A)",
+    ),
     (
         lambda: Graph.from_scipy(scipy.sparse.coo_array([1, 0])),
         ValueError,
         "Graph.from_scipy: A has shape [2]; A needs two axes, [num_src, num_dst]",
     ),
-    (lambda: Graph.from_scipy(damaged("csr", "indices", 0, 77)), ValueError, "Graph.from_scipy: A is damaged ("),
-    (lambda: Graph.from_scipy(damaged("csc", "indptr", 1, -5)), ValueError, "Graph.from_scipy: A is damaged ("),
+    (
+        lambda: Graph.from_scipy(damaged("csr", "indices", 0, 77)),
+        ValueError,
+        "Graph.from_scipy: A is damaged (",
+    ),
+    (
+        lambda: Graph.from_scipy(damaged("csc", "indptr", 1, -5)),
+        ValueError,
+        "Graph.from_scipy: A is damaged (",
+    ),
     (
         lambda: Graph.from_scipy(damaged("coo", "row", 2, 77)),
         ValueError,
         "Graph.from_scipy: A is damaged (Graph: src[2] is 77, num_src is 4, ids run",
     ),
-    (lambda: Graph.from_networkx([(0, 1)]), TypeError, "Graph.from_networkx: G is a list; give a networkx graph"),
+    (
+        lambda: Graph.from_networkx([(0, 1)]),
+        TypeError,
+        "Graph.from_networkx: G is a list; give a networkx graph",
+    ),
     (lambda: Graph.from_dgl([(0, 1)]), TypeError, "Graph.from_dgl: G is a list; give a dgl.DGLGraph"),
-    (lambda: Graph.from_edge_index([0, 1]), ValueError, "Graph.from_edge_index: edge_index has shape [2]; it must have 2 axes"),
+    (
+        lambda: Graph.from_edge_index([0, 1]),
+        ValueError,
+        "Graph.from_edge_index: edge_index has shape [2]; it must have 2 axes",
+    ),
     (
         lambda: Graph.from_edge_index([[0, 1], [1, 2], [3, 4]]),
         ValueError,
@@ -510,22 +651,53 @@ BAD = [
     (
         lambda: Graph.from_edge_index(np.zeros((3, 4), int)),
         ValueError,
-        "edge_index has shape [3, 4], it must be [2, num_edges]; its rows are the sources and the destinations",
+        (
+            "edge_index has shape [3, 4], it must be [2, num_edges]; its rows are the sources and the "
+            "destinations"
+        ),
     ),
-    (lambda: Graph.from_edge_index([[0.5], [1]]), TypeError, "Graph.from_edge_index: edge_index is float64, ids must be integers; cast it"),
-    (lambda: Graph.from_edge_index([[0, 9], [1, 1]], 4), IndexError, "src[1] is 9, num_nodes is 4, ids run from 0 to 3;"),
+    (
+        lambda: Graph.from_edge_index([[0.5], [1]]),
+        TypeError,
+        "Graph.from_edge_index: edge_index is float64, ids must be integers; cast it",
+    ),
+    (
+        lambda: Graph.from_edge_index([[0, 9], [1, 1]], 4),
+        IndexError,
+        "src[1] is 9, num_nodes is 4, ids run from 0 to 3;",
+    ),
     (
         lambda: Graph([0], [1], num_dst=4).add_self_loops(),
         ValueError,
         "Graph.add_self_loops: the graph is bipartite, with 1 sources and 4 dest",
     ),
-    (lambda: Graph([0], [1], num_dst=4).remove_self_loops(), ValueError, "Graph.remove_self_loops: the graph is bipartite"),
-    (lambda: Graph([0], [1], num_dst=4).to_bidirected(), ValueError, "Graph.to_bidirected: the graph is bipartite"),
+    (
+        lambda: Graph([0], [1], num_dst=4).remove_self_loops(),
+        ValueError,
+        "Graph.remove_self_loops: the graph is bipartite",
+    ),
+    (
+        lambda: Graph([0], [1], num_dst=4).to_bidirected(),
+        ValueError,
+        "Graph.to_bidirected: the graph is bipartite",
+    ),
     (lambda: Graph([0], [1], num_dst=4).subgraph([0]), ValueError, "Graph.subgraph: the graph is bipartite"),
     (lambda: Graph([0], [1], num_dst=4).reorder("rcm"), ValueError, "Graph.reorder: the graph is bipartite"),
-    (lambda: Graph([0], [1]).reorder("best"), ValueError, "Graph.reorder: unknown method 'best'; choose from 'rcm', 'degree'"),
-    (lambda: Graph([0], [1]).subgraph([0, 2]), IndexError, "Graph.subgraph: nodes[1] is 2, num_nodes is 2, ids run from 0 to 1;"),
-    (lambda: Graph([0], [1]).subgraph([1, 0, 1]), ValueError, "Graph.subgraph: nodes[0] and nodes[2] are both 1; give each node once"),
+    (
+        lambda: Graph([0], [1]).reorder("best"),
+        ValueError,
+        "Graph.reorder: unknown method 'best'; choose from 'rcm', 'degree'",
+    ),
+    (
+        lambda: Graph([0], [1]).subgraph([0, 2]),
+        IndexError,
+        "Graph.subgraph: nodes[1] is 2, num_nodes is 2, ids run from 0 to 1;",
+    ),
+    (
+        lambda: Graph([0], [1]).subgraph([1, 0, 1]),
+        ValueError,
+        "Graph.subgraph: nodes[0] and nodes[2] are both 1; give each node once",
+    ),
     (
         lambda: Graph([0], [1]).subgraph([True, False]),
         TypeError,
@@ -551,7 +723,14 @@ def test_bad_input_in_any_position():
 
 def test_arrays_cannot_be_written():
     graph = Graph([1, 0], [0, 1])
-    for array in (graph.src, graph.dst, graph.in_edges.indptr, graph.out_edges.indices, graph.out_edges.edge_ids, graph.in_edges.edge_ids):
+    for array in (
+        graph.src,
+        graph.dst,
+        graph.in_edges.indptr,
+        graph.out_edges.indices,
+        graph.out_edges.edge_ids,
+        graph.in_edges.edge_ids,
+    ):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
     with pytest.raises(AttributeError):
@@ -560,7 +739,7 @@ def test_arrays_cannot_be_written():
         graph.in_edges.indptr = np.zeros(3, int)
 
 
-# --- transforms -------------------------------------------------------------------------------------------------------------------
+# --- transforms ---------------------------------------------------------------------------------------------
 
 
 def check_made(graph):
@@ -609,7 +788,9 @@ def test_subgraph(edges, random):
     nodes = random.sample(range(num_nodes), random.randint(0, num_nodes))
     graph = Graph(src, dst, num_nodes).subgraph(nodes)
     assert graph.num_nodes == len(nodes)
-    np.testing.assert_array_equal(check_made(graph), dense(*edges)[np.ix_(nodes, nodes)] if nodes else np.zeros((0, 0)))
+    np.testing.assert_array_equal(
+        check_made(graph), dense(*edges)[np.ix_(nodes, nodes)] if nodes else np.zeros((0, 0))
+    )
     inside = np.isin(src, nodes) & np.isin(dst, nodes)
     np.testing.assert_array_equal(np.array(nodes, int)[graph.src], src[inside])
     np.testing.assert_array_equal(np.array(nodes, int)[graph.dst], dst[inside])
@@ -663,7 +844,7 @@ def test_graphs_without_edges(num_nodes):
     check_graph(Graph([], [], num_src=2, num_dst=0), empty, empty, 2, 0)
 
 
-# --- copies, threads, processes ---------------------------------------------------------------------------------------------------
+# --- copies, threads, processes -----------------------------------------------------------------------------
 
 
 @given(edge_lists(), st.sampled_from(["coo", "csr", "csc", "sorted"]), st.booleans(), st.integers(2, 5))
@@ -710,7 +891,9 @@ def fails(*args):
     raise KeyError("as planned")
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only, so there is no parallel path")
+@pytest.mark.skipif(
+    numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only, so there is no parallel path"
+)
 def test_the_gate():
     def parallel(x):
         return "parallel", threads.run(lambda y: "parallel", lambda y: "serial", x, work=threads.SMALL)
@@ -732,9 +915,21 @@ def test_the_gate():
 
 
 def run_script(text, **environment):
-    """Standard output of a fresh interpreter, in which warnings are errors, but for the one that speaks of forks."""
-    command = [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", "-c", textwrap.dedent(text)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
+    """Standard output of a fresh interpreter, in which warnings are errors, but for the one that speaks of
+    forks.
+    """
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-W",
+        "ignore:This process:DeprecationWarning",
+        "-c",
+        textwrap.dedent(text),
+    ]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout.split()
 

@@ -13,7 +13,11 @@ import numgraph as ng
 from numgraph import HeteroGraph
 
 WRITES, CITES, AT = ("author", "writes", "paper"), ("paper", "cites", "paper"), ("paper", "at", "venue")
-EDGES = {CITES: ([0, 2, 2, 3], [1, 1, 0, 3]), WRITES: ([0, 0, 1, 2, 0], [0, 1, 1, 3, 1]), AT: ([3, 0], [0, 1])}
+EDGES = {
+    CITES: ([0, 2, 2, 3], [1, 1, 0, 3]),
+    WRITES: ([0, 0, 1, 2, 0], [0, 1, 1, 3, 1]),
+    AT: ([3, 0], [0, 1]),
+}
 
 
 def academic(**counts):
@@ -45,7 +49,9 @@ def test_types_are_sorted_and_relations_found_by_name():
 
 
 def test_counts_are_inferred_over_all_relations():
-    h = HeteroGraph({("a", "r", "b"): ([4], [0]), ("b", "s", "a"): ([2, 0], [1, 5]), ("b", "t", "b"): ([], [])})
+    h = HeteroGraph(
+        {("a", "r", "b"): ([4], [0]), ("b", "s", "a"): ([2, 0], [1, 5]), ("b", "t", "b"): ([], [])}
+    )
     assert h.num_nodes == {"a": 6, "b": 3}
     assert h["t"].num_nodes == 3
 
@@ -69,24 +75,34 @@ def test_copies_and_pickles():
     assert copy.deepcopy(h) is h
     back = pickle.loads(pickle.dumps(h))
     assert repr(back) == repr(h)
-    assert all(np.array_equal(back[one].src, h[one].src) and np.array_equal(back[one].dst, h[one].dst) for one in h)
+    assert all(
+        np.array_equal(back[one].src, h[one].src) and np.array_equal(back[one].dst, h[one].dst) for one in h
+    )
 
 
 def test_repr_says_what_it_is():
-    assert repr(HeteroGraph({CITES: ([0], [1])})) == "HeteroGraph(paper: 2 nodes; paper -cites-> paper: 1 edge)"
+    assert (
+        repr(HeteroGraph({CITES: ([0], [1])})) == "HeteroGraph(paper: 2 nodes; paper -cites-> paper: 1 edge)"
+    )
     assert repr(HeteroGraph({}, {"a": 1})) == "HeteroGraph(a: 1 node; )"
 
 
 def test_metagraph():
     h = academic()
     meta = h.metagraph
-    assert [(h.node_types[u], h.node_types[v]) for u, v in zip(meta.src, meta.dst)] == [(a, b) for a, _, b in h.edge_types]
+    assert [(h.node_types[u], h.node_types[v]) for u, v in zip(meta.src, meta.dst)] == [
+        (a, b) for a, _, b in h.edge_types
+    ]
 
 
 def test_reverse_relations_and_loops():
     h = academic()
     turned = h.reverse()
-    assert turned.edge_types == [("paper", "cites", "paper"), ("paper", "writes", "author"), ("venue", "at", "paper")]
+    assert turned.edge_types == [
+        ("paper", "cites", "paper"),
+        ("paper", "writes", "author"),
+        ("venue", "at", "paper"),
+    ]
     assert turned["writes"].is_reverse_of(h["writes"])
     both = h.add_reverse_relations()
     assert len(both) == 6
@@ -134,7 +150,9 @@ def test_homogeneous_and_back():
         start, end = (whole.node_offsets[h.node_types.index(kind)] for kind in (relation[0], relation[2]))
         assert (whole.graph.src[edges] - start).tolist() == h[relation].src.tolist()
         assert (whole.graph.dst[edges] - end).tolist() == h[relation].dst.tolist()
-    back = HeteroGraph.from_homogeneous(whole.graph, whole.node_type, whole.edge_type, h.node_types, h.edge_types)
+    back = HeteroGraph.from_homogeneous(
+        whole.graph, whole.node_type, whole.edge_type, h.node_types, h.edge_types
+    )
     assert back.num_nodes == h.num_nodes
     assert edges_of(back) == edges_of(h)
 
@@ -142,11 +160,22 @@ def test_homogeneous_and_back():
 def test_types_in_any_order_are_taken_apart():
     g = ng.Graph([0, 1, 3, 2], [1, 3, 0, 0], 4)  # nodes b, a, b, a
     h = HeteroGraph.from_homogeneous(
-        g, [1, 0, 1, 0], [1, 2, 0, 3], ["a", "b"], [("a", "r", "b"), ("b", "r", "a"), ("a", "s", "a"), ("b", "t", "b")]
+        g,
+        [1, 0, 1, 0],
+        [1, 2, 0, 3],
+        ["a", "b"],
+        [("a", "r", "b"), ("b", "r", "a"), ("a", "s", "a"), ("b", "t", "b")],
     )
-    assert edges_of(h) == {("a", "r", "b"): [(1, 0)], ("a", "s", "a"): [(0, 1)], ("b", "r", "a"): [(0, 0)], ("b", "t", "b"): [(1, 0)]}
+    assert edges_of(h) == {
+        ("a", "r", "b"): [(1, 0)],
+        ("a", "s", "a"): [(0, 1)],
+        ("b", "r", "a"): [(0, 0)],
+        ("b", "t", "b"): [(1, 0)],
+    }
     with pytest.raises(ValueError, match=r"edge 1 is of .* node 3 is of type 'a'; it must be 'b'"):
-        HeteroGraph.from_homogeneous(g, [1, 0, 1, 0], [1, 0, 0, 2], ["a", "b"], [("a", "r", "b"), ("b", "r", "a"), ("b", "t", "b")])
+        HeteroGraph.from_homogeneous(
+            g, [1, 0, 1, 0], [1, 0, 0, 2], ["a", "b"], [("a", "r", "b"), ("b", "r", "a"), ("b", "t", "b")]
+        )
     with pytest.raises(IndexError, match=r"node_type\[2\] is 5"):
         HeteroGraph.from_homogeneous(g, [1, 0, 5, 0], [0] * 4, ["a", "b"], [("a", "r", "b")])
     with pytest.raises(ValueError, match="edge_type has 3 entries"):
@@ -157,22 +186,50 @@ LONELY = HeteroGraph({WRITES: ([0], [1])}, {"alone": 2})  # in no relation
 ERRORS = [
     (lambda: HeteroGraph([0, 1]), TypeError, "edges is a list; give a dict"),
     (lambda: HeteroGraph({"writes": ([0], [1])}), TypeError, "a relation is 'writes'; name it by a triple"),
-    (lambda: HeteroGraph({WRITES: [0, 1, 2]}), TypeError, r"give two arrays of ids, \(src, dst\), or a Graph"),
+    (
+        lambda: HeteroGraph({WRITES: [0, 1, 2]}),
+        TypeError,
+        r"give two arrays of ids, \(src, dst\), or a Graph",
+    ),
     (lambda: HeteroGraph({WRITES: ([0, 1], [0])}), ValueError, r"'writes'.*src has 2 entries and dst has 1"),
-    (lambda: HeteroGraph({WRITES: ([0, 7], [0, 0])}, {"author": 3}), IndexError, r"of \('author', 'writes', 'paper'\): .*src\[1\] is 7"),
+    (
+        lambda: HeteroGraph({WRITES: ([0, 7], [0, 0])}, {"author": 3}),
+        IndexError,
+        r"of \('author', 'writes', 'paper'\): .*src\[1\] is 7",
+    ),
     (lambda: HeteroGraph({WRITES: ([0.5], [0])}), TypeError, "'writes'.*src is float64"),
     (lambda: HeteroGraph(EDGES, [4, 5, 2]), TypeError, "num_nodes is a list; give a dict"),
     (lambda: HeteroGraph(EDGES, {"author": -1}), ValueError, r"num_nodes\['author'\] is -1"),
     (lambda: academic()["writs"], ValueError, "there is no relation 'writs'.*did you mean 'writes'"),
     (lambda: academic()["author", "cites", "paper"], ValueError, "there is no relation .*did you mean"),
-    (lambda: HeteroGraph({("a", "r", "b"): ([], []), ("b", "r", "a"): ([], [])})["r"], ValueError, "2 relations are called 'r'; name one"),
+    (
+        lambda: HeteroGraph({("a", "r", "b"): ([], []), ("b", "r", "a"): ([], [])})["r"],
+        ValueError,
+        "2 relations are called 'r'; name one",
+    ),
     (lambda: academic().into("papers"), ValueError, "unknown node type 'papers'.*did you mean 'paper'"),
-    (lambda: academic().subgraph({"paper": [1, 1]}), ValueError, r"nodes\['paper'\]\[0\] and .*both 1; give each node once"),
+    (
+        lambda: academic().subgraph({"paper": [1, 1]}),
+        ValueError,
+        r"nodes\['paper'\]\[0\] and .*both 1; give each node once",
+    ),
     (lambda: LONELY.subgraph({"alone": [0, 0]}), ValueError, r"nodes\['alone'\]\[1\] are both 0"),
-    (lambda: LONELY.subgraph({"alone": [1, 2]}), IndexError, r"nodes\['alone'\]\[1\] is 2, num_nodes\['alone'\] is 2"),
-    (lambda: LONELY.subgraph({"alone": [True, False]}), TypeError, r"nodes\['alone'\] is bool.*np.flatnonzero"),
+    (
+        lambda: LONELY.subgraph({"alone": [1, 2]}),
+        IndexError,
+        r"nodes\['alone'\]\[1\] is 2, num_nodes\['alone'\] is 2",
+    ),
+    (
+        lambda: LONELY.subgraph({"alone": [True, False]}),
+        TypeError,
+        r"nodes\['alone'\] is bool.*np.flatnonzero",
+    ),
     (lambda: academic().add_reverse_relations(3), TypeError, "add_reverse_relations: prefix is 3; give text"),
-    (lambda: academic().num_node, AttributeError, "a HeteroGraph has no 'num_node', did you mean 'num_nodes'"),
+    (
+        lambda: academic().num_node,
+        AttributeError,
+        "a HeteroGraph has no 'num_node', did you mean 'num_nodes'",
+    ),
     (lambda: HeteroGraph.from_pyg(SimpleNamespace()), TypeError, "HeteroData"),
 ]
 

@@ -1,4 +1,6 @@
-"""Graphs with so many edges that only their ids and positions take 8 bytes: everything is as it is with 4. The limit is set to 64 here."""
+"""Graphs with so many edges that only their ids and positions take 8 bytes: everything is as it is with 4.
+The limit is set to 64 here.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def parts(g):
 
 
 def mapped(changed):
-    return [part for one in changed for part in (parts(one) if isinstance(one, ng.Graph) else [np.asarray(one)])]
+    return [
+        part for one in changed for part in (parts(one) if isinstance(one, ng.Graph) else [np.asarray(one)])
+    ]
 
 
 def batches(loader):
@@ -67,7 +71,11 @@ WORKS = {
     "line_graph": lambda g: parts(g.line_graph()),
     "edge_subgraph": lambda g: mapped(g.edge_subgraph(np.arange(0, E, 2), return_edges=True)),
     "to_simple": lambda g: mapped(g.to_simple(return_edges=True)),
-    "pairs": lambda g: [*g.edge_ids(SRC[:9], DST[:9], parallel=True), *g.find_edges([0, E - 1]), g.has_edges(SRC, DST[::-1])],
+    "pairs": lambda g: [
+        *g.edge_ids(SRC[:9], DST[:9], parallel=True),
+        *g.find_edges([0, E - 1]),
+        g.has_edges(SRC, DST[::-1]),
+    ],
     "coalesce": lambda g: mapped(g.coalesce(return_edges=True)),
     "to_bidirected": lambda g: mapped(g.to_bidirected(return_edges=True)),
     "add_self_loops": lambda g: mapped(g.add_self_loops(return_edges=True)),
@@ -87,7 +95,9 @@ SORTED, BIPARTITE = ("groupings", "sum", "coalesce", "sampled"), ("groupings", "
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("plain", name) for name in WORKS] + [("sorted", name) for name in SORTED] + [("bipartite", name) for name in BIPARTITE],
+    [("plain", name) for name in WORKS]
+    + [("sorted", name) for name in SORTED]
+    + [("bipartite", name) for name in BIPARTITE],
 )
 def test_everything_is_as_with_few_edges(kind, name, low, monkeypatch):
     work, g = WORKS[name], made(kind)

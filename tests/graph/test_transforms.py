@@ -1,4 +1,6 @@
-"""Transforms and the edge data that they carry, against lists of edges in plain Python: every transform says what each new edge was."""
+"""Transforms and the edge data that they carry, against lists of edges in plain Python: every transform says
+what each new edge was.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,15 @@ def pairs(g):
 
 def some(count, rng, repeats=False):
     """Ids among so many, in any order."""
-    return rng.integers(0, count, rng.integers(0, 6) if count else 0) if repeats else rng.permutation(count)[: rng.integers(0, count + 1)]
+    return (
+        rng.integers(0, count, rng.integers(0, 6) if count else 0)
+        if repeats
+        else rng.permutation(count)[: rng.integers(0, count + 1)]
+    )
 
 
-# What each transform gives: for every new edge (source, destination, old edges it was), in order, and the old number of every node, of both
-# sides. `old` are the edges as pairs.
+# What each transform gives: for every new edge (source, destination, old edges it was), in order, and the old
+# number of every node, of both sides. `old` are the edges as pairs.
 
 
 def looped(g, old, nodes):
@@ -71,7 +77,11 @@ def add_missing_loops(g, rng):
 
 def remove_self_loops(g, rng):
     old = pairs(g)
-    return g.remove_self_loops(return_edges=True), remaining(old, [e for e, (u, v) in enumerate(old) if u != v]), None
+    return (
+        g.remove_self_loops(return_edges=True),
+        remaining(old, [e for e, (u, v) in enumerate(old) if u != v]),
+        None,
+    )
 
 
 def add_edges(g, rng):
@@ -84,7 +94,11 @@ def add_edges(g, rng):
 
 def remove_edges(g, rng):
     ids = some(g.num_edges, rng, repeats=True)
-    return g.remove_edges(ids, return_edges=True), remaining(pairs(g), [e for e in range(g.num_edges) if e not in ids]), None
+    return (
+        g.remove_edges(ids, return_edges=True),
+        remaining(pairs(g), [e for e in range(g.num_edges) if e not in ids]),
+        None,
+    )
 
 
 def coalesce(g, rng):
@@ -114,13 +128,21 @@ def subgraph(g, rng):
 def in_subgraph(g, rng):
     nodes = some(g.num_dst, rng, repeats=True)
     old = pairs(g)
-    return g.in_subgraph(nodes, return_edges=True), remaining(old, [e for e, (u, v) in enumerate(old) if v in nodes]), None
+    return (
+        g.in_subgraph(nodes, return_edges=True),
+        remaining(old, [e for e, (u, v) in enumerate(old) if v in nodes]),
+        None,
+    )
 
 
 def out_subgraph(g, rng):
     nodes = some(g.num_src, rng, repeats=True)
     old = pairs(g)
-    return g.out_subgraph(nodes, return_edges=True), remaining(old, [e for e, (u, v) in enumerate(old) if u in nodes]), None
+    return (
+        g.out_subgraph(nodes, return_edges=True),
+        remaining(old, [e for e, (u, v) in enumerate(old) if u in nodes]),
+        None,
+    )
 
 
 def edge_subgraph(g, rng):
@@ -133,7 +155,9 @@ def khop_subgraph(g, rng):
     seeds = some(g.num_nodes, rng)
     nodes, last = seeds.tolist(), set(seeds.tolist())
     for _ in range(hops):
-        found = {u for u, v in old if v in last and direction != "out"} | {v for u, v in old if u in last and direction != "in"}
+        found = {u for u, v in old if v in last and direction != "out"} | {
+            v for u, v in old if u in last and direction != "in"
+        }
         last = found - set(nodes)
         nodes += sorted(last)
     made, got, edges = g.khop_subgraph(seeds, hops, direction=str(direction), return_edges=True)
@@ -145,7 +169,10 @@ def khop_subgraph(g, rng):
 def remove_nodes(g, rng):
     src, dst = some(g.num_src, rng, repeats=True), some(g.num_dst, rng, repeats=True)
     made, got, edges = g.remove_nodes((src, dst) if g.is_bipartite else src, return_edges=True)
-    left = np.setdiff1d(np.arange(g.num_src), src), np.setdiff1d(np.arange(g.num_dst), dst if g.is_bipartite else src)
+    left = (
+        np.setdiff1d(np.arange(g.num_src), src),
+        np.setdiff1d(np.arange(g.num_dst), dst if g.is_bipartite else src),
+    )
     for nodes, want in zip(got if g.is_bipartite else [got], left):
         np.testing.assert_array_equal(nodes, want)
     return (made, edges), chosen(pairs(g), *left), left
@@ -201,7 +228,9 @@ def check(g, transform, rng):
     (made, edges), want, nodes = transform(g, rng)
     assert pairs(made) == [(u, v) for u, v, _ in want]
     assert made.is_bipartite == g.is_bipartite
-    assert (made.num_src, made.num_dst) == ((g.num_src, g.num_dst) if nodes is None else tuple(map(len, nodes)))
+    assert (made.num_src, made.num_dst) == (
+        (g.num_src, g.num_dst) if nodes is None else tuple(map(len, nodes))
+    )
     groups = [ids for *_, ids in want]
     assert isinstance(edges, EdgeMap)
     assert (edges.old, edges.new, len(edges)) == (g, made, made.num_edges)
@@ -210,7 +239,11 @@ def check(g, transform, rng):
     np.testing.assert_array_equal(np.asarray(edges), edges.ids)
     np.testing.assert_array_equal(edges.counts(), [len(ids) for ids in groups])
     assert pairs(edges.graph) == [(e, i) for i, ids in enumerate(groups) for e in ids]
-    assert (edges.graph.num_src, edges.graph.num_dst, edges.graph.is_bipartite) == (g.num_edges, made.num_edges, True)
+    assert (edges.graph.num_src, edges.graph.num_dst, edges.graph.is_bipartite) == (
+        g.num_edges,
+        made.num_edges,
+        True,
+    )
     w, fill = rng.normal(size=g.num_edges), 7.5
     for reduce, function in NUMPY.items():
         wanted = [function(w[ids]) if ids else fill for ids in groups]
@@ -219,7 +252,9 @@ def check(g, transform, rng):
     np.testing.assert_array_equal(got, [w[ids[0]] if ids else fill for ids in groups])
 
 
-CASES = [(name, transform) for name, g in GRAPHS.items() for transform in (ANY if g.is_bipartite else SQUARE + ANY)]
+CASES = [
+    (name, transform) for name, g in GRAPHS.items() for transform in (ANY if g.is_bipartite else SQUARE + ANY)
+]
 
 
 @pytest.mark.parametrize(("name", "transform"), CASES)
@@ -271,7 +306,7 @@ def test_without_return_edges_the_graph_is_the_same():
         np.testing.assert_array_equal(nodes, same)
 
 
-# --- data that come along ---------------------------------------------------------------------------------------------------------
+# --- data that come along -----------------------------------------------------------------------------------
 
 
 @given(graphs(square=True), seeds)
@@ -280,7 +315,10 @@ def test_loops_take_a_reduction_over_the_in_edges(g, seed):
     w = np.random.default_rng(seed).normal(size=(g.num_edges, 2))
     _, edges = g.add_self_loops(return_edges=True)
     for fill, function in NUMPY.items():
-        rows = [function(w[g.dst == v], axis=0) if (g.dst == v).any() else np.full(2, fill == "prod", float) for v in range(g.num_nodes)]
+        rows = [
+            function(w[g.dst == v], axis=0) if (g.dst == v).any() else np.full(2, fill == "prod", float)
+            for v in range(g.num_nodes)
+        ]
         want = np.concatenate([w, np.reshape(rows, (-1, 2))])
         np.testing.assert_allclose(edges.gather(w, fill=fill), want, rtol=1e-14, atol=1e-15)
 
@@ -298,18 +336,29 @@ def test_weights_follow_matrices():
         (g.subgraph(nodes, return_edges=True), A[nodes][:, nodes]),
         (g.add_self_loops(return_edges=True), A + 2 * np.eye(40)),
     ]:
-        np.testing.assert_allclose(made.to_scipy(edges.gather(w, fill=2.0)).toarray(), want, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(
+            made.to_scipy(edges.gather(w, fill=2.0)).toarray(), want, rtol=1e-12, atol=1e-13
+        )
 
 
 def test_as_pyg_fills_and_adds():
-    pytest.importorskip("torch_geometric", reason="torch_geometric is not installed; the tests above have the same by NumPy")
+    pytest.importorskip(
+        "torch_geometric", reason="torch_geometric is not installed; the tests above have the same by NumPy"
+    )
     import torch
     import torch_geometric.utils as pyg
 
     g, rng = GRAPHS["multigraph"], np.random.default_rng(0)
     w, index = rng.normal(size=(g.num_edges, 3)), torch.tensor(g.to_edge_index())
     _, edges = g.add_self_loops(return_edges=True)
-    for fill, theirs in ((2.0, 2.0), ("mean", "mean"), ("sum", "add"), ("max", "max"), ("min", "min"), ("prod", "mul")):
+    for fill, theirs in (
+        (2.0, 2.0),
+        ("mean", "mean"),
+        ("sum", "add"),
+        ("max", "max"),
+        ("min", "min"),
+        ("prod", "mul"),
+    ):
         _, want = pyg.add_self_loops(index, torch.tensor(w), fill_value=theirs, num_nodes=g.num_nodes)
         np.testing.assert_allclose(edges.gather(w, fill=fill), want.numpy(), rtol=1e-14, atol=1e-15)
     made, edges = g.to_bidirected(return_edges=True)
@@ -317,7 +366,9 @@ def test_as_pyg_fills_and_adds():
         found, want = pyg.to_undirected(index, torch.tensor(w), num_nodes=g.num_nodes, reduce=theirs)
         order = np.lexsort((found[0], found[1]))
         np.testing.assert_array_equal(made.to_edge_index(), found.numpy()[:, order])
-        np.testing.assert_allclose(edges.gather(w, reduce=reduce), want.numpy()[order], rtol=1e-14, atol=1e-15)
+        np.testing.assert_allclose(
+            edges.gather(w, reduce=reduce), want.numpy()[order], rtol=1e-14, atol=1e-15
+        )
 
 
 def test_gathers_are_differentiable_to_second_order():
@@ -335,7 +386,11 @@ def test_gathers_of_frameworks_keep_their_kind():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     g = GRAPHS["multigraph"]
     w = np.random.default_rng(2).normal(size=(g.num_edges, 2))
-    for edges in (g.coalesce(return_edges=True)[1], g.add_self_loops(return_edges=True)[1], g.remove_self_loops(return_edges=True)[1]):
+    for edges in (
+        g.coalesce(return_edges=True)[1],
+        g.add_self_loops(return_edges=True)[1],
+        g.remove_self_loops(return_edges=True)[1],
+    ):
         for fill in (1.5, "mean", np.ones(2)):
             tensor = torch.tensor(w, requires_grad=True)
             got = edges.gather(tensor, reduce="max", fill=fill)
@@ -358,9 +413,13 @@ def test_gathers_of_jax_are_traced_and_differentiated():
             x = tape.watch(w)
             loss = (edges.gather(x, **options) ** 2).sum()
         (gradient,) = tape.gradient(loss, [x])
-        got = jax.jit(lambda x, edges=edges, options=options: edges.gather(x, **options))(w * jax.numpy.ones(1))
+        got = jax.jit(lambda x, edges=edges, options=options: edges.gather(x, **options))(
+            w * jax.numpy.ones(1)
+        )
         np.testing.assert_allclose(np.asarray(got), want, rtol=1e-6)
-        got = jax.grad(lambda x, edges=edges, options=options: (edges.gather(x, **options) ** 2).sum())(w * jax.numpy.ones(1))
+        got = jax.grad(lambda x, edges=edges, options=options: (edges.gather(x, **options) ** 2).sum())(
+            w * jax.numpy.ones(1)
+        )
         np.testing.assert_allclose(np.asarray(got), gradient, rtol=1e-5)
 
 
@@ -378,7 +437,10 @@ def test_gathers_of_jax_are_traced_and_differentiated():
 def test_data_of_any_dtype_are_carried(values):
     g = GRAPHS["multigraph"]
     merged, fewer = g.coalesce(return_edges=True)[1], g.remove_self_loops(return_edges=True)[1]
-    for got, want in ((merged.gather(values, reduce="first"), values[merged.ids]), (fewer.gather(values), values[g.src != g.dst])):
+    for got, want in (
+        (merged.gather(values, reduce="first"), values[merged.ids]),
+        (fewer.gather(values), values[g.src != g.dst]),
+    ):
         assert got.dtype == values.dtype
         np.testing.assert_array_equal(got, want)
     _, more = g.add_edges([0], [1], return_edges=True)
@@ -389,7 +451,12 @@ def test_data_of_any_dtype_are_carried(values):
 
 def test_dtypes_of_fills():
     g, (_, edges) = GRAPHS["multigraph"], GRAPHS["multigraph"].add_edges([0], [1], return_edges=True)
-    for dtype, fill, want in ((np.float32, 1.5, np.float32), (np.int64, 2, np.int64), (np.int64, 1.5, np.float64), (bool, True, bool)):
+    for dtype, fill, want in (
+        (np.float32, 1.5, np.float32),
+        (np.int64, 2, np.int64),
+        (np.int64, 1.5, np.float64),
+        (bool, True, bool),
+    ):
         got = edges.gather(np.ones(g.num_edges, dtype), fill=fill)
         assert (got.dtype, got[-1]) == (want, fill)
 
@@ -419,7 +486,7 @@ def test_a_dict_of_data():
     np.testing.assert_array_equal(got["w"], edges.gather(data["w"], reduce="mean"))
 
 
-# --- adding nodes, line graphs, lookups -------------------------------------------------------------------------------------------
+# --- adding nodes, line graphs, lookups ---------------------------------------------------------------------
 
 
 def test_add_nodes():
@@ -427,7 +494,9 @@ def test_add_nodes():
         more = g.add_nodes(num_src=2, num_dst=1) if g.is_bipartite else g.add_nodes(3)
         assert pairs(more) == pairs(g)
         assert more.is_bipartite == g.is_bipartite
-        assert (more.num_src - g.num_src, more.num_dst - g.num_dst) == ((2, 1) if g.is_bipartite else (3, 3)), name
+        assert (more.num_src - g.num_src, more.num_dst - g.num_dst) == (
+            (2, 1) if g.is_bipartite else (3, 3)
+        ), name
         assert pairs(g.add_nodes()) == pairs(g)
 
 
@@ -463,7 +532,9 @@ def test_lookups(g, seed):
     assert g.edge_ids(u, v).tolist() == [old.index(pair) for pair in zip(u.tolist(), v.tolist())]
     u, v = rng.integers(0, g.num_src, 5), rng.integers(0, g.num_dst, 5)
     ids, places = g.edge_ids(u, v, parallel=True)
-    assert list(zip(places.tolist(), ids.tolist())) == [(i, e) for i in range(5) for e, pair in enumerate(old) if pair == (u[i], v[i])]
+    assert list(zip(places.tolist(), ids.tolist())) == [
+        (i, e) for i in range(5) for e, pair in enumerate(old) if pair == (u[i], v[i])
+    ]
     assert g.reverse().has_edges(v, u).tolist() == g.has_edges(u, v).tolist()
     chosen = some(g.num_edges, rng, repeats=True)
     src, dst = g.find_edges(chosen)
@@ -473,29 +544,53 @@ def test_lookups(g, seed):
         assert g.edge_ids(*old[-1]) == old.index(old[-1])
 
 
-# --- what cannot be ---------------------------------------------------------------------------------------------------------------
+# --- what cannot be -----------------------------------------------------------------------------------------
 
 two, square = GRAPHS["bipartite"], GRAPHS["multigraph"]
 w = np.ones(9)
 BAD = [
-    (lambda: square.add_edges([0, 1], [2]), ValueError, "Graph.add_edges: src has 2 entries and dst has 1; edge i runs from src[i]"),
-    (lambda: square.add_edges([0, 6], [2, 1]), IndexError, "Graph.add_edges: src[1] is 6, num_nodes is 6, ids run from 0 to 5"),
+    (
+        lambda: square.add_edges([0, 1], [2]),
+        ValueError,
+        "Graph.add_edges: src has 2 entries and dst has 1; edge i runs from src[i]",
+    ),
+    (
+        lambda: square.add_edges([0, 6], [2, 1]),
+        IndexError,
+        "Graph.add_edges: src[1] is 6, num_nodes is 6, ids run from 0 to 5",
+    ),
     (
         lambda: square.add_edges([0], [-1]),
         IndexError,
         "Graph.add_edges: dst[0] is -1, num_nodes is 6, ids run from 0 to 5; correct dst, ids",
     ),
     (lambda: two.add_edges([3], [3]), IndexError, "Graph.add_edges: dst[0] is 3, num_dst is 3"),
-    (lambda: square.add_edges([0.0], [1]), TypeError, "Graph.add_edges: src is float64, ids must be integers; cast it"),
-    (lambda: square.remove_edges([0, 9]), IndexError, "Graph.remove_edges: edge_ids[1] is 9, num_edges is 9, ids run from 0 to 8"),
+    (
+        lambda: square.add_edges([0.0], [1]),
+        TypeError,
+        "Graph.add_edges: src is float64, ids must be integers; cast it",
+    ),
+    (
+        lambda: square.remove_edges([0, 9]),
+        IndexError,
+        "Graph.remove_edges: edge_ids[1] is 9, num_edges is 9, ids run from 0 to 8",
+    ),
     (lambda: square.remove_edges([-1]), IndexError, "Graph.remove_edges: edge_ids[0] is -1, num_edges is 9"),
     (
         lambda: square.remove_edges(w > 0),
         TypeError,
         "Graph.remove_edges: edge_ids is bool, ids must be integers; for a mask use np.flatnonz",
     ),
-    (lambda: square.edge_subgraph(3), ValueError, "Graph.edge_subgraph: edge_ids has shape []; it must have 1 axis"),
-    (lambda: Graph([], []).remove_edges([0]), IndexError, "edge_ids[0] is 0, num_edges is 0, so there are no ids"),
+    (
+        lambda: square.edge_subgraph(3),
+        ValueError,
+        "Graph.edge_subgraph: edge_ids has shape []; it must have 1 axis",
+    ),
+    (
+        lambda: Graph([], []).remove_edges([0]),
+        IndexError,
+        "edge_ids[0] is 0, num_edges is 0, so there are no ids",
+    ),
     (lambda: square.in_subgraph([7]), IndexError, "Graph.in_subgraph: nodes[0] is 7, num_nodes is 6"),
     (lambda: two.out_subgraph([4]), IndexError, "Graph.out_subgraph: nodes[0] is 4, num_src is 4"),
     (lambda: two.in_subgraph([3]), IndexError, "Graph.in_subgraph: nodes[0] is 3, num_dst is 3"),
@@ -504,12 +599,24 @@ BAD = [
         ValueError,
         "this needs one set of nodes, or ids as a pair (of sources, of destinations); see num_src",
     ),
-    (lambda: two.subgraph(([0], [1, 1])), ValueError, "Graph.subgraph: nodes[1][0] and nodes[1][1] are both 1; give each node once"),
+    (
+        lambda: two.subgraph(([0], [1, 1])),
+        ValueError,
+        "Graph.subgraph: nodes[1][0] and nodes[1][1] are both 1; give each node once",
+    ),
     (lambda: two.remove_nodes(([0], [3])), IndexError, "Graph.remove_nodes: nodes[1][0] is 3, num_dst is 3"),
     (lambda: square.remove_nodes([6]), IndexError, "Graph.remove_nodes: nodes[0] is 6, num_nodes is 6"),
-    (lambda: square.khop_subgraph([1, 1], 1), ValueError, "Graph.khop_subgraph: nodes[0] and nodes[1] are both 1; give each node once"),
+    (
+        lambda: square.khop_subgraph([1, 1], 1),
+        ValueError,
+        "Graph.khop_subgraph: nodes[0] and nodes[1] are both 1; give each node once",
+    ),
     (lambda: square.khop_subgraph([1], -1), ValueError, "Graph.khop_subgraph: hops is -1"),
-    (lambda: square.khop_subgraph([1], 1, direction="inwards"), ValueError, "unknown direction 'inwards'; choose from 'in', 'out', 'both'"),
+    (
+        lambda: square.khop_subgraph([1], 1, direction="inwards"),
+        ValueError,
+        "unknown direction 'inwards'; choose from 'in', 'out', 'both'",
+    ),
     (lambda: square.add_nodes(-1), ValueError, "Graph.add_nodes: count is -1"),
     (
         lambda: square.add_nodes(num_src=1),
@@ -528,15 +635,27 @@ BAD = [
     ),
     (lambda: square.has_edges(6, 0), IndexError, "Graph.has_edges: u[0] is 6, num_nodes is 6"),
     (lambda: two.has_edges(0, 3), IndexError, "Graph.has_edges: v[0] is 3, num_dst is 3"),
-    (lambda: square.edge_ids(1, 3), ValueError, "Graph.edge_ids: there is no edge 1 → 3; ask has_edges(u, v) first, or pass parallel=True"),
-    (lambda: square.edge_ids([0, 1], [1, 3]), ValueError, "Graph.edge_ids: there is no edge 1 → 3, pair 1; ask has_edges"),
+    (
+        lambda: square.edge_ids(1, 3),
+        ValueError,
+        "Graph.edge_ids: there is no edge 1 → 3; ask has_edges(u, v) first, or pass parallel=True",
+    ),
+    (
+        lambda: square.edge_ids([0, 1], [1, 3]),
+        ValueError,
+        "Graph.edge_ids: there is no edge 1 → 3, pair 1; ask has_edges",
+    ),
     (lambda: square.find_edges([0, -9]), IndexError, "Graph.find_edges: edge_ids[1] is -9, num_edges is 9"),
     (
         lambda: square.add_self_loops(return_edges=True)[1].gather(w),
         ValueError,
         "EdgeMap.gather: 6 edges are new, from edge 9 on, and fill is No",
     ),
-    (lambda: square.add_self_loops(return_edges=True)[1].gather(w, fill="add"), ValueError, "unknown fill 'add'; choose from 'sum'"),
+    (
+        lambda: square.add_self_loops(return_edges=True)[1].gather(w, fill="add"),
+        ValueError,
+        "unknown fill 'add'; choose from 'sum'",
+    ),
     (
         lambda: square.add_self_loops(return_edges=True)[1].gather(w, fill=[1.0, 2.0]),
         ValueError,
@@ -552,9 +671,17 @@ BAD = [
         ValueError,
         "EdgeMap.gather: values have shape [], the old graph has 9 edges",
     ),
-    (lambda: square.coalesce(return_edges=True)[1].gather(["a"] * len(w)), TypeError, 'no sum; pass reduce="first"'),
+    (
+        lambda: square.coalesce(return_edges=True)[1].gather(["a"] * len(w)),
+        TypeError,
+        'no sum; pass reduce="first"',
+    ),
     (lambda: square.khop_subgraph([0], -1), ValueError, "hops is -1; a number of hops is between 0"),
-    (lambda: square.coalesce(return_edges=True)[1].gather(w, reduce="avg"), ValueError, "unknown reduce 'avg'; choose from 'sum'"),
+    (
+        lambda: square.coalesce(return_edges=True)[1].gather(w, reduce="avg"),
+        ValueError,
+        "unknown reduce 'avg'; choose from 'sum'",
+    ),
 ]
 
 

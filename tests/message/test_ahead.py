@@ -1,4 +1,6 @@
-"""Gradients of a shard's sources that are computed when they are read: ghosts before the others, whatever reads them."""
+"""Gradients of a shard's sources that are computed when they are read: ghosts before the others, whatever
+reads them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ MESSAGES = {
     "sum": lambda g, h: ng.update_all(g, lambda u: u.h * u.h, "sum", u={"h": h}),
     "of edges": lambda g, h: ng.update_all(g, lambda u, e: u.h * e.w, "mean", u={"h": h}, e={"w": W}),
     "winners": lambda g, h: ng.update_all(g, lambda u, e: u.h * e.w, "max", u={"h": h}, e={"w": W}),
-    "two readers": lambda g, h: ng.update_all(g, lambda u: u.h, "sum", u={"h": h}) * ng.update_all(g, lambda u: u.h, "max", u={"h": h}),
+    "two readers": lambda g, h: (
+        ng.update_all(g, lambda u: u.h, "sum", u={"h": h})
+        * ng.update_all(g, lambda u: u.h, "max", u={"h": h})
+    ),
     "a walk of two": lambda g, h: ng.update_all(g, lambda u: u.h * u.k, "sum", u={"h": h, "k": h + 1.0}),
     "rows besides": lambda g, h: ng.update_all(g, lambda u: u.h, "sum", u={"h": h}) + h[:OWNED],
 }
@@ -33,11 +38,15 @@ def part(monkeypatch):
     monkeypatch.setattr(shard, "PIECE_EDGES", 16)
     whole = ng.Graph(SRC, DST, num_src=OWNED + GHOSTS, num_dst=OWNED)
     interior = SimpleNamespace(in_flight={}, interior=0)
-    return whole, Shard.whole_rows(interior, frozen(np.arange(OWNED + GHOSTS)), whole._edges, frozen(np.arange(E)))
+    return whole, Shard.whole_rows(
+        interior, frozen(np.arange(OWNED + GHOSTS)), whole._edges, frozen(np.arange(E))
+    )
 
 
 def passed(x, seen):
-    """x itself; its gradient is taken as an exchange takes it: the rows of ghosts are read before the others are computed."""
+    """x itself; its gradient is taken as an exchange takes it: the rows of ghosts are read before the others
+    are computed.
+    """
 
     def vjp(g, *_):
         if isinstance(g, Deferred):

@@ -1,4 +1,6 @@
-"""What tape.explain() says about walks: the right formula, the right kernel, the right graph, readable at any size."""
+"""What tape.explain() says about walks: the right formula, the right kernel, the right graph, readable at any
+size.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ def test_gradients_of_one_side_come_out_of_one_walk():
 
 
 def test_the_backward_of_sddmm_is_spmm():
-    told = explained(lambda x, y: ng.apply_edges(G, lambda u, v: (u.x * v.y).sum(-1), u={"x": x}, v={"y": y}), X, Y)
+    told = explained(
+        lambda x, y: ng.apply_edges(G, lambda u, v: (u.x * v.y).sum(-1), u={"x": x}, v={"y": y}), X, Y
+    )
     assert line_of(told, "z_e") == "z_e = ⟨u.x, v.y⟩ SDDMM: one value per edge"
     assert line_of(told, "∂u.x").startswith(f"∂u.x = Σ g_e · v.y {REVERSED}")
     assert line_of(told, "∂v.y").startswith(f"∂v.y = Σ g_e · u.x {SAME}")
@@ -85,7 +89,13 @@ def test_the_backward_of_sddmm_is_spmm():
 
 def test_attention_keeps_two_numbers_a_head_and_recomputes_the_weights():
     def compute(h, left, right):
-        return ng.attend(G, lambda u, v: ng.leaky_relu(u.l + v.r, 0.2), lambda u: u.h, u={"h": h, "l": left}, v={"r": right})
+        return ng.attend(
+            G,
+            lambda u, v: ng.leaky_relu(u.l + v.r, 0.2),
+            lambda u: u.h,
+            u={"h": h, "l": left},
+            v={"r": right},
+        )
 
     told = explained(compute, H, L, L + 1)
     assert line_of(told, "z_v").startswith("z_v = Σ α · u.h one online pass")
@@ -95,7 +105,9 @@ def test_attention_keeps_two_numbers_a_head_and_recomputes_the_weights():
 
 
 def test_the_formula_of_a_gradient_is_what_the_backward_runs():
-    """An outer tape records the replay of an inner one: what that record computes must be the formulas that the inner one tells."""
+    """An outer tape records the replay of an inner one: what that record computes must be the formulas that
+    the inner one tells.
+    """
 
     def compute(x, y, w):
         return ng.update_all(G, lambda u, v, e: u.x * v.y * e.w, "sum", u={"x": x}, v={"y": y}, e={"w": w})
@@ -115,7 +127,13 @@ def test_the_formula_of_a_gradient_is_what_the_backward_runs():
 
 
 def test_a_gradient_that_is_zero_everywhere_is_said_to_be():
-    told = explained(lambda x, y: ng.update_all(G, lambda u, v: np.where(u.x > 0, 1.0, v.y), "sum", u={"x": x}, v={"y": y}), X, Y)
+    told = explained(
+        lambda x, y: ng.update_all(
+            G, lambda u, v: np.where(u.x > 0, 1.0, v.y), "sum", u={"x": x}, v={"y": y}
+        ),
+        X,
+        Y,
+    )
     assert line_of(told, "∂u.x").startswith("∂u.x = 0")
 
 
@@ -132,7 +150,11 @@ def test_dense_records_are_one_line_each():
 
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max", "min", "prod"])
 @pytest.mark.parametrize(
-    "message", [lambda u, v, e: ng.gelu(u.x - v.y) / e.w, lambda u, v, e: ng.sigmoid(u.x * np.exp(v.y)) * ng.softplus(e.w)]
+    "message",
+    [
+        lambda u, v, e: ng.gelu(u.x - v.y) / e.w,
+        lambda u, v, e: ng.sigmoid(u.x * np.exp(v.y)) * ng.softplus(e.w),
+    ],
 )
 def test_lines_fit_a_screen(message, reduce):
     told = explained(sums(message, reduce), X, Y, W + 3)
@@ -189,7 +211,10 @@ def test_text(node, expected):
 
 SCHEDULES = {
     "sum": (sums(lambda u: u.x), ["z_v: v +", "∂u.x: u +"]),
-    "several": (lambda *xyw: sum(sums(lambda u, e: u.x * e.w, ("sum", "max"))(*xyw)), ["z₁_v, z₂_v: v", "∂u.x: u +", "∂e.w: e"]),
+    "several": (
+        lambda *xyw: sum(sums(lambda u, e: u.x * e.w, ("sum", "max"))(*xyw)),
+        ["z₁_v, z₂_v: v", "∂u.x: u +", "∂e.w: e"],
+    ),
     "edges": (
         lambda x, y, w: ng.apply_edges(G, lambda u, v: (u.x * v.y).sum(-1), u={"x": x}, v={"y": y}),
         ["z_e: e", "∂u.x: u +", "∂v.y: v +"],
@@ -199,7 +224,9 @@ SCHEDULES = {
         ["z_v: v", "∂u.x: u", "∂v.y: v"],
     ),
 }
-"""Walks, and the ends that their kernels walk; +: by two edges a step. The one feature axis, of four, is in lanes."""
+"""Walks, and the ends that their kernels walk; +: by two edges a step. The one feature axis, of four, is in
+lanes.
+"""
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -211,7 +238,11 @@ def test_kernels_are_told_where_they_are_asked_for(name):
         loss = np.sum(compute(*watched))
     plain, told = tape.explain().splitlines(), tape.explain(kernel=True).splitlines()
     assert [line for line in told if "kernel of " not in line] == plain
-    wanted = [f"kernel of {one.removesuffix(' +')}: lanes a:4, 4 a tile of 4{' | 2 edges at once' * one.endswith('+')}" for one in walked]
+    wanted = [
+        f"kernel of {one.removesuffix(' +')}: lanes a:4, 4 a tile of "
+        f"4{' | 2 edges at once' * one.endswith('+')}"
+        for one in walked
+    ]
     assert [line.strip() for line in told if line not in plain] == wanted
     tape.gradient(loss, watched)
     assert tape.explain(kernel=True).splitlines() == told

@@ -1,4 +1,6 @@
-"""Feature axes in messages: joined, indexed by constants, normed, multiplied, softmax over them. Against dense NumPy in float64."""
+"""Feature axes in messages: joined, indexed by constants, normed, multiplied, softmax over them. Against
+dense NumPy in float64.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,11 @@ RNG = np.random.default_rng(3)
 G = ng.Graph(RNG.integers(0, 6, 20), RNG.integers(0, 4, 20), num_src=6, num_dst=5)
 FIELDS = {
     "u": {"x": RNG.standard_normal((6, 3)), "h": RNG.standard_normal((6, 2, 3))},
-    "v": {"x": RNG.standard_normal((5, 3)), "h": RNG.standard_normal((5, 2, 3)), "y": RNG.standard_normal((5, 2))},
+    "v": {
+        "x": RNG.standard_normal((5, 3)),
+        "h": RNG.standard_normal((5, 2, 3)),
+        "y": RNG.standard_normal((5, 2)),
+    },
     "e": {"w": RNG.standard_normal((20, 5))},
 }
 W = RNG.standard_normal((3, 4))
@@ -41,17 +47,26 @@ MESSAGES = {
     "concatenate": lambda u, v, e: np.concatenate([u.x, v.y]) * e.w,
     "concatenate, summed": lambda u, v, e: (np.concatenate([u.x, v.y], -1) * e.w).sum(-1),
     "concatenate, largest": lambda u, v: np.max(np.concatenate([u.x, v.x * 2]), keepdims=True),
-    "concatenate of two axes": lambda u, v: np.concatenate([np.concatenate([u.h, v.h]), np.concatenate([v.h, u.h])[:, :1]], 1),
+    "concatenate of two axes": lambda u, v: np.concatenate(
+        [np.concatenate([u.h, v.h]), np.concatenate([v.h, u.h])[:, :1]], 1
+    ),
     "concatenate beside an array": lambda u: np.concatenate([u.x, W[0]]) * 2,
     "stack": lambda u, v: np.stack([u.x, v.x], -1) * v.x[:, None],
-    "a perceptron of both ends": lambda u, v: np.tanh(np.concatenate([u.x, v.x[:1]]) @ np.concatenate([W, W[:1]])),
+    "a perceptron of both ends": lambda u, v: np.tanh(
+        np.concatenate([u.x, v.x[:1]]) @ np.concatenate([W, W[:1]])
+    ),
     "entries": lambda u, v: u.x[..., 0] * v.h[1, 2],
     "slices": lambda u, e: np.exp(u.x)[::-1] * e.w[1:4],
     "steps": lambda e: e.w[::2] + e.w[1:4],
     "lists": lambda u: (u.x * 2)[[2, 0, 0]],
     "lists of what is joined": lambda u, v: np.concatenate([u.x, v.y])[[4, 0, 3, 1]],
     "a cross product": lambda u, v: np.stack(
-        [u.x[1] * v.x[2] - u.x[2] * v.x[1], u.x[2] * v.x[0] - u.x[0] * v.x[2], u.x[0] * v.x[1] - u.x[1] * v.x[0]], -1
+        [
+            u.x[1] * v.x[2] - u.x[2] * v.x[1],
+            u.x[2] * v.x[0] - u.x[0] * v.x[2],
+            u.x[0] * v.x[1] - u.x[1] * v.x[0],
+        ],
+        -1,
     ),
     "norm": lambda u, v: np.linalg.norm(u.x - v.x, axis=-1, keepdims=True),
     "norm of order 1": lambda u, v: np.linalg.norm(u.x - v.x, 1),
@@ -99,7 +114,12 @@ def given(message, fields=FIELDS):
 
 def per_edge(truth, fields=FIELDS):
     ends = {"u": G.src, "v": G.dst, "e": np.arange(G.num_edges)}
-    return np.stack([truth(**{target: Rows(fields[target], ends[target][k]) for target in names_of(truth)}) for k in range(G.num_edges)])
+    return np.stack(
+        [
+            truth(**{target: Rows(fields[target], ends[target][k]) for target in names_of(truth)})
+            for k in range(G.num_edges)
+        ]
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -115,7 +135,12 @@ def test_values(name):
 @pytest.mark.parametrize("name", CASES)
 def test_gradients(name):
     message, _ = CASES[name]
-    keys = [(target, field) for target in names_of(message) for field in FIELDS[target] if field in message.__code__.co_names]
+    keys = [
+        (target, field)
+        for target in names_of(message)
+        for field in FIELDS[target]
+        if field in message.__code__.co_names
+    ]
 
     def run(*arrays):
         fields = {target: {} for target in names_of(message)}
@@ -141,7 +166,11 @@ def test_second_derivatives(name):
 def test_a_captured_matrix_has_a_gradient():
     def run(x, w):
         return ng.update_all(
-            G, lambda u, v: np.tanh(np.concatenate([u.x, v.x]) @ w[:, :2] + w[0, 2]), "sum", u={"x": x}, v={"x": FIELDS["v"]["x"]}
+            G,
+            lambda u, v: np.tanh(np.concatenate([u.x, v.x]) @ w[:, :2] + w[0, 2]),
+            "sum",
+            u={"x": x},
+            v={"x": FIELDS["v"]["x"]},
         )
 
     check_gradient(run, [FIELDS["u"]["x"], RNG.standard_normal((6, 3))], rtol=1e-6)
@@ -179,7 +208,10 @@ def test_attention_with_joined_values():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32])
 def test_dtypes(dtype):
-    x, y = (FIELDS["u"]["x"] * 4).astype(dtype), (FIELDS["v"]["y"] * 4).astype(np.float32 if dtype == np.float16 else dtype)
+    x, y = (
+        (FIELDS["u"]["x"] * 4).astype(dtype),
+        (FIELDS["v"]["y"] * 4).astype(np.float32 if dtype == np.float16 else dtype),
+    )
     z = ng.apply_edges(G, lambda u, v: np.concatenate([u.x, v.y])[1:], u={"x": x}, v={"y": y})
     want = np.concatenate([x[G.src], y[G.dst]], 1)[:, 1:]
     assert z.dtype == want.dtype
@@ -196,8 +228,12 @@ def test_norm_of_zero_has_no_gradient():
 def test_large_softmax_does_not_overflow():
     h = np.array([[1000.0, 1001.0, -1e4]])
     loop = ng.Graph([0], [0], 1)
-    np.testing.assert_allclose(ng.apply_edges(loop, lambda u: ng.softmax(u.h), u={"h": h}), softmax(h - 1001), 1e-14)
-    np.testing.assert_allclose(ng.apply_edges(loop, lambda u: ng.logsumexp(u.h, -1), u={"h": h}), logsumexp(h - 1001) + 1001, 1e-14)
+    np.testing.assert_allclose(
+        ng.apply_edges(loop, lambda u: ng.softmax(u.h), u={"h": h}), softmax(h - 1001), 1e-14
+    )
+    np.testing.assert_allclose(
+        ng.apply_edges(loop, lambda u: ng.logsumexp(u.h, -1), u={"h": h}), logsumexp(h - 1001) + 1001, 1e-14
+    )
 
 
 def test_kernels_know_of_no_joins_and_no_indices():
@@ -211,7 +247,7 @@ def test_kernels_know_of_no_joins_and_no_indices():
     assert [(view.base, view.index) for view in pieces.views] == [(("u", "x"), (slice(1, 3, 1),))]
 
 
-# --- tables -------------------------------------------------------------------------------------------------------------------------------
+# --- tables -------------------------------------------------------------------------------------------------
 
 TABLE, RELATION, KIND = RNG.standard_normal((4, 3)), RNG.integers(0, 4, 20), RNG.integers(0, 4, 6)
 
@@ -223,7 +259,9 @@ def test_rows_of_tables(dtype):
     def message(x, table):
         return ng.update_all(
             G,
-            lambda u, e: np.tanh(u.x * ng.take(table, e.rel)) + ng.take(table, u.kind)[::-1] * ng.take(table, e.rel)[0],
+            lambda u, e: (
+                np.tanh(u.x * ng.take(table, e.rel)) + ng.take(table, u.kind)[::-1] * ng.take(table, e.rel)[0]
+            ),
             "sum",
             **{**fields, "u": {**fields["u"], "x": x}},
         )
@@ -259,7 +297,11 @@ ERRORS = {
     "symbols": (lambda u: u.x[u.x], TypeError, r"ng\.take"),
     "masks": (lambda u: u.x[[True, False, True]], TypeError, "indexed by"),
     "two lists": (lambda u: u.h[[0], [1]], TypeError, "one axis after the other"),
-    "concatenate": (lambda u: np.concatenate([u.x, u.h]), ValueError, r"differ in other axes than 0: u\.x \[3\], u\.h \[2, 3\]"),
+    "concatenate": (
+        lambda u: np.concatenate([u.x, u.h]),
+        ValueError,
+        r"differ in other axes than 0: u\.x \[3\], u\.h \[2, 3\]",
+    ),
     "stack": (lambda u, v: np.stack([u.x, v.y]), ValueError, "shapes of stack differ"),
     "axis": (lambda u: np.stack([u.x, u.x], 3), ValueError, "stack along axis 3"),
     "letters": (lambda u: np.einsum("ii->i", u.h), ValueError, "each once in an operand"),

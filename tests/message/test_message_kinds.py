@@ -1,4 +1,6 @@
-"""Every kind of callable as a message, and everything that one can return: the right numbers, or an error that says what to write."""
+"""Every kind of callable as a message, and everything that one can return: the right numbers, or an error
+that says what to write.
+"""
 
 from __future__ import annotations
 
@@ -201,29 +203,50 @@ REFUSED = {
     "a set": (lambda u: {1}, "the message returned a set"),
     "a complex number": (lambda u: 1j, "the message returned a complex"),
     "an object": (lambda u: object(), "the message returned an object"),
-    "all fields": (lambda u: u, r"the message returned all fields, <fields of u: x float64\[2\]>; name one of them, as u.x"),
+    "all fields": (
+        lambda u: u,
+        r"the message returned all fields, <fields of u: x float64\[2\]>; name one of them, as u.x",
+    ),
     "a function": (lambda u: lambda: u.x, "the message returned a function; return what it gives: call it"),
-    "a method of a symbol": (lambda u: u.x.sum, "the message returned a method; return what it gives: call it"),
+    "a method of a symbol": (
+        lambda u: u.x.sum,
+        "the message returned a method; return what it gives: call it",
+    ),
     "a class": (lambda u: int, "the message returned the class int"),
     "an object array": (lambda u: np.array([None, 1]), "dtype object"),
-    "a coroutine": (asynchronous, "the message returned a coroutine; a message is a plain function, without async"),
+    "a coroutine": (
+        asynchronous,
+        "the message returned a coroutine; a message is a plain function, without async",
+    ),
     "a generator": (generator, "the message returned a generator; a message is a plain function"),
-    "an asynchronous generator": (asynchronous_generator, "the message returned an async_generator; a message is a plain"),
+    "an asynchronous generator": (
+        asynchronous_generator,
+        "the message returned an async_generator; a message is a plain",
+    ),
     "an unbound method": (of_layer, "takes a parameter 'self'; .*pass the method of an object"),
     "a class for its object": (Layer, "the message is the class Layer; pass an object of it"),
     "a string for a function": ("copy_u", "the message is a str; pass a function of any of u, v, e"),
     "None for a function": (None, "the message is None; pass a function of any of u, v, e"),
     "an array for a function": (X, "the message is a ndarray; pass a function of any of u, v, e"),
     "a built-in": (operator.add, r"takes a parameter 'a'; .*as in lambda u, e: operator\.add\(u\.x, e\.w\)"),
-    "a built-in without names": (max, r"the message is max, whose parameters have no names; write lambda u: max\(u\.x\)"),
+    "a built-in without names": (
+        max,
+        r"the message is max, whose parameters have no names; write lambda u: max\(u\.x\)",
+    ),
     "a ufunc": (np.add, r"np\.add"),
     "a reduction": (np.sum, r"np\.sum"),
     "a getter": (operator.attrgetter("x"), "the message is an operator.attrgetter"),
     "a module": (ng.nn.MLP([2, 2], rng=0), "the message is a MLP, which takes 'x'; write lambda u: layer"),
     "star": (lambda *args: args, r"which takes \*args; name the ones of u, v, e"),
     "double star": (lambda **fields: fields, r"which takes \*\*fields; name the ones of u, v, e"),
-    "a decorator that hides names": (without_names(double), r"which takes \*args and \*\*options; .*functools\.wraps"),
-    "DGL's edges": (lambda edges: {"m": edges.src["x"]}, "takes a parameter 'edges'; .*sources are u, destinations v"),
+    "a decorator that hides names": (
+        without_names(double),
+        r"which takes \*args and \*\*options; .*functools\.wraps",
+    ),
+    "DGL's edges": (
+        lambda edges: {"m": edges.src["x"]},
+        "takes a parameter 'edges'; .*sources are u, destinations v",
+    ),
     "PyG's x_j": (lambda x_j: x_j, "takes a parameter 'x_j'; .*sources are u"),
     "fields as numbers": (lambda u: u * 2, "u is no array, but has the fields x; name one of them, as u.x"),
     "fields of both": (lambda u, v: u + v, "u is no array, but has the fields x"),
@@ -239,8 +262,14 @@ REFUSED = {
     "float": (lambda u: float(u.x), "u.x is a symbol, not an array; use NumPy functions"),
     "asarray": (lambda u: np.asarray(u.x), "u.x is a symbol, not an array; use NumPy functions"),
     "where without values": (lambda u: np.where(u.x > 0), r"give all three: np\.where\(c, a, b\)"),
-    "dropout": (lambda u: ng.dropout(u.x, 0.5, np.random.default_rng(0)), "dropout: x is a symbol, .*drop the field before the call"),
-    "a misspelt function": (lambda u: np.trapezoid(u.x), "np.trapezoid cannot be part of a message; known are arithmetic"),
+    "dropout": (
+        lambda u: ng.dropout(u.x, 0.5, np.random.default_rng(0)),
+        "dropout: x is a symbol, .*drop the field before the call",
+    ),
+    "a misspelt function": (
+        lambda u: np.trapezoid(u.x),
+        "np.trapezoid cannot be part of a message; known are arithmetic",
+    ),
 }
 
 
@@ -253,12 +282,24 @@ def test_refused(name):
 
 
 MISSING = {
-    "a misspelt field": (lambda u: u.xx, r"update_all: field u\.xx is unknown, did you mean 'x'\?; pass u=\{'xx': array\} \(known: x\)"),
-    "a field of another side": (lambda u: u.y, r"update_all: field u\.y is unknown; pass u=\{'y': array\} \(known: x\)"),
+    "a misspelt field": (
+        lambda u: u.xx,
+        r"update_all: field u\.xx is unknown, did you mean 'x'\?; pass u=\{'xx': array\} \(known: x\)",
+    ),
+    "a field of another side": (
+        lambda u: u.y,
+        r"update_all: field u\.y is unknown; pass u=\{'y': array\} \(known: x\)",
+    ),
     "a field by item": (lambda u: u["z"], r"update_all: field u\.z is unknown"),
-    "setting a field": (lambda u: setattr(u, "y", u.x), r"update_all: a message cannot set u\.y; return the value"),
+    "setting a field": (
+        lambda u: setattr(u, "y", u.x),
+        r"update_all: a message cannot set u\.y; return the value",
+    ),
     "T": (lambda u: u.x.T, r"u\.x is a symbol and has no \.T; write np\.transpose\(x\)"),
-    "reshape": (lambda u: u.x.reshape(-1), r"u\.x is a symbol and has no \.reshape; reshape the field before the call"),
+    "reshape": (
+        lambda u: u.x.reshape(-1),
+        r"u\.x is a symbol and has no \.reshape; reshape the field before the call",
+    ),
     "std": (lambda u: u.x.std(), r"has no \.std; write np\.std\(x, -1\)"),
     "a misspelt method": (lambda u: u.x.summ(), r"has no \.summ; .*did you mean 'sum'\?"),
 }
@@ -301,7 +342,21 @@ def test_softmax_over_feature_axes():
     np.testing.assert_allclose(send(lambda u: ng.log_softmax(u.x)), summed(np.log(y)[G.src]))
 
 
-NAMES = ("op", "_op", "leaves", "target", "shape", "dtype", "T", "a b", "class", "__class", "captured0", "x′", "ü")
+NAMES = (
+    "op",
+    "_op",
+    "leaves",
+    "target",
+    "shape",
+    "dtype",
+    "T",
+    "a b",
+    "class",
+    "__class",
+    "captured0",
+    "x′",
+    "ü",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,6 @@
-"""Messages of every shape: the literal oracle, central differences; expressions, functions, attention, layouts, dtypes, graphs."""
+"""Messages of every shape: the literal oracle, central differences; expressions, functions, attention,
+layouts, dtypes, graphs.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def data(*shape, seed=0):
 
 @dataclasses.dataclass
 class Case:
-    """A message and its fields' feature shapes. ``make`` gets the captured arrays (``s``) and returns the message function."""
+    """A message and its fields' feature shapes. ``make`` gets the captured arrays (``s``) and returns the
+    message function.
+    """
 
     name: str
     make: object
@@ -50,7 +54,12 @@ class Case:
 
 
 CASES = [
-    Case("relu of a difference", lambda s: lambda u, v, e: ng.relu(u.x - v.y) * e.w, {"u.x": (3,), "v.y": (3,), "e.w": (1,)}, 2),
+    Case(
+        "relu of a difference",
+        lambda s: lambda u, v, e: ng.relu(u.x - v.y) * e.w,
+        {"u.x": (3,), "v.y": (3,), "e.w": (1,)},
+        2,
+    ),
     Case(
         "GATv2 score",
         lambda s: lambda u, v: np.sum(s.a * ng.leaky_relu(u.x + v.y, 0.2), axis=-1),
@@ -59,14 +68,30 @@ CASES = [
     ),
     Case("edge data expanded", lambda s: lambda u, e: u.x * e.w[..., None], {"u.x": (2, 3), "e.w": (2,)}),
     Case("expand_dims", lambda s: lambda u, e: u.x * np.expand_dims(e.w, -1), {"u.x": (2, 3), "e.w": (2,)}),
-    Case("three axes", lambda s: lambda u, v, e: u.x * e.w + v.y, {"u.x": (2, 3, 4), "e.w": (3, 1), "v.y": (2, 1, 4)}),
+    Case(
+        "three axes",
+        lambda s: lambda u, v, e: u.x * e.w + v.y,
+        {"u.x": (2, 3, 4), "e.w": (3, 1), "v.y": (2, 1, 4)},
+    ),
     Case("outer product", lambda s: lambda u, v: u.x[:, None] * v.y[None, :], {"u.x": (3,), "v.y": (2,)}),
-    Case("outer of three", lambda s: lambda u, v, e: u.x[:, None, None] * v.y[:, None] * e.w, {"u.x": (2,), "v.y": (3,), "e.w": (4,)}),
-    Case("sum over the middle", lambda s: lambda u, v: (u.x * v.y).sum(1), {"u.x": (2, 3, 4), "v.y": (2, 3, 4)}),
-    Case("mean over two axes", lambda s: lambda u, e: np.mean(u.x * e.w, axis=(0, 2)), {"u.x": (2, 3, 4), "e.w": ()}),
+    Case(
+        "outer of three",
+        lambda s: lambda u, v, e: u.x[:, None, None] * v.y[:, None] * e.w,
+        {"u.x": (2,), "v.y": (3,), "e.w": (4,)},
+    ),
+    Case(
+        "sum over the middle", lambda s: lambda u, v: (u.x * v.y).sum(1), {"u.x": (2, 3, 4), "v.y": (2, 3, 4)}
+    ),
+    Case(
+        "mean over two axes",
+        lambda s: lambda u, e: np.mean(u.x * e.w, axis=(0, 2)),
+        {"u.x": (2, 3, 4), "e.w": ()},
+    ),
     Case("sum over everything", lambda s: lambda u, v: np.sum(u.x * v.y), {"u.x": (2, 3), "v.y": (2, 3)}),
     Case("max kept", lambda s: lambda u, v: u.x - v.y.max(-1, keepdims=True), {"u.x": (2, 3), "v.y": (2, 3)}),
-    Case("max of a mixture", lambda s: lambda u, v: np.max(u.x * v.y, axis=0), {"u.x": (2, 3), "v.y": (2, 3)}),
+    Case(
+        "max of a mixture", lambda s: lambda u, v: np.max(u.x * v.y, axis=0), {"u.x": (2, 3), "v.y": (2, 3)}
+    ),
     Case("min", lambda s: lambda u, v: np.min(u.x + v.y, axis=-1), {"u.x": (3,), "v.y": (3,)}),
     Case(
         "softmax over features",
@@ -86,8 +111,16 @@ CASES = [
         2,
     ),
     Case("where", lambda s: lambda u, v: np.where(u.x > v.y, u.x * 2, v.y**2), {"u.x": (3,), "v.y": (3,)}),
-    Case("mask", lambda s: lambda u, v, e: u.x * (e.w > 0) * (1 - (v.y <= 0.7)), {"u.x": (3,), "v.y": (3,), "e.w": ()}),
-    Case("numbers", lambda s: lambda u, v: (3 * u.x - 1 / 3) / (u.x**2 + 1) + v.y**3 - 2.5, {"u.x": (3,), "v.y": (3,)}),
+    Case(
+        "mask",
+        lambda s: lambda u, v, e: u.x * (e.w > 0) * (1 - (v.y <= 0.7)),
+        {"u.x": (3,), "v.y": (3,), "e.w": ()},
+    ),
+    Case(
+        "numbers",
+        lambda s: lambda u, v: (3 * u.x - 1 / 3) / (u.x**2 + 1) + v.y**3 - 2.5,
+        {"u.x": (3,), "v.y": (3,)},
+    ),
     Case(
         "captured at the right",
         lambda s: lambda u, e: s.scale * u.x + e.w * s.shift,
@@ -99,7 +132,11 @@ CASES = [
     Case("broadcast to", lambda s: lambda u, v: np.broadcast_to(u.x, (3,)) * v.y, {"u.x": (1,), "v.y": (1,)}),
     Case("a wide row", lambda s: lambda u, e: ng.sigmoid(u.x) * e.w, {"u.x": (131,), "e.w": ()}),
     Case("a wide dot", lambda s: lambda u, v: np.sum(u.x * v.y, -1), {"u.x": (67,), "v.y": (67,)}),
-    Case("wide heads", lambda s: lambda u, v, e: (u.x + v.y) * e.w, {"u.x": (3, 37), "v.y": (37,), "e.w": (3, 1)}),
+    Case(
+        "wide heads",
+        lambda s: lambda u, v, e: (u.x + v.y) * e.w,
+        {"u.x": (3, 37), "v.y": (37,), "e.w": (3, 1)},
+    ),
     Case("a wide last axis of one", lambda s: lambda u, v: u.x * v.y, {"u.x": (40, 1), "v.y": (1, 2)}),
 ]
 
@@ -115,7 +152,9 @@ def assert_same(got, want, rtol=1e-12):
 def test_forward(case):
     message, fields = case.fields(case.arrays)
     for reduce in ("sum", "max"):
-        assert_same(ng.update_all(G, message, reduce, **fields), oracle.update_all(G, message, reduce, **fields))
+        assert_same(
+            ng.update_all(G, message, reduce, **fields), oracle.update_all(G, message, reduce, **fields)
+        )
     assert_same(ng.apply_edges(G, message, **fields), oracle.apply_edges(G, message, **fields))
 
 
@@ -132,7 +171,10 @@ def test_gradient(case):
         rng = np.random.default_rng(0)
         directions = [[rng.normal(size=a.shape) for a in case.arrays] for _ in range(3)]
         check_gradient(
-            lambda t: of_arrays(*[a + sum(t[i] * d[k] for i, d in enumerate(directions)) for k, a in enumerate(case.arrays)]), [np.zeros(3)]
+            lambda t: of_arrays(
+                *[a + sum(t[i] * d[k] for i, d in enumerate(directions)) for k, a in enumerate(case.arrays)]
+            ),
+            [np.zeros(3)],
         )
     check_float32(of_arrays, case.arrays) if case.order == 2 else None
 
@@ -160,7 +202,11 @@ def test_gradient_of_edge_values(case):
 
 def test_one_array_at_both_ends():
     g = ng.Graph([0, 1, 2, 2, 0, 1], [1, 2, 2, 0, 1, 0])
-    check_gradient(lambda x: ng.update_all(g, lambda u, v: ng.relu(u.x - v.x) * v.x, "sum", u={"x": x}, v={"x": x}), [data(3, 4)], order=2)
+    check_gradient(
+        lambda x: ng.update_all(g, lambda u, v: ng.relu(u.x - v.x) * v.x, "sum", u={"x": x}, v={"x": x}),
+        [data(3, 4)],
+        order=2,
+    )
 
 
 def test_messages_without_fields():
@@ -183,7 +229,7 @@ def test_a_function_from_elsewhere_is_a_message():
     assert_same(ng.update_all(G, lambda u: u["x"] * 2.0, "sum", u={"x": x}), want)
 
 
-# --- every elementary function ------------------------------------------------------------------------------------------------------------
+# --- every elementary function ------------------------------------------------------------------------------
 
 FUNCTIONS = {
     **elementary.TABLE,
@@ -193,7 +239,11 @@ FUNCTIONS = {
 INSIDE, ABOVE_ONE = {"arcsin", "arccos", "arctanh"}, {"arccosh"}
 POSITIVE = {"power", "np.float_power", "sqrt", "log", "log1p", "log2", "log10"}
 BINARY = {"np.float_power", "np.divmod"}
-WHOLE = {name: elementary.TABLE[name] for name in elementary.TABLE if name.startswith("bitwise") or name.endswith("shift")}
+WHOLE = {
+    name: elementary.TABLE[name]
+    for name in elementary.TABLE
+    if name.startswith("bitwise") or name.endswith("shift")
+}
 
 
 def arity(name, f):
@@ -223,11 +273,25 @@ def message_of(name):
 def test_every_function(name):
     message, row = message_of(name), FUNCTIONS[name]
     x, y, w = data(5, 3), data(6, 3, seed=1), data(8, seed=2)
-    x = np.abs(x) if name in POSITIVE else x / 2.5 if name in INSIDE else np.abs(x) + 1 if name in ABOVE_ONE else x
+    x = (
+        np.abs(x)
+        if name in POSITIVE
+        else x / 2.5
+        if name in INSIDE
+        else np.abs(x) + 1
+        if name in ABOVE_ONE
+        else x
+    )
     fields = {"u": {"x": x}, "v": {"y": y}, "e": {"w": w}}
     assert_same(ng.update_all(G, message, "sum", **fields), oracle.update_all(G, message, "sum", **fields))
-    if not (isinstance(row, elementary.Row) and row.vjp is None) and name not in ("np.isnan", "np.isinf", "np.isfinite"):
-        check_gradient(lambda x, y: ng.update_all(G, message, "sum", u={"x": x}, v={"y": y}, e={"w": w}), [x, y])
+    if not (isinstance(row, elementary.Row) and row.vjp is None) and name not in (
+        "np.isnan",
+        "np.isinf",
+        "np.isfinite",
+    ):
+        check_gradient(
+            lambda x, y: ng.update_all(G, message, "sum", u={"x": x}, v={"y": y}, e={"w": w}), [x, y]
+        )
 
 
 SPECIAL = [
@@ -252,17 +316,30 @@ SPECIAL = [
     709.7,
     -745.1,
 ]
-UNARY = [name for name, f in FUNCTIONS.items() if arity(name, f) == 1 and name != "np.clip" and not name.startswith("logical")]
+UNARY = [
+    name
+    for name, f in FUNCTIONS.items()
+    if arity(name, f) == 1 and name != "np.clip" and not name.startswith("logical")
+]
 
 
 @pytest.mark.parametrize("name", UNARY)
 def test_unary_functions_over_the_whole_line(name):
-    """Also NaN, infinities, signed zeros and the ends of exp: the values of NumPy, up to a few units in the last place."""
+    """Also NaN, infinities, signed zeros and the ends of exp: the values of NumPy, up to a few units in the
+    last place.
+    """
     f = FUNCTIONS[name]
     rng = np.random.default_rng(0)
     for dtype, rtol in ((np.float64, 1e-13), (np.float32, 2e-6)):
         with np.errstate(all="ignore"):
-            x = np.concatenate([SPECIAL, np.linspace(-20, 20, 501), np.exp(rng.uniform(-30, 30, 200)), -np.exp(rng.uniform(-30, 4, 100))])
+            x = np.concatenate(
+                [
+                    SPECIAL,
+                    np.linspace(-20, 20, 501),
+                    np.exp(rng.uniform(-30, 30, 200)),
+                    -np.exp(rng.uniform(-30, 4, 100)),
+                ]
+            )
             if name in ("sin", "cos", "tan"):
                 x = x[(np.abs(x) < 1e4) | ~np.isfinite(x)]
             x = x.astype(dtype)
@@ -270,15 +347,33 @@ def test_unary_functions_over_the_whole_line(name):
         g = ng.Graph(np.arange(len(x)), np.arange(len(x)))
         got = ng.apply_edges(g, lambda u: f(u.x), u={"x": x})
         assert got.dtype == want.dtype
-        # near a zero of the function that is no zero of x (sin at π, log at 1) a tiny error of x is a large one of the value
-        atol = rtol * 2 if name in ("sin", "cos", "tan", "log", "log2", "log10", "ng.gelu", "erf") else np.finfo(dtype).tiny
+        # near a zero of the function that is no zero of x (sin at π, log at 1) a tiny error of x is a large
+        # one of the value
+        atol = (
+            rtol * 2
+            if name in ("sin", "cos", "tan", "log", "log2", "log10", "ng.gelu", "erf")
+            else np.finfo(dtype).tiny
+        )
         np.testing.assert_allclose(got, want, rtol=rtol, atol=atol)
         if name in ("negative", "absolute", "sqrt", "sin", "tanh", "expm1", "log1p", "arctan"):
             np.testing.assert_array_equal(np.signbit(got[:2]), np.signbit(want[:2]))
 
 
 BINARY_ROWS = [
-    *("maximum", "minimum", "power", "logaddexp", "logaddexp2", "equal", "less", "floor_divide", "remainder", "fmod", "hypot", "arctan2"),
+    *(
+        "maximum",
+        "minimum",
+        "power",
+        "logaddexp",
+        "logaddexp2",
+        "equal",
+        "less",
+        "floor_divide",
+        "remainder",
+        "fmod",
+        "hypot",
+        "arctan2",
+    ),
     *("fmax", "fmin", "copysign", "heaviside"),
 ]
 
@@ -308,7 +403,7 @@ def test_a_planted_wrong_derivative_is_caught(monkeypatch):
     check_gradient(lambda x: ng.update_all(G, lambda u: np.tanh(u.x), "sum", u={"x": x}), [data(5, 3)])
 
 
-# --- attention ----------------------------------------------------------------------------------------------------------------------------
+# --- attention ----------------------------------------------------------------------------------------------
 
 ATTEND = [  # feature shapes of score and value
     ((), ()),
@@ -339,18 +434,24 @@ def test_attend_second_order_and_float32():
     def attention(q, k, x, w):
         scale = 0.7
         score = lambda u, v, e: np.sum(u.k * v.q, axis=-1, keepdims=True) * scale + e.w
-        return ng.attend(G, score, lambda u, v, e: u.x * e.w + v.q, u={"k": k, "x": x}, v={"q": q}, e={"w": w})
+        return ng.attend(
+            G, score, lambda u, v, e: u.x * e.w + v.q, u={"k": k, "x": x}, v={"q": q}, e={"w": w}
+        )
 
     arrays = [data(6, 2, 3), data(5, 2, 3), data(5, 2, 3, seed=2), data(8, 2, 1)]
     check_gradient(attention, arrays, order=2)
-    check_gradient(lambda *arrays: attention(*arrays) ** 2, arrays, order=2)  # what arrives at the attention is itself recorded
+    check_gradient(
+        lambda *arrays: attention(*arrays) ** 2, arrays, order=2
+    )  # what arrives at the attention is itself recorded
     check_float32(attention, arrays)
 
 
 def test_attend_does_not_overflow_and_minus_infinity_masks():
     s, x = data(8) * 1e4, data(5, 3)
     functions = (lambda e: e.s, lambda u: u.x)
-    assert_same(ng.attend(G, *functions, u={"x": x}, e={"s": s}), oracle.attend(G, *functions, u={"x": x}, e={"s": s}))
+    assert_same(
+        ng.attend(G, *functions, u={"x": x}, e={"s": s}), oracle.attend(G, *functions, u={"x": x}, e={"s": s})
+    )
     s = data(8)
     s[[0, 4]] = -np.inf  # 1 → 2 (its twin stays) and 2 → 0
     masked = ng.attend(G, *functions, u={"x": x}, e={"s": s})
@@ -368,15 +469,19 @@ def test_attend_equals_edge_softmax_then_sum():
     s, x = data(8, 2, 1), data(5, 2, 3)
     alpha = ng.ops.edge_softmax(G, s)
     np.testing.assert_allclose(
-        ng.attend(G, lambda e: e.s, lambda u: u.x, u={"x": x}, e={"s": s}), ng.ops.u_mul_e_sum(G, x, alpha), rtol=1e-12
+        ng.attend(G, lambda e: e.s, lambda u: u.x, u={"x": x}, e={"s": s}),
+        ng.ops.u_mul_e_sum(G, x, alpha),
+        rtol=1e-12,
     )
 
 
-# --- layouts and dtypes -------------------------------------------------------------------------------------------------------------------
+# --- layouts and dtypes -------------------------------------------------------------------------------------
 
 
 def layouts(x):
-    """The same values in other places: strided, reversed, transposed, read-only, unaligned, of the other byte order."""
+    """The same values in other places: strided, reversed, transposed, read-only, unaligned, of the other byte
+    order.
+    """
     rows = np.zeros((2 * x.shape[0], *x.shape[1:]), x.dtype)
     rows[::2] = x
     features = np.zeros((*x.shape[:-1], 3 * x.shape[-1]), x.dtype)
@@ -408,7 +513,9 @@ def test_memory_layouts(shape):
         assert got.dtype.isnative
         with ng.Tape() as tape:
             watched = [tape.watch(value) for value in (a, b, c)]
-            loss = ng.update_all(G, message, "sum", u={"x": watched[0]}, v={"y": watched[1]}, e={"w": watched[2]}).sum()
+            loss = ng.update_all(
+                G, message, "sum", u={"x": watched[0]}, v={"y": watched[1]}, e={"w": watched[2]}
+            ).sum()
         for gradient, like in zip(tape.gradient(loss, watched), (a, b, c)):
             assert gradient.shape == like.shape
 
@@ -417,8 +524,13 @@ def test_lists_and_non_contiguous_captured_arrays():
     a = data(6, 4)[::2, ::-2]
     message = lambda u: u.x[..., None] * a
     x = data(5, 3)
-    assert_same(ng.update_all(G, message, "sum", u={"x": x}), oracle.update_all(G, message, "sum", u={"x": x}))
-    assert_same(ng.update_all(G, lambda u: u.x * 2, "sum", u={"x": x.tolist()}), oracle.update_all(G, lambda u: u.x * 2, "sum", u={"x": x}))
+    assert_same(
+        ng.update_all(G, message, "sum", u={"x": x}), oracle.update_all(G, message, "sum", u={"x": x})
+    )
+    assert_same(
+        ng.update_all(G, lambda u: u.x * 2, "sum", u={"x": x.tolist()}),
+        oracle.update_all(G, lambda u: u.x * 2, "sum", u={"x": x}),
+    )
 
 
 FACTOR = 2.0
@@ -448,7 +560,10 @@ def test_messages_that_read_their_arguments_alone_are_told_apart_by_shapes_dtype
     for shape in ((5, 3), (5, 2, 3)):
         for dtype in (np.float64, np.int64, np.float64):
             x = (data(*shape) * 9).astype(dtype)
-            assert_same(ng.update_all(G, twice, "sum", u={"x": x}), oracle.update_all(G, lambda u: u.x * [2, 3, 5], "sum", u={"x": x}))
+            assert_same(
+                ng.update_all(G, twice, "sum", u={"x": x}),
+                oracle.update_all(G, lambda u: u.x * [2, 3, 5], "sum", u={"x": x}),
+            )
     other = lambda u: u.x * 1.0  # 1 and 1.0 are equal, and different constants
     assert ng.apply_edges(G, lambda u: u.x * 1, u={"x": np.arange(5)}).dtype == np.int64
     assert ng.apply_edges(G, other, u={"x": np.arange(5)}).dtype == np.float64
@@ -472,9 +587,14 @@ def test_every_dtype_in_every_reduce(dtype):
     x = np.abs(data(5, 3) * 3).astype(dtype)
     rtol = 2e-3 if dtype == "float16" else 1e-6
     for reduce in REDUCES:
-        got, want = ng.update_all(G, lambda u: u.x, reduce, u={"x": x}), oracle.update_all(G, lambda u: u.x, reduce, u={"x": x})
+        got, want = (
+            ng.update_all(G, lambda u: u.x, reduce, u={"x": x}),
+            oracle.update_all(G, lambda u: u.x, reduce, u={"x": x}),
+        )
         if np.dtype(dtype).kind == "u" and reduce in ("sum", "prod"):
-            want = want.astype(np.int64)  # NumPy's sum of unsigned is unsigned; messages of every integer add up in int64
+            want = want.astype(
+                np.int64
+            )  # NumPy's sum of unsigned is unsigned; messages of every integer add up in int64
         assert_same(got, want, rtol)
 
 
@@ -491,14 +611,18 @@ def test_float16_sums_in_float32():
     n = 4000
     g = ng.Graph(np.arange(n), np.zeros(n, int))
     x = np.full((n, 2), 1.0, np.float16)
-    np.testing.assert_array_equal(ng.update_all(g, lambda u: u.x, "sum", u={"x": x})[0], np.float16(4000))  # float16 sums stop at 2048
+    np.testing.assert_array_equal(
+        ng.update_all(g, lambda u: u.x, "sum", u={"x": x})[0], np.float16(4000)
+    )  # float16 sums stop at 2048
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3)], ids=str)
 def test_feature_axes_of_length_zero(shape):
     x, y = np.zeros((5, *shape)), np.zeros((6, *shape))
     for reduce in REDUCES:
-        assert_same(ng.update_all(G, lambda u, v: u.x * v.y, reduce, u={"x": x}, v={"y": y}), np.zeros((6, *shape)))
+        assert_same(
+            ng.update_all(G, lambda u, v: u.x * v.y, reduce, u={"x": x}, v={"y": y}), np.zeros((6, *shape))
+        )
     assert_same(ng.apply_edges(G, lambda u, v: u.x * v.y, u={"x": x}, v={"y": y}), np.zeros((8, *shape)))
     assert_same(ng.attend(G, lambda u: u.x, lambda v: v.y, u={"x": x}, v={"y": y}), np.zeros((6, *shape)))
     axis = shape.index(0)
@@ -510,7 +634,7 @@ def test_feature_axes_of_length_zero(shape):
     assert [d.shape for d in tape.gradient(loss, [a, b])] == [x.shape, y.shape]
 
 
-# --- graphs of every kind -----------------------------------------------------------------------------------------------------------------
+# --- graphs of every kind -----------------------------------------------------------------------------------
 
 
 @settings(max_examples=50, deadline=None)
@@ -524,7 +648,9 @@ def test_any_graph(g, seed):
     }
     message = lambda u, v, e: ng.relu(u.x - v.y) * e.w
     for reduce in REDUCES:
-        assert_same(ng.update_all(g, message, reduce, **fields), oracle.update_all(g, message, reduce, **fields))
+        assert_same(
+            ng.update_all(g, message, reduce, **fields), oracle.update_all(g, message, reduce, **fields)
+        )
     assert_same(ng.apply_edges(g, message, **fields), oracle.apply_edges(g, message, **fields))
     attention = (lambda v, e: np.sum(v.y, -1, keepdims=True) * e.w, lambda u: u.x)
     assert_same(ng.attend(g, *attention, **fields), oracle.attend(g, *attention, **fields))
@@ -534,12 +660,20 @@ def test_any_graph(g, seed):
 @given(graphs(max_nodes=3, max_edges=6), seeds)
 def test_gradients_on_any_graph(g, seed):
     rng = np.random.default_rng(seed)
-    x, y, w = rng.normal(size=(g.num_src, 2, 1)), rng.normal(size=(g.num_dst, 2, 1)), rng.normal(size=(g.num_edges, 2, 1))
+    x, y, w = (
+        rng.normal(size=(g.num_src, 2, 1)),
+        rng.normal(size=(g.num_dst, 2, 1)),
+        rng.normal(size=(g.num_edges, 2, 1)),
+    )
 
     def smooth(x, y, w):
         fields = {"u": {"x": x}, "v": {"y": y}, "e": {"w": w}}
         message = lambda u, v, e: np.tanh(u.x - v.y) * e.w
         attended = ng.attend(g, message, lambda u, e: u.x * e.w, **fields)
-        return attended, ng.update_all(g, message, "mean", **fields), ng.update_all(g, message, "prod", **fields)
+        return (
+            attended,
+            ng.update_all(g, message, "mean", **fields),
+            ng.update_all(g, message, "prod", **fields),
+        )
 
     check_gradient(smooth, [x, y, w], rtol=1e-5)

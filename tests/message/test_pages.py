@@ -1,4 +1,6 @@
-"""The page of ``Tape.explain(html=…)``: one file that loads nothing, well formed, whose arrows and matrices are those of the graph."""
+"""The page of ``Tape.explain(html=…)``: one file that loads nothing, well formed, whose arrows and matrices
+are those of the graph.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def recorded(compute, *arrays, replay=False):
 
 
 def relu_minus(x, y, w):
-    return ng.update_all(G, lambda u, v, e: ng.relu(u.x - v.y) * e.w, "sum", u={"x": x}, v={"y": y}, e={"w": w})
+    return ng.update_all(
+        G, lambda u, v, e: ng.relu(u.x - v.y) * e.w, "sum", u={"x": x}, v={"y": y}, e={"w": w}
+    )
 
 
 def gat():
@@ -43,18 +47,29 @@ PAGES = {
     "relu(u - v) * w": lambda: recorded(relu_minus, X, X + 1, W),
     "after the replay": lambda: recorded(relu_minus, X, X + 1, W, replay=True),
     "gat": gat,
-    "sddmm": lambda: recorded(lambda x, y: ng.apply_edges(G, lambda u, v: (u.x * v.y).sum(-1), u={"x": x}, v={"y": y}), X, X + 1),
-    "several reduces": lambda: recorded(lambda x: sum(ng.update_all(G, lambda u: u.x, ("mean", "max", "std"), u={"x": x})), X),
-    "captured": lambda: recorded(lambda x, a: ng.update_all(G, lambda u: np.tanh(u.x * a), "sum", u={"x": x}), X, np.ones(3)),
+    "sddmm": lambda: recorded(
+        lambda x, y: ng.apply_edges(G, lambda u, v: (u.x * v.y).sum(-1), u={"x": x}, v={"y": y}), X, X + 1
+    ),
+    "several reduces": lambda: recorded(
+        lambda x: sum(ng.update_all(G, lambda u: u.x, ("mean", "max", "std"), u={"x": x})), X
+    ),
+    "captured": lambda: recorded(
+        lambda x, a: ng.update_all(G, lambda u: np.tanh(u.x * a), "sum", u={"x": x}), X, np.ones(3)
+    ),
     "two graphs, one large": lambda: recorded(
         lambda x, y: (
-            ng.update_all(G, lambda u: u.x, "sum", u={"x": x}).sum() + ng.update_all(LARGE, lambda u: u.x, "sum", u={"x": y}).sum()
+            ng.update_all(G, lambda u: u.x, "sum", u={"x": x}).sum()
+            + ng.update_all(LARGE, lambda u: u.x, "sum", u={"x": y}).sum()
         ),
         X,
         RNG.normal(size=(40, 3)),
     ),
-    "bipartite": lambda: recorded(lambda x: ng.update_all(BIPARTITE, lambda u: u.x, "sum", u={"x": x}), X[:3]),
-    "a zero gradient": lambda: recorded(lambda x: ng.update_all(G, lambda u: np.sign(u.x) + u.y, "sum", u={"x": x, "y": x}), X),
+    "bipartite": lambda: recorded(
+        lambda x: ng.update_all(BIPARTITE, lambda u: u.x, "sum", u={"x": x}), X[:3]
+    ),
+    "a zero gradient": lambda: recorded(
+        lambda x: ng.update_all(G, lambda u: np.sign(u.x) + u.y, "sum", u={"x": x, "y": x}), X
+    ),
     "long names": lambda: recorded(
         lambda x, w: ng.update_all(
             G,
@@ -68,7 +83,9 @@ PAGES = {
         W[:, None, None],
     ),
     "no message": lambda: recorded(lambda x: np.tanh(x @ x.T), X),
-    "<odd> & 'names'": lambda: recorded(lambda x: ng.update_all(G, lambda u: u['<b>&"x'], "sum", u={'<b>&"x': x}), X),
+    "<odd> & 'names'": lambda: recorded(
+        lambda x: ng.update_all(G, lambda u: u['<b>&"x'], "sum", u={'<b>&"x': x}), X
+    ),
     "nothing": ng.Tape,
 }
 
@@ -239,7 +256,9 @@ def test_other_walks(pages):
 
 
 def test_a_large_graph_has_an_example_in_its_place(pages):
-    texts = ["".join(cards(pages["two graphs, one large"], number)["The graph"].itertext()) for number in (0, 2)]
+    texts = [
+        "".join(cards(pages["two graphs, one large"], number)["The graph"].itertext()) for number in (0, 2)
+    ]
     assert "4 nodes and 6 edges, drawn as they are." in texts[0]
     assert "Yours has 40 nodes and 200 edges; drawn is an example of 4 nodes and 6 edges." in texts[1]
     assert len(EXAMPLE.edges) == 6
@@ -266,7 +285,9 @@ WRONG = """<!DOCTYPE html><link rel="icon" href="data:,"><body><p style="width: 
 
 @pytest.mark.skipif(browser.PATH is None, reason=browser.MISSING)
 def test_a_browser_shows_the_pages(pages, tmp_path):
-    """Each on a wide window and on a telephone's: nothing is cut off, nothing fails, no other file is asked for. What is wrong shows."""
+    """Each on a wide window and on a telephone's: nothing is cut off, nothing fails, no other file is asked
+    for. What is wrong shows.
+    """
     file = tmp_path / "page.html"
     with browser.running(tmp_path) as tab:
         for name, tape in pages.items():

@@ -1,4 +1,6 @@
-"""The policies of messages, one by one: empty rows, ties, NaN, infinities, zeros in products, threads, forks; and every error's words."""
+"""The policies of messages, one by one: empty rows, ties, NaN, infinities, zeros in products, threads, forks;
+and every error's words.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from checks import check_gradient, gradients
 import numgraph as ng
 from numgraph.runtime import threads
 
-# v = 0: from 0, 1, 2 (edges 0, 2, 4); v = 1: from 1 (edges 1, 3, parallel); v = 2: no in-edges. u = 3 has no out-edges.
+# v = 0: from 0, 1, 2 (edges 0, 2, 4); v = 1: from 1 (edges 1, 3, parallel); v = 2: no in-edges. u = 3 has no
+# out-edges.
 G = ng.Graph([0, 1, 1, 1, 2], [0, 1, 0, 1, 0], num_src=4, num_dst=3)
 
 
@@ -30,7 +33,7 @@ def gradient_of(function, *arrays):
     return found if len(found) > 1 else found[0]
 
 
-# --- rows without edges -------------------------------------------------------------------------------------------------------------------
+# --- rows without edges -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("reduce", "value"), [("sum", 0), ("mean", 0), ("max", 0), ("min", 0), ("prod", 1)])
@@ -57,9 +60,16 @@ def test_empty_rows_of_attention():
 
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max", "min", "prod"])
 def test_graphs_without_edges_or_nodes(reduce):
-    for g in (ng.Graph([], [], 3), ng.Graph([], [], 0), ng.Graph([], [], num_src=0, num_dst=2), ng.Graph([], [], num_src=2, num_dst=0)):
+    for g in (
+        ng.Graph([], [], 3),
+        ng.Graph([], [], 0),
+        ng.Graph([], [], num_src=0, num_dst=2),
+        ng.Graph([], [], num_src=2, num_dst=0),
+    ):
         x = np.ones((g.num_src, 2))
-        np.testing.assert_array_equal(copied(g, x, reduce), np.full((g.num_dst, 2), 1.0 if reduce == "prod" else 0.0))
+        np.testing.assert_array_equal(
+            copied(g, x, reduce), np.full((g.num_dst, 2), 1.0 if reduce == "prod" else 0.0)
+        )
         np.testing.assert_array_equal(gradient_of(lambda x, g=g: copied(g, x, reduce), x), np.zeros_like(x))
         assert ng.apply_edges(g, lambda u: u.x, u={"x": x}).shape == (0, 2)
 
@@ -73,7 +83,7 @@ def test_parallel_edges_count_each_and_self_loops_are_edges():
     np.testing.assert_array_equal(gradient_of(lambda x: copied(g, x, "sum"), x), [3, 1, 0])
 
 
-# --- ties ---------------------------------------------------------------------------------------------------------------------------------
+# --- ties ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reduce", ["max", "min"])
@@ -100,11 +110,13 @@ def test_ties_of_wide_rows_feature_by_feature():
 
 
 def test_signed_zeros_tie():
-    got = gradient_of(lambda w: ng.update_all(G, lambda e: e.w, "max", e={"w": w}), [-0.0, 1.0, 0.0, 1.0, -1.0])
+    got = gradient_of(
+        lambda w: ng.update_all(G, lambda e: e.w, "max", e={"w": w}), [-0.0, 1.0, 0.0, 1.0, -1.0]
+    )
     np.testing.assert_array_equal(got, [1, 1, 0, 0, 0])
 
 
-# --- NaN and infinities -------------------------------------------------------------------------------------------------------------------
+# --- NaN and infinities -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max", "min", "prod"])
@@ -122,7 +134,9 @@ def test_nan_reaches_the_result(reduce, place, width):
 
 def test_the_first_nan_takes_the_gradient_of_max():
     w = np.array([1.0, 0.0, np.nan, 0.0, np.nan])
-    np.testing.assert_array_equal(gradient_of(lambda w: ng.update_all(G, lambda e: e.w, "max", e={"w": w}), w), [0, 1, 1, 0, 0])
+    np.testing.assert_array_equal(
+        gradient_of(lambda w: ng.update_all(G, lambda e: e.w, "max", e={"w": w}), w), [0, 1, 1, 0, 0]
+    )
 
 
 @pytest.mark.parametrize("fill", [np.inf, -np.inf])
@@ -130,7 +144,9 @@ def test_rows_of_infinities(fill):
     w = np.full(5, fill)
     for reduce in ("sum", "mean", "max", "min"):
         np.testing.assert_array_equal(ng.update_all(G, lambda e: e.w, reduce, e={"w": w}), [fill, fill, 0])
-    np.testing.assert_array_equal(gradient_of(lambda w: ng.update_all(G, lambda e: e.w, "max", e={"w": w}), w), [1, 1, 0, 0, 0])
+    np.testing.assert_array_equal(
+        gradient_of(lambda w: ng.update_all(G, lambda e: e.w, "max", e={"w": w}), w), [1, 1, 0, 0, 0]
+    )
 
 
 def test_integers_at_the_ends_of_their_range():
@@ -139,7 +155,9 @@ def test_integers_at_the_ends_of_their_range():
         for value in (low, high):
             w = np.full(5, value, dtype)
             for reduce in ("max", "min"):
-                np.testing.assert_array_equal(ng.update_all(G, lambda e: e.w, reduce, e={"w": w}), [value, value, 0])
+                np.testing.assert_array_equal(
+                    ng.update_all(G, lambda e: e.w, reduce, e={"w": w}), [value, value, 0]
+                )
 
 
 def test_softmax_of_only_minus_infinity_is_nan_as_in_numpy():
@@ -152,7 +170,7 @@ def test_softmax_of_only_minus_infinity_is_nan_as_in_numpy():
     assert w[2] == 0
 
 
-# --- products -----------------------------------------------------------------------------------------------------------------------------
+# --- products -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("zeros", [(), (0,), (0, 2), (0, 2, 4), (1,), (1, 3)], ids=str)
@@ -165,17 +183,25 @@ def test_products_with_zeros(zeros):
 
 
 def test_products_of_messages_with_zeros():
-    x, y = np.array([1.0, 2.0, 0.0, 3.0]), np.array([1.0, 2.0, 1.0])  # u.x − v.y is 0 on edge 0, and on both edges into v = 1
+    x, y = (
+        np.array([1.0, 2.0, 0.0, 3.0]),
+        np.array([1.0, 2.0, 1.0]),
+    )  # u.x − v.y is 0 on edge 0, and on both edges into v = 1
     check_gradient(
-        lambda x, y: ng.update_all(G, lambda u, v: (u.x - v.y) * (u.x + 3), "prod", u={"x": x}, v={"y": y}), [x, y], order=2, rtol=1e-5
+        lambda x, y: ng.update_all(G, lambda u, v: (u.x - v.y) * (u.x + 3), "prod", u={"x": x}, v={"y": y}),
+        [x, y],
+        order=2,
+        rtol=1e-5,
     )
 
 
-# --- threads, processes, bits -------------------------------------------------------------------------------------------------------------
+# --- threads, processes, bits -------------------------------------------------------------------------------
 
 
 def training_step(seed=0):
-    """Attention, a max and a mean, forward and backward, on a graph with a hub and rows without edges: large enough for the thread pool."""
+    """Attention, a max and a mean, forward and backward, on a graph with a hub and rows without edges: large
+    enough for the thread pool.
+    """
     rng = np.random.default_rng(seed)
     n, edges = 500, 20_000
     src, dst = rng.integers(0, n, edges), rng.integers(0, n // 2, edges)
@@ -183,7 +209,14 @@ def training_step(seed=0):
     g = ng.Graph(src, dst, n)
 
     def step(x, w):
-        z = ng.attend(g, lambda u, v, e: np.sum(u.x * v.x, -1, keepdims=True) * e.w, lambda u: u.x, u={"x": x}, v={"x": x}, e={"w": w})
+        z = ng.attend(
+            g,
+            lambda u, v, e: np.sum(u.x * v.x, -1, keepdims=True) * e.w,
+            lambda u: u.x,
+            u={"x": x},
+            v={"x": x},
+            e={"w": w},
+        )
         y = ng.update_all(g, lambda u, e: ng.relu(u.x * e.w), "max", u={"x": x}, e={"w": w})
         return z + y + ng.update_all(g, lambda u, v: u.x * v.x, "mean", u={"x": x}, v={"x": x})
 
@@ -255,7 +288,7 @@ def test_inputs_are_not_changed_and_results_are_fresh():
     np.testing.assert_array_equal(x, before)
 
 
-# --- errors -------------------------------------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------
 
 X, Y, W = np.ones((4, 3)), np.ones((3, 3)), np.ones((5, 3))
 
@@ -284,14 +317,22 @@ ERRORS = [
         ValueError,
         r"update_all: field u.x has shape \(3, 3\), the graph's num_src is 4; the first axis must be 4",
     ),
-    (summed(lambda v: v.x, v={"x": X}), ValueError, r"update_all: field v.x has shape \(4, 3\), the graph's num_dst is 3"),
+    (
+        summed(lambda v: v.x, v={"x": X}),
+        ValueError,
+        r"update_all: field v.x has shape \(4, 3\), the graph's num_dst is 3",
+    ),
     (
         lambda: ng.apply_edges(G, lambda e: e.w, e={"w": X}),
         ValueError,
         r"apply_edges: field e.w has shape \(4, 3\), the graph's num_edges is 5",
     ),
     (summed(lambda u: u.x, u={"x": 3.0}), ValueError, r"field u.x has shape \(\), the graph's num_src is 4"),
-    (summed(lambda u: u.x, u=X), TypeError, r'update_all: u is a ndarray; pass the fields by name: u=\{"x": array\}'),
+    (
+        summed(lambda u: u.x, u=X),
+        TypeError,
+        r'update_all: u is a ndarray; pass the fields by name: u=\{"x": array\}',
+    ),
     (
         summed(lambda u: u.x, u={"x": X.astype(object)}),
         TypeError,
@@ -299,36 +340,95 @@ ERRORS = [
     ),
     (summed(lambda u: u.x, u={"x": X * 1j}), TypeError, "update_all: field u.x has dtype complex128"),
     (summed(lambda u: u.x, u={"x": X.astype(str)}), TypeError, "update_all: field u.x has dtype <U"),
-    (summed(lambda u: u.y), AttributeError, r"update_all: field u.y is unknown; pass u=\{'y': array\} \(known: x\)"),
-    (summed(lambda v: v.y), AttributeError, r"update_all: field v.y is unknown; pass v=\{'y': array\} \(known: none was passed\)"),
-    (summed(branching), TypeError, r"message: a Python branch .* on u.x > 0, whose value differs from edge to edge; use np.where"),
+    (
+        summed(lambda u: u.y),
+        AttributeError,
+        r"update_all: field u.y is unknown; pass u=\{'y': array\} \(known: x\)",
+    ),
+    (
+        summed(lambda v: v.y),
+        AttributeError,
+        r"update_all: field v.y is unknown; pass v=\{'y': array\} \(known: none was passed\)",
+    ),
+    (
+        summed(branching),
+        TypeError,
+        r"message: a Python branch .* on u.x > 0, whose value differs from edge to edge; use np.where",
+    ),
     (summed(lambda u: max(u.x, 0)), TypeError, "message: a Python branch"),
     (summed(lambda u: u.x and 1), TypeError, "message: a Python branch"),
-    (summed(lambda u: float(u.x)), TypeError, "u.x is a symbol, not an array; use NumPy functions that numgraph knows"),
+    (
+        summed(lambda u: float(u.x)),
+        TypeError,
+        "u.x is a symbol, not an array; use NumPy functions that numgraph knows",
+    ),
     (summed(lambda u: sum(u.x)), TypeError, "u.x is a symbol and cannot be iterated"),
-    (summed(lambda u: u.x[3]), IndexError, "3 is out of range for axis 0 of u.x, which has 3 entries; count from 0"),
-    (summed(lambda u: u.x[..., "a"]), TypeError, "u.x .* indexed by .*; indices are numbers, slices, lists of numbers"),
-    (summed(lambda u: np.cumsum(u.x)), TypeError, "message: np.cumsum cannot be part of a message; known are arithmetic"),
-    (summed(lambda u: np.add.reduce(u.x)), TypeError, r"message: np.add.reduce with .* is not known; call the plain function"),
-    (summed(lambda u: u.x @ np.ones((2, 3))), ValueError, r"message: matmul of u.x \[3\] and captured0 \[2, 3\]"),
+    (
+        summed(lambda u: u.x[3]),
+        IndexError,
+        "3 is out of range for axis 0 of u.x, which has 3 entries; count from 0",
+    ),
+    (
+        summed(lambda u: u.x[..., "a"]),
+        TypeError,
+        "u.x .* indexed by .*; indices are numbers, slices, lists of numbers",
+    ),
+    (
+        summed(lambda u: np.cumsum(u.x)),
+        TypeError,
+        "message: np.cumsum cannot be part of a message; known are arithmetic",
+    ),
+    (
+        summed(lambda u: np.add.reduce(u.x)),
+        TypeError,
+        r"message: np.add.reduce with .* is not known; call the plain function",
+    ),
+    (
+        summed(lambda u: u.x @ np.ones((2, 3))),
+        ValueError,
+        r"message: matmul of u.x \[3\] and captured0 \[2, 3\]",
+    ),
     (summed(lambda u: u.x + 1j), TypeError, "message: 1j is complex; use real numbers|message: .*complex"),
     (summed(lambda u: u.x + "a"), TypeError, "message: "),
     (
         summed(lambda u, v: u.x * v.y, u={"x": X}, v={"y": Y[:, :2]}),
         ValueError,
-        r"message: feature shapes of multiply do not broadcast: u.x \[3\], v.y \[2\]; align them from the last axis; length-1 axes",
+        (
+            r"message: feature shapes of multiply do not broadcast: u.x \[3\], v.y \[2\]; align them from the "
+            r"last axis; length-1 axes"
+        ),
     ),
-    (summed(lambda u: u.x + np.ones(4)), ValueError, r"feature shapes of add do not broadcast: u.x \[3\], captured0 \[4\]"),
+    (
+        summed(lambda u: u.x + np.ones(4)),
+        ValueError,
+        r"feature shapes of add do not broadcast: u.x \[3\], captured0 \[4\]",
+    ),
     (
         lambda: ng.attend(G, lambda u: u.x, lambda e: e.w[..., :], u={"x": X}, e={"w": W[:, :2]}),
         ValueError,
         r"message: feature shapes of attend \(score · value\) do not broadcast: u.x \[3\], e.w \[2\]",
     ),
-    (summed(lambda u: u.x.sum(1)), ValueError, "message: sum over axis 1 of u.x, which has 1 feature axes; count from -1"),
+    (
+        summed(lambda u: u.x.sum(1)),
+        ValueError,
+        "message: sum over axis 1 of u.x, which has 1 feature axes; count from -1",
+    ),
     (summed(lambda u: u.x.max(-2)), ValueError, "message: max over axis -2 of u.x"),
-    (summed(lambda u: u.x.max(), u={"x": X[:, :0]}), ValueError, "max over an axis of length 0 of u.x; a maximum needs at least one entry"),
-    (summed(lambda x: x), TypeError, "update_all: the message takes a parameter 'x'; its parameters are any of u, v, e, by name"),
-    (summed("copy_u"), TypeError, "update_all: the message is a str; pass a function of any of u, v, e, or use numgraph.ops"),
+    (
+        summed(lambda u: u.x.max(), u={"x": X[:, :0]}),
+        ValueError,
+        "max over an axis of length 0 of u.x; a maximum needs at least one entry",
+    ),
+    (
+        summed(lambda x: x),
+        TypeError,
+        "update_all: the message takes a parameter 'x'; its parameters are any of u, v, e, by name",
+    ),
+    (
+        summed("copy_u"),
+        TypeError,
+        "update_all: the message is a str; pass a function of any of u, v, e, or use numgraph.ops",
+    ),
     (summed(lambda u: None), TypeError, "message|update_all"),
     (
         summed(lambda u: np.sin(u.x, out=np.ones(3))),
@@ -345,7 +445,9 @@ def test_errors(call, kind, text):
 
 
 def test_an_error_leaves_no_trace_behind():
-    """A message that fails while it is traced, inside another one, leaves the tracing of the next as it was."""
+    """A message that fails while it is traced, inside another one, leaves the tracing of the next as it
+    was.
+    """
     with pytest.raises(TypeError):
         summed(branching)()
     symbols = []

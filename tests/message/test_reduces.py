@@ -1,4 +1,6 @@
-"""Reduces of update_all beside sums, extrema and products: var, std, logsumexp, softmax; several at once; what a reduce starts with."""
+"""Reduces of update_all beside sums, extrema and products: var, std, logsumexp, softmax; several at once;
+what a reduce starts with.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,15 @@ def test_the_table_here_has_every_reduce():
 
 
 @pytest.mark.parametrize("reduce", NEW)
-@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-13), ("float32", 2e-6), ("float16", 2e-3), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [("float64", 1e-13), ("float32", 2e-6), ("float16", 2e-3), ("bfloat16", 2e-2)]
+)
 def test_values(reduce, dtype, rtol):
-    ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 of NumPy is ml_dtypes'") if dtype == "bfloat16" else None
+    ml_dtypes = (
+        pytest.importorskip("ml_dtypes", reason="bfloat16 of NumPy is ml_dtypes'")
+        if dtype == "bfloat16"
+        else None
+    )
     x = X.astype(ml_dtypes.bfloat16 if ml_dtypes else dtype)
     z = copied(G, x, reduce)
     assert z.dtype == x.dtype
@@ -164,7 +172,7 @@ def test_logsumexp_of_large_numbers():
     np.testing.assert_allclose(z, want, 1e-15)
 
 
-# --- several reduces ----------------------------------------------------------------------------------------------------------------------
+# --- several reduces ----------------------------------------------------------------------------------------
 
 
 def test_several_reduces_are_one_kernel():
@@ -200,7 +208,7 @@ def test_names_that_are_no_reduce():
         copied(G, X, ())
 
 
-# --- initial ------------------------------------------------------------------------------------------------------------------------------
+# --- initial ------------------------------------------------------------------------------------------------
 
 STARTS = {
     "max": lambda z, initial: np.maximum(z, initial),
@@ -214,7 +222,9 @@ STARTS = {
 @pytest.mark.parametrize("reduce", TRUTH)
 @pytest.mark.parametrize("shape", [(), (6, 1), (6, 3)])
 def test_initial(reduce, shape):
-    """As NumPy's np.max(…, initial=…): a start for those that start with something, for the others what nodes without messages have."""
+    """As NumPy's np.max(…, initial=…): a start for those that start with something, for the others what nodes
+    without messages have.
+    """
     initial = 0.3 * np.random.default_rng([len(shape), sum(shape)]).standard_normal(shape)
     full, z = np.broadcast_to(initial, (6, 3)), dense(G, X, reduce)
     want = np.array(z)
@@ -234,7 +244,9 @@ def test_no_message_has_a_gradient_where_initial_wins(reduce):
         np.testing.assert_array_equal(got, 0)
     x = np.where(X.max() == X, np.nan, X)
     read = np.isnan(dense(G, x, reduce))
-    np.testing.assert_array_equal(np.isnan(copied(G, x, reduce, initial=100.0 if reduce == "max" else -100.0)), read)
+    np.testing.assert_array_equal(
+        np.isnan(copied(G, x, reduce, initial=100.0 if reduce == "max" else -100.0)), read
+    )
 
 
 def test_initial_keeps_the_dtype():
@@ -280,7 +292,9 @@ def test_shortest_paths():
     distance = np.full(30, np.inf)
     distance[0] = 0
     for _ in range(29):
-        distance = ng.update_all(g, lambda u, e: u.d + e.length, "min", u={"d": distance}, e={"length": length}, initial=distance)
+        distance = ng.update_all(
+            g, lambda u, e: u.d + e.length, "min", u={"d": distance}, e={"length": length}, initial=distance
+        )
     want = bellman_ford(coo_matrix((length, tuple(pairs)), shape=(30, 30)), indices=0)
     assert np.isinf(want).any()
     np.testing.assert_allclose(distance, want, 1e-14)
@@ -296,7 +310,7 @@ def test_the_largest_over_relations():
     assert np.all(np.isneginf(z[5]))
 
 
-# --- where there is no kernel -------------------------------------------------------------------------------------------------------------
+# --- where there is no kernel -------------------------------------------------------------------------------
 
 
 def test_explained():

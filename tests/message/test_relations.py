@@ -1,4 +1,6 @@
-"""multi_update_all: values and gradients against the formulas of DGL's cross-reducers in torch, and against loops over edges."""
+"""multi_update_all: values and gradients against the formulas of DGL's cross-reducers in torch, and against
+loops over edges.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,12 @@ from checks import weights_like
 
 import numgraph as ng
 
-A, B, C, D = ("item", "near", "item"), ("user", "likes", "item"), ("tag", "on", "item"), ("item", "of", "user")
+A, B, C, D = (
+    ("item", "near", "item"),
+    ("user", "likes", "item"),
+    ("tag", "on", "item"),
+    ("item", "of", "user"),
+)
 RNG = np.random.default_rng(5)
 
 
@@ -42,15 +49,23 @@ FUNCTIONS = {  # not in the order of h.edge_types
 
 
 def of_torch(torch, x, w, cross):
-    """DGL's definition: the results of a type's relations, in the order of the functions, stacked first and reduced; "stack" sorts them."""
+    """DGL's definition: the results of a type's relations, in the order of the functions, stacked first and
+    reduced; "stack" sorts them.
+    """
     h, made = graph(), {}
     for relation in (B, A, C, D):
-        src, dst = (torch.tensor(np.array(ids), dtype=torch.int64) for ids in (h[relation].src, h[relation].dst))
+        src, dst = (
+            torch.tensor(np.array(ids), dtype=torch.int64) for ids in (h[relation].src, h[relation].dst)
+        )
         u, v, e = x[relation[0]][src], x[relation[2]][dst], w[relation]
-        message, reduce = {A: (u - v, "amax"), B: (u * e, "sum"), C: (u, "mean"), D: (u + e, "amin")}[relation]
+        message, reduce = {A: (u - v, "amax"), B: (u * e, "sum"), C: (u, "mean"), D: (u + e, "amin")}[
+            relation
+        ]
         zeros = torch.zeros(h.num_nodes[relation[2]], 3, dtype=torch.float64)
         index = dst[:, None].expand(-1, 3)
-        made.setdefault(relation[2], []).append((relation, zeros.scatter_reduce(0, index, message, reduce, include_self=False)))
+        made.setdefault(relation[2], []).append(
+            (relation, zeros.scatter_reduce(0, index, message, reduce, include_self=False))
+        )
     found = {}
     for kind, results in made.items():
         frames = [z for _, z in results]
@@ -73,17 +88,23 @@ def test_values_and_gradients_are_those_of_dgls_formulas(cross):
     sum((z * torch.tensor(weights_like(tuple(z.shape)))).sum() for z in wanted.values()).backward()
     with ng.Tape() as tape:
         vx, vw = ({key: tape.watch(array) for key, array in one.items()} for one in (x, w))
-        nodes, edges = ({key: {name: array} for key, array in one.items()} for name, one in (("x", vx), ("w", vw)))
+        nodes, edges = (
+            {key: {name: array} for key, array in one.items()} for name, one in (("x", vx), ("w", vw))
+        )
         found = ng.multi_update_all(h, FUNCTIONS, cross, nodes=nodes, edges=edges)
         loss = sum((found[kind] * weights_like(found[kind].shape)).sum() for kind in wanted)
     assert list(found) == h.node_types
     for kind, z in wanted.items():
         assert np.abs(found[kind].data - z.detach().numpy()).max() <= 1e-12, kind
     for kind in ("spare", "tag"):
-        assert found[kind].shape == ((h.num_nodes[kind], 0, 3) if cross == "stack" else (h.num_nodes[kind], 3))
+        assert found[kind].shape == (
+            (h.num_nodes[kind], 0, 3) if cross == "stack" else (h.num_nodes[kind], 3)
+        )
         assert not found[kind].any()
     pairs = [(vx[key], tx[key]) for key in ("item", "user", "tag")] + [(vw[key], tw[key]) for key in (B, D)]
-    for got, want in zip(tape.gradient(loss, [one for one, _ in pairs]), [one.grad.numpy() for _, one in pairs]):
+    for got, want in zip(
+        tape.gradient(loss, [one for one, _ in pairs]), [one.grad.numpy() for _, one in pairs]
+    ):
         assert np.abs(got - want).max() <= 1e-12
 
 
@@ -115,10 +136,15 @@ def test_integers_and_halves(cross, dtype):
     nodes, edges = ({key: {name: array} for key, array in one.items()} for name, one in (("x", x), ("w", w)))
     found = ng.multi_update_all(h, functions, cross, nodes=nodes, edges=edges)["item"]
     parts = [
-        ng.update_all(h[one], *functions[one], u=nodes[h.canonical(one)[0]], v=nodes["item"], e=edges[h.canonical(one)]) for one in names
+        ng.update_all(
+            h[one], *functions[one], u=nodes[h.canonical(one)[0]], v=nodes["item"], e=edges[h.canonical(one)]
+        )
+        for one in names
     ]
     for part, one in zip(parts, names):
-        literal = oracle.update_all(h[one], *functions[one], u=nodes[h.canonical(one)[0]], v=nodes["item"], e=edges[h.canonical(one)])
+        literal = oracle.update_all(
+            h[one], *functions[one], u=nodes[h.canonical(one)[0]], v=nodes["item"], e=edges[h.canonical(one)]
+        )
         assert np.allclose(part.astype(np.float64), literal.astype(np.float64), rtol=2e-3, atol=2e-3)
     if cross == "stack":
         wanted = np.stack([parts[1], parts[2], parts[0]], 1)  # near, on, likes: the order of the triples
@@ -136,9 +162,14 @@ def test_tensors_of_torch():
     h, x, w = fields()
     tx = {key: torch.tensor(array, requires_grad=True) for key, array in x.items()}
     tw = {key: torch.tensor(array) for key, array in w.items()}
-    nodes, edges = ({key: {name: array} for key, array in one.items()} for name, one in (("x", tx), ("w", tw)))
+    nodes, edges = (
+        {key: {name: array} for key, array in one.items()} for name, one in (("x", tx), ("w", tw))
+    )
     for cross in ("sum", "max", "stack"):
-        found, wanted = ng.multi_update_all(h, FUNCTIONS, cross, nodes=nodes, edges=edges), of_torch(torch, tx, tw, cross)
+        found, wanted = (
+            ng.multi_update_all(h, FUNCTIONS, cross, nodes=nodes, edges=edges),
+            of_torch(torch, tx, tw, cross),
+        )
         assert all(torch.allclose(found[kind], wanted[kind], atol=1e-12) for kind in wanted)
         got, want = (torch.autograd.grad((one["item"] ** 3).sum(), tx["item"])[0] for one in (found, wanted))
         assert torch.allclose(got, want, atol=1e-12)
@@ -150,13 +181,29 @@ def plain(h, **options):
 
 
 ERRORS = [
-    (lambda h: ng.multi_update_all(h["near"], {}), TypeError, "the first argument is a Graph; give numgraph.HeteroGraph"),
+    (
+        lambda h: ng.multi_update_all(h["near"], {}),
+        TypeError,
+        "the first argument is a Graph; give numgraph.HeteroGraph",
+    ),
     (lambda h: ng.multi_update_all(h, {}), ValueError, "functions is empty"),
-    (lambda h: ng.multi_update_all(h, [("likes", None)]), TypeError, "functions is a list; give a dict by relation"),
+    (
+        lambda h: ng.multi_update_all(h, [("likes", None)]),
+        TypeError,
+        "functions is a list; give a dict by relation",
+    ),
     (lambda h: ng.multi_update_all(h, {"like": (lambda u: u.x, "sum")}), ValueError, "did you mean 'likes'"),
     (lambda h: ng.multi_update_all(h, {"likes": "sum"}), TypeError, r"give a pair, \(message, reduce\)"),
-    (lambda h: ng.multi_update_all(h, {"likes": (lambda u: u.x, ("sum",))}), TypeError, "the reduce is a tuple"),
-    (lambda h: ng.multi_update_all(h, {"likes": (lambda u: u.x, "sum"), B: (lambda u: u.x, "sum")}), ValueError, "twice"),
+    (
+        lambda h: ng.multi_update_all(h, {"likes": (lambda u: u.x, ("sum",))}),
+        TypeError,
+        "the reduce is a tuple",
+    ),
+    (
+        lambda h: ng.multi_update_all(h, {"likes": (lambda u: u.x, "sum"), B: (lambda u: u.x, "sum")}),
+        ValueError,
+        "twice",
+    ),
     (lambda h: plain(h, cross_reduce="prod"), ValueError, "unknown cross_reduce 'prod'"),
     (lambda h: plain(h, nodes={"usr": {}}), ValueError, "did you mean 'user'"),
     (lambda h: plain(h, edges={"likez": {}}), ValueError, "did you mean 'likes'"),

@@ -1,4 +1,6 @@
-"""Functions of rows as one kernel: the same numbers as NumPy's, the same derivatives of every order, whatever the rows look like."""
+"""Functions of rows as one kernel: the same numbers as NumPy's, the same derivatives of every order, whatever
+the rows look like.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,14 @@ CASES = {
     "softplus": (ng.softplus, lambda x: np.log1p(np.exp(x))),
     "softmax": (ng.softmax, lambda x: np.exp(log_softmax(x))),
     "log_softmax": (ng.log_softmax, log_softmax),
-    "cross_entropy": (lambda x: ng.cross_entropy(x, LABELS), lambda x: -log_softmax(x)[np.arange(5), LABELS].mean()),
-    "cross_entropy of rows": (lambda x: ng.cross_entropy(x, LABELS, [3, 0, 3]), lambda x: -log_softmax(x)[[3, 0, 3], [2, 2, 2]].mean()),
+    "cross_entropy": (
+        lambda x: ng.cross_entropy(x, LABELS),
+        lambda x: -log_softmax(x)[np.arange(5), LABELS].mean(),
+    ),
+    "cross_entropy of rows": (
+        lambda x: ng.cross_entropy(x, LABELS, [3, 0, 3]),
+        lambda x: -log_softmax(x)[[3, 0, 3], [2, 2, 2]].mean(),
+    ),
 }
 
 
@@ -80,12 +88,16 @@ def test_bias_and_activation(activation, always):
     x, b = away(5, 3), RNG.normal(size=3) / 10
     want = x + b if activation is None else activation(x + b)
     np.testing.assert_allclose(biased(x, b, activation), want, rtol=1e-14)
-    np.testing.assert_allclose(biased(x, None, activation), x if activation is None else activation(x), rtol=1e-14)
+    np.testing.assert_allclose(
+        biased(x, None, activation), x if activation is None else activation(x), rtol=1e-14
+    )
     check_gradient(lambda x, b: biased(x, b, activation), [x, b], order=2)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS[1:])
-@pytest.mark.parametrize("kind", [ng.nn.GCNConv, ng.nn.SAGEConv, ng.nn.GATConv, ng.nn.GATv2Conv, ng.nn.GINConv])
+@pytest.mark.parametrize(
+    "kind", [ng.nn.GCNConv, ng.nn.SAGEConv, ng.nn.GATConv, ng.nn.GATv2Conv, ng.nn.GINConv]
+)
 def test_layers_apply_their_activation_last(kind, activation):
     g, x = ng.Graph([0, 1, 2, 2], [1, 2, 0, 1]), away(3, 4).astype(np.float32)
     sizes = (ng.nn.MLP([4, 5, 3], rng=0),) if kind is ng.nn.GINConv else (4, 3)
@@ -99,7 +111,9 @@ def test_shared_operands_get_the_sum_over_all_rows(always):
         return rowwise.apply("test", lambda x, y, w, b: np.exp(x * w) * y + b, (x, y), (w, b))
 
     arrays = [away(7, 3), away(7, 1), away(3), away()]
-    np.testing.assert_allclose(function(*arrays), np.exp(arrays[0] * arrays[2]) * arrays[1] + arrays[3], rtol=1e-13)
+    np.testing.assert_allclose(
+        function(*arrays), np.exp(arrays[0] * arrays[2]) * arrays[1] + arrays[3], rtol=1e-13
+    )
     check_gradient(function, arrays, order=2)
 
 
@@ -116,10 +130,21 @@ def test_constants_become_part_of_the_kernel(always):
     x = away(50, 4)
     for slope in (0.1, 0.3, 2, 0.1):
         np.testing.assert_allclose(ng.leaky_relu(x, slope), np.where(x > 0, x, x * slope), rtol=1e-15)
-        np.testing.assert_allclose(ng.elu(x, slope), np.where(x > 0, x, slope * np.expm1(np.minimum(x, 0))), rtol=1e-14)
+        np.testing.assert_allclose(
+            ng.elu(x, slope), np.where(x > 0, x, slope * np.expm1(np.minimum(x, 0))), rtol=1e-14
+        )
 
 
-SPECIAL = np.array([[np.nan, 1, -1], [np.inf, 1, 2], [-np.inf, 0.0, -0.0], [-np.inf, -np.inf, -np.inf], [1e30, -1e30, 1e-40]], np.float32)
+SPECIAL = np.array(
+    [
+        [np.nan, 1, -1],
+        [np.inf, 1, 2],
+        [-np.inf, 0.0, -0.0],
+        [-np.inf, -np.inf, -np.inf],
+        [1e30, -1e30, 1e-40],
+    ],
+    np.float32,
+)
 
 
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu", "silu", "softplus", "softmax", "log_softmax"])

@@ -1,4 +1,6 @@
-"""Functions of scipy.special in messages: SciPy's values, at the ends of their ranges too, and derivatives of both orders."""
+"""Functions of scipy.special in messages: SciPy's values, at the ends of their ranges too, and derivatives of
+both orders.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +34,25 @@ def test_the_table_is_what_is_tested() -> None:
 
 def test_values() -> None:
     rng = np.random.default_rng(0)
-    x = np.concatenate([[0.0, 1e-300, 30.0, -30.0, 700.0, -700.0, np.inf, -np.inf, np.nan], rng.uniform(-8, 8, 91)])
+    x = np.concatenate(
+        [[0.0, 1e-300, 30.0, -30.0, 700.0, -700.0, np.inf, -np.inf, np.nan], rng.uniform(-8, 8, 91)]
+    )
     p = np.concatenate([[0.0, 1.0, 1e-300, 0.0, 0.0], rng.uniform(0, 1, 95)])
     q = np.concatenate([[0.0, 0.0, 3.0, np.inf, 2.0], rng.uniform(0, 9, 95)])
     with np.errstate(all="ignore"):
         want = [getattr(special, name)(x) for name in UNARY] + [getattr(special, name)(p) for name in SHARES]
         want += [special.xlogy(p, q), special.xlog1py(p, q)]
     for name, got, wanted in zip((*UNARY, *SHARES, "xlogy", "xlog1py"), both(x, p, q).T, want, strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=2e-15, atol=5e-16 if name == "logit" else 1e-320, err_msg=name)
+        np.testing.assert_allclose(
+            got, wanted, rtol=2e-15, atol=5e-16 if name == "logit" else 1e-320, err_msg=name
+        )
 
 
 def test_derivatives() -> None:
     rng = np.random.default_rng(1)
-    check_gradient(both, [rng.uniform(0.4, 2, 3), rng.uniform(0.2, 0.8, 3), rng.uniform(0.5, 2, 3)], order=2, rtol=1e-5)
+    check_gradient(
+        both, [rng.uniform(0.4, 2, 3), rng.uniform(0.2, 0.8, 3), rng.uniform(0.5, 2, 3)], order=2, rtol=1e-5
+    )
 
 
 def test_others_are_refused_by_name() -> None:

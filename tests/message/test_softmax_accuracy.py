@@ -1,7 +1,8 @@
-"""The softmax over edges: as accurate for large scores as for small ones, the same in every op, NaN where NumPy's is, of every order.
+"""The softmax over edges: as accurate for large scores as for small ones, the same in every op, NaN where
+NumPy's is, of every order.
 
-Whatever way it is computed, z_v = Σ softmax_v(s)_e · x_e; the weights are the gradient of Σ z by x, so each test sees forward and backward.
-"""
+Whatever way it is computed, z_v = Σ softmax_v(s)_e · x_e; the weights are the gradient of Σ z by x, so each
+test sees forward and backward."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ except ModuleNotFoundError:
     bfloat16 = None
 HALVES = [
     (np.float16, 2.0**-11),
-    pytest.param(bfloat16, 2.0**-8, marks=pytest.mark.skipif(bfloat16 is None, reason="ml_dtypes is not installed")),
+    pytest.param(
+        bfloat16, 2.0**-8, marks=pytest.mark.skipif(bfloat16 is None, reason="ml_dtypes is not installed")
+    ),
 ]
 
 G = walks.graph()
@@ -29,7 +32,8 @@ ERROR = {np.float32: 4e-6, np.float64: 1e-14}
 """Of a weight, relative: the rounding of s − max s, of its exponential and of a sum over a row."""
 
 
-# --- four ways to one softmax: functions of scores [num_edges, …] and values [num_edges, …] of the same number of axes ---
+# --- four ways to one softmax: functions of scores [num_edges, …] and values [num_edges, …] of the same
+# number of axes
 
 
 def attended(g, s, x):
@@ -68,8 +72,14 @@ def hubs(request, monkeypatch):
 
 
 def run(softmax, g, s, x, seed=0):
-    """z, the gradients of Σ z · w by s and by x, and the weights, which are the gradient of Σ z by x if x has the shape of s."""
-    w = np.random.default_rng(seed).standard_normal((g.num_dst, *np.broadcast_shapes(s.shape[1:], x.shape[1:]))).astype(x.dtype)
+    """z, the gradients of Σ z · w by s and by x, and the weights, which are the gradient of Σ z by x if x has
+    the shape of s.
+    """
+    w = (
+        np.random.default_rng(seed)
+        .standard_normal((g.num_dst, *np.broadcast_shapes(s.shape[1:], x.shape[1:])))
+        .astype(x.dtype)
+    )
     with ng.Tape(persistent=True) as tape:
         ts, tx, ones = tape.watch(s), tape.watch(x), tape.watch(np.ones(s.shape, x.dtype))
         z = softmax(g, ts, tx)
@@ -79,7 +89,11 @@ def run(softmax, g, s, x, seed=0):
 
 def expected(g, s, x, seed=0):
     """The same from the formulas, in float64 of the same numbers."""
-    w = np.random.default_rng(seed).standard_normal((g.num_dst, *np.broadcast_shapes(s.shape[1:], x.shape[1:]))).astype(x.dtype)
+    w = (
+        np.random.default_rng(seed)
+        .standard_normal((g.num_dst, *np.broadcast_shapes(s.shape[1:], x.shape[1:])))
+        .astype(x.dtype)
+    )
     s, x, w = (array.astype(np.float64) for array in (s, x, w))
     alpha = oracle.edge_softmax(g, s)
     z = np.zeros(w.shape)
@@ -101,7 +115,10 @@ def scores(g, around, dtype, *shape, seed=1):
 @pytest.mark.parametrize("shape", [(), (3,), (4, 1)], ids=str)
 @pytest.mark.parametrize(
     ("dtype", "around"),
-    [*[(np.float32, around) for around in (0, 1e3, 1e4, -1e4, 1e6, "mixed")], *[(np.float64, around) for around in (0, 1e8, "mixed")]],
+    [
+        *[(np.float32, around) for around in (0, 1e3, 1e4, -1e4, 1e6, "mixed")],
+        *[(np.float64, around) for around in (0, 1e8, "mixed")],
+    ],
 )
 def test_the_size_of_scores_does_not_matter(softmax, hubs, dtype, around, shape):
     g = hubs
@@ -124,7 +141,9 @@ def test_halves_are_rounded_once(softmax, hubs, dtype, rounding, around):
         x = tape.watch(ones)
         total = softmax(hubs, s, x).astype(np.float32).sum()
     weights = oracle.edge_softmax(hubs, s.astype(np.float64))
-    np.testing.assert_allclose(tape.gradient(total, x).astype(np.float64), weights, rtol=1.01 * rounding, atol=1e-7)
+    np.testing.assert_allclose(
+        tape.gradient(total, x).astype(np.float64), weights, rtol=1.01 * rounding, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("around", [0, 1e4, "two scores"])
@@ -153,7 +172,9 @@ COMPUTED = {
 @pytest.mark.parametrize("shape", [(1,), (1, 1), (8, 1), (8, 8), (3, 5), (1, 70)], ids=str)
 @pytest.mark.parametrize("name", COMPUTED)
 def test_equal_scores_weigh_the_same_to_the_last_bit(name, shape):
-    """Forward and backward round a computed score alike, or its weights would be off by as much as the score is."""
+    """Forward and backward round a computed score alike, or its weights would be off by as much as the score
+    is.
+    """
     score = COMPUTED[name]
     g = ng.Graph([0, 1, 2, 3], [0, 0, 1, 1], num_src=4, num_dst=2)
     rng = np.random.default_rng(2)

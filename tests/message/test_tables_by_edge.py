@@ -35,7 +35,13 @@ def test_no_array_of_edges_and_features(g, library):
     walked = []
     with mock.patch.object(driver, "route", side_effect=lambda *args: walked.append(args[2]) or ROUTE(*args)):
         z, dx, dt = (np.asarray(y) for y in run(x, table))
-    of_edges = [leaf for outputs in walked for output in outputs for leaf in leaves_of(output.expressions) if leaf.attrs[0] == "e"]
+    of_edges = [
+        leaf
+        for outputs in walked
+        for output in outputs
+        for leaf in leaves_of(output.expressions)
+        if leaf.attrs[0] == "e"
+    ]
     assert walked
     assert not of_edges
     assert all(output.to != "e" for outputs in walked for output in outputs)
@@ -107,7 +113,13 @@ def test_two_tables_by_the_same_ids_in_a_softmax():
 
     def attention(x, scores, values):
         e = {"kind": KIND}
-        return ng.attend(SMALL, lambda e: ng.take(scores, e.kind), lambda u, e: np.tanh(u.x * ng.take(values, e.kind)), u={"x": x}, e=e)
+        return ng.attend(
+            SMALL,
+            lambda e: ng.take(scores, e.kind),
+            lambda u, e: np.tanh(u.x * ng.take(values, e.kind)),
+            u={"x": x},
+            e=e,
+        )
 
     s, m, want = np.exp(scores[KIND]), np.tanh(x[SMALL.src] * values[KIND]), np.zeros((4, 3))
     for v in set(SMALL.dst.tolist()):
@@ -133,14 +145,21 @@ def test_other_ids_in_the_same_array_are_seen():
 
 def test_what_is_told(tmp_path):
     def message(table):
-        return ng.update_all(SMALL, lambda u, e: u.x * ng.take(table, e.kind), "sum", u={"x": np.ones(5)}, e={"kind": KIND})
+        return ng.update_all(
+            SMALL, lambda u, e: u.x * ng.take(table, e.kind), "sum", u={"x": np.ones(5)}, e={"kind": KIND}
+        )
 
     with ng.Tape(check=True) as tape:
         table = tape.watch(np.array([1.0, np.nan, 2.0]))
-        with pytest.raises(FloatingPointError, match=r"edge 3, u = 0 to v = 3, gives \[nan\].*captured0\[e\.kind\]\[1\] is nan"):
+        with pytest.raises(
+            FloatingPointError,
+            match=r"edge 3, u = 0 to v = 3, gives \[nan\].*captured0\[e\.kind\]\[1\] is nan",
+        ):
             message(table)
     with ng.Tape() as tape:
         message(tape.watch(np.ones(3)))
-    assert "∂captured0[e.kind] = Σ g_v · u.x   SpMM over the edges by e.kind of 3" in tape.explain(kernel=True)
+    assert "∂captured0[e.kind] = Σ g_v · u.x   SpMM over the edges by e.kind of 3" in tape.explain(
+        kernel=True
+    )
     tape.explain(html=tmp_path / "page.html")
     assert "e.kind of 3" in (tmp_path / "page.html").read_text()

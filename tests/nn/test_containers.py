@@ -1,4 +1,6 @@
-"""Parameters and modules in containers of every kind: found, named, trained, saved, loaded, moved and switched; or an error."""
+"""Parameters and modules in containers of every kind: found, named, trained, saved, loaded, moved and
+switched; or an error.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,10 @@ FOUND = {
     "a dict": (lambda: {"a": parameter(), "b": Layer()}, ["value.a", "value.b.w"]),
     "an ordered dict": (lambda: OrderedDict(a=Layer()), ["value.a.w"]),
     "a mapping": (lambda: MappingProxyType({"a": Layer()}), ["value.a.w"]),
-    "keys that are no texts": (lambda: {0: Layer(), ("u", "v"): parameter()}, ["value.('u', 'v')", "value.0.w"]),
+    "keys that are no texts": (
+        lambda: {0: Layer(), ("u", "v"): parameter()},
+        ["value.('u', 'v')", "value.0.w"],
+    ),
     "lists of lists": (lambda: [[Layer()], [[parameter()]]], ["value.1.0.0", "value.0.0.w"]),
     "a dict of lists of dicts": (lambda: {"a": [{"b": (Layer(),)}]}, ["value.a.0.b.0.w"]),
     "a deque": (lambda: deque([parameter()]), ["value.0"]),
@@ -84,10 +89,16 @@ FOUND = {
     "a named tuple": (lambda: Pair(parameter(), Layer()), ["value.left", "value.right.w"]),
     "a data class": (lambda: Record(parameter(), Layer()), ["value.weight", "value.layer.w"]),
     "a data class with slots": (lambda: Slotted(parameter(), Layer()), ["value.weight", "value.layer.w"]),
-    "a namespace": (lambda: SimpleNamespace(weight=parameter(), layer=Layer()), ["value.weight", "value.layer.w"]),
+    "a namespace": (
+        lambda: SimpleNamespace(weight=parameter(), layer=Layer()),
+        ["value.weight", "value.layer.w"],
+    ),
     "a module that is a data class": (lambda: Declared(parameter()), ["value.weight", "value.layer.w"]),
     "a module with slots": (lambda: WithSlots(), ["value.weight"]),
-    "beside what is no parameter": (lambda: [None, 1, "text", np.ones(2), parameter(), len, {3}], ["value.4"]),
+    "beside what is no parameter": (
+        lambda: [None, 1, "text", np.ones(2), parameter(), len, {3}],
+        ["value.4"],
+    ),
 }
 
 
@@ -203,15 +214,31 @@ HIDDEN = {
 @pytest.mark.parametrize("kind", HIDDEN)
 def test_where_parameters_would_not_be_found_is_an_error(kind):
     model = Holder(HIDDEN[kind]())
-    for call in (model.parameters, model.state_dict, model.eval, lambda: model.to("cpu"), lambda: list(model.modules())):
-        with pytest.raises(TypeError, match=r"list or a dict|make it a list|derive \w+ from|in __init__|attributes of their own"):
+    for call in (
+        model.parameters,
+        model.state_dict,
+        model.eval,
+        lambda: model.to("cpu"),
+        lambda: list(model.modules()),
+    ):
+        with pytest.raises(
+            TypeError,
+            match=r"list or a dict|make it a list|derive \w+ from|in __init__|attributes of their own",
+        ):
             call()
 
 
 def test_what_is_found_elsewhere_too_is_not_hidden():
     model = Holder([Layer(), Layer()])
     first, last = model.value
-    model.others = [functools.partial(use, first), first.forward, model.forward, {first, last}, Around([first], model), enumerate([last])]
+    model.others = [
+        functools.partial(use, first),
+        first.forward,
+        model.forward,
+        {first, last},
+        Around([first], model),
+        enumerate([last]),
+    ]
     first.outer = [model.forward, Around(model)]  # back to what it is a part of
     assert [name for name, _ in model.named_parameters()] == ["value.0.w", "value.1.w"]
     assert [name for name, _ in first.named_parameters()] == ["w"]
@@ -221,7 +248,18 @@ def test_what_is_found_elsewhere_too_is_not_hidden():
 def test_what_is_no_parameter_is_left_alone():
     deep = Around()
     deep.attribute = deep
-    for value in (sys.stdout, itertools.count(), iter([1]), np.arange(3), ng.Graph([0], [1]), Around, itertools, deep, {1, 2}, use):
+    for value in (
+        sys.stdout,
+        itertools.count(),
+        iter([1]),
+        np.arange(3),
+        ng.Graph([0], [1]),
+        Around,
+        itertools,
+        deep,
+        {1, 2},
+        use,
+    ):
         model = Holder([value, parameter()])
         assert [name for name, _ in model.named_parameters()] == ["value.1"]
     counter = itertools.count()

@@ -26,7 +26,9 @@ FORMULAS = {
 
 def made(name, reciprocal=False):
     kind, *norm = name.split(", ")
-    return getattr(nn, kind)(5, 3, 4, reciprocal=reciprocal, rng=1, dtype=np.float64, **({"norm": 2} if norm else {}))
+    return getattr(nn, kind)(
+        5, 3, 4, reciprocal=reciprocal, rng=1, dtype=np.float64, **({"norm": 2} if norm else {})
+    )
 
 
 @pytest.mark.parametrize("reciprocal", [False, True])
@@ -70,7 +72,11 @@ def test_penalty_is_n3(name, reciprocal):
 
 
 ERRORS = [
-    (lambda m: m.score([0, 5], [0, 0], [1, 1]), IndexError, r"ComplEx: h\[1\] is 5; entities run from 0 to 4"),
+    (
+        lambda m: m.score([0, 5], [0, 0], [1, 1]),
+        IndexError,
+        r"ComplEx: h\[1\] is 5; entities run from 0 to 4",
+    ),
     (lambda m: m.score_tails([0], [-1]), IndexError, r"r\[0\] is -1; relations run from 0 to 2"),
     (lambda m: m.score([0, 1], [0], [1, 1]), ValueError, "r has 1 ids, others have 2"),
     (lambda m: m.score_heads([0.5], [1]), TypeError, "r has dtype float64"),

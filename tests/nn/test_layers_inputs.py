@@ -1,4 +1,6 @@
-"""What layers are given: features, edge weights and ids of every dtype; graphs without nodes, without edges, and of two sets of nodes."""
+"""What layers are given: features, edge weights and ids of every dtype; graphs without nodes, without edges,
+and of two sets of nodes.
+"""
 
 from __future__ import annotations
 
@@ -54,28 +56,53 @@ LAYERS = {
     "SAGEConv max": (lambda d, w=WIDTH: nn.SAGEConv(w, 3, aggr="max", rng=0, dtype=d), lambda g, d: ()),
     "SAGEConv pool": (lambda d, w=WIDTH: nn.SAGEConv(w, 3, aggr="pool", rng=0, dtype=d), lambda g, d: ()),
     "GATConv": (lambda d, w=WIDTH: nn.GATConv(w, 3, heads=2, rng=0, dtype=d), lambda g, d: ()),
-    "GATConv averaged": (lambda d, w=WIDTH: nn.GATConv(w, 3, heads=2, concat=False, rng=0, dtype=d), lambda g, d: ()),
+    "GATConv averaged": (
+        lambda d, w=WIDTH: nn.GATConv(w, 3, heads=2, concat=False, rng=0, dtype=d),
+        lambda g, d: (),
+    ),
     "GATv2Conv": (lambda d, w=WIDTH: nn.GATv2Conv(w, 3, heads=2, rng=0, dtype=d), lambda g, d: ()),
-    "TransformerConv": (lambda d, w=WIDTH: nn.TransformerConv(w, 3, heads=2, rng=0, dtype=d), lambda g, d: ()),
+    "TransformerConv": (
+        lambda d, w=WIDTH: nn.TransformerConv(w, 3, heads=2, rng=0, dtype=d),
+        lambda g, d: (),
+    ),
     "TransformerConv averaged": (
         lambda d, w=WIDTH: nn.TransformerConv(w, 3, heads=2, concat=False, gated=True, rng=0, dtype=d),
         lambda g, d: (),
     ),
     "GINConv": (lambda d, w=WIDTH: nn.GINConv(mlp([w, 5, 3], d), dtype=d), lambda g, d: ()),
-    "GINConv eps": (lambda d, w=WIDTH: nn.GINConv(mlp([w, 2, 3], d), train_eps=True, dtype=d), lambda g, d: ()),
+    "GINConv eps": (
+        lambda d, w=WIDTH: nn.GINConv(mlp([w, 2, 3], d), train_eps=True, dtype=d),
+        lambda g, d: (),
+    ),
     "GINConv function": (lambda d, w=WIDTH: nn.GINConv(ng.softplus), lambda g, d: ()),
     "GINEConv": (lambda d, w=WIDTH: nn.GINEConv(mlp([w, 5, 3], d), dtype=d), lambda g, d: (edges(g, d),)),
-    "GINEConv column": (lambda d, w=WIDTH: nn.GINEConv(mlp([w, 5, 3], d), dtype=d), lambda g, d: (edges(g, d)[:, :1],)),
+    "GINEConv column": (
+        lambda d, w=WIDTH: nn.GINEConv(mlp([w, 5, 3], d), dtype=d),
+        lambda g, d: (edges(g, d)[:, :1],),
+    ),
     "EdgeConv": (lambda d, w=WIDTH: nn.EdgeConv(w, 3, rng=0, dtype=d), lambda g, d: ()),
     "RGCNConv": (lambda d, w=WIDTH: nn.RGCNConv(w, 3, 3, rng=0, dtype=d), lambda g, d: (relations(g),)),
-    "RGCNConv bases": (lambda d, w=WIDTH: nn.RGCNConv(w, 7, 3, num_bases=2, rng=0, dtype=d), lambda g, d: (relations(g),)),
+    "RGCNConv bases": (
+        lambda d, w=WIDTH: nn.RGCNConv(w, 7, 3, num_bases=2, rng=0, dtype=d),
+        lambda g, d: (relations(g),),
+    ),
     "PNAConv": (lambda d, w=WIDTH: nn.PNAConv(w, 3, rng=0, dtype=d), lambda g, d: ()),
     "GCN": (lambda d, w=WIDTH: nn.GCN(w, 8, 3, rng=0, dtype=d).eval(), lambda g, d: ()),
     "SAGE": (lambda d, w=WIDTH: nn.SAGE(w, 8, 3, rng=0, dtype=d).eval(), lambda g, d: ()),
     "GAT": (lambda d, w=WIDTH: nn.GAT(w, 4, 3, heads=2, rng=0, dtype=d).eval(), lambda g, d: ()),
     "GIN": (lambda d, w=WIDTH: nn.GIN(w, 8, 3, rng=0, dtype=d).eval(), lambda g, d: ()),
 }
-SPARSE = ["GCNConv", "SGConv", "SAGEConv mean", "GATConv", "TransformerConv", "GINConv", "RGCNConv", "PNAConv", "GCN"]
+SPARSE = [
+    "GCNConv",
+    "SGConv",
+    "SAGEConv mean",
+    "GATConv",
+    "TransformerConv",
+    "GINConv",
+    "RGCNConv",
+    "PNAConv",
+    "GCN",
+]
 BIPARTITE = ("SAGEConv", "GATConv", "GATv2Conv", "TransformerConv", "EdgeConv", "RGCNConv")
 
 
@@ -131,18 +158,47 @@ def test_relations_of_every_dtype(dtype):
 def star(leaves):
     """Every node from 1 on has an edge to node 0, and a self loop."""
     nodes = np.arange(leaves + 1)
-    return Graph(np.concatenate([nodes[1:], nodes]), np.concatenate([np.zeros(leaves, int), nodes]), leaves + 1)
+    return Graph(
+        np.concatenate([nodes[1:], nodes]), np.concatenate([np.zeros(leaves, int), nodes]), leaves + 1
+    )
 
 
 IN_HALF = {
-    np.float16: ["GCNConv weights", "SGConv", "APPNP weights", "SAGEConv mean", "SAGEConv pool", "GATConv averaged", "GATv2Conv"]
-    + ["TransformerConv averaged", "GINConv eps", "GINEConv", "EdgeConv", "RGCNConv", "RGCNConv bases", "PNAConv"],
-    bfloat16: ["GCNConv", "SGConv weights", "APPNP", "SAGEConv max", "GATConv", "GATv2Conv", "TransformerConv averaged", "GINConv"]
+    np.float16: [
+        "GCNConv weights",
+        "SGConv",
+        "APPNP weights",
+        "SAGEConv mean",
+        "SAGEConv pool",
+        "GATConv averaged",
+        "GATv2Conv",
+    ]
+    + [
+        "TransformerConv averaged",
+        "GINConv eps",
+        "GINEConv",
+        "EdgeConv",
+        "RGCNConv",
+        "RGCNConv bases",
+        "PNAConv",
+    ],
+    bfloat16: [
+        "GCNConv",
+        "SGConv weights",
+        "APPNP",
+        "SAGEConv max",
+        "GATConv",
+        "GATv2Conv",
+        "TransformerConv averaged",
+        "GINConv",
+    ]
     + ["GINConv eps", "GINEConv", "EdgeConv", "RGCNConv bases", "PNAConv"],
 }
 
 
-@pytest.mark.parametrize(("name", "dtype"), [pytest.param(n, *d.values, marks=d.marks) for d in HALF for n in IN_HALF[d.values[0]]])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [pytest.param(n, *d.values, marks=d.marks) for d in HALF for n in IN_HALF[d.values[0]]]
+)
 def test_half_precision(name, dtype):
     """Near the result of the same numbers in float64: in relation to the largest, as sums of parts cancel."""
     make, beside = LAYERS[name]
@@ -187,9 +243,12 @@ def test_degrees_beyond_float16(dtype):
 
 
 @pytest.mark.parametrize("dtype", HALF)
-@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("APPNP", "APPNP weights", "GINConv function")])
+@pytest.mark.parametrize(
+    "name", [name for name in LAYERS if name not in ("APPNP", "APPNP weights", "GINConv function")]
+)
 def test_features_of_half_precision_in_wider_layers(name, dtype):
-    """A float32 layer rounds nothing to its features' dtype on the way: sums of 3000 neighbours are beyond float16.
+    """A float32 layer rounds nothing to its features' dtype on the way: sums of 3000 neighbours are beyond
+    float16.
 
     Layers without parameters have no dtype of their own.
     """
@@ -198,7 +257,9 @@ def test_features_of_half_precision_in_wider_layers(name, dtype):
     x = np.random.default_rng(0).uniform(50, 60, (g.num_nodes, WIDTH)).astype(dtype)
     others = beside(g, dtype)
     got = unwrap(layer(g, x, *others))
-    want = unwrap(layer(g, x.astype(np.float64), *(a.astype(np.float64) if a.dtype == dtype else a for a in others)))
+    want = unwrap(
+        layer(g, x.astype(np.float64), *(a.astype(np.float64) if a.dtype == dtype else a for a in others))
+    )
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
 
@@ -242,10 +303,14 @@ def pair_graph(num_src, num_dst, num_edges):
     return Graph(src, dst, num_src=num_src, num_dst=num_dst)
 
 
-@pytest.mark.parametrize("counts", [(3, 1, 3), (1, 3, 3), (3, 3, 5), (4, 2, 0), (0, 3, 0), (3, 0, 0), (0, 0, 0)], ids=str)
+@pytest.mark.parametrize(
+    "counts", [(3, 1, 3), (1, 3, 3), (3, 3, 5), (4, 2, 0), (0, 3, 0), (3, 0, 0), (0, 0, 0)], ids=str
+)
 @pytest.mark.parametrize("name", LAYERS)
 def test_two_sets_of_nodes(name, counts):
-    """The layer says that it needs something else, or gives a row for each destination, whatever the numbers of nodes are."""
+    """The layer says that it needs something else, or gives a row for each destination, whatever the numbers
+    of nodes are.
+    """
     make, beside = LAYERS[name]
     g = pair_graph(*counts)
     rng = np.random.default_rng(1)
@@ -254,7 +319,13 @@ def test_two_sets_of_nodes(name, counts):
     if name.startswith(BIPARTITE):
         y = layer(g, (x_src, x_dst), *beside(g, np.float32))
         assert y.shape[0] == g.num_dst
-        if counts[1] > 1 and counts[2] == 0 and "GATConv" not in name and "GATv2" not in name and "EdgeConv" not in name:
+        if (
+            counts[1] > 1
+            and counts[2] == 0
+            and "GATConv" not in name
+            and "GATv2" not in name
+            and "EdgeConv" not in name
+        ):
             assert not np.allclose(y[0], y[1])  # each destination's own term
     with pytest.raises(ValueError, match=r"bipartite|pair|shape"):
         layer(g, x_src, *beside(g, np.float32))
@@ -268,7 +339,9 @@ def test_a_convolution_of_two_sets_has_a_row_for_each_destination():
         a = np.zeros((3, 3))
         np.add.at(a, (g.dst, g.src), 1)
         into, out = (1 / np.maximum(a.sum(axis), 1) for axis in (1, 0))
-        scaled = {"both": np.sqrt(into)[:, None] * a * np.sqrt(out), "right": into[:, None] * a, "none": a}[norm]
+        scaled = {"both": np.sqrt(into)[:, None] * a * np.sqrt(out), "right": into[:, None] * a, "none": a}[
+            norm
+        ]
         np.testing.assert_allclose(layer(g, x).data, scaled @ x @ layer.weight.data, rtol=1e-4, atol=1e-5)
 
 
@@ -287,9 +360,13 @@ NARROWER = [(np.float16, np.float32), (np.float16, np.float64), (np.float32, np.
 
 
 @pytest.mark.parametrize(("features_dtype", "dtype"), NARROWER, ids=lambda d: np.dtype(d).name)
-@pytest.mark.parametrize("name", [name for name in LAYERS if not name.startswith("APPNP") and name != "GINConv function"])
+@pytest.mark.parametrize(
+    "name", [name for name in LAYERS if not name.startswith("APPNP") and name != "GINConv function"]
+)
 def test_features_narrower_than_the_parameters_are_computed_in_their_dtype(name, features_dtype, dtype):
-    """The result for the same numbers in the parameters' dtype, also where a sum of rows is beyond float16."""
+    """The result for the same numbers in the parameters' dtype, also where a sum of rows is beyond
+    float16.
+    """
     make, beside = LAYERS[name]
     layer = make(dtype)
     g = star(300)

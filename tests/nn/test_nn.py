@@ -1,4 +1,6 @@
-"""Every layer against its formula, written with loops over nodes; its gradients against central differences; float32; odd graphs."""
+"""Every layer against its formula, written with loops over nodes; its gradients against central differences;
+float32; odd graphs.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ GRAPHS = {"odd": Graph(SRC, DST, 6), "no edges": Graph([], [], 3), "one loop": G
 TWO_SIDED = Graph([0, 1, 2, 3, 3, 0, 0], [0, 0, 2, 2, 2, 3, 3], num_src=5, num_dst=4)
 
 
-# The formulas. g: graph, p: parameters by name, x: features of both sides, then what the layer is given beside them.
+# The formulas. g: graph, p: parameters by name, x: features of both sides, then what the layer is given
+# beside them.
 
 
 def in_edges(g: Graph, loops: bool = False) -> list[list[tuple[int, int]]]:
@@ -40,7 +43,9 @@ def in_edges(g: Graph, loops: bool = False) -> list[list[tuple[int, int]]]:
     return rows
 
 
-def adjacency(g: Graph, norm: str = "both", loops: bool = True, weights: np.ndarray | None = None) -> np.ndarray:
+def adjacency(
+    g: Graph, norm: str = "both", loops: bool = True, weights: np.ndarray | None = None
+) -> np.ndarray:
     """D^-½ A D^-½ as a matrix [num_dst, num_src]."""
     a = np.zeros((g.num_dst, g.num_src))
     for v, row in enumerate(in_edges(g, loops)):
@@ -53,14 +58,23 @@ def adjacency(g: Graph, norm: str = "both", loops: bool = True, weights: np.ndar
     return into[:, None] * a if norm == "right" else a
 
 
-def reduced(g: Graph, messages: Callable[[int, int, int], np.ndarray], reduce: Callable[..., Any], width: int) -> np.ndarray:
+def reduced(
+    g: Graph, messages: Callable[[int, int, int], np.ndarray], reduce: Callable[..., Any], width: int
+) -> np.ndarray:
     """reduce over the messages(e, u, v) of the in-edges of every v, 0 without any."""
     rows = [[messages(e, u, v) for e, u in row] for v, row in enumerate(in_edges(g))]
-    return np.array([reduce(row, axis=0) if row else np.zeros(width) for row in rows]).reshape(g.num_dst, width)
+    return np.array([reduce(row, axis=0) if row else np.zeros(width) for row in rows]).reshape(
+        g.num_dst, width
+    )
 
 
 def attention(
-    g: Graph, heads: int, h: np.ndarray, score: Callable[[int, int, int], float], loops: bool, keep: np.ndarray | None = None
+    g: Graph,
+    heads: int,
+    h: np.ndarray,
+    score: Callable[[int, int, int], float],
+    loops: bool,
+    keep: np.ndarray | None = None,
 ) -> np.ndarray:
     """Σ softmax(score(u, v, head)) h_u by head, [num_dst, heads, features]."""
     z = np.zeros((g.num_dst, heads, h.shape[2]))
@@ -117,7 +131,14 @@ def gat(heads: int, concat: bool = True, keep: np.ndarray | None = None) -> Call
         h = (x_src @ p["weight"]).reshape(len(x_src), heads, p["weight"].shape[1] // heads)
         t = (x_dst @ p.get("weight_dst", p["weight"])).reshape(len(x_dst), heads, h.shape[2])
         a, b = p["attention_src"], p["attention_dst"]
-        z = attention(g, heads, h, lambda u, v, k: leaky(a[k] @ h[u, k] + b[k] @ t[v, k]), not isinstance(x, tuple), keep)
+        z = attention(
+            g,
+            heads,
+            h,
+            lambda u, v, k: leaky(a[k] @ h[u, k] + b[k] @ t[v, k]),
+            not isinstance(x, tuple),
+            keep,
+        )
         return joined(z, concat) + p["bias"]
 
     return formula
@@ -125,14 +146,21 @@ def gat(heads: int, concat: bool = True, keep: np.ndarray | None = None) -> Call
 
 def gatv2(g: Graph, p: Arrays, x: np.ndarray) -> np.ndarray:
     h, t = ((x @ p[name]).reshape(len(x), 2, 2) for name in ("weight", "weight_dst"))
-    return joined(attention(g, 2, h, lambda u, v, k: p["attention"][k] @ leaky(h[u, k] + t[v, k]), True), True) + p["bias"]
+    return (
+        joined(attention(g, 2, h, lambda u, v, k: p["attention"][k] @ leaky(h[u, k] + t[v, k]), True), True)
+        + p["bias"]
+    )
 
 
 def transformer(heads: int, concat: bool, gated: bool) -> Callable[..., np.ndarray]:
     def formula(g: Graph, p: Arrays, x: np.ndarray) -> np.ndarray:
-        q, k, h, r = (x @ p[f"{name}.weight"] + p[f"{name}.bias"] for name in ("query", "key", "value", "skip"))
+        q, k, h, r = (
+            x @ p[f"{name}.weight"] + p[f"{name}.bias"] for name in ("query", "key", "value", "skip")
+        )
         q, k, h = (y.reshape(len(x), heads, -1 if y.size else 1) for y in (q, k, h))
-        z = joined(attention(g, heads, h, lambda u, v, i: q[v, i] @ k[u, i] / np.sqrt(q.shape[2]), False), concat)
+        z = joined(
+            attention(g, heads, h, lambda u, v, i: q[v, i] @ k[u, i] / np.sqrt(q.shape[2]), False), concat
+        )
         if not gated:
             return z + r
         beta = 1 / (1 + np.exp(-np.concatenate([z, r, z - r], 1) @ p["gate.weight"]))
@@ -146,7 +174,9 @@ def gin(g: Graph, p: Arrays, x: np.ndarray) -> np.ndarray:
 
 
 def gine(g: Graph, p: Arrays, x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    return mlp(p, (1 + p["eps"]) * x + reduced(g, lambda e, u, v: np.maximum(x[u] + w[e], 0), np.sum, x.shape[1]))
+    return mlp(
+        p, (1 + p["eps"]) * x + reduced(g, lambda e, u, v: np.maximum(x[u] + w[e], 0), np.sum, x.shape[1])
+    )
 
 
 def edge(g: Graph, p: Arrays, x: Any) -> np.ndarray:
@@ -176,11 +206,19 @@ def pna(g: Graph, p: Arrays, x: np.ndarray) -> np.ndarray:
         return x[u] @ p["theta"] + x[v] @ p["phi.weight"] + p["phi.bias"]
 
     mean, highest, lowest, square = (
-        reduced(g, message, f, x.shape[1]) for f in (np.mean, np.max, np.min, lambda m, axis: np.mean(np.square(m), axis))
+        reduced(g, message, f, x.shape[1])
+        for f in (np.mean, np.max, np.min, lambda m, axis: np.mean(np.square(m), axis))
     )
     parts = np.concatenate([mean, highest, lowest, np.sqrt(np.maximum(square - mean**2, 0) + 1e-5)], 1)
-    amplified, attenuated = parts * (np.log(degrees + 1) / delta)[:, None], parts * (delta / np.log(np.maximum(degrees, 1) + 1))[:, None]
-    return x @ p["self_update"] + np.concatenate([parts, amplified, attenuated], 1) @ p["update.weight"] + p["update.bias"]
+    amplified, attenuated = (
+        parts * (np.log(degrees + 1) / delta)[:, None],
+        parts * (delta / np.log(np.maximum(degrees, 1) + 1))[:, None],
+    )
+    return (
+        x @ p["self_update"]
+        + np.concatenate([parts, amplified, attenuated], 1) @ p["update.weight"]
+        + p["update.bias"]
+    )
 
 
 # The table.
@@ -192,7 +230,9 @@ def no_arrays(g: Graph, rng: np.random.Generator) -> Arrays:
 
 @dataclass(frozen=True)
 class Case:
-    """make(rng, dtype) builds the layer for 3 features; floats and fixed are what it is given beside x, with and without gradient."""
+    """make(rng, dtype) builds the layer for 3 features; floats and fixed are what it is given beside x, with
+    and without gradient.
+    """
 
     make: Callable[..., nn.Module]
     formula: Callable[..., np.ndarray]
@@ -220,9 +260,15 @@ def _gin(kind: Any, hidden: int) -> Callable[..., nn.Module]:
 CASES = {
     "gcn": Case(lambda **o: nn.GCNConv(3, 2, **o), gcn()),
     "gcn, wider": Case(lambda **o: nn.GCNConv(3, 4, norm="right", **o), gcn("right")),
-    "gcn, no norm": Case(lambda **o: nn.GCNConv(3, 4, norm="none", add_self_loops=False, **o), gcn("none", False)),
+    "gcn, no norm": Case(
+        lambda **o: nn.GCNConv(3, 4, norm="none", add_self_loops=False, **o), gcn("none", False)
+    ),
     "gcn, weights": Case(lambda **o: nn.GCNConv(3, 2, **o), gcn(), edge_weights, second_order=True),
-    "gcn, weights, right": Case(lambda **o: nn.GCNConv(3, 4, norm="right", add_self_loops=False, **o), gcn("right", False), edge_weights),
+    "gcn, weights, right": Case(
+        lambda **o: nn.GCNConv(3, 4, norm="right", add_self_loops=False, **o),
+        gcn("right", False),
+        edge_weights,
+    ),
     "sgc": Case(lambda **o: nn.SGConv(3, 2, k=3, **o), gcn(k=3)),
     "sgc, wider": Case(lambda **o: nn.SGConv(3, 4, **o), gcn(k=2)),
     "appnp": Case(lambda **o: nn.APPNP(k=3, alpha=0.2), appnp),
@@ -234,12 +280,17 @@ CASES = {
     "gat, averaged": Case(lambda **o: nn.GATConv(3, 2, heads=2, concat=False, **o), gat(2, False)),
     "gatv2": Case(lambda **o: nn.GATv2Conv(3, 2, heads=2, **o), gatv2, second_order=True),
     "transformer": Case(lambda **o: nn.TransformerConv(3, 2, heads=2, **o), transformer(2, True, False)),
-    "transformer, gated": Case(lambda **o: nn.TransformerConv(3, 2, heads=2, concat=False, gated=True, **o), transformer(2, False, True)),
+    "transformer, gated": Case(
+        lambda **o: nn.TransformerConv(3, 2, heads=2, concat=False, gated=True, **o),
+        transformer(2, False, True),
+    ),
     "gin": Case(_gin(nn.GINConv, 4), gin),
     "gin, narrower": Case(_gin(nn.GINConv, 2), gin),
     "gine": Case(_gin(nn.GINEConv, 4), gine, edge_features),
     "edge": Case(lambda **o: nn.EdgeConv(3, 2, **o), edge),
-    "rgcn": Case(lambda **o: nn.RGCNConv(3, 2, 3, num_bases=2, **o), rgcn, fixed=relations, second_order=True),
+    "rgcn": Case(
+        lambda **o: nn.RGCNConv(3, 2, 3, num_bases=2, **o), rgcn, fixed=relations, second_order=True
+    ),
     "rgcn, wider": Case(lambda **o: nn.RGCNConv(3, 4, 3, num_bases=2, **o), rgcn, fixed=relations),
     "rgcn, own matrices": Case(lambda **o: nn.RGCNConv(3, 2, 3, **o), rgcn, fixed=relations),
     "pna": Case(lambda **o: nn.PNAConv(3, 2, **o), pna),
@@ -287,7 +338,9 @@ def test_forward_is_the_formula(name: str, graph: str) -> None:
     layer, x, floats, fixed = inputs(case, g)
     z = unwrap(layer(g, x, **floats, **fixed))
     assert z.dtype == np.float64
-    np.testing.assert_allclose(z, case.formula(g, values(layer), x, **floats, **fixed), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        z, case.formula(g, values(layer), x, **floats, **fixed), rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -317,7 +370,13 @@ def test_float32_stays_float32(name: str) -> None:
     with Tape() as tape:
         z = layer(g, tape.watch(x), **floats, **fixed)
     assert z.dtype == np.float32
-    want = case.formula(g, {key: a.astype(np.float64) for key, a in values(layer).items()}, x.astype(np.float64), **floats, **fixed)
+    want = case.formula(
+        g,
+        {key: a.astype(np.float64) for key, a in values(layer).items()},
+        x.astype(np.float64),
+        **floats,
+        **fixed,
+    )
     np.testing.assert_allclose(z.data, want, rtol=0, atol=1e-4 * np.abs(want).max())
 
 
@@ -339,7 +398,9 @@ def test_two_sets_of_nodes(name: str) -> None:
     width = 2 if name in ("sage mean", "sage max", "gat") else 3
     x, y = rng.standard_normal((5, 3)), rng.standard_normal((4, width))
     pair = x if name == "gcn" else (x, y)
-    np.testing.assert_allclose(layer(TWO_SIDED, pair), formula(TWO_SIDED, values(layer), pair), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        layer(TWO_SIDED, pair), formula(TWO_SIDED, values(layer), pair), rtol=1e-10, atol=1e-12
+    )
     if name != "gcn":
         check_gradient(lambda x, y: layer(TWO_SIDED, (x, y)), [x, y])
 

@@ -1,4 +1,6 @@
-"""Layers of heterographs: against PyG's with the same weights, against their relations one by one, and a model that learns."""
+"""Layers of heterographs: against PyG's with the same weights, against their relations one by one, and a
+model that learns.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,12 @@ import numgraph as ng
 from numgraph import HeteroGraph, Tape, nn
 from numgraph.nn.pyg import sources
 
-WRITES, CITES, AT, REV = ("author", "writes", "paper"), ("paper", "cites", "paper"), ("paper", "at", "venue"), ("paper", "by", "author")
+WRITES, CITES, AT, REV = (
+    ("author", "writes", "paper"),
+    ("paper", "cites", "paper"),
+    ("paper", "at", "venue"),
+    ("paper", "by", "author"),
+)
 RELATIONS = [CITES, WRITES, AT, REV]
 H = HeteroGraph(
     {
@@ -31,11 +38,16 @@ X = {kind: RNG.normal(size=(H.num_nodes[kind], width)) for kind, width in WIDTHS
 
 def torch_and_pyg():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    return torch, pytest.importorskip("torch_geometric.nn", reason="PyG is not installed", exc_type=ImportError)
+    return torch, pytest.importorskip(
+        "torch_geometric.nn", reason="PyG is not installed", exc_type=ImportError
+    )
 
 
 def ends(torch):
-    return {relation: torch.tensor(np.stack([H[relation].src, H[relation].dst]).astype(np.int64)) for relation in RELATIONS}
+    return {
+        relation: torch.tensor(np.stack([H[relation].src, H[relation].dst]).astype(np.int64))
+        for relation in RELATIONS
+    }
 
 
 def same_as_theirs(torch, ours, theirs, kinds):
@@ -43,7 +55,9 @@ def same_as_theirs(torch, ours, theirs, kinds):
     nn.load_pyg(ours, theirs.state_dict())
     tx = {kind: torch.tensor(array, requires_grad=True) for kind, array in X.items()}
     wanted = theirs(tx, ends(torch))
-    sum((wanted[kind] * torch.tensor(weights_like(tuple(wanted[kind].shape)))).sum() for kind in kinds).backward()
+    sum(
+        (wanted[kind] * torch.tensor(weights_like(tuple(wanted[kind].shape)))).sum() for kind in kinds
+    ).backward()
     with Tape() as tape:
         x = {kind: tape.watch(array) for kind, array in X.items()}
         found = ours(H, x)
@@ -57,7 +71,10 @@ def same_as_theirs(torch, ours, theirs, kinds):
     for kind, grad in zip(x, of_x):
         want = np.zeros_like(grad) if tx[kind].grad is None else tx[kind].grad.numpy()
         assert np.abs(grad - want).max() <= 1e-10
-    slopes = {name: one.grad if one.grad is not None else torch.zeros_like(one) for name, one in theirs.named_parameters()}
+    slopes = {
+        name: one.grad if one.grad is not None else torch.zeros_like(one)
+        for name, one in theirs.named_parameters()
+    }
     for name, grad in zip(parameters, grads):
         names, change = next(source for one, _, source in sources(ours, slopes) if one == name)
         want = change(next(slopes[one] for one in names if one in slopes).numpy())
@@ -90,7 +107,9 @@ def test_heteroconv_is_pygs(aggr):
     made = {
         CITES: nn.SAGEConv(4, 3, aggr="sum", rng=0, dtype=np.float64),
         WRITES: nn.SAGEConv((2, 4), 3, rng=0, dtype=np.float64),
-        AT: nn.GATv2Conv((4, 3), 3, heads=1, projection_bias=True, add_self_loops=False, rng=0, dtype=np.float64),
+        AT: nn.GATv2Conv(
+            (4, 3), 3, heads=1, projection_bias=True, add_self_loops=False, rng=0, dtype=np.float64
+        ),
         REV: nn.SAGEConv((4, 2), 3, rng=0, dtype=np.float64),
     }
     same_as_theirs(torch, nn.HeteroConv(made, aggr=aggr), theirs, ["author", "paper", "venue"])
@@ -99,9 +118,15 @@ def test_heteroconv_is_pygs(aggr):
 def test_a_type_that_nothing_leads_to_comes_back():
     conv = nn.HeteroConv({"at": nn.SAGEConv((4, 3), 2, rng=0), "cites": nn.GCNConv(4, 2, rng=0)})
     z = conv(H, X)
-    assert {kind: one.shape for kind, one in z.items()} == {"author": (4, 2), "paper": (5, 2), "venue": (3, 2)}
+    assert {kind: one.shape for kind, one in z.items()} == {
+        "author": (4, 2),
+        "paper": (5, 2),
+        "venue": (3, 2),
+    }
     assert not z["author"].any()
-    assert nn.HGTConv(WIDTHS, 2, [CITES], rng=0)(H.edge_type_subgraph([CITES]), {"paper": X["paper"]})["paper"].shape == (5, 2)
+    assert nn.HGTConv(WIDTHS, 2, [CITES], rng=0)(H.edge_type_subgraph([CITES]), {"paper": X["paper"]})[
+        "paper"
+    ].shape == (5, 2)
 
 
 def test_edge_data_go_to_their_relations():
@@ -122,16 +147,24 @@ def test_rgcn_is_its_sum_over_relations(options):
     conv = nn.RGCNConv(3, 2, 4, rng=0, dtype=np.float64, **options)
     found = conv(h, x)
     matrices = conv.bases.data
-    matrices = matrices if conv.coefficients is None else np.einsum("rb,bio->rio", conv.coefficients.data, matrices)
+    matrices = (
+        matrices if conv.coefficients is None else np.einsum("rb,bio->rio", conv.coefficients.data, matrices)
+    )
     for kind in h.node_types:
         wanted = x[kind] @ conv.weight_self.data + conv.bias.data
         for r, (relation, graph) in enumerate(h.items()):
             if relation[2] == kind:
                 counts = np.zeros((graph.num_dst, graph.num_src))
                 np.add.at(counts, (graph.dst, graph.src), 1)
-                wanted = wanted + counts / np.maximum(counts.sum(1, keepdims=True), 1) @ x[relation[0]] @ matrices[r]
+                wanted = (
+                    wanted
+                    + counts / np.maximum(counts.sum(1, keepdims=True), 1) @ x[relation[0]] @ matrices[r]
+                )
         assert np.allclose(found[kind], wanted, atol=1e-12)
-    check_gradient(lambda a, b: conv(h, {"author": a, "paper": b, "venue": x["venue"]})["paper"], [x["author"], x["paper"]])
+    check_gradient(
+        lambda a, b: conv(h, {"author": a, "paper": b, "venue": x["venue"]})["paper"],
+        [x["author"], x["paper"]],
+    )
 
 
 def test_a_model_learns_and_is_saved(tmp_path):
@@ -145,7 +178,9 @@ def test_a_model_learns_and_is_saved(tmp_path):
     class Model(nn.Module):
         def __init__(self):
             self.first = nn.HGTConv({"author": 2, "paper": 4}, 4, h.edge_types, heads=2, rng=1)
-            self.second = nn.HeteroConv({"writes": nn.SAGEConv(4, 2, rng=2), "rev_writes": nn.SAGEConv(4, 2, rng=3)})
+            self.second = nn.HeteroConv(
+                {"writes": nn.SAGEConv(4, 2, rng=2), "rev_writes": nn.SAGEConv(4, 2, rng=3)}
+            )
 
         def forward(self, h, x):
             return self.second(h, {one: ng.relu(z) for one, z in self.first(h, x).items()})
@@ -171,7 +206,9 @@ def test_the_types_of_hgt_are_given_in_three_ways():
     assert all(np.array_equal(states[0][name], one[name]) for one in states[1:] for name in states[0])
 
 
-@pytest.mark.parametrize("module", ["graph.hetero", "message.relations", "nn.hetero", "nn.knowledge", "sampling.hetero"])
+@pytest.mark.parametrize(
+    "module", ["graph.hetero", "message.relations", "nn.hetero", "nn.knowledge", "sampling.hetero"]
+)
 def test_examples_of_docstrings_run(module):
     found = doctest.testmod(importlib.import_module(f"numgraph.{module}"))
     assert found.attempted
@@ -186,16 +223,44 @@ ERRORS = [
     (lambda: nn.HeteroConv({"writes": SAGE}, aggr="add"), ValueError, "did you mean 'sum'"),
     (lambda: nn.HeteroConv({"write": SAGE})(H, X), ValueError, "did you mean 'writes'"),
     (lambda: nn.HeteroConv({"writes": SAGE})(H["writes"], X), TypeError, "the first argument is a Graph"),
-    (lambda: nn.HeteroConv({"writes": SAGE})(H, X["paper"]), TypeError, "x is a ndarray; give a dict by node type"),
-    (lambda: nn.HeteroConv({"writes": SAGE})(H, {"author": X["author"]}), ValueError, "give features of both ends"),
-    (lambda: nn.HeteroConv({"writes": SAGE})(H, {"paper": X["author"]}), ValueError, r"x\['paper'\] has shape \[4, 2\]"),
-    (lambda: nn.HeteroConv(dict.fromkeys(SAME_NAME, SAGE)), ValueError, r"\('a__b', 'c', 'd'\).*would both be called 'a__b__c__d'"),
-    (lambda: nn.HeteroConv({"a__b__c__d": SAGE, SAME_NAME[0]: SAGE}), ValueError, "would both be called 'a__b__c__d'"),
-    (lambda: nn.HGTConv(4, 6, SAME_NAME), ValueError, r"\('a', 'b__c', 'd'\) would both be called 'a__b__c__d'"),
+    (
+        lambda: nn.HeteroConv({"writes": SAGE})(H, X["paper"]),
+        TypeError,
+        "x is a ndarray; give a dict by node type",
+    ),
+    (
+        lambda: nn.HeteroConv({"writes": SAGE})(H, {"author": X["author"]}),
+        ValueError,
+        "give features of both ends",
+    ),
+    (
+        lambda: nn.HeteroConv({"writes": SAGE})(H, {"paper": X["author"]}),
+        ValueError,
+        r"x\['paper'\] has shape \[4, 2\]",
+    ),
+    (
+        lambda: nn.HeteroConv(dict.fromkeys(SAME_NAME, SAGE)),
+        ValueError,
+        r"\('a__b', 'c', 'd'\).*would both be called 'a__b__c__d'",
+    ),
+    (
+        lambda: nn.HeteroConv({"a__b__c__d": SAGE, SAME_NAME[0]: SAGE}),
+        ValueError,
+        "would both be called 'a__b__c__d'",
+    ),
+    (
+        lambda: nn.HGTConv(4, 6, SAME_NAME),
+        ValueError,
+        r"\('a', 'b__c', 'd'\) would both be called 'a__b__c__d'",
+    ),
     (lambda: nn.HGTConv(4, 6, RELATIONS, heads=4), ValueError, "heads divide out_features"),
     (lambda: nn.HGTConv({"author": 2}, 6, RELATIONS), ValueError, "node type of .* 'paper'"),
     (lambda: nn.HGTConv(WIDTHS, 4, [CITES])(H, X), ValueError, "h has the relation"),
-    (lambda: nn.HGTConv(WIDTHS, 4, RELATIONS)(H, {"paper": X["paper"]}), ValueError, "no features of 'author'"),
+    (
+        lambda: nn.HGTConv(WIDTHS, 4, RELATIONS)(H, {"paper": X["paper"]}),
+        ValueError,
+        "no features of 'author'",
+    ),
     (lambda: nn.RGCNConv(3, 2, 4)(H, {"paper": X["paper"]}), ValueError, "no features of 'author'"),
     (lambda: nn.RGCNConv(3, 2, 4)(H["cites"], X["paper"]), TypeError, "relations is None"),
     (

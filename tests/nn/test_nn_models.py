@@ -34,7 +34,9 @@ def random_graph(num_nodes: int = 40, num_edges: int = 160, seed: int = 0) -> Gr
 def features(num_nodes: int = 40, width: int = 12, seed: int = 1) -> np.ndarray:
     """Most are 0, as in a bag of words."""
     rng = np.random.default_rng(seed)
-    return (rng.random((num_nodes, width), np.float32) * (rng.random((num_nodes, width)) < 0.3)).astype(np.float32)
+    return (rng.random((num_nodes, width), np.float32) * (rng.random((num_nodes, width)) < 0.3)).astype(
+        np.float32
+    )
 
 
 # Modules.
@@ -45,14 +47,25 @@ class Nested(nn.Module):
 
     def __init__(self) -> None:
         self.scale = Parameter(np.ones((), np.float32))
-        self.parts = [nn.Linear(3, 2, rng=0), relu, nn.Sequential(nn.Linear(2, 2, bias=False, rng=1), nn.BatchNorm(2))]
+        self.parts = [
+            nn.Linear(3, 2, rng=0),
+            relu,
+            nn.Sequential(nn.Linear(2, 2, bias=False, rng=1), nn.BatchNorm(2)),
+        ]
         self.tied = self.parts[0].weight
         self.seen = np.zeros(2)
 
 
 def test_names_follow_attributes() -> None:
     model = Nested()
-    names = ["scale", "tied", "parts.0.bias", "parts.2.steps.0.weight", "parts.2.steps.1.weight", "parts.2.steps.1.bias"]
+    names = [
+        "scale",
+        "tied",
+        "parts.0.bias",
+        "parts.2.steps.0.weight",
+        "parts.2.steps.1.weight",
+        "parts.2.steps.1.bias",
+    ]
     assert [name for name, _ in model.named_parameters()] == names
     assert [p.name for p in model.parameters()] == names
     assert [p.name for p in model.parts[2].parameters()] == names[3:], "the outermost module's names stay"
@@ -90,7 +103,10 @@ def test_state_that_does_not_fit_changes_nothing() -> None:
     before, state = model.state_dict(), nn.GCN(3, 4, 2, rng=1).state_dict()
     state["layers.1.weight"] = np.zeros((4, 3))
     state["more"] = state.pop("layers.0.bias")
-    problem = re.escape("layers.0.bias is not in the state; layers.1.weight has shape (4, 3) in the state, (4, 2) in the model; more is in")
+    problem = re.escape(
+        "layers.0.bias is not in the state; layers.1.weight has shape (4, 3) in the state, (4, 2) in the "
+        "model; more is in"
+    )
     with pytest.raises(ValueError, match=f"load_state_dict: .*{problem}"):
         model.load_state_dict(state)
     assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
@@ -104,11 +120,15 @@ def test_modes_reach_every_module() -> None:
     assert all(m.training for m in model.train().modules())
 
 
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deepcopy", "pickle"]
+)
 def test_copies(clone: Callable[[Any], Any]) -> None:
     g, x, model = random_graph(), features(), nn.GAT(12, 4, 3, rng=0)
     twin = clone(model)
-    assert all(a is not b and np.array_equal(a.data, b.data) for a, b in zip(model.parameters(), twin.parameters()))
+    assert all(
+        a is not b and np.array_equal(a.data, b.data) for a, b in zip(model.parameters(), twin.parameters())
+    )
     np.testing.assert_array_equal(model(g, x), twin(g, x))  # the generators are in the same state
 
 
@@ -248,7 +268,11 @@ def test_what_is_derived_lives_as_long_as_its_graph() -> None:
 
 
 def test_relations_may_change() -> None:
-    g, x, layer = Graph([0, 1, 2], [0, 0, 0], 3), np.eye(3, dtype=np.float32), nn.RGCNConv(3, 2, 2, num_bases=1, rng=0)
+    g, x, layer = (
+        Graph([0, 1, 2], [0, 0, 0], 3),
+        np.eye(3, dtype=np.float32),
+        nn.RGCNConv(3, 2, 2, num_bases=1, rng=0),
+    )
     relations = np.array([0, 0, 1])
     first = layer(g, x, relations)
     relations[:] = 0
@@ -259,7 +283,9 @@ def test_relations_may_change() -> None:
 def test_pna_options() -> None:
     g = random_graph()
     rng = np.random.default_rng(0)
-    layer = nn.PNAConv(3, 2, aggregators=("std", "max"), scalers=("attenuation",), delta=1.5, rng=rng, dtype=np.float64)
+    layer = nn.PNAConv(
+        3, 2, aggregators=("std", "max"), scalers=("attenuation",), delta=1.5, rng=rng, dtype=np.float64
+    )
     assert layer.update.weight.shape == (6, 2)
     check_gradient(lambda x: layer(g, x), [rng.standard_normal((40, 3))], step=1e-4)
     assert nn.mean_log_degree(g) == pytest.approx(np.log(g.in_degrees() + 1).mean())
@@ -291,7 +317,9 @@ MESSAGES: dict[str, Callable[[Graph], tuple[nn.Module, tuple[Any, ...]]]] = {
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_no_array_over_edges_and_features(name: str, large: Graph) -> None:
-    """Forward and backward stay far below one float32 array [edges, features], 410 MB: node arrays are 1 MB, an edge's numbers are few."""
+    """Forward and backward stay far below one float32 array [edges, features], 410 MB: node arrays are 1 MB,
+    an edge's numbers are few.
+    """
     layer, extra = MESSAGES[name](large)
     x = np.random.default_rng(0).standard_normal((large.num_nodes, WIDTH), np.float32)
     layer(large, x, *extra)  # compiles, and derives from the graph what it will remember
@@ -311,15 +339,31 @@ def test_no_array_over_edges_and_features(name: str, large: Graph) -> None:
 G, X = Graph([0, 1], [1, 0], 3), np.zeros((3, 4), np.float32)
 TWO = Graph([0, 1], [1, 0], num_src=3, num_dst=2)
 ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
-    "width": (lambda: nn.GCNConv(5, 2)(G, X), ValueError, r"GCNConv: x has shape \[3, 4\]; layer and graph need \[3, 5\]"),
-    "rows": (lambda: nn.GATConv(4, 2)(G, X[:2]), ValueError, r"GATConv: x has shape \[2, 4\]; layer and graph need \[3, 4\]"),
+    "width": (
+        lambda: nn.GCNConv(5, 2)(G, X),
+        ValueError,
+        r"GCNConv: x has shape \[3, 4\]; layer and graph need \[3, 5\]",
+    ),
+    "rows": (
+        lambda: nn.GATConv(4, 2)(G, X[:2]),
+        ValueError,
+        r"GATConv: x has shape \[2, 4\]; layer and graph need \[3, 4\]",
+    ),
     "gin rows": (
         lambda: nn.GINConv(nn.MLP([4, 2]))(G, X[:2]),
         ValueError,
         r"GINConv: x has shape \[2, 4\]; the graph needs \[3, features\]",
     ),
-    "gin sparse": (lambda: nn.GINConv(relu)(G, csr_array(X)), TypeError, "x is sparse and f does not start with a Linear"),
-    "sage sparse": (lambda: nn.SAGEConv(4, 2, aggr="max")(G, csr_array(X)), TypeError, "x is sparse and aggr is 'max'"),
+    "gin sparse": (
+        lambda: nn.GINConv(relu)(G, csr_array(X)),
+        TypeError,
+        "x is sparse and f does not start with a Linear",
+    ),
+    "sage sparse": (
+        lambda: nn.SAGEConv(4, 2, aggr="max")(G, csr_array(X)),
+        TypeError,
+        "x is sparse and aggr is 'max'",
+    ),
     "pair for one set": (
         lambda: nn.SAGEConv((4, 5), 2)(G, X),
         ValueError,
@@ -330,9 +374,21 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         r"w has shape \[2, 3\]; graph and x need",
     ),
-    "weights": (lambda: nn.GCNConv(4, 2)(G, X, np.ones(3)), ValueError, r"edge_weight has shape \[3\]; one weight an edge: \[2\]"),
-    "loops": (lambda: nn.GCNConv(4, 2)(TWO, X), ValueError, "the graph is bipartite, with 3 sources and 2 destinations"),
-    "norm": (lambda: nn.GCNConv(4, 2, norm="left"), ValueError, "unknown norm 'left'; choose from 'both', 'right', 'none'"),
+    "weights": (
+        lambda: nn.GCNConv(4, 2)(G, X, np.ones(3)),
+        ValueError,
+        r"edge_weight has shape \[3\]; one weight an edge: \[2\]",
+    ),
+    "loops": (
+        lambda: nn.GCNConv(4, 2)(TWO, X),
+        ValueError,
+        "the graph is bipartite, with 3 sources and 2 destinations",
+    ),
+    "norm": (
+        lambda: nn.GCNConv(4, 2, norm="left"),
+        ValueError,
+        "unknown norm 'left'; choose from 'both', 'right', 'none'",
+    ),
     "aggr": (lambda: nn.SAGEConv(4, 2, aggr="lstm"), ValueError, "unknown aggr 'lstm'"),
     "dropout": (lambda: nn.GAT(4, 2, 2, dropout=1.0), ValueError, "dropout is 1.0; it is a probability"),
     "size": (lambda: nn.GCN(4, 0, 2), ValueError, "GCN: hidden is 0; hidden is a whole number, at least 1"),
@@ -341,9 +397,17 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "alpha": (lambda: nn.APPNP(alpha=1.5), ValueError, "alpha is 1.5"),
     "scaler": (lambda: nn.PNAConv(4, 2, scalers=("cubic",)), ValueError, "unknown scaler 'cubic'"),
     "delta": (lambda: nn.PNAConv(4, 2, delta=0.0), ValueError, "delta is 0.0"),
-    "relation": (lambda: nn.RGCNConv(4, 2, 2)(G, X, [0, 2]), IndexError, r"relations\[1\] is 2; relations run from 0 to 1"),
+    "relation": (
+        lambda: nn.RGCNConv(4, 2, 2)(G, X, [0, 2]),
+        IndexError,
+        r"relations\[1\] is 2; relations run from 0 to 1",
+    ),
     "relations": (lambda: nn.RGCNConv(4, 2, 2)(G, X, [0]), ValueError, r"relations have shape \[1\]"),
-    "relation dtype": (lambda: nn.RGCNConv(4, 2, 2)(G, X, [0.0, 1.0]), TypeError, "relations have dtype float64"),
+    "relation dtype": (
+        lambda: nn.RGCNConv(4, 2, 2)(G, X, [0.0, 1.0]),
+        TypeError,
+        "relations have dtype float64",
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""Options of layers and models that PyG has not, against dense formulas; attention that is returned; what cannot be, and its errors."""
+"""Options of layers and models that PyG has not, against dense formulas; attention that is returned; what
+cannot be, and its errors.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def looped(g: Graph, weights: np.ndarray, fill: float) -> np.ndarray:
 
 
 def test_gcn_of_dgl() -> None:
-    """DGL's GraphConv: degrees are numbers of edges, of which messages have weights; out of the source, into the destination."""
+    """DGL's GraphConv: degrees are numbers of edges, of which messages have weights; out of the source, into
+    the destination.
+    """
     layer = filled(nn.GCNConv(3, 2, add_self_loops=False, weighted_degrees=False, **WIDE))
     out, into = np.bincount(SRC, minlength=6), np.bincount(DST, minlength=6)
     scaled = dense(G, WEIGHT / np.sqrt(out[SRC] * into[DST]))
@@ -82,7 +86,9 @@ def test_gcn_of_features_with_three_axes(out: int) -> None:
 def test_collapsed_loops_of_weights() -> None:
     """Of node 1's loops 1 and 2 the last counts."""
     layer = filled(nn.GCNConv(3, 2, norm="none", collapse_loops=True, **WIDE))
-    a = dense(G, np.where([u == v for u, v in zip(SRC, DST)], 0, WEIGHT)) + np.diag([1, WEIGHT[2], 1, 1, 1, 1])
+    a = dense(G, np.where([u == v for u, v in zip(SRC, DST)], 0, WEIGHT)) + np.diag(
+        [1, WEIGHT[2], 1, 1, 1, 1]
+    )
     close(layer(G, X, WEIGHT), a @ X @ layer.weight.data + layer.bias.data)
     with Tape() as tape:
         w = tape.watch(WEIGHT)
@@ -116,7 +122,9 @@ REDUCES: dict[str, Callable[..., Any]] = {
 def test_sage_aggregates_weighted_messages(aggr: Any) -> None:
     layer = filled(nn.SAGEConv(3, 2, aggr=aggr, **WIDE))
     m = X[SRC] * WEIGHT[:, None]
-    parts = np.concatenate([messages(REDUCES[name], m) for name in ([aggr] if isinstance(aggr, str) else aggr)], 1)
+    parts = np.concatenate(
+        [messages(REDUCES[name], m) for name in ([aggr] if isinstance(aggr, str) else aggr)], 1
+    )
     close(layer(G, X, WEIGHT), parts @ layer.weight.data + X @ layer.weight_self.data + layer.bias.data)
     check_gradient(lambda x, w: layer(G, x, w), [X, WEIGHT], step=1e-4)
     check_float32(lambda x, w: layer(G, x, w), [X, WEIGHT])
@@ -146,7 +154,10 @@ def test_edge_weights_of_gin_and_gat() -> None:
 
 ATTENTIONS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "gat": (lambda **o: nn.GATConv(3, 2, heads=2, **o), {}),
-    "gat, edges": (lambda **o: nn.GATConv(3, 2, heads=2, edge_dim=2, fill_value="max", **o), {"edge_attr": ATTR}),
+    "gat, edges": (
+        lambda **o: nn.GATConv(3, 2, heads=2, edge_dim=2, fill_value="max", **o),
+        {"edge_attr": ATTR},
+    ),
     "gatv2, edges": (lambda **o: nn.GATv2Conv(3, 2, heads=2, edge_dim=2, **o), {"edge_attr": ATTR}),
     "gatv2": (lambda **o: nn.GATv2Conv(3, 2, heads=2, concat=False, **o), {"edge_weight": WEIGHT}),
     "transformer": (lambda **o: nn.TransformerConv(3, 2, heads=2, edge_dim=2, **o), {"edge_attr": ATTR}),
@@ -155,13 +166,18 @@ ATTENTIONS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_attention_is_returned(name: str) -> None:
-    """The same result; the weights of each node's in-edges sum to 1, and have the gradient of central differences."""
+    """The same result; the weights of each node's in-edges sum to 1, and have the gradient of central
+    differences.
+    """
     make, data = ATTENTIONS[name]
     layer = filled(make(dropout=0.5, **WIDE)).eval()
     z, (g, alpha) = layer(G, X, **data, return_attention_weights=True)
     close(z, unwrap(layer(G, X, **data)))
     assert unwrap(alpha).shape == (g.num_edges, 2)
-    close(dense(Graph(np.zeros(g.num_edges, int), g.dst, 6), unwrap(alpha)[:, 0])[:, 0], (g.in_degrees() > 0).astype(float))
+    close(
+        dense(Graph(np.zeros(g.num_edges, int), g.dst, 6), unwrap(alpha)[:, 0])[:, 0],
+        (g.in_degrees() > 0).astype(float),
+    )
     check_gradient(lambda x: layer(G, x, **data, return_attention_weights=True)[1][1], [X], step=1e-4)
     layer.train()
     z, (_, dropped) = layer(G, X, **data, rng=np.random.default_rng(2), return_attention_weights=True)
@@ -195,7 +211,10 @@ def test_linear_scalers_of_pna() -> None:
     m = messages(np.mean, X[SRC] @ layer.theta.data) + np.where(degrees > 0, unwrap(layer.phi(X)), 0)
     for mean in (11 / 6, 2.5):
         parts = np.concatenate([m * degrees / mean, m * mean / np.maximum(degrees, 1)], 1)
-        close(layer(G, X), X @ layer.self_update.data + parts @ layer.update.weight.data + layer.update.bias.data)
+        close(
+            layer(G, X),
+            X @ layer.self_update.data + parts @ layer.update.weight.data + layer.update.bias.data,
+        )
         layer.mean_degree = 2.5
 
 
@@ -255,7 +274,16 @@ def test_models_give_weights_to_every_layer(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_models_with_jumps_and_norms(name: str, jk: str) -> None:
     model = filled(
-        MODELS[name](3, 4, 2, layers=3, jk=jk, norm=lambda width: nn.LayerNorm(width, dtype=np.float64), act="silu", **WIDE)
+        MODELS[name](
+            3,
+            4,
+            2,
+            layers=3,
+            jk=jk,
+            norm=lambda width: nn.LayerNorm(width, dtype=np.float64),
+            act="silu",
+            **WIDE,
+        )
     ).eval()
     h, between = X, []
     for layer, norm in zip(model.layers, model.norms, strict=True):
@@ -269,53 +297,134 @@ def test_models_with_jumps_and_norms(name: str, jk: str) -> None:
 
 
 ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
-    "aggregation": (lambda: nn.SAGEConv(3, 2, aggr="lstm"), ValueError, "SAGEConv: unknown aggr 'lstm'; choose from 'sum', 'mean'"),
+    "aggregation": (
+        lambda: nn.SAGEConv(3, 2, aggr="lstm"),
+        ValueError,
+        "SAGEConv: unknown aggr 'lstm'; choose from 'sum', 'mean'",
+    ),
     "one of several": (lambda: nn.SAGEConv(3, 2, aggr=["mean", "men"]), ValueError, "did you mean 'mean'"),
     "no aggregation": (lambda: nn.EdgeConv(3, 2, aggr=[]), ValueError, "EdgeConv: there is no aggr"),
     "a number": (lambda: nn.EdgeConv(3, 2, aggr=3), TypeError, "aggr is 3; give a name or a list of names"),
-    "improved": (lambda: nn.GCNConv(3, 2, improved=True, fill_value=3), ValueError, "improved is True and fill_value is 3"),
-    "a word as weight": (lambda: nn.GCNConv(3, 2, fill_value="mean"), ValueError, "fill_value is 'mean'; it is the weight"),
-    "fill": (lambda: nn.GATConv(3, 2, edge_dim=2, fill_value="median"), ValueError, "unknown fill_value 'median'; choose from"),
-    "fill of another width": (lambda: nn.GATConv(3, 2, edge_dim=2, fill_value=[1, 2, 3]), ValueError, r"fill_value is \[1, 2, 3\]"),
+    "improved": (
+        lambda: nn.GCNConv(3, 2, improved=True, fill_value=3),
+        ValueError,
+        "improved is True and fill_value is 3",
+    ),
+    "a word as weight": (
+        lambda: nn.GCNConv(3, 2, fill_value="mean"),
+        ValueError,
+        "fill_value is 'mean'; it is the weight",
+    ),
+    "fill": (
+        lambda: nn.GATConv(3, 2, edge_dim=2, fill_value="median"),
+        ValueError,
+        "unknown fill_value 'median'; choose from",
+    ),
+    "fill of another width": (
+        lambda: nn.GATConv(3, 2, edge_dim=2, fill_value=[1, 2, 3]),
+        ValueError,
+        r"fill_value is \[1, 2, 3\]",
+    ),
     "in-degrees of two sets": (
         lambda: nn.GCNConv(3, 2, norm="in", add_self_loops=False)(PAIR, X_SRC),
         ValueError,
         "norm is 'in' and the graph is bipartite",
     ),
-    "no edge_dim": (lambda: nn.GATConv(3, 2)(G, X, ATTR), ValueError, r"GATConv: edge_attr is given and the layer has no edge_dim"),
+    "no edge_dim": (
+        lambda: nn.GATConv(3, 2)(G, X, ATTR),
+        ValueError,
+        r"GATConv: edge_attr is given and the layer has no edge_dim",
+    ),
     "edge features": (
         lambda: nn.TransformerConv(3, 2, edge_dim=3)(G, X, ATTR),
         ValueError,
         r"edge_attr has shape \[11, 2\]; graph and layer need \[11, 3\]",
     ),
     "edge_dim": (lambda: nn.GATv2Conv(3, 2, edge_dim=0), ValueError, "GATv2Conv: edge_dim is 0"),
-    "no edge data": (lambda: nn.PNAConv(3, 2, edge_dim=2)(G, X), ValueError, "edge_attr is None and the layer has an edge_dim"),
+    "no edge data": (
+        lambda: nn.PNAConv(3, 2, edge_dim=2)(G, X),
+        ValueError,
+        "edge_attr is None and the layer has an edge_dim",
+    ),
     "width of GINE": (lambda: nn.GINEConv(ng.relu, edge_dim=2), ValueError, "GINEConv: in_features is None"),
-    "shared": (lambda: nn.GATv2Conv((3, 2), 2, share_weights=True), ValueError, r"share_weights is True and in_features is \(3, 2\)"),
+    "shared": (
+        lambda: nn.GATv2Conv((3, 2), 2, share_weights=True),
+        ValueError,
+        r"share_weights is True and in_features is \(3, 2\)",
+    ),
     "towers": (lambda: nn.PNAConv(3, 4, towers=3), ValueError, "towers is 3, the widths are 3 and 4"),
-    "mean_degree": (lambda: nn.PNAConv(3, 4, mean_degree=0), ValueError, "mean_degree is 0; it is a mean of in-degrees, above 0"),
+    "mean_degree": (
+        lambda: nn.PNAConv(3, 4, mean_degree=0),
+        ValueError,
+        "mean_degree is 0; it is a mean of in-degrees, above 0",
+    ),
     "std_eps": (lambda: nn.PNAConv(3, 4, std_eps=-1), ValueError, "std_eps is -1"),
-    "blocks": (lambda: nn.RGCNConv(3, 4, 2, num_blocks=2), ValueError, "num_blocks is 2, the widths are 3 and 4"),
-    "blocks and bases": (lambda: nn.RGCNConv(4, 4, 2, num_blocks=2, num_bases=2), ValueError, "num_bases is 2 and num_blocks is 2"),
-    "rgcn norm": (lambda: nn.RGCNConv(3, 2, 2)(G, X, [0] * 11, [1.0]), ValueError, r"norm has shape \[1\]; one weight an edge"),
-    "jk": (lambda: nn.GCN(3, 4, 2, jk="lstm"), ValueError, "GCN: unknown jk 'lstm'; choose from 'cat', 'max', 'last'"),
-    "act": (lambda: nn.SAGE(3, 4, 2, act="swish"), ValueError, "SAGE: unknown act 'swish'; choose from 'relu'"),
-    "norm": (lambda: nn.SAGE(3, 4, 2, norm="graph"), ValueError, "SAGE: unknown norm 'graph'; choose from 'batch', 'layer'"),
+    "blocks": (
+        lambda: nn.RGCNConv(3, 4, 2, num_blocks=2),
+        ValueError,
+        "num_blocks is 2, the widths are 3 and 4",
+    ),
+    "blocks and bases": (
+        lambda: nn.RGCNConv(4, 4, 2, num_blocks=2, num_bases=2),
+        ValueError,
+        "num_bases is 2 and num_blocks is 2",
+    ),
+    "rgcn norm": (
+        lambda: nn.RGCNConv(3, 2, 2)(G, X, [0] * 11, [1.0]),
+        ValueError,
+        r"norm has shape \[1\]; one weight an edge",
+    ),
+    "jk": (
+        lambda: nn.GCN(3, 4, 2, jk="lstm"),
+        ValueError,
+        "GCN: unknown jk 'lstm'; choose from 'cat', 'max', 'last'",
+    ),
+    "act": (
+        lambda: nn.SAGE(3, 4, 2, act="swish"),
+        ValueError,
+        "SAGE: unknown act 'swish'; choose from 'relu'",
+    ),
+    "norm": (
+        lambda: nn.SAGE(3, 4, 2, norm="graph"),
+        ValueError,
+        "SAGE: unknown norm 'graph'; choose from 'batch', 'layer'",
+    ),
     "norm of another kind": (lambda: nn.SAGE(3, 4, 2, norm=3), TypeError, "norm is 3; choose"),
-    "two norms": (lambda: nn.GCN(3, 4, 2, norm="right", degree_norm="in"), ValueError, "norm is 'right' and degree_norm is 'in'"),
+    "two norms": (
+        lambda: nn.GCN(3, 4, 2, norm="right", degree_norm="in"),
+        ValueError,
+        "norm is 'right' and degree_norm is 'in'",
+    ),
     "mlp_width": (lambda: nn.GIN(3, 4, 2, mlp_width="in"), ValueError, "unknown mlp_width 'in'"),
-    "category": (lambda: nn.Embedding(3, 2)([[0, 1], [3, 0]]), IndexError, r"ids\[1, 0\] is 3; categories run from 0 to 2"),
+    "category": (
+        lambda: nn.Embedding(3, 2)([[0, 1], [3, 0]]),
+        IndexError,
+        r"ids\[1, 0\] is 3; categories run from 0 to 2",
+    ),
     "categories": (lambda: nn.Embedding(3, 2)([0.5]), TypeError, "ids have dtype float64"),
-    "sparse": (lambda: nn.EdgeConv(nn.MLP([6, 2]))(G, csr(X)), TypeError, "x is sparse and f is a function of edges"),
-    "PyG's names": (lambda: nn.load_pyg(nn.GCNConv(3, 2), {"bias": np.zeros(2)}), ValueError, "lin.weight is not in the state, for weight"),
+    "sparse": (
+        lambda: nn.EdgeConv(nn.MLP([6, 2]))(G, csr(X)),
+        TypeError,
+        "x is sparse and f is a function of edges",
+    ),
+    "PyG's names": (
+        lambda: nn.load_pyg(nn.GCNConv(3, 2), {"bias": np.zeros(2)}),
+        ValueError,
+        "lin.weight is not in the state, for weight",
+    ),
     "too many": (
         lambda: nn.load_pyg(
-            nn.SAGEConv(3, 2, root_weight=False, bias=False), {"lin_l.weight": np.ones((2, 3)), "lin_r.weight": np.zeros((2, 3))}
+            nn.SAGEConv(3, 2, root_weight=False, bias=False),
+            {"lin_l.weight": np.ones((2, 3)), "lin_r.weight": np.zeros((2, 3))},
         ),
         ValueError,
         "lin_r.weight of the state stand for nothing here",
     ),
-    "a kind that PyG has not": (lambda: nn.load_pyg(nn.Dropout(), {}), TypeError, "PyG's names are known for Linear"),
+    "a kind that PyG has not": (
+        lambda: nn.load_pyg(nn.Dropout(), {}),
+        TypeError,
+        "PyG's names are known for Linear",
+    ),
 }
 
 

@@ -50,7 +50,10 @@ def test_pooling_layers(name):
 def test_pooling_layers_in_half_precision(name):
     """Sums of 2,000 squares are beyond float16."""
     make, by_hand = CASES[name]
-    b, x = ng.batch([ng.Graph([], [], 2000)]), np.random.default_rng(0).uniform(8, 24, (2000, 3)).astype(np.float16)
+    b, x = (
+        ng.batch([ng.Graph([], [], 2000)]),
+        np.random.default_rng(0).uniform(8, 24, (2000, 3)).astype(np.float16),
+    )
     layer = make(np.float16)
     got = layer(b, x)
     assert got.dtype == np.float16
@@ -65,9 +68,16 @@ def test_attention_takes_a_gate_and_values():
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_set2set_is_pygs(dtype):
     """Values, and gradients of x and of all weights; a graph has no nodes, another one alone."""
-    torch, aggr = pytest.importorskip("torch"), pytest.importorskip("torch_geometric.nn.aggr", exc_type=ImportError)
+    torch, aggr = (
+        pytest.importorskip("torch"),
+        pytest.importorskip("torch_geometric.nn.aggr", exc_type=ImportError),
+    )
     torch.manual_seed(0)
-    kind, limits = (torch.float64, {"rtol": 1e-11, "atol": 1e-13}) if dtype == np.float64 else (torch.float32, {"rtol": 1e-4, "atol": 1e-5})
+    kind, limits = (
+        (torch.float64, {"rtol": 1e-11, "atol": 1e-13})
+        if dtype == np.float64
+        else (torch.float32, {"rtol": 1e-4, "atol": 1e-5})
+    )
     theirs = aggr.Set2Set(3, processing_steps=4).to(kind)
     ours = nn.load_pyg(nn.Set2Set(3, 4, dtype=dtype), theirs.state_dict())
     x = torch.tensor(X, dtype=kind, requires_grad=True)
@@ -95,7 +105,10 @@ def test_set2set_is_pygs(dtype):
 @pytest.mark.parametrize("k", [1, 3, 8])
 def test_sort_pooling_is_pygs(k):
     """Fewer and more nodes than k; a graph without nodes."""
-    torch, aggr = pytest.importorskip("torch"), pytest.importorskip("torch_geometric.nn.aggr", exc_type=ImportError)
+    torch, aggr = (
+        pytest.importorskip("torch"),
+        pytest.importorskip("torch_geometric.nn.aggr", exc_type=ImportError),
+    )
     x = torch.tensor(X, requires_grad=True)
     z = aggr.SortAggregation(k)(x, torch.tensor(B.graph_ids.copy()), dim_size=len(B))
     seed = np.random.default_rng(2).standard_normal(z.shape)
@@ -122,14 +135,38 @@ def test_sort_pooling_keeps_the_order_of_equal_nodes():
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: nn.GraphNorm(3)(ng.Graph([], [], 11), X), TypeError, "GraphNorm: the first argument is a Graph; give what numgraph.batch"),
-        (lambda: nn.GraphNorm(4)(B, X), ValueError, "GraphNorm: x has shape [11, 3]; layer and graph need [11, 4]"),
-        (lambda: nn.AttentionPooling(3)(B, X[1:]), ValueError, "AttentionPooling: x has shape [10, 3]; layer and graph need"),
+        (
+            lambda: nn.GraphNorm(3)(ng.Graph([], [], 11), X),
+            TypeError,
+            "GraphNorm: the first argument is a Graph; give what numgraph.batch",
+        ),
+        (
+            lambda: nn.GraphNorm(4)(B, X),
+            ValueError,
+            "GraphNorm: x has shape [11, 3]; layer and graph need [11, 4]",
+        ),
+        (
+            lambda: nn.AttentionPooling(3)(B, X[1:]),
+            ValueError,
+            "AttentionPooling: x has shape [10, 3]; layer and graph need",
+        ),
         (lambda: nn.AttentionPooling(0), ValueError, "AttentionPooling: features is 0"),
         (lambda: nn.Set2Set(3, 0), ValueError, "Set2Set: steps is 0"),
-        (lambda: nn.Set2Set(4)(B, X), ValueError, "Set2Set: x has shape [11, 3]; layer and graph need [11, 4]"),
-        (lambda: nn.SortPooling(2)(B, X[1:]), ValueError, "SortPooling: x has shape [10, 3], the batch's graphs have 11 nodes"),
-        (lambda: nn.SortPooling(2)(B, X[:, 0]), ValueError, "SortPooling: x has shape [11]; x is [11, features], sorted by the last"),
+        (
+            lambda: nn.Set2Set(4)(B, X),
+            ValueError,
+            "Set2Set: x has shape [11, 3]; layer and graph need [11, 4]",
+        ),
+        (
+            lambda: nn.SortPooling(2)(B, X[1:]),
+            ValueError,
+            "SortPooling: x has shape [10, 3], the batch's graphs have 11 nodes",
+        ),
+        (
+            lambda: nn.SortPooling(2)(B, X[:, 0]),
+            ValueError,
+            "SortPooling: x has shape [11]; x is [11, features], sorted by the last",
+        ),
         (lambda: nn.GraphNorm(3, eps=0), ValueError, "GraphNorm: eps is 0; it keeps the root from 0"),
     ],
 )

@@ -1,4 +1,6 @@
-"""The whole table of ops: op × shape × reducer against the literal oracle, gradients against central differences, errors word by word."""
+"""The whole table of ops: op × shape × reducer against the literal oracle, gradients against central
+differences, errors word by word.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from strategies import given, graphs, seeds, settings
 import numgraph as ng
 from numgraph import ops
 
-# Bipartite, so that rows of u and v cannot be mixed up; edge ids are not in row order; 1 → 2 is there twice; v = 3 and u = 4 have no edge.
+# Bipartite, so that rows of u and v cannot be mixed up; edge ids are not in row order; 1 → 2 is there twice;
+# v = 3 and u = 4 have no edge.
 G = ng.Graph([1, 0, 3, 1, 2, 1, 0, 3], [2, 0, 1, 2, 0, 4, 4, 1], num_src=5, num_dst=6)
 REDUCES = ("sum", "mean", "max", "min", "prod")
 SPMM_OPS = ("add", "sub", "mul", "div", "copy_lhs", "copy_rhs")
@@ -55,13 +58,15 @@ ROWS = {"u": G.num_src, "v": G.num_dst, "e": G.num_edges}
 PAIRS = [(lhs, rhs) for lhs in "uve" for rhs in "uve"]
 
 
-# --- SpMM ---------------------------------------------------------------------------------------------------------------------------------
+# --- SpMM ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reduce", REDUCES)
 @pytest.mark.parametrize("op", SPMM_OPS)
 def test_spmm_of_every_op_and_reduce(op, reduce):
-    for dtype, rtol in ((np.float64, 1e-12), (np.float32, 1e-5)) if op in ("mul", "copy_lhs") else ((np.float64, 1e-12),):
+    for dtype, rtol in (
+        ((np.float64, 1e-12), (np.float32, 1e-5)) if op in ("mul", "copy_lhs") else ((np.float64, 1e-12),)
+    ):
         x, w = operands((3,), (3,), dtype)
         x, w = (None if op == "copy_rhs" else x), (None if op == "copy_lhs" else w)
         assert_same(ops.gspmm(G, op, reduce, x, w), oracle.gspmm(G, op, reduce, x, w), rtol)
@@ -137,10 +142,12 @@ def test_gradient_is_the_op_on_the_reversed_graph(g, seed):
         loss = (ops.u_mul_e_sum(g, a, b) * y).sum()
     da, db = tape.gradient(loss, [a, b])
     np.testing.assert_allclose(da, oracle.matrix(g, w) @ y, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(db, np.array([x[g.src[k]] @ y[g.dst[k]] for k in range(g.num_edges)]), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        db, np.array([x[g.src[k]] @ y[g.dst[k]] for k in range(g.num_edges)]), rtol=1e-12, atol=1e-12
+    )
 
 
-# --- SDDMM --------------------------------------------------------------------------------------------------------------------------------
+# --- SDDMM --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("targets", PAIRS, ids="_".join)
@@ -158,7 +165,11 @@ def test_sddmm_of_every_shape(shapes):
     assert_same(ops.gsddmm(G, "sub", x, y), oracle.gsddmm(G, "sub", *aligned(x, y)))
 
 
-@pytest.mark.parametrize("shapes", [((), ()), ((4,), (4,)), ((2, 4), (2, 4)), ((2, 4), (4,)), ((1, 4), (2, 4)), ((), (1,))], ids=str)
+@pytest.mark.parametrize(
+    "shapes",
+    [((), ()), ((4,), (4,)), ((2, 4), (2, 4)), ((2, 4), (4,)), ((1, 4), (2, 4)), ((), (1,))],
+    ids=str,
+)
 def test_dot_keeps_the_last_axis(shapes):
     x, y = operands(*shapes, rhs_rows=G.num_dst)
     got = ops.u_dot_v(G, x, y)
@@ -167,11 +178,15 @@ def test_dot_keeps_the_last_axis(shapes):
     assert got.shape[-1] == 1 if rank > 1 else got.shape == (G.num_edges,)
 
 
-@pytest.mark.parametrize(("op", "targets"), [*[(op, ("u", "v")) for op in SDDMM_OPS[:5]], *[("mul", pair) for pair in PAIRS]])
+@pytest.mark.parametrize(
+    ("op", "targets"), [*[(op, ("u", "v")) for op in SDDMM_OPS[:5]], *[("mul", pair) for pair in PAIRS]]
+)
 def test_gradients_of_sddmm(op, targets):
     lhs, rhs = targets
     x, y = operands((2, 3), (2, 3), lhs_rows=ROWS[lhs], rhs_rows=ROWS[rhs])
-    check_gradient(lambda a, b: ops.gsddmm(G, op, a, b, lhs, rhs), [x, y], order=2 if op in ("dot", "div") else 1)
+    check_gradient(
+        lambda a, b: ops.gsddmm(G, op, a, b, lhs, rhs), [x, y], order=2 if op in ("dot", "div") else 1
+    )
 
 
 def test_gradients_of_one_array_at_both_ends():
@@ -194,12 +209,23 @@ def test_sddmm_in_float32():
     check_float32(lambda a, b: ops.u_dot_v(G, a, b), [x, y])
 
 
-# --- the named functions ------------------------------------------------------------------------------------------------------------------
+# --- the named functions ------------------------------------------------------------------------------------
 
 SPMM_NAMES = [f"{kind}_{reduce}" for kind in ("copy_u", "copy_e") for reduce in REDUCES[:4]]
 SPMM_NAMES += [f"u_{op}_e_{reduce}" for op in SPMM_OPS[:4] for reduce in REDUCES[:4]]
 SDDMM_NAMES = [f"{lhs}_{op}_{rhs}" for lhs, rhs in PAIRS if lhs != rhs for op in SDDMM_OPS[:5]]
-OTHERS = ["copy_u", "copy_v", "copy_e", "gspmm", "gsddmm", "edge_softmax", "segment_reduce", "segment_softmax", "segment_mm", "gather_mm"]
+OTHERS = [
+    "copy_u",
+    "copy_v",
+    "copy_e",
+    "gspmm",
+    "gsddmm",
+    "edge_softmax",
+    "segment_reduce",
+    "segment_softmax",
+    "segment_mm",
+    "gather_mm",
+]
 
 
 @pytest.mark.parametrize("name", SPMM_NAMES)
@@ -235,7 +261,7 @@ def test_names_are_found_by_people_and_programs(name):
     assert pickle.loads(pickle.dumps(function)) is function
 
 
-# --- softmax over edges -------------------------------------------------------------------------------------------------------------------
+# --- softmax over edges -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("norm_by", ["dst", "src"])
@@ -266,13 +292,18 @@ def test_edge_softmax_dtypes():
     for dtype, rtol in ((np.float32, 1e-5), (np.float16, 2e-3)):
         got = ops.edge_softmax(G, s.astype(dtype))
         assert got.dtype == dtype
-        np.testing.assert_allclose(got.astype(np.float64), oracle.edge_softmax(G, s.astype(dtype).astype(np.float64)), rtol=rtol, atol=rtol)
+        np.testing.assert_allclose(
+            got.astype(np.float64),
+            oracle.edge_softmax(G, s.astype(dtype).astype(np.float64)),
+            rtol=rtol,
+            atol=rtol,
+        )
     whole = np.arange(G.num_edges)
     assert_same(ops.edge_softmax(G, whole), oracle.edge_softmax(G, whole.astype(np.float64)))
     check_float32(lambda a: ops.edge_softmax(G, a), [s])
 
 
-# --- segments -----------------------------------------------------------------------------------------------------------------------------
+# --- segments -----------------------------------------------------------------------------------------------
 
 OFFSETS = np.array([0, 3, 3, 4, 9, 9])
 
@@ -341,7 +372,7 @@ def test_with_and_without_the_tape_the_bits_are_the_same(name):
     assert plain.tobytes() == taped.data.tobytes()
 
 
-# --- errors -------------------------------------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------
 
 X, W, Y = data(5, 3), data(8, 3), data(6, 3)
 
@@ -360,15 +391,31 @@ X, W, Y = data(5, 3), data(8, 3), data(6, 3)
             "gspmm: unknown reduce 'median'; choose from 'sum', 'mean', 'max', 'min', 'prod'",
         ),
         (lambda: ops.gspmm("g", "mul", "sum", X, W), TypeError, "gspmm: g is a str; pass a numgraph.Graph"),
-        (lambda: ops.gspmm(G, "mul", "sum", X, None), TypeError, r"gspmm: rhs is None; this op reads rhs: pass an array \[num_edges, …\]"),
+        (
+            lambda: ops.gspmm(G, "mul", "sum", X, None),
+            TypeError,
+            r"gspmm: rhs is None; this op reads rhs: pass an array \[num_edges, …\]",
+        ),
         (
             lambda: ops.u_mul_e_sum(G, Y, W),
             ValueError,
             r"u_mul_e_sum: lhs has shape \[6, 3\], the graph's num_src is 5; the first axis of lhs must",
         ),
-        (lambda: ops.u_mul_e_sum(G, X, X), ValueError, r"u_mul_e_sum: rhs has shape \[5, 3\], the graph's num_edges is 8; the first axis"),
-        (lambda: ops.u_mul_e_sum(G, X, np.float64(2)), ValueError, r"rhs has shape \[\], the graph's num_edges is 8"),
-        (lambda: ops.copy_u_sum(G, W), ValueError, r"copy_u_sum: lhs has shape \[8, 3\], the graph's num_src is 5"),
+        (
+            lambda: ops.u_mul_e_sum(G, X, X),
+            ValueError,
+            r"u_mul_e_sum: rhs has shape \[5, 3\], the graph's num_edges is 8; the first axis",
+        ),
+        (
+            lambda: ops.u_mul_e_sum(G, X, np.float64(2)),
+            ValueError,
+            r"rhs has shape \[\], the graph's num_edges is 8",
+        ),
+        (
+            lambda: ops.copy_u_sum(G, W),
+            ValueError,
+            r"copy_u_sum: lhs has shape \[8, 3\], the graph's num_src is 5",
+        ),
         (
             lambda: ops.u_add_e_max(G, X, W[:, :2]),
             ValueError,
@@ -380,25 +427,77 @@ X, W, Y = data(5, 3), data(8, 3), data(6, 3)
             "u_mul_e_sum: lhs has dtype object; use bool, an integer \\(uint64 as int64\\), float16",
         ),
         (lambda: ops.u_mul_e_sum(G, X, W * 1j), TypeError, "u_mul_e_sum: rhs has dtype complex128"),
-        (lambda: ops.gsddmm(G, "cross", X, Y), ValueError, "gsddmm: unknown op 'cross'; choose from 'add', 'sub', 'mul', 'div', 'dot'"),
-        (lambda: ops.gsddmm(G, "mul", X, Y, "u", "w"), ValueError, "gsddmm: unknown rhs_target 'w'; choose from 'u', 'v', 'e'"),
-        (lambda: ops.gsddmm(G, "mul", X, Y, 0, "v"), ValueError, "gsddmm: unknown lhs_target 0; choose from 'u', 'v', 'e'"),
+        (
+            lambda: ops.gsddmm(G, "cross", X, Y),
+            ValueError,
+            "gsddmm: unknown op 'cross'; choose from 'add', 'sub', 'mul', 'div', 'dot'",
+        ),
+        (
+            lambda: ops.gsddmm(G, "mul", X, Y, "u", "w"),
+            ValueError,
+            "gsddmm: unknown rhs_target 'w'; choose from 'u', 'v', 'e'",
+        ),
+        (
+            lambda: ops.gsddmm(G, "mul", X, Y, 0, "v"),
+            ValueError,
+            "gsddmm: unknown lhs_target 0; choose from 'u', 'v', 'e'",
+        ),
         (
             lambda: ops.u_dot_v(G, X, Y[:, :1]),
             ValueError,
             r"u_dot_v: dot of lhs \[5, 3\] and rhs \[6, 1\]: the last axes differ; dot sums over",
         ),
-        (lambda: ops.v_add_u(G, X, Y), ValueError, r"v_add_u: lhs has shape \[5, 3\], the graph's num_dst is 6"),
-        (lambda: ops.edge_softmax(G, X), ValueError, r"edge_softmax: scores has shape \[5, 3\], the graph's num_edges is 8"),
-        (lambda: ops.edge_softmax(G, W, "both"), ValueError, "edge_softmax: unknown norm_by 'both'; choose from 'dst', 'src'"),
-        (lambda: ops.segment_reduce([0, 5], W, "median"), ValueError, "segment_reduce: unknown reduce 'median'; choose from"),
-        (lambda: ops.segment_reduce([3, 5], W), ValueError, r"segment_reduce: offsets\[0\] is 3; it must be 0, .*np.cumsum\(lengths\)"),
-        (lambda: ops.segment_reduce([0, 6, 5, 8], W), ValueError, r"offsets\[2\] is 5, less than offsets\[1\], 6; the start of a segment"),
-        (lambda: ops.segment_reduce([0, 5], W), ValueError, r"offsets\[1\], the last, is 5 and there are 8 rows; the last entry must be"),
-        (lambda: ops.segment_reduce([], W), ValueError, r"offsets has shape \[0\]; give one axis \[segments \+ 1\]"),
+        (
+            lambda: ops.v_add_u(G, X, Y),
+            ValueError,
+            r"v_add_u: lhs has shape \[5, 3\], the graph's num_dst is 6",
+        ),
+        (
+            lambda: ops.edge_softmax(G, X),
+            ValueError,
+            r"edge_softmax: scores has shape \[5, 3\], the graph's num_edges is 8",
+        ),
+        (
+            lambda: ops.edge_softmax(G, W, "both"),
+            ValueError,
+            "edge_softmax: unknown norm_by 'both'; choose from 'dst', 'src'",
+        ),
+        (
+            lambda: ops.segment_reduce([0, 5], W, "median"),
+            ValueError,
+            "segment_reduce: unknown reduce 'median'; choose from",
+        ),
+        (
+            lambda: ops.segment_reduce([3, 5], W),
+            ValueError,
+            r"segment_reduce: offsets\[0\] is 3; it must be 0, .*np.cumsum\(lengths\)",
+        ),
+        (
+            lambda: ops.segment_reduce([0, 6, 5, 8], W),
+            ValueError,
+            r"offsets\[2\] is 5, less than offsets\[1\], 6; the start of a segment",
+        ),
+        (
+            lambda: ops.segment_reduce([0, 5], W),
+            ValueError,
+            r"offsets\[1\], the last, is 5 and there are 8 rows; the last entry must be",
+        ),
+        (
+            lambda: ops.segment_reduce([], W),
+            ValueError,
+            r"offsets has shape \[0\]; give one axis \[segments \+ 1\]",
+        ),
         (lambda: ops.segment_reduce([[0, 8]], W), ValueError, r"offsets has shape \[1, 2\]"),
-        (lambda: ops.segment_softmax([0.0, 8.0], W), TypeError, "segment_softmax: offsets is float64, offsets must be integers; cast it"),
-        (lambda: ops.segment_reduce([0, 1], np.float64(1)), ValueError, r"segment_reduce: x has shape \[\]; give rows, \[N, …\]"),
+        (
+            lambda: ops.segment_softmax([0.0, 8.0], W),
+            TypeError,
+            "segment_softmax: offsets is float64, offsets must be integers; cast it",
+        ),
+        (
+            lambda: ops.segment_reduce([0, 1], np.float64(1)),
+            ValueError,
+            r"segment_reduce: x has shape \[\]; give rows, \[N, …\]",
+        ),
         (
             lambda: ops.segment_mm(X, data(2, 4, 2), [0, 2, 5]),
             ValueError,
@@ -409,15 +508,31 @@ X, W, Y = data(5, 3), data(8, 3), data(6, 3)
             ValueError,
             r"segment_mm: offsets has shape \[4\], b has shape \[2, 3, 2\]; give",
         ),
-        (lambda: ops.segment_mm(X, data(2, 3, 2), [2, 2]), ValueError, r"segment_mm: offsets\[2\], the last, is 4 and there are 5 rows"),
-        (lambda: ops.gather_mm(X, data(2, 3, 2), [0, 1]), ValueError, r"gather_mm: idx_b has 2 entries, a has shape \[5, 3\]"),
+        (
+            lambda: ops.segment_mm(X, data(2, 3, 2), [2, 2]),
+            ValueError,
+            r"segment_mm: offsets\[2\], the last, is 4 and there are 5 rows",
+        ),
+        (
+            lambda: ops.gather_mm(X, data(2, 3, 2), [0, 1]),
+            ValueError,
+            r"gather_mm: idx_b has 2 entries, a has shape \[5, 3\]",
+        ),
         (
             lambda: ops.gather_mm(X, data(2, 3, 2), [0, 1, 2, 0, 0]),
             IndexError,
             r"gather_mm: idx_b\[2\] is 2, the number of matrices is 2, ids run from",
         ),
-        (lambda: ops.gather_mm(X, data(2, 3, 2), [0, 1, -1, 0, 0]), IndexError, r"gather_mm: idx_b\[2\] is -1"),
-        (lambda: ops.gather_mm(X, data(2, 3, 2), [0.0] * 5), TypeError, "gather_mm: idx_b is float64, ids must be integers"),
+        (
+            lambda: ops.gather_mm(X, data(2, 3, 2), [0, 1, -1, 0, 0]),
+            IndexError,
+            r"gather_mm: idx_b\[2\] is -1",
+        ),
+        (
+            lambda: ops.gather_mm(X, data(2, 3, 2), [0.0] * 5),
+            TypeError,
+            "gather_mm: idx_b is float64, ids must be integers",
+        ),
     ],
 )
 def test_errors(call, kind, text):

@@ -1,4 +1,6 @@
-"""Sparse products, sums and masks of weighted graphs against dense matrices, with gradients to the weights."""
+"""Sparse products, sums and masks of weighted graphs against dense matrices, with gradients to the
+weights.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,20 @@ from numgraph.runtime import threads
 
 
 def random_graph(rng, num_src, num_dst, num_edges):
-    return ng.Graph(rng.integers(0, num_src, num_edges), rng.integers(0, num_dst, num_edges), num_src=num_src, num_dst=num_dst)
+    return ng.Graph(
+        rng.integers(0, num_src, num_edges),
+        rng.integers(0, num_dst, num_edges),
+        num_src=num_src,
+        num_dst=num_dst,
+    )
 
 
 RNG = np.random.default_rng(3)
-A, B, MASK = random_graph(RNG, 4, 5, 9), random_graph(RNG, 5, 6, 10), random_graph(RNG, 4, 5, 8)  # with parallel edges
+A, B, MASK = (
+    random_graph(RNG, 4, 5, 9),
+    random_graph(RNG, 5, 6, 10),
+    random_graph(RNG, 4, 5, 8),
+)  # with parallel edges
 a, b = RNG.normal(size=9), RNG.normal(size=10)
 
 
@@ -46,15 +57,27 @@ def test_product_sum_and_mask_of_any_graphs(left, data, seed):
     x, y = rng.normal(size=left.num_edges), rng.normal(size=right.num_edges)
     product, weights = ops.csrmm(left, x, right, y)
     assert_simple(product)
-    np.testing.assert_array_equal(pattern(product), pattern(left).astype(int) @ pattern(right).astype(int) > 0)
-    np.testing.assert_allclose(oracle.matrix(product, weights), oracle.matrix(left, x) @ oracle.matrix(right, y), rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(
+        pattern(product), pattern(left).astype(int) @ pattern(right).astype(int) > 0
+    )
+    np.testing.assert_allclose(
+        oracle.matrix(product, weights),
+        oracle.matrix(left, x) @ oracle.matrix(right, y),
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
     other = random_graph(rng, left.num_src, left.num_dst, size if left.num_src and left.num_dst else 0)
     z = rng.normal(size=other.num_edges)
     total, weights = ops.csrsum([left, other, left], [x, z, x])
     assert_simple(total)
     np.testing.assert_array_equal(pattern(total), pattern(left) | pattern(other))
-    np.testing.assert_allclose(oracle.matrix(total, weights), 2 * oracle.matrix(left, x) + oracle.matrix(other, z), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        oracle.matrix(total, weights),
+        2 * oracle.matrix(left, x) + oracle.matrix(other, z),
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
     masked = ops.csrmask(left, x, other)
     np.testing.assert_allclose(masked, oracle.matrix(left, x)[other.src, other.dst], rtol=1e-12, atol=1e-12)
@@ -104,7 +127,10 @@ def test_a_zero_entry_stays_an_edge():
     assert c == 0
 
 
-@pytest.mark.parametrize(("dtype", "made"), [(np.float32, np.float32), (np.float16, np.float16), (np.int32, np.int64), (bool, np.int64)])
+@pytest.mark.parametrize(
+    ("dtype", "made"),
+    [(np.float32, np.float32), (np.float16, np.float16), (np.int32, np.int64), (bool, np.int64)],
+)
 def test_dtypes(dtype, made):
     left, right = np.abs(a * 4).astype(dtype), np.abs(b * 4).astype(dtype)
     wide = np.float64 if np.dtype(dtype).kind == "f" else np.int64
@@ -159,7 +185,11 @@ def test_large_products_in_parallel_serial_and_from_eight_threads_have_the_same_
 @pytest.mark.parametrize(
     ("call", "kind", "text"),
     [
-        (lambda: ops.csrmm(A, a, A, a), ValueError, "csrmm: A_graph has 5 destinations and B_graph 4 sources; A's columns are B's rows"),
+        (
+            lambda: ops.csrmm(A, a, A, a),
+            ValueError,
+            "csrmm: A_graph has 5 destinations and B_graph 4 sources; A's columns are B's rows",
+        ),
         (
             lambda: ops.csrmm(A, b, B, b),
             ValueError,
@@ -167,16 +197,32 @@ def test_large_products_in_parallel_serial_and_from_eight_threads_have_the_same_
         ),
         (lambda: ops.csrmm(A, a, B, b[:, None]), ValueError, r"csrmm: B_weights has shape \[10, 1\]"),
         (lambda: ops.csrmm(A, a * 1j, B, b), TypeError, "csrmm: A_weights has dtype complex128"),
-        (lambda: ops.csrmm(sp.eye(3), a, B, b), TypeError, "csrmm: A_graph is a dia_matrix; pass a numgraph.Graph"),
-        (lambda: ops.csrsum([], []), ValueError, "csrsum: 0 graphs and 0 arrays of weights; give as many of each, at least one"),
+        (
+            lambda: ops.csrmm(sp.eye(3), a, B, b),
+            TypeError,
+            "csrmm: A_graph is a dia_matrix; pass a numgraph.Graph",
+        ),
+        (
+            lambda: ops.csrsum([], []),
+            ValueError,
+            "csrsum: 0 graphs and 0 arrays of weights; give as many of each, at least one",
+        ),
         (lambda: ops.csrsum([A, A], [a]), ValueError, "csrsum: 2 graphs and 1 arrays of weights"),
         (
             lambda: ops.csrsum([A, B], [a, b]),
             ValueError,
             r"csrsum: graphs\[0\] is Graph\(num_src=4, num_dst=5, .*graphs\[1\] is Graph\(num_src=5",
         ),
-        (lambda: ops.csrsum([A, MASK], [a, a]), ValueError, r"csrsum: weights\[1\] has shape \[9\], the graph's num_edges is 8"),
-        (lambda: ops.csrmask(A, a, B), ValueError, "csrmask: A_graph is Graph.*; they must have the same numbers of nodes"),
+        (
+            lambda: ops.csrsum([A, MASK], [a, a]),
+            ValueError,
+            r"csrsum: weights\[1\] has shape \[9\], the graph's num_edges is 8",
+        ),
+        (
+            lambda: ops.csrmask(A, a, B),
+            ValueError,
+            "csrmask: A_graph is Graph.*; they must have the same numbers of nodes",
+        ),
     ],
 )
 def test_errors(call, kind, text):

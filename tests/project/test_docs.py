@@ -1,8 +1,9 @@
-"""Every Python block of README.md and docs/*.md runs, in order, in one namespace per file; a block marked python that raises is a bug.
-The text block after one that prints is what it printed. Links and their anchors lead somewhere.
+"""Every Python block of README.md and docs/*.md runs, in order, in one namespace per file; a block marked
+python that raises is a bug. The text block after one that prints is what it printed. Links and their anchors
+lead somewhere.
 
-Blocks marked ``python gpu`` need a CUDA device: they run on the double of one (device.py), and on hardware where there is one.
-"""
+Blocks marked ``python gpu`` need a CUDA device: they run on the double of one (device.py), and on hardware
+where there is one."""
 
 from __future__ import annotations
 
@@ -99,12 +100,16 @@ def test_links_lead_somewhere(path):
         page = path.parent / target if target else path
         assert page.exists(), f"{path.name} links to {target}"
         if anchor:
-            assert anchor in anchors(page), f"{path.name} links to {target}#{anchor}; {page.name} has {sorted(anchors(page))}"
+            assert anchor in anchors(page), (
+                f"{path.name} links to {target}#{anchor}; {page.name} has {sorted(anchors(page))}"
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_files_that_are_named_are_there(path):
-    for name in re.findall(r"`((?:tests|docs|examples|benchmarks|numgraph)/[\w/.-]+)`", path.read_text("utf-8")):
+    for name in re.findall(
+        r"`((?:tests|docs|examples|benchmarks|numgraph)/[\w/.-]+)`", path.read_text("utf-8")
+    ):
         assert (ROOT / name).exists(), f"{path.name} names {name}"
 
 
@@ -118,7 +123,9 @@ def test_the_citation_is_complete():
 def test_every_page_is_in_the_index_and_in_the_menu():
     index, menu = (ROOT / "docs" / "index.md").read_text("utf-8"), (ROOT / "mkdocs.yml").read_text("utf-8")
     for path in PAGES:
-        assert path.name == "index.md" or f"({path.name})" in index, f"docs/index.md has no link to {path.name}"
+        assert path.name == "index.md" or f"({path.name})" in index, (
+            f"docs/index.md has no link to {path.name}"
+        )
         assert re.search(rf"- (Home: )?{path.name}\n", menu), f"mkdocs.yml does not name {path.name}"
 
 
@@ -128,17 +135,25 @@ def test_tasks_take_the_lines_that_the_page_says():
     counted = {}
     for section in re.split(r"(?m)^## ", page)[1:]:
         code = BLOCK.search(section)[1].splitlines()
-        counted[section.splitlines()[0]] = sum(bool(line) and not line.lstrip().startswith(("import ", "from ", "#")) for line in code)
-    assert {title: int(lines) for title, lines in re.findall(r"(?m)^\| \[(.+)\]\(.*\) \| (\d+) \|$", page)} == counted
+        counted[section.splitlines()[0]] = sum(
+            bool(line) and not line.lstrip().startswith(("import ", "from ", "#")) for line in code
+        )
+    assert {
+        title: int(lines) for title, lines in re.findall(r"(?m)^\| \[(.+)\]\(.*\) \| (\d+) \|$", page)
+    } == counted
     assert len(counted) == 10
     assert all(lines <= most for lines, most in zip(counted.values(), (19, 6, 11, 4, 8, 4)))
 
 
-@pytest.mark.parametrize("module", [ng, *(getattr(ng, name) for name in ng.__all__ if isinstance(getattr(ng, name), ModuleType))])
+@pytest.mark.parametrize(
+    "module", [ng, *(getattr(ng, name) for name in ng.__all__ if isinstance(getattr(ng, name), ModuleType))]
+)
 def test_help_shows_every_public_name(module):
     """Not the class of a table's row: a function with its parameters, or a class."""
     for name in module.__all__:
         found = getattr(module, name)
         if callable(found) and not isinstance(found, GenericAlias):  # which Array is
-            assert inspect.isfunction(found) or inspect.isclass(found), f"{module.__name__}.{name} is a {type(found).__name__}"
+            assert inspect.isfunction(found) or inspect.isclass(found), (
+                f"{module.__name__}.{name} is a {type(found).__name__}"
+            )
             assert inspect.getdoc(found), f"{module.__name__}.{name} has no docstring"

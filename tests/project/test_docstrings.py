@@ -18,7 +18,9 @@ TABLES = re.compile(r"copy_[uve](_\w+)?|[uve]_\w+_[uve](_\w+)?")
 
 
 def described() -> Iterator[Any]:
-    """Layers, models, optimisers, schedules, functions of arrays and losses, operations; functions of data and training."""
+    """Layers, models, optimisers, schedules, functions of arrays and losses, operations; functions of data
+    and training.
+    """
     for module in (ng.nn, ng.optim, ng.dense, ng.ops):
         for name in module.__all__:
             found = getattr(module, name)
@@ -50,7 +52,9 @@ def test_sections(found: Any) -> None:
     if inspect.isfunction(found):
         assert said.get("Returns", "").strip()
     elif issubclass(found, ng.nn.Module) and found.forward is not ng.nn.Module.forward:
-        assert re.search(r"\[|\bcalls\b|returns", said.get("Notes", ""), re.IGNORECASE), "Notes says how it is called, with shapes"
+        assert re.search(r"\[|\bcalls\b|returns", said.get("Notes", ""), re.IGNORECASE), (
+            "Notes says how it is called, with shapes"
+        )
 
 
 @pytest.mark.parametrize("found", PUBLIC)

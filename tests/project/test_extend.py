@@ -1,4 +1,6 @@
-"""numgraph.extend: what is added acts as what was there. docs/extending.md adds one of each; here is what must hold beyond its examples."""
+"""numgraph.extend: what is added acts as what was there. docs/extending.md adds one of each; here is what
+must hold beyond its examples.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,14 @@ def fourth_norm():
     with taken_back():
         extend.reduce(
             "fourth_norm",
-            extend.Reduce(extend.one_result, lambda m: [np.sum(m**4, axis=0) ** 0.25], (0,), _of_root, real=True),
+            extend.Reduce(
+                extend.one_result, lambda m: [np.sum(m**4, axis=0) ** 0.25], (0,), _of_root, real=True
+            ),
             extend.Steps(
                 parts=(extend.Part(start=0, message=0),),
-                step=lambda state, messages: (state[0] + messages[0] * messages[0] * (messages[0] * messages[0]),),
+                step=lambda state, messages: (
+                    state[0] + messages[0] * messages[0] * (messages[0] * messages[0]),
+                ),
                 folded=lambda state, fold: (fold("add", state[0]),),
                 finish=lambda state, degree: (np.sqrt(np.sqrt(state[0])),),
                 chunks=lambda made, counts: (np.sum(made[0] ** 4, axis=0) ** 0.25,),
@@ -46,7 +52,11 @@ def dense(graph, messages):
 def test_a_reduce_and_its_derivatives(num_edges, features):
     dst = RNG.integers(0, 20, num_edges) if num_edges < 100 else np.zeros(num_edges, int)
     graph = ng.Graph(RNG.integers(0, 30, num_edges), dst, num_src=30, num_dst=20)
-    x, seed, direction = RNG.normal(size=(30, features)), RNG.normal(size=(20, features)), RNG.normal(size=(30, features))
+    x, seed, direction = (
+        RNG.normal(size=(30, features)),
+        RNG.normal(size=(20, features)),
+        RNG.normal(size=(30, features)),
+    )
 
     def gradient(x):
         with ng.Tape() as tape:
@@ -73,11 +83,15 @@ def test_a_reduce_stands_beside_others():
     total, norm = ng.update_all(graph, lambda u: u.x, ("sum", "fourth_norm"), u={"x": x})
     assert total.tolist() == [3, -1, 0, 0]
     np.testing.assert_allclose(norm, [3, 17**0.25, 0, 0])
-    np.testing.assert_allclose(ng.ops.segment_reduce([0, 2, 4], x, "fourth_norm"), [17**0.25, (81 + 256) ** 0.25])
+    np.testing.assert_allclose(
+        ng.ops.segment_reduce([0, 2, 4], x, "fourth_norm"), [17**0.25, (81 + 256) ** 0.25]
+    )
 
 
 def test_a_row_acts_on_arrays_tensors_and_messages():
-    cubed = extend.Row("cubed", (np.spacing,), lambda x: x * x * x, lambda g, y, x: (g * (3 * x * x),), lambda x: x * x * x)
+    cubed = extend.Row(
+        "cubed", (np.spacing,), lambda x: x * x * x, lambda g, y, x: (g * (3 * x * x),), lambda x: x * x * x
+    )
     graph, x = ng.Graph([0, 1, 2], [1, 1, 0], 3), np.array([1.0, -2.0, 3.0])
     assert cubed(x).tolist() == [1, -8, 27]
     for function in (cubed, np.spacing):  # the second is NumPy's name for it here

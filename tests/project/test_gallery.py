@@ -1,4 +1,6 @@
-"""The programs of the gallery are short, draw without a warning, and their pictures are those that they draw."""
+"""The programs of the gallery are short, draw without a warning, and their pictures are those that they
+draw.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def test_its_picture_is_up_to_date(program: Path) -> None:
     assert len(program.read_text("utf-8").splitlines()) < 40
     picture = PICTURES["picture_of"](program).read_bytes()
     assert len(picture) <= 50_000
-    assert PICTURES["fingerprint"](program).encode() in picture, f"{program.name} has changed: make gallery ARGS={program.stem}"
+    assert PICTURES["fingerprint"](program).encode() in picture, (
+        f"{program.name} has changed: make gallery ARGS={program.stem}"
+    )
 
 
 def test_the_page_shows_all() -> None:
@@ -37,4 +41,6 @@ def test_the_page_shows_all() -> None:
     for program in PROGRAMS:
         assert f"(gallery/{program.stem}.png)" in page
         assert f"(../examples/gallery/{program.name})" in page
-    assert {path.stem for path in (ROOT / "docs" / "gallery").iterdir()} == {program.stem for program in PROGRAMS}
+    assert {path.stem for path in (ROOT / "docs" / "gallery").iterdir()} == {
+        program.stem for program in PROGRAMS
+    }

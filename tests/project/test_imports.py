@@ -16,7 +16,8 @@ import numgraph
 
 PACKAGE = Path(numgraph.__file__).parent
 
-# A room (a folder, or a module beside them) imports only from the rooms of the lines above its own. Imports inside functions count too.
+# A room (a folder, or a module beside them) imports only from the rooms of the lines above its own. Imports
+# inside functions count too.
 ORDER = [
     ["errors"],
     ["runtime"],
@@ -47,7 +48,9 @@ ORDER = [
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
 REQUIRED = {"llvmlite", "numba", "numpy"}
-"""What a module may import at its top besides the standard library; the function that needs SciPy or anything optional imports it."""
+"""What a module may import at its top besides the standard library; the function that needs SciPy or anything
+optional imports it.
+"""
 
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
@@ -69,10 +72,18 @@ def imports(tree: ast.AST) -> list[tuple[str, int]]:
 
 
 def framework(path: Path) -> set[str]:
-    """What a module is about, and may import at its top: it is imported where a caller has that library, or by that name."""
+    """What a module is about, and may import at its top: it is imported where a caller has that library, or
+    by that name.
+    """
     if path == Path("torch", "pyg.py"):
         return {"torch", "torch_geometric"}
-    return {path.stem.split("_")[0]} if path.parts[0] == "bridges" else {"torch"} if path.parts[0] == "torch" else set()
+    return (
+        {path.stem.split("_")[0]}
+        if path.parts[0] == "bridges"
+        else {"torch"}
+        if path.parts[0] == "torch"
+        else set()
+    )
 
 
 def type_checking(node: ast.AST) -> bool:
@@ -87,16 +98,25 @@ def test_imports_go_one_way(path):
         pieces = name.split(".")
         if pieces[0] == "numgraph":
             other = pieces[1] if len(pieces) > 1 and pieces[1] in RANK else "__init__"
-            assert other == own or RANK[other] <= RANK[own], f"numgraph/{path}:{line} imports {name}, which is above it in ORDER"
+            assert other == own or RANK[other] <= RANK[own], (
+                f"numgraph/{path}:{line} imports {name}, which is above it in ORDER"
+            )
 
 
 def test_no_circle_of_files():
     """Inside rooms too: the files have an order in which each imports only from those before it."""
-    modules = {".".join(["numgraph", *path.with_suffix("").parts]).removesuffix(".__init__"): path for path in FILES}
+    modules = {
+        ".".join(["numgraph", *path.with_suffix("").parts]).removesuffix(".__init__"): path for path in FILES
+    }
     needs: dict[str, set[str]] = {}
     for module, path in modules.items():
         tree = ast.parse((PACKAGE / path).read_text("utf-8"))
-        for_types = {line for node in ast.walk(tree) if type_checking(node) for line in range(node.lineno, node.end_lineno + 1)}
+        for_types = {
+            line
+            for node in ast.walk(tree)
+            if type_checking(node)
+            for line in range(node.lineno, node.end_lineno + 1)
+        }
         needs[module] = set()
         for name, line in imports(tree):
             while name and name not in modules:
@@ -106,7 +126,9 @@ def test_no_circle_of_files():
     TopologicalSorter(needs).prepare()  # a CycleError names the circle
 
 
-TARGETS = sorted({path.parts[1] for path in FILES if path.parts[0] == "compiler" and len(path.parts) > 2} - {"llvm"})
+TARGETS = sorted(
+    {path.parts[1] for path in FILES if path.parts[0] == "compiler" and len(path.parts) > 2} - {"llvm"}
+)
 
 
 def test_targets_do_not_know_each_other():
@@ -117,17 +139,29 @@ def test_targets_do_not_know_each_other():
             continue
         others = [f"numgraph.compiler.{name}" for name in TARGETS if name != path.parts[1]]
         for name, line in imports(ast.parse((PACKAGE / path).read_text("utf-8"))):
-            assert not any(f"{name}.".startswith(f"{other}.") for other in others), f"numgraph/{path}:{line} imports {name}"
+            assert not any(f"{name}.".startswith(f"{other}.") for other in others), (
+                f"numgraph/{path}:{line} imports {name}"
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_modules_import_little_at_the_top(path):
     tree = ast.parse((PACKAGE / path).read_text("utf-8"))
-    top = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom | ast.Try)], [])
+    top = ast.Module(
+        [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom | ast.Try)], []
+    )
     for name, line in imports(top):
         library = name.split(".")[0]
-        known = library in REQUIRED or library == "numgraph" or library in sys.stdlib_module_names or library in framework(path)
-        assert known, f"numgraph/{path}:{line} imports {library} when it is imported itself; import it in the function that needs it"
+        known = (
+            library in REQUIRED
+            or library == "numgraph"
+            or library in sys.stdlib_module_names
+            or library in framework(path)
+        )
+        assert known, (
+            f"numgraph/{path}:{line} imports {library} when it is imported itself; import it in the function "
+            "that needs it"
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -154,18 +188,33 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
-    """A fresh process that imports numgraph with an empty home; what it printed, and what it left in that home."""
+    """A fresh process that imports numgraph with an empty home; what it printed, and what it left in that
+    home.
+    """
     home = tmp_path_factory.mktemp("home")
-    env = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {
+        **os.environ,
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "TMPDIR": str(home),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     for name in ("NUMBA_CACHE_DIR", "NUMGRAPH_CACHE_DIR"):
         env.pop(name, None)
     tree = {path: path.stat().st_mtime_ns for path in PACKAGE.rglob("*") if path.is_file()}
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", WATCHED_IMPORT], env=env, cwd=home, capture_output=True, text=True, timeout=120
+        [sys.executable, "-W", "error", "-c", WATCHED_IMPORT],
+        env=env,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
-    changed = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".py" and path not in tree]
+    changed = [
+        path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".py" and path not in tree
+    ]
     return json.loads(run.stdout), [*home.rglob("*"), *changed]
 
 

@@ -1,4 +1,6 @@
-"""What is declared is what is there: dependencies, extras, version, embedded data, commands, make's targets."""
+"""What is declared is what is there: dependencies, extras, version, embedded data, commands, make's
+targets.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +45,23 @@ def test_extras() -> None:
 
 
 def test_every_import_is_declared() -> None:
-    """Whatever a module imports, at its top or inside a function, is in the standard library or named in pyproject.toml."""
+    """Whatever a module imports, at its top or inside a function, is in the standard library or named in
+    pyproject.toml.
+    """
     declared = names(PROJECT["dependencies"]) | {
         name.split("[")[0] for extra in PROJECT["optional-dependencies"].values() for name in names(extra)
     }
     known = {name.replace("-", "_") for name in declared} | {"numgraph"}
-    known |= {"llvmlite", "cupy", "cupyx", "cuda"}  # Numba's, what cupy-cuda13x installs, and cuda-bindings, which numba-cuda needs
-    known |= {"sklearn", "dgl"}  # make_digits.py alone, which says so; a peer in benchmarks, which has no packages for every Python
+    known |= {
+        "llvmlite",
+        "cupy",
+        "cupyx",
+        "cuda",
+    }  # Numba's, what cupy-cuda13x installs, and cuda-bindings, which numba-cuda needs
+    known |= {
+        "sklearn",
+        "dgl",
+    }  # make_digits.py alone, which says so; a peer in benchmarks, which has no packages for every Python
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
@@ -72,17 +84,33 @@ def test_version_is_in_one_place() -> None:
 
 
 def test_the_release_is_told() -> None:
-    """The changelog begins with what is not released yet, then this version, of the day that CITATION.cff has."""
+    """The changelog begins with what is not released yet, then this version, of the day that CITATION.cff
+    has.
+    """
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
-    cited = dict(line.split(": ", 1) for line in (ROOT / "CITATION.cff").read_text("utf-8").splitlines() if re.match(r"[a-z-]+: ", line))
+    cited = dict(
+        line.split(": ", 1)
+        for line in (ROOT / "CITATION.cff").read_text("utf-8").splitlines()
+        if re.match(r"[a-z-]+: ", line)
+    )
     assert cited["version"] == numgraph.__version__
     day = cited["date-released"].strip('"')
     assert headings[:2] == ["[Unreleased]", f"[{numgraph.__version__}] - {day}"]
 
 
 def test_extras_that_pages_and_errors_name_are_there() -> None:
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
-    named = {extra for path in [*pages, *SOURCES] for found in NAMED.findall(path.read_text("utf-8")) for extra in found.split(",")}
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        *(ROOT / "docs").glob("*.md"),
+    ]
+    named = {
+        extra
+        for path in [*pages, *SOURCES]
+        for found in NAMED.findall(path.read_text("utf-8"))
+        for extra in found.split(",")
+    }
     assert {"torch", "jax", "cuda", "mpi", "tables"} <= named
     assert named <= PROJECT["optional-dependencies"].keys()
 
@@ -94,7 +122,9 @@ def test_package_has_its_data() -> None:
 def test_the_command_and_the_module_are_the_same() -> None:
     script = Path(sys.executable).with_name("numgraph")
     outputs = [
-        subprocess.run([*command, "train", "--help"], capture_output=True, text=True, timeout=120, check=True).stdout
+        subprocess.run(
+            [*command, "train", "--help"], capture_output=True, text=True, timeout=120, check=True
+        ).stdout
         for command in ([str(script)], [sys.executable, "-m", "numgraph"])
     ]
     assert outputs[0] == outputs[1]
@@ -111,16 +141,22 @@ def test_licence_is_apache() -> None:
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize("target", ["train", "test", "lint", "bench", "docs"])
 def test_targets_install_first(target: str, tmp_path: Path) -> None:
-    """In a folder without .venv, a dry run installs and then does the work; with a fresh stamp it only does the work."""
+    """In a folder without .venv, a dry run installs and then does the work; with a fresh stamp it only does
+    the work.
+    """
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     dry = ["make", "--dry-run", "--no-print-directory", target]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
-    first = subprocess.run(dry, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment).stdout
+    first = subprocess.run(
+        dry, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment
+    ).stdout
     assert first.index("-m venv .venv") < first.index("pip install") < first.index("touch .venv/.installed")
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / ".installed").touch()
-    second = subprocess.run(dry, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment).stdout
+    second = subprocess.run(
+        dry, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment
+    ).stdout
     assert "pip install" not in second
     assert first.endswith(second)
     assert second.startswith(".venv/bin/")
@@ -128,7 +164,9 @@ def test_targets_install_first(target: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_help_lists_the_targets() -> None:
-    text = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     for target in ("install", "train", "test", "lint", "bench", "docs", "format"):
         assert f"make {target} " in text
 
@@ -141,8 +179,14 @@ def test_ci_lints_and_tests() -> None:
     assert lines.index("make lint") < lines.index("make test")
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists() or shutil.which("git") is None, reason="no git checkout here")
+@pytest.mark.skipif(
+    not (ROOT / ".git").exists() or shutil.which("git") is None, reason="no git checkout here"
+)
 def test_no_dataset_but_the_embedded_one_is_committed() -> None:
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     assert not [path for path in tracked if "/ind." in path]
-    assert [path for path in tracked if path.endswith((".npz", ".safetensors", ".npy"))] == ["numgraph/data/digits.npz"]
+    assert [path for path in tracked if path.endswith((".npz", ".safetensors", ".npy"))] == [
+        "numgraph/data/digits.npz"
+    ]

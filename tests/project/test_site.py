@@ -1,5 +1,5 @@
-"""The documentation site: it builds without a warning, has every public name, needs nothing from elsewhere, no link of it is dead, and a
-browser shows its main pages."""
+"""The documentation site: it builds without a warning, has every public name, needs nothing from elsewhere,
+no link of it is dead, and a browser shows its main pages."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ import numgraph
 ROOT = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="MkDocs is not installed: pip install 'numgraph[docs]'"),
-    pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the pages of numgraph.torch need PyTorch"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("mkdocs") is None,
+        reason="MkDocs is not installed: pip install 'numgraph[docs]'",
+    ),
+    pytest.mark.skipif(
+        importlib.util.find_spec("torch") is None, reason="the pages of numgraph.torch need PyTorch"
+    ),
 ]
 
 
@@ -73,7 +78,9 @@ def test_nothing_is_loaded_from_elsewhere(pages: dict[Path, _Page]) -> None:
     for path, page in pages.items():
         for source in page.loaded:
             assert not re.match(r"(https?:)?//", source), f"{path.name} loads {source}"
-            assert source.startswith("data:") or (path.parent / unquote(source.partition("?")[0])).exists(), f"{path.name} loads {source}"
+            assert source.startswith("data:") or (path.parent / unquote(source.partition("?")[0])).exists(), (
+                f"{path.name} loads {source}"
+            )
 
 
 def test_every_public_name_has_a_place(pages: dict[Path, _Page]) -> None:
@@ -93,12 +100,26 @@ def test_docstrings_are_on_their_pages(pages: dict[Path, _Page]) -> None:
         assert said in text
 
 
-MAIN = ("index", "quickstart", "data", "messages", "relations", "backward", "gallery", "benchmarks", "migrating", "api/index", "api/nn")
+MAIN = (
+    "index",
+    "quickstart",
+    "data",
+    "messages",
+    "relations",
+    "backward",
+    "gallery",
+    "benchmarks",
+    "migrating",
+    "api/index",
+    "api/nn",
+)
 
 
 @pytest.mark.skipif(browser.PATH is None, reason=browser.MISSING)
 def test_a_browser_shows_the_main_pages(pages: dict[Path, _Page], tmp_path: Path) -> None:
-    """No error, nothing from elsewhere, nothing cut off, on a wide window and on a telephone's; and the search finds something."""
+    """No error, nothing from elsewhere, nothing cut off, on a wide window and on a telephone's; and the
+    search finds something.
+    """
     site = next(path for path in pages if path.parts[-2:] == ("api", "index.html")).parents[1]
     with browser.served(site) as address, browser.running(tmp_path) as tab:
         for width in (1280, 400):

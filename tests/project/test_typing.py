@@ -1,4 +1,6 @@
-"""What a checker of types sees of the public functions: a script that calls them under ``mypy --strict``, and the type of every result."""
+"""What a checker of types sees of the public functions: a script that calls them under ``mypy --strict``, and
+the type of every result.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,10 @@ CALLS = {
     "Adjacency": "g.in_edges  g.out_edges",
     "int": "g.num_nodes  g.num_edges  len(loader)  g.edge_ids(0, 1)  data.num_features",
     "bool": "g.has_edges(0, 1)  g.is_bipartite",
-    "ids": "g.src  g.in_degrees()  g.edge_ids([0], [1])  plan  b.graph_ids  ng.sampling.random_walk(g, [0], 3)  sample.nodes",
+    "ids": (
+        "g.src  g.in_degrees()  g.edge_ids([0], [1])  plan  b.graph_ids  ng.sampling.random_walk(g, [0], 3)  "
+        "sample.nodes"
+    ),
     "array": """
         shared.exchange(a)  shared.total(a)  numgraph.distributed.allreduce(a, None)  edges.gather(a, fill=1.0)
         ng.relu(a)  ng.sigmoid(a)  ng.softmax(a, axis=0)  ng.log_softmax(a)  ng.gelu(a)  ng.elu(a)  ng.softplus(a)  ng.silu(a)
@@ -95,7 +100,10 @@ CALLS = {
     "Batch": "sample",
     "list[Block]": "sample.blocks",
     "float": "ng.optim.clip_gradients([a], 1.0)  adam.lr  t.item()",
-    "None": "adam.step(tape.gradient(t, gcn.parameters()))  ng.save(folder, gcn)  ng.load(folder, gcn)  ng.data.save(folder, data)",
+    "None": (
+        "adam.step(tape.gradient(t, gcn.parameters()))  ng.save(folder, gcn)  ng.load(folder, gcn)  "
+        "ng.data.save(folder, data)"
+    ),
     "HeteroGraph": "h.reverse()  h.add_reverse_relations()",
     "list[str]": "h.node_types",
     "NeighborLoader": "loader  numgraph.distributed.divide(loader, None)",
@@ -123,7 +131,11 @@ def expressions(text: str) -> list[str]:
 def named(revealed: str, array: str) -> str:
     """A type as this table writes it: numbers' arrays are arrays, whatever their dtypes."""
     text = re.sub(r"numgraph(\.\w+)+\.(\w+)", r"\2", revealed.replace(array, "array"))
-    text = re.sub(r"numpy\.ndarray\[tuple\[Any, \.\.\.\], numpy\.dtype\[numpy\.signedinteger\[(Any|[\w.]+)\]\]\]", "ids", text)
+    text = re.sub(
+        r"numpy\.ndarray\[tuple\[Any, \.\.\.\], numpy\.dtype\[numpy\.signedinteger\[(Any|[\w.]+)\]\]\]",
+        "ids",
+        text,
+    )
     return text.replace("Tensor", "tensor").replace("array | tensor", "array or tensor")
 
 
@@ -138,11 +150,17 @@ def test_no_result_is_any(tmp_path):
     environment = os.environ if root.name == "site-packages" else os.environ | {"MYPYPATH": str(root)}
     command = [sys.executable, "-m", "mypy", f"--cache-dir={root / '.mypy_cache' / 'consumer'}", "script.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
-    assert not (errors := [line for line in done.stdout.splitlines() if ": error:" in line]), "\n".join(errors)
+    assert not (errors := [line for line in done.stdout.splitlines() if ": error:" in line]), "\n".join(
+        errors
+    )
     found = re.findall(r'script\.py:(\d+): note: Revealed type is "(.*)"', done.stdout)
     (_, array), *found = found
     assert len(found) == len(calls) > 120
-    wrong = [f"{call}: {named(got, array)}, not {kind}" for (call, kind), (_, got) in zip(calls, found) if named(got, array) != kind]
+    wrong = [
+        f"{call}: {named(got, array)}, not {kind}"
+        for (call, kind), (_, got) in zip(calls, found)
+        if named(got, array) != kind
+    ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -150,7 +168,9 @@ PLACES = (ng, ng.nn, ng.ops, ng.optim, ng.data, ng.sampling, ng.training)
 PUBLIC = [(place, name) for place in PLACES for name in place.__all__ if callable(getattr(place, name))]
 
 
-@pytest.mark.parametrize(("place", "name"), PUBLIC, ids=[f"{place.__name__}.{name}" for place, name in PUBLIC])
+@pytest.mark.parametrize(
+    ("place", "name"), PUBLIC, ids=[f"{place.__name__}.{name}" for place, name in PUBLIC]
+)
 def test_help_shows_the_arguments(place, name):
     """Those of functions, of what makes an object, and of a layer's call: not ``(*args, **options)``."""
     found = getattr(place, name)
@@ -160,7 +180,11 @@ def test_help_shows_the_arguments(place, name):
     if inspect.isclass(found) and issubclass(found, ng.nn.Module) and shown:
         shown.append(found.__call__)
     for function in shown:
-        parameters = [parameter for parameter in inspect.signature(function).parameters.values() if parameter.name != "self"]
+        parameters = [
+            parameter
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.name != "self"
+        ]
         hidden = [parameter.name in ("args", "options", "kwargs") for parameter in parameters]
         assert not parameters or not all(hidden), f"{function} shows {inspect.signature(function)}"
 
@@ -176,15 +200,34 @@ def test_a_layer_of_the_users_shows_its_forward():
     assert Mine()(None, 3.0) == 6.0
 
 
-FUNCTIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "sigmoid", "erf", "softmax", "mse", "mae", "huber")
+FUNCTIONS = (
+    "relu",
+    "leaky_relu",
+    "elu",
+    "gelu",
+    "silu",
+    "softplus",
+    "sigmoid",
+    "erf",
+    "softmax",
+    "mse",
+    "mae",
+    "huber",
+)
 TABLES = [name for name in ng.ops.__all__ if re.fullmatch(r"copy_[uve](_\w+)?|[uve]_\w+_[uve](_\w+)?", name)]
 
 
-@pytest.mark.parametrize("function", [getattr(ng.ops, name) for name in TABLES] + [getattr(ng, name) for name in FUNCTIONS])
+@pytest.mark.parametrize(
+    "function", [getattr(ng.ops, name) for name in TABLES] + [getattr(ng, name) for name in FUNCTIONS]
+)
 def test_functions_say_what_they_take_and_give(function):
     """In NumPy's sections, which DGL's operations have from their tables."""
-    said = inspect.getdoc(function).partition("Parameters\n----------\n")[2].partition("\n\nReturns\n-------\n")
-    assert re.findall(r"\w+", " ".join(re.findall(r"(?m)^([\w, ]+) : ", said[0]))) == list(inspect.signature(function).parameters)
+    said = (
+        inspect.getdoc(function).partition("Parameters\n----------\n")[2].partition("\n\nReturns\n-------\n")
+    )
+    assert re.findall(r"\w+", " ".join(re.findall(r"(?m)^([\w, ]+) : ", said[0]))) == list(
+        inspect.signature(function).parameters
+    )
     assert said[2]
 
 

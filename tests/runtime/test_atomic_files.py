@@ -1,4 +1,6 @@
-"""Whatever the package writes is there whole or not at all, with the permissions it had, however many write at once."""
+"""Whatever the package writes is there whole or not at all, with the permissions it had, however many write
+at once.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,10 @@ def test_a_new_file_follows_the_umask(tmp_path, umask):
 def test_no_moment_at_which_others_may_read_a_private_file(tmp_path):
     (tmp_path / "a").touch(0o600)
     seen = []
-    atomic.write(tmp_path / "a", lambda file: seen.extend(stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()))
+    atomic.write(
+        tmp_path / "a",
+        lambda file: seen.extend(stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()),
+    )
     assert seen == [0o600, 0o600]
 
 
@@ -130,7 +135,9 @@ def test_what_is_no_file_is_written_to(tmp_path):
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError(), KeyboardInterrupt(), ValueError("bad")])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), MemoryError(), KeyboardInterrupt(), ValueError("bad")]
+)
 @pytest.mark.parametrize("there", [False, True])
 def test_a_failure_leaves_what_was_there(tmp_path, error, there):
     if there:
@@ -142,7 +149,9 @@ def test_a_failure_leaves_what_was_there(tmp_path, error, there):
 
     with pytest.raises(type(error)):
         atomic.write(tmp_path / "a", fail)
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == ([("a", b"before")] if there else [])
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == (
+        [("a", b"before")] if there else []
+    )
 
 
 INTERRUPTED = """
@@ -274,7 +283,10 @@ def test_threads_and_processes_save_to_one_path(tmp_path):
         assert not errors, errors
     """
     results = []
-    starters = [threading.Thread(target=lambda: results.append(run(script, setup=f"PATH = {str(path)!r}\n"))) for _ in range(2)]
+    starters = [
+        threading.Thread(target=lambda: results.append(run(script, setup=f"PATH = {str(path)!r}\n")))
+        for _ in range(2)
+    ]
     for starter in starters:
         starter.start()
     for starter in starters:
@@ -288,7 +300,10 @@ def test_everything_is_written_by_the_one_writer():
     """No other module of the package opens a file for writing, or moves one, or a folder."""
     package = Path(atomic.__file__).parent
     opened = r"open\([^)]*[\"'][wxa]b?[\"']"
-    writes = re.compile(opened + r"|os\.(replace|rename|open)\(|mkstemp|NamedTemporaryFile|\.write_(text|bytes)\(|savefig\(path")
+    writes = re.compile(
+        opened
+        + r"|os\.(replace|rename|open)\(|mkstemp|NamedTemporaryFile|\.write_(text|bytes)\(|savefig\(path"
+    )
     exempt = ("/proc/self/clear_refs", "os.open(os.devnull", "return os.open(path, flags", "archive.open(")
     found = [
         f"{path.relative_to(package)}: {line.strip()}"

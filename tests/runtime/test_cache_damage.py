@@ -1,4 +1,6 @@
-"""A cache that is damaged, foreign, full or gone costs time at most: what is kept counts only if it is whole and nobody else's."""
+"""A cache that is damaged, foreign, full or gone costs time at most: what is kept counts only if it is whole
+and nobody else's.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ DAMAGE = {
     "zeros": with_bytes(lambda raw: bytes(len(raw))),
     "noise": with_bytes(lambda raw: os.urandom(len(raw))),
     "a bit in front": with_bytes(lambda raw: bytes([raw[0] ^ 1]) + raw[1:]),
-    "a bit in the middle": with_bytes(lambda raw: raw[: len(raw) // 3] + bytes([raw[len(raw) // 3] ^ 1]) + raw[len(raw) // 3 + 1 :]),
+    "a bit in the middle": with_bytes(
+        lambda raw: raw[: len(raw) // 3] + bytes([raw[len(raw) // 3] ^ 1]) + raw[len(raw) // 3 + 1 :]
+    ),
     "a bit at the end": with_bytes(lambda raw: raw[:-1] + bytes([raw[-1] ^ 1])),
     "gone": Path.unlink,
     "a folder": as_folder,
@@ -95,7 +99,9 @@ def test_a_file_of_another_user_is_nobodys(tmp_path):
     os.chown(tmp_path / "kept", 65534, 65534)
     with pytest.raises(PermissionError, match="someone else"):
         caches.kept(tmp_path / "kept", PURPOSE)
-    assert caches.kept(tmp_path / "kept", PURPOSE, shared=True) == CONTENT  # of an installation, whose code runs anyway
+    assert (
+        caches.kept(tmp_path / "kept", PURPOSE, shared=True) == CONTENT
+    )  # of an installation, whose code runs anyway
 
 
 @pytest.mark.parametrize("umask", [0, 0o002, 0o077, 0o277])
@@ -128,10 +134,16 @@ def linked(path):
 
 FOREIGN = {
     "writable by all": (lambda path: path.chmod(0o777), r"others may write there \(mode 777\).*chmod go-w"),
-    "writable by the group": (lambda path: path.chmod(0o770), r"others may write there \(mode 770\).*chmod go-w"),
+    "writable by the group": (
+        lambda path: path.chmod(0o770),
+        r"others may write there \(mode 770\).*chmod go-w",
+    ),
     "writable by others alone": (lambda path: path.chmod(0o702), "others may write there"),
     "writable by all, entries kept apart": (lambda path: path.chmod(0o1777), "others may write there"),
-    "in a folder that all may write": (lambda path: path.parent.chmod(0o777), "others may replace it.*chmod o-w"),
+    "in a folder that all may write": (
+        lambda path: path.parent.chmod(0o777),
+        "others may replace it.*chmod o-w",
+    ),
     "a link": (linked, "it is a link.*remove it"),
     "of another user": (given_away, "user 65534 owns it.*delete it"),
 }
@@ -187,23 +199,35 @@ COUNT = "print(sum(1 for _, found in compiled.buffer if found.is_start))"
 def filled(tmp_path_factory):
     """A cache that a process has filled: its own kernels and the package's functions."""
     folder = tmp_path_factory.mktemp("filled")
-    environment = {"NUMGRAPH_CACHE_DIR": str(folder), "NUMBA_CACHE_DIR": str(folder / "numba"), "PYTHONDONTWRITEBYTECODE": None}
+    environment = {
+        "NUMGRAPH_CACHE_DIR": str(folder),
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
+        "PYTHONDONTWRITEBYTECODE": None,
+    }
     assert int(run(WORK + COUNT, setup=COUNTING, **environment)) > 3
     assert run(WORK + COUNT, setup=COUNTING, **environment) == "0\n"
     return folder
 
 
 def copied(filled, tmp_path):
-    """The same cache for one test, and the environment that leads to it. Where Numba's folder is, is no part of what it keeps."""
+    """The same cache for one test, and the environment that leads to it. Where Numba's folder is, is no part
+    of what it keeps.
+    """
     shutil.copytree(filled, tmp_path / "cache")
     (tmp_path / "cache").chmod(0o700)
     folder = tmp_path / "cache"
-    return folder, {"NUMGRAPH_CACHE_DIR": str(folder), "NUMBA_CACHE_DIR": str(folder / "numba"), "PYTHONDONTWRITEBYTECODE": None}
+    return folder, {
+        "NUMGRAPH_CACHE_DIR": str(folder),
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
+        "PYTHONDONTWRITEBYTECODE": None,
+    }
 
 
 @pytest.mark.parametrize("shift", range(2))
 def test_damaged_files_are_made_anew(filled, tmp_path, shift):
-    """Every file of a cache is damaged, each kind of file in several ways. The next process compiles, the one after it does not."""
+    """Every file of a cache is damaged, each kind of file in several ways. The next process compiles, the one
+    after it does not.
+    """
     folder, environment = copied(filled, tmp_path)
     ways = [way for name, way in DAMAGE.items() if name not in LASTS]
     suffixes = set()
@@ -255,7 +279,9 @@ def test_code_of_another_user_does_not_run(filled, tmp_path):
 WITHOUT_ROOM = {
     "no room for a byte": "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))",
     "room for small files": "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))",
-    "no more open files": "resource.setrlimit(resource.RLIMIT_NOFILE, (opened := len(os.listdir('/proc/self/fd')) - 1, opened))",
+    "no more open files": (
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (opened := len(os.listdir('/proc/self/fd')) - 1, opened))"
+    ),
     "the folder goes away": "shutil.rmtree(caches.cache_root())",
     "the folder is a file now": "shutil.rmtree(caches.cache_root()); caches.cache_root().touch()",
     "nothing may be written": "os.chmod(caches.cache_root(), 0o500); os.chmod(caches.folder(), 0o500)",
@@ -285,7 +311,9 @@ def test_no_room(filled, tmp_path, name):
 
 
 def test_functions_of_one_text_and_other_options_are_kept_apart():
-    """A loop over all threads in the place of its serial twin ends the process where two threads run it at once."""
+    """A loop over all threads in the place of its serial twin ends the process where two threads run it at
+    once.
+    """
 
     def twice(x):
         return 2 * x
@@ -295,6 +323,12 @@ def test_functions_of_one_text_and_other_options_are_kept_apart():
     context = numba.njit(twice).targetctx
     keys = {
         Kept(twice, options)._key("sig", context)
-        for options in ({}, {"parallel": True}, {"nogil": True}, {"error_model": "numpy"}, {"parallel": True, "error_model": "numpy"})
+        for options in (
+            {},
+            {"parallel": True},
+            {"nogil": True},
+            {"error_model": "numpy"},
+            {"parallel": True, "error_model": "numpy"},
+        )
     }
     assert len(keys) == 5

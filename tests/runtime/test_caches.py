@@ -79,7 +79,13 @@ np.testing.assert_array_equal(z, want)
 def test_processes_race_on_an_empty_cache(tmp_path):
     env = {**os.environ, "NUMGRAPH_CACHE_DIR": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
     racers = [
-        subprocess.Popen([sys.executable, "-c", RIGHT], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", RIGHT],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         for _ in range(3)
     ]
     for racer in racers:
@@ -138,7 +144,11 @@ def test_without_a_writable_cache(where, setup, tmp_path):
         environment = dict.fromkeys(("NUMGRAPH_CACHE_DIR", "XDG_CACHE_HOME", "HOME"))
         setup = NO_HOME + setup
     else:
-        environment = {"NUMGRAPH_CACHE_DIR": {"below a file": str(tmp_path / "file" / "cache")}.get(where, "/proc/1/numgraph")}
+        environment = {
+            "NUMGRAPH_CACHE_DIR": {"below a file": str(tmp_path / "file" / "cache")}.get(
+                where, "/proc/1/numgraph"
+            )
+        }
     assert not Path(run(script, setup=setup, **environment).strip()).exists()
 
 
@@ -184,7 +194,9 @@ print((peak() - before) // 2**20)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the module resource is not on Windows")
 def test_no_array_of_edges_by_features():
-    """Two million edges × 64 floats are 488 MiB. Forward and backward of three messages take a few arrays of nodes and of edges."""
+    """Two million edges × 64 floats are 488 MiB. Forward and backward of three messages take a few arrays of
+    nodes and of edges.
+    """
     assert int(run(MEMORY, setup="")) < 100
 
 
@@ -192,7 +204,9 @@ def test_no_array_of_edges_by_features():
 
 
 def test_kernels_under_bounds_checks(tmp_path):
-    """NUMBA_BOUNDSCHECK=1 finds no access outside of the arrays, and does find one that is planted: an output with a row too few."""
+    """NUMBA_BOUNDSCHECK=1 finds no access outside of the arrays, and does find one that is planted: an output
+    with a row too few.
+    """
     out = run(
         """
         step(), step(g.reverse())
@@ -238,5 +252,7 @@ print([float(np.abs(array).sum()) for array in found])
 
 def test_without_a_compiler_the_results_are_the_same():
     setup = "import numpy as np, numgraph as ng\n"
-    slow, fast = (np.array(json.loads(run(UNCOMPILED, setup=setup, NUMBA_DISABLE_JIT=off))) for off in ("1", "0"))
+    slow, fast = (
+        np.array(json.loads(run(UNCOMPILED, setup=setup, NUMBA_DISABLE_JIT=off))) for off in ("1", "0")
+    )
     np.testing.assert_allclose(slow, fast, rtol=1e-5)

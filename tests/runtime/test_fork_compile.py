@@ -1,4 +1,6 @@
-"""A fork at any moment: the child computes what its parent has and has not compiled, and so does the parent."""
+"""A fork at any moment: the child computes what its parent has and has not compiled, and so does the
+parent.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A signal while something compiles: its handler runs when that is done, once, and everything compiles afterwards."""
+"""A signal while something compiles: its handler runs when that is done, once, and everything compiles
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def stop(number, frame):
     raise Stop(number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGHUP]
+)
 def test_a_handler_runs_at_the_end(number):
     done = []
     with handling(number, stop):

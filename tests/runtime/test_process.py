@@ -22,7 +22,9 @@ def layers():
     found = []
     for layer in LAYERS:
         module = {"workqueue": "workqueue", "omp": "omppool", "tbb": "tbbpool"}[layer]
-        done = subprocess.run([sys.executable, "-c", f"import numba.np.ufunc.{module}"], capture_output=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-c", f"import numba.np.ufunc.{module}"], capture_output=True, timeout=120
+        )
         if done.returncode == 0:
             found.append(layer)
     return found
@@ -32,7 +34,9 @@ def layers():
 
 
 def test_same_bits_on_any_number_of_threads():
-    """With a hub, more threads than cores, the pool and the serial twin, with a tape and without, once and again."""
+    """With a hub, more threads than cores, the pool and the serial twin, with a tape and without, once and
+    again.
+    """
     out = run(
         """
         import numba
@@ -52,7 +56,11 @@ def test_same_bits_on_any_number_of_threads():
 
 def test_same_bits_in_every_process():
     script = "import hashlib; print([hashlib.sha256(a.tobytes()).hexdigest() for a in step()])"
-    assert run(script) == run(script, NUMBA_NUM_THREADS="1") == run(script, NUMBA_NUM_THREADS="3", PYTHONHASHSEED="7")
+    assert (
+        run(script)
+        == run(script, NUMBA_NUM_THREADS="1")
+        == run(script, NUMBA_NUM_THREADS="3", PYTHONHASHSEED="7")
+    )
 
 
 # --- many Python threads ---
@@ -79,7 +87,11 @@ def test_eight_python_threads_at_once(layer):
     """On shared graphs and on graphs of their own, whose adjacencies are built meanwhile."""
     if layer not in layers():
         pytest.skip(f"Numba's threading layer {layer} is not installed here")
-    out = run(EIGHT + "import numba; print(numba.threading_layer())", NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="4")
+    out = run(
+        EIGHT + "import numba; print(numba.threading_layer())",
+        NUMBA_THREADING_LAYER=layer,
+        NUMBA_NUM_THREADS="4",
+    )
     assert out == f"{layer}\n"
 
 
@@ -93,7 +105,9 @@ def test_eight_threads_compile_from_an_empty_cache(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_child_after_the_pool_was_used(layer):
-    """A forked child computes the same, also what its parent has not compiled, and so does the parent afterwards."""
+    """A forked child computes the same, also what its parent has not compiled, and so does the parent
+    afterwards.
+    """
     if layer not in layers():
         pytest.skip(f"Numba's threading layer {layer} is not installed here")
     run(
@@ -190,7 +204,9 @@ def test_ctrl_c_leaves_things_usable(interruptible):
         print("good", flush=True)
         """
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stderr is not None

@@ -13,7 +13,12 @@ from numgraph import info
 from numgraph.runtime import caches
 
 DAY = 86400
-KERNEL = ("{}.py", "__pycache__/{}.cpython-311.pyc", "__pycache__/{}.body-9.cpython-311.nbi", "__pycache__/{}.body-9.cpython-311.1.nbc")
+KERNEL = (
+    "{}.py",
+    "__pycache__/{}.cpython-311.pyc",
+    "__pycache__/{}.body-9.cpython-311.nbi",
+    "__pycache__/{}.body-9.cpython-311.1.nbc",
+)
 
 
 def kernel(folder: Path, name: str, days: float, size: int = 1000) -> Path:
@@ -75,7 +80,9 @@ def test_reading_is_noted(root):
 
 
 def test_nothing_else_is_touched(root):
-    """Other folders, links, and folders that others may write to; folders of other versions go when they are empty."""
+    """Other folders, links, and folders that others may write to; folders of other versions go when they are
+    empty.
+    """
     kernel(root / "downloads", "data", 1000)
     target = kernel(root / "elsewhere", "target", 1000)
     kernel(root / "kernels-open", "open", 1000)
@@ -112,9 +119,14 @@ assert ng.update_all(g, MESSAGE, "sum", u={"x": np.ones((2, 3), np.float32)}).su
 
 
 def test_a_process_that_compiles_prunes(tmp_path):
-    """A kernel that was not used for long is gone after another was compiled, and is compiled again when it is asked for."""
+    """A kernel that was not used for long is gone after another was compiled, and is compiled again when it
+    is asked for.
+    """
     cache = {"NUMGRAPH_CACHE_DIR": str(tmp_path)}
-    first, second = (SUMS.replace("MESSAGE", m).replace("TOTAL", t) for m, t in (("lambda u: u.x * 3", "18"), ("lambda u: u.x + 3", "24")))
+    first, second = (
+        SUMS.replace("MESSAGE", m).replace("TOTAL", t)
+        for m, t in (("lambda u: u.x * 3", "18"), ("lambda u: u.x + 3", "24"))
+    )
     run(first, setup="", **cache)
     texts = set(tmp_path.rglob("numgraph_kernel_*.py"))
     assert len(texts) == 1

@@ -1,4 +1,6 @@
-"""Layers and models on blocks: all in-edges give the whole graph's results and gradients, with its degrees and self loops."""
+"""Layers and models on blocks: all in-edges give the whole graph's results and gradients, with its degrees
+and self loops.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def test_a_layer_on_all_in_edges_is_the_layer_on_the_graph(name):
     given = [data[block.edge_ids] for data in edge_data]
     want = layer(G, X, *edge_data)[SEEDS]
     np.testing.assert_allclose(layer(block, X[batch.nodes], *given), want, rtol=1e-12, atol=1e-13)
-    listed = [given] if isinstance(layer, nn.SGConv) else given  # a layer of any number of hops has a list of edge data too
+    listed = (
+        [given] if isinstance(layer, nn.SGConv) else given
+    )  # a layer of any number of hops has a list of edge data too
     np.testing.assert_allclose(layer(batch.blocks, X[batch.nodes], *listed), want, rtol=1e-12, atol=1e-13)
 
 
@@ -112,7 +116,9 @@ def test_sums_over_all_in_edges_are_the_same_bits():
 
 
 def test_sampled_blocks_have_the_whole_graphs_degrees_and_loops():
-    """GCN on two edges a node, by hand: a loop for each node that has none in the graph, degrees of the graph with loops."""
+    """GCN on two edges a node, by hand: a loop for each node that has none in the graph, degrees of the graph
+    with loops.
+    """
     batch = blocks_of(1, fanout=2)
     (block,) = batch.blocks
     has_loop = np.zeros(N, bool)
@@ -128,7 +134,9 @@ def test_sampled_blocks_have_the_whole_graphs_degrees_and_loops():
             z[i] += X[v] / np.sqrt(out[v] * into[v])
     np.testing.assert_allclose(layer(block, X[batch.nodes]), z @ layer.weight.data, rtol=1e-12)
     scales = degree_scales(block, "right", None, np.float64)
-    np.testing.assert_allclose(scales[1][:, 0] * np.maximum(np.bincount(DST, minlength=N)[SEEDS], 1), SEEDS < N - 3)
+    np.testing.assert_allclose(
+        scales[1][:, 0] * np.maximum(np.bincount(DST, minlength=N)[SEEDS], 1), SEEDS < N - 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,14 +147,26 @@ def test_sampled_blocks_have_the_whole_graphs_degrees_and_loops():
         (lambda b: nn.SAGEConv(F, 3)(b.blocks, X[b.nodes]), ValueError, "2 blocks for 1 hops"),
         (lambda b: nn.SAGE(F, 5, 3)(b.blocks, X), ValueError, "x has shape"),
         (lambda b: nn.SAGE(F, 5, 3)([b.blocks[0], 3], X[b.nodes]), TypeError, "block 1 is"),
-        (lambda b: nn.GCN(F, 5, 3)(b.blocks, X[b.nodes], edge_weight=W), ValueError, "weighted_degrees=False"),
+        (
+            lambda b: nn.GCN(F, 5, 3)(b.blocks, X[b.nodes], edge_weight=W),
+            ValueError,
+            "weighted_degrees=False",
+        ),
         (
             lambda b: UNSCALED(b.blocks, X[b.nodes], edge_weight=W[:7]),
             ValueError,
             r"GCN: edge data have shape \[7\], .* has 160 edges; give a row",
         ),
-        (lambda b: UNSCALED(b.blocks, X[b.nodes], edge_weight=np.append(W, 1)), ValueError, r"edge data have shape \[161\]"),
-        (lambda b: nn.GCN(F, 5, 3)(b.blocks, X[b.nodes], edge_weight=[W]), ValueError, "1 arrays of edge data for 2 blocks"),
+        (
+            lambda b: UNSCALED(b.blocks, X[b.nodes], edge_weight=np.append(W, 1)),
+            ValueError,
+            r"edge data have shape \[161\]",
+        ),
+        (
+            lambda b: nn.GCN(F, 5, 3)(b.blocks, X[b.nodes], edge_weight=[W]),
+            ValueError,
+            "1 arrays of edge data for 2 blocks",
+        ),
     ],
 )
 def test_errors(call, error, message):

@@ -26,7 +26,9 @@ def test_batches_are_subgraphs(order, batch_size):
     loader = ng.ClusterLoader((g, FIELDS), PARTS, batch_size=batch_size)
     batches = list(loader)
     assert len(batches) == len(loader) == -(-7 // batch_size)
-    np.testing.assert_array_equal(np.concatenate([batch.nodes for batch in batches]), np.argsort(PARTS, kind="stable"))
+    np.testing.assert_array_equal(
+        np.concatenate([batch.nodes for batch in batches]), np.argsort(PARTS, kind="stable")
+    )
     for batch in batches:
         want, edges = g.subgraph(batch.nodes, return_edges=True)
         made = batch.graph
@@ -41,11 +43,16 @@ def test_batches_are_subgraphs(order, batch_size):
         for name in ("labels", "train_mask"):
             np.testing.assert_array_equal(getattr(batch, name), FIELDS[name][batch.nodes])
         assert batch.val_mask is None
-        np.testing.assert_allclose(ng.nn.SAGEConv(4, 2, rng=0)(made, batch.x), ng.nn.SAGEConv(4, 2, rng=0)(want, batch.x), rtol=1e-5)
+        np.testing.assert_allclose(
+            ng.nn.SAGEConv(4, 2, rng=0)(made, batch.x), ng.nn.SAGEConv(4, 2, rng=0)(want, batch.x), rtol=1e-5
+        )
 
 
 def test_orders_and_threads():
-    one, other = (ng.ClusterLoader((GRAPHS["mixed"], FIELDS), PARTS, batch_size=3, shuffle=True, prefetch=n) for n in (0, 3))
+    one, other = (
+        ng.ClusterLoader((GRAPHS["mixed"], FIELDS), PARTS, batch_size=3, shuffle=True, prefetch=n)
+        for n in (0, 3)
+    )
     epochs = []
     for _ in range(2):
         for a, b in zip(one, other, strict=True):
@@ -82,7 +89,9 @@ def test_a_model_trains_on_clusters_and_infers_the_whole():
     model = ng.nn.GCN(data.num_features, 8, 2, dropout=0, rng=0)
     history = ng.fit(model, data, loader=loader, epochs=20)
     assert history.train_loss[-1] < 0.5 * history.train_loss[0]
-    np.testing.assert_allclose(model.inference(loader), model(data.graph, data.features), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model.inference(loader), model(data.graph, data.features), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

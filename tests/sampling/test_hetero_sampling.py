@@ -1,4 +1,6 @@
-"""Samples of HeteroGraphs: blocks are edges of the graph, all in-edges give the whole graph's results, batches repeat."""
+"""Samples of HeteroGraphs: blocks are edges of the graph, all in-edges give the whole graph's results,
+batches repeat.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +15,38 @@ from numgraph.sampling import HeteroSampler, NeighborSampler
 
 RNG = np.random.default_rng(4)
 COUNTS = {"author": 30, "paper": 40, "venue": 5, "city": 3}
-WRITES, CITES, AT, REV = ("author", "writes", "paper"), ("paper", "cites", "paper"), ("paper", "at", "venue"), ("paper", "by", "author")
+WRITES, CITES, AT, REV = (
+    ("author", "writes", "paper"),
+    ("paper", "cites", "paper"),
+    ("paper", "at", "venue"),
+    ("paper", "by", "author"),
+)
 
 
 def ends(source, target, count):
     return RNG.integers(0, COUNTS[source], count), RNG.integers(0, COUNTS[target], count)
 
 
-H = HeteroGraph({key: ends(key[0], key[2], count) for key, count in ((WRITES, 120), (CITES, 150), (AT, 40), (REV, 100))}, COUNTS)
+H = HeteroGraph(
+    {key: ends(key[0], key[2], count) for key, count in ((WRITES, 120), (CITES, 150), (AT, 40), (REV, 100))},
+    COUNTS,
+)
 X = {kind: RNG.normal(size=(count, 4)) for kind, count in COUNTS.items()}
 SEEDS = np.array([3, 17, 0, 39])
 
 
 def check_blocks(batch, fanouts, replace=False):
-    """Each block's edges are the graph's, no more of a node than its fanout, and the next block's sources are its destinations."""
+    """Each block's edges are the graph's, no more of a node than its fanout, and the next block's sources are
+    its destinations.
+    """
     for block, fanout in zip(batch.blocks, fanouts):
         for relation, graph in block.items():
             ids, whole = block.edge_ids[relation], H[relation]
             src, dst = (block.nodes[kind] for kind in (relation[0], relation[2]))
-            assert (graph.num_src, graph.num_dst) == (block.num_nodes[relation[0]], block.num_dst[relation[2]])
+            assert (graph.num_src, graph.num_dst) == (
+                block.num_nodes[relation[0]],
+                block.num_dst[relation[2]],
+            )
             assert src[graph.src].tolist() == whole.src[ids].tolist()
             assert dst[graph.dst].tolist() == whole.dst[ids].tolist()
             if not replace:
@@ -70,7 +85,9 @@ def test_fanouts_of_relations():
 def test_what_is_drawn_depends_on_the_node_alone():
     sampler = HeteroSampler([3])
     together, alone = (sampler.sample(H, {"paper": seeds}, seed=9) for seeds in (SEEDS, SEEDS[1:2]))
-    of_second = [ids for ids in together.blocks[0].edge_ids[WRITES].tolist() if H[WRITES].dst[ids] == SEEDS[1]]
+    of_second = [
+        ids for ids in together.blocks[0].edge_ids[WRITES].tolist() if H[WRITES].dst[ids] == SEEDS[1]
+    ]
     assert sorted(of_second) == sorted(alone.blocks[0].edge_ids[WRITES].tolist())
     other = sampler.sample(H, {"paper": SEEDS}, seed=10)
     assert other.blocks[0].edge_ids[CITES].tolist() != together.blocks[0].edge_ids[CITES].tolist()
@@ -82,13 +99,21 @@ class Model(nn.Module):
 
     def forward(self, blocks, x):
         graphs = blocks if isinstance(blocks, list) else [blocks] * 2
-        return self.layers[1](graphs[1], {kind: ng.relu(z) for kind, z in self.layers[0](graphs[0], x).items()})
+        return self.layers[1](
+            graphs[1], {kind: ng.relu(z) for kind, z in self.layers[0](graphs[0], x).items()}
+        )
 
 
 def hetero_convs(aggr):
     convs = {"writes": nn.SAGEConv, "cites": nn.SAGEConv, "at": nn.GATv2Conv, "by": nn.SAGEConv}
     options = {"at": {"add_self_loops": False}}
-    return nn.HeteroConv({name: kind((4, 4), 4, rng=1, dtype=np.float64, **options.get(name, {})) for name, kind in convs.items()}, aggr)
+    return nn.HeteroConv(
+        {
+            name: kind((4, 4), 4, rng=1, dtype=np.float64, **options.get(name, {}))
+            for name, kind in convs.items()
+        },
+        aggr,
+    )
 
 
 def hgt(_):
@@ -99,11 +124,15 @@ def rgcn(_):
     return nn.RGCNConv(4, 4, len(H), rng=3, dtype=np.float64)
 
 
-@pytest.mark.parametrize(("layer", "aggr"), [(hetero_convs, "sum"), (hetero_convs, "max"), (hgt, ""), (rgcn, "")])
+@pytest.mark.parametrize(
+    ("layer", "aggr"), [(hetero_convs, "sum"), (hetero_convs, "max"), (hgt, ""), (rgcn, "")]
+)
 def test_all_in_edges_give_the_whole_graphs_results(layer, aggr):
     model = Model(layer(aggr), layer(aggr))
     whole = model(H, X)
-    for batch in NeighborLoader((H, {kind: {"x": x} for kind, x in X.items()}), [-1, -1], input_nodes=("paper", SEEDS), batch_size=3):
+    for batch in NeighborLoader(
+        (H, {kind: {"x": x} for kind, x in X.items()}), [-1, -1], input_nodes=("paper", SEEDS), batch_size=3
+    ):
         found = model(batch.blocks, batch.x)["paper"]
         assert np.allclose(found, whole["paper"][batch.seeds["paper"]], atol=1e-12)
 
@@ -124,7 +153,9 @@ def test_batches_repeat_and_have_labels():
     passes = []
     for prefetch in (0, 3):
         mask = np.arange(40) % 2 == 0
-        loader = NeighborLoader(data, [2, 2], input_nodes=("paper", mask), batch_size=6, shuffle=True, seed=1, prefetch=prefetch)
+        loader = NeighborLoader(
+            data, [2, 2], input_nodes=("paper", mask), batch_size=6, shuffle=True, seed=1, prefetch=prefetch
+        )
         assert len(loader) == 4
         passes.append([batch for _ in range(2) for batch in loader])
     for a, b in zip(*passes):
@@ -134,7 +165,9 @@ def test_batches_repeat_and_have_labels():
         assert a.labels.tolist() == labels[a.seeds["paper"]].tolist()
         assert np.array_equal(a.x["author"], X["author"][a.nodes["author"]])
         assert set(a.x) == {"author", "paper"}
-    assert sorted(np.concatenate([batch.seeds["paper"] for batch in passes[0][:4]]).tolist()) == list(range(0, 40, 2))
+    assert sorted(np.concatenate([batch.seeds["paper"] for batch in passes[0][:4]]).tolist()) == list(
+        range(0, 40, 2)
+    )
     assert "4 batches of 6 of 'paper'" in repr(loader)
 
 
@@ -152,15 +185,35 @@ DATA = (H, {"paper": {"x": X["paper"]}})
 ERRORS = [
     (lambda: HeteroSampler({"writes": [1, 2], "cites": [1]}), ValueError, r"fanouts have lengths \[1, 2\]"),
     (lambda: HeteroSampler([1]).sample(H, {"papers": [1]}), ValueError, "did you mean 'paper'"),
-    (lambda: HeteroSampler([1]).sample(H, {"paper": [1, 1]}), ValueError, r"seeds\[1\] is 1, which is there before"),
-    (lambda: HeteroSampler([1]).sample(H, {"paper": [40]}), IndexError, r"seeds\[0\] is 40, num_nodes\['paper'\] is 40"),
+    (
+        lambda: HeteroSampler([1]).sample(H, {"paper": [1, 1]}),
+        ValueError,
+        r"seeds\[1\] is 1, which is there before",
+    ),
+    (
+        lambda: HeteroSampler([1]).sample(H, {"paper": [40]}),
+        IndexError,
+        r"seeds\[0\] is 40, num_nodes\['paper'\] is 40",
+    ),
     (lambda: HeteroSampler({"wrote": [1]}).sample(H, {"paper": [1]}), ValueError, "did you mean 'writes'"),
     (lambda: NeighborLoader(DATA, [2]), TypeError, "input_nodes is None; give the type and the ids"),
     (lambda: NeighborLoader(DATA, [2], input_nodes=("pape", None)), ValueError, "did you mean 'paper'"),
-    (lambda: NeighborLoader((H, {"paper": {"y": X["paper"]}}), [2], input_nodes="paper"), ValueError, "'paper' has 'y'"),
-    (lambda: NeighborLoader((H, {"paper": {"x": X["author"]}}), [2], input_nodes="paper"), ValueError, "has 30 rows, the graph 40 nodes"),
+    (
+        lambda: NeighborLoader((H, {"paper": {"y": X["paper"]}}), [2], input_nodes="paper"),
+        ValueError,
+        "'paper' has 'y'",
+    ),
+    (
+        lambda: NeighborLoader((H, {"paper": {"x": X["author"]}}), [2], input_nodes="paper"),
+        ValueError,
+        "has 30 rows, the graph 40 nodes",
+    ),
     (lambda: NeighborLoader(H, [2], input_nodes="paper"), TypeError, "data is a HeteroGraph"),
-    (lambda: NeighborLoader(DATA, NeighborSampler([2], weight=[1.0]), input_nodes="paper"), ValueError, "the sampler has weights"),
+    (
+        lambda: NeighborLoader(DATA, NeighborSampler([2], weight=[1.0]), input_nodes="paper"),
+        ValueError,
+        "the sampler has weights",
+    ),
 ]
 
 

@@ -1,4 +1,6 @@
-"""LinkLoader: its targets and pairs are what they are said to be, and no batch's model sees the edges that it is to find."""
+"""LinkLoader: its targets and pairs are what they are said to be, and no batch's model sees the edges that it
+is to find.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,19 @@ from numgraph.sampling.random import key_of
 RNG = np.random.default_rng(0)
 N = 60
 SRC, DST = RNG.integers(0, N, 400), RNG.integers(0, N, 400)
-SRC, DST = np.concatenate([SRC, SRC[:40], DST[:80]]), np.concatenate([DST, DST[:40], SRC[:80]])  # parallel edges, and edges back
+SRC, DST = (
+    np.concatenate([SRC, SRC[:40], DST[:80]]),
+    np.concatenate([DST, DST[:40], SRC[:80]]),
+)  # parallel edges, and edges back
 G = ng.Graph(SRC, DST, N)
 X = RNG.standard_normal((N, 4)).astype(np.float32)
 TARGETS = RNG.permutation(np.flatnonzero(SRC != DST))[:90]
 
 
 def loader_of(**options):
-    return ng.LinkLoader((G, {"x": X}), **{"num_neighbors": [-1, -1], "edges": TARGETS, "batch_size": 20, **options})
+    return ng.LinkLoader(
+        (G, {"x": X}), **{"num_neighbors": [-1, -1], "edges": TARGETS, "batch_size": 20, **options}
+    )
 
 
 def ends_of(batch, block, ids):
@@ -47,7 +54,9 @@ def test_no_target_is_sampled(exclude, fanouts):
             assert not barred & set(found)
             if fanout < 0:  # all other edges are there
                 into = set(batch.nodes[: block.num_dst].tolist())
-                assert sorted(found) == sorted((u, v) for u, v in zip(SRC.tolist(), DST.tolist()) if v in into and (u, v) not in barred)
+                assert sorted(found) == sorted(
+                    (u, v) for u, v in zip(SRC.tolist(), DST.tolist()) if v in into and (u, v) not in barred
+                )
         seen.extend(batch.edges)
     assert seen == TARGETS.tolist()
 
@@ -75,7 +84,9 @@ def test_pairs_are_targets_and_no_edges(method, negatives):
 
 
 def test_batches_are_the_same_with_any_number_of_threads():
-    one, other = (loader_of(num_neighbors=[4, 3], shuffle=True, seed=2, prefetch=prefetch) for prefetch in (0, 3))
+    one, other = (
+        loader_of(num_neighbors=[4, 3], shuffle=True, seed=2, prefetch=prefetch) for prefetch in (0, 3)
+    )
     epochs = []
     for _ in range(2):
         for a, b in zip(one, other, strict=True):
@@ -104,7 +115,11 @@ def test_degrees_do_not_tell_what_is_left_out(name, weighted):
     loader = loader_of(num_neighbors=[-1])
     loader.origin.edge_weight = weight if weighted else None
     for batch in loader:
-        barred = {frozenset(pair) for pair in zip(SRC[batch.edges].tolist(), DST[batch.edges].tolist()) if pair[0] != pair[1]}
+        barred = {
+            frozenset(pair)
+            for pair in zip(SRC[batch.edges].tolist(), DST[batch.edges].tolist())
+            if pair[0] != pair[1]
+        }
         loops = SRC == DST
         assert not loops[batch.edges].any()
         left = np.array([frozenset(pair) not in barred for pair in zip(SRC.tolist(), DST.tolist())])
@@ -136,7 +151,10 @@ def test_processes_divide_a_batch():
 
 def in_edges_of_seeds(batch):
     """The edges that were drawn for each seed."""
-    return {seed: batch.edge_ids[-1][batch.blocks[-1].dst == i].tolist() for i, seed in enumerate(batch.seeds.tolist())}
+    return {
+        seed: batch.edge_ids[-1][batch.blocks[-1].dst == i].tolist()
+        for i, seed in enumerate(batch.seeds.tolist())
+    }
 
 
 def test_a_weighted_sampler_leaves_targets_out_too():
@@ -154,7 +172,13 @@ def test_what_is_left_of_a_long_row_is_as_likely(barred, replace):
     ban = np.sort(np.random.default_rng(1).permutation(np.arange(1, 301))[:barred])
     sampler, counts = ng.sampling.NeighborSampler([4], replace=replace), np.zeros(301)
     for seed in range(1500):
-        batch = sampler.drawn("test", Origin(g), frozen(np.array([0], np.int32)), key_of(seed), (np.zeros(barred, np.int64), ban))
+        batch = sampler.drawn(
+            "test",
+            Origin(g),
+            frozen(np.array([0], np.int32)),
+            key_of(seed),
+            (np.zeros(barred, np.int64), ban),
+        )
         sources = batch.nodes[batch.blocks[0].src]
         assert len(sources) == (4 if replace else min(4, 300 - barred))
         assert replace or len(set(sources.tolist())) == len(sources)
@@ -172,7 +196,11 @@ def test_links_that_were_dealt_out():
     np.testing.assert_array_equal(pairs, links.train)
     for batch in batches:
         of_block = batch.nodes[np.stack([batch.blocks[0].src, batch.blocks[0].dst], 1)]
-        barred = {tuple(pair) for pair in links.train[: len(batch.edges)].tolist()} if batch is batches[0] else set()
+        barred = (
+            {tuple(pair) for pair in links.train[: len(batch.edges)].tolist()}
+            if batch is batches[0]
+            else set()
+        )
         assert not barred & {tuple(pair) for pair in np.sort(of_block, 1).tolist()}
 
 
@@ -194,6 +222,8 @@ def test_errors(options, error, message):
 
 def test_no_pair_is_left_to_be_drawn():
     u, v = np.nonzero(~np.eye(5, dtype=bool))
-    with pytest.raises(ValueError, match="8 pairs are wanted, and of 10 pairs of nodes 10 are joined, 0 are not") as caught:
+    with pytest.raises(
+        ValueError, match="8 pairs are wanted, and of 10 pairs of nodes 10 are joined, 0 are not"
+    ) as caught:
         list(ng.LinkLoader((ng.Graph(u, v, 5), {}), [-1], batch_size=8))
     assert caught.value.__notes__ == ["in batch 0 of 0 … 2"]

@@ -1,4 +1,6 @@
-"""NeighborLoader: the same batches with and without threads, clean ends, features by number, inference as the whole graph's."""
+"""NeighborLoader: the same batches with and without threads, clean ends, features by number, inference as the
+whole graph's.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,14 @@ LABELS = np.arange(N) % 3
 
 
 def bits(batch):
-    return [batch.nodes, batch.seeds, batch.x, batch.labels, *batch.edge_ids, *(block.src for block in batch.blocks)]
+    return [
+        batch.nodes,
+        batch.seeds,
+        batch.x,
+        batch.labels,
+        *batch.edge_ids,
+        *(block.src for block in batch.blocks),
+    ]
 
 
 def loader_of(**options):
@@ -47,7 +56,9 @@ def test_batches_are_the_same_with_any_number_of_threads(shuffle):
 
 
 def test_kept_batches_are_not_written_over():
-    x = np.arange(N * 70_000, dtype=np.float32).reshape(N, -1)  # rows of which few are a large array, whose memory is used again
+    x = np.arange(N * 70_000, dtype=np.float32).reshape(
+        N, -1
+    )  # rows of which few are a large array, whose memory is used again
     batches = list(ng.NeighborLoader((G, {"x": x}), [2], batch_size=20))
     for batch in batches:
         np.testing.assert_array_equal(batch.x[:, ::9999], x[batch.nodes][:, ::9999])
@@ -144,7 +155,11 @@ def test_weights_of_edges_come_along():
         ({"input_nodes": [1, 2, 1]}, ValueError, r"input_nodes\[2\] is 1, which is there before"),
         ({"input_nodes": [60]}, IndexError, r"input_nodes\[0\] is 60"),
         ({"input_nodes": np.ones(3, bool)}, ValueError, "mask of shape"),
-        ({"input_nodes": ("paper", [0])}, TypeError, "NeighborLoader: input_nodes cannot be read as an array"),
+        (
+            {"input_nodes": ("paper", [0])},
+            TypeError,
+            "NeighborLoader: input_nodes cannot be read as an array",
+        ),
         ({"seed": -3}, ValueError, "seed is -3"),
     ],
 )
@@ -183,7 +198,9 @@ def test_inference_of_no_loader(loader):
 
 
 def test_inference_of_relations_is_the_whole_graphs():
-    with pytest.raises(TypeError, match=r"inference: the loader is of a HeteroGraph; call the model with the whole graph"):
+    with pytest.raises(
+        TypeError, match=r"inference: the loader is of a HeteroGraph; call the model with the whole graph"
+    ):
         ng.nn.SAGE(F, 4, 2, rng=0).inference(ng.NeighborLoader((H, {"a": {"x": X}}), [2, 2], input_nodes="a"))
 
 

@@ -122,7 +122,11 @@ def test_loaders_side_by_side():
         for name, batch in zip(LOADERS, batches):
             assert batch.nodes.tolist() == want[name][i]
     found = {}
-    threads = [threading.Thread(target=lambda k=k, n=n: found.update({(k, n): nodes_of(LOADERS[n]())})) for k in range(2) for n in LOADERS]
+    threads = [
+        threading.Thread(target=lambda k=k, n=n: found.update({(k, n): nodes_of(LOADERS[n]())}))
+        for k in range(2)
+        for n in LOADERS
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -12,7 +12,9 @@ import numgraph as ng
 from numgraph.sampling import negative_edges
 
 RNG = np.random.default_rng(0)
-SPARSE = ng.Graph([0, 0, 0, 1, 2, 4], [1, 1, 0, 0, 3, 5], 6)  # parallel edges, a self loop, an edge and its reverse
+SPARSE = ng.Graph(
+    [0, 0, 0, 1, 2, 4], [1, 1, 0, 0, 3, 5], 6
+)  # parallel edges, a self loop, an edge and its reverse
 DENSE = ng.Graph(*np.nonzero(RNG.random((9, 9)) < 0.8), 9)
 BIPARTITE = ng.Graph([0, 0, 1, 2, 2], [0, 3, 3, 1, 1], num_src=3, num_dst=4)
 GRAPHS = {"sparse": SPARSE, "dense": DENSE, "bipartite": BIPARTITE, "empty": ng.Graph([], [], 4)}
@@ -25,7 +27,9 @@ def free_pairs(g, loops=False, directed=True):
         (u, v)
         for u in range(g.num_src)
         for v in range(g.num_dst)
-        if (u, v) not in edges and (u != v or loops or g.is_bipartite) and (directed or (u <= v and (v, u) not in edges))
+        if (u, v) not in edges
+        and (u != v or loops or g.is_bipartite)
+        and (directed or (u <= v and (v, u) not in edges))
     ]
 
 
@@ -43,13 +47,17 @@ def test_exactly_the_pairs_without_an_edge(name, loops, directed):
         assert len(found) == len(set(found)) == count
         assert set(found) <= set(want)
     assert not g.has_edges(src, dst).any()
-    with pytest.raises(ValueError, match=f"{len(want) + 1} pairs are wanted, and of .* are joined, {len(want)} are not"):
+    with pytest.raises(
+        ValueError, match=f"{len(want) + 1} pairs are wanted, and of .* are joined, {len(want)} are not"
+    ):
         negative_edges(g, len(want) + 1, **options)
     assert len(negative_edges(g, 500, replace=True, **options)[0]) == 500
 
 
 @pytest.mark.parametrize("replace", [False, True])
-@pytest.mark.parametrize(("name", "directed"), [("sparse", True), ("sparse", False), ("dense", True), ("bipartite", True)])
+@pytest.mark.parametrize(
+    ("name", "directed"), [("sparse", True), ("sparse", False), ("dense", True), ("bipartite", True)]
+)
 def test_every_pair_is_as_likely(name, directed, replace):
     g = GRAPHS[name]
     want = free_pairs(g, directed=directed)
@@ -99,7 +107,11 @@ def test_many_of_a_large_graph_on_any_number_of_threads():
         (lambda: negative_edges(SPARSE, 2.0), ValueError, "count is 2.0"),
         (lambda: negative_edges(SPARSE, 1, sources=[6]), IndexError, r"sources\[0\] is 6"),
         (lambda: negative_edges(BIPARTITE, 1, directed=False), ValueError, "the graph is bipartite"),
-        (lambda: negative_edges(SPARSE, 1, sources=[0], directed=False), TypeError, "sources are given beside directed=False"),
+        (
+            lambda: negative_edges(SPARSE, 1, sources=[0], directed=False),
+            TypeError,
+            "sources are given beside directed=False",
+        ),
         (lambda: negative_edges(np.eye(3), 1), TypeError, "g is"),
         (lambda: negative_edges(SPARSE, 1, seed=-1), ValueError, "seed is -1"),
     ],

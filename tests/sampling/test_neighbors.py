@@ -1,4 +1,6 @@
-"""NeighborSampler and sample_neighbors: draws against exact probabilities, edges against the graph, the same bits on threads."""
+"""NeighborSampler and sample_neighbors: draws against exact probabilities, edges against the graph, the same
+bits on threads.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ DRAWS = 4000
 
 
 def random_graph(seed=0, nodes=200, edges=3000, order="mixed"):
-    """With parallel edges, self loops, nodes without in-edges, and a hub; in no order, or sorted by destination."""
+    """With parallel edges, self loops, nodes without in-edges, and a hub; in no order, or sorted by
+    destination.
+    """
     rng = np.random.default_rng(seed)
     src = rng.integers(0, nodes, edges)
     dst = np.where(rng.random(edges) < 0.2, 7, rng.integers(0, nodes - 20, edges))
@@ -48,7 +52,13 @@ def check_batch(g, batch, fanouts, replace=False):
         if i + 1 < len(blocks):
             assert block.num_dst == blocks[i + 1].num_src
         of_dst = degrees[nodes[: block.num_dst]]
-        wanted = of_dst if fanout < 0 else np.where(of_dst > 0, fanout, 0) if replace else np.minimum(of_dst, fanout)
+        wanted = (
+            of_dst
+            if fanout < 0
+            else np.where(of_dst > 0, fanout, 0)
+            if replace
+            else np.minimum(of_dst, fanout)
+        )
         np.testing.assert_array_equal(np.bincount(block.dst, minlength=block.num_dst), wanted)
         assert replace or len(np.unique(ids)) == len(ids)
         used = np.union1d(block.src, np.arange(block.num_dst))
@@ -61,7 +71,9 @@ def check_batch(g, batch, fanouts, replace=False):
 def test_blocks_are_edges_of_the_graph(order, replace, fanouts):
     g = GRAPHS[order]
     seeds = np.random.default_rng(1).permutation(g.num_nodes)[:50]
-    check_batch(g, ng.sampling.NeighborSampler(fanouts, replace=replace).sample(g, seeds, seed=5), fanouts, replace)
+    check_batch(
+        g, ng.sampling.NeighborSampler(fanouts, replace=replace).sample(g, seeds, seed=5), fanouts, replace
+    )
 
 
 @pytest.mark.parametrize("order", GRAPHS)
@@ -101,7 +113,9 @@ def test_every_set_is_as_likely(degree, fanout):
 
 @pytest.mark.parametrize(("degree", "fanout"), [(80, 70), (500, 66)])
 def test_many_of_many(degree, fanout):
-    """Both ways of drawing more than a few: each edge as often, each pair of neighbours as often as a set of that size has it."""
+    """Both ways of drawing more than a few: each edge as often, each pair of neighbours as often as a set of
+    that size has it.
+    """
     found = rows(star(degree), ng.sampling.NeighborSampler([fanout]), 1000)
     assert all(len(set(row)) == fanout for row in found.tolist())
     counts = np.bincount(found.ravel(), minlength=degree + 1)[1:]
@@ -132,7 +146,9 @@ def test_weighted_with_replacement():
 
 
 def test_weighted_without_replacement():
-    """In the order of the draws: the first in proportion to the weights, the second to those that are left."""
+    """In the order of the draws: the first in proportion to the weights, the second to those that are
+    left.
+    """
     found = rows(star(5), ng.sampling.NeighborSampler([2], weight=[*WEIGHTS, 1, 1]))
     w = WEIGHTS / WEIGHTS.sum()
     pairs = [(a, b) for a in range(5) for b in range(5) if a != b and w[a] and w[b]]
@@ -146,11 +162,15 @@ def test_weighted_without_replacement():
 def test_edges_of_weight_zero_are_never_drawn(replace, fanout):
     g = star(5)
     for seed in range(50):
-        batch = ng.sampling.NeighborSampler([fanout], weight=[0, 0, 3, 0, 3, 0, 1], replace=replace).sample(g, [0, 1, 2], seed=seed)
+        batch = ng.sampling.NeighborSampler([fanout], weight=[0, 0, 3, 0, 3, 0, 1], replace=replace).sample(
+            g, [0, 1, 2], seed=seed
+        )
         ids = batch.edge_ids[0]
         assert set(ids.tolist()) <= {2, 4, 6}
         count = {True: fanout, False: min(fanout, 2)}[replace] if fanout > 0 else 2
-        assert (np.bincount(batch.blocks[0].dst, minlength=3)[:2] == [count, 0]).all()  # node 1 has one edge, of weight 0
+        assert (
+            np.bincount(batch.blocks[0].dst, minlength=3)[:2] == [count, 0]
+        ).all()  # node 1 has one edge, of weight 0
 
 
 def test_weights_follow_edge_ids():
@@ -216,7 +236,9 @@ def test_wide_ids_sample_the_same():
     """A graph with int64 ids, as those of 2**31 edges are."""
     g = random_graph(5)
     rows = g.in_edges
-    wide = Adjacency(rows.indptr.astype(np.int64), rows.indices.astype(np.int64), False, rows.edge_ids.astype(np.int64))
+    wide = Adjacency(
+        rows.indptr.astype(np.int64), rows.indices.astype(np.int64), False, rows.edge_ids.astype(np.int64)
+    )
     made = random_graph(5)
     made._edges.adjacencies[1] = wide
     sampler = ng.sampling.NeighborSampler([3, 4])
@@ -305,15 +327,27 @@ SQUARE = ng.Graph([0, 1, 2], [1, 2, 0])
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: ng.sampling.NeighborSampler([2]).sample(SQUARE, [0, 3]), IndexError, r"seeds\[1\] is 3, num_nodes is 3"),
+        (
+            lambda: ng.sampling.NeighborSampler([2]).sample(SQUARE, [0, 3]),
+            IndexError,
+            r"seeds\[1\] is 3, num_nodes is 3",
+        ),
         (lambda: ng.sampling.NeighborSampler([2]).sample(SQUARE, [-1]), IndexError, r"seeds\[0\] is -1"),
-        (lambda: ng.sampling.NeighborSampler([2]).sample(SQUARE, [2, 0, 2]), ValueError, r"seeds\[0\] and seeds\[2\] are both 2"),
+        (
+            lambda: ng.sampling.NeighborSampler([2]).sample(SQUARE, [2, 0, 2]),
+            ValueError,
+            r"seeds\[0\] and seeds\[2\] are both 2",
+        ),
         (lambda: ng.sampling.NeighborSampler([2]).sample(SQUARE, [0.5]), TypeError, "seeds"),
         (lambda: ng.sampling.NeighborSampler([2]).sample(SQUARE, [[0]]), ValueError, "seeds has shape"),
         (lambda: ng.sampling.NeighborSampler([2]).sample(SQUARE, [0], seed=-1), ValueError, "seed is -1"),
         (lambda: ng.sampling.NeighborSampler([2]).sample(SQUARE, [0], seed=0.5), TypeError, "seed is 0.5"),
         (lambda: ng.sampling.NeighborSampler([2]).sample([0], [0]), TypeError, "pass a numgraph.Graph"),
-        (lambda: ng.sampling.NeighborSampler([2]).sample(ng.Graph([0], [0], num_src=2), [0]), ValueError, "bipartite"),
+        (
+            lambda: ng.sampling.NeighborSampler([2]).sample(ng.Graph([0], [0], num_src=2), [0]),
+            ValueError,
+            "bipartite",
+        ),
         (lambda: ng.sampling.NeighborSampler(5), TypeError, "fanouts is 5"),
         (lambda: ng.sampling.NeighborSampler([]), ValueError, "no fanouts"),
         (lambda: ng.sampling.NeighborSampler([2, -2]), ValueError, r"fanouts\[1\] is -2"),
@@ -321,7 +355,11 @@ SQUARE = ng.Graph([0, 1, 2], [1, 2, 0])
         (lambda: ng.sampling.NeighborSampler([2], weight=[1, -1, 0]), ValueError, r"weight\[1\] is -1"),
         (lambda: ng.sampling.NeighborSampler([2], weight=[1, 0, np.nan]), ValueError, r"weight\[2\] is nan"),
         (lambda: ng.sampling.NeighborSampler([2], weight=[np.inf, 0, 1]), ValueError, r"weight\[0\] is inf"),
-        (lambda: ng.sampling.NeighborSampler([2], weight=[1, 1]).sample(SQUARE, [0]), ValueError, "2 entries, the graph 3 edges"),
+        (
+            lambda: ng.sampling.NeighborSampler([2], weight=[1, 1]).sample(SQUARE, [0]),
+            ValueError,
+            "2 entries, the graph 3 edges",
+        ),
         (lambda: ng.sampling.sample_neighbors(SQUARE, [0, 0], 1), ValueError, "are both 0"),
         (lambda: ng.sampling.sample_neighbors(SQUARE, [0], -3), ValueError, "fanout is -3"),
     ],
@@ -339,4 +377,6 @@ def test_all_weights_zero():
 def test_kernels_have_one_version_for_each_width():
     """Read-only and writeable arrays, slices and whole ones do not multiply what is compiled."""
     signatures = drawing.draw.signatures
-    assert len({tuple(getattr(one, "dtype", one) for one in signature) for signature in signatures}) == len(signatures)
+    assert len({tuple(getattr(one, "dtype", one) for one in signature) for signature in signatures}) == len(
+        signatures
+    )

@@ -17,7 +17,14 @@ from numgraph.sampling.rows import rows_of
 RNG = np.random.default_rng(0)
 N = 700
 IDS = RNG.integers(0, N, 1500).astype(np.int32)
-SHAPES = [((128,), np.float32), ((3,), np.float32), ((2, 5), np.float64), ((7,), np.uint8), ((), np.int16), ((0,), np.float32)]
+SHAPES = [
+    ((128,), np.float32),
+    ((3,), np.float32),
+    ((2, 5), np.float64),
+    ((7,), np.uint8),
+    ((), np.int16),
+    ((0,), np.float32),
+]
 
 
 @pytest.fixture
@@ -45,7 +52,9 @@ def test_cold_rows_are_those_of_the_file(shape, dtype, kept, tmp_path, cold):
         assert found.dtype == x.dtype
 
 
-@pytest.mark.parametrize("part", [slice(None), slice(100, None), slice(0, 500), slice(None, None, 2)], ids=str)
+@pytest.mark.parametrize(
+    "part", [slice(None), slice(100, None), slice(0, 500), slice(None, None, 2)], ids=str
+)
 def test_parts_of_files_are_read_too(part, tmp_path, cold):
     x, file = mapped(tmp_path / "x.npy")
     ids = IDS[len(x[part]) > IDS]
@@ -102,7 +111,9 @@ G = ng.Graph(RNG.integers(0, N, 4000) ** 2 // N, RNG.integers(0, N, 4000), N)
 @pytest.mark.parametrize("cache_bytes", [0, 40_000, 1 << 26])
 def test_batches_do_not_depend_on_what_is_kept(cache_bytes, prefetch, tmp_path, cold):
     x, file = mapped(tmp_path / "x.npy")
-    loader = ng.NeighborLoader((G, {"x": file}), [4, 3], batch_size=100, shuffle=True, prefetch=prefetch, cache_bytes=cache_bytes)
+    loader = ng.NeighborLoader(
+        (G, {"x": file}), [4, 3], batch_size=100, shuffle=True, prefetch=prefetch, cache_bytes=cache_bytes
+    )
     for _ in range(2):
         for batch in loader:
             np.testing.assert_array_equal(batch.x, x[batch.nodes])
@@ -113,8 +124,12 @@ def test_batches_of_a_graph_on_disk_do_not_depend_on_what_is_in_memory(fanouts, 
     data = ng.Dataset.from_arrays(G, RNG.standard_normal((N, 8)), np.arange(N) % 3)
     ng.data.save(tmp_path / "data", data)
     opened = ng.data.open_dataset(tmp_path / "data")
-    for one, other in zip(*(ng.NeighborLoader(d, fanouts, batch_size=300, prefetch=0) for d in (data, opened)), strict=True):
-        for a, b in zip([one.nodes, one.x, *one.edge_ids], [other.nodes, other.x, *other.edge_ids], strict=True):
+    for one, other in zip(
+        *(ng.NeighborLoader(d, fanouts, batch_size=300, prefetch=0) for d in (data, opened)), strict=True
+    ):
+        for a, b in zip(
+            [one.nodes, one.x, *one.edge_ids], [other.nodes, other.x, *other.edge_ids], strict=True
+        ):
             np.testing.assert_array_equal(a, b)
 
 

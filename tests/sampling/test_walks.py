@@ -38,7 +38,9 @@ def test_each_out_edge_is_as_likely():
 @pytest.mark.parametrize("returns", [True, False])
 def test_second_steps_are_those_of_node2vec(p, q, returns):
     """From 0 to 1, then back to 0, to 2 that 0 has an edge to, or to 3 and 4 that it has none to; 3 twice."""
-    g = ng.Graph([0, 0, 1, 1, 1, 1, 1][: 7 if returns else 6], [1, 2, 2, 3, 3, 4, 0][: 7 if returns else 6], 5)
+    g = ng.Graph(
+        [0, 0, 1, 1, 1, 1, 1][: 7 if returns else 6], [1, 2, 2, 3, 3, 4, 0][: 7 if returns else 6], 5
+    )
     walks = random_walk(g, np.zeros(20_000, int), 2, p=p, q=q, seed=1)
     second = walks[walks[:, 1] == 1, 2]
     weights = np.array([returns / p, 0, 1, 2 / q, 1 / q])

@@ -1,7 +1,8 @@
-"""Walks within devices.atomics() on the CUDA target, against plain NumPy: in the simulator and on hardware, with cuda_route.py.
+"""Walks within devices.atomics() on the CUDA target, against plain NumPy: in the simulator and on hardware,
+with cuda_route.py.
 
-Rows of more than 12 edges are cut into chunks of 6 there. On the host these tests would say nothing: test_cuda_simulator.py and
-test_cuda_hardware.py run them, by the name of this file.
+Rows of more than 12 edges are cut into chunks of 6 there. On the host these tests would say nothing:
+test_cuda_simulator.py and test_cuda_hardware.py run them, by the name of this file.
 """
 
 from __future__ import annotations
@@ -83,7 +84,11 @@ def test_gradients_of_every_reduce(launched, reduce):
     def run(u, v, e):
         if reduce == "softmax":
             return ng.attend(G, *message, u=u, v=v, e=e)
-        return ng.apply_edges(G, message, u=u, v=v, e=e) if reduce == "edge" else ng.update_all(G, message, reduce, u=u, v=v, e=e)
+        return (
+            ng.apply_edges(G, message, u=u, v=v, e=e)
+            if reduce == "edge"
+            else ng.update_all(G, message, reduce, u=u, v=v, e=e)
+        )
 
     with devices.atomics():
         compare_step(run, fields)
@@ -94,7 +99,9 @@ def test_gradients_of_every_reduce(launched, reduce):
 def test_outputs_of_one_walk_go_their_own_ways(launched, beside):
     """A sum beside another output: each is right, and only what needs it is put together."""
     functions = (lambda u, v: u.x * v.y, lambda u, v: u.x - v.y)
-    roots, fields = message._trace("test", G, functions, *[test_kernels.one_axis(33)[target] for target in "uve"])
+    roots, fields = message._trace(
+        "test", G, functions, *[test_kernels.one_axis(33)[target] for target in "uve"]
+    )
     outputs = (Output((roots[0],), "v", "sum"), Output((roots[1],), "e" if beside == "edge" else "v", beside))
     with np.errstate(all="ignore"):
         want = reference.execute(G, outputs, fields)
@@ -135,12 +142,16 @@ def test_what_is_not_finite_reaches_the_row():
 
 
 @pytest.mark.parametrize(
-    ("reduce", "dtype"), [*[(reduce, "float32") for reduce in ("max", "min", "prod", "softmax", "logsumexp")], ("sum", "int64")]
+    ("reduce", "dtype"),
+    [*[(reduce, "float32") for reduce in ("max", "min", "prod", "softmax", "logsumexp")], ("sum", "int64")],
 )
 def test_the_fixed_order_is_kept(launched, reduce, dtype):
     """The same kernels, in the same order, so the same bits."""
     function = (lambda u, v: u.x * v.y, lambda u: u.x) if reduce == "softmax" else lambda u, v: u.x * v.y
-    fields = {"u": {"x": (normal(G, "u", 6) * 9).astype(dtype)}, "v": {"y": (normal(G, "v", 6) * 9).astype(dtype)}}
+    fields = {
+        "u": {"x": (normal(G, "u", 6) * 9).astype(dtype)},
+        "v": {"y": (normal(G, "v", 6) * 9).astype(dtype)},
+    }
     want = compare(G, function, reduce, **fields)
     usual = [kernel.text for kernel in launched]
     launched.clear()

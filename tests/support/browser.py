@@ -1,7 +1,8 @@
-"""A Chromium without a window: opens a page, and says what went wrong there and what is cut off. It needs nothing but the browser.
+"""A Chromium without a window: opens a page, and says what went wrong there and what is cut off. It needs
+nothing but the browser.
 
-The browser is asked through the pipe of its DevTools protocol: messages of JSON, each ended by a zero byte, on its descriptors 3 and 4.
-"""
+The browser is asked through the pipe of its DevTools protocol: messages of JSON, each ended by a zero byte,
+on its descriptors 3 and 4."""
 
 from __future__ import annotations
 
@@ -66,13 +67,23 @@ class Browser:
             self._ask(f"{domain}.enable")
 
     def open(self, address: str, width: int, height: int = 900) -> Seen:
-        self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self._ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         self._events.clear()
         self._ask("Page.navigate", url=address)
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._receive()
         cut_off = self.run(CUT_OFF)
-        requests = [event["params"]["request"]["url"] for event in self._events if event["method"] == "Network.requestWillBeSent"]
+        requests = [
+            event["params"]["request"]["url"]
+            for event in self._events
+            if event["method"] == "Network.requestWillBeSent"
+        ]
         return Seen([said for event in self._events if (said := _error(event))], requests, cut_off)
 
     def run(self, script: str) -> Any:
@@ -83,7 +94,9 @@ class Browser:
 
     def _ask(self, method: str, **params: Any) -> Any:
         self._count += 1
-        message = {"id": self._count, "method": method, "params": params} | ({"sessionId": self._session} if self._session else {})
+        message = {"id": self._count, "method": method, "params": params} | (
+            {"sessionId": self._session} if self._session else {}
+        )
         os.write(self._into, json.dumps(message).encode() + b"\0")
         while (answer := self._receive()).get("id") != self._count:
             pass
@@ -123,12 +136,36 @@ def _error(event: dict[str, Any]) -> str:
 def running(profile: Path) -> Iterator[Browser]:
     """A browser, which keeps what it must in the folder ``profile``."""
     assert PATH is not None
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions"]
-    command = [PATH, *options, "--disable-background-networking", f"--user-data-dir={profile}", "--remote-debugging-pipe"]
+    options = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-extensions",
+    ]
+    command = [
+        PATH,
+        *options,
+        "--disable-background-networking",
+        f"--user-data-dir={profile}",
+        "--remote-debugging-pipe",
+    ]
     (read, to_browser), (from_browser, write) = os.pipe(), os.pipe()
-    ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (read, write)]  # off the numbers that they get in the browser
+    ends = [
+        fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (read, write)
+    ]  # off the numbers that they get in the browser
     there = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate(ends, 3)]
-    said = [(os.POSIX_SPAWN_OPEN, number, str(profile / "said.txt"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for number in (1, 2)]
+    said = [
+        (
+            os.POSIX_SPAWN_OPEN,
+            number,
+            str(profile / "said.txt"),
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+            0o600,
+        )
+        for number in (1, 2)
+    ]
     process = os.posix_spawn(PATH, command, os.environ, file_actions=[*said, *there])
     for end in (read, write, *ends):
         os.close(end)
@@ -149,7 +186,9 @@ def served(folder: Path) -> Iterator[str]:
         def log_message(self, *said: Any) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    ) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"

@@ -11,7 +11,9 @@ from numgraph.autodiff.tape import Tape
 
 
 def weights_like(shape: tuple[int, ...], seed: int = 7) -> np.ndarray:
-    """Fixed random weights, away from 0, by which an output becomes a scalar: every element counts, each differently."""
+    """Fixed random weights, away from 0, by which an output becomes a scalar: every element counts, each
+    differently.
+    """
     rng = np.random.default_rng(seed)
     return rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
 
@@ -35,7 +37,9 @@ def gradients(f: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list[np.nd
 
 
 def products(f: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The tape's gradients of Σ weights · (gradient of ``scalar(f(*arrays))``): every second derivative, mixed ones too."""
+    """The tape's gradients of Σ weights · (gradient of ``scalar(f(*arrays))``): every second derivative,
+    mixed ones too.
+    """
     with Tape() as outer:
         watched = [outer.watch(np.array(a)) for a in arrays]
         with Tape() as inner:
@@ -47,8 +51,12 @@ def products(f: Callable[..., Any], arrays: Sequence[np.ndarray]) -> list[np.nda
     return outer.gradient(combined, watched)
 
 
-def differences(f: Callable[..., float], arrays: Sequence[np.ndarray], step: float = 1e-3) -> list[np.ndarray]:
-    """Central differences of the float ``f(*arrays)`` in float64, extrapolated to an error of step⁶ (7-point stencil)."""
+def differences(
+    f: Callable[..., float], arrays: Sequence[np.ndarray], step: float = 1e-3
+) -> list[np.ndarray]:
+    """Central differences of the float ``f(*arrays)`` in float64, extrapolated to an error of step⁶ (7-point
+    stencil).
+    """
     arrays = [np.array(a, np.float64) for a in arrays]
     found = []
     for x in arrays:
@@ -78,20 +86,30 @@ def assert_close(got: Sequence[Any], want: Sequence[Any], rtol: float) -> None:
             continue
         error = np.abs(g - w)
         worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape)
-        assert error[worst] <= rtol * scale, f"input {i} at {worst}: gradient {g[worst]!r}, central difference {w[worst]!r}"
+        assert error[worst] <= rtol * scale, (
+            f"input {i} at {worst}: gradient {g[worst]!r}, central difference {w[worst]!r}"
+        )
 
 
-def check_gradient(f: Callable[..., Any], arrays: Sequence[np.ndarray], order: int = 1, rtol: float = 1e-6, step: float = 1e-3) -> None:
-    """Compare the tape's gradients of f with central differences in float64, and with ``order=2`` the second derivatives with central
-    differences of the gradients.
+def check_gradient(
+    f: Callable[..., Any],
+    arrays: Sequence[np.ndarray],
+    order: int = 1,
+    rtol: float = 1e-6,
+    step: float = 1e-3,
+) -> None:
+    """Compare the tape's gradients of f with central differences in float64, and with ``order=2`` the second
+    derivatives with central differences of the gradients.
 
-    f takes as many arrays or Tensors as there are ``arrays`` and returns one, or a tuple of them. It must be smooth within 3 steps of
-    them. Raises AssertionError that says where the two differ.
+    f takes as many arrays or Tensors as there are ``arrays`` and returns one, or a tuple of them. It must be
+    smooth within 3 steps of them. Raises AssertionError that says where the two differ.
     """
     arrays = [np.array(a, np.float64) for a in arrays]
     assert_close(gradients(f, arrays), differences(lambda *xs: scalar(f(*xs)), arrays, step), rtol)
     if order == 2:
-        assert_close(products(f, arrays), differences(lambda *xs: scalar(gradients(f, xs)), arrays, step), rtol)
+        assert_close(
+            products(f, arrays), differences(lambda *xs: scalar(gradients(f, xs)), arrays, step), rtol
+        )
 
 
 def check_float32(f: Callable[..., Any], arrays: Sequence[np.ndarray], rtol: float = 1e-4) -> None:

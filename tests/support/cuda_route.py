@@ -1,8 +1,9 @@
-"""A pytest plugin (-p cuda_route): every walk of a host graph runs on the CUDA target: hardware, Numba's simulator, or ptx.py's machine.
+"""A pytest plugin (-p cuda_route): every walk of a host graph runs on the CUDA target: hardware, Numba's
+simulator, or ptx.py's machine.
 
-A walk's arrays are copied to the device and its results back, so tests that know nothing of devices test the kernels there. Rows of more
-than 12 edges are cut into chunks of 6. In the simulator the device's arrays are those of device.py, on memory of the host.
-"""
+A walk's arrays are copied to the device and its results back, so tests that know nothing of devices test the
+kernels there. Rows of more than 12 edges are cut into chunks of 6. In the simulator the device's arrays are
+those of device.py, on memory of the host."""
 
 from __future__ import annotations
 
@@ -32,12 +33,16 @@ def on_device(graph, outputs, fields, out=None):
 
 
 if launching.simulating():
-    sys.setswitchinterval(1e-5)  # the simulator's manager polls its threads in a loop, and each would wait 5 ms for its turn
+    sys.setswitchinterval(
+        1e-5
+    )  # the simulator's manager polls its threads in a loop, and each would wait 5 ms for its turn
     launching.host_memory = lambda array: array._host
 elif not device.HARDWARE:
     compiling.linked = lambda ptx, capability: (ptx.encode(), "")  # code for the machine is the PTX itself
 if not device.HARDWARE:
-    device.execute = cuda.execute  # tests of device arrays get the CUDA target, in place of the host's kernels
+    device.execute = (
+        cuda.execute
+    )  # tests of device arrays get the CUDA target, in place of the host's kernels
 
 
 @pytest.hookimpl(trylast=True)
@@ -49,7 +54,9 @@ def pytest_collection_modifyitems(items):
 
 
 def by_the_host(differences, host):
-    """Central differences of what the host computes: hundreds of walks for a gradient, which is what the device is asked for."""
+    """Central differences of what the host computes: hundreds of walks for a gradient, which is what the
+    device is asked for.
+    """
 
     def computed(*args):
         with pytest.MonkeyPatch.context() as patch:
@@ -69,7 +76,9 @@ def route(request, monkeypatch):
         monkeypatch.setattr(cupy_arrays, "module", lambda: made)
         monkeypatch.setattr(CUPY, "kinds", {device.DeviceArray})
         monkeypatch.setattr(devices, "_problem", lambda: None)
-        monkeypatch.setattr(checks, "differences", by_the_host(checks.differences, (propagate.execute, cpu.execute)))
+        monkeypatch.setattr(
+            checks, "differences", by_the_host(checks.differences, (propagate.execute, cpu.execute))
+        )
     monkeypatch.setattr(propagate, "execute", on_device)
     monkeypatch.setattr(cpu, "execute", on_device)
     monkeypatch.setattr(tasks, "CHUNK", 6)

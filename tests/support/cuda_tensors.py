@@ -1,9 +1,10 @@
-"""Tensors of torch on a CUDA device, without one: they say that they are there, their numbers are in the host's memory, and torch's
-autograd differentiates them as any others. Nobody can read them as the host's: without storage ``numpy()`` and ``data_ptr()`` raise.
+"""Tensors of torch on a CUDA device, without one: they say that they are there, their numbers are in the
+host's memory, and torch's autograd differentiates them as any others. Nobody can read them as the host's:
+without storage ``numpy()`` and ``data_ptr()`` raise.
 
-They meet the library of device.py as torch's and CuPy's arrays meet: by ``from_dlpack`` in either direction, and ``ExternalStream``. Every
-such meeting is in ``events``. What cannot be seen here: the transforms of torch.func, which hide what a tensor says of itself.
-"""
+They meet the library of device.py as torch's and CuPy's arrays meet: by ``from_dlpack`` in either direction,
+and ``ExternalStream``. Every such meeting is in ``events``. What cannot be seen here: the transforms of
+torch.func, which hide what a tensor says of itself."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from numgraph.bridges import torch as bridge
 from numgraph.compiler import cuda as kernels
 
 events: list[tuple[str, int, int]] = []
-"""What happened, CuPy's stream at that time (0, or the one of an ExternalStream), and the address of what was passed."""
+"""What happened, CuPy's stream at that time (0, or the one of an ExternalStream), and the address of what was
+passed.
+"""
 _cupy_stream = [0]
 _current = {"stream": 11, "device": 0}
 """What torch.cuda says."""
@@ -150,7 +153,9 @@ def tensors(monkeypatch: pytest.MonkeyPatch, device: Any) -> Any:
     monkeypatch.setattr(device, "from_dlpack", _to_cupy, raising=False)
     monkeypatch.setattr(device.cuda, "ExternalStream", _ExternalStream, raising=False)
     monkeypatch.setattr(torch, "from_dlpack", _to_torch)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: type("Stream", (), {"cuda_stream": _current["stream"]}))
+    monkeypatch.setattr(
+        torch.cuda, "current_stream", lambda: type("Stream", (), {"cuda_stream": _current["stream"]})
+    )
     monkeypatch.setattr(torch.cuda, "current_device", lambda: _current["device"])
     monkeypatch.setattr(bridge, "_PLAIN", bridge._PLAIN | {CudaTensor})
     events.clear()

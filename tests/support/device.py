@@ -1,21 +1,25 @@
-"""A device without hardware: arrays that behave as CuPy's do towards NumPy, on memory of the host. Stricter than CuPy where they differ.
+"""A device without hardware: arrays that behave as CuPy's do towards NumPy, on memory of the host. Stricter
+than CuPy where they differ.
 
-``DeviceArray`` takes part in NumPy's two protocols as ``cupy.ndarray`` does (cupy/_core/core.pyx): a function or ufunc is found by its
-name, among the names and with the parameters of cupy_api.txt, which was read from CuPy 14.2.0 by introspection; what is not there is
-NotImplemented. Conversion to a NumPy array raises, and so does any host array beside a device array. Where CuPy is known to differ:
+``DeviceArray`` takes part in NumPy's two protocols as ``cupy.ndarray`` does (cupy/_core/core.pyx): a function
+or ufunc is found by its name, among the names and with the parameters of cupy_api.txt, which was read from
+CuPy 14.2.0 by introspection; what is not there is NotImplemented. Conversion to a NumPy array raises, and so
+does any host array beside a device array. Where CuPy is known to differ:
 
-* CuPy takes host arrays and lists as indices and copies them silently; here host arrays raise (lists, which are small, may be).
+* CuPy takes host arrays and lists as indices and copies them silently; here host arrays raise (lists, which
+  are small, may be).
 * CuPy wraps indices out of range round; here they raise IndexError as NumPy's do.
-* CuPy's arrays are never read-only, so its ``flags`` have no ``writeable``; here there is none either, and writing into a broadcast raises.
-* Reductions give arrays of no axes, never scalars; ``float``, ``int``, ``bool``, ``item``, ``tolist`` and ``get`` copy to the host
-  explicitly, and are counted. There is no ``__index__``.
-* ``ufunc.reduce`` is there for add and multiply alone. ``add.at`` takes no tuple of indices through NumPy's protocol, so here it is only a
-  function of the library, and not for int64.
+* CuPy's arrays are never read-only, so its ``flags`` have no ``writeable``; here there is none either, and
+  writing into a broadcast raises.
+* Reductions give arrays of no axes, never scalars; ``float``, ``int``, ``bool``, ``item``, ``tolist`` and
+  ``get`` copy to the host explicitly, and are counted. There is no ``__index__``.
+* ``ufunc.reduce`` is there for add and multiply alone. ``add.at`` takes no tuple of indices through NumPy's
+  protocol, so here it is only a function of the library, and not for int64.
 * The bits of ``cupy.random`` are others than those of NumPy's generators, here they are Philox's of NumPy.
 
-What it cannot show: types that CuPy's kernels refuse, float atomics whose order changes the last bits, streams, memory, speed. Therefore
-the same tests run on hardware: with NUMGRAPH_TEST_DEVICE=hardware (`make test-gpu`) everything here is CuPy itself.
-"""
+What it cannot show: types that CuPy's kernels refuse, float atomics whose order changes the last bits,
+streams, memory, speed. Therefore the same tests run on hardware: with NUMGRAPH_TEST_DEVICE=hardware
+(`make test-gpu`) everything here is CuPy itself."""
 
 from __future__ import annotations
 
@@ -38,7 +42,9 @@ from numgraph.compiler.cpu import running as cpu
 from numgraph.compiler.cuda import launching
 
 HARDWARE = os.environ.get("NUMGRAPH_TEST_DEVICE") == "hardware"
-double_only = pytest.mark.skipif(HARDWARE, reason="it tests the double of a device, and this run is on hardware")
+double_only = pytest.mark.skipif(
+    HARDWARE, reason="it tests the double of a device, and this run is on hardware"
+)
 
 _LINES = (Path(__file__).parent / "cupy_api.txt").read_text("utf-8").splitlines()
 TITLE = _LINES[0]
@@ -90,7 +96,11 @@ def wrapped(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return DeviceArray(np.asarray(value))
     if isinstance(value, list | tuple):
-        return type(value)(wrapped(item) for item in value) if type(value) in (list, tuple) else tuple(wrapped(item) for item in value)
+        return (
+            type(value)(wrapped(item) for item in value)
+            if type(value) in (list, tuple)
+            else tuple(wrapped(item) for item in value)
+        )
     return value
 
 
@@ -107,14 +117,21 @@ class DeviceArray(NDArrayOperatorsMixin):
         raise AssertionError("nobody may read this memory as a device's")
 
     def __array__(self, *args: Any, **options: Any) -> Any:
-        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly.")
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy "
+            "array explicitly."
+        )
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         name, out = ufunc.__name__, options.get("out", ())
         if name not in UFUNCS or method not in ("__call__", "reduce"):
             return NotImplemented
         for x in (*inputs, *out):
-            if not isinstance(x, DeviceArray | np.ndarray) and type(x) not in SCALARS and not isinstance(x, np.generic):
+            if (
+                not isinstance(x, DeviceArray | np.ndarray)
+                and type(x) not in SCALARS
+                and not isinstance(x, np.generic)
+            ):
                 return NotImplemented
         _refuse_host((*inputs, *out), name)
         if method == "__call__" and set(options) - {"out", "dtype", "casting"}:
@@ -123,7 +140,9 @@ class DeviceArray(NDArrayOperatorsMixin):
             raise NotImplementedError(f"`{name}.{method}` is not supported yet")
         if name == "erf" and inputs[0].dtype == np.float16:
             inputs = (inputs[0].astype(np.float64),)  # it has no kernel for float32 that takes these
-        result = getattr(ufunc, method)(*unwrapped(inputs), **{key: unwrapped(value) for key, value in options.items()})
+        result = getattr(ufunc, method)(
+            *unwrapped(inputs), **{key: unwrapped(value) for key, value in options.items()}
+        )
         return out[0] if out else wrapped(result)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
@@ -156,7 +175,9 @@ class DeviceArray(NDArrayOperatorsMixin):
     @property
     def flags(self) -> Any:
         flags = self._host.flags
-        return SimpleNamespace(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=self._host.base is None)
+        return SimpleNamespace(
+            c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=self._host.base is None
+        )
 
     def __len__(self) -> int:
         return len(self._host)
@@ -193,7 +214,11 @@ def _explicit(name: str, function: Any) -> Any:
 def _method(name: str) -> Any:
     def call(self: DeviceArray, *args: Any, **options: Any) -> Any:
         _refuse_host((*args, *options.values()), name)
-        return wrapped(getattr(self._host, name)(*unwrapped(args), **{key: unwrapped(value) for key, value in options.items()}))
+        return wrapped(
+            getattr(self._host, name)(
+                *unwrapped(args), **{key: unwrapped(value) for key, value in options.items()}
+            )
+        )
 
     return call
 
@@ -207,8 +232,39 @@ for _name, _function in {
 }.items():
     setattr(DeviceArray, _name, _explicit(_name, _function))
 for _name in (
-    *("all", "any", "argmax", "argmin", "argsort", "astype", "clip", "copy", "cumsum", "dot", "fill", "flatten", "max", "mean", "min"),
-    *("nonzero", "prod", "ravel", "repeat", "reshape", "round", "squeeze", "std", "sum", "swapaxes", "take", "transpose", "var", "view"),
+    *(
+        "all",
+        "any",
+        "argmax",
+        "argmin",
+        "argsort",
+        "astype",
+        "clip",
+        "copy",
+        "cumsum",
+        "dot",
+        "fill",
+        "flatten",
+        "max",
+        "mean",
+        "min",
+    ),
+    *(
+        "nonzero",
+        "prod",
+        "ravel",
+        "repeat",
+        "reshape",
+        "round",
+        "squeeze",
+        "std",
+        "sum",
+        "swapaxes",
+        "take",
+        "transpose",
+        "var",
+        "view",
+    ),
 ):
     setattr(DeviceArray, _name, _method(_name))
 
@@ -236,7 +292,9 @@ def _maker(name: str) -> Any:
 
 def _generator(seed: int) -> Any:
     made = np.random.Generator(np.random.Philox(seed))
-    return SimpleNamespace(random=lambda size=None, dtype=np.float64: DeviceArray(np.asarray(made.random(size, dtype))))
+    return SimpleNamespace(
+        random=lambda size=None, dtype=np.float64: DeviceArray(np.asarray(made.random(size, dtype)))
+    )
 
 
 def _add_at(a: DeviceArray, index: Any, b: Any) -> None:
@@ -260,11 +318,15 @@ def library() -> Any:
 
 
 def execute(graph: Any, outputs: Any, fields: Any) -> list[Any]:
-    """The walk of a graph on the device: computed by the kernels of the host, from and to arrays of the device alone."""
+    """The walk of a graph on the device: computed by the kernels of the host, from and to arrays of the
+    device alone.
+    """
     assert graph.device == "cuda"
     for name, array in fields.items():
         assert isinstance(array, DeviceArray), f"field {name} is a {type(array)}"
-    return wrapped(cpu.execute(graph.to("cpu"), outputs, {name: array._host for name, array in fields.items()}))
+    return wrapped(
+        cpu.execute(graph.to("cpu"), outputs, {name: array._host for name, array in fields.items()})
+    )
 
 
 @pytest.fixture
@@ -290,17 +352,26 @@ if HARDWARE:
 
 
 class _There:
-    """numpy for code of a test that runs on the device: what makes an array from numbers makes it there, as with ``import cupy as np``."""
+    """numpy for code of a test that runs on the device: what makes an array from numbers makes it there, as
+    with ``import cupy as np``.
+    """
 
     def __getattr__(self, name: str) -> Any:
-        return (getattr(_cupy, name) if HARDWARE and name in _MAKERS else _MAKERS.get(name)) or getattr(np, name)
+        return (getattr(_cupy, name) if HARDWARE and name in _MAKERS else _MAKERS.get(name)) or getattr(
+            np, name
+        )
 
 
-_MAKERS = {name: _maker(name) for name in ("zeros", "ones", "empty", "full", "arange", "eye")} | {"array": asarray, "asarray": asarray}
+_MAKERS = {name: _maker(name) for name in ("zeros", "ones", "empty", "full", "arange", "eye")} | {
+    "array": asarray,
+    "asarray": asarray,
+}
 
 
 def there(value: Any) -> Any:
-    """Host arrays, also inside lists, tuples and dicts, as device arrays; a function with its constants and its ``np`` on the device."""
+    """Host arrays, also inside lists, tuples and dicts, as device arrays; a function with its constants and
+    its ``np`` on the device.
+    """
     if isinstance(value, np.ndarray):
         return asarray(value)
     if isinstance(value, list | tuple):
@@ -309,14 +380,22 @@ def there(value: Any) -> Any:
         return {key: there(item) for key, item in value.items()}
     if isinstance(value, FunctionType) and value.__module__.startswith("test_"):
         globals_ = {name: _There() if item is np else item for name, item in value.__globals__.items()}
-        used = {name: there(globals_[name]) for name in value.__code__.co_names if isinstance(globals_.get(name), np.ndarray)}
+        used = {
+            name: there(globals_[name])
+            for name in value.__code__.co_names
+            if isinstance(globals_.get(name), np.ndarray)
+        }
         closure = tuple(CellType(there(cell.cell_contents)) for cell in value.__closure__ or ())
-        return FunctionType(value.__code__, globals_ | used, value.__name__, there(value.__defaults__), closure)
+        return FunctionType(
+            value.__code__, globals_ | used, value.__name__, there(value.__defaults__), closure
+        )
     return value
 
 
 def back(value: Any) -> Any:
-    """Device arrays, also inside lists and tuples, as host arrays; anything else must not be an array of the host."""
+    """Device arrays, also inside lists and tuples, as host arrays; anything else must not be an array of the
+    host.
+    """
     if isinstance(value, list | tuple):
         return [back(item) for item in value]
     assert isinstance(value, DeviceArray), f"a {type(value)} came back from the device"

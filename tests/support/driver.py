@@ -1,4 +1,5 @@
-"""The part of CuPy's module ``cuda`` that starts kernels, for the library of device.py: they run in ptx.py's machine.
+"""The part of CuPy's module ``cuda`` that starts kernels, for the library of device.py: they run in ptx.py's
+machine.
 
 A kernel may touch the arrays whose addresses were asked for since the last launch, and nothing else.
 """
@@ -70,4 +71,6 @@ def cuda() -> Any:
     device = lambda number: SimpleNamespace(compute_capability=CAPABILITY)
     stream = lambda: SimpleNamespace(ptr=STREAM)
     driver = SimpleNamespace(launchKernel=launch_kernel)
-    return SimpleNamespace(runtime=runtime, driver=driver, Module=Module, Device=device, get_current_stream=stream)
+    return SimpleNamespace(
+        runtime=runtime, driver=driver, Module=Module, Device=device, get_current_stream=stream
+    )

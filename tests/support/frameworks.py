@@ -1,4 +1,5 @@
-"""The libraries of arrays that numgraph's functions take, each with what the conformance suite asks of it; a new one is a class here.
+"""The libraries of arrays that numgraph's functions take, each with what the conformance suite asks of it; a
+new one is a class here.
 
 The libraries that are not installed stand in MISSING with the reason.
 """
@@ -120,9 +121,14 @@ class JaxArrays(NumPyArrays):
     def second(self, function, arrays, seed, directions):
         def total(*leaves):
             _, pull = self.jax.vjp(function, *leaves)
-            return sum((self.make(d) * g).sum() for d, g in zip(directions, pull(self.make(seed)), strict=True))
+            return sum(
+                (self.make(d) * g).sum() for d, g in zip(directions, pull(self.make(seed)), strict=True)
+            )
 
-        return [np.asarray(g) for g in self.jax.grad(total, argnums=tuple(range(len(arrays))))(*[self.make(x) for x in arrays])]
+        return [
+            np.asarray(g)
+            for g in self.jax.grad(total, argnums=tuple(range(len(arrays))))(*[self.make(x) for x in arrays])
+        ]
 
 
 class JittedArrays(JaxArrays):
@@ -139,4 +145,8 @@ class JittedArrays(JaxArrays):
 
 KINDS = {"numpy": NumPyArrays, "torch": TorchArrays, "jax": JaxArrays, "jit": JittedArrays}
 _MODULES = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jit": "jax"}
-MISSING = {kind: f"{module} is not installed" for kind, module in _MODULES.items() if importlib.util.find_spec(module) is None}
+MISSING = {
+    kind: f"{module} is not installed"
+    for kind, module in _MODULES.items()
+    if importlib.util.find_spec(module) is None
+}

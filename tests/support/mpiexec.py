@@ -13,7 +13,9 @@ import pytest
 
 def mpiexec() -> str:
     """The program that starts ranks, of this environment or of the machine."""
-    found = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    found = shutil.which(
+        "mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    )
     if found is None:
         pytest.skip("there is no mpiexec: pip install mpich")
     return found
@@ -21,9 +23,17 @@ def mpiexec() -> str:
 
 def started(ranks, *arguments, **environment):
     """A running ``mpiexec -n ranks python -m mpi4py arguments``, in a group of its own."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **environment}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "NUMBA_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        **environment,
+    }
     command = [mpiexec(), "-n", str(ranks), sys.executable, "-m", "mpi4py", *map(str, arguments)]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def run(ranks, *arguments, seconds=300, **environment):
@@ -53,7 +63,9 @@ def descendants(pid):
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                parents.setdefault(int((folder / "stat").read_text().rpartition(")")[2].split()[1]), []).append(int(folder.name))
+                parents.setdefault(
+                    int((folder / "stat").read_text().rpartition(")")[2].split()[1]), []
+                ).append(int(folder.name))
             except OSError:
                 continue
     found = list(parents.get(pid, []))
@@ -64,6 +76,9 @@ def descendants(pid):
 
 def is_rank(pid):
     try:
-        return b"-m\0mpi4py" in Path(f"/proc/{pid}/cmdline").read_bytes() and b"mpiexec" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return (
+            b"-m\0mpi4py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            and b"mpiexec" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
     except OSError:
         return False

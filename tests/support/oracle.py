@@ -1,7 +1,8 @@
-"""What ops and messages mean, in the most literal NumPy: a Python loop over edges, and a list of messages for every node.
+"""What ops and messages mean, in the most literal NumPy: a Python loop over edges, and a list of messages for
+every node.
 
-Nothing here knows numgraph but Graph's src, dst and counts. A message function is called once an edge, with that edge's rows.
-"""
+Nothing here knows numgraph but Graph's src, dst and counts. A message function is called once an edge, with
+that edge's rows."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ import numpy as np
 def call(function, u, v, e):
     code = function.__code__
     given = {"u": u, "v": v, "e": e}
-    return np.asarray(function(**{name: given[name] for name in code.co_varnames[: code.co_argcount] if name in given}))
+    return np.asarray(
+        function(**{name: given[name] for name in code.co_varnames[: code.co_argcount] if name in given})
+    )
 
 
 def messages(g, function, u=(), v=(), e=()):
@@ -25,7 +28,12 @@ def messages(g, function, u=(), v=(), e=()):
         return SimpleNamespace(**{name: np.asarray(array)[row] for name, array in fields.items()})
 
     def ones(fields):
-        return SimpleNamespace(**{name: np.ones(np.shape(array)[1:], np.asarray(array).dtype)[()] for name, array in fields.items()})
+        return SimpleNamespace(
+            **{
+                name: np.ones(np.shape(array)[1:], np.asarray(array).dtype)[()]
+                for name, array in fields.items()
+            }
+        )
 
     with np.errstate(all="ignore"):
         found = [call(function, at(u, g.src[k]), at(v, g.dst[k]), at(e, k)) for k in range(g.num_edges)]
@@ -75,7 +83,10 @@ def softmax(scores):
 def attend(g, score, value, u=(), v=(), e=()):
     scores, score_sample = messages(g, score, u, v, e)
     values, value_sample = messages(g, value, u, v, e)
-    out = np.zeros((g.num_dst, *np.broadcast_shapes(score_sample.shape, value_sample.shape)), np.result_type(score_sample, value_sample))
+    out = np.zeros(
+        (g.num_dst, *np.broadcast_shapes(score_sample.shape, value_sample.shape)),
+        np.result_type(score_sample, value_sample),
+    )
     for row in range(g.num_dst):
         edges = [k for k in range(g.num_edges) if g.dst[k] == row]
         if edges:
@@ -97,17 +108,26 @@ OPERATORS = {
 
 
 def gspmm(g, op, reduce, lhs, rhs):
-    pairs = [OPERATORS[op](None if lhs is None else lhs[g.src[k]], None if rhs is None else rhs[k]) for k in range(g.num_edges)]
-    sample = OPERATORS[op](None if lhs is None else np.ones_like(lhs[:1])[0], None if rhs is None else np.ones_like(rhs[:1])[0])
+    pairs = [
+        OPERATORS[op](None if lhs is None else lhs[g.src[k]], None if rhs is None else rhs[k])
+        for k in range(g.num_edges)
+    ]
+    sample = OPERATORS[op](
+        None if lhs is None else np.ones_like(lhs[:1])[0], None if rhs is None else np.ones_like(rhs[:1])[0]
+    )
     rows = [[pairs[k] for k in range(g.num_edges) if g.dst[k] == row] for row in range(g.num_dst)]
     return reduced(rows, np.asarray(sample), reduce)
 
 
 def gsddmm(g, op, lhs, rhs, lhs_target="u", rhs_target="v"):
     def read(array, target, k):
-        return None if array is None else array[{"u": g.src, "v": g.dst, "e": np.arange(g.num_edges)}[target][k]]
+        return (
+            None if array is None else array[{"u": g.src, "v": g.dst, "e": np.arange(g.num_edges)}[target][k]]
+        )
 
-    return np.stack([OPERATORS[op](read(lhs, lhs_target, k), read(rhs, rhs_target, k)) for k in range(g.num_edges)])
+    return np.stack(
+        [OPERATORS[op](read(lhs, lhs_target, k), read(rhs, rhs_target, k)) for k in range(g.num_edges)]
+    )
 
 
 def edge_softmax(g, scores, norm_by="dst"):
@@ -132,7 +152,11 @@ def segment_softmax(offsets, x):
 
 
 def gather_mm(a, b, ids):
-    return np.stack([a[i] @ b[ids[i]] for i in range(len(a))]) if len(a) else np.zeros((0, b.shape[2]), np.result_type(a, b))
+    return (
+        np.stack([a[i] @ b[ids[i]] for i in range(len(a))])
+        if len(a)
+        else np.zeros((0, b.shape[2]), np.result_type(a, b))
+    )
 
 
 def matrix(g, weights):
@@ -157,5 +181,9 @@ def splitmix64(seed: int, count: int) -> list[int]:
 def kept(rng: np.random.Generator, shape: tuple[int, ...], p: float) -> np.ndarray:
     """The mask of dropout: a half of 64 bits each, the low one first, kept from p · 2³² on."""
     size = int(np.prod(shape))
-    halves = [half for z in splitmix64(rng.bit_generator.random_raw(), size // 2 + 1) for half in (z % 2**32, z >> 32)]
+    halves = [
+        half
+        for z in splitmix64(rng.bit_generator.random_raw(), size // 2 + 1)
+        for half in (z % 2**32, z >> 32)
+    ]
     return np.array([half >= round(p * 2**32) for half in halves[:size]], bool).reshape(shape)

@@ -1,5 +1,5 @@
-"""A slow machine for programs of the compiler: lanes are NumPy arrays, every access is checked. What a program must not use it finds
-poisoned: lanes not in use hold NaN, or numbers far out of range."""
+"""A slow machine for programs of the compiler: lanes are NumPy arrays, every access is checked. What a
+program must not use it finds poisoned: lanes not in use hold NaN, or numbers far out of range."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def run(program: ir.Program, arrays: dict[str, np.ndarray], graph: Any) -> dict[
 
 
 class _Machine:
-    """Each record of a program becomes a step once, a function without arguments: what is the same at every turn of a loop is in it."""
+    """Each record of a program becomes a step once, a function without arguments: what is the same at every
+    turn of a loop is in it.
+    """
 
     def __init__(self, program: ir.Program, arrays: dict[str, np.ndarray], rows: int, num_edges: int) -> None:
         self.program, self.lanes, self.arrays = program, program.lanes, arrays
@@ -103,7 +105,9 @@ class _Machine:
         return step
 
     def active(self, lanes: tuple[Variable, ...], masked: bool) -> Callable[[], int]:
-        """How many of a value's lanes are in use, the first ones: all that fill its registers up where nothing is masked."""
+        """How many of a value's lanes are in use, the first ones: all that fill its registers up where
+        nothing is masked.
+        """
         width = self.lanes.width(lanes)
         if not masked or not lanes:
             return lambda: width
@@ -117,9 +121,14 @@ class _Machine:
         return counted
 
     def access(self, record: Any, lanes: tuple[Variable, ...]) -> Callable[[int], Any]:
-        """The index of an array's elements in the first lanes, which is not below 0; NumPy checks that it isn't beyond the end."""
+        """The index of an array's elements in the first lanes, which is not below 0; NumPy checks that it
+        isn't beyond the end.
+        """
         values, at, width, digits = self.values, self.at, self.lanes.width(lanes), self.lanes.digits(lanes)
-        own = sum((stride * digits[v] for v, stride in record.column.strides if v in digits), np.zeros(width or (), np.intp))
+        own = sum(
+            (stride * digits[v] for v, stride in record.column.strides if v in digits),
+            np.zeros(width or (), np.intp),
+        )
         lowest = np.minimum.accumulate(own) if width else own
         within = [(v, stride) for v, stride in record.column.strides if v in digits]
         around = [(v, stride) for v, stride in record.column.strides if v not in digits]
@@ -127,7 +136,9 @@ class _Machine:
 
         def found(count: int) -> Any:
             row: Any = values[record.row] if record.row else 0
-            begin = sum([stride * at[v] for v, stride in around]) + sum([stride * at.get(v, 0) for v, stride in within])
+            begin = sum([stride * at[v] for v, stride in around]) + sum(
+                [stride * at.get(v, 0) for v, stride in within]
+            )
             if np.ndim(row):
                 row = row[taken][:count]
                 assert (row >= 0).all()
@@ -140,8 +151,14 @@ class _Machine:
 
     def load(self, record: ir.Load) -> Step:
         lanes, array, values, name = record.type.lanes, self.arrays[record.array], self.values, record.name
-        width, active, access = self.lanes.width(lanes), self.active(lanes, record.masked), self.access(record, lanes)
-        dtype = np.dtype(record.type.dtype if "row" not in record.type.dtype and record.type.dtype != "bound" else "int64")
+        width, active, access = (
+            self.lanes.width(lanes),
+            self.active(lanes, record.masked),
+            self.access(record, lanes),
+        )
+        dtype = np.dtype(
+            record.type.dtype if "row" not in record.type.dtype and record.type.dtype != "bound" else "int64"
+        )
         computed, unused = compute_dtype(array.dtype), poison(dtype.name)
 
         def step() -> None:
@@ -162,8 +179,16 @@ class _Machine:
         return step
 
     def store(self, record: ir.Store) -> Step:
-        lanes, array, times = self.types[record.value].lanes, self.arrays[record.array], self.times[record.array]
-        width, active, access = self.lanes.width(lanes), self.active(lanes, record.masked), self.access(record, lanes)
+        lanes, array, times = (
+            self.types[record.value].lanes,
+            self.arrays[record.array],
+            self.times[record.array],
+        )
+        width, active, access = (
+            self.lanes.width(lanes),
+            self.active(lanes, record.masked),
+            self.access(record, lanes),
+        )
 
         def step() -> None:
             if any(self.at[v] for v in record.first):
@@ -203,9 +228,15 @@ class _Machine:
         return step
 
     def fold(self, record: ir.Fold) -> Step:
-        """An axis of the lanes in use for each variable, of which those that the result has no lanes along are reduced."""
+        """An axis of the lanes in use for each variable, of which those that the result has no lanes along
+        are reduced.
+        """
         have, dtype = self.types[record.value].lanes, record.type.dtype
-        count, sizes, width = self.lanes.count(have), [self.lanes.size(v) for v in have], self.lanes.width(record.type.lanes)
+        count, sizes, width = (
+            self.lanes.count(have),
+            [self.lanes.size(v) for v in have],
+            self.lanes.width(record.type.lanes),
+        )
         reduce = {"add": np.add, "multiply": np.multiply, "maximum": np.maximum}[record.op].reduce
         axes = tuple([i for i, v in enumerate(have) if v not in record.type.lanes])
 
@@ -236,7 +267,9 @@ Choice = Callable[[Sequence[Schedule]], Sequence[Schedule]]
 @contextlib.contextmanager
 def interpreting(choice: Choice) -> Iterator[None]:
     """Walks are interpreted by programs under the schedules of a choice, which must agree."""
-    with mock.patch.object(propagate, "execute", lambda graph, outputs, fields, out=None: execute(graph, outputs, fields, choice)):
+    with mock.patch.object(
+        propagate, "execute", lambda graph, outputs, fields, out=None: execute(graph, outputs, fields, choice)
+    ):
         yield
 
 
@@ -253,7 +286,12 @@ def compiling(choice: Choice) -> Iterator[list[Schedule]]:
         return cost.Choice(used[-1], build(notation, used[-1], places), 0.0)
 
     def together(target: Any, outputs: Any, request: Request) -> Any:
-        return [([*range(len(outputs))], forced(target, Notation(outputs, request.rows), request.places(outputs), 0))]
+        return [
+            (
+                [*range(len(outputs))],
+                forced(target, Notation(outputs, request.rows), request.places(outputs), 0),
+            )
+        ]
 
     with (
         mock.patch.object(cpu.Cpu, "choose", forced),
@@ -273,29 +311,45 @@ def execute(graph: Any, outputs: Sequence[Output], fields: Any, choice: Choice) 
         numbers = [i for i, side in enumerate(sides(outputs)) if side == rows]
         notation = notation_of([outputs[i] for i in numbers], rows)
         ordered = (graph.in_edges if rows == "v" else graph.out_edges).ordered
-        arrays = {f"{t}.{n}": np.asarray(x).reshape(1 if t == "shared" else len(x), -1) for (t, n), x in fields.items()}
+        arrays = {
+            f"{t}.{n}": np.asarray(x).reshape(1 if t == "shared" else len(x), -1)
+            for (t, n), x in fields.items()
+        }
         for schedule in choice(candidates(notation, MACHINE)):
-            program = build(notation, schedule, places_of(notation, graph.in_edges.indptr.dtype.name, ordered))
+            program = build(
+                notation, schedule, places_of(notation, graph.in_edges.indptr.dtype.name, ordered)
+            )
             verify(program)
             made = run(program, arrays, graph)
             for local, number in enumerate(numbers):
                 output = outputs[number]
                 own = [made[f"out{local}.{place}"] for place in range(len(output.results()))]
-                own = [array.reshape(len(array), *shape) for array, (shape, _) in zip(own, output.results(), strict=True)]
+                own = [
+                    array.reshape(len(array), *shape)
+                    for array, (shape, _) in zip(own, output.results(), strict=True)
+                ]
                 for place, array in enumerate(own):
                     results.setdefault((number, place), array)
                 first = [results[number, place] for place in range(len(own))]
                 for x, y in zip(comparable(output, own), comparable(output, first), strict=True):
-                    np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-9, err_msg=f"array of {output.reduce} under {schedule}")
+                    np.testing.assert_allclose(
+                        x, y, rtol=1e-9, atol=1e-9, err_msg=f"array of {output.reduce} under {schedule}"
+                    )
     return [results[key] for key in sorted(results)]
 
 
 def notation_of(outputs: Sequence[Output], rows: str = "v") -> Notation:
-    return Notation([Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs], rows)
+    return Notation(
+        [Output(tuple(lowered(output.expressions)), output.to, output.reduce) for output in outputs], rows
+    )
 
 
 def places_of(notation: Notation, ids: str = "int32", ordered: bool = False) -> Places:
-    return Places(ids, ordered, tuple([tuple([dtype.name for _, _, dtype in result.arrays]) for result in notation.results]))
+    return Places(
+        ids,
+        ordered,
+        tuple([tuple([dtype.name for _, _, dtype in result.arrays]) for result in notation.results]),
+    )
 
 
 def comparable(output: Output, arrays: Sequence[Any]) -> list[Any]:

@@ -55,17 +55,27 @@ def same(a, b):
 
 @pytest.fixture
 def interruptible():
-    """Processes that a test starts take SIGINT, even if the tests were started in the background, where it is ignored."""
+    """Processes that a test starts take SIGINT, even if the tests were started in the background, where it is
+    ignored.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def run(script, *, setup=SETUP, timeout=300, **environment):
-    """What a script prints. It must end well, and say nothing on stderr. environment: None removes a variable."""
-    env = {name: value for name, value in {**os.environ, "PYTHONWARNINGS": "error", **environment}.items() if value is not None}
+    """What a script prints. It must end well, and say nothing on stderr. environment: None removes a
+    variable.
+    """
+    env = {
+        name: value
+        for name, value in {**os.environ, "PYTHONWARNINGS": "error", **environment}.items()
+        if value is not None
+    }
     text = textwrap.dedent(setup) + textwrap.dedent(script)
-    done = subprocess.run([sys.executable, "-c", text], env=env, capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=env, capture_output=True, text=True, timeout=timeout
+    )
     assert done.returncode == 0, f"ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert done.stderr == ""
     return done.stdout
@@ -78,13 +88,17 @@ SHARE = 1 if WHOLE else 24
 
 
 def whole_only(names, left_out):
-    """Parameters of which some run with NUMGRAPH_TEST_WHOLE alone: each file compiles some hundred kernels for a device."""
+    """Parameters of which some run with NUMGRAPH_TEST_WHOLE alone: each file compiles some hundred kernels
+    for a device.
+    """
     mark = pytest.mark.skipif(not WHOLE, reason="make test-whole runs it")
     return [pytest.param(name, marks=mark) if name in left_out else name for name in names]
 
 
 def sampled(items, share):
-    """One in `share` of every test's parameters, and one at least: which, their names decide, so they are the same ones every time."""
+    """One in `share` of every test's parameters, and one at least: which, their names decide, so they are the
+    same ones every time.
+    """
     tests = defaultdict(list)
     for item in items:
         tests[item.path, item.originalname].append(item)
@@ -99,7 +113,19 @@ def run_on_the_device(tests, chosen, least, **environment):
     least: how many tests there are at least to choose from, so that none is lost unseen.
     """
     path = os.pathsep.join([str(TESTS / "support"), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "pytest", "-p", "cuda_route", "-p", "no:cacheprovider", "-q", str(TESTS / tests), "-k", chosen]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "cuda_route",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        str(TESTS / tests),
+        "-k",
+        chosen,
+    ]
     env = {**os.environ, **environment, "PYTHONPATH": path}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

@@ -62,7 +62,10 @@ class Guarded:
 def guarded() -> Iterator[Guarded]:
     """Every result of a walk is made in guarded memory."""
     guards = Guarded()
-    with mock.patch.object(recycling, "empty", guards.empty), mock.patch.object(recycling, "zeros", guards.zeros):
+    with (
+        mock.patch.object(recycling, "empty", guards.empty),
+        mock.patch.object(recycling, "zeros", guards.zeros),
+    ):
         yield guards
 
 
@@ -85,7 +88,9 @@ def shape_below(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[int, 
 
 
 def random_case(seed: int) -> Case:
-    """A message that broadcasts fields against each other, adds axes, reduces over axes, reads one field along different axes."""
+    """A message that broadcasts fields against each other, adds axes, reduces over axes, reads one field
+    along different axes.
+    """
     rng = np.random.default_rng(seed)
 
     def length() -> int:
@@ -96,7 +101,9 @@ def random_case(seed: int) -> Case:
     if square:
         side = int(rng.choice(LENGTHS[:-1]))
         shape = (*shape[:-2], side, side)
-    elif shape and rng.random() < 0.3:  # one axis longer than a tile, or of half a tile and a bit; the interpreter's time bounds the others
+    elif (
+        shape and rng.random() < 0.3
+    ):  # one axis longer than a tile, or of half a tile and a bit; the interpreter's time bounds the others
         place = int(rng.integers(0, len(shape)))
         shape = tuple([int(rng.choice(LONG)) if i == place else min(n, 3) for i, n in enumerate(shape)])
     reduce = REDUCES[seed % len(REDUCES)]
@@ -119,7 +126,10 @@ def random_case(seed: int) -> Case:
             method = str(rng.choice(["sum", "max", "mean"]))
             return f"{given(target, (*own[:axis], extra, *own[axis:]))}.{method}({axis - len(own) - 1})"
         if kind == 1 and own:  # reduced over one of the axes, and kept
-            return f"{given(target, own)}.{rng.choice(['sum', 'max'])}({int(rng.integers(-len(own), 0))}, keepdims=True)"
+            return (
+                f"{given(target, own)}.{rng.choice(['sum', 'max'])}({int(rng.integers(-len(own), 0))}, "
+                "keepdims=True)"
+            )
         if kind == 2 and square and len(result) > 1 and result[-1] == result[-2]:  # one field along two axes
             name = given(target, result[-1:])
             return f"({name}[:, None] + {name}[None, :])"
@@ -159,15 +169,24 @@ class Row:
 
 def by_edges(g: ng.Graph, case: Case, fields: dict[str, dict[str, Any]]) -> Any:
     """The result in NumPy, one edge after the other."""
-    rows = [(Row(fields["u"], u), Row(fields["v"], v), Row(fields["e"], e)) for e, (u, v) in enumerate(zip(g.src, g.dst, strict=True))]
+    rows = [
+        (Row(fields["u"], u), Row(fields["v"], v), Row(fields["e"], e))
+        for e, (u, v) in enumerate(zip(g.src, g.dst, strict=True))
+    ]
     messages = np.array([case.message(*row) for row in rows])
     if case.reduce == "edge":
         return messages
     if case.score is not None:
         scores = np.array([case.score(*row) for row in rows])
         rank = max(messages.ndim, scores.ndim)
-        messages, scores = (x.reshape(len(x), *(1,) * (rank - x.ndim), *x.shape[1:]) for x in (messages, scores))
-    shape = messages.shape[1:] if case.score is None else np.broadcast_shapes(messages.shape[1:], scores.shape[1:])
+        messages, scores = (
+            x.reshape(len(x), *(1,) * (rank - x.ndim), *x.shape[1:]) for x in (messages, scores)
+        )
+    shape = (
+        messages.shape[1:]
+        if case.score is None
+        else np.broadcast_shapes(messages.shape[1:], scores.shape[1:])
+    )
     made = np.full((g.num_dst, *shape), 1.0 if case.reduce == "prod" else 0.0)
     for v in range(g.num_dst):
         own = g.dst == v
@@ -191,7 +210,9 @@ def by_kernels(g: ng.Graph, case: Case, fields: dict[str, dict[str, Any]]) -> An
 
 
 def weights_of(shape: tuple[int, ...]) -> Any:
-    """What a loss weights a result's elements with: all different, so that elements that change places are seen."""
+    """What a loss weights a result's elements with: all different, so that elements that change places are
+    seen.
+    """
     return np.cos(np.arange(np.prod(shape, dtype=int))).reshape(shape) + 1.5
 
 
@@ -204,13 +225,20 @@ def check(g: ng.Graph, case: Case, backward: bool = True) -> None:
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10, err_msg=case.text)
         if backward and any(case.fields.values()):
             _check_gradient(g, case, weights_of(want.shape))
-    assert not guards.overwritten(), f"{case.text}: written outside of results (shape, bytes before, behind): {guards.overwritten()}"
+    assert not guards.overwritten(), (
+        f"{case.text}: written outside of results (shape, bytes before, behind): {guards.overwritten()}"
+    )
 
 
 def _check_gradient(g: ng.Graph, case: Case, weights: Any) -> None:
-    """The derivative of Σ weights · z along a random direction of all fields at once, against a central difference in NumPy."""
+    """The derivative of Σ weights · z along a random direction of all fields at once, against a central
+    difference in NumPy.
+    """
     with ng.Tape() as tape:
-        tensors = {target: {name: tape.watch(x) for name, x in named.items()} for target, named in case.fields.items()}
+        tensors = {
+            target: {name: tape.watch(x) for name, x in named.items()}
+            for target, named in case.fields.items()
+        }
         loss = np.sum(weights * by_kernels(g, case, tensors))
     flat = [(target, name) for target, named in case.fields.items() for name in named]
     grads = tape.gradient(loss, [tensors[target][name] for target, name in flat])
@@ -225,5 +253,7 @@ def _check_gradient(g: ng.Graph, case: Case, weights: Any) -> None:
         ends.append(float(np.sum(weights * by_edges(g, case, moved))))
     want = (ends[0] - ends[1]) / (2 * step)
     got = sum(float(np.sum(grad * along[key])) for grad, key in zip(grads, flat, strict=True))
-    scale = max(1.0, sum(float(np.sum(np.abs(grad * along[key]))) for grad, key in zip(grads, flat, strict=True)))
+    scale = max(
+        1.0, sum(float(np.sum(np.abs(grad * along[key]))) for grad, key in zip(grads, flat, strict=True))
+    )
     assert abs(got - want) <= 1e-6 * scale, f"{case.text}: derivative {got}, central difference {want}"

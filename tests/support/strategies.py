@@ -1,5 +1,5 @@
-"""Hypothesis strategies: graphs of every awkward kind, and feature arrays for them. Where Hypothesis is missing, as it may be on a machine
-with a GPU, its tests are skipped and the others of their files run."""
+"""Hypothesis strategies: graphs of every awkward kind, and feature arrays for them. Where Hypothesis is
+missing, as it may be on a machine with a GPU, its tests are skipped and the others of their files run."""
 
 from __future__ import annotations
 
@@ -29,12 +29,25 @@ except ModuleNotFoundError:
 
 __all__ = ["given", "graphs", "seeds", "settings"]
 
-KINDS = ("random", "random", "random", "bipartite", "no edges", "no nodes", "hub in", "hub out", "parallel", "self loops")
+KINDS = (
+    "random",
+    "random",
+    "random",
+    "bipartite",
+    "no edges",
+    "no nodes",
+    "hub in",
+    "hub out",
+    "parallel",
+    "self loops",
+)
 
 
 @st.composite
 def graphs(draw, square=False, max_nodes=6, max_edges=14):
-    """Graphs with isolated nodes, self loops, parallel edges, a hub, no edges, no nodes; bipartite ones unless `square`."""
+    """Graphs with isolated nodes, self loops, parallel edges, a hub, no edges, no nodes; bipartite ones
+    unless `square`.
+    """
     kind = draw(st.sampled_from([k for k in KINDS if not (square and k == "bipartite")]))
     if kind == "no nodes":
         return Graph([], [], 0)

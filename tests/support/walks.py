@@ -18,17 +18,23 @@ TOLERANCE = {"float16": 2e-3, "float32": 2e-5, "float64": 1e-12}
 
 
 def graph(num_src=9, num_dst=7, num_edges=60, ordered="", seed=0):
-    """A graph with a hub, rows without edges, parallel edges; its edge ids are in in-edge order for "v", in out-edge order for "u"."""
+    """A graph with a hub, rows without edges, parallel edges; its edge ids are in in-edge order for "v", in
+    out-edge order for "u".
+    """
     rng = np.random.default_rng(seed)
     src, dst = rng.integers(0, num_src - 1, num_edges), rng.integers(0, num_dst - 1, num_edges)
     dst[: num_edges // 3] = 2
     src[-5:], dst[-5:] = 3, 4
     if ordered == "v":
         order = np.argsort(dst, kind="stable")
-        return Graph.from_csc(np.searchsorted(dst[order], np.arange(num_dst + 1)), src[order], num_src=num_src)
+        return Graph.from_csc(
+            np.searchsorted(dst[order], np.arange(num_dst + 1)), src[order], num_src=num_src
+        )
     if ordered == "u":
         order = np.argsort(src, kind="stable")
-        return Graph.from_csr(np.searchsorted(src[order], np.arange(num_src + 1)), dst[order], num_dst=num_dst)
+        return Graph.from_csr(
+            np.searchsorted(src[order], np.arange(num_src + 1)), dst[order], num_dst=num_dst
+        )
     return Graph(src, dst, num_src=num_src, num_dst=num_dst)
 
 
@@ -37,14 +43,18 @@ def rows(g, target):
 
 
 def normal(g, target, *shape, dtype=np.float32, seed=1):
-    """A field of u, v or e. Numbers keep away from 0, so that products and quotients have a relative error."""
+    """A field of u, v or e. Numbers keep away from 0, so that products and quotients have a relative
+    error.
+    """
     rng = np.random.default_rng([seed, *map(ord, target), *shape])
     found = rng.uniform(0.2, 1.5, (rows(g, target), *shape)) * rng.choice([-1, 1], (rows(g, target), *shape))
     return found.astype(dtype)
 
 
 def assert_same(got, want, rtol=None):
-    """Equal shapes, dtypes, NaN and infinities; integers equal; floats close relative to the largest of all."""
+    """Equal shapes, dtypes, NaN and infinities; integers equal; floats close relative to the largest of
+    all.
+    """
     assert len(got) == len(want)
     for number, (a, b) in enumerate(zip(got, want)):
         a, b = np.asarray(a), np.asarray(b)
@@ -54,14 +64,20 @@ def assert_same(got, want, rtol=None):
             continue
         assert a.dtype == b.dtype, f"array {number}: {a.dtype}, not {b.dtype}"
         finite = np.isfinite(b)
-        np.testing.assert_array_equal(np.where(finite, 0, a), np.where(finite, 0, b), err_msg=f"array {number}: what is not finite")
+        np.testing.assert_array_equal(
+            np.where(finite, 0, a), np.where(finite, 0, b), err_msg=f"array {number}: what is not finite"
+        )
         scale = max(1.0, np.abs(b[finite], dtype=np.float64).max(initial=0))
         error = np.abs(np.where(finite, a, 0) - np.where(finite, b, 0)).max(initial=0)
-        assert error <= (rtol or TOLERANCE[b.dtype.name]) * scale, f"array {number}: off by {error}, of {scale}"
+        assert error <= (rtol or TOLERANCE[b.dtype.name]) * scale, (
+            f"array {number}: off by {error}, of {scale}"
+        )
 
 
 def in_one_number(arrays, reduce):
-    """The shift of a softmax may be any number near the largest score: with its scale it is log Σ exp(score) = shift − log(scale)."""
+    """The shift of a softmax may be any number near the largest score: with its scale it is log Σ exp(score)
+    = shift − log(scale).
+    """
     if reduce not in ("softmax", "logsumexp"):
         return arrays
     *values, shift, scale = arrays

@@ -37,7 +37,11 @@ class Net(torch.nn.Module):
 
 
 def sequential():
-    steps = [(pyg.GCNConv(F, 8), "x, edge_index -> x"), torch.nn.ReLU(inplace=True), (pyg.GATConv(8, 4), "x, edge_index -> x")]
+    steps = [
+        (pyg.GCNConv(F, 8), "x, edge_index -> x"),
+        torch.nn.ReLU(inplace=True),
+        (pyg.GATConv(8, 4), "x, edge_index -> x"),
+    ]
     return pyg.Sequential("x, edge_index", steps)
 
 
@@ -72,7 +76,9 @@ def counted(monkeypatch):
     """The names of numgraph's walks, as they are run."""
     walks = []
     run = ng.message.propagate.Walk.run
-    monkeypatch.setattr(ng.message.propagate.Walk, "run", lambda walk, arrays: (walks.append(walk.name), run(walk, arrays))[1])
+    monkeypatch.setattr(
+        ng.message.propagate.Walk, "run", lambda walk, arrays: (walks.append(walk.name), run(walk, arrays))[1]
+    )
     return walks
 
 
@@ -148,7 +154,9 @@ class Halved(pyg.GCNConv):
 
 
 def patched(method):
-    """A layer whose method was set on the object: one that gives the class's method's result, or half of it."""
+    """A layer whose method was set on the object: one that gives the class's method's result, or half of
+    it.
+    """
     layer = pyg.GCNConv(F, 4)
     own = getattr(layer, method)
     setattr(layer, method, lambda *args, **options: own(*args, **options) / 2)
@@ -193,7 +201,9 @@ def test_what_stays_pygs_is_named(make, reason, caplog):
 def test_other_inputs_go_to_pyg(kind, monkeypatch):
     layer, twin = pair(lambda: getattr(pyg, kind)(F, 4))
     walks = counted(monkeypatch)
-    dense = torch.zeros(NUM, NUM, dtype=torch.float64).index_put_((EDGES[1], EDGES[0]), torch.ones((), dtype=torch.float64))
+    dense = torch.zeros(NUM, NUM, dtype=torch.float64).index_put_(
+        (EDGES[1], EDGES[0]), torch.ones((), dtype=torch.float64)
+    )
     calls = [(X, dense.to_sparse())]
     if kind != "GATConv":
         calls.append((torch.stack([X, 2 * X]), EDGES))
@@ -241,10 +251,16 @@ def test_data_of_edges_and_options_of_calls():
         (lambda: pyg.GINConv(torch.nn.Linear(F, 4)), {"size": (NUM, NUM)}),
     ]:
         layer, twin = pair(make)
-        torch.testing.assert_close(twin(X, EDGES, **options), layer(X, EDGES, **options), rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(twin(x=X, edge_index=EDGES, **options), layer(X, EDGES, **options), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            twin(X, EDGES, **options), layer(X, EDGES, **options), rtol=1e-10, atol=1e-10
+        )
+        torch.testing.assert_close(
+            twin(x=X, edge_index=EDGES, **options), layer(X, EDGES, **options), rtol=1e-10, atol=1e-10
+        )
     layer, twin = pair(lambda: pyg.GATConv(F, 4, heads=2))
-    for (z, (ends, alpha)), (y, (ends_y, beta)) in [[conv(X, EDGES, return_attention_weights=True) for conv in (twin, layer)]]:
+    for (z, (ends, alpha)), (y, (ends_y, beta)) in [
+        [conv(X, EDGES, return_attention_weights=True) for conv in (twin, layer)]
+    ]:
         assert torch.equal(ends, ends_y)
         torch.testing.assert_close((z, alpha), (y, beta), rtol=1e-10, atol=1e-10)
 

@@ -1,4 +1,6 @@
-"""DistributedDataParallel: two processes that train on halves of the graphs agree with one that trains on all of them."""
+"""DistributedDataParallel: two processes that train on halves of the graphs agree with one that trains on all
+of them.
+"""
 
 from __future__ import annotations
 
@@ -53,12 +55,17 @@ dist.destroy_process_group()
 def start(rank, port, out, alone):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(rank), str(port), str(out), str(alone)], env=environment, stderr=subprocess.PIPE
+        [sys.executable, "-c", PROGRAM, str(rank), str(port), str(out), str(alone)],
+        env=environment,
+        stderr=subprocess.PIPE,
     )
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="torch has no gloo here")
+@pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+    reason="torch has no gloo here",
+)
 def test_two_processes_agree_with_one(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -12,7 +12,9 @@ import numgraph as ng
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pyg = pytest.importorskip("torch_geometric.nn", reason="PyG is not installed", exc_type=ImportError)
 layers = ng.torch.nn
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore:.*isinstance.treespec.*:FutureWarning")  # compilers'
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning:torch", "ignore:.*isinstance.treespec.*:FutureWarning"
+)  # compilers'
 
 RNG = np.random.default_rng(0)
 LOOPS = [[3, 3, 3, 5, 0, 0], [3, 3, 3, 5, 0, 0]]
@@ -21,7 +23,9 @@ LOOPS = [[3, 3, 3, 5, 0, 0], [3, 3, 3, 5, 0, 0]]
 def edges(num_src, num_dst, count, extra=((), ())):
     """[2, edges]; parallel ones among them, in no order."""
     ids = np.stack([RNG.integers(0, num_src, count), RNG.integers(0, num_dst, count)])
-    return torch.from_numpy(np.concatenate([ids[:, :7], np.array(extra, np.int64), ids[:, 7:], ids[:, :3]], 1))
+    return torch.from_numpy(
+        np.concatenate([ids[:, :7], np.array(extra, np.int64), ids[:, 7:], ids[:, :3]], 1)
+    )
 
 
 GRAPHS = {
@@ -53,7 +57,10 @@ LAYERS = [
     ("GATConv", (F, 4), {"heads": 2}, None),
     ("GATConv", (F, 4), {"heads": 2, "concat": False, "residual": True, "negative_slope": 0.1}, None),
     ("GATConv", (F, 4), {"heads": 2, "add_self_loops": False, "bias": False}, None),
-    *[("GATConv", (F, 4), {"heads": 2, "edge_dim": D, "fill_value": fill}, ATTR) for fill in ("mean", "add", "max", "min", "mul", 0.5)],
+    *[
+        ("GATConv", (F, 4), {"heads": 2, "edge_dim": D, "fill_value": fill}, ATTR)
+        for fill in ("mean", "add", "max", "min", "mul", 0.5)
+    ],
     ("GATConv", (F, 4), {"edge_dim": D, "fill_value": torch.tensor([1.0, 2.0, 3.0])}, ATTR),
     ("GATConv", (F, 4), {"edge_dim": D}, None),
     ("GATConv", (F, 4), {}, ATTR),
@@ -70,7 +77,12 @@ PAIRS = [
     ("SAGEConv", ((F, 5), 4), {"project": True, "normalize": True}, None),
     ("GINConv", (), {"train_eps": True}, None),
     ("GATConv", ((F, 5), 4), {"heads": 2}, None),
-    ("GATConv", ((F, 5), 4), {"heads": 2, "residual": True, "concat": False, "edge_dim": D, "fill_value": 0.5}, ATTR),
+    (
+        "GATConv",
+        ((F, 5), 4),
+        {"heads": 2, "residual": True, "concat": False, "edge_dim": D, "fill_value": 0.5},
+        ATTR,
+    ),
     ("GATConv", ((F, 5), 4), {"add_self_loops": False}, None),
     ("GATConv", (F, 4), {"heads": 2}, None),
     ("GATv2Conv", ((F, 5), 4), {"heads": 2, "residual": True}, None),
@@ -81,7 +93,9 @@ PAIRS = [
 
 def named(case):
     kind, _, options, data = case
-    return "-".join([kind, *[f"{name}={value}" for name, value in options.items()], *([data[0]] if data else [])])
+    return "-".join(
+        [kind, *[f"{name}={value}" for name, value in options.items()], *([data[0]] if data else [])]
+    )
 
 
 def made(kind, sizes, options, dtype=torch.float64):
@@ -156,7 +170,10 @@ def test_layer_of_two_sets_is_pygs(case, graph):
     kind, sizes, options, data = case
     edge_index, (num_src, num_dst) = GRAPHS[graph]
     theirs, ours = made(kind, sizes, options)
-    x = features(num_src, F).requires_grad_(), features(num_dst, 5 if sizes and sizes[0] != F else F, seed=5).requires_grad_()
+    x = (
+        features(num_src, F).requires_grad_(),
+        features(num_dst, 5 if sizes and sizes[0] != F else F, seed=5).requires_grad_(),
+    )
     more = edge_data(data, edge_index.shape[1])
     wanted = [*x, *[w.requires_grad_() for w in more.values()]]
     found = outcome(ours, (x, edge_index), more, wanted)
@@ -165,14 +182,21 @@ def test_layer_of_two_sets_is_pygs(case, graph):
     assert all(torch.equal(a, b) for a, b in zip(outcome(ours, (g, x), more, wanted), found, strict=True))
 
 
-@pytest.mark.parametrize(("kind", "sizes"), [("SAGEConv", ((F, 5), 4)), ("GINConv", ()), ("GATConv", ((F, 5), 4))])
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [("SAGEConv", ((F, 5), 4)), ("GINConv", ()), ("GATConv", ((F, 5), 4))]
+)
 def test_pair_without_destinations_and_size(kind, sizes):
     edge_index, (num_src, num_dst) = GRAPHS["more sources"]
     theirs, ours = made(kind, sizes, {"add_self_loops": False} if kind == "GATConv" else {})
     x = features(num_src, F)
     for size in (None, (num_src, num_dst)):
         given = {"size": size}
-        torch.testing.assert_close(ours((x, None), edge_index, **given), theirs((x, None), edge_index, **given), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            ours((x, None), edge_index, **given),
+            theirs((x, None), edge_index, **given),
+            rtol=1e-10,
+            atol=1e-10,
+        )
 
 
 def one(kind, data=None):
@@ -194,7 +218,10 @@ def test_precisions(case, dtype):
         with torch.no_grad():
             for p in layer.parameters():
                 p.copy_((p / 2).to(dtype))
-    x, more = features(num, F).to(dtype), {name: value.to(dtype) for name, value in edge_data(data, edge_index.shape[1]).items()}
+    x, more = (
+        features(num, F).to(dtype),
+        {name: value.to(dtype) for name, value in edge_data(data, edge_index.shape[1]).items()},
+    )
     z = ours.to(dtype)(x, edge_index, **more)
     assert z.dtype == dtype
     exact = theirs(x.double(), edge_index, **{name: value.double() for name, value in more.items()})
@@ -203,7 +230,9 @@ def test_precisions(case, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_degrees_beyond_half_precision(dtype):
-    """A hub of 5000 in-edges, whose degree bfloat16 cannot count, and of weights whose sum float16 cannot hold."""
+    """A hub of 5000 in-edges, whose degree bfloat16 cannot count, and of weights whose sum float16 cannot
+    hold.
+    """
     num = 5000
     edge_index = torch.stack([torch.arange(num), torch.zeros(num, dtype=torch.int64)])
     theirs, ours = made("GCNConv", (F, 4), {})
@@ -283,12 +312,17 @@ def test_cached_keeps_the_first_graph():
 
 
 @pytest.mark.parametrize(
-    ("kind", "sizes"), [("GCNConv", (-1, 4)), ("SAGEConv", ((-1, -1), 4)), ("GATConv", ((-1, -1), 4)), ("GATv2Conv", (-1, 4))]
+    ("kind", "sizes"),
+    [("GCNConv", (-1, 4)), ("SAGEConv", ((-1, -1), 4)), ("GATConv", ((-1, -1), 4)), ("GATv2Conv", (-1, 4))],
 )
 def test_sizes_of_the_first_call(kind, sizes):
     edge_index, (num, _) = GRAPHS["loops"]
     torch.manual_seed(0)
-    theirs, first, loaded = getattr(pyg, kind)(*sizes), getattr(layers, kind)(*sizes), getattr(layers, kind)(*sizes)
+    theirs, first, loaded = (
+        getattr(pyg, kind)(*sizes),
+        getattr(layers, kind)(*sizes),
+        getattr(layers, kind)(*sizes),
+    )
     x = features(num, F, torch.float32)
     expected = theirs(x, edge_index)
     assert first(x, edge_index).shape == expected.shape
@@ -340,7 +374,12 @@ def test_transforms_of_torch_func(case):
 
         parameters = {name: p.detach() for name, p in layer.named_parameters()}
         doubled = {name: torch.stack([p, 2 * p]) for name, p in parameters.items()}
-        found.append([torch.func.jacrev(call)(x, parameters), *torch.func.jacrev(lambda p, f=call: f(x, p).sum())(parameters).values()])
+        found.append(
+            [
+                torch.func.jacrev(call)(x, parameters),
+                *torch.func.jacrev(lambda p, f=call: f(x, p).sum())(parameters).values(),
+            ]
+        )
         found[-1].append(torch.func.vmap(call, (None, 0))(x, doubled))
     assert_same(*found)
 
@@ -350,11 +389,16 @@ def test_results_may_be_changed_in_place():
     for kind in ("GCNConv", "SAGEConv", "GATConv", "GATv2Conv"):
         theirs, ours = made(kind, (F, 4), {})
         x = features(9, F).requires_grad_()
-        grads = [torch.autograd.grad(torch.relu_(layer(x, edge_index)).square().sum(), x)[0] for layer in (ours, theirs)]
+        grads = [
+            torch.autograd.grad(torch.relu_(layer(x, edge_index)).square().sum(), x)[0]
+            for layer in (ours, theirs)
+        ]
         torch.testing.assert_close(*grads)
 
 
-EVERY = [make(F, 4) for make in (layers.GCNConv, layers.SAGEConv, layers.GATConv, layers.GATv2Conv)] + [layers.GINConv(torch.nn.Identity())]
+EVERY = [make(F, 4) for make in (layers.GCNConv, layers.SAGEConv, layers.GATConv, layers.GATv2Conv)] + [
+    layers.GINConv(torch.nn.Identity())
+]
 PAIR = torch.ones(2, F), torch.tensor([[0, 1], [1, 0]])
 TRACED = [
     lambda layer: torch.compile(layer, fullgraph=True, backend="eager")(*PAIR),
@@ -369,18 +413,45 @@ TRACED = [
         (lambda: layers.GCNConv(F, 4)(torch.ones(9, F), [[0], [1]]), "the edges are a list"),
         (lambda: layers.GCNConv(F, 4)(torch.ones(9, F), torch.eye(9).to_sparse()), "layout torch.sparse_coo"),
         (lambda: layers.GCNConv(F, 4)(torch.ones(9, F), torch.tensor([[0], [9]])), r"dst\[0\] is 9"),
-        (lambda: layers.GCNConv(F, 4)(torch.ones(9, F), torch.tensor([[0, 1]]), torch.ones(3)), r"edge_index has shape \[1, 2\]"),
-        (lambda: layers.GCNConv(F, 4)(torch.ones(9, F), torch.tensor([[0], [1]]), torch.ones(3)), r"edge_weight has shape \[3\]"),
-        (lambda: layers.GCNConv(F, 4)(torch.ones(2, 9, F), torch.tensor([[0], [1]])), r"x has shape \[2, 9, 6\]"),
+        (
+            lambda: layers.GCNConv(F, 4)(torch.ones(9, F), torch.tensor([[0, 1]]), torch.ones(3)),
+            r"edge_index has shape \[1, 2\]",
+        ),
+        (
+            lambda: layers.GCNConv(F, 4)(torch.ones(9, F), torch.tensor([[0], [1]]), torch.ones(3)),
+            r"edge_weight has shape \[3\]",
+        ),
+        (
+            lambda: layers.GCNConv(F, 4)(torch.ones(2, 9, F), torch.tensor([[0], [1]])),
+            r"x has shape \[2, 9, 6\]",
+        ),
         (lambda: layers.GCNConv(F, 4)((torch.ones(9, F), None), torch.tensor([[0], [1]])), "x is no tensor"),
-        (lambda: layers.GCNConv(F, 4)(ng.Graph([0], [1], num_src=2, num_dst=3), torch.ones(2, F)), "bipartite"),
-        (lambda: layers.GCNConv(F, 4, normalize=False, add_self_loops=True), "add_self_loops is True without normalize"),
+        (
+            lambda: layers.GCNConv(F, 4)(ng.Graph([0], [1], num_src=2, num_dst=3), torch.ones(2, F)),
+            "bipartite",
+        ),
+        (
+            lambda: layers.GCNConv(F, 4, normalize=False, add_self_loops=True),
+            "add_self_loops is True without normalize",
+        ),
         (lambda: layers.SAGEConv(F, 4, aggr="lstm"), "unknown aggr 'lstm'"),
         (lambda: layers.SAGEConv((1, 2, 3), 4), "in_channels is"),
         (lambda: layers.GATConv(F, 4, dropout=1.5), "dropout is 1.5"),
-        (lambda: layers.GATv2Conv(F, 4)(torch.ones(9, F), torch.tensor([[0], [1]]), torch.ones(1, 3)), "no edge_dim"),
-        *[(lambda layer=layer: layer(ng.Graph([0], [1]), np.ones((2, F))), r"torch\.from_numpy\(x\)") for layer in EVERY],
-        *[(lambda run=run: run(layers.GCNConv(F, 4)), r"make the graph outside, g = numgraph\.Graph\.from_edge_index") for run in TRACED],
+        (
+            lambda: layers.GATv2Conv(F, 4)(torch.ones(9, F), torch.tensor([[0], [1]]), torch.ones(1, 3)),
+            "no edge_dim",
+        ),
+        *[
+            (lambda layer=layer: layer(ng.Graph([0], [1]), np.ones((2, F))), r"torch\.from_numpy\(x\)")
+            for layer in EVERY
+        ],
+        *[
+            (
+                lambda run=run: run(layers.GCNConv(F, 4)),
+                r"make the graph outside, g = numgraph\.Graph\.from_edge_index",
+            )
+            for run in TRACED
+        ],
     ],
 )
 def test_errors(call, message):
@@ -396,7 +467,10 @@ def test_layer_compiles_without_a_break(case):
     edge_index, (num, _) = GRAPHS["loops"]
     _, ours = made(kind, sizes, options, torch.float32)
     g = ng.Graph.from_edge_index(edge_index, num)  # of which nothing is kept yet
-    x, more = features(num, F, torch.float32).requires_grad_(), edge_data(data, edge_index.shape[1], torch.float32)
+    x, more = (
+        features(num, F, torch.float32).requires_grad_(),
+        edge_data(data, edge_index.shape[1], torch.float32),
+    )
     found = []
     for layer in (torch.compile(ours, fullgraph=True, backend="aot_eager"), ours):
         torch.manual_seed(0)

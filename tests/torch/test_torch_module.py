@@ -12,7 +12,9 @@ import numgraph as ng
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore:.*isinstance.treespec.*:FutureWarning")  # compilers'
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning:torch", "ignore:.*isinstance.treespec.*:FutureWarning"
+)  # compilers'
 
 F, NUM = 6, 9
 GRAPH = ng.Graph(*np.random.default_rng(0).integers(0, NUM, (2, 40)), NUM)
@@ -30,7 +32,9 @@ class Pair(ng.nn.Module):
         self.twice = [self.linear, ng.nn.LayerNorm(4, dtype=np.float64)]
 
     def forward(self, g, x, *, weight):
-        z = ng.update_all(g, lambda u, e: u.h * e.w, "sum", u={"h": self.twice[1](self.linear(x))}, e={"w": weight})
+        z = ng.update_all(
+            g, lambda u, e: u.h * e.w, "sum", u={"h": self.twice[1](self.linear(x))}, e={"w": weight}
+        )
         return z, {"squares": z * z, "degrees": g.in_degrees()}
 
 
@@ -76,7 +80,9 @@ def test_module_has_derivatives_of_every_order_and_several_results():
         with torch.no_grad():
             parameter += sign * step * direction
         ends.append(torch.autograd.grad(call(x, weight)[0].sum(), parameter)[0].square().sum())
-    torch.testing.assert_close((second * direction).sum(), (ends[0] - ends[1]) / (2 * step), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        (second * direction).sum(), (ends[0] - ends[1]) / (2 * step), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_torchs_optimiser_trains_numgraphs_module():
@@ -102,7 +108,11 @@ class Noisy(ng.nn.Module):
     """Dropout, and a norm with running statistics."""
 
     def __init__(self):
-        self.linear, self.norm, self.drop = ng.nn.Linear(F, 4, rng=0), ng.nn.BatchNorm(4), ng.nn.Dropout(0.5, rng=0)
+        self.linear, self.norm, self.drop = (
+            ng.nn.Linear(F, 4, rng=0),
+            ng.nn.BatchNorm(4),
+            ng.nn.Dropout(0.5, rng=0),
+        )
 
     def forward(self, x, rng=None):
         return self.drop(self.norm(self.linear(x)), rng=rng)
@@ -119,7 +129,9 @@ def test_random_numbers_come_from_torchs_generator_and_replay():
     assert not torch.equal(results[0], results[2])
     assert str(model.wrapped.random_state()) == str(state)
     torch.manual_seed(1)
-    (grad,) = torch.autograd.grad(torch.utils.checkpoint.checkpoint(model, x, use_reentrant=False).square().sum(), x)
+    (grad,) = torch.autograd.grad(
+        torch.utils.checkpoint.checkpoint(model, x, use_reentrant=False).square().sum(), x
+    )
     torch.testing.assert_close(grad, torch.autograd.grad(results[0].square().sum(), x)[0])
     given = np.random.default_rng(3)
     z = model(x, rng=given)
@@ -179,7 +191,10 @@ def test_module_without_gradients_makes_no_tape(monkeypatch):
 
 
 def test_results_of_a_module_may_be_changed_in_place():
-    model, x = ng.torch.Module(ng.nn.GATConv(F, 4, dtype=np.float64, rng=0)), features(NUM, F).requires_grad_()
+    model, x = (
+        ng.torch.Module(ng.nn.GATConv(F, 4, dtype=np.float64, rng=0)),
+        features(NUM, F).requires_grad_(),
+    )
     expected = torch.autograd.grad(torch.relu(model(GRAPH, x)).square().sum(), x)[0]
     assert torch.equal(torch.autograd.grad(torch.relu_(model(GRAPH, x)).square().sum(), x)[0], expected)
     z = model(GRAPH, x)
@@ -202,7 +217,9 @@ def test_transforms_of_torch_func_are_an_error(transform):
         "vmap": lambda: torch.func.vmap(lambda x: module(GRAPH, x))(x[None]),
         "jvp": lambda: torch.func.jvp(lambda x: module(GRAPH, x), (x,), (x,)),
     }
-    with pytest.raises(TypeError, match=r"numgraph\.torch\.Module: a transform of torch\.func .* cannot look into"):
+    with pytest.raises(
+        TypeError, match=r"numgraph\.torch\.Module: a transform of torch\.func .* cannot look into"
+    ):
         run[transform]()
 
 
@@ -218,7 +235,9 @@ def test_bfloat16_stays(kind):
     assert module(GRAPH, features(NUM, F).bfloat16()).dtype is torch.bfloat16
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # read by Dynamo where a graph ends
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
+)  # read by Dynamo where a graph ends
 def test_module_in_a_compiled_model():
     inner = ng.torch.Module(ng.nn.GCN(F, 4, 2, dropout=0.0, dtype=np.float64, rng=0))
     model = torch.nn.Sequential(torch.nn.Linear(F, F), torch.nn.Tanh(), torch.nn.Linear(2, 2)).double()
@@ -230,6 +249,8 @@ def test_module_in_a_compiled_model():
     found = []
     for f in (torch.compile(whole, backend="aot_eager"), whole):
         z = f(x)
-        found.append([z, *torch.autograd.grad(z.square().sum(), [x, *inner.parameters(), *model.parameters()])])
+        found.append(
+            [z, *torch.autograd.grad(z.square().sum(), [x, *inner.parameters(), *model.parameters()])]
+        )
     torch._dynamo.reset()
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)

@@ -14,7 +14,11 @@ DATA = ng.data.load("karate")
 
 def trained(epochs, path=None, *, loader=False, hidden=8, **options):
     model = ng.nn.GCN(DATA.num_features, hidden, DATA.num_classes, rng=0)
-    batches = ng.NeighborLoader(DATA, [3, 3], input_nodes=DATA.train_mask, batch_size=1, shuffle=True) if loader else None
+    batches = (
+        ng.NeighborLoader(DATA, [3, 3], input_nodes=DATA.train_mask, batch_size=1, shuffle=True)
+        if loader
+        else None
+    )
     history = ng.fit(model, DATA, epochs=epochs, checkpoint=path, seed=3, loader=batches, **options)
     return model.state_dict(), history
 

@@ -27,7 +27,9 @@ def rings(count: int = 40, task: str = "classification") -> GraphDataset:
 
 
 def model_of(data: GraphDataset, seed: int = 0) -> nn.GraphModel:
-    gnn = nn.GIN(data.num_features, 8, data.num_outputs, layers=2, norm="batch", jk="cat", dropout=0, rng=seed)
+    gnn = nn.GIN(
+        data.num_features, 8, data.num_outputs, layers=2, norm="batch", jk="cat", dropout=0, rng=seed
+    )
     return nn.GraphModel(gnn, dropout=0.1, rng=seed)
 
 
@@ -37,11 +39,16 @@ def test_a_model_reads_out_every_layer():
     gnn = nn.GIN(data.num_features, 8, 2, layers=2, jk="cat", dropout=0, rng=0)
     (batch,) = ng.GraphLoader(data, 4)
     layers = gnn.between(batch.graph, batch.x)
-    sums = [[h[start:end].sum(0) for start, end in zip(batch.node_offsets, batch.node_offsets[1:])] for h in layers]
+    sums = [
+        [h[start:end].sum(0) for start, end in zip(batch.node_offsets, batch.node_offsets[1:])]
+        for h in layers
+    ]
     want = np.concatenate(sums, 1) @ np.asarray(gnn.out.weight) + np.asarray(gnn.out.bias)
     np.testing.assert_allclose(nn.GraphModel(gnn)(batch, batch.x), want, rtol=1e-4, atol=1e-5)
     pool = nn.AttentionPooling(2, rng=0)
-    other = nn.GraphModel(plain := nn.GIN(data.num_features, 8, 2, dropout=0, rng=0), pool, nn.Linear(2, 3, rng=0))
+    other = nn.GraphModel(
+        plain := nn.GIN(data.num_features, 8, 2, dropout=0, rng=0), pool, nn.Linear(2, 3, rng=0)
+    )
     want = other.head(pool(batch, plain(batch.graph, batch.x)))
     np.testing.assert_array_equal(other(batch, batch.x), want)
 
@@ -77,7 +84,9 @@ def test_classes_and_numbers_are_learnt_and_measured():
             assert measured.accuracy == np.mean(got.argmax(1) == want)
         else:
             mean, deviation = data.label_scale
-            assert measured.values["mae"] == pytest.approx(np.abs(got[:, 0] * deviation + mean - want).mean(), rel=1e-4)
+            assert measured.values["mae"] == pytest.approx(
+                np.abs(got[:, 0] * deviation + mean - want).mean(), rel=1e-4
+            )
 
 
 def test_no_graph_outside_of_training_is_learnt():
@@ -87,7 +96,9 @@ def test_no_graph_outside_of_training_is_learnt():
     losses = []
     for labels in (data.labels, np.where(data.train_mask, data.labels, 1 - data.labels)):
         one = GraphDataset.from_graphs(data.graphs, data.features, labels, masks)
-        losses.append(ng.fit(model_of(one), one, epochs=2, loader=ng.GraphLoader(one, 10, shuffle=True)).train_loss)
+        losses.append(
+            ng.fit(model_of(one), one, epochs=2, loader=ng.GraphLoader(one, 10, shuffle=True)).train_loss
+        )
     assert losses[0] == losses[1]
 
 
@@ -114,7 +125,13 @@ def test_folds_are_disjoint_and_as_even_as_they_can_be():
 
 def test_cross_validation_reports_one_epoch_for_all_folds():
     data, seen = rings(24), []
-    found = cross_validate(lambda fold: model_of(data, fold), data, folds=3, epochs=4, callback=lambda fold, history: seen.append(fold))
+    found = cross_validate(
+        lambda fold: model_of(data, fold),
+        data,
+        folds=3,
+        epochs=4,
+        callback=lambda fold, history: seen.append(fold),
+    )
     assert seen == [0, 1, 2]
     scores = np.array([history.val_score for history in found.histories])
     assert found.scores.shape == (3, 4)
@@ -151,19 +168,43 @@ def test_what_cannot_be():
     data = rings(8)
     model = model_of(data)
     for call, kind, text in (
-        (lambda: ng.fit(model, data, loader=3), TypeError, "fit: loader is an int; give a GraphLoader of this dataset"),
-        (lambda: ng.fit(model, data, loader=ng.GraphLoader(rings(8))), ValueError, "fit: loader is of other graphs"),
-        (lambda: ng.fit(model, data, features=data.features[0]), ValueError, "fit: features were given beside a GraphDataset"),
-        (lambda: cross_validate(model_of, data, folds=9), ValueError, "folds is 9, and 8 graphs have a label"),
+        (
+            lambda: ng.fit(model, data, loader=3),
+            TypeError,
+            "fit: loader is an int; give a GraphLoader of this dataset",
+        ),
+        (
+            lambda: ng.fit(model, data, loader=ng.GraphLoader(rings(8))),
+            ValueError,
+            "fit: loader is of other graphs",
+        ),
+        (
+            lambda: ng.fit(model, data, features=data.features[0]),
+            ValueError,
+            "fit: features were given beside a GraphDataset",
+        ),
+        (
+            lambda: cross_validate(model_of, data, folds=9),
+            ValueError,
+            "folds is 9, and 8 graphs have a label",
+        ),
         (
             lambda: cross_validate(lambda fold: (model, None, lambda *_: True), data, folds=2, epochs=2),
             ValueError,
             "ended fold 0 after 1 of 2",
         ),
-        (lambda: cross_validate(model_of, [], folds=2), TypeError, "dataset is a list; give a numgraph.data.GraphDataset"),
+        (
+            lambda: cross_validate(model_of, [], folds=2),
+            TypeError,
+            "dataset is a list; give a numgraph.data.GraphDataset",
+        ),
         (lambda: nn.GraphModel(nn.GIN(2, 4, 2)), ValueError, "there is no head, and gnn has no jk"),
         (lambda: nn.GraphModel(nn.GIN(2, 4, 2, jk="cat"), "summ"), ValueError, "unknown readout"),
-        (lambda: model(data.graphs[0], data.features[0]), TypeError, "GraphModel: the first argument is a Graph"),
+        (
+            lambda: model(data.graphs[0], data.features[0]),
+            TypeError,
+            "GraphModel: the first argument is a Graph",
+        ),
     ):
         with pytest.raises(kind, match=text):
             call()

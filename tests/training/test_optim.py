@@ -66,12 +66,24 @@ def run(make, dtype=np.float64, steps=STEPS):
 CASES = [
     (lambda ps: SGD(ps, LR), lambda x: sgd(x, gradient)),
     (lambda ps: SGD(ps, LR, weight_decay=DECAY), lambda x: sgd(x, gradient, weight_decay=DECAY)),
-    (lambda ps: SGD(ps, LR, momentum=0.9, weight_decay=DECAY), lambda x: sgd(x, gradient, momentum=0.9, weight_decay=DECAY)),
-    (lambda ps: SGD(ps, LR, momentum=0.9, nesterov=True), lambda x: sgd(x, gradient, momentum=0.9, nesterov=True)),
+    (
+        lambda ps: SGD(ps, LR, momentum=0.9, weight_decay=DECAY),
+        lambda x: sgd(x, gradient, momentum=0.9, weight_decay=DECAY),
+    ),
+    (
+        lambda ps: SGD(ps, LR, momentum=0.9, nesterov=True),
+        lambda x: sgd(x, gradient, momentum=0.9, nesterov=True),
+    ),
     (lambda ps: SGD(ps, LR, momentum=0.9, nesterov=True), lambda x: sutskever(x, gradient, 0.9)),
     (lambda ps: Adam(ps, LR), lambda x: adam(x, gradient)),
-    (lambda ps: Adam(ps, LR, (0.8, 0.95), 1e-3, DECAY), lambda x: adam(x, gradient, LR, (0.8, 0.95), 1e-3, DECAY)),
-    (lambda ps: AdamW(ps, LR, weight_decay=DECAY), lambda x: adam(x, gradient, weight_decay=DECAY, decoupled=True)),
+    (
+        lambda ps: Adam(ps, LR, (0.8, 0.95), 1e-3, DECAY),
+        lambda x: adam(x, gradient, LR, (0.8, 0.95), 1e-3, DECAY),
+    ),
+    (
+        lambda ps: AdamW(ps, LR, weight_decay=DECAY),
+        lambda x: adam(x, gradient, weight_decay=DECAY, decoupled=True),
+    ),
     (lambda ps: AdamW(ps, LR, weight_decay=0.0), lambda x: adam(x, gradient)),
 ]
 
@@ -159,7 +171,11 @@ def test_read_only_parameters_are_copied_first():
 
 def test_groups_have_their_own_weight_decay():
     a, b, c = (Parameter(np.ones(2)) for _ in range(3))
-    opt = SGD([{"params": [a], "weight_decay": 0.5}, {"params": iter([b])}, {"params": [c], "weight_decay": 0}], lr=1.0, weight_decay=0.25)
+    opt = SGD(
+        [{"params": [a], "weight_decay": 0.5}, {"params": iter([b])}, {"params": [c], "weight_decay": 0}],
+        lr=1.0,
+        weight_decay=0.25,
+    )
     assert all(p is q for p, q in zip(opt.parameters, [a, b, c], strict=True))
     opt.step([np.zeros(2)] * 3)
     np.testing.assert_array_equal([a.data, b.data, c.data], [[0.5] * 2, [0.75] * 2, [1.0] * 2])
@@ -235,7 +251,9 @@ def test_errors_say_what_and_how():
 
 
 @pytest.mark.parametrize("shapes", [((3,), (5,)), ((3,), (500_000,)), ((300_000,), (3,)), ((2, 3), (3, 2))])
-@pytest.mark.parametrize("make", [Adam, AdamW, lambda p: SGD(p, momentum=0.9)], ids=["Adam", "AdamW", "momentum"])
+@pytest.mark.parametrize(
+    "make", [Adam, AdamW, lambda p: SGD(p, momentum=0.9)], ids=["Adam", "AdamW", "momentum"]
+)
 def test_a_parameter_of_another_size_is_an_error(make, shapes):
     """The optimiser's own arrays have the size that the parameter had: nothing may be written beyond them."""
     before, after = shapes

@@ -48,7 +48,9 @@ def test_operations_and_kernels(profiled):
     assert len(kernels) >= 1
     assert all(entry.calls >= 1 for entry in p.entries)
     assert 0 < sum(entry.seconds for entry in p.entries) <= p.seconds
-    assert [entry.seconds for entry in p.entries] == sorted([entry.seconds for entry in p.entries], reverse=True)
+    assert [entry.seconds for entry in p.entries] == sorted(
+        [entry.seconds for entry in p.entries], reverse=True
+    )
 
 
 def test_bytes_of_a_kernel(profiled):
@@ -57,7 +59,9 @@ def test_bytes_of_a_kernel(profiled):
     a = G.in_edges
     ids = a.indptr.nbytes + a.indices.nbytes + a.edge_ids.nbytes
     assert kernel.bytes == ids + 20 * 4 * 8 + W.nbytes + X.nbytes
-    (product,) = [entry for entry in profiled[0].entries if entry.name == "matrix product" and not entry.backward]
+    (product,) = [
+        entry for entry in profiled[0].entries if entry.name == "matrix product" and not entry.backward
+    ]
     assert product.bytes == (6 * 4 + 4 * 3 + 6 * 3) * 8
 
 
@@ -89,7 +93,9 @@ def test_sums(profiled):
     p, _ = profiled
     for fields in (("name",), ("line",), ("backward",), ("name", "line")):
         assert sum(entry.bytes for entry in p.by(*fields)) == sum(entry.bytes for entry in p.entries)
-        assert np.isclose(sum(entry.seconds for entry in p.by(*fields)), sum(entry.seconds for entry in p.entries))
+        assert np.isclose(
+            sum(entry.seconds for entry in p.by(*fields)), sum(entry.seconds for entry in p.entries)
+        )
     assert len(p.by("backward")) == 2
     with pytest.raises(ValueError, match=r"Profile\.by: unknown kernel"):
         p.by("kernel")
@@ -106,7 +112,9 @@ def test_tables_and_the_picture(profiled, tmp_path):
     assert max(map(len, text.splitlines())) < 140
     p.plot(tmp_path / "profile.svg")
     drawn = ElementTree.parse(tmp_path / "profile.svg").getroot()
-    bars = [one for one in drawn.iter("{http://www.w3.org/2000/svg}path") if "#c8501e" in one.get("style", "")]  # of the backward
+    bars = [
+        one for one in drawn.iter("{http://www.w3.org/2000/svg}path") if "#c8501e" in one.get("style", "")
+    ]  # of the backward
     assert len(bars) >= len([entry for entry in p.by("name", "backward") if entry.backward][:12])
 
 

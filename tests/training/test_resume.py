@@ -1,4 +1,6 @@
-"""A training goes on with the same bits after an interruption: through files, state dicts and pickle. Copies share nothing."""
+"""A training goes on with the same bits after an interruption: through files, state dicts and pickle. Copies
+share nothing.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ EPOCHS = 3
 MODELS = {
     "gcn": lambda: ng.nn.GCN(KARATE.num_features, 4, KARATE.num_classes, dropout=0.5, rng=0),
     "gat": lambda: ng.nn.GAT(KARATE.num_features, 4, KARATE.num_classes, heads=2, rng=1),
-    "gin with batch normalisation": lambda: ng.nn.GIN(KARATE.num_features, 4, KARATE.num_classes, norm=True, rng=2),
+    "gin with batch normalisation": lambda: ng.nn.GIN(
+        KARATE.num_features, 4, KARATE.num_classes, norm=True, rng=2
+    ),
     "generators of all kinds": lambda: Mixed(),
 }
 OPTIMIZERS = {
@@ -33,7 +37,12 @@ OPTIMIZERS = {
 
 class Mixed(ng.nn.Module):
     def __init__(self):
-        kinds = {"philox": np.random.Philox(1), "twister": np.random.MT19937(2), "sfc": np.random.SFC64(3), "pcg": np.random.PCG64DXSM(4)}
+        kinds = {
+            "philox": np.random.Philox(1),
+            "twister": np.random.MT19937(2),
+            "sfc": np.random.SFC64(3),
+            "pcg": np.random.PCG64DXSM(4),
+        }
         self.drops = {name: ng.nn.Dropout(0.2, rng=np.random.Generator(bits)) for name, bits in kinds.items()}
         self.out = ng.nn.GCNConv(KARATE.num_features, KARATE.num_classes, rng=5)
 
@@ -84,7 +93,9 @@ def through_deepcopy(model, optimizer, make_model, make_optimizer, folder):
     return copy.deepcopy((model, optimizer))
 
 
-@pytest.mark.parametrize("way", [through_a_file, through_safetensors, through_dicts, through_pickle, through_deepcopy])
+@pytest.mark.parametrize(
+    "way", [through_a_file, through_safetensors, through_dicts, through_pickle, through_deepcopy]
+)
 @pytest.mark.parametrize("optimizer_name", OPTIMIZERS)
 @pytest.mark.parametrize("model_name", MODELS)
 def test_a_resumed_training_has_the_bits_of_an_uninterrupted_one(model_name, optimizer_name, way, tmp_path):
@@ -102,9 +113,14 @@ def test_a_resumed_training_has_the_bits_of_an_uninterrupted_one(model_name, opt
 
     for name, value in whole.state_dict().items():
         np.testing.assert_array_equal(rest.state_dict()[name], value, err_msg=name)
-        np.testing.assert_array_equal(first.state_dict()[name], kept[name], err_msg=f"{name} is shared with the copy")
+        np.testing.assert_array_equal(
+            first.state_dict()[name], kept[name], err_msg=f"{name} is shared with the copy"
+        )
     assert all(
-        np.array_equal(a, b) for a, b in zip(whole_optimizer.state_dict().values(), rest_optimizer.state_dict().values(), strict=True)
+        np.array_equal(a, b)
+        for a, b in zip(
+            whole_optimizer.state_dict().values(), rest_optimizer.state_dict().values(), strict=True
+        )
     )
 
 
@@ -142,7 +158,10 @@ def test_a_file_that_does_not_fit_changes_nothing(tmp_path):
     cases = [
         (lambda: ng.load(tmp_path / "plain.npz", model, optimizer), "saved without optimizer="),
         (lambda: ng.load(tmp_path / "sgd.npz", model, optimizer), "m.0"),
-        (lambda: ng.load(tmp_path / "twister.npz", model, rng=rng), r"'rng' is a MT19937 in .*here a PCG64; make it .*MT19937\(\)"),
+        (
+            lambda: ng.load(tmp_path / "twister.npz", model, rng=rng),
+            r"'rng' is a MT19937 in .*here a PCG64; make it .*MT19937\(\)",
+        ),
         (lambda: ng.load(tmp_path / "plain.npz", ng.nn.Linear(2, 2)), "does not fit the model"),
     ]
     for call, words in cases:
@@ -155,19 +174,37 @@ def test_a_file_that_does_not_fit_changes_nothing(tmp_path):
 
 
 NO_NUMBERS = [np.array([1, 2]), "a", None, np.nan, -1, 1j, np.array(["x"]), np.inf]
-NO_STATE = [None, "a", 1j, np.zeros(3), [[1.0], [2.0, 3.0]], np.full((34, 4), "a"), np.full((34, 4), 1j), np.full((34, 4), None)]
+NO_STATE = [
+    None,
+    "a",
+    1j,
+    np.zeros(3),
+    [[1.0], [2.0, 3.0]],
+    np.full((34, 4), "a"),
+    np.full((34, 4), 1j),
+    np.full((34, 4), None),
+]
 
 
 def states(of_optimizer, of_random):
     """What is changed in a state, by which method it is loaded, and the name that must be said."""
     for value in NO_NUMBERS:
-        yield from (("optimizer", {"m.0": of_optimizer["m.0"] + 1, key: value}, key) for key in ("lr", "steps"))
+        yield from (
+            ("optimizer", {"m.0": of_optimizer["m.0"] + 1, key: value}, key) for key in ("lr", "steps")
+        )
     yield "optimizer", {"steps": 2.5}, "steps"
     for value in NO_STATE:
         yield "optimizer", {"lr": 0.5, "v.1": value}, "v.1"
         yield "model", {"layers.0.weight": value}, "layers.0.weight"
     last = list(of_random)[-1]
-    for value in (None, 3, {}, {"bit_generator": "PCG64"}, {"bit_generator": "MT19937", "state": {}}, {**of_random[last], "state": 3}):
+    for value in (
+        None,
+        3,
+        {},
+        {"bit_generator": "PCG64"},
+        {"bit_generator": "MT19937", "state": {}},
+        {**of_random[last], "state": 3},
+    ):
         yield "random", {last: value}, last
 
 
@@ -176,7 +213,11 @@ def test_states_that_are_none_are_named_and_change_nothing():
     optimizer = ng.optim.Adam(model.parameters())
     train(model, optimizer, 1)
     gives = {"optimizer": optimizer.state_dict, "model": model.state_dict, "random": model.random_state}
-    takes = {"optimizer": optimizer.load_state_dict, "model": model.load_state_dict, "random": model.load_random_state}
+    takes = {
+        "optimizer": optimizer.load_state_dict,
+        "model": model.load_state_dict,
+        "random": model.load_random_state,
+    }
     before = pickle.dumps([give() for give in gives.values()])
     for place, change, name in states(optimizer.state_dict(), model.random_state()):
         with pytest.raises((ValueError, TypeError), match=rf"^(Adam\.)?load_\w+: .*{re.escape(name)}"):
@@ -250,7 +291,9 @@ def test_copies_of_graphs_and_datasets_compute_the_same(way):
     want = model(data.graph, data.sparse_features)  # graphs and derived data are in use
     again = WAYS[way](data)
     np.testing.assert_array_equal(model(again.graph, again.sparse_features), want)
-    np.testing.assert_array_equal(WAYS[way](model)(WAYS[way](data.graph), data.features), model(data.graph, data.features))
+    np.testing.assert_array_equal(
+        WAYS[way](model)(WAYS[way](data.graph), data.features), model(data.graph, data.features)
+    )
     assert (again.name, again.num_classes) == (data.name, data.num_classes)
 
 
@@ -282,10 +325,14 @@ def test_a_file_of_parameters_alone_fills_a_model(tmp_path):
         ng.load(tmp_path / "m.npz", other, OPTIMIZERS["adam"](other.parameters()))
 
 
-@pytest.mark.parametrize("generator", [np.random.RandomState(0), random.Random(0)], ids=["RandomState", "Random"])
+@pytest.mark.parametrize(
+    "generator", [np.random.RandomState(0), random.Random(0)], ids=["RandomState", "Random"]
+)
 def test_generators_whose_state_is_not_kept_are_errors(generator, tmp_path):
     model = MODELS["gcn"]()
     model.noise = generator
-    with pytest.raises(TypeError, match=r"noise is .*, whose state is not kept; make it np.random.default_rng"):
+    with pytest.raises(
+        TypeError, match=r"noise is .*, whose state is not kept; make it np.random.default_rng"
+    ):
         ng.save(tmp_path / "m.npz", model)
     assert not (tmp_path / "m.npz").exists()

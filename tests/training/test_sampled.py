@@ -1,4 +1,6 @@
-"""Training in batches: with all in-edges the whole graph's numbers, with few of them as good a model; the command line."""
+"""Training in batches: with all in-edges the whole graph's numbers, with few of them as good a model; the
+command line.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ DATA = {
 LOADERS = {
     "neighbours": lambda data: ng.NeighborLoader(data, [-1, -1], input_nodes=data.train_mask),
     "all nodes": lambda data: ng.NeighborLoader(data, [-1, -1]),
-    "clusters without masks": lambda data: ng.ClusterLoader((data.graph, {"x": data.features}), np.zeros(N, int)),
+    "clusters without masks": lambda data: ng.ClusterLoader(
+        (data.graph, {"x": data.features}), np.zeros(N, int)
+    ),
     "clusters": lambda data: ng.ClusterLoader(data, np.zeros(N, int)),
 }
 
@@ -37,7 +41,8 @@ def trained(data, **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [(name, kind) for name in DATA for kind in LOADERS if "weighted" not in name or "masks" not in kind]
+    ("name", "kind"),
+    [(name, kind) for name in DATA for kind in LOADERS if "weighted" not in name or "masks" not in kind],
 )
 def test_one_batch_of_all_is_the_whole_graph(name, kind):
     data = DATA[name]
@@ -56,27 +61,37 @@ def test_the_loss_is_the_mean_over_batches():
     assert len(loader) == 3
     history = ng.fit(model, data, ng.optim.SGD(model.parameters(), lr=0.0), epochs=1, loader=loader)
     z = ng.nn.GCN(4, 8, 2, dropout=0, rng=0)(data.graph, data.features)
-    assert history.train_loss == pytest.approx([ng.cross_entropy(z, data.labels, data.train_mask).item()], rel=1e-5)
+    assert history.train_loss == pytest.approx(
+        [ng.cross_entropy(z, data.labels, data.train_mask).item()], rel=1e-5
+    )
 
 
 def test_links_in_batches():
     links = ng.data.split_links(ng.data.load("karate"))
     model = ng.nn.SAGE(34, 16, 8, dropout=0, rng=0)
-    history = ng.fit(model, links, epochs=40, loader=ng.LinkLoader(links, [-1, -1], batch_size=16, shuffle=True))
+    history = ng.fit(
+        model, links, epochs=40, loader=ng.LinkLoader(links, [-1, -1], batch_size=16, shuffle=True)
+    )
     assert (history.score, history.epochs) == ("auc", 40)
     assert history.train_loss[-1] < 0.8 * history.train_loss[0]
     assert max(history.train_score) > 0.85
 
 
 def test_a_few_neighbours_learn_as_well_as_all():
-    """Two seeds of the digits, whose nodes have 11 in-edges, on 5 of them at each hop: about the accuracy of the whole graph."""
+    """Two seeds of the digits, whose nodes have 11 in-edges, on 5 of them at each hop: about the accuracy of
+    the whole graph.
+    """
     data = ng.data.load("digits")
     scores = {False: [], True: []}
     for seed in range(2):
         for sampled in scores:
             model = ng.nn.SAGE(data.num_features, 16, data.num_classes, rng=seed)
             loader = (
-                ng.NeighborLoader(data, [5, 5], input_nodes=data.train_mask, batch_size=50, shuffle=True, seed=seed) if sampled else None
+                ng.NeighborLoader(
+                    data, [5, 5], input_nodes=data.train_mask, batch_size=50, shuffle=True, seed=seed
+                )
+                if sampled
+                else None
             )
             ng.fit(model, data, epochs=30 if sampled else 60, seed=seed, loader=loader)  # as many steps
             (test,) = evaluate(model, data, data.features, data.test_mask)
@@ -100,7 +115,9 @@ class Interrupted(ng.nn.GCN):
 
 @pytest.mark.parametrize(("last", "epochs"), [(1, 1), (5, 1), (7, 2)])
 def test_an_interrupt_ends_after_the_step(last, epochs, tmp_path):
-    """An epoch of five steps that is cut short is in the history; a checkpoint has whole epochs alone, and goes on from them."""
+    """An epoch of five steps that is cut short is in the history; a checkpoint has whole epochs alone, and
+    goes on from them.
+    """
     data = DATA["classes"]
 
     def training(**options):
@@ -127,8 +144,16 @@ def other_graph():
         (lambda d: [1], TypeError, "loader is .*; give a NeighborLoader or ClusterLoader"),
         (lambda d: ng.LinkLoader(d, [2]), TypeError, "give a NeighborLoader"),
         (lambda d: ng.NeighborLoader(other_graph(), [2, 2]), ValueError, "loader is of another graph"),
-        (lambda d: ng.NeighborLoader((d.graph, {"x": X}), [2, 2]), ValueError, "loader has no weights of edges"),
-        (lambda d: ng.NeighborLoader(d, [2, 2], input_nodes=d.test_mask), ValueError, "no batch of the loader has a node for training"),
+        (
+            lambda d: ng.NeighborLoader((d.graph, {"x": X}), [2, 2]),
+            ValueError,
+            "loader has no weights of edges",
+        ),
+        (
+            lambda d: ng.NeighborLoader(d, [2, 2], input_nodes=d.test_mask),
+            ValueError,
+            "no batch of the loader has a node for training",
+        ),
     ],
 )
 def test_errors(loader, error, message):
@@ -146,7 +171,10 @@ def test_every_model_on_the_command_line(model, capsys):
     result = json.loads(out)
     assert (result["batch_size"], result["num_neighbors"], result["epochs_run"]) == (2, [-1, 4], 5)
     assert 0.2 < result["test_accuracy"] <= 1
-    assert "sampled: 1 step an epoch, of 2 nodes; in-edges of a node that are drawn, by layer: all, 4; measured with all of them" in err
+    assert (
+        "sampled: 1 step an epoch, of 2 nodes; in-edges of a node that are drawn, by layer: all, 4; measured "
+        "with all of them" in err
+    )
 
 
 def test_links_on_the_command_line(tmp_path, capsys):
@@ -154,7 +182,19 @@ def test_links_on_the_command_line(tmp_path, capsys):
     g = ng.data.load("karate").graph
     rows = "".join(f"{u},{v}\n" for u, v in zip(g.src, g.dst) if u < v)
     (tmp_path / "edges.csv").write_text("source,target\n" + rows)
-    options = ["--task", "link", "--batch-size", "20", "--epochs", "5", "--json", "--model", "sage", "--save", str(tmp_path / "model.npz")]
+    options = [
+        "--task",
+        "link",
+        "--batch-size",
+        "20",
+        "--epochs",
+        "5",
+        "--json",
+        "--model",
+        "sage",
+        "--save",
+        str(tmp_path / "model.npz"),
+    ]
     assert main(["train", "--edges", str(tmp_path / "edges.csv"), *options]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["test_auc"] > 0.3

@@ -1,4 +1,6 @@
-"""Learning rates per group, schedules and clipping: PyTorch is the oracle; state that is saved goes on with the same bits."""
+"""Learning rates per group, schedules and clipping: PyTorch is the oracle; state that is saved goes on with
+the same bits.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,17 @@ import pytest
 from device import DeviceArray, asarray, device
 
 import numgraph as ng
-from numgraph.optim import SGD, Adam, AdamW, CosineAnnealing, ReduceOnPlateau, Schedule, StepLR, Warmup, clip_gradients
+from numgraph.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    CosineAnnealing,
+    ReduceOnPlateau,
+    Schedule,
+    StepLR,
+    Warmup,
+    clip_gradients,
+)
 
 __all__ = ["device"]
 
@@ -29,8 +41,13 @@ def two_groups(make=SGD, **options):
 def torchs(name="SGD", **options):
     import torch
 
-    a, b = torch.arange(3.0, dtype=torch.float64, requires_grad=True), torch.ones(2, 2, dtype=torch.float64, requires_grad=True)
-    return getattr(torch.optim, name)([{"params": [a], "lr": RATES[0]}, {"params": [b]}], lr=RATES[1], **options)
+    a, b = (
+        torch.arange(3.0, dtype=torch.float64, requires_grad=True),
+        torch.ones(2, 2, dtype=torch.float64, requires_grad=True),
+    )
+    return getattr(torch.optim, name)(
+        [{"params": [a], "lr": RATES[0]}, {"params": [b]}], lr=RATES[1], **options
+    )
 
 
 def sequence(torch, opt, start, length, then):
@@ -40,13 +57,27 @@ def sequence(torch, opt, start, length, then):
 
 
 SCHEDULES = {
-    "a function": (lambda o: Schedule(o, lambda t: 0.9**t), lambda o, torch: torch.optim.lr_scheduler.LambdaLR(o, lambda t: 0.9**t)),
-    "steps": (lambda o: StepLR(o, 4, gamma=0.3), lambda o, torch: torch.optim.lr_scheduler.StepLR(o, 4, gamma=0.3)),
-    "cosine": (lambda o: CosineAnnealing(o, STEPS, 0.01), lambda o, torch: torch.optim.lr_scheduler.CosineAnnealingLR(o, STEPS, 0.01)),
-    "warm-up": (lambda o: Warmup(o, 5, start=0.2), lambda o, torch: torch.optim.lr_scheduler.LinearLR(o, 0.2, total_iters=5)),
+    "a function": (
+        lambda o: Schedule(o, lambda t: 0.9**t),
+        lambda o, torch: torch.optim.lr_scheduler.LambdaLR(o, lambda t: 0.9**t),
+    ),
+    "steps": (
+        lambda o: StepLR(o, 4, gamma=0.3),
+        lambda o, torch: torch.optim.lr_scheduler.StepLR(o, 4, gamma=0.3),
+    ),
+    "cosine": (
+        lambda o: CosineAnnealing(o, STEPS, 0.01),
+        lambda o, torch: torch.optim.lr_scheduler.CosineAnnealingLR(o, STEPS, 0.01),
+    ),
+    "warm-up": (
+        lambda o: Warmup(o, 5, start=0.2),
+        lambda o, torch: torch.optim.lr_scheduler.LinearLR(o, 0.2, total_iters=5),
+    ),
     "warm-up, then cosine": (
         lambda o: Warmup(o, 4, start=0.25, then=CosineAnnealing(o, 10)),
-        lambda o, torch: sequence(torch, o, 0.25, 4, lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 10)),
+        lambda o, torch: sequence(
+            torch, o, 0.25, 4, lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 10)
+        ),
     ),
     "warm-up, then steps": (
         lambda o: Warmup(o, 3, start=0.5, then=StepLR(o, 2)),
@@ -55,16 +86,22 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*lr_scheduler.step:UserWarning", "ignore:The epoch parameter in:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*lr_scheduler.step:UserWarning", "ignore:The epoch parameter in:UserWarning"
+)
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_rates_are_torchs(name):
-    torch = pytest.importorskip("torch", reason="torch is not installed; test_rates_by_their_formulas needs none")
+    torch = pytest.importorskip(
+        "torch", reason="torch is not installed; test_rates_by_their_formulas needs none"
+    )
     opt, other = two_groups(), torchs()
     make, theirs = SCHEDULES[name]
     schedule, oracle = make(opt), theirs(other, torch)
     for t in range(STEPS + 1):
         want = [group["lr"] for group in other.param_groups]
-        np.testing.assert_allclose([group["lr"] for group in opt.groups], want, rtol=1e-12, atol=1e-15, err_msg=f"step {t}")
+        np.testing.assert_allclose(
+            [group["lr"] for group in opt.groups], want, rtol=1e-12, atol=1e-15, err_msg=f"step {t}"
+        )
         assert schedule.steps == t
         other.step()
         schedule.step()
@@ -81,7 +118,12 @@ def test_rates_by_their_formulas():
         opt = two_groups()
         schedule = make(opt)
         for t in range(STEPS):
-            np.testing.assert_allclose([group["lr"] for group in opt.groups], [formula(base, t) for base in RATES], rtol=1e-14, atol=1e-16)
+            np.testing.assert_allclose(
+                [group["lr"] for group in opt.groups],
+                [formula(base, t) for base in RATES],
+                rtol=1e-14,
+                atol=1e-16,
+            )
             schedule.step()
 
 
@@ -91,7 +133,9 @@ def test_plateaus_are_torchs(mode, patience, min_lr):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     opt, other = two_groups(), torchs()
     schedule = ReduceOnPlateau(opt, mode, factor=0.5, patience=patience, min_lr=min_lr)
-    oracle = torch.optim.lr_scheduler.ReduceLROnPlateau(other, mode, factor=0.5, patience=patience, min_lr=min_lr)
+    oracle = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        other, mode, factor=0.5, patience=patience, min_lr=min_lr
+    )
     seen = set()
     for measure in MEASURES if mode == "min" else [-m + 10 for m in MEASURES]:
         schedule.step(np.float64(measure))
@@ -103,7 +147,8 @@ def test_plateaus_are_torchs(mode, patience, min_lr):
 
 
 @pytest.mark.parametrize(
-    ("make", "name", "options"), [(SGD, "SGD", {"momentum": 0.9}), (Adam, "Adam", {}), (AdamW, "AdamW", {"weight_decay": 0.1})]
+    ("make", "name", "options"),
+    [(SGD, "SGD", {"momentum": 0.9}), (Adam, "Adam", {}), (AdamW, "AdamW", {"weight_decay": 0.1})],
 )
 def test_groups_step_by_their_own_rates(make, name, options):
     torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -124,7 +169,10 @@ def test_groups_step_by_their_own_rates(make, name, options):
 def test_one_rate_and_those_of_groups():
     opt = two_groups()
     assert (opt.lr, [group["lr"] for group in opt.groups]) == (RATES[0], list(RATES))
-    with pytest.raises(ValueError, match=re.escape("SGD: the groups have the learning rates [0.1, 0.02]; set groups[i]['lr']")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape("SGD: the groups have the learning rates [0.1, 0.02]; set groups[i]['lr']"),
+    ):
         opt.lr = 0.5
     for bad in (-1.0, math.nan, "fast"):
         opt.groups[1]["lr"] = bad
@@ -136,19 +184,27 @@ def test_one_rate_and_those_of_groups():
         Adam([{"params": [ng.Parameter(np.ones(1))], "lr": -1}])
 
 
-# --- saving -----------------------------------------------------------------------------------------------------------------------
+# --- saving -------------------------------------------------------------------------------------------------
 
 
 def made(kind, rng):
     model = Drops(rng)
     parameters = model.parameters()
     opt = Adam([{"params": parameters[:1], "lr": 0.05}, {"params": parameters[1:]}], lr=0.01)
-    return model, opt, KINDS[kind](opt), {"noise": np.random.default_rng(rng), "batches": np.random.Generator(np.random.Philox(rng))}
+    return (
+        model,
+        opt,
+        KINDS[kind](opt),
+        {"noise": np.random.default_rng(rng), "batches": np.random.Generator(np.random.Philox(rng))},
+    )
 
 
 class Drops(ng.nn.Module):
     def __init__(self, rng):
-        self.first, self.drop = ng.nn.Linear(3, 4, rng=rng), ng.nn.Dropout(0.5, rng=np.random.default_rng(rng))
+        self.first, self.drop = (
+            ng.nn.Linear(3, 4, rng=rng),
+            ng.nn.Dropout(0.5, rng=np.random.default_rng(rng)),
+        )
         self.second = ng.nn.Linear(4, 2, rng=rng + 1)
 
     def forward(self, x):
@@ -175,8 +231,14 @@ def train(model, opt, schedule, generators, steps):
 
 
 def state(model, opt, schedule, generators):
-    arrays = {**model.state_dict(), **opt.state_dict(), **{f"schedule {name}": array for name, array in schedule.state_dict().items()}}
-    return pickle.dumps((arrays, model.random_state(), {name: one.bit_generator.state for name, one in generators.items()}))
+    arrays = {
+        **model.state_dict(),
+        **opt.state_dict(),
+        **{f"schedule {name}": array for name, array in schedule.state_dict().items()},
+    }
+    return pickle.dumps(
+        (arrays, model.random_state(), {name: one.bit_generator.state for name, one in generators.items()})
+    )
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
@@ -213,9 +275,15 @@ def test_what_does_not_fit_changes_nothing(tmp_path):
     ng.save(tmp_path / "plain.npz", first[0])
     before = state(*other)
     for call, text in [
-        (lambda: ng.load(tmp_path / "a.npz", *other[:2], other[3], schedule=other[2]), "the state has ['base_rates', 'steps'], this sched"),
+        (
+            lambda: ng.load(tmp_path / "a.npz", *other[:2], other[3], schedule=other[2]),
+            "the state has ['base_rates', 'steps'], this sched",
+        ),
         (lambda: ng.load(tmp_path / "plain.npz", other[0], schedule=other[2]), "was saved without schedule="),
-        (lambda: ng.load(tmp_path / "a.npz", other[0], rng={"noise": other[3]["noise"]}), "has the generators ['batches', 'noise'], rng ["),
+        (
+            lambda: ng.load(tmp_path / "a.npz", other[0], rng={"noise": other[3]["noise"]}),
+            "has the generators ['batches', 'noise'], rng [",
+        ),
         (
             lambda: ng.load(tmp_path / "a.npz", other[0], Adam(other[0].parameters())),
             "Adam.load_state_dict: 'lr' is array([0.005, 0.00",
@@ -225,8 +293,14 @@ def test_what_does_not_fit_changes_nothing(tmp_path):
             call()
         assert state(*other) == before
     for call, text in [
-        (lambda: ng.save(tmp_path / "b.npz", first[0], schedule=0.1), "save: schedule is a float; pass one of numgraph.optim"),
-        (lambda: ng.save(tmp_path / "b.npz", first[0], rng={"noise": 3}), "save: rng['noise'] is an int; pass generators by name"),
+        (
+            lambda: ng.save(tmp_path / "b.npz", first[0], schedule=0.1),
+            "save: schedule is a float; pass one of numgraph.optim",
+        ),
+        (
+            lambda: ng.save(tmp_path / "b.npz", first[0], rng={"noise": 3}),
+            "save: rng['noise'] is an int; pass generators by name",
+        ),
         (lambda: ng.save(tmp_path / "b.npz", first[0], rng=3), "save: rng is an int; pass a generator"),
     ]:
         with pytest.raises(TypeError, match=re.escape(text)):
@@ -255,9 +329,11 @@ def test_load_state_dict_of_what_fits():
     assert pickle.dumps(model.state_dict()) == before
 
 
-# --- clipping ---------------------------------------------------------------------------------------------------------------------
+# --- clipping -----------------------------------------------------------------------------------------------
 
-GRADS = [np.random.default_rng(k).normal(size=shape) * 3 for k, shape in enumerate([(3, 2), (4,), (), (0, 5)])]
+GRADS = [
+    np.random.default_rng(k).normal(size=shape) * 3 for k, shape in enumerate([(3, 2), (4,), (), (0, 5)])
+]
 
 
 @pytest.mark.parametrize("order", [2.0, 1.0, 3.0, math.inf])
@@ -296,7 +372,9 @@ def test_dtypes_and_places_stay(device):
     np.testing.assert_allclose(grads[1], np.sqrt(0.5), rtol=1e-6)
     there = [asarray(g) for g in GRADS[:2]]
     here = list(GRADS[:2])
-    assert clip_gradients(there, 1.0, max_value=2.0) == pytest.approx(clip_gradients(here, 1.0, max_value=2.0))
+    assert clip_gradients(there, 1.0, max_value=2.0) == pytest.approx(
+        clip_gradients(here, 1.0, max_value=2.0)
+    )
     for a, b in zip(there, here):
         assert type(a) is DeviceArray
         np.testing.assert_allclose(a.get(), b)
@@ -304,24 +382,56 @@ def test_dtypes_and_places_stay(device):
 
 one = SGD([ng.Parameter(np.ones(1))])
 BAD = [
-    (lambda: clip_gradients(tuple(GRADS), 1.0), TypeError, "clip_gradients: grads is a tuple; pass the list that tape.gradient"),
-    (lambda: clip_gradients([np.ones(1)]), ValueError, "clip_gradients: neither max_norm nor max_value is given"),
+    (
+        lambda: clip_gradients(tuple(GRADS), 1.0),
+        TypeError,
+        "clip_gradients: grads is a tuple; pass the list that tape.gradient",
+    ),
+    (
+        lambda: clip_gradients([np.ones(1)]),
+        ValueError,
+        "clip_gradients: neither max_norm nor max_value is given",
+    ),
     (lambda: clip_gradients([np.ones(1), None], 1.0), TypeError, "clip_gradients: grads[1] is None"),
     (lambda: clip_gradients([np.ones(1)], -1.0), ValueError, "clip_gradients: max_norm is -1.0"),
     (lambda: clip_gradients([np.ones(1)], 1.0, order=0), ValueError, "clip_gradients: order is 0"),
-    (lambda: clip_gradients([np.ones(1), np.array([1, np.nan])], 1.0), ValueError, "clip_gradients: the norm is nan: gradient 1 is not fi"),
+    (
+        lambda: clip_gradients([np.ones(1), np.array([1, np.nan])], 1.0),
+        ValueError,
+        "clip_gradients: the norm is nan: gradient 1 is not fi",
+    ),
     (lambda: StepLR(one, 0), ValueError, "StepLR: step_size is 0; step_size is a whole number, at least 1"),
     (lambda: CosineAnnealing(one, 2.5), ValueError, "CosineAnnealing: steps is 2.5"),
     (lambda: Warmup([1], 3), TypeError, "Warmup: optimizer is a list; pass the optimiser first"),
-    (lambda: Warmup(one, 3, then=StepLR(two_groups(), 1)), ValueError, "Warmup: then is a StepLR; give a schedule of the same"),
+    (
+        lambda: Warmup(one, 3, then=StepLR(two_groups(), 1)),
+        ValueError,
+        "Warmup: then is a StepLR; give a schedule of the same",
+    ),
     (lambda: Schedule(one, 0.5), TypeError, "Schedule: factor is a float; give a function"),
     (lambda: Schedule(one, lambda t: math.nan), ValueError, "Schedule: factor(0) is nan"),
-    (lambda: ReduceOnPlateau(one, "low"), ValueError, "ReduceOnPlateau: unknown mode 'low'; choose from 'min', 'max'"),
+    (
+        lambda: ReduceOnPlateau(one, "low"),
+        ValueError,
+        "ReduceOnPlateau: unknown mode 'low'; choose from 'min', 'max'",
+    ),
     (lambda: ReduceOnPlateau(one, factor=1.0), ValueError, "ReduceOnPlateau: factor is 1.0"),
-    (lambda: ReduceOnPlateau(one).step(), TypeError, "ReduceOnPlateau.step: measure is None; pass one number"),
-    (lambda: StepLR(one, 1).load_state_dict({"steps": 1}), ValueError, "StepLR.load_state_dict: the state has ['steps'], this schedule"),
+    (
+        lambda: ReduceOnPlateau(one).step(),
+        TypeError,
+        "ReduceOnPlateau.step: measure is None; pass one number",
+    ),
+    (
+        lambda: StepLR(one, 1).load_state_dict({"steps": 1}),
+        ValueError,
+        "StepLR.load_state_dict: the state has ['steps'], this schedule",
+    ),
     (lambda: ng.optim.StepLr, AttributeError, "numgraph.optim has no 'StepLr', did you mean 'StepLR'?"),
-    (lambda: ng.clip_gradients, AttributeError, "numgraph has no 'clip_gradients'; it is numgraph.optim.clip_gradients"),
+    (
+        lambda: ng.clip_gradients,
+        AttributeError,
+        "numgraph has no 'clip_gradients'; it is numgraph.optim.clip_gradients",
+    ),
 ]
 
 

@@ -1,4 +1,6 @@
-"""Parameters in files: they come back bit for bit, and whatever is wrong with a file is said before a parameter changes."""
+"""Parameters in files: they come back bit for bit, and whatever is wrong with a file is said before a
+parameter changes.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ KINDS = ("npz", "safetensors")
 def parameters(seed: int = 0) -> dict[str, Parameter]:
     rng = np.random.default_rng(seed)
     shapes = {"conv1.weight": (5, 3), "conv1.bias": (3,), "file": (2, 2, 2), "eps": (), "empty": (0, 4)}
-    return {name: Parameter(rng.normal(size=shape).astype(np.float32), name=name) for name, shape in shapes.items()}
+    return {
+        name: Parameter(rng.normal(size=shape).astype(np.float32), name=name)
+        for name, shape in shapes.items()
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -91,7 +96,13 @@ def test_damaged_files(tmp_path: Path, kind: str, damage: str) -> None:
         else:
             with zipfile.ZipFile(path) as archive:
                 raw[archive.getinfo("conv1.weight.npy").header_offset + 200] ^= 1
-    changed = {"empty": b"", "cut": raw[: len(raw) // 2], "head": raw[:9], "flipped": raw, "noise": os.urandom(300)}[damage]
+    changed = {
+        "empty": b"",
+        "cut": raw[: len(raw) // 2],
+        "head": raw[:9],
+        "flipped": raw,
+        "noise": os.urandom(300),
+    }[damage]
     path.write_bytes(bytes(changed))
     target = parameters(1)
     before = {name: parameter.data.copy() for name, parameter in target.items()}
@@ -115,7 +126,8 @@ def test_names_shapes_and_dtypes_are_checked_first(tmp_path: Path, kind: str) ->
     target = {"a": np.zeros((3, 2)), "b": np.zeros(4), "c": np.zeros(1), "d": np.zeros(2, int)}
     expected = (
         r"a has shape \(2, 3\) in the file, \(3, 2\) in the model; c is not in the file; "
-        "d has dtype float64 in the file, int64 in the model; z is in the file, but not in the model; build the model with the options"
+        "d has dtype float64 in the file, int64 in the model; z is in the file, but not in the model; build "
+        "the model with the options"
     )
     with pytest.raises(ValueError, match=expected):
         load_parameters(path, target)

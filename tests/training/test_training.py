@@ -19,10 +19,14 @@ from numgraph.training import History, evaluate, fit
 
 
 class Smoothed(Module):
-    """Logits from the features averaged with the neighbours': no layer of the package, so that the loop is tested alone."""
+    """Logits from the features averaged with the neighbours': no layer of the package, so that the loop is
+    tested alone.
+    """
 
     def __init__(self, dataset: Dataset, seed: int = 0, p: float = 0.0) -> None:
-        weight = 0.1 * np.random.default_rng(seed).standard_normal((dataset.num_features, dataset.num_classes))
+        weight = 0.1 * np.random.default_rng(seed).standard_normal(
+            (dataset.num_features, dataset.num_classes)
+        )
         self.weight = Parameter(weight.astype(np.float32), name="weight")
         self.p = p
         self.steps = np.zeros(())
@@ -52,7 +56,13 @@ def trained(
 
 def test_it_learns_and_counts(digits: Dataset) -> None:
     model, history = trained(digits)
-    assert history.epochs == len(history.train_loss) == len(history.val_loss) == len(history.train_accuracy) == 30
+    assert (
+        history.epochs
+        == len(history.train_loss)
+        == len(history.val_loss)
+        == len(history.train_accuracy)
+        == 30
+    )
     assert history.stopped == "epochs"
     assert history.train_loss[-1] < 0.5 * history.train_loss[0]
     (test,) = evaluate(model, digits, digits.features, digits.test_mask)
@@ -78,7 +88,11 @@ def test_best_epoch_is_kept(digits: Dataset) -> None:
     seen: list[np.ndarray] = []
     model = Smoothed(digits)
     history = fit(
-        model, digits, SGD([model.weight], lr=30.0), epochs=25, callback=lambda epoch, history: seen.append(model.weight.data.copy())
+        model,
+        digits,
+        SGD([model.weight], lr=30.0),
+        epochs=25,
+        callback=lambda epoch, history: seen.append(model.weight.data.copy()),
     )
     accuracy, loss = np.array(history.val_accuracy), np.array(history.val_loss)
     best = min(np.flatnonzero(accuracy == accuracy.max()), key=lambda epoch: loss[epoch])
@@ -93,7 +107,10 @@ def test_patience_counts_epochs_without_a_better_loss_or_accuracy(digits: Datase
     _, history = trained(digits, epochs=200, lr=2.0, patience=5)
     assert history.stopped == "patience"
     accuracy, loss = np.array(history.val_accuracy), np.array(history.val_loss)
-    better = [(accuracy[e] > accuracy[:e].max(initial=-1)) or (loss[e] < loss[:e].min(initial=np.inf)) for e in range(history.epochs)]
+    better = [
+        (accuracy[e] > accuracy[:e].max(initial=-1)) or (loss[e] < loss[:e].min(initial=np.inf))
+        for e in range(history.epochs)
+    ]
     assert not any(better[-5:])
     assert better[-6]
     runs = "".join("b" if one else "." for one in better[:-1])
@@ -146,14 +163,19 @@ def test_interrupt_in_the_middle_of_a_step(digits: Dataset) -> None:
 def test_divergence_is_an_error_and_keeps_the_best(digits: Dataset) -> None:
     model = Smoothed(digits)
     start = model.weight.data.copy()
-    with pytest.raises(ValueError, match=r"fit: the (validation )?loss is (nan|inf) in epoch 1; lower the learning rate, 1e\+38"):
+    with pytest.raises(
+        ValueError,
+        match=r"fit: the (validation )?loss is (nan|inf) in epoch 1; lower the learning rate, 1e\+38",
+    ):
         fit(model, digits, SGD([model.weight], lr=1e38), epochs=5)
     np.testing.assert_array_equal(model.weight.data, start)
 
 
 def test_loss_is_that_of_the_training_nodes(digits: Dataset) -> None:
     model = Smoothed(digits)
-    before = float(cross_entropy(model.eval()(digits.graph, digits.features), digits.labels, digits.train_mask))
+    before = float(
+        cross_entropy(model.eval()(digits.graph, digits.features), digits.labels, digits.train_mask)
+    )
     history = fit(model, digits, Adam([model.weight]), epochs=1)
     assert history.train_loss == [pytest.approx(before, rel=1e-6)]
 
@@ -164,7 +186,14 @@ def test_without_validation_the_training_nodes_judge(digits: Dataset) -> None:
     seen: list[np.ndarray] = []
     model = Smoothed(data)
     optimizer = SGD([model.weight], lr=20.0)
-    history = fit(model, data, optimizer, epochs=40, patience=4, callback=lambda *_: seen.append(model.weight.data.copy()))
+    history = fit(
+        model,
+        data,
+        optimizer,
+        epochs=40,
+        patience=4,
+        callback=lambda *_: seen.append(model.weight.data.copy()),
+    )
     kept = model.weight.data.copy()
     assert (history.val_loss, history.val_score) == ([], [])
     scores = [evaluate(_with(model, weight), data, data.features, data.train_mask)[0] for weight in seen]
@@ -194,7 +223,10 @@ def test_a_callback_ends_the_training(digits: Dataset, end: Any) -> None:
     assert (history.stopped, history.epochs, calls) == ("callback", 4, [1, 2, 3, 4])
 
 
-@pytest.mark.parametrize(("callback", "message"), [(5, "callback is 5"), ([print, 3], "callback is .*, 3"), ("stop", "callback is 'stop'")])
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [(5, "callback is 5"), ([print, 3], "callback is .*, 3"), ("stop", "callback is 'stop'")],
+)
 def test_what_is_no_callback(callback: Any, message: str, digits: Dataset) -> None:
     with pytest.raises(TypeError, match=f"fit: {message}"):
         fit(Smoothed(digits), digits, callback=callback)
@@ -202,7 +234,9 @@ def test_what_is_no_callback(callback: Any, message: str, digits: Dataset) -> No
 
 def test_an_optimizer_of_another_model_is_an_error(digits: Dataset) -> None:
     """It would train nothing, and the losses would be those of a model that does not learn."""
-    with pytest.raises(ValueError, match="fit: the optimizer has none of the model's parameters; make it after the model"):
+    with pytest.raises(
+        ValueError, match="fit: the optimizer has none of the model's parameters; make it after the model"
+    ):
         fit(Smoothed(digits), digits, Adam(Smoothed(digits).parameters()))
 
 
@@ -238,7 +272,10 @@ def test_a_regression_finds_the_least_squares() -> None:
     model = Line()
     history = fit(model, data, SGD(model.parameters(), lr=0.3), epochs=200)
     slope, offset = np.polyfit(x[10:], y[10:], 1)
-    assert (model.slope.data[0], model.offset.data[0]) == (pytest.approx(slope, rel=1e-4), pytest.approx(offset, rel=1e-4))
+    assert (model.slope.data[0], model.offset.data[0]) == (
+        pytest.approx(slope, rel=1e-4),
+        pytest.approx(offset, rel=1e-4),
+    )
     residual = y[10:] - slope * x[10:] - offset
     assert history.score == "r2"
     assert max(history.train_score) == pytest.approx(1 - residual.var() / y[10:].var(), rel=1e-4)
@@ -257,12 +294,19 @@ def test_a_regression_learns_scaled_labels_and_is_measured_in_their_unit() -> No
     (test,) = evaluate(model, data, data.features, data.test_mask)
     predicted = np.asarray(model(data.graph, data.features))[:, 0] * chosen.std() + chosen.mean()
     np.testing.assert_allclose(predicted, y, rtol=1e-4)
-    assert test.values["rmse"] == pytest.approx(np.sqrt(np.mean((predicted - y)[data.test_mask] ** 2)), rel=1e-3, abs=1e-3)
+    assert test.values["rmse"] == pytest.approx(
+        np.sqrt(np.mean((predicted - y)[data.test_mask] ** 2)), rel=1e-3, abs=1e-3
+    )
 
 
 class Weighed(Line):
     def forward(self, graph: Any, x: Any, edge_weight: Any = None, rng: Any = None) -> Any:
-        return update_all(graph, lambda u, e: u.x * e.w, "sum", u={"x": x * self.slope}, e={"w": edge_weight[:, None]}) + self.offset
+        return (
+            update_all(
+                graph, lambda u, e: u.x * e.w, "sum", u={"x": x * self.slope}, e={"w": edge_weight[:, None]}
+            )
+            + self.offset
+        )
 
 
 def test_weights_of_edges_reach_models_that_take_them() -> None:

@@ -1,4 +1,6 @@
-"""Knowledge graphs: files of triples, filtered ranks against a loop over all entities, and trainings that find a rule."""
+"""Knowledge graphs: files of triples, filtered ranks against a loop over all entities, and trainings that
+find a rule.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,12 @@ from numgraph.training.triples import Truth, filtered_ranks
 
 
 def family(people=18):
-    """r0: the next person, r1: the one before, r2: the same parity; a share is held out that the others imply."""
-    rows = [(i, 0, (i + 1) % people) for i in range(people)] + [((i + 1) % people, 1, i) for i in range(people)]
+    """r0: the next person, r1: the one before, r2: the same parity; a share is held out that the others
+    imply.
+    """
+    rows = [(i, 0, (i + 1) % people) for i in range(people)] + [
+        ((i + 1) % people, 1, i) for i in range(people)
+    ]
     rows += [(i, 2, j) for i in range(people) for j in range(people) if i != j and i % 2 == j % 2]
     rows = np.random.default_rng(0).permutation(np.array(rows))
     names = [f"p{i}" for i in range(people)]
@@ -26,7 +32,9 @@ class Table:
 
     def __init__(self, entities, relations, distinct):
         self.num_entities = entities
-        self.scores = np.random.default_rng(2).integers(0, distinct, (entities, relations, entities)).astype(np.float64)
+        self.scores = (
+            np.random.default_rng(2).integers(0, distinct, (entities, relations, entities)).astype(np.float64)
+        )
 
     def score_tails(self, h, r):
         return self.scores[h, r]
@@ -73,7 +81,11 @@ def test_a_model_that_scores_all_alike_gains_nothing_and_nan_is_an_error():
 TRAININGS = {
     "ComplEx": (lambda: nn.ComplEx(18, 3, 16, reciprocal=True, rng=0), {"penalty": 0.003, "epochs": 60}, 0.8),
     "DistMult": (lambda: nn.DistMult(18, 3, 16, rng=0), {"epochs": 30}, 0.3),
-    "TransE, negatives": (lambda: nn.TransE(18, 3, 16, rng=0), {"loss": "negatives", "margin": 2.0, "negatives": 8, "epochs": 60}, 0.3),
+    "TransE, negatives": (
+        lambda: nn.TransE(18, 3, 16, rng=0),
+        {"loss": "negatives", "margin": 2.0, "negatives": 8, "epochs": 60},
+        0.3,
+    ),
 }
 
 
@@ -86,7 +98,11 @@ def test_trainings_find_the_rule(name):
     after = rank_triples(model, data.test, data)["mrr"]
     assert history.score == "mrr"
     assert history.train_loss[-1] < history.train_loss[0]
-    assert rank_triples(model, data.val, data)["mrr"] == max(history.val_score) == history.val_score[history.best_epoch - 1]
+    assert (
+        rank_triples(model, data.val, data)["mrr"]
+        == max(history.val_score)
+        == history.val_score[history.best_epoch - 1]
+    )
     assert after > max(least, 1.5 * before)
     assert not model.training
 
@@ -106,11 +122,23 @@ def test_trainings_repeat_and_stop():
 
 
 ERRORS = [
-    (lambda data, model: fit_triples(model, [1, 2]), TypeError, "triples is a list; give what numgraph.data.load_triples"),
+    (
+        lambda data, model: fit_triples(model, [1, 2]),
+        TypeError,
+        "triples is a list; give what numgraph.data.load_triples",
+    ),
     (lambda data, model: fit_triples(model, data, loss="soft"), ValueError, "did you mean 'softmax'"),
     (lambda data, model: fit_triples(model, data, batch_size=0), ValueError, "batch_size is 0"),
-    (lambda data, model: Triples("x", [[0, 0, 9]], data.val, data.test, data.entities[:3], ["r"]), ValueError, r"train\[0, 2\] is 9"),
-    (lambda data, model: Triples("x", [0, 1], data.val, data.test, data.entities, ["r"]), TypeError, "train has dtype int64 and shape"),
+    (
+        lambda data, model: Triples("x", [[0, 0, 9]], data.val, data.test, data.entities[:3], ["r"]),
+        ValueError,
+        r"train\[0, 2\] is 9",
+    ),
+    (
+        lambda data, model: Triples("x", [0, 1], data.val, data.test, data.entities, ["r"]),
+        TypeError,
+        "train has dtype int64 and shape",
+    ),
 ]
 
 
@@ -143,7 +171,9 @@ def test_a_folder_is_read(folder):
 
 
 def test_three_files_and_other_formats(folder, tmp_path):
-    (tmp_path / "a.csv").write_text('head,relation,tail\n"ann","knows, well",ben\nben,likes,ann\n', "utf-8-sig")
+    (tmp_path / "a.csv").write_text(
+        'head,relation,tail\n"ann","knows, well",ben\nben,likes,ann\n', "utf-8-sig"
+    )
     data = load_triples(tmp_path / "a.csv", valid=folder / "valid.txt")
     assert data.relations == ["knows, well", "likes"]
     assert (len(data.train), len(data.val), len(data.test)) == (2, 1, 0)
@@ -163,11 +193,19 @@ def test_what_training_never_sees_is_told(folder):
     (folder / "test.txt").write_text("dora\thates\tann\n", "utf-8")
     with pytest.warns(UserWarning, match="1 of ") as told:
         load_triples(folder)
-    assert ["1 of 4 entities, 'dora' first" in str(told[0].message), "1 of 3 relations, 'hates'" in str(told[1].message)] == [True, True]
+    assert [
+        "1 of 4 entities, 'dora' first" in str(told[0].message),
+        "1 of 3 relations, 'hates'" in str(told[1].message),
+    ] == [True, True]
 
 
 BAD = {
-    "two columns": ("train.txt", b"a\tb\tc\nd\te\n", ValueError, "train.txt, line 2 has 2 columns; a triple has three names between tabs"),
+    "two columns": (
+        "train.txt",
+        b"a\tb\tc\nd\te\n",
+        ValueError,
+        "train.txt, line 2 has 2 columns; a triple has three names between tabs",
+    ),
     "empty name": ("train.txt", b"a\t\tc\n", ValueError, "train.txt, line 1 has an empty name"),
     "no text": ("test.txt", b"\xff\xfe\x00a", ValueError, "test.txt is no text in UTF-8"),
     "empty": ("train.txt", b"", ValueError, "has no triple for training"),
@@ -197,8 +235,16 @@ def test_files_that_are_not_there(folder):
 
 SCORER = nn.DistMult(18, 3, 4, rng=0)
 CALLS = [
-    (lambda d: rank_triples(SCORER, [[0, 0, 1], [0, 0, 18]], d), IndexError, r"part\[1, 2\] is 18; entities run from 0 to 17"),
-    (lambda d: rank_triples(SCORER, [[0, 3, 1]], d), IndexError, r"part\[0, 1\] is 3; relations run from 0 to 2"),
+    (
+        lambda d: rank_triples(SCORER, [[0, 0, 1], [0, 0, 18]], d),
+        IndexError,
+        r"part\[1, 2\] is 18; entities run from 0 to 17",
+    ),
+    (
+        lambda d: rank_triples(SCORER, [[0, 3, 1]], d),
+        IndexError,
+        r"part\[0, 1\] is 3; relations run from 0 to 2",
+    ),
     (lambda d: rank_triples(SCORER, [[-1, 0, 1]], d), IndexError, r"part\[0, 0\] is -1; entities"),
     (lambda d: rank_triples(SCORER, [[0, 0]], d), TypeError, r"part has dtype int64 and shape \[1, 2\]"),
     (lambda d: rank_triples(SCORER, [0, 0, 1], d), TypeError, r"shape \[3\]; give ids, integers \[n, 3\]"),

@@ -1,8 +1,9 @@
-"""Who computes which rows: groups of whole rows with equal work, and hubs, rows so long that they are cut into chunks.
+"""Who computes which rows: groups of whole rows with equal work, and hubs, rows so long that they are cut
+into chunks.
 
-A hub's chunks are the rows of a small adjacency of their own, each with the hub's fields; their results are then combined in chunk order.
-Chunks depend on the graph alone, never on the number of threads, so neither do the result's bits.
-"""
+A hub's chunks are the rows of a small adjacency of their own, each with the hub's fields; their results are
+then combined in chunk order. Chunks depend on the graph alone, never on the number of threads, so neither do
+the result's bits."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ PARTS = 64
 HUB_EDGES = 16384
 """A row with more edges is cut into chunks."""
 CHUNK_EDGES = 2048
-"""Edges of a chunk, or a 1024th of all edges, if that is more. In chunks of 16,384, sums of 100,000 exponentials of two numbers in float32
-were off by 5e-5, in these by 5e-6."""
+"""Edges of a chunk, or a 1024th of all edges, if that is more. In chunks of 16,384, sums of 100,000
+exponentials of two numbers in float32 were off by 5e-5, in these by 5e-6."""
 
 _NONE = np.empty(0, np.int64)
 
@@ -45,7 +46,9 @@ class Parts:
 
 
 def divided(rows: Any, small: bool) -> Parts:
-    """The division of an adjacency's rows, or of a number of edges, each a row of its own. small: one thread computes them anyway."""
+    """The division of an adjacency's rows, or of a number of edges, each a row of its own. small: one thread
+    computes them anyway.
+    """
     if isinstance(rows, int):
         return Parts(np.array([[0, rows]], np.int64), ()) if small else _parts_of_edges(rows)
     if small and not len(_hubs(rows)):
@@ -79,7 +82,11 @@ def parts_of(adjacency: Any) -> Parts:
     bounds = np.searchsorted(reached, np.linspace(0, reached[-1], PARTS + 1)[1:-1])
     ranges = _ranges(np.sort(np.concatenate([[0], bounds, long, long + 1, [rows]])))
     hubs = tuple(
-        Hub(int(row), np.append(np.arange(indptr[row], indptr[row + 1], chunk), indptr[row + 1]).astype(indptr.dtype)) for row in long
+        Hub(
+            int(row),
+            np.append(np.arange(indptr[row], indptr[row + 1], chunk), indptr[row + 1]).astype(indptr.dtype),
+        )
+        for row in long
     )
     return Parts(np.ascontiguousarray(ranges[~np.isin(ranges[:, 0], long)]), hubs)
 

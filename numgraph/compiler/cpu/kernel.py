@@ -27,11 +27,12 @@ from numgraph.expressions.walk import Key, Output
 
 @dataclass
 class Kernel:
-    """A compiled body with its argument block: words, with the constants in place, and what else stands at which offset.
+    """A compiled body with its argument block: words, with the constants in place, and what else stands at
+    which offset.
 
-    rows: whose edges are walked, "e" for edges by their ids. ids: index arrays by name. fields: keys, and whether memory must be without
-    gaps. features: of an edge, to judge whether threads are worth it. for_chunks: the same without rounding to 16 bits, for what is put
-    together later, once it was needed.
+    rows: whose edges are walked, "e" for edges by their ids. ids: index arrays by name. fields: keys, and
+    whether memory must be without gaps. features: of an edge, to judge whether threads are worth it.
+    for_chunks: the same without rounding to 16 bits, for what is put together later, once it was needed.
     """
 
     request: Request
@@ -52,14 +53,18 @@ class Kernel:
     @property
     def halves(self) -> bool:
         """Whether some result is rounded to 16 bits."""
-        return any(name in HALVES for made in self.outputs if made.output.reduce != "edge" for name in made.stored)
+        return any(
+            name in HALVES for made in self.outputs if made.output.reduce != "edge" for name in made.stored
+        )
 
 
 @functools.cache
 def machine() -> Machine:
     """The host, by the width of its vector registers."""
     features = llvm.get_host_cpu_features()
-    return Machine(64 if features.get("avx512f") else 32 if features.get("avx2") else 16, together=2, shared=True)
+    return Machine(
+        64 if features.get("avx512f") else 32 if features.get("avx2") else 16, together=2, shared=True
+    )
 
 
 @functools.cache
@@ -69,9 +74,13 @@ def _by_rows() -> Machine:
 
 
 def chosen(notation: Notation, places: Places, length: int) -> Choice:
-    """The cheapest schedule of a walk, with edges side by side where that is known to be worth it. It does not depend on whether 16-bit
-    results are rounded yet, so a row's chunks are computed as rows are."""
-    plain = Places(places.ids, places.ordered, Request(notation.rows, places.ids, places.ordered).places(notation.outputs).stored)
+    """The cheapest schedule of a walk, with edges side by side where that is known to be worth it. It does
+    not depend on whether 16-bit results are rounded yet, so a row's chunks are computed as rows are."""
+    plain = Places(
+        places.ids,
+        places.ordered,
+        Request(notation.rows, places.ids, places.ordered).places(notation.outputs).stored,
+    )
     choice = choose(notation, _by_rows(), plain, float(length or DEGREE))
     schedule = choice.schedule
     if side_by_side(notation, machine(), length, places.ordered):
@@ -98,8 +107,17 @@ def printed(program: ir.Program, request: Request) -> Printed:
 
 def compiled(text: Printed, outputs: Sequence[Made], request: Request) -> Kernel:
     """The kernel of a text."""
-    features = max(math.prod(np.broadcast_shapes(*[node.shape for node in made.output.expressions])) for made in outputs)
-    kernel = Kernel(request, list(outputs), text.text, shells.address_of(sources.load(text.text).body), [], features=features)
+    features = max(
+        math.prod(np.broadcast_shapes(*[node.shape for node in made.output.expressions])) for made in outputs
+    )
+    kernel = Kernel(
+        request,
+        list(outputs),
+        text.text,
+        shells.address_of(sources.load(text.text).body),
+        [],
+        features=features,
+    )
     for kind, what in text.slots:
         offset, words = len(kernel.words), 1
         if kind == "ids":
@@ -118,16 +136,26 @@ def compiled(text: Printed, outputs: Sequence[Made], request: Request) -> Kernel
 
 
 def by_edge_ids(outputs: Sequence[Output], rows: str) -> bool:
-    """Whether outputs per edge alone are better walked in the order of edge ids: edge data in sequence, and both ends out of order.
+    """Whether outputs per edge alone are better walked in the order of edge ids: edge data in sequence, and
+    both ends out of order.
 
     Counted in bytes, an access out of order as a cache line more, a result as a read and a write.
     """
     if any(output.reduce != "edge" for output in outputs):
         return False
-    fields = {leaf.attrs: leaf for leaf in leaves_of(expression for output in outputs for expression in output.expressions)}
+    fields = {
+        leaf.attrs: leaf
+        for leaf in leaves_of(expression for output in outputs for expression in output.expressions)
+    }
     sizes = [(key[0], math.prod(leaf.shape) * leaf.dtype.itemsize) for key, leaf in fields.items()]
-    sizes += [("out", math.prod(shape) * dtype.itemsize) for output in outputs for shape, dtype in output.results()]
+    sizes += [
+        ("out", math.prod(shape) * dtype.itemsize) for output in outputs for shape, dtype in output.results()
+    ]
     weight = {"e": 1, "out": 2}
     by_rows = sum(weight[where] * (size + CACHE_LINE) for where, size in sizes if where in weight)
-    by_edges = sum(weight[where] * size if where in weight else size + CACHE_LINE for where, size in sizes if where in (rows, *weight))
+    by_edges = sum(
+        weight[where] * size if where in weight else size + CACHE_LINE
+        for where, size in sizes
+        if where in (rows, *weight)
+    )
     return by_edges <= by_rows

@@ -1,7 +1,8 @@
-"""Fields of nodes laid out for gathering: rows that begin where cache lines do, in a copy, where enough edges read each row.
+"""Fields of nodes laid out for gathering: rows that begin where cache lines do, in a copy, where enough edges
+read each row.
 
-NumPy's arrays begin 16 bytes into a line, so a row of 64 bytes lies in two, and every vector of a longer one crosses from line to line.
-"""
+NumPy's arrays begin 16 bytes into a line, so a row of 64 bytes lies in two, and every vector of a longer one
+crosses from line to line."""
 
 from __future__ import annotations
 
@@ -15,16 +16,21 @@ from numgraph.arrays.recycling import LINE
 from numgraph.runtime import threads
 
 EDGES_A_LINE = 12
-"""Edges a row, for each line of it, from which on the copy pays: copying a line costs as much as twelve edges gain. With 150 edges a row
-sums of 8, 16, 33 and 64 features take 0.75, 0.65, 0.85 and 0.8 of the time, copy and all, with 15 those of 16 features 0.8."""
+"""Edges a row, for each line of it, from which on the copy pays: copying a line costs as much as twelve edges
+gain. With 150 edges a row sums of 8, 16, 33 and 64 features take 0.75, 0.65, 0.85 and 0.8 of the time, copy
+and all, with 15 those of 16 features 0.8."""
 PADDED, NARROW = 3, 8
-"""As how many lines one counts in rows that get gaps, slow to copy, and fewer in the cache; and what a row of less than one counts as."""
+"""As how many lines one counts in rows that get gaps, slow to copy, and fewer in the cache; and what a row of
+less than one counts as.
+"""
 _PIECE = 1 << 20
 """Bytes that a thread copies at a time."""
 
 
 def room_of(size: int) -> int:
-    """Bytes for a row of so many: a part of a line, or whole lines; as many as it has where these would be half as many again."""
+    """Bytes for a row of so many: a part of a line, or whole lines; as many as it has where these would be
+    half as many again.
+    """
     room = 1 << (size - 1).bit_length() if size < LINE else -(-size // LINE) * LINE
     return room if size < LINE or 2 * room <= 3 * size else size
 
@@ -36,7 +42,9 @@ def enough_for(size: int) -> int:
 
 
 def by_lines(array: Any, edges: int) -> Any:
-    """A field's rows at multiples of the room that they take; the array itself where it is so, or where the copy would not pay."""
+    """A field's rows at multiples of the room that they take; the array itself where it is so, or where the
+    copy would not pay.
+    """
     rows = len(array)
     size = array.nbytes // max(rows, 1)
     room = room_of(size) if size else 0
@@ -47,10 +55,19 @@ def by_lines(array: Any, edges: int) -> Any:
         return array
     memory = recycling.empty((rows * room + LINE,), np.uint8)
     start = -memory.ctypes.data % LINE
-    made = memory[start : start + rows * room].view(array.dtype).reshape(rows, room // array.itemsize)[:, : size // array.itemsize]
+    made = (
+        memory[start : start + rows * room]
+        .view(array.dtype)
+        .reshape(rows, room // array.itemsize)[:, : size // array.itemsize]
+    )
     given, step = array.reshape(rows, -1), max(_PIECE // room, 1)
     if rows <= 2 * step:
         made[...] = given
     else:
-        threads.share([functools.partial(np.copyto, made[i : i + step], given[i : i + step]) for i in range(0, rows, step)])
+        threads.share(
+            [
+                functools.partial(np.copyto, made[i : i + step], given[i : i + step])
+                for i in range(0, rows, step)
+            ]
+        )
     return made

@@ -1,7 +1,8 @@
-"""How generated kernels reach memory: the argument block of addresses, sizes and constants, and loads and stores of lanes or scalars.
+"""How generated kernels reach memory: the argument block of addresses, sizes and constants, and loads and
+stores of lanes or scalars.
 
-Masked loads and stores leave memory beyond the mask alone. With NUMBA_BOUNDSCHECK every row and position is checked.
-"""
+Masked loads and stores leave memory beyond the mask alone. With NUMBA_BOUNDSCHECK every row and position is
+checked."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from numba.extending import intrinsic
 from numgraph.compiler.llvm.lanes import DTYPES, I8, I32, I64, LLVM, Lanes
 from numgraph.compiler.storage import CACHE_LINE
 
-# --- the argument block: addresses, sizes and constants as int64 -------------------------------------------------------------------------
+# --- the argument block: addresses, sizes and constants as int64 --------------------------------------------
 
 
 def _slot(context: Any, builder: Any, kind: Any, args: Any, slot: Any, offset: int) -> Any:
@@ -26,7 +27,9 @@ def _slot(context: Any, builder: Any, kind: Any, args: Any, slot: Any, offset: i
 
 @functools.cache
 def operand(dtype: str) -> Any:
-    """operand(dtype)(args, slot): the 2-D array [rows, features] whose address, number of rows and row stride (bytes) stand at slot."""
+    """operand(dtype)(args, slot): the 2-D array [rows, features] whose address, number of rows and row stride
+    (bytes) stand at slot.
+    """
     element = DTYPES[dtype]
     kind = types.Array(element, 2, "A")
 
@@ -64,7 +67,12 @@ def ids(dtype: str) -> Any:
             array = context.make_array(kind)(context, builder)
             size = ir.Constant(I64, element.bitwidth // 8)
             context.populate_array(
-                array, data=builder.inttoptr(get(0), array.data.type), shape=(get(1),), strides=(size,), itemsize=size, meminfo=None
+                array,
+                data=builder.inttoptr(get(0), array.data.type),
+                shape=(get(1),),
+                strides=(size,),
+                itemsize=size,
+                meminfo=None,
             )
             return array._getvalue()
 
@@ -83,7 +91,7 @@ def number(typingctx: Any, args: Any, slot: Any) -> Any:
     return types.float64(args, types.int64), codegen
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------------------------
+# --- memory -------------------------------------------------------------------------------------------------
 
 
 @intrinsic
@@ -93,7 +101,9 @@ def at(typingctx: Any, array: Any, position: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         struct = context.make_array(sig.args[0])(context, builder, values[0])
         if config.BOUNDSCHECK:
-            cgutils.do_boundscheck(context, builder, values[1], cgutils.unpack_tuple(builder, struct.shape)[0], 0)
+            cgutils.do_boundscheck(
+                context, builder, values[1], cgutils.unpack_tuple(builder, struct.shape)[0], 0
+            )
         value = builder.load(builder.gep(struct.data, [values[1]]))
         return builder.sext(value, I64) if value.type != I64 else value
 
@@ -101,7 +111,9 @@ def at(typingctx: Any, array: Any, position: Any) -> Any:
 
 
 def pointer_of(context: Any, builder: Any, kind: Any, values: Any, width: int) -> tuple[Any, Any]:
-    """Pointer to array[row, offset] of values = (array, row, offset, …), and the LLVM type of what is there."""
+    """Pointer to array[row, offset] of values = (array, row, offset, …), and the LLVM type of what is
+    there.
+    """
     array, row, offset = values[:3]
     struct = context.make_array(kind)(context, builder, array)
     if config.BOUNDSCHECK:
@@ -120,7 +132,9 @@ def alignment_of(kind: Any) -> int:
 
 
 def mangled_name(vector: Any) -> str:
-    element = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(vector.element) or f"i{vector.element.width}"
+    element = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(
+        vector.element
+    ) or f"i{vector.element.width}"
     return f"v{vector.count}{element}.p0"
 
 
@@ -141,7 +155,9 @@ def load(width: int) -> Any:
 
 @functools.cache
 def load_masked(width: int) -> Any:
-    """load_masked(width)(array, row, offset, mask): as load, zero where the mask is off; memory there is not touched."""
+    """load_masked(width)(array, row, offset, mask): as load, zero where the mask is off; memory there is not
+    touched.
+    """
 
     @intrinsic
     def read(typingctx: Any, array: Any, row: Any, offset: Any, mask: Any) -> Any:
@@ -151,7 +167,9 @@ def load_masked(width: int) -> Any:
             kind = ir.FunctionType(vector, [vector.as_pointer(), I32, values[3].type, vector])
             function = cgutils.get_or_insert_function(builder.module, kind, name)
             zero = ir.Constant(vector, None)
-            return builder.call(function, [pointer, ir.Constant(I32, alignment_of(sig.args[0])), values[3], zero])
+            return builder.call(
+                function, [pointer, ir.Constant(I32, alignment_of(sig.args[0])), values[3], zero]
+            )
 
         return Lanes(array.dtype, width)(array, types.int64, types.int64, mask), codegen
 
@@ -160,7 +178,9 @@ def load_masked(width: int) -> Any:
 
 @functools.cache
 def prefetch(size: int) -> Any:
-    """prefetch(size)(array, row, offset): ask for the cache lines of ``size`` bytes from array[row, offset]."""
+    """prefetch(size)(array, row, offset): ask for the cache lines of ``size`` bytes from array[row,
+    offset].
+    """
 
     @intrinsic
     def ask(typingctx: Any, array: Any, row: Any, offset: Any) -> Any:
@@ -181,7 +201,9 @@ def prefetch(size: int) -> Any:
 
 @functools.cache
 def store(width: int) -> Any:
-    """store(width)(array, row, offset, value): array[row, offset:] = value, so many lanes or, width 0, a scalar."""
+    """store(width)(array, row, offset, value): array[row, offset:] = value, so many lanes or, width 0, a
+    scalar.
+    """
 
     @intrinsic
     def write(typingctx: Any, array: Any, row: Any, offset: Any, value: Any) -> Any:
@@ -204,8 +226,12 @@ def store_masked(width: int) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             pointer, vector = pointer_of(context, builder, sig.args[0], values, width)
             kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), I32, values[4].type])
-            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{mangled_name(vector)}")
-            builder.call(function, [values[3], pointer, ir.Constant(I32, alignment_of(sig.args[0])), values[4]])
+            function = cgutils.get_or_insert_function(
+                builder.module, kind, f"llvm.masked.store.{mangled_name(vector)}"
+            )
+            builder.call(
+                function, [values[3], pointer, ir.Constant(I32, alignment_of(sig.args[0])), values[4]]
+            )
             return context.get_dummy_value()
 
         return types.void(array, types.int64, types.int64, _of_width(value, width), mask), codegen

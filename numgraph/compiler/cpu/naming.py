@@ -1,4 +1,6 @@
-"""The names in a kernel's text: what stands in its argument block, the primitives it uses, its arrays, vectors and masks."""
+"""The names in a kernel's text: what stands in its argument block, the primitives it uses, its arrays,
+vectors and masks.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ def parts_of(width: int) -> list[int]:
 
 
 class Names(Text):
-    """What the text of a program speaks of. ``slots``: ("ids", name), ("field", key) or, without gaps, ("whole", key), ("out", (output,
-    place)), ("float" or "int", number). permutes: whether the processor takes the lanes of a register by an index (AVX-512)."""
+    """What the text of a program speaks of. ``slots``: ("ids", name), ("field", key) or, without gaps,
+    ("whole", key), ("out", (output, place)), ("float" or "int", number). permutes: whether the processor
+    takes the lanes of a register by an index (AVX-512)."""
 
     def __init__(self, program: ir.Program, ids: str, nodes: str, permutes: bool = False) -> None:
         super().__init__()
@@ -29,7 +32,9 @@ class Names(Text):
         self.used: set[str] = set()
         self.copy = 0  # which of several edges of a step it is
         self.whole = False  # whether every step over the edges has as many as it has lanes
-        self.types: dict[str, ir.Type] = {record.name: record.type for record in ir.all_of(program.body) if hasattr(record, "type")}
+        self.types: dict[str, ir.Type] = {
+            record.name: record.type for record in ir.all_of(program.body) if hasattr(record, "type")
+        }
         for record in ir.all_of(program.body):
             if isinstance(record, ir.Loop):
                 self.types[record.variable.name] = ir.Type("int64", self.lanes.of({record.variable}))
@@ -52,7 +57,9 @@ class Names(Text):
         return self.names[name]
 
     def single(self, name: str) -> bool:
-        """Whether an array's rows are found by lanes of edges and have one entry: its memory must then be without gaps."""
+        """Whether an array's rows are found by lanes of edges and have one entry: its memory must then be
+        without gaps.
+        """
         array = self.program.arrays[name]
         near = ("", f"row {self.program.walked}")
         return EDGE in self.lanes and array.features == 1 and array.rows not in near and not array.written
@@ -110,8 +117,14 @@ class Names(Text):
                     limit = f"({end} - {v.name}) * {by}" if unit > 1 else f"{end} - {v.name}"
                     if v != EDGE and len(lanes) > 1:
                         limit = f"min({limit}, {self.number('count', lanes, self.lanes.count(lanes))})"
-                    elif v != EDGE or self.lanes.count(lanes) < start + width:  # lanes that fill up belong to no value
-                        limit = f"min({limit}, {self.step(v)})" if v != EDGE else f"min({limit}, {self.lanes.count(lanes)})"
+                    elif (
+                        v != EDGE or self.lanes.count(lanes) < start + width
+                    ):  # lanes that fill up belong to no value
+                        limit = (
+                            f"min({limit}, {self.step(v)})"
+                            if v != EDGE
+                            else f"min({limit}, {self.lanes.count(lanes)})"
+                        )
                     name = self.mask(lanes, start, width, True)
                     first = self.define(f"first{width}", f"lanes.first_lanes({width})")
                     lines[f"{name} = {first}({limit}{f' - {start}' if start else ''})"] = None
@@ -126,7 +139,9 @@ class Names(Text):
     # --- lengths ---
 
     def number(self, kind: str, what: Any, number: int | None) -> str:
-        """The name of a length or stride, which stands in the argument block: so other lengths run the same code."""
+        """The name of a length or stride, which stands in the argument block: so other lengths run the same
+        code.
+        """
         key = kind, what
         if key not in self.names:
             self.names[key] = f"n_{len(self.names)}"
@@ -134,13 +149,25 @@ class Names(Text):
         return self.names[key]
 
     def step(self, v: Variable) -> str:
-        """How many values of a variable a tile takes: where several variables are in lanes, a length like others."""
-        return self.number("step", v, self.lanes.size(v)) if len(self.lanes.tiles) > 1 else str(self.lanes.size(v))
+        """How many values of a variable a tile takes: where several variables are in lanes, a length like
+        others.
+        """
+        return (
+            self.number("step", v, self.lanes.size(v))
+            if len(self.lanes.tiles) > 1
+            else str(self.lanes.size(v))
+        )
 
     def column(self, array: str, column: Column, more: int = 0) -> str:
         """A column of an array at the first lane; variables that are whole in lanes start at 0."""
         terms = []
         for v, stride in column.strides:
-            if v not in self.lanes or not self.lanes.whole(v) or (self.lanes.general and v == self.lanes.tiles[0][0]):
-                terms.append(v.name if stride == 1 else f"{v.name} * {self.number('stride', (array, v), stride)}")
+            if (
+                v not in self.lanes
+                or not self.lanes.whole(v)
+                or (self.lanes.general and v == self.lanes.tiles[0][0])
+            ):
+                terms.append(
+                    v.name if stride == 1 else f"{v.name} * {self.number('stride', (array, v), stride)}"
+                )
         return " + ".join([*terms, *([str(more)] if more or not terms else [])])

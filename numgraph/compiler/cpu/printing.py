@@ -1,7 +1,7 @@
 """A program as the source that Numba compiles, one line a record, and the slots of its argument block.
 
-A value of many lanes is a few vectors, each a power of two registers: 78 lanes of float32 are 64 and 16. So no lane is computed that a
-register does not hold anyway. ``t5`` is then ``t5_0`` and ``t5_1``.
+A value of many lanes is a few vectors, each a power of two registers: 78 lanes of float32 are 64 and 16. So
+no lane is computed that a register does not hold anyway. ``t5`` is then ``t5_0`` and ``t5_1``.
 """
 
 from __future__ import annotations
@@ -47,26 +47,40 @@ class Printer(Names):
         step = f", {record.step}" if record.step > 1 else ""
         end = record.end if isinstance(record.end, str) else self.number("extent", v, record.end)
         bounds = "start, stop" if v == ROW else f"{record.begin}, {end}"
-        inside = [*self.masks(record), *(self.ahead(record) if v == self.edge else []), *self.body(record.body)]
+        inside = [
+            *self.masks(record),
+            *(self.ahead(record) if v == self.edge else []),
+            *self.body(record.body),
+        ]
         return [f"for {v.name} in range({bounds}{step}):", *["    " + line for line in inside]]
 
     def edges(self, record: ir.Loop) -> list[str]:
         """The edges side by side: whole steps without masks, then what is left."""
         k, step = EDGE.name, record.step
         numbers = []
-        if any(k in ir.reads(replace(one, body=()) if ir.inner(one) else one) for one in ir.all_of(record.body) if not self.finds(one)):
-            numbers = [
-                f"{name} = {self.define(f'from{width}', f'vectors.count_from({width})')}({k}{f' + {start}' if start else ''})"
-                for name, (start, width) in zip(self.parts(k), self.widths(self.types[k].lanes), strict=True)
-            ]
+        if any(
+            k in ir.reads(replace(one, body=()) if ir.inner(one) else one)
+            for one in ir.all_of(record.body)
+            if not self.finds(one)
+        ):
+            for name, (start, width) in zip(self.parts(k), self.widths(self.types[k].lanes), strict=True):
+                count = self.define(f"from{width}", f"vectors.count_from({width})")
+                numbers.append(f"{name} = {count}({k}{f' + {start}' if start else ''})")
         lines = [f"full = begin + (end - begin) // {step} * {step}"]
         for self.whole, bounds in ((True, "begin, full"), (False, "full, end")):
-            inside = [*self.asked(record), *(self.masks(record) if not self.whole else []), *numbers, *self.body(record.body)]
+            inside = [
+                *self.asked(record),
+                *(self.masks(record) if not self.whole else []),
+                *numbers,
+                *self.body(record.body),
+            ]
             lines += [f"for {k} in range({bounds}, {step}):", *["    " + line for line in inside]]
         return lines
 
     def several(self, record: ir.Loop) -> list[str]:
-        """Several edges a step, so that loads of one are under way while another is added; the last step has fewer."""
+        """Several edges a step, so that loads of one are under way while another is added; the last step has
+        fewer.
+        """
         k, count, sums = EDGE.name, record.together, sorted(ir.changes(record) - ir.named_in(record.body))
         lines: list[str] = []
         after: list[str] = []
@@ -76,14 +90,21 @@ class Printer(Names):
             self.types |= {new: self.types[old] for old, new in names.items() if old in self.types}
             for name in sums:
                 kind = self.types[name]
-                for part, own, (_, width) in zip(self.parts(name), self.parts(names[name]), self.widths(kind.lanes), strict=True):
+                for part, own, (_, width) in zip(
+                    self.parts(name), self.parts(names[name]), self.widths(kind.lanes), strict=True
+                ):
                     lines.append(f"{own} = {self.literal(kind.dtype, 0, width)}()")
                     after.append(f"{part} = {self.use('add')}({part}, {own})")
             self.copy = i
             body = self.body(tuple([ir.copied(one, names) for one in record.body]))
             self.copy = 0
             inside += [f"{names[k]} = {k} + {i}", f"if {names[k]} < end:", *["    " + line for line in body]]
-        return [*lines, f"for {k} in range(begin, end, {count}):", *["    " + line for line in inside], *after]
+        return [
+            *lines,
+            f"for {k} in range(begin, end, {count}):",
+            *["    " + line for line in inside],
+            *after,
+        ]
 
     def asked(self, record: ir.Loop) -> list[str]:
         """Lines that ask for entries of the index arrays which later edges find their rows by."""
@@ -97,7 +118,9 @@ class Printer(Names):
 
     def ahead(self, record: ir.Loop, count: int = 1) -> list[str]:
         """Where the rows are that are asked for, of as many edges as a step takes."""
-        wanted = dict.fromkeys((one.index, one.ahead) for one in ir.all_of(record.body) if isinstance(one, ir.Prefetch))
+        wanted = dict.fromkeys(
+            (one.index, one.ahead) for one in ir.all_of(record.body) if isinstance(one, ir.Prefetch)
+        )
         if not wanted:
             return []
         if "last" not in self.names:
@@ -107,7 +130,9 @@ class Printer(Names):
         for copy in range(count):
             for index, ahead in wanted:
                 place = f"min({self.edge.name} + {ahead + copy}, last)"
-                lines.append(f"{self.following(index, copy)} = {self.use('at')}({self.id_array(index)}, {place})")
+                lines.append(
+                    f"{self.following(index, copy)} = {self.use('at')}({self.id_array(index)}, {place})"
+                )
         return lines
 
     def following(self, index: str, copy: int) -> str:
@@ -145,7 +170,9 @@ class Printer(Names):
         return f"{take}({', '.join(parts)})"
 
     def spread_by(self, places: tuple[int, ...], record: ir.Spread, start: int) -> str:
-        """Lanes taken by places; those of one register by an index in the argument block, so other lengths run the same code."""
+        """Lanes taken by places; those of one register by an index in the argument block, so other lengths
+        run the same code.
+        """
         have, want, dtype = self.types[record.value].lanes, record.type.lanes, record.type.dtype
         if not self.permutes or dtype == "bool" or EDGE in want or self.lanes.width(have) > self.lanes.vector:
             return self.taken(places, record.value)
@@ -156,7 +183,9 @@ class Printer(Names):
         if key not in self.names:
             self.names[key] = f"by_{len(self.names)}"
             packed = np.array(places, f"int{bits}")
-            packed = np.concatenate([packed, np.zeros(len(packed) * bits // 32 % 2, packed.dtype)]).view(np.int64)
+            packed = np.concatenate([packed, np.zeros(len(packed) * bits // 32 % 2, packed.dtype)]).view(
+                np.int64
+            )
             first = self.words
             for word in packed.tolist():
                 self.slot(("int", word), 1)
@@ -185,7 +214,10 @@ class Printer(Names):
                 offsets = tuple(self.offsets(record.column, lanes)[start : start + width].tolist())
                 single = ", True" if self.single(record.array) else ""
                 gather = self.made(f"gather{width}", f"vectors.gather({offsets}{single})")
-                text = f"{gather}({place}{self.column(record.array, record.column)}, {mask or self.all_lanes(width)})"
+                text = (
+                    f"{gather}({place}{self.column(record.array, record.column)}, "
+                    f"{mask or self.all_lanes(width)})"
+                )
             lines.append(f"{name} = {self.widened(text, stored, record.type.dtype)}")
         return lines
 
@@ -199,7 +231,11 @@ class Printer(Names):
     def widened(self, text: str, stored: str, computed: str) -> str:
         if stored in HALVES:
             return self.called(f"widen_{stored}", f'lanes.widen("{stored}")', text)
-        return text if memory_name(stored) == computed else self.called(f"as_{computed}", f'lanes.cast("{computed}")', text)
+        return (
+            text
+            if memory_name(stored) == computed
+            else self.called(f"as_{computed}", f'lanes.cast("{computed}")', text)
+        )
 
     def load_id(self, record: ir.Load) -> list[str]:
         if record.array in ("begin", "end"):
@@ -220,13 +256,21 @@ class Printer(Names):
         array = self.program.arrays[record.array]
         size = max(self.lanes.width(record.lanes), 1) * np.dtype(memory_name(array.stored)).itemsize
         ask = self.define(f"prefetch{size}", f"memory.prefetch({size})")
-        return [f"{ask}({self.array(record.array)}, {self.following(record.index, self.copy)}, {self.column(record.array, record.column)})"]
+        return [
+            (
+                f"{ask}({self.array(record.array)}, {self.following(record.index, self.copy)}, "
+                f"{self.column(record.array, record.column)})"
+            )
+        ]
 
     def store(self, record: ir.Store) -> list[str]:
         array, lanes = self.array(record.array), self.types[record.value].lanes
         stored, lines = self.program.arrays[record.array].stored, []
         for name, (start, width) in zip(self.parts(record.value), self.widths(lanes), strict=True):
-            value, mask = self.narrowed(name, stored, self.types[record.value].dtype), self.mask(lanes, start, width, record.masked)
+            value, mask = (
+                self.narrowed(name, stored, self.types[record.value].dtype),
+                self.mask(lanes, start, width, record.masked),
+            )
             place = f"{array}, {self.rows_of(record.row, lanes, start, width)}, "
             if not lanes or self.neighbours(record.column, lanes):
                 by = f"store{width or ''}" if mask is None else f"store_masked{width}"
@@ -236,7 +280,10 @@ class Printer(Names):
             else:
                 offsets = tuple(self.offsets(record.column, lanes)[start : start + width].tolist())
                 scatter = self.made(f"scatter{width}", f"vectors.scatter({offsets})")
-                lines.append(f"{scatter}({place}{self.column(record.array, record.column)}, {value}, {mask or self.all_lanes(width)})")
+                lines.append(
+                    f"{scatter}({place}{self.column(record.array, record.column)}, {value}, "
+                    f"{mask or self.all_lanes(width)})"
+                )
         if not record.first:
             return lines
         return [f"if {' == '.join(v.name for v in record.first)} == 0:", *["    " + line for line in lines]]
@@ -249,10 +296,14 @@ class Printer(Names):
 
     def constant(self, record: ir.Constant) -> list[str]:
         number, dtype, lanes = record.number, record.type.dtype, record.type.lanes
-        if (not lanes and number not in _LITERALS) or repr(number) == "-0.0":  # numbers that kernels do not depend on
+        if (not lanes and number not in _LITERALS) or repr(
+            number
+        ) == "-0.0":  # numbers that kernels do not depend on
             caster = self.define(f"as_{dtype}", f'lanes.cast("{dtype}")')
             if dtype.startswith("float"):
-                return [f"{record.name} = {caster}({self.use('number')}(args, {self.slot(('float', number), 1)}))"]
+                return [
+                    f"{record.name} = {caster}({self.use('number')}(args, {self.slot(('float', number), 1)}))"
+                ]
             return [f"{record.name} = {caster}(args[{self.slot(('int', number), 1)}])"]
         parts = zip(self.parts(record.name), self.widths(lanes), strict=True)
         return [f"{name} = {self.literal(dtype, number, width)}()" for name, (_, width) in parts]
@@ -265,11 +316,16 @@ class Printer(Names):
                 name = self.define(f"as_{record.type.dtype}", f'lanes.cast("{record.type.dtype}")')
             case "wrap":
                 kind = np.dtype(record.detail)
-                name = self.define(f"wrap_{record.detail}", f"lanes.wrap({8 * kind.itemsize}, {kind.kind == 'i'})")
+                name = self.define(
+                    f"wrap_{record.detail}", f"lanes.wrap({8 * kind.itemsize}, {kind.kind == 'i'})"
+                )
             case _:
                 name = self.use(record.op)
         args = [self.parts(arg) if arg in self.types else [arg] for arg in record.args]
-        return [f"{part} = {name}({', '.join(given)})" for part, *given in zip(self.parts(record.name), *args, strict=True)]
+        return [
+            f"{part} = {name}({', '.join(given)})"
+            for part, *given in zip(self.parts(record.name), *args, strict=True)
+        ]
 
     def spread(self, record: ir.Spread) -> list[str]:
         have, want = self.types[record.value].lanes, record.type.lanes
@@ -297,12 +353,20 @@ class Printer(Names):
         return lines
 
     def filled(self, record: ir.Fold, lines: list[str]) -> list[str]:
-        """The vectors of a value that is folded to one number, where lanes that are not in use change nothing."""
+        """The vectors of a value that is folded to one number, where lanes that are not in use change
+        nothing.
+        """
         kind, parts = self.types[record.value], []
         for name, (start, width) in zip(self.parts(record.value), self.widths(kind.lanes), strict=True):
-            mask = self.mask(kind.lanes, start, width, kind.lanes[0] != EDGE and self.lanes.whole(kind.lanes[0]))
+            mask = self.mask(
+                kind.lanes, start, width, kind.lanes[0] != EDGE and self.lanes.whole(kind.lanes[0])
+            )
             if mask is not None:
-                middle = 1 if record.op == "multiply" else identity_of("sum" if record.op == "add" else "max", kind.dtype)
+                middle = (
+                    1
+                    if record.op == "multiply"
+                    else identity_of("sum" if record.op == "add" else "max", kind.dtype)
+                )
                 full = self.literal(kind.dtype, middle, width)
                 lines.append(f"{record.name}_{name} = {self.use('where')}({mask}, {name}, {full}())")
                 name = f"{record.name}_{name}"
@@ -310,15 +374,23 @@ class Printer(Names):
         return parts
 
     def literal(self, dtype: str, number: Any, width: int) -> str:
-        number = bool(number) if dtype == "bool" else float(number) if dtype.startswith("float") else int(number)
+        number = (
+            bool(number) if dtype == "bool" else float(number) if dtype.startswith("float") else int(number)
+        )
         text = f'float("{number}")' if isinstance(number, float) and math.isinf(number) else repr(number)
         return self.made(f"literal{width or ''}", f'lanes.constant("{dtype}", {text}, {width})')
 
     def accumulate(self, record: ir.Accumulate) -> list[str]:
         lanes, lines = self.types[record.name].lanes, []
-        for name, value, (start, width) in zip(self.parts(record.name), self.parts(record.value), self.widths(lanes), strict=True):
+        for name, value, (start, width) in zip(
+            self.parts(record.name), self.parts(record.value), self.widths(lanes), strict=True
+        ):
             mask = self.mask(lanes, start, width, record.masked)
-            lines.append(f"{name} = {value}" if mask is None else f"{name} = {self.use('where')}({mask}, {value}, {name})")
+            lines.append(
+                f"{name} = {value}"
+                if mask is None
+                else f"{name} = {self.use('where')}({mask}, {value}, {name})"
+            )
         return lines
 
     # --- the whole text ---
@@ -328,8 +400,16 @@ class Printer(Names):
         lines = self.body(self.program.body)
         header = ["from numgraph.compiler.cpu import vectors", "from numgraph.runtime.compiling import njit"]
         header += ["from numgraph.compiler.cpu import memory", "from numgraph.compiler.llvm import lanes"]
-        for module, names in (("llvm.arithmetic", vars(arithmetic)), ("llvm.lanes", ("any_lane",)), ("cpu.memory", ("at", "number"))):
-            used = [name for name in sorted(self.used) if name in names and (names is vars(arithmetic)) == (name not in _OTHERS)]
+        for module, names in (
+            ("llvm.arithmetic", vars(arithmetic)),
+            ("llvm.lanes", ("any_lane",)),
+            ("cpu.memory", ("at", "number")),
+        ):
+            used = [
+                name
+                for name in sorted(self.used)
+                if name in names and (names is vars(arithmetic)) == (name not in _OTHERS)
+            ]
             header += [f"from numgraph.compiler.{module} import {', '.join(used)}"] if used else []
         header += ["", *[f"{name} = {text}" for name, text in sorted(self.defined.items())], "", ""]
         header += ['@njit("void(int64[::1], int64, int64)")', "def body(args, start, stop):"]

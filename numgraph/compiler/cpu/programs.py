@@ -1,11 +1,12 @@
-"""A walk as a program of numbers, which runs on addresses without Python: for callers that have memory instead of arrays.
+"""A walk as a program of numbers, which runs on addresses without Python: for callers that have memory
+instead of arrays.
 
-A program is words of int64: how many kernels it has; how long the table of addresses is, which the caller makes: fields, results, and then
-memory of the program's own, for values of nodes; how many of these values there are, and for each its number in the table, and the word of
-the table where its memory begins. Then for each kernel the address of its body, the address and length of its argument block, the address
-and number of its ranges of rows, whether these are worth threads, and how many operands it has; then for each operand its place in the
-block, and its number in the table.
-"""
+A program is words of int64: how many kernels it has; how long the table of addresses is, which the caller
+makes: fields, results, and then memory of the program's own, for values of nodes; how many of these values
+there are, and for each its number in the table, and the word of the table where its memory begins. Then for
+each kernel the address of its body, the address and length of its argument block, the address and number of
+its ranges of rows, whether these are worth threads, and how many operands it has; then for each operand its
+place in the block, and its number in the table."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ _I64 = ir.IntType(64)
 
 
 class Program(NamedTuple):
-    """Where a program is, the work of its largest kernel (see threads.run), and what must stay as long as it runs. The graph need not."""
+    """Where a program is, the work of its largest kernel (see threads.run), and what must stay as long as it
+    runs. The graph need not.
+    """
 
     address: int
     work: int
@@ -41,7 +44,9 @@ class Program(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """A route, and the numbers in the table of addresses of the fields that it reads and of the arrays that it makes."""
+    """A route, and the numbers in the table of addresses of the fields that it reads and of the arrays that
+    it makes.
+    """
 
     graph: Graph | driver.Nodes
     route: driver.Route
@@ -49,8 +54,12 @@ class _Step(NamedTuple):
     made: dict[Place, int]
 
 
-def program(graph: Graph, outputs: tuple[Output, ...], keys: Sequence[Key], given: Sequence[Any], made: Sequence[Any]) -> Program | None:
-    """The program of a walk on contiguous memory, of these dtypes of fields and results; None if it is more than kernels on whole rows."""
+def program(
+    graph: Graph, outputs: tuple[Output, ...], keys: Sequence[Key], given: Sequence[Any], made: Sequence[Any]
+) -> Program | None:
+    """The program of a walk on contiguous memory, of these dtypes of fields and results; None if it is more
+    than kernels on whole rows.
+    """
     if numba.config.DISABLE_JIT or numba.config.BOUNDSCHECK:
         return None
     route = driver.route(running.TARGET, graph, outputs)
@@ -69,14 +78,21 @@ def program(graph: Graph, outputs: tuple[Output, ...], keys: Sequence[Key], give
         steps.append(_Step(nodes, known, {name: fields[given] for given, name in names}, {(0, 0): number}))
         fields[key] = number
         own.append(-(-nodes.num_edges * math.prod(expression.shape) * expression.dtype.itemsize // 8))
-    steps.append(_Step(graph, route, fields, {place: number for number, place in enumerate(places, len(keys))}))
+    steps.append(
+        _Step(graph, route, fields, {place: number for number, place in enumerate(places, len(keys))})
+    )
     launches = [launch for step in steps for launch in step.route.launches]
     if any(launch.hubs for launch in launches) or 8 * sum(own) > recycling.LARGE:
         return None
     first = len(keys) + len(places)
     starts = [first + len(own) + sum(own[:i]) for i in range(len(own) + 1)]
     kept: list[Any] = []
-    words = [len(launches), starts[-1], len(own), *[word for pair in enumerate(starts[:-1], first) for word in pair]]
+    words = [
+        len(launches),
+        starts[-1],
+        len(own),
+        *[word for pair in enumerate(starts[:-1], first) for word in pair],
+    ]
     for step in steps:
         for launch in step.route.launches:
             words += _kernel(launch, step, kept)
@@ -158,7 +174,9 @@ def _first(program, table):
 
 @njit()
 def play(program, table):
-    """Run a program. table: the addresses of its fields and results, and what it needs beside (see ``length``)."""
+    """Run a program. table: the addresses of its fields and results, and what it needs beside (see
+    ``length``).
+    """
     at = _first(program, table)
     for _ in range(word(program)):
         _serial(at, _block(at, table))

@@ -1,4 +1,6 @@
-"""The CPU target: lays out the arguments of a walk's kernels and runs them over the rows of a graph on all threads."""
+"""The CPU target: lays out the arguments of a walk's kernels and runs them over the rows of a graph on all
+threads.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,9 @@ from numgraph.runtime import threads
 LENGTHS = (0, 12, 96)
 """Edges a row from which on a walk may have another plan."""
 _LANE_SPEED = 32
-"""Features that a kernel in lanes handles while threads.SMALL counts one element. Below a million features a thread takes about 0.2 ms; a
-second one saves less than the pool costs where other processes keep the cores busy (10 ms a call, measured at a load of 3 a core)."""
+"""Features that a kernel in lanes handles while threads.SMALL counts one element. Below a million features a
+thread takes about 0.2 ms; a second one saves less than the pool costs where other processes keep the cores
+busy (10 ms a call, measured at a load of 3 a core)."""
 
 Part = tuple[Hub, Buffers]
 """A hub and the results of its chunks."""
@@ -40,9 +43,10 @@ Part = tuple[Hub, Buffers]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Launch:
-    """A kernel on the rows of one graph: the words of its argument block with the index arrays in place; the ranges of rows that are parts,
-    and the hubs, with the kernel for their chunks; and the work, to judge whether threads are worth it. far: whose fields that many edges
-    gather, where these are worth a layout for it."""
+    """A kernel on the rows of one graph: the words of its argument block with the index arrays in place; the
+    ranges of rows that are parts, and the hubs, with the kernel for their chunks; and the work, to judge
+    whether threads are worth it. far: whose fields that many edges gather, where these are worth a layout for
+    it."""
 
     kernel: Kernel
     words: list[int]
@@ -66,8 +70,18 @@ class Cpu(Target):
         made = []
         for rows in walked_ends(outputs):
             adjacency = _walked(graph, rows)
-            ids, nodes = ("int32" if array.itemsize == 4 else "int64" for array in (adjacency.indptr, adjacency.indices))
-            made.append(Request(rows, ids, adjacency.ordered, length=length_of(adjacency, LENGTHS), nodes="" if nodes == ids else nodes))
+            ids, nodes = (
+                "int32" if array.itemsize == 4 else "int64" for array in (adjacency.indptr, adjacency.indices)
+            )
+            made.append(
+                Request(
+                    rows,
+                    ids,
+                    adjacency.ordered,
+                    length=length_of(adjacency, LENGTHS),
+                    nodes="" if nodes == ids else nodes,
+                )
+            )
         return tuple(made)
 
     def walked(self, outputs: Sequence[Output], request: Request) -> Request:
@@ -93,14 +107,19 @@ class Cpu(Target):
             for_chunks = self.for_chunks(kernel)
             chunks = Launch(for_chunks, _on(for_chunks, graph), None, 0)
         far = "" if work < threads.SMALL else {"v": "u", "u": "v"}.get(rows, "")
-        return Launch(kernel, _on(kernel, graph), parts.ranges, work, parts.hubs, chunks, far, graph.num_edges)
+        return Launch(
+            kernel, _on(kernel, graph), parts.ranges, work, parts.hubs, chunks, far, graph.num_edges
+        )
 
     def for_chunks(self, kernel: Kernel) -> Kernel:
         """The kernel for parts of rows: 16-bit results are rounded when these are together."""
         if not kernel.halves:
             return kernel
         if kernel.for_chunks is None:
-            outputs, numbers = [made.output for made in kernel.outputs], [made.number for made in kernel.outputs]
+            outputs, numbers = (
+                [made.output for made in kernel.outputs],
+                [made.number for made in kernel.outputs],
+            )
             kernel.for_chunks = driver.kernel(self, outputs, numbers, kernel.request._replace(wide=True))
         return kernel.for_chunks
 
@@ -111,7 +130,9 @@ class Cpu(Target):
         return recycling.empty(buffer.shape, buffer.dtype)
 
     def launch(self, prepared: Launch, graph: Graph, fields: Arrays, buffers: Buffers) -> Sequence[Part]:
-        """The parts by threads, then the hubs one after another, each in chunks by threads. Returns what the chunks are."""
+        """The parts by threads, then the hubs one after another, each in chunks by threads. Returns what the
+        chunks are.
+        """
         words, kept = _block(prepared, fields, buffers)
         _enter(prepared.kernel, words, prepared.ranges, prepared.work)
         if prepared.chunks is None:
@@ -135,8 +156,12 @@ class Cpu(Target):
 TARGET = Cpu()
 
 
-def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays, out: Sequence[Any] | None = None) -> list[Any]:
-    """All arrays of all outputs, in order (see Output.results). out: contiguous arrays that take them, of any dtypes."""
+def execute(
+    graph: Graph, outputs: Sequence[Output], fields: Arrays, out: Sequence[Any] | None = None
+) -> list[Any]:
+    """All arrays of all outputs, in order (see Output.results). out: contiguous arrays that take them, of any
+    dtypes.
+    """
     if numba.config.DISABLE_JIT:  # for coverage and debuggers
         return driver.placed(reference.execute(graph, outputs, fields), out)
     return driver.execute(TARGET, graph, tuple(outputs), fields, out)
@@ -151,7 +176,10 @@ def index_arrays(kernel: Kernel, graph: Any) -> list[Any]:
     """The arrays of the graph that a kernel reads."""
     walked, known = _walked(graph, kernel.rows), ("indptr", "indices", "edge_ids")
     simple = kernel.rows == "e" and not isinstance(graph, GraphWithEnds)
-    return [getattr(walked, name) if simple or name in known else graph.along(kernel.rows, name) for _, name in kernel.ids]
+    return [
+        getattr(walked, name) if simple or name in known else graph.along(kernel.rows, name)
+        for _, name in kernel.ids
+    ]
 
 
 def _on(kernel: Kernel, graph: Any) -> list[int]:
@@ -163,7 +191,9 @@ def _on(kernel: Kernel, graph: Any) -> list[int]:
 
 
 def _of_hub(kernel: Kernel, hub: Hub, words: list[int], buffers: Buffers) -> Buffers:
-    """The results of a hub's chunks. The words for them: its bounds for indptr, its row of fields for every chunk, scratch rows."""
+    """The results of a hub's chunks. The words for them: its bounds for indptr, its row of fields for every
+    chunk, scratch rows.
+    """
     words, chunks = words.copy(), len(hub.bounds) - 1
     scratch: Buffers = {}
     for made in kernel.outputs:
@@ -185,26 +215,38 @@ def _of_hub(kernel: Kernel, hub: Hub, words: list[int], buffers: Buffers) -> Buf
 
 
 def _of_chunks(reduce: str, made: list[Any], hub: Hub) -> Sequence[Any]:
-    """A row's arrays from those of its chunks; without NumPy's warnings of NaN and infinity, as kernels give none."""
+    """A row's arrays from those of its chunks; without NumPy's warnings of NaN and infinity, as kernels give
+    none.
+    """
     with np.errstate(all="ignore"):
         return REDUCES[reduce].chunks(made, hub.counts)
 
 
 def _in_bits(value: Any, memory: np.dtype[Any], dtype: np.dtype[Any]) -> Any:
     """A row of a result as its memory has it."""
-    return np.asarray(value).astype(dtype).view(memory) if memory == np.uint16 and value.dtype != memory else value
+    return (
+        np.asarray(value).astype(dtype).view(memory)
+        if memory == np.uint16 and value.dtype != memory
+        else value
+    )
 
 
 def _block(launch: Launch, fields: Arrays, buffers: Buffers) -> tuple[list[int], list[Any]]:
-    """The words of the argument block, and the arrays that they point to beside the fields and the buffers themselves."""
+    """The words of the argument block, and the arrays that they point to beside the fields and the buffers
+    themselves.
+    """
     words, kept, kernel = launch.words.copy(), [], launch.kernel
     for offset, place in kernel.outs:
         words[offset : offset + 3] = _rows(buffers[place])
     for offset, key, whole in kernel.fields:
         array = fields[key]
-        if key[0] != launch.far and type(array) is np.ndarray and array.dtype in _READ and array.flags.carray:  # nearly all
+        if (
+            key[0] != launch.far and type(array) is np.ndarray and array.dtype in _READ and array.flags.carray
+        ):  # nearly all
             words[offset] = ctypes.addressof(_view(array))
-            words[offset + 1 : offset + 3] = (1, 0) if key[0] == "shared" else (array.shape[0], array.strides[0])
+            words[offset + 1 : offset + 3] = (
+                (1, 0) if key[0] == "shared" else (array.shape[0], array.strides[0])
+            )
             continue
         array = _operand(array, whole)
         if key[0] == launch.far:
@@ -232,7 +274,9 @@ _READ = frozenset(map(np.dtype, (np.float32, np.float64, np.int32, np.int64)))
 
 
 def _address(array: Any) -> int:
-    """Where an array begins. A view by ctypes, which takes writeable arrays without gaps, costs a quarter of the interface."""
+    """Where an array begins. A view by ctypes, which takes writeable arrays without gaps, costs a quarter of
+    the interface.
+    """
     if array.flags.carray:
         return ctypes.addressof(_view(array))
     found: int = array.__array_interface__["data"][0]
@@ -249,7 +293,9 @@ def _rows(array: Any) -> tuple[int, int, int]:
 
 
 def _operand(array: Any, whole: bool) -> Any:
-    """A field with contiguous features, or without any gaps (whole), in a dtype that kernels read; a copy only where one is needed."""
+    """A field with contiguous features, or without any gaps (whole), in a dtype that kernels read; a copy
+    only where one is needed.
+    """
     if type(array) is not np.ndarray:
         array = np.asarray(array)
     dtype = array.dtype
@@ -259,8 +305,12 @@ def _operand(array: Any, whole: bool) -> Any:
     if dtype is not memory and array.dtype != memory:
         array = array.view(memory)
     flags = array.flags
-    if array.size == 0 or (flags.aligned and (flags.c_contiguous or (not whole and array[0].flags.c_contiguous))):
+    if array.size == 0 or (
+        flags.aligned and (flags.c_contiguous or (not whole and array[0].flags.c_contiguous))
+    ):
         return array
-    if not whole and array.strides[0] == 0 and array.nbytes > _COPIED:  # one row for all, as the gradient that a sum passes on
+    if (
+        not whole and array.strides[0] == 0 and array.nbytes > _COPIED
+    ):  # one row for all, as the gradient that a sum passes on
         return np.broadcast_to(np.ascontiguousarray(array[0]), array.shape)
     return np.ascontiguousarray(array)

@@ -1,7 +1,8 @@
-"""The two shells around generated row bodies: serial and parallel over parts of the rows, compiled once for all kernels.
+"""The two shells around generated row bodies: serial and parallel over parts of the rows, compiled once for
+all kernels.
 
-A body is given by the address of its compiled code, so a shell never specialises and calling one costs about a microsecond.
-"""
+A body is given by the address of its compiled code, so a shell never specialises and calling one costs about
+a microsecond."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def call(typingctx: Any, address: Any, args: Any, start: Any, stop: Any) -> Any:
         convention = context.call_conv
         kind = convention.get_function_type(_BODY.return_type, _BODY.args)
         function = builder.inttoptr(values[0], kind.as_pointer())
-        status, result = convention.call_function(builder, function, _BODY.return_type, _BODY.args, values[1:])
+        status, result = convention.call_function(
+            builder, function, _BODY.return_type, _BODY.args, values[1:]
+        )
         with builder.if_then(status.is_error, likely=False):
             convention.return_status_propagate(builder, status)
         return result if isinstance(result.type, ir.Type) else context.get_dummy_value()

@@ -1,7 +1,8 @@
-"""Lanes that move: permutations and folds whose places are constants, and loads and stores of lanes that are no neighbours in memory.
+"""Lanes that move: permutations and folds whose places are constants, and loads and stores of lanes that are
+no neighbours in memory.
 
-A value wider than a power of two registers is several vectors (see printing.py); these primitives take all of them, and give one.
-"""
+A value wider than a power of two registers is several vectors (see printing.py); these primitives take all of
+them, and give one."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def _joined(builder: Any, parts: list[Any]) -> Any:
     made, start = None, 0
     for part in parts:
         count = part.type.count
-        placed = _shuffled(builder, part, _undefined(part.type), [min(max(i - start, 0), count - 1) for i in range(width)])
+        placed = _shuffled(
+            builder, part, _undefined(part.type), [min(max(i - start, 0), count - 1) for i in range(width)]
+        )
         order = [width + i if start <= i < start + count else i for i in range(width)]
         made = placed if made is None else _shuffled(builder, made, placed, order)
         start += count
@@ -47,7 +50,9 @@ def _joined(builder: Any, parts: list[Any]) -> Any:
 def _taken(builder: Any, parts: list[Any], places: Places) -> Any:
     """Lanes by their places in the parts, of which only those that are asked for are joined."""
     ends = [sum(part.type.count for part in parts[: i + 1]) for i in range(len(parts))]
-    used = [i for i, end in enumerate(ends) if any(end - parts[i].type.count <= place < end for place in places)]
+    used = [
+        i for i, end in enumerate(ends) if any(end - parts[i].type.count <= place < end for place in places)
+    ]
     start = ends[used[0]] - parts[used[0]].type.count
     whole = _joined(builder, parts[used[0] : used[-1] + 1])
     return _shuffled(builder, whole, _undefined(whole.type), [place - start for place in places])
@@ -91,12 +96,18 @@ def _of_parts(count: int, result: Callable[[Any], Any], build: Callable[[Any, li
 @functools.cache
 def take(places: Places, parts: int) -> Any:
     """take(places, parts)(vector, …): one vector whose lane i is lane places[i] of all parts."""
-    return _of_parts(parts, lambda kind: Lanes(kind.dtype, len(places)), lambda builder, given: _taken(builder, given, places))
+    return _of_parts(
+        parts,
+        lambda kind: Lanes(kind.dtype, len(places)),
+        lambda builder, given: _taken(builder, given, places),
+    )
 
 
 @functools.cache
 def indices(width: int, bits: int) -> Any:
-    """indices(width, bits)(args, slot): so many integers, one after the other from a slot of the argument block on."""
+    """indices(width, bits)(args, slot): so many integers, one after the other from a slot of the argument
+    block on.
+    """
 
     @intrinsic
     def read(typingctx: Any, args: Any, slot: Any) -> Any:
@@ -116,7 +127,9 @@ _PERMUTES = {ir.FloatType(): "sf", ir.DoubleType(): "df", I32: "si", I64: "di"}
 
 @intrinsic
 def take_by(typingctx: Any, indices: Any, value: Any) -> Any:
-    """take_by(indices, vector): lane i is lane indices[i] of a vector that is one register of 64 bytes at most. For AVX-512."""
+    """take_by(indices, vector): lane i is lane indices[i] of a vector that is one register of 64 bytes at
+    most. For AVX-512.
+    """
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         by, x = values
@@ -129,7 +142,9 @@ def take_by(typingctx: Any, indices: Any, value: Any) -> Any:
         )
         made = []
         for start in range(0, by.type.count, width):
-            own = _shuffled(builder, by, _undefined(by.type), [min(start + i, by.type.count - 1) for i in range(width)])
+            own = _shuffled(
+                builder, by, _undefined(by.type), [min(start + i, by.type.count - 1) for i in range(width)]
+            )
             made.append(builder.call(function, [whole, own]))
         joined = _joined(builder, made)
         return _shuffled(builder, joined, _undefined(joined.type), list(range(by.type.count)))
@@ -139,8 +154,9 @@ def take_by(typingctx: Any, indices: Any, value: Any) -> Any:
 
 @functools.cache
 def fold(op: str, sizes: tuple[int, ...], over: tuple[int, ...], places: Places, parts: int) -> Any:
-    """fold(op, sizes, over, places, parts)(vector, …): lanes in rows of ``sizes``, summed, multiplied, or their maximum taken along the
-    axes ``over``, then taken by places; no places: a scalar. Halves are added to halves, so the order depends on the sizes alone."""
+    """fold(op, sizes, over, places, parts)(vector, …): lanes in rows of ``sizes``, summed, multiplied, or
+    their maximum taken along the axes ``over``, then taken by places; no places: a scalar. Halves are added
+    to halves, so the order depends on the sizes alone."""
     combine, middle = {"add": (total, 0), "multiply": (_product, 1), "maximum": (larger, None)}[op]
 
     def build(builder: Any, given: list[Any]) -> Any:
@@ -155,8 +171,12 @@ def fold(op: str, sizes: tuple[int, ...], over: tuple[int, ...], places: Places,
     return _of_parts(parts, lambda kind: Lanes(kind.dtype, len(places)) if places else kind.dtype, build)
 
 
-def _as_one(builder: Any, given: list[Any], count: int, combine: Callable[..., Any], middle: int | None) -> Any:
-    """All ``count`` lanes of vectors, the widest first: halves onto each other, and onto them the next vector when it is as wide."""
+def _as_one(
+    builder: Any, given: list[Any], count: int, combine: Callable[..., Any], middle: int | None
+) -> Any:
+    """All ``count`` lanes of vectors, the widest first: halves onto each other, and onto them the next vector
+    when it is as wide.
+    """
     start, left = 0, []
     for part in given:
         width = part.type.count
@@ -168,7 +188,13 @@ def _as_one(builder: Any, given: list[Any], count: int, combine: Callable[..., A
     x, left = left[0], left[1:]
     while x.type.count > 1:
         half = x.type.count // 2
-        x = combine(builder, *[_shuffled(builder, x, _undefined(x.type), list(range(first, first + half))) for first in (0, half)])
+        x = combine(
+            builder,
+            *[
+                _shuffled(builder, x, _undefined(x.type), list(range(first, first + half)))
+                for first in (0, half)
+            ],
+        )
         while left and left[0].type.count == x.type.count:
             x, left = combine(builder, x, left[0]), left[1:]
     return builder.extract_element(x, ir.Constant(I32, 0))
@@ -178,8 +204,12 @@ def _product(builder: Any, a: Any, b: Any) -> Any:
     return builder.mul(a, b) if isinstance(a.type.element, ir.IntType) else builder.fmul(a, b)
 
 
-def _halved(builder: Any, x: Any, shape: list[int], axis: int, combine: Callable[..., Any], middle: int | None) -> tuple[Any, list[int]]:
-    """The upper half of an axis onto the lower one. The middle of an odd length meets a number, 0 in a sum, and itself in a maximum."""
+def _halved(
+    builder: Any, x: Any, shape: list[int], axis: int, combine: Callable[..., Any], middle: int | None
+) -> tuple[Any, list[int]]:
+    """The upper half of an axis onto the lower one. The middle of an odd length meets a number, 0 in a sum,
+    and itself in a maximum.
+    """
     length, inner = shape[axis], math.prod(shape[axis + 1 :])
     half = (length + 1) // 2
     low: list[int] = []
@@ -219,7 +249,9 @@ def prefetch_ids(typingctx: Any, array: Any, position: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         struct = context.make_array(sig.args[0])(context, builder, values[0])
-        place = builder.bitcast(builder.gep(struct.data, [values[1]], inbounds=False), ir.IntType(8).as_pointer())
+        place = builder.bitcast(
+            builder.gep(struct.data, [values[1]], inbounds=False), ir.IntType(8).as_pointer()
+        )
         kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [place, ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)])
@@ -230,7 +262,9 @@ def prefetch_ids(typingctx: Any, array: Any, position: Any) -> Any:
 
 @functools.cache
 def load_ids(width: int) -> Any:
-    """load_ids(width)(array, position, mask): as many entries of an index array from a position, as int64; 0 where the mask is off."""
+    """load_ids(width)(array, position, mask): as many entries of an index array from a position, as int64; 0
+    where the mask is off.
+    """
 
     @intrinsic
     def read(typingctx: Any, array: Any, position: Any, mask: Any) -> Any:
@@ -239,8 +273,13 @@ def load_ids(width: int) -> Any:
             vector = ir.VectorType(struct.data.type.pointee, width)
             pointer = builder.bitcast(builder.gep(struct.data, [values[1]]), vector.as_pointer())
             kind = ir.FunctionType(vector, [pointer.type, I32, values[2].type, vector])
-            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.{mangled_name(vector)}")
-            found = builder.call(function, [pointer, ir.Constant(I32, alignment_of(sig.args[0])), values[2], ir.Constant(vector, None)])
+            function = cgutils.get_or_insert_function(
+                builder.module, kind, f"llvm.masked.load.{mangled_name(vector)}"
+            )
+            found = builder.call(
+                function,
+                [pointer, ir.Constant(I32, alignment_of(sig.args[0])), values[2], ir.Constant(vector, None)],
+            )
             return found if vector.element == I64 else builder.sext(found, ir.VectorType(I64, width))
 
         return Lanes(types.int64, width)(array, types.int64, mask), codegen
@@ -249,8 +288,8 @@ def load_ids(width: int) -> Any:
 
 
 def _pointers(context: Any, builder: Any, kind: Any, values: Any, offsets: Places, single: bool) -> Any:
-    """A pointer for each lane, to array[row, column + offset], of values = (array, row or rows, column, …). single: rows of one entry, one
-    after the other, whose numbers the processor scales itself."""
+    """A pointer for each lane, to array[row, column + offset], of values = (array, row or rows, column, …).
+    single: rows of one entry, one after the other, whose numbers the processor scales itself."""
     array, row, column = values[:3]
     rows = isinstance(row.type, ir.VectorType)
     base, _ = pointer_of(context, builder, kind, (array, ir.Constant(I64, 0) if rows else row, column), 0)
@@ -263,12 +302,16 @@ def _pointers(context: Any, builder: Any, kind: Any, values: Any, offsets: Place
     if rows:
         place = builder.add(place, builder.mul(row, _splat(builder, stride, wide)))
     start = builder.ptrtoint(base, I64)
-    return builder.inttoptr(builder.add(_splat(builder, start, wide), place), ir.VectorType(base.type, len(offsets)))
+    return builder.inttoptr(
+        builder.add(_splat(builder, start, wide), place), ir.VectorType(base.type, len(offsets))
+    )
 
 
 def _indexed(builder: Any, base: Any, indices: Any) -> Any:
     """A pointer for each index. llvmlite builds it when it is told its type."""
-    pointers = ir.instructions.GEPInstr(builder.block, base, [indices], False, "", source_etype=base.type.pointee)
+    pointers = ir.instructions.GEPInstr(
+        builder.block, base, [indices], False, "", source_etype=base.type.pointee
+    )
     pointers.type = ir.VectorType(base.type, indices.type.count)
     builder._insert(pointers)
     return pointers
@@ -281,8 +324,8 @@ def _splat(builder: Any, value: Any, wide: Any) -> Any:
 
 @functools.cache
 def gather(offsets: Places, single: bool = False) -> Any:
-    """gather(offsets)(array, row or rows, column, mask): array[row, column + offset] of every lane; 0 where the mask is off. single: of an
-    array whose rows have one entry and lie one after the other."""
+    """gather(offsets)(array, row or rows, column, mask): array[row, column + offset] of every lane; 0 where
+    the mask is off. single: of an array whose rows have one entry and lie one after the other."""
 
     @intrinsic
     def read(typingctx: Any, array: Any, row: Any, column: Any, mask: Any) -> Any:
@@ -292,7 +335,10 @@ def gather(offsets: Places, single: bool = False) -> Any:
             kind = ir.FunctionType(vector, [pointers.type, I32, values[3].type, vector])
             name = f"llvm.masked.gather.{mangled_name(vector).removesuffix('.p0')}.v{len(offsets)}p0"
             function = cgutils.get_or_insert_function(builder.module, kind, name)
-            return builder.call(function, [pointers, ir.Constant(I32, alignment_of(sig.args[0])), values[3], ir.Constant(vector, None)])
+            return builder.call(
+                function,
+                [pointers, ir.Constant(I32, alignment_of(sig.args[0])), values[3], ir.Constant(vector, None)],
+            )
 
         return Lanes(array.dtype, len(offsets))(array, row, types.int64, mask), codegen
 
@@ -301,7 +347,9 @@ def gather(offsets: Places, single: bool = False) -> Any:
 
 @functools.cache
 def scatter(offsets: Places) -> Any:
-    """scatter(offsets)(array, row or rows, column, value, mask): array[row, column + offset] = value, where the mask is on."""
+    """scatter(offsets)(array, row or rows, column, value, mask): array[row, column + offset] = value, where
+    the mask is on.
+    """
 
     @intrinsic
     def write(typingctx: Any, array: Any, row: Any, column: Any, value: Any, mask: Any) -> Any:
@@ -310,7 +358,9 @@ def scatter(offsets: Places) -> Any:
             kind = ir.FunctionType(ir.VoidType(), [values[3].type, pointers.type, I32, values[4].type])
             name = f"llvm.masked.scatter.{mangled_name(values[3].type).removesuffix('.p0')}.v{len(offsets)}p0"
             function = cgutils.get_or_insert_function(builder.module, kind, name)
-            builder.call(function, [values[3], pointers, ir.Constant(I32, alignment_of(sig.args[0])), values[4]])
+            builder.call(
+                function, [values[3], pointers, ir.Constant(I32, alignment_of(sig.args[0])), values[4]]
+            )
             return context.get_dummy_value()
 
         return types.void(array, row, types.int64, value, mask), codegen

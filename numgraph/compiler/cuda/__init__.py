@@ -1,4 +1,6 @@
-"""The CUDA target: walks over graphs whose arrays are on a device. Nothing is imported from CUDA's packages before the first walk."""
+"""The CUDA target: walks over graphs whose arrays are on a device. Nothing is imported from CUDA's packages
+before the first walk.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from numgraph.graph import Graph
 
 
 def execute(graph: Graph, outputs: Sequence[Output], fields: Arrays) -> list[Any]:
-    """All arrays of all outputs, in order (see Output.results): those of cpu.execute, read and made on the graph's device."""
+    """All arrays of all outputs, in order (see Output.results): those of cpu.execute, read and made on the
+    graph's device.
+    """
     from numgraph.compiler.cuda import running
 
     return running.execute(graph, outputs, fields)

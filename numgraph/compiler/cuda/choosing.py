@@ -1,4 +1,6 @@
-"""Which schedule a walk gets on a device: every candidate's program is built and counted, as each thread of a group would run it."""
+"""Which schedule a walk gets on a device: every candidate's program is built and counted, as each thread of a
+group would run it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from numgraph.compiler.reduces import REDUCES
 from numgraph.compiler.schedule import FEW, Lanes, Machine, Schedule, candidates
 
 MACHINE = Machine(register_bytes=512, registers=4, held=64, edges=False, slack=0.02, loop=0.0)
-"""A warp whose threads load 16 bytes each. held: 32-bit registers of a thread for what is kept while edges go by."""
+"""A warp whose threads load 16 bytes each. held: 32-bit registers of a thread for what is kept while edges go
+by.
+"""
 _MOST = 8
 """Lanes of one value that a thread holds at most."""
 DEGREE = 16
@@ -25,11 +29,15 @@ DEGREE = 16
 SECTOR, TRAFFIC = 32, 8.0
 """Bytes that memory moves at once, and how many instructions of one thread that is worth."""
 _LATENCY = 32.0
-"""What a step over edges costs however few threads take it: they wait for memory, and other groups cannot always fill the time."""
+"""What a step over edges costs however few threads take it: they wait for memory, and other groups cannot
+always fill the time.
+"""
 
 
 def choose(notation: Notation, places: Places, length: int) -> Choice:
-    """The cheapest schedule of a walk, by what it costs a row. length: edges of a row, roughly; 0: not known."""
+    """The cheapest schedule of a walk, by what it costs a row. length: edges of a row, roughly; 0: not
+    known.
+    """
     found = []
     for number, schedule in enumerate(_candidates(notation, length)):
         program = build(notation, schedule, places)
@@ -45,9 +53,15 @@ def _candidates(notation: Notation, length: int) -> Iterator[Schedule]:
     """Those of every target, and edges side by side, as many as a warp has threads for, or a part of them."""
     plain = candidates(notation, MACHINE)
     yield from plain
-    if not length or any(result.reduce == "edge" or REDUCES[result.reduce].winner for result in notation.results):
+    if not length or any(
+        result.reduce == "edge" or REDUCES[result.reduce].winner for result in notation.results
+    ):
         return  # a winner is the first of equals, in the order of edges
-    runs = {schedule.lanes.tiles for schedule in plain if not schedule.loops and all(map(schedule.lanes.whole, _variables(schedule.lanes)))}
+    runs = {
+        schedule.lanes.tiles
+        for schedule in plain
+        if not schedule.loops and all(map(schedule.lanes.whole, _variables(schedule.lanes)))
+    }
     for run, bits in itertools.product(sorted(runs, key=str), range(2, WARP_BITS + 1)):
         if Lanes(run, 1).count(tuple(v for v, _ in run)) <= FEW:
             lanes = Lanes(((EDGE, 1 << bits), *run), plain[0].lanes.vector)
@@ -84,9 +98,15 @@ class _Counter:
         match record:
             case ir.Loop(variable=variable) if variable == EDGE:
                 trips = -(-self.degree // record.step)
-                return trips * (_LATENCY / steps(record) + threads * (2 + self.spilled(record)) + sum(map(self.price, record.body)))
+                return trips * (
+                    _LATENCY / steps(record)
+                    + threads * (2 + self.spilled(record))
+                    + sum(map(self.price, record.body))
+                )
             case ir.Loop():
-                trips = 1.0 if record.variable == ROW else -(-float(record.variable.extent or 0) // record.step)
+                trips = (
+                    1.0 if record.variable == ROW else -(-float(record.variable.extent or 0) // record.step)
+                )
                 return trips * (2 * threads + sum(map(self.price, record.body)))
             case ir.When():
                 return 2.0 * threads + sum(map(self.price, record.body)) / 8
@@ -97,7 +117,9 @@ class _Counter:
             case ir.Fold():
                 form = self.layout.form(self.types[record.value].lanes) & ~self.layout.form(record.type.lanes)
                 over = (form & self.layout.shape.of_threads).bit_count()
-                return threads * (3.0 * over * self.held(record.type.lanes) + self.held(self.types[record.value].lanes))
+                return threads * (
+                    3.0 * over * self.held(record.type.lanes) + self.held(self.types[record.value].lanes)
+                )
             case ir.Op():
                 return threads * self.held(record.type.lanes) * self.prices.get(record.op, 1.0)
             case _:
@@ -109,7 +131,9 @@ class _Counter:
         return 2.0 * max(sum(self.held(self.types[name].lanes) for name in names) - MACHINE.held, 0)
 
     def access(self, column: Column, lanes: tuple[Variable, ...]) -> float:
-        """Instructions of a load or store, and the sectors of its lanes, which are full where neighbours are neighbours in memory."""
+        """Instructions of a load or store, and the sectors of its lanes, which are full where neighbours are
+        neighbours in memory.
+        """
         layout, shape = self.layout, self.layout.shape
         together = shape.vector if layout.neighbours(column, lanes, shape.vector) else 1
         along = layout.along(lanes)

@@ -1,4 +1,6 @@
-"""How the chunks of a long row become the row: a walk too, over rows whose edges are chunks. Everything is added in a fixed order."""
+"""How the chunks of a long row become the row: a walk too, over rows whose edges are chunks. Everything is
+added in a fixed order.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ def combine(walk: Walk, output: Output, level: Level, made: list[Any]) -> None:
     """The results of a level's chunks become those of its rows. made: the arrays of one output."""
     reduce = output.reduce
     edges = [array[level.first : level.first + level.num_edges] for array in made]
-    edges = [array.view(np.bool_) if dtype.kind == "b" else array for array, (_, dtype) in zip(edges, output.results(), strict=True)]
+    edges = [
+        array.view(np.bool_) if dtype.kind == "b" else array
+        for array, (_, dtype) in zip(edges, output.results(), strict=True)
+    ]
     shapes = tuple((array.shape[1:], array.dtype) for array in edges)
     fields: Arrays = {("e", f"x{i}"): array for i, array in enumerate(edges)}
     if reduce in ("mean", "var", "std"):
@@ -92,7 +97,9 @@ def _means(shapes: Shapes) -> Output:
 
 
 def _variances(reduce: str, shapes: Shapes) -> Output:
-    """The walk that makes the variance of all edges: the mean of each chunk's, and of its squared distance from the mean of all."""
+    """The walk that makes the variance of all edges: the mean of each chunk's, and of its squared distance
+    from the mean of all.
+    """
     x, distance = _field(shapes, 0), _field(shapes, 1) - expr.field("v", "mean", *shapes[1])
     own = x * x if reduce == "std" else x
     return Output(((own + distance * distance) * _share(shapes),), "v", "sum")

@@ -1,7 +1,8 @@
-"""From a kernel's text to code for a device: PTX by numba-cuda's compiler, a cubin by nvJitLink. Neither needs a device.
+"""From a kernel's text to code for a device: PTX by numba-cuda's compiler, a cubin by nvJitLink. Neither
+needs a device.
 
-A cubin is kept in the cache folder beside its text, so a process compiles only what none did before on this machine. The driver need not
-know the compiler's version of PTX, which may be newer.
+A cubin is kept in the cache folder beside its text, so a process compiles only what none did before on this
+machine. The driver need not know the compiler's version of PTX, which may be newer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ ENTRY = "numgraph_body"
 
 
 def ptx_of(text: str, words: int, capability: tuple[int, int]) -> str:
-    """The PTX of a kernel's text. words: length of its argument block. capability: of the device, as (9, 0)."""
+    """The PTX of a kernel's text. words: length of its argument block. capability: of the device, as (9,
+    0).
+    """
     from numba import cuda, types
 
     body = sources.load(text).body
@@ -31,7 +34,9 @@ def ptx_of(text: str, words: int, capability: tuple[int, int]) -> str:
 
 
 def cubin_of(text: str, words: int, capability: tuple[int, int]) -> bytes:
-    """Machine code for a device, from the cache folder or compiled now; PTX, which the driver compiles, where there is no nvJitLink."""
+    """Machine code for a device, from the cache folder or compiled now; PTX, which the driver compiles, where
+    there is no nvJitLink.
+    """
     name = f"{sources.name_of(text)}.sm_{capability[0]}{capability[1]}.cubin"
     path, purpose = caches.folder() / name, f"{numba.__version__} {words} {text}".encode()
     try:

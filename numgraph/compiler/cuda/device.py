@@ -1,7 +1,9 @@
-"""The primitives of kernels on a CUDA device, where a row has a group of neighbouring threads that hold lanes of its tile (see threads.py).
+"""The primitives of kernels on a CUDA device, where a row has a group of neighbouring threads that hold lanes
+of its tile (see threads.py).
 
-What is arithmetic on values in registers is the same on every target that has LLVM: the lanes that a thread holds of a value are one
-vector, or a scalar if it holds a single one. Only what knows of threads is here: loads, stores, masks and folds.
+What is arithmetic on values in registers is the same on every target that has LLVM: the lanes that a thread
+holds of a value are one vector, or a scalar if it holds a single one. Only what knows of threads is here:
+loads, stores, masks and folds.
 
 A group's loads are coalesced, and neighbouring lanes of a thread are one instruction of up to 128 bits.
 """
@@ -42,7 +44,9 @@ class _MemoryModel(models.PrimitiveModel):
 
 
 def _register(builder: Any, name: str) -> Any:
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), f"llvm.nvvm.read.ptx.sreg.{name}")
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(I32, []), f"llvm.nvvm.read.ptx.sreg.{name}"
+    )
     return builder.call(function, [])
 
 
@@ -54,17 +58,23 @@ def _pointer(builder: Any, dtype: Any, memory: Any, row: Any, offset: Any, count
     """Pointer to memory[row, offset], to ``count`` elements (0: to one scalar)."""
     size = max(dtype.bitwidth // 8, 1)
     base, stride = builder.extract_value(memory, 0), builder.extract_value(memory, 1)
-    address = builder.add(builder.add(base, builder.mul(row, stride)), builder.mul(offset, ir.Constant(I64, size)))
+    address = builder.add(
+        builder.add(base, builder.mul(row, stride)), builder.mul(offset, ir.Constant(I64, size))
+    )
     kind = ir.VectorType(LLVM[dtype], count) if count > 1 else LLVM[dtype]
     return builder.inttoptr(address, ir.PointerType(kind, addrspace=GLOBAL))
 
 
 def _load(builder: Any, dtype: Any, pointer: Any, count: int) -> Any:
-    """The element at a pointer, or so many as one vector. 16-bit ones in pairs: LLVM loads vectors of halves pair by pair."""
+    """The element at a pointer, or so many as one vector. 16-bit ones in pairs: LLVM loads vectors of halves
+    pair by pair.
+    """
     if dtype.bitwidth != 16 or count == 1:
         return builder.load(pointer, align=_align(dtype, count))
     pairs = ir.VectorType(I32, count // 2) if count > 2 else I32
-    words = builder.load(builder.bitcast(pointer, ir.PointerType(pairs, addrspace=GLOBAL)), align=_align(dtype, count))
+    words = builder.load(
+        builder.bitcast(pointer, ir.PointerType(pairs, addrspace=GLOBAL)), align=_align(dtype, count)
+    )
     result = ir.Constant(ir.VectorType(LLVM[dtype], count), ir.Undefined)
     for i in range(count):
         word = builder.extract_element(words, ir.Constant(I32, i // 2)) if count > 2 else words
@@ -78,7 +88,9 @@ def _store(builder: Any, dtype: Any, value: Any, pointer: Any, count: int) -> No
 
 
 def _atomic_add(builder: Any, dtype: Any, value: Any, pointer: Any, count: int) -> None:
-    """Every element on its own, by NVVM's intrinsic: its dialect of LLVM for devices before sm_100 has no atomicrmw of floats."""
+    """Every element on its own, by NVVM's intrinsic: its dialect of LLVM for devices before sm_100 has no
+    atomicrmw of floats.
+    """
     kind = LLVM[dtype]
     to = ir.PointerType(kind, addrspace=GLOBAL)
     name = f"llvm.nvvm.atomic.load.add.f{dtype.bitwidth}.p1f{dtype.bitwidth}"
@@ -111,7 +123,9 @@ def _view(dtype: str, strided: bool) -> Any:
 
 @functools.cache
 def operand(dtype: str) -> Any:
-    """operand(dtype)(args, slot): the memory whose address, number of rows and row stride (bytes) are the arguments from slot on."""
+    """operand(dtype)(args, slot): the memory whose address, number of rows and row stride (bytes) are the
+    arguments from slot on.
+    """
     return _view(dtype, True)
 
 
@@ -174,12 +188,19 @@ def _part(builder: Any, value: Any, first: int, count: int) -> Any:
 
 
 class Tile:
-    """The primitives for tiles of a shape. Values are what a thread holds of a form: 0 is a scalar, the same in every thread."""
+    """The primitives for tiles of a shape. Values are what a thread holds of a form: 0 is a scalar, the same
+    in every thread.
+    """
 
     def __init__(self, threads: int, vector: int, vectors: int) -> None:
         self.shape = Shape(threads, vector, vectors)
         self.operand, self.ids, self.number, self.at = operand, ids, number, at
-        self.cast, self.widen, self.narrow, self.wrap = vectors_of.cast, vectors_of.widen, vectors_of.narrow, vectors_of.wrap
+        self.cast, self.widen, self.narrow, self.wrap = (
+            vectors_of.cast,
+            vectors_of.widen,
+            vectors_of.narrow,
+            vectors_of.wrap,
+        )
         vars(self).update(FUNCTIONS)
 
     def _kind(self, dtype: Any, form: int) -> Any:
@@ -205,7 +226,11 @@ class Tile:
         held = self.shape.held(form)
         numbers: list[Any] = [ir.Constant(I32, 0)] * len(held)
         for first, bits, divide, modulo, stride in terms:
-            own = self._digit(builder, first, bits) if (self.shape.of_threads >> first) & ((1 << bits) - 1) else ir.Constant(I32, 0)
+            own = (
+                self._digit(builder, first, bits)
+                if (self.shape.of_threads >> first) & ((1 << bits) - 1)
+                else ir.Constant(I32, 0)
+            )
             for i, lane in enumerate(held):
                 digit = builder.add(own, ir.Constant(I32, lane >> first & (1 << bits) - 1))
                 digit = builder.udiv(digit, ir.Constant(I32, divide)) if divide > 1 else digit
@@ -224,7 +249,9 @@ class Tile:
         return vectors_of.constant(dtype, value, count if count > 1 else 0)
 
     def spread(self, have: int, want: int) -> Any:
-        """spread(have, want)(value): a value of a form in the lanes of one with more bits; no thread asks another one."""
+        """spread(have, want)(value): a value of a form in the lanes of one with more bits; no thread asks
+        another one.
+        """
         taken = self.shape.taken(have, want)
 
         @intrinsic
@@ -235,14 +262,18 @@ class Tile:
                     return x
                 if not isinstance(x.type, ir.VectorType):
                     return vectors_of.repeated(builder, x, len(taken))
-                return x if taken == tuple(range(x.type.count)) else vectors_of.shuffled(builder, x, list(taken))
+                return (
+                    x if taken == tuple(range(x.type.count)) else vectors_of.shuffled(builder, x, list(taken))
+                )
 
             return self._kind(getattr(value, "dtype", value), want)(value), codegen
 
         return spreads
 
     def fold(self, op: str, form: int, over: int) -> Any:
-        """fold(op, form, over)(value): a value of a form summed, multiplied, or its maximum taken, along the bits ``over`` of it."""
+        """fold(op, form, over)(value): a value of a form summed, multiplied, or its maximum taken, along the
+        bits ``over`` of it.
+        """
         shape = self.shape
         held = bits_of(form & ~shape.of_threads)
         own = [held.index(bit) for bit in bits_of(over & ~shape.of_threads & form)]
@@ -255,21 +286,27 @@ class Tile:
         @intrinsic
         def numbers(typingctx: Any, start: Any) -> Any:
             def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-                return _vector(builder, [builder.add(values[0], number) for number in self._numbers(builder, form, terms)])
+                return _vector(
+                    builder,
+                    [builder.add(values[0], number) for number in self._numbers(builder, form, terms)],
+                )
 
             return self._kind(types.int64, form)(types.int64), codegen
 
         return numbers
 
     def below(self, form: int, first: int, bits: int) -> Any:
-        """below(form, first, bits)(n): whether what these bits of a lane say is below n. n is a multiple of ``vector`` where they are the
-        lowest."""
+        """below(form, first, bits)(n): whether what these bits of a lane say is below n. n is a multiple of
+        ``vector`` where they are the lowest."""
 
         @intrinsic
         def mask(typingctx: Any, limit: Any) -> Any:
             def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
                 numbers = self._numbers(builder, form, ((first, bits, 1, 0, 1),))
-                whole = [numbers[self.shape.held(form).index(lane & ~(self.shape.vector - 1))] for lane in self.shape.held(form)]
+                whole = [
+                    numbers[self.shape.held(form).index(lane & ~(self.shape.vector - 1))]
+                    for lane in self.shape.held(form)
+                ]
                 known = {id(number): builder.icmp_signed("<", number, values[0]) for number in whole}
                 return _vector(builder, [known[id(number)] for number in whole])
 
@@ -284,7 +321,9 @@ class Tile:
         def mask(typingctx: Any) -> Any:
             def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
                 numbers = self._numbers(builder, form, ((*part, 1),))
-                return _vector(builder, [builder.icmp_signed("==", number, ir.Constant(I64, 0)) for number in numbers])
+                return _vector(
+                    builder, [builder.icmp_signed("==", number, ir.Constant(I64, 0)) for number in numbers]
+                )
 
             return self._kind(types.boolean, form)(), codegen
 
@@ -293,8 +332,8 @@ class Tile:
     # --- memory ---
 
     def load(self, form: int, terms: Terms, count: int) -> Any:
-        """load(form, terms, count)(memory, row, column): memory[row, column + Σ stride · digit] in every lane, ``count`` neighbours at
-        once. row: a number, or one for every lane that a thread holds."""
+        """load(form, terms, count)(memory, row, column): memory[row, column + Σ stride · digit] in every
+        lane, ``count`` neighbours at once. row: a number, or one for every lane that a thread holds."""
 
         @intrinsic
         def read(typingctx: Any, memory: Any, row: Any, column: Any) -> Any:
@@ -306,8 +345,9 @@ class Tile:
         return read
 
     def load_masked(self, form: int, terms: Terms, count: int) -> Any:
-        """load_masked(form, terms, count)(memory, row, column, mask): as load where the mask is on. Other lanes hold something that nothing
-        may use: what stands in the tile's first column, so that no load waits for a branch."""
+        """load_masked(form, terms, count)(memory, row, column, mask): as load where the mask is on. Other
+        lanes hold something that nothing may use: what stands in the tile's first column, so that no load
+        waits for a branch."""
 
         @intrinsic
         def read(typingctx: Any, memory: Any, row: Any, column: Any, mask: Any) -> Any:
@@ -318,12 +358,18 @@ class Tile:
 
         return read
 
-    def _places(self, builder: Any, values: Any, form: int, terms: Terms, count: int) -> list[tuple[int, Any, Any]]:
-        """Of every access of ``count`` lanes: its first lane among those held, its row, and its offset from the tile's first column."""
+    def _places(
+        self, builder: Any, values: Any, form: int, terms: Terms, count: int
+    ) -> list[tuple[int, Any, Any]]:
+        """Of every access of ``count`` lanes: its first lane among those held, its row, and its offset from
+        the tile's first column.
+        """
         numbers, rows = self._numbers(builder, form, terms), _elements(builder, values[1])
         return [(i, rows[i if len(rows) > 1 else 0], numbers[i]) for i in range(0, len(numbers), count)]
 
-    def _read(self, builder: Any, dtype: Any, values: Any, form: int, terms: Terms, count: int, mask: Any) -> Any:
+    def _read(
+        self, builder: Any, dtype: Any, values: Any, form: int, terms: Terms, count: int, mask: Any
+    ) -> Any:
         elements: list[Any] = []
         on = None if mask is None else _elements(builder, mask)
         places = self._places(builder, values, form, terms, count)
@@ -338,8 +384,8 @@ class Tile:
         return _vector(builder, elements)
 
     def store(self, form: int, terms: Terms, count: int, put: Callable[..., None] = _store) -> Any:
-        """store(form, terms, count)(memory, row, column, value): memory[row, column + Σ stride · digit] = value, ``count`` neighbours at
-        once; of the threads that hold the same lanes one stores them."""
+        """store(form, terms, count)(memory, row, column, value): memory[row, column + Σ stride · digit] =
+        value, ``count`` neighbours at once; of the threads that hold the same lanes one stores them."""
 
         @intrinsic
         def write(typingctx: Any, memory: Any, row: Any, column: Any, value: Any) -> Any:
@@ -371,7 +417,16 @@ class Tile:
         return self.store_masked(form, terms, count, _atomic_add)
 
     def _write(
-        self, context: Any, builder: Any, dtype: Any, values: Any, form: int, terms: Terms, count: int, mask: Any, put: Callable[..., None]
+        self,
+        context: Any,
+        builder: Any,
+        dtype: Any,
+        values: Any,
+        form: int,
+        terms: Terms,
+        count: int,
+        mask: Any,
+        put: Callable[..., None],
     ) -> Any:
         others = self.shape.of_threads & ~form
         first = None

@@ -1,7 +1,8 @@
-"""Starting a kernel: its argument block, its code on the device, the caller's stream; or the simulator, where NUMBA_ENABLE_CUDASIM is set.
+"""Starting a kernel: its argument block, its code on the device, the caller's stream; or the simulator, where
+NUMBA_ENABLE_CUDASIM is set.
 
-A kernel's parameters are the words of the argument block, one 64-bit number each, so a launch is an array of numbers and one driver call.
-"""
+A kernel's parameters are the words of the argument block, one 64-bit number each, so a launch is an array of
+numbers and one driver call."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def operand_of(array: Any, shared: bool = False) -> Operand:
     if array.dtype != memory:
         array = array.view(memory)
     features = array.shape if shared else array.shape[1:]
-    if not array.flags.c_contiguous and not _contiguous(features, array.strides[array.ndim - len(features) :], array.dtype.itemsize):
+    if not array.flags.c_contiguous and not _contiguous(
+        features, array.strides[array.ndim - len(features) :], array.dtype.itemsize
+    ):
         array = array.copy()
     return Operand(array, 1, array.nbytes) if shared else Operand(array, array.shape[0], array.strides[0])
 
@@ -75,7 +78,9 @@ def launch(kernel: Kernel, operands: Sequence[Any], count: int) -> None:
             words.append(operand)
         elif isinstance(operand, Operand):
             array, stride = operand.array, operand.stride
-            if number in kernel.aligned and (array.data.ptr | stride) % (kernel.shape.vector * array.dtype.itemsize):
+            if number in kernel.aligned and (array.data.ptr | stride) % (
+                kernel.shape.vector * array.dtype.itemsize
+            ):
                 array = array.copy()
                 stride = array.nbytes // max(operand.rows, 1)
                 copies.append(array)
@@ -88,12 +93,15 @@ def launch(kernel: Kernel, operands: Sequence[Any], count: int) -> None:
     cupy = devices.cupy()
     device = cupy.cuda.runtime.getDevice()
     if device not in _THREAD.entered:
-        cupy.cuda.runtime.memGetInfo()  # a call of the runtime gives a thread the device's context; the driver's launch wants one
+        # a call of the runtime gives a thread the device's context; the driver's launch wants one
+        cupy.cuda.runtime.memGetInfo()
         _THREAD.entered += (device,)
     function = _function(kernel.text, kernel.words, device)
     blocks = -(-count * kernel.shape.threads // BLOCK)
     stream = cupy.cuda.get_current_stream().ptr
-    cupy.cuda.driver.launchKernel(function.ptr, blocks, 1, 1, BLOCK, 1, 1, 0, stream, pointers.buffer_info()[0], 0)
+    cupy.cuda.driver.launchKernel(
+        function.ptr, blocks, 1, 1, BLOCK, 1, 1, 0, stream, pointers.buffer_info()[0], 0
+    )
 
 
 @functools.cache
@@ -127,7 +135,10 @@ def _simulate(kernel: Kernel, operands: Sequence[Any], count: int) -> None:
     for offset, operand in zip(kernel.offsets, operands, strict=True):
         if isinstance(operand, Operand):
             array = host_memory(operand.array)
-            shape, strides = (operand.rows, array.size // max(operand.rows, 1)), (operand.stride, array.itemsize)
+            shape, strides = (
+                (operand.rows, array.size // max(operand.rows, 1)),
+                (operand.stride, array.itemsize),
+            )
             args[offset] = np.lib.stride_tricks.as_strided(array, shape, strides)
         else:
             args[offset] = operand if isinstance(operand, int) else host_memory(operand)

@@ -22,10 +22,10 @@ _WORDS = {"ids": 2, "field": 3, "out": 3}
 class Kernel:
     """A kernel's text with the layout of its arguments.
 
-    rows: whose edges are walked, "e" where edges are tasks in the order of their ids. slots: ("count", None), ("size", number), ("float" or
-    "int", number), ("ids", name), ("field", key), ("out", (which of the outputs, place)). shape: its tiles. aligned: slots of arrays that
-    are read by whole vectors. per_edge: an edge is a task, not a row.
-    """
+    rows: whose edges are walked, "e" where edges are tasks in the order of their ids. slots: ("count", None),
+    ("size", number), ("float" or "int", number), ("ids", name), ("field", key), ("out", (which of the
+    outputs, place)). shape: its tiles. aligned: slots of arrays that are read by whole vectors. per_edge: an
+    edge is a task, not a row."""
 
     rows: str
     text: str
@@ -51,20 +51,26 @@ def printed(program: ir.Program, outputs: Sequence[Made], request: Request) -> K
     per_edge = all(made.output.reduce == "edge" for made in outputs)
     by_ids = per_edge and (request.ordered or by_edge_ids(program))
     layout = Layout(program)
-    printer = Printer(program, layout, request.ids, per_edge, by_ids, [i for i, made in enumerate(outputs) if made.atomic])
+    printer = Printer(
+        program, layout, request.ids, per_edge, by_ids, [i for i, made in enumerate(outputs) if made.atomic]
+    )
     text = printer.text()
     rows = "e" if by_ids else request.rows
     return Kernel(rows, text, printer.slots, list(outputs), layout.shape, printer.aligned, per_edge)
 
 
 def by_edge_ids(program: ir.Program) -> bool:
-    """Whether outputs per edge alone are better made in the order of edge ids: edge data in sequence, and both ends out of order.
+    """Whether outputs per edge alone are better made in the order of edge ids: edge data in sequence, and
+    both ends out of order.
 
     Counted in bytes, an access out of order as a cache line more, a result as a read and a write.
     """
     by_rows = by_edges = 0
     for array in program.arrays.values():
-        size, weight = array.features * np.dtype(memory_name(array.stored)).itemsize if array.slot[0] != "ids" else 0, 1 + array.written
+        size, weight = (
+            array.features * np.dtype(memory_name(array.stored)).itemsize if array.slot[0] != "ids" else 0,
+            1 + array.written,
+        )
         if array.rows == "row e" and array.slot[0] != "ids":
             by_rows += weight * (size + CACHE_LINE)
             by_edges += weight * size

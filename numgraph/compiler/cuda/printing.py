@@ -1,11 +1,13 @@
 """A program as the source of a CUDA kernel, one line a record, and the slots of its argument block.
 
-    task = group()                           every group of threads takes one task: a row, or a chunk of a long row
+    task = group()                           every group of threads takes one task: a row, or a chunk of a
+    long row
     if task < count:
         row, begin, end, place               whose fields are read, which edges, where its results go
         …                                    the records of the program
 
-Where chunks add atomically, a task that is a whole row (``place == row``) stores its results, and a chunk adds them to its row.
+Where chunks add atomically, a task that is a whole row (``place == row``) stores its results, and a chunk
+adds them to its row.
 
 In a kernel that only stores values per edge every edge is a task of its own.
 """
@@ -39,17 +41,29 @@ _OWNERS = {"owners": "dst", "indices": "src"}, {"owners": "src", "indices": "dst
 
 
 class Printer(Text):
-    """Prints one program. ids: dtype of the graph's index arrays. per_edge: every edge is a task, by_ids: in the order of their ids.
-    atomic: numbers of the results to which the chunks of long rows add.
+    """Prints one program. ids: dtype of the graph's index arrays. per_edge: every edge is a task, by_ids: in
+    the order of their ids. atomic: numbers of the results to which the chunks of long rows add.
 
-    ``slots``: what stands in the argument block; ``aligned``: those of arrays that are read or written by whole vectors.
-    """
+    ``slots``: what stands in the argument block; ``aligned``: those of arrays that are read or written by
+    whole vectors."""
 
     def __init__(
-        self, program: ir.Program, layout: Layout, ids: str, per_edge: bool = False, by_ids: bool = False, atomic: Collection[int] = ()
+        self,
+        program: ir.Program,
+        layout: Layout,
+        ids: str,
+        per_edge: bool = False,
+        by_ids: bool = False,
+        atomic: Collection[int] = (),
     ) -> None:
         super().__init__()
-        self.program, self.layout, self.ids, self.per_edge, self.by_ids = program, layout, ids, per_edge, by_ids
+        self.program, self.layout, self.ids, self.per_edge, self.by_ids = (
+            program,
+            layout,
+            ids,
+            per_edge,
+            by_ids,
+        )
         self.atomic = {f"out{number}.0" for number in atomic}
         self.prologue: list[str] = []
         self.used: set[str] = set()
@@ -112,9 +126,15 @@ class Printer(Text):
 
     # --- masks ---
 
-    def mask(self, lanes: tuple[Variable, ...], digits: Sequence[Digit], tiles: bool = True, zeros: Sequence[Part] = ()) -> str | None:
-        """The name of the mask of lanes in use, by what these digits say; None where all are. tiles: also where tiles are cut. zeros: and
-        where these parts are 0."""
+    def mask(
+        self,
+        lanes: tuple[Variable, ...],
+        digits: Sequence[Digit],
+        tiles: bool = True,
+        zeros: Sequence[Part] = (),
+    ) -> str | None:
+        """The name of the mask of lanes in use, by what these digits say; None where all are. tiles: also
+        where tiles are cut. zeros: and where these parts are 0."""
         form = self.layout.form(lanes)
         needed = tuple(digit for digit in digits if digit.bits and (digit.padded or (tiles and digit.cut)))
         if not needed and not zeros:
@@ -145,7 +165,11 @@ class Printer(Text):
             left = f"end - {EDGE.name}"
         else:
             unit = math.prod([w.extent or 1 for w in digit.variables[1:]])
-            left = f"{self.size(v.extent or 1)} - {v.name}" if unit == 1 else f"({self.size(v.extent or 1)} - {v.name}) * {unit}"
+            left = (
+                f"{self.size(v.extent or 1)} - {v.name}"
+                if unit == 1
+                else f"({self.size(v.extent or 1)} - {v.name}) * {unit}"
+            )
         return f"min({left}, {self.size(digit.size)})" if digit.padded else left
 
     # --- loops ---
@@ -165,11 +189,15 @@ class Printer(Text):
         if not inside:
             return []
         inside = [*self.masks_of(v), *inside]
-        bounds = self.size(v.extent or 0) if record.step == 1 else f"0, {self.size(v.extent or 0)}, {record.step}"
+        bounds = (
+            self.size(v.extent or 0) if record.step == 1 else f"0, {self.size(v.extent or 0)}, {record.step}"
+        )
         return [f"for {v.name} in range({bounds}):", *["    " + line for line in inside]]
 
     def masks_of(self, v: Variable) -> list[str]:
-        """The masks that are asked for inside of a loop over tiles. They are made anew where another loop over them follows."""
+        """The masks that are asked for inside of a loop over tiles. They are made anew where another loop
+        over them follows.
+        """
         lines = self.masks.pop(v, {})
         self.names = {key: name for key, name in self.names.items() if name not in lines}
         return [line for made in lines.values() for line in made]
@@ -184,7 +212,10 @@ class Printer(Text):
             own = [f"{ROW.name} = {self.use('at')}({self.id_array('owners')}, task)"] if reads_row else []
             return [*lines, *["    " + line for line in (*k, *own, *inside)]]
         tasks = self.id_array("tasks")
-        own = [f"{name} = {self.use('at')}({tasks}, task * 4 + {i})" for i, name in enumerate((ROW.name, "begin", "end", "place"))]
+        own = [
+            f"{name} = {self.use('at')}({tasks}, task * 4 + {i})"
+            for i, name in enumerate((ROW.name, "begin", "end", "place"))
+        ]
         return [*lines, *["    " + line for line in (*own, *inside)]]
 
     def bounds(self, record: Any) -> bool:
@@ -198,7 +229,10 @@ class Printer(Text):
         if EDGE in self.layout.digit:
             return self.side_by_side(record)
         count = steps(record)
-        one = [f"for {k} in range({'rest' if count > 1 else 'begin'}, end):", *["    " + line for line in self.body(record.body)]]
+        one = [
+            f"for {k} in range({'rest' if count > 1 else 'begin'}, end):",
+            *["    " + line for line in self.body(record.body)],
+        ]
         if count == 1:
             return one
         many = unrolled(record, count)
@@ -208,19 +242,27 @@ class Printer(Text):
         return [*lines, *["    " + line for line in inside], *one]
 
     def side_by_side(self, record: ir.Loop) -> list[str]:
-        """A loop in which every step has an edge for each lane; those beyond the row's end repeat the step's first."""
+        """A loop in which every step has an edge for each lane; those beyond the row's end repeat the step's
+        first.
+        """
         k, digit = EDGE.name, self.layout.digit[EDGE]
         self.loops.append(EDGE)
         inside = self.body(record.body)
         mask = self.mask((EDGE,), [digit])
         self.loops.pop()
-        counted = [self.made("counted", f"lanes.counted({digit.form}, {terms})") for terms in (((digit.first, digit.bits, 1, 0, 1),), ())]
+        counted = [
+            self.made("counted", f"lanes.counted({digit.form}, {terms})")
+            for terms in (((digit.first, digit.bits, 1, 0, 1),), ())
+        ]
         numbers = f"{self.name(k)} = {self.use('where')}({mask}, {counted[0]}({k}), {counted[1]}({k}))"
         inside = [*self.masks_of(EDGE), numbers, *inside]
         return [f"for {k} in range(begin, end, {record.step}):", *["    " + line for line in inside]]
 
     def when(self, record: ir.When) -> list[str]:
-        return [f"if {self.use('any_lane')}({self.name(record.condition)}):", *["    " + line for line in self.body(record.body)]]
+        return [
+            f"if {self.use('any_lane')}({self.name(record.condition)}):",
+            *["    " + line for line in self.body(record.body)],
+        ]
 
     # --- memory ---
 
@@ -242,7 +284,9 @@ class Printer(Text):
             return self.name(row)
         return f"{self.made('spread', f'lanes.spread({have}, {want})')}({self.name(row)})"
 
-    def access(self, by: str, array: str, column: Column, lanes: tuple[Variable, ...]) -> tuple[str, str | None]:
+    def access(
+        self, by: str, array: str, column: Column, lanes: tuple[Variable, ...]
+    ) -> tuple[str, str | None]:
         """The primitive that loads or stores lanes, and its mask."""
         layout = self.layout
         count = layout.shape.vector if layout.neighbours(column, lanes, layout.shape.vector) else 1
@@ -250,7 +294,9 @@ class Printer(Text):
             self.whole_vectors.add(array)
         mask = self.mask(lanes, layout.along(lanes), zeros=[] if by == "load" else layout.absent(lanes))
         by = by if mask is None else f"{by}_masked"
-        return self.made(by, f"lanes.{by}({layout.form(lanes)}, {layout.terms(column, lanes)}, {count})"), mask
+        return self.made(
+            by, f"lanes.{by}({layout.form(lanes)}, {layout.terms(column, lanes)}, {count})"
+        ), mask
 
     def load(self, record: ir.Load) -> list[str]:
         if self.bounds(record):
@@ -263,7 +309,10 @@ class Printer(Text):
         array, lanes = self.array(record.array), record.type.lanes
         stored = self.program.arrays[record.array].stored
         by, mask = self.access("load", record.array, record.column, lanes)
-        text = f"{by}({array}, {self.row(record.row, lanes)}, {self.column(record.column)}{f', {mask}' if mask else ''})"
+        text = (
+            f"{by}({array}, {self.row(record.row, lanes)}, "
+            f"{self.column(record.column)}{f', {mask}' if mask else ''})"
+        )
         if stored in HALVES:
             text = self.called(f"widen_{stored}", f'lanes.widen("{stored}")', text)
         elif memory_name(stored) != record.type.dtype:
@@ -288,7 +337,10 @@ class Printer(Text):
 
         def line(row: str, by: str = "store") -> str:
             primitive, mask = self.access(by, record.array, record.column, lanes)
-            return f"{primitive}({array}, {row}, {self.column(record.column)}, {value}{f', {mask}' if mask else ''})"
+            return (
+                f"{primitive}({array}, {row}, {self.column(record.column)}, "
+                f"{value}{f', {mask}' if mask else ''})"
+            )
 
         if record.row != ROW.name or self.per_edge:
             lines = [line(self.row(record.row, lanes))]
@@ -304,9 +356,16 @@ class Printer(Text):
 
     def constant(self, record: ir.Constant) -> list[str]:
         number, dtype, form = record.number, record.type.dtype, self.layout.form(record.type.lanes)
-        if (not form and number not in LITERALS) or repr(number) == "-0.0":  # numbers that kernels do not depend on
+        if (not form and number not in LITERALS) or repr(
+            number
+        ) == "-0.0":  # numbers that kernels do not depend on
             if dtype.startswith("float"):
-                return [f"{record.name} = {self.caster(dtype)}({self.use('number')}(args, {self.slot(('float', number), 1)}))"]
+                return [
+                    (
+                        f"{record.name} = {self.caster(dtype)}({self.use('number')}(args, "
+                        f"{self.slot(('float', number), 1)}))"
+                    )
+                ]
             return [f"{record.name} = {self.caster(dtype)}(args[{self.slot(('int', number), 1)}])"]
         return [f"{record.name} = {self.literal(dtype, number, form)}()"]
 
@@ -322,13 +381,17 @@ class Printer(Text):
                 name = self.caster(record.type.dtype)
             case "wrap":
                 kind = np.dtype(record.detail)
-                name = self.define(f"wrap_{record.detail}", f"lanes.wrap({8 * kind.itemsize}, {kind.kind == 'i'})")
+                name = self.define(
+                    f"wrap_{record.detail}", f"lanes.wrap({8 * kind.itemsize}, {kind.kind == 'i'})"
+                )
             case _:
                 name = self.use(record.op)
         return [f"{record.name} = {name}({', '.join(map(self.name, record.args))})"]
 
     def degree(self, name: str) -> list[str]:
-        """The number of edges that a mean is over: those of the row where chunks add to it, else those of the task."""
+        """The number of edges that a mean is over: those of the row where chunks add to it, else those of the
+        task.
+        """
         if self.per_edge:
             return []
         if not self.atomic:
@@ -347,17 +410,27 @@ class Printer(Text):
         mask = self.mask(have.lanes, over, tiles=False)
         form = self.layout.form(have.lanes)
         if mask is not None:
-            identity = 1 if record.op == "multiply" else identity_of("sum" if record.op == "add" else "max", have.dtype)
+            identity = (
+                1
+                if record.op == "multiply"
+                else identity_of("sum" if record.op == "add" else "max", have.dtype)
+            )
             identity = float(identity) if have.dtype.startswith("float") else identity
             value = f"{self.use('where')}({mask}, {value}, {self.literal(have.dtype, identity, form)}())"
-        fold = self.made(f"fold_{record.op}", f'lanes.fold("{record.op}", {form}, {form & ~self.layout.form(left)})')
+        fold = self.made(
+            f"fold_{record.op}", f'lanes.fold("{record.op}", {form}, {form & ~self.layout.form(left)})'
+        )
         return [f"{record.name} = {fold}({value})"]
 
     def accumulate(self, record: ir.Accumulate) -> list[str]:
         lanes, value = self.types[record.name].lanes, self.name(record.value)
         cut = [digit for digit in self.layout.along(lanes) if digit.cut] if record.masked else []
         mask = self.mask(lanes, cut)
-        return [f"{record.name} = {value}" if mask is None else f"{record.name} = {self.use('where')}({mask}, {value}, {record.name})"]
+        return [
+            f"{record.name} = {value}"
+            if mask is None
+            else f"{record.name} = {self.use('where')}({mask}, {value}, {record.name})"
+        ]
 
     # --- the whole text ---
 
@@ -367,7 +440,12 @@ class Printer(Text):
         header = [f"# with primitives {fingerprint()}", "from numgraph.compiler.cuda.lanes import tile", ""]
         header += [f"lanes = tile({shape.threads}, {shape.vector}, {shape.vectors})"]
         header += [f"{name} = lanes.{name}" for name in sorted(self.used)]
-        header += [*[f"{name} = {text}" for name, text in sorted(self.defined.items())], "", "", "def body(args):"]
+        header += [
+            *[f"{name} = {text}" for name, text in sorted(self.defined.items())],
+            "",
+            "",
+            "def body(args):",
+        ]
         return "\n".join([*header, *["    " + line for line in (*self.prologue, *lines)]]) + "\n"
 
 

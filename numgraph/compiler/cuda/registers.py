@@ -1,4 +1,6 @@
-"""What a thread of a generated CUDA kernel does with values in its registers: elementary functions, and folds with its neighbours."""
+"""What a thread of a generated CUDA kernel does with values in its registers: elementary functions, and folds
+with its neighbours.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,16 @@ _LIBDEVICE = {
     **{name: name for name in ("floor", "sqrt", "fmod", "sin", "cos", "tanh", "erf")},
     **{name: name for name in ("exp", "expm1", "exp2", "log", "log1p", "log2", "log10")},
 }
-"""Elementary functions by their name in libdevice; those of float32 end in f. CUDA's programming guide has their errors, a few ulp."""
+"""Elementary functions by their name in libdevice; those of float32 end in f. CUDA's programming guide has
+their errors, a few ulp.
+"""
 
 
 def thread_of(builder: Any) -> Any:
     """threadIdx.x as i32."""
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), "llvm.nvvm.read.ptx.sreg.tid.x")
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(I32, []), "llvm.nvvm.read.ptx.sreg.tid.x"
+    )
     return builder.call(function, [])
 
 
@@ -52,7 +58,9 @@ def _called(name: str) -> Callable[..., Any]:
         def scalar(*xs: Any) -> Any:
             kind = ir.FunctionType(xs[0].type, [x.type for x in xs])
             suffix = "f" if isinstance(xs[0].type, ir.FloatType) else ""
-            function = cgutils.get_or_insert_function(builder.module, kind, f"__nv_{_LIBDEVICE[name]}{suffix}")
+            function = cgutils.get_or_insert_function(
+                builder.module, kind, f"__nv_{_LIBDEVICE[name]}{suffix}"
+            )
             return builder.call(function, xs)
 
         return _each(builder, operands[0], scalar, *operands[1:])
@@ -62,20 +70,28 @@ def _called(name: str) -> Callable[..., Any]:
 
 def _libdevice(name: str) -> Any:
     """The primitive that is a function of libdevice on floats, and that of the host on integers."""
-    call, of_integers = _called(name), arithmetic.OF_INTEGERS.get(name)
+    call = _called(name)
+    of_integers: Any = arithmetic.OF_INTEGERS.get(name)
     if name in ("power", "fmod", "arctan2"):
-        return arithmetic._binary(lambda builder, a, b, real: call(builder, a, b) if real else of_integers(builder, a, b))  # type: ignore[misc]
-    return arithmetic._unary(lambda builder, x, real: call(builder, x) if real else of_integers(builder, x))  # type: ignore[misc]
+        return arithmetic._binary(
+            lambda builder, a, b, real: call(builder, a, b) if real else of_integers(builder, a, b)
+        )
+    return arithmetic._unary(lambda builder, x, real: call(builder, x) if real else of_integers(builder, x))
 
 
 def _subtract(builder: Any, a: Any, b: Any, real: bool) -> Any:
-    """NVVM's compiler would put a product and a difference together, of which arithmetic.py has them apart."""
+    """NVVM's compiler would put a product and a difference together, of which arithmetic.py has them
+    apart.
+    """
     if not real:
         return builder.sub(a, b)
 
     def scalar(x: Any, y: Any) -> Any:
         name = f"__nv_{'f' if isinstance(x.type, ir.FloatType) else 'd'}sub_rn"
-        return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(x.type, [x.type, y.type]), name), [x, y])
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, ir.FunctionType(x.type, [x.type, y.type]), name),
+            [x, y],
+        )
 
     return _each(builder, a, scalar, b)
 
@@ -86,7 +102,10 @@ def _combined(builder: Any, x: Any, combine: Callable[[Any, Any, Any], Any]) -> 
         half = x.type.count // 2
         if half == 1:
             return combine(builder, *[builder.extract_element(x, ir.Constant(I32, i)) for i in (0, 1)])
-        x = combine(builder, *[vectors_of.shuffled(builder, x, list(range(start, start + half))) for start in (0, half)])
+        x = combine(
+            builder,
+            *[vectors_of.shuffled(builder, x, list(range(start, start + half))) for start in (0, half)],
+        )
     return x
 
 
@@ -108,21 +127,31 @@ FUNCTIONS: dict[str, Any] = {
     "any_lane": _any_lane,
     "subtract": arithmetic._binary(_subtract),
     # NVVM's dialect of LLVM has no fneg
-    "negative": arithmetic._unary(lambda builder, x, real: builder.fsub(vectors_of.fill(x.type, -0.0), x) if real else builder.neg(x)),
+    "negative": arithmetic._unary(
+        lambda builder, x, real: builder.fsub(vectors_of.fill(x.type, -0.0), x) if real else builder.neg(x)
+    ),
 }
 """Arithmetic by the names that generated kernels use."""
 
 
 def _product(builder: Any, a: Any, b: Any) -> Any:
-    return builder.mul(a, b) if isinstance(getattr(a.type, "element", a.type), ir.IntType) else builder.fmul(a, b)
+    return (
+        builder.mul(a, b)
+        if isinstance(getattr(a.type, "element", a.type), ir.IntType)
+        else builder.fmul(a, b)
+    )
 
 
 def _of_partner(builder: Any, x: Any, distance: int, members: Any) -> Any:
-    """The value of the thread whose number differs in the bit ``distance``. members: mask of the threads that take part."""
+    """The value of the thread whose number differs in the bit ``distance``. members: mask of the threads that
+    take part.
+    """
     if isinstance(x.type, ir.VectorType):
         made = ir.Constant(x.type, ir.Undefined)
         for place in [ir.Constant(I32, i) for i in range(x.type.count)]:
-            made = builder.insert_element(made, _of_partner(builder, builder.extract_element(x, place), distance, members), place)
+            made = builder.insert_element(
+                made, _of_partner(builder, builder.extract_element(x, place), distance, members), place
+            )
         return made
     if isinstance(x.type, ir.IntType) and x.type.width == 1:
         return builder.trunc(_of_partner(builder, builder.zext(x, I32), distance, members), I1)
@@ -134,9 +163,13 @@ def _of_partner(builder: Any, x: Any, distance: int, members: Any) -> Any:
         low, high = (builder.zext(_of_partner(builder, part, distance, members), I64) for part in (low, high))
         return builder.or_(builder.shl(high, ir.Constant(I64, 32)), low)
     result = ir.LiteralStructType((I32, I1))
-    shuffle = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [I32] * 5), "llvm.nvvm.shfl.sync.i32")
+    shuffle = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(result, [I32] * 5), "llvm.nvvm.shfl.sync.i32"
+    )
     butterfly, clamp = ir.Constant(I32, 3), ir.Constant(I32, WARP - 1)
-    return builder.extract_value(builder.call(shuffle, [members, butterfly, x, ir.Constant(I32, distance), clamp]), 0)
+    return builder.extract_value(
+        builder.call(shuffle, [members, butterfly, x, ir.Constant(I32, distance), clamp]), 0
+    )
 
 
 COMBINE: dict[str, Callable[[Any, Any, Any], Any]] = {"add": total, "multiply": _product, "maximum": larger}
@@ -152,9 +185,11 @@ def _halved(builder: Any, x: Any, place: int, combine: Callable[[Any, Any, Any],
     return combine(builder, *[vectors_of.shuffled(builder, x, lanes) for lanes in parts])
 
 
-def fold_of(combine: Callable[[Any, Any, Any], Any], threads: int, own: list[int], distances: list[int]) -> Any:
-    """A value folded over the bits ``own`` of the place among the lanes that a thread holds, then with the threads at ``distances``: a
-    butterfly, whose result is the same in all of them. A fixed order."""
+def fold_of(
+    combine: Callable[[Any, Any, Any], Any], threads: int, own: list[int], distances: list[int]
+) -> Any:
+    """A value folded over the bits ``own`` of the place among the lanes that a thread holds, then with the
+    threads at ``distances``: a butterfly, whose result is the same in all of them. A fixed order."""
 
     @intrinsic
     def fold(typingctx: Any, value: Any) -> Any:

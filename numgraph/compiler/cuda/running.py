@@ -29,7 +29,9 @@ LENGTHS = (0, 12, 48, 192)
 
 @dataclass(frozen=True, eq=False)
 class Cuda(Target):
-    """A device that CUDA drives, or Numba's simulator of one. atomic: chunks may add to their row in memory; chunk: edges of a chunk."""
+    """A device that CUDA drives, or Numba's simulator of one. atomic: chunks may add to their row in memory;
+    chunk: edges of a chunk.
+    """
 
     atomic: bool
     chunk: int
@@ -43,7 +45,14 @@ class Cuda(Target):
         wide = any(len(self.levels(walked[output.to])[0]) > 1 for output in outputs if output.to != "e")
         return tuple(
             [
-                Request(rows, one.indptr.dtype.name, one.ordered, wide, length_of(one, LENGTHS), wide and self.atomic)
+                Request(
+                    rows,
+                    one.indptr.dtype.name,
+                    one.ordered,
+                    wide,
+                    length_of(one, LENGTHS),
+                    wide and self.atomic,
+                )
                 for rows, one in walked.items()
             ]
         )
@@ -65,7 +74,11 @@ class Cuda(Target):
     def rows(self, made: Made, graph: Any) -> int:
         """Those of chunks are behind those of the result."""
         to = made.output.to
-        return rows_of(graph, to) if to == "e" or made.atomic else self.levels(_adjacency(graph.to("cpu"), to))[1]
+        return (
+            rows_of(graph, to)
+            if to == "e" or made.atomic
+            else self.levels(_adjacency(graph.to("cpu"), to))[1]
+        )
 
     def allocate(self, buffer: Buffer) -> Any:
         library = devices.cupy()
@@ -80,7 +93,13 @@ class Cuda(Target):
             return ()
         adjacency = _adjacency(graph, prepared.rows)
         first, *others = self.placed(adjacency)
-        _start(prepared, lambda name: first.tasks if name == "tasks" else getattr(adjacency, name), fields, buffers, len(first.tasks) // 4)
+        _start(
+            prepared,
+            lambda name: first.tasks if name == "tasks" else getattr(adjacency, name),
+            fields,
+            buffers,
+            len(first.tasks) // 4,
+        )
         return others
 
     def combine(self, prepared: Kernel, parts: Sequence[tasks.Level], graph: Any, buffers: Buffers) -> None:
@@ -88,10 +107,17 @@ class Cuda(Target):
             for made in prepared.outputs:
                 if made.output.reduce != "edge" and not made.atomic:
                     walk = functools.partial(self.walk_chunks, level)
-                    chunks.combine(walk, made.output, level, [buffers[key] for key in sorted(buffers) if key[0] == made.number])
+                    chunks.combine(
+                        walk,
+                        made.output,
+                        level,
+                        [buffers[key] for key in sorted(buffers) if key[0] == made.number],
+                    )
 
     def levels(self, adjacency: Any) -> tuple[list[tasks.Level], int]:
-        """The launches that an adjacency's rows take, on the host, and the rows of outputs, those for chunks included."""
+        """The launches that an adjacency's rows take, on the host, and the rows of outputs, those for chunks
+        included.
+        """
         found: tuple[list[tasks.Level], int] = adjacency.host.derived(
             ("levels", self.chunk), lambda host: tasks.levels_of(host.indptr, self.chunk)
         )
@@ -99,12 +125,16 @@ class Cuda(Target):
 
     def placed(self, adjacency: Any) -> list[tasks.Level]:
         """The same launches with their tasks on the device of the adjacency."""
-        found: list[tasks.Level] = adjacency.derived(("placed", self.chunk), lambda a: [level.on(_mover(a)) for level in self.levels(a)[0]])
+        found: list[tasks.Level] = adjacency.derived(
+            ("placed", self.chunk), lambda a: [level.on(_mover(a)) for level in self.levels(a)[0]]
+        )
         return found
 
     def walk_chunks(self, level: tasks.Level, output: Output, fields: Arrays, made: list[Any]) -> None:
         """A walk over the rows of a level, whose edges are chunks."""
-        plan = driver.make_plan(self, (output,), (Request("v", level.tasks.dtype.name, True, wide=True),), False)
+        plan = driver.make_plan(
+            self, (output,), (Request("v", level.tasks.dtype.name, True, wide=True),), False
+        )
         fields = {key: fields[key] for key, _, _ in plan.reads}
         buffers = {(0, place): array for place, array in enumerate(made)}
         for kernel in plan.kernels:
@@ -154,5 +184,11 @@ def _start(kernel: Kernel, ids: Callable[[str], Any], fields: Arrays, buffers: B
             array = buffers[kernel.outputs[what[0]].number, what[1]]
             operands.append(Operand(array, len(array), array.strides[0]))
         else:
-            operands.append(count if kind == "count" else int(np.float64(what).view(np.int64)) if kind == "float" else int(what))
+            operands.append(
+                count
+                if kind == "count"
+                else int(np.float64(what).view(np.int64))
+                if kind == "float"
+                else int(what)
+            )
     launch(kernel, operands, count)

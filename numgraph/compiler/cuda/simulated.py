@@ -1,9 +1,9 @@
 """The primitives of device.py in Numba's CUDA simulator (NUMBA_ENABLE_CUDASIM=1), in NumPy.
 
-The simulator has no warps, and a Python thread for every CUDA thread. So a block is one group of threads here, which one Python thread
-runs in step: a value in lanes is [threads, held], anything else a scalar. That proves the loops, the indexing, the masks and the chunks of
-the generated text; types and instructions are proven by the PTX. Every access is checked: a row or column outside of its array is an
-IndexError.
+The simulator has no warps, and a Python thread for every CUDA thread. So a block is one group of threads
+here, which one Python thread runs in step: a value in lanes is [threads, held], anything else a scalar. That
+proves the loops, the indexing, the masks and the chunks of the generated text; types and instructions are
+proven by the PTX. Every access is checked: a row or column outside of its array is an IndexError.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _maximum(a: Any, b: Any) -> Any:
 
 
 def _primitive(name: str) -> Callable[..., Any]:
-    """A row of the elementary table on values of one dtype, which the result keeps (comparisons give bool)."""
+    """A row of the elementary table on values of one dtype, which the result keeps (comparisons give
+    bool).
+    """
     evaluate = elementary.TABLE[name].evaluate
 
     def computed(*operands: Any) -> Any:
@@ -53,7 +55,9 @@ COMBINE: dict[str, Callable[..., Any]] = {"add": np.add, "multiply": np.multiply
 
 
 class Tile:
-    """The primitives for tiles of a shape, as in device.py. Values of form 0 are scalars, others [threads, lanes that a thread holds]."""
+    """The primitives for tiles of a shape, as in device.py. Values of form 0 are scalars, others [threads,
+    lanes that a thread holds].
+    """
 
     def __init__(self, threads: int, vector: int, vectors: int) -> None:
         self.shape = Shape(threads, vector, vectors)
@@ -102,7 +106,11 @@ class Tile:
     def widen(self, storage: str) -> Any:
         def widened(bits: Any) -> Any:
             bits = np.asarray(bits, np.uint16)
-            wide = bits.view(np.float16) if storage == "float16" else (bits.astype(np.uint32) << 16).view(np.float32)
+            wide = (
+                bits.view(np.float16)
+                if storage == "float16"
+                else (bits.astype(np.uint32) << 16).view(np.float32)
+            )
             return wide.astype(np.float32)[()]
 
         return widened
@@ -120,7 +128,11 @@ class Tile:
         return narrowed
 
     def wrap(self, bits: int, signed: bool) -> Any:
-        return _quiet(lambda value: np.asarray(value).astype(f"{'i' if signed else 'u'}{bits // 8}").astype(np.int64)[()])
+        return _quiet(
+            lambda value: (
+                np.asarray(value).astype(f"{'i' if signed else 'u'}{bits // 8}").astype(np.int64)[()]
+            )
+        )
 
     # --- folds, in the device's order ---
 
@@ -169,7 +181,9 @@ class Tile:
         return row, columns
 
     def load(self, form: int, terms: Terms, count: int) -> Any:
-        return lambda array, row, column: array[self._checked(array, row, column + self._numbers(form, terms))]
+        return lambda array, row, column: array[
+            self._checked(array, row, column + self._numbers(form, terms))
+        ]
 
     def load_masked(self, form: int, terms: Terms, count: int) -> Any:
         """Lanes that are off repeat those of the tile's first column, as on the device."""
@@ -185,16 +199,34 @@ class Tile:
         return lambda array, row, column, value: self._write(array, row, column, value, form, terms, True)
 
     def store_masked(self, form: int, terms: Terms, count: int) -> Any:
-        return lambda array, row, column, value, mask: self._write(array, row, column, value, form, terms, mask)
+        return lambda array, row, column, value, mask: self._write(
+            array, row, column, value, form, terms, mask
+        )
 
     def atomic_add(self, form: int, terms: Terms, count: int) -> Any:
-        return lambda array, row, column, value: self._write(array, row, column, value, form, terms, True, add=True)
+        return lambda array, row, column, value: self._write(
+            array, row, column, value, form, terms, True, add=True
+        )
 
     def atomic_add_masked(self, form: int, terms: Terms, count: int) -> Any:
-        return lambda array, row, column, value, mask: self._write(array, row, column, value, form, terms, mask, add=True)
+        return lambda array, row, column, value, mask: self._write(
+            array, row, column, value, form, terms, mask, add=True
+        )
 
-    def _write(self, array: Any, row: Any, column: int, value: Any, form: int, terms: Terms, mask: Any, add: bool = False) -> None:
-        """Of the device's threads that hold the same lanes the first stores them, or adds them: the simulator runs block after block."""
+    def _write(
+        self,
+        array: Any,
+        row: Any,
+        column: int,
+        value: Any,
+        form: int,
+        terms: Terms,
+        mask: Any,
+        add: bool = False,
+    ) -> None:
+        """Of the device's threads that hold the same lanes the first stores them, or adds them: the simulator
+        runs block after block.
+        """
         columns = column + self._numbers(form, terms)
         assert np.shape(value) == np.shape(columns)
         on = np.broadcast_to(mask, np.shape(columns))

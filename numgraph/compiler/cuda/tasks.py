@@ -1,8 +1,9 @@
-"""What a group of threads does: a row, or a chunk of a long row. Long ones come first, and neighbours are about equally long.
+"""What a group of threads does: a row, or a chunk of a long row. Long ones come first, and neighbours are
+about equally long.
 
-A chunk's result goes to a row of its own behind the rows of the output. How those become the long row's is a walk too, over rows whose
-edges are chunks; where there are many chunks it has chunks itself. Tasks depend on the graph alone, and so do the bits of results.
-"""
+A chunk's result goes to a row of its own behind the rows of the output. How those become the long row's is a
+walk too, over rows whose edges are chunks; where there are many chunks it has chunks itself. Tasks depend on
+the graph alone, and so do the bits of results."""
 
 from __future__ import annotations
 
@@ -13,15 +14,17 @@ from typing import Any
 import numpy as np
 
 CHUNK = 128
-"""Edges of a chunk: what one group of threads walks while others wait for it at the kernel's end. Rows of up to twice as many are whole."""
+"""Edges of a chunk: what one group of threads walks while others wait for it at the kernel's end. Rows of up
+to twice as many are whole.
+"""
 
 
 @dataclass(frozen=True)
 class Level:
     """One launch: tasks, four numbers each: row, begin, end, place.
 
-    Above level 0 edge k is a chunk, whose result is at place ``first + k``; the row is the place. shares [num_edges]: the part that a
-    chunk's edges have of those of its task, for means.
+    Above level 0 edge k is a chunk, whose result is at place ``first + k``; the row is the place. shares
+    [num_edges]: the part that a chunk's edges have of those of its task, for means.
     """
 
     tasks: Any
@@ -46,7 +49,9 @@ class Level:
 
 
 def levels_of(indptr: Any, chunk: int = 0) -> tuple[list[Level], int]:
-    """The launches that a walk over rows takes, and the rows that its outputs need. chunk: edges of a chunk; 0: CHUNK."""
+    """The launches that a walk over rows takes, and the rows that its outputs need. chunk: edges of a chunk;
+    0: CHUNK.
+    """
     indptr, chunk = np.asarray(indptr), chunk or CHUNK
     begins, ends = indptr[:-1].astype(np.int64), indptr[1:].astype(np.int64)
     row = place = np.arange(len(begins))
@@ -86,4 +91,6 @@ def _level(tasks: Any, first: int, weights: Any, dtype: Any) -> Level:
         shares = weights / np.repeat(_sums(weights, order[:, 1], order[:, 2]), order[:, 2] - order[:, 1])
         tasks[:, 0] = tasks[:, 3]
     size = np.ceil(np.log2(np.maximum(tasks[:, 2] - tasks[:, 1], 1))).astype(np.int8)
-    return Level(np.ascontiguousarray(tasks[np.argsort(-size, kind="stable")], dtype).reshape(-1), first, shares)
+    return Level(
+        np.ascontiguousarray(tasks[np.argsort(-size, kind="stable")], dtype).reshape(-1), first, shares
+    )

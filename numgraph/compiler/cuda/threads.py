@@ -1,16 +1,18 @@
 """How the lanes of a program lie in the threads of a group.
 
-A lane has a number, whose bits are, from the lowest: which of a thread's neighbouring lanes, which thread, which of a thread's registers.
+A lane has a number, whose bits are, from the lowest: which of a thread's neighbouring lanes, which thread,
+which of a thread's registers.
 
     | register | thread | vector |
 
-Every variable in lanes has a run of these bits. A value that varies with some variables is the same in all lanes that differ in other bits
-only: what is per head is held by every thread of the head, without a copy, and a fold is a butterfly over the bits of what is folded. A
-variable whose number of values is no power of two leaves lanes idle; variables that no value varies with at once share their bits.
+Every variable in lanes has a run of these bits. A value that varies with some variables is the same in all
+lanes that differ in other bits only: what is per head is held by every thread of the head, without a copy,
+and a fold is a butterfly over the bits of what is folded. A variable whose number of values is no power of
+two leaves lanes idle; variables that no value varies with at once share their bits.
 
-Where nothing is folded over some variables and not over others, all of them may lie in one run of bits, one value of heads × features after
-the other, and no lane but the last ones is idle: what is per head is then found by a division, made once.
-"""
+Where nothing is folded over some variables and not over others, all of them may lie in one run of bits, one
+value of heads × features after the other, and no lane but the last ones is idle: what is per head is then
+found by a division, made once."""
 
 from __future__ import annotations
 
@@ -30,18 +32,19 @@ LARGEST_LOAD = 16
 """Bytes that a thread loads at once."""
 
 Part = tuple[int, int, int, int]
-"""What a lane's number says of a variable: (first bit, bits, divide, modulo), the number in these bits divided, and its rest; modulo
-0: all of it."""
+"""What a lane's number says of a variable: (first bit, bits, divide, modulo), the number in these bits
+divided, and its rest; modulo 0: all of it."""
 Terms = tuple[tuple[int, int, int, int, int], ...]
 """What of a column a lane adds: a part and its stride, for each."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A tile: ``threads`` of a group, each with ``vectors`` times ``vector`` neighbouring lanes, all powers of two.
+    """A tile: ``threads`` of a group, each with ``vectors`` times ``vector`` neighbouring lanes, all powers
+    of two.
 
-    A form is the set of bits that a value varies with, as a number. A thread holds as many lanes of it as its bits of vector and register
-    can tell apart.
+    A form is the set of bits that a value varies with, as a number. A thread holds as many lanes of it as its
+    bits of vector and register can tell apart.
     """
 
     threads: int
@@ -75,7 +78,8 @@ def bits_of(form: int) -> list[int]:
 class Digit:
     """Variables that lie in one run of bits, the last one's values next to each other.
 
-    size: lanes of a tile that are in use, of the 2 ** bits that there are; length: those of all tiles, or None.
+    size: lanes of a tile that are in use, of the 2 ** bits that there are; length: those of all tiles, or
+    None.
     """
 
     variables: tuple[Variable, ...]
@@ -121,7 +125,9 @@ class Layout:
         total = max([digit.first + digit.bits for digit in used], default=0)
         vector = LARGEST_LOAD // max([4, *_sizes(program)])
         lowest = [digit for digit in used if digit.first == 0]
-        while vector > 1 and any(digit.length is None or digit.size % vector or digit.length % vector for digit in lowest):
+        while vector > 1 and any(
+            digit.length is None or digit.size % vector or digit.length % vector for digit in lowest
+        ):
             vector //= 2
         if not any(self.neighbours(column, lanes, vector) for column, lanes in accesses):
             vector = 1
@@ -134,7 +140,11 @@ class Layout:
         for digit in self.along(lanes):
             missing = next((i for i, v in enumerate(reversed(digit.variables)) if v in lanes), 0)
             inner = math.prod([v.extent or 1 for v in digit.variables[len(digit.variables) - missing :]])
-            same = self.shape.vector - 1 if missing and digit.first == 0 and inner % self.shape.vector == 0 else 0
+            same = (
+                self.shape.vector - 1
+                if missing and digit.first == 0 and inner % self.shape.vector == 0
+                else 0
+            )
             form |= digit.form & ~same
         return form
 
@@ -147,7 +157,9 @@ class Layout:
         strides = dict(column.strides)
         found: list[tuple[int, int, int, int, int]] = []
         for digit in self.along(lanes):
-            runs: list[tuple[int, int, int]] = []  # divide, values, stride: of variables that are one after the other in memory
+            runs: list[
+                tuple[int, int, int]
+            ] = []  # divide, values, stride: of variables that are one after the other in memory
             for v in reversed(digit.variables):
                 stride, size = strides.get(v, 0), v.extent or 0
                 if runs and stride == runs[-1][1] * runs[-1][2]:
@@ -159,16 +171,29 @@ class Layout:
         return tuple(found)
 
     def absent(self, lanes: tuple[Variable, ...]) -> list[Part]:
-        """What tells lanes of equal values apart, of which one stores: the variables of its digits that a value does not vary with."""
-        return [digit.part(v) for digit in self.along(lanes) for v in digit.variables if v not in lanes and digit.bits]
+        """What tells lanes of equal values apart, of which one stores: the variables of its digits that a
+        value does not vary with.
+        """
+        return [
+            digit.part(v)
+            for digit in self.along(lanes)
+            for v in digit.variables
+            if v not in lanes and digit.bits
+        ]
 
     def neighbours(self, column: Column, lanes: tuple[Variable, ...], vector: int) -> bool:
         """Whether so many lanes are neighbours in memory, and start at a multiple of their number."""
         terms = self.terms(column, lanes)
-        inner = [(divide, modulo % vector, stride) for first, _, divide, modulo, stride in terms if first == 0 and divide % vector]
+        inner = [
+            (divide, modulo % vector, stride)
+            for first, _, divide, modulo, stride in terms
+            if first == 0 and divide % vector
+        ]
         outer = [stride for first, _, divide, _, stride in terms if first or divide % vector == 0]
         loops = [stride for v, stride in column.strides if v not in self.digit]
-        return vector > 1 and inner == [(1, 0, 1)] and all(stride % vector == 0 for stride in (*outer, *loops))
+        return (
+            vector > 1 and inner == [(1, 0, 1)] and all(stride % vector == 0 for stride in (*outer, *loops))
+        )
 
 
 def _sizes(program: ir.Program) -> Iterator[int]:
@@ -188,7 +213,9 @@ def _accesses(program: ir.Program) -> Iterator[tuple[Column, tuple[Variable, ...
 
 
 def _placed(program: ir.Program, accesses: list[tuple[Column, tuple[Variable, ...]]]) -> tuple[Digit, ...]:
-    """The variables in lanes as digits, the outermost first, each above those inside of it that some value varies with too."""
+    """The variables in lanes as digits, the outermost first, each above those inside of it that some value
+    varies with too.
+    """
     lanes = program.lanes
     types = {frozenset(record.type.lanes) for record in ir.every(program.body) if hasattr(record, "type")}
     types |= {frozenset(own) for _, own in accesses}
@@ -202,14 +229,23 @@ def _placed(program: ir.Program, accesses: list[tuple[Column, tuple[Variable, ..
         return (Digit(tuple(run), 0, (size - 1).bit_length(), size, length),)
     groups: list[list[Variable]] = []
     for v in run:
-        joined = groups and EDGE not in (v, groups[-1][-1]) and lanes.whole(v) and _together(groups[-1][-1], v, types, columns)
+        joined = (
+            groups
+            and EDGE not in (v, groups[-1][-1])
+            and lanes.whole(v)
+            and _together(groups[-1][-1], v, types, columns)
+        )
         if joined:
             groups[-1].append(v)
         else:
             groups.append([v])
     digits: list[Digit] = []
     for group in reversed(groups):
-        inner = [digit for digit in digits if any(group[0] in used and digit.variables[0] in used for used in types)]
+        inner = [
+            digit
+            for digit in digits
+            if any(group[0] in used and digit.variables[0] in used for used in types)
+        ]
         first = max([digit.first + digit.bits for digit in inner], default=0)
         size = lanes.count(tuple(group))
         length = None if group[0].extent is None else math.prod([v.extent or 0 for v in group])
@@ -218,7 +254,9 @@ def _placed(program: ir.Program, accesses: list[tuple[Column, tuple[Variable, ..
 
 
 def _flat(program: ir.Program, run: list[Variable]) -> bool:
-    """Whether all variables may lie in one run of bits, and are better off there: some inner one would leave lanes idle."""
+    """Whether all variables may lie in one run of bits, and are better off there: some inner one would leave
+    lanes idle.
+    """
     lanes, types = program.lanes, {}
     if len(run) < 2 or EDGE in run or not all(map(lanes.whole, run[1:])):
         return False
@@ -231,7 +269,9 @@ def _flat(program: ir.Program, run: list[Variable]) -> bool:
 
 
 def _together(a: Variable, b: Variable, types: set[frozenset[Variable]], columns: list[Column]) -> bool:
-    """Whether all values vary with both or neither, and b's values are neighbours in memory where a's are one after the other."""
+    """Whether all values vary with both or neither, and b's values are neighbours in memory where a's are one
+    after the other.
+    """
 
     def flat(column: Column) -> bool:
         strides: dict[Variable, Any] = dict(column.strides)

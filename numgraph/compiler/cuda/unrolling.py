@@ -26,15 +26,21 @@ def steps(loop: ir.Loop) -> int:
 
 
 def unrolled(loop: ir.Loop, count: int) -> ir.Records:
-    """The records of edges k_0 … of one step: what is looked up of all of them, then their values, then what depends on accumulators."""
+    """The records of edges k_0 … of one step: what is looked up of all of them, then their values, then what
+    depends on accumulators.
+    """
     found, values, rest = _parts(loop.body)
     names = {EDGE.name, *ir.named_in(loop.body)}
     own = [{name: f"{name}_{i}" for name in names} for i in range(count)]
-    return tuple([ir.copied(record, renamed) for part in (found, values, rest) for renamed in own for record in part])
+    return tuple(
+        [ir.copied(record, renamed) for part in (found, values, rest) for renamed in own for record in part]
+    )
 
 
 def _parts(body: ir.Records) -> tuple[list[Any], list[Any], list[Any]]:
-    """The lookups of indices, the values that follow from loads, and the records that read or change what other edges change."""
+    """The lookups of indices, the values that follow from loads, and the records that read or change what
+    other edges change.
+    """
     late = set().union(*[ir.changes(record) for record in body])
     found: list[Any] = []
     values: list[Any] = []

@@ -1,4 +1,6 @@
-"""The arithmetic of generated kernels: one primitive per row of the elementary table that has no ``lower``, on scalars and lanes alike."""
+"""The arithmetic of generated kernels: one primitive per row of the elementary table that has no ``lower``,
+on scalars and lanes alike.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,11 @@ def _sign(builder: Any, x: Any, real: bool) -> Any:
     more = builder.fcmp_ordered(">", x, zero) if real else builder.icmp_signed(">", x, zero)
     less = builder.fcmp_ordered("<", x, zero) if real else builder.icmp_signed("<", x, zero)
     return builder.select(
-        more, one, builder.select(less, minus, builder.select(builder.fcmp_unordered("uno", x, x), x, zero) if real else zero)
+        more,
+        one,
+        builder.select(
+            less, minus, builder.select(builder.fcmp_unordered("uno", x, x), x, zero) if real else zero
+        ),
     )
 
 
@@ -71,7 +77,9 @@ def _smaller(builder: Any, a: Any, b: Any, real: bool) -> Any:
     if not real:
         narrow = getattr(a.type, "element", a.type).width == 1
         return builder.and_(a, b) if narrow else builder.select(builder.icmp_signed("<", a, b), a, b)
-    return builder.select(builder.or_(builder.fcmp_ordered("<", a, b), builder.fcmp_unordered("uno", a, a)), a, b)
+    return builder.select(
+        builder.or_(builder.fcmp_ordered("<", a, b), builder.fcmp_unordered("uno", a, a)), a, b
+    )
 
 
 def _power(builder: Any, a: Any, b: Any, real: bool) -> Any:
@@ -82,7 +90,11 @@ def _integer_power(builder: Any, base: Any, exponent: Any) -> Any:
     """By squaring, for exponents ≥ 0; overflow wraps."""
     kind = base.type
     one, zero = fill(kind, 1), fill(kind, 0)
-    before, loop, after = builder.block, builder.append_basic_block("power"), builder.append_basic_block("power.end")
+    before, loop, after = (
+        builder.block,
+        builder.append_basic_block("power"),
+        builder.append_basic_block("power.end"),
+    )
     builder.branch(loop)
     builder.position_at_end(loop)
     step, made, factor, left = builder.phi(I32), builder.phi(kind), builder.phi(kind), builder.phi(kind)
@@ -93,7 +105,9 @@ def _integer_power(builder: Any, base: Any, exponent: Any) -> Any:
         builder.mul(factor, factor),
         builder.lshr(left, one),
     )
-    for phi, start, value in zip((step, made, factor, left), (ir.Constant(I32, 0), one, base, exponent), following, strict=True):
+    for phi, start, value in zip(
+        (step, made, factor, left), (ir.Constant(I32, 0), one, base, exponent), following, strict=True
+    ):
         phi.add_incoming(start, before)
         phi.add_incoming(value, loop)
     bits = getattr(kind, "element", kind).width - 1  # that of the sign is not there
@@ -103,7 +117,9 @@ def _integer_power(builder: Any, base: Any, exponent: Any) -> Any:
 
 
 def _divisor(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    """An integer divisor that no processor stops at: 1 for 0, and for −1 where the quotient overflows; and the mask of zeros."""
+    """An integer divisor that no processor stops at: 1 for 0, and for −1 where the quotient overflows; and
+    the mask of zeros.
+    """
     element = getattr(a.type, "element", a.type)
     zero = builder.icmp_signed("==", b, fill(b.type, 0))
     least = builder.icmp_signed("==", a, fill(a.type, -(1 << element.width - 1)))
@@ -113,7 +129,10 @@ def _divisor(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:
 
 def _apart(builder: Any, rest: Any, b: Any) -> Any:
     """Mask of the integers whose rest of a division has another sign than the divisor."""
-    return builder.and_(builder.icmp_signed("!=", rest, fill(b.type, 0)), builder.icmp_signed("<", builder.xor(rest, b), fill(b.type, 0)))
+    return builder.and_(
+        builder.icmp_signed("!=", rest, fill(b.type, 0)),
+        builder.icmp_signed("<", builder.xor(rest, b), fill(b.type, 0)),
+    )
 
 
 def _fmod(builder: Any, a: Any, b: Any, real: bool) -> Any:
@@ -124,12 +143,18 @@ def _integer_fmod(builder: Any, a: Any, b: Any) -> Any:
     return builder.srem(a, _divisor(builder, a, b)[0])
 
 
-OF_INTEGERS: dict[str, Callable[..., Any]] = {"absolute": _integer_absolute, "fmod": _integer_fmod, "power": _integer_power}
+OF_INTEGERS: dict[str, Callable[..., Any]] = {
+    "absolute": _integer_absolute,
+    "fmod": _integer_fmod,
+    "power": _integer_power,
+}
 """(builder, *operands) of the functions that are apart for integers on every target."""
 
 
 def remainder_by(fmod: Callable[[Any, Any, Any], Any]) -> Any:
-    """NumPy's remainder, which has the divisor's sign; that of integers by 0 is 0. fmod: the target's, of floats."""
+    """NumPy's remainder, which has the divisor's sign; that of integers by 0 is 0. fmod: the target's, of
+    floats.
+    """
 
     def build(builder: Any, a: Any, b: Any, real: bool) -> Any:
         if real:
@@ -162,7 +187,9 @@ def _shift(left: bool) -> Callable[..., Any]:
         width = getattr(a.type, "element", a.type).width
         inside = builder.icmp_unsigned("<", b, fill(b.type, width))
         if left:
-            return builder.select(inside, builder.shl(a, builder.select(inside, b, fill(b.type, 0))), fill(a.type, 0))
+            return builder.select(
+                inside, builder.shl(a, builder.select(inside, b, fill(b.type, 0))), fill(a.type, 0)
+            )
         return builder.ashr(a, builder.select(inside, b, fill(b.type, width - 1)))
 
     return build
@@ -179,9 +206,12 @@ def where(typingctx: Any, condition: Any, a: Any, b: Any) -> Any:
 
 
 add = _binary(lambda builder, a, b, real: total(builder, a, b))
-# A product is rounded before something is subtracted from it: a·b − a·b is 0, and s − m is the same number in every kernel, whatever s is.
+# A product is rounded before something is subtracted from it: a·b − a·b is 0, and s − m is the same number in
+# every kernel, whatever s is.
 subtract = _binary(lambda builder, a, b, real: builder.fsub(a, b) if real else builder.sub(a, b))
-multiply = _binary(lambda builder, a, b, real: builder.fmul(a, b, flags=CONTRACT) if real else builder.mul(a, b))
+multiply = _binary(
+    lambda builder, a, b, real: builder.fmul(a, b, flags=CONTRACT) if real else builder.mul(a, b)
+)
 divide = _binary(_divide)
 power = _binary(_power)
 maximum = _binary(lambda builder, a, b, real: larger(builder, a, b))
@@ -190,7 +220,12 @@ negative = _unary(lambda builder, x, real: builder.fneg(x) if real else builder.
 absolute = _unary(_absolute)
 sign = _unary(_sign)
 equal, not_equal = _comparison("=="), _comparison("!=")
-less, less_equal, greater, greater_equal = _comparison("<"), _comparison("<="), _comparison(">"), _comparison(">=")
+less, less_equal, greater, greater_equal = (
+    _comparison("<"),
+    _comparison("<="),
+    _comparison(">"),
+    _comparison(">="),
+)
 logical_and = _binary(lambda builder, a, b, real: builder.and_(a, b))
 logical_or = _binary(lambda builder, a, b, real: builder.or_(a, b))
 logical_not = _unary(lambda builder, x, real: builder.not_(x))
@@ -210,7 +245,12 @@ def _transcendental(name: str) -> Any:
 
 floor, sqrt = _transcendental("floor"), _transcendental("sqrt")
 exp, expm1, exp2 = _transcendental("exp"), _transcendental("expm1"), _transcendental("exp2")
-log, log1p, log2, log10 = _transcendental("log"), _transcendental("log1p"), _transcendental("log2"), _transcendental("log10")
+log, log1p, log2, log10 = (
+    _transcendental("log"),
+    _transcendental("log1p"),
+    _transcendental("log2"),
+    _transcendental("log10"),
+)
 arctan2 = _binary(lambda builder, a, b, real: vectormath.arctan2(builder, a, b))
 sin, cos, tanh = _transcendental("sin"), _transcendental("cos"), _transcendental("tanh")
 arctan, erf = _transcendental("arctan"), _transcendental("erf")

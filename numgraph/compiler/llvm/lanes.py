@@ -1,9 +1,10 @@
-"""SIMD lanes inside Numba kernels: vectors of one dtype that live in registers, and the primitives of generated kernels on them.
+"""SIMD lanes inside Numba kernels: vectors of one dtype that live in registers, and the primitives of
+generated kernels on them.
 
-``Lanes(dtype, width)`` is a Numba type over an LLVM vector. A width above the machine's (64 float32 are four AVX-512 registers) is legal:
-LLVM splits it, so a kernel's text does not grow with the tile. Every arithmetic primitive takes scalars or lanes, all operands alike;
-``expand`` and ``cast`` convert. Masked loads and stores leave memory beyond the mask alone, so any number of features works.
-"""
+``Lanes(dtype, width)`` is a Numba type over an LLVM vector. A width above the machine's (64 float32 are four
+AVX-512 registers) is legal: LLVM splits it, so a kernel's text does not grow with the tile. Every arithmetic
+primitive takes scalars or lanes, all operands alike; ``expand`` and ``cast`` convert. Masked loads and stores
+leave memory beyond the mask alone, so any number of features works."""
 
 from __future__ import annotations
 
@@ -91,7 +92,9 @@ def first_lanes(width: int) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             iota = ir.Constant(ir.VectorType(I32, width), list(range(width)))
             limit = builder.select(
-                builder.icmp_signed(">", values[0], ir.Constant(I64, width)), ir.Constant(I32, width), builder.trunc(values[0], I32)
+                builder.icmp_signed(">", values[0], ir.Constant(I64, width)),
+                ir.Constant(I32, width),
+                builder.trunc(values[0], I32),
             )
             return builder.icmp_signed("<", iota, repeated(builder, limit, width))
 
@@ -100,7 +103,7 @@ def first_lanes(width: int) -> Any:
     return mask
 
 
-# --- conversions ------------------------------------------------------------------------------------------------------------------------
+# --- conversions --------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -118,7 +121,9 @@ def expand(width: int) -> Any:
 
 
 def shuffled(builder: Any, x: Any, order: list[int]) -> Any:
-    return builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), ir.Constant(ir.VectorType(I32, len(order)), order))
+    return builder.shuffle_vector(
+        x, ir.Constant(x.type, ir.Undefined), ir.Constant(ir.VectorType(I32, len(order)), order)
+    )
 
 
 @functools.cache
@@ -153,7 +158,11 @@ def cast(dtype: str) -> Any:
                 return x
             if target == types.boolean:
                 zero = fill(x.type, 0)
-                return builder.fcmp_unordered("!=", x, zero) if floating(source) else builder.icmp_signed("!=", x, zero)
+                return (
+                    builder.fcmp_unordered("!=", x, zero)
+                    if floating(source)
+                    else builder.icmp_signed("!=", x, zero)
+                )
             if floating(source):
                 if not floating(target):
                     return builder.fptosi(x, result)
@@ -184,7 +193,9 @@ def widen(storage: str) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             (x,) = values
             if storage == "float16":
-                return builder.fpext(builder.bitcast(x, _shaped(x, ir.HalfType())), _shaped(x, ir.FloatType()))
+                return builder.fpext(
+                    builder.bitcast(x, _shaped(x, ir.HalfType())), _shaped(x, ir.FloatType())
+                )
             high = builder.shl(builder.zext(x, _shaped(x, I32)), fill(_shaped(x, I32), 16))
             return builder.bitcast(high, _shaped(x, ir.FloatType()))
 
@@ -195,7 +206,9 @@ def widen(storage: str) -> Any:
 
 @functools.cache
 def narrow(storage: str) -> Any:
-    """narrow("float16" or "bfloat16")(value): the 16 bits of a float32, rounded to nearest even; NaN stays NaN."""
+    """narrow("float16" or "bfloat16")(value): the 16 bits of a float32, rounded to nearest even; NaN stays
+    NaN.
+    """
 
     @intrinsic
     def narrowed(typingctx: Any, value: Any) -> Any:
@@ -207,7 +220,9 @@ def narrow(storage: str) -> Any:
             bits = builder.bitcast(x, wide)
             odd = builder.and_(builder.lshr(bits, fill(wide, 16)), fill(wide, 1))
             rounded = builder.add(bits, builder.add(odd, fill(wide, 0x7FFF)))
-            kept = builder.select(builder.fcmp_unordered("uno", x, x), builder.or_(bits, fill(wide, 0x400000)), rounded)
+            kept = builder.select(
+                builder.fcmp_unordered("uno", x, x), builder.or_(bits, fill(wide, 0x400000)), rounded
+            )
             return builder.trunc(builder.lshr(kept, fill(wide, 16)), _shaped(x, I16))
 
         return like(value, types.uint16)(value), codegen
@@ -217,14 +232,18 @@ def narrow(storage: str) -> Any:
 
 @functools.cache
 def wrap(bits: int, signed: bool) -> Any:
-    """wrap(bits, signed)(value): an integer as it comes back from storage of so many bits: NumPy's small integers overflow."""
+    """wrap(bits, signed)(value): an integer as it comes back from storage of so many bits: NumPy's small
+    integers overflow.
+    """
 
     @intrinsic
     def wrapped(typingctx: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             (x,) = values
             small = ir.IntType(bits)
-            low = builder.trunc(x, ir.VectorType(small, x.type.count) if isinstance(x.type, ir.VectorType) else small)
+            low = builder.trunc(
+                x, ir.VectorType(small, x.type.count) if isinstance(x.type, ir.VectorType) else small
+            )
             return builder.sext(low, x.type) if signed else builder.zext(low, x.type)
 
         return value(value), codegen
@@ -232,7 +251,7 @@ def wrap(bits: int, signed: bool) -> Any:
     return wrapped
 
 
-# --- what folds combine by ----------------------------------------------------------------------------------------------------------------
+# --- what folds combine by ----------------------------------------------------------------------------------
 
 
 def total(builder: Any, a: Any, b: Any) -> Any:
@@ -243,8 +262,12 @@ def total(builder: Any, a: Any, b: Any) -> Any:
 def larger(builder: Any, a: Any, b: Any) -> Any:
     element = getattr(a.type, "element", a.type)
     if isinstance(element, ir.IntType):
-        return builder.or_(a, b) if element.width == 1 else builder.select(builder.icmp_signed(">", a, b), a, b)
-    return builder.select(builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a)), a, b)
+        return (
+            builder.or_(a, b) if element.width == 1 else builder.select(builder.icmp_signed(">", a, b), a, b)
+        )
+    return builder.select(
+        builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a)), a, b
+    )
 
 
 @intrinsic

@@ -1,11 +1,13 @@
 """Elementary functions on LLVM scalars and vectors, built with the IR builder.
 
-A function takes (builder, x), x of type float, double or a vector of them of any width, and returns the same type. Every lane gets the
-same bits as the scalar. Each is a range reduction and a minimax polynomial (Remez exchange on the relative error of the whole function;
-the coefficients rounded one after the other, lowest first, with the later ones fitted again after each). No tables, no branches but for
-the rare arguments that go to the C library.
+A function takes (builder, x), x of type float, double or a vector of them of any width, and returns the same
+type. Every lane gets the same bits as the scalar. Each is a range reduction and a minimax polynomial (Remez
+exchange on the relative error of the whole function; the coefficients rounded one after the other, lowest
+first, with the later ones fitted again after each). No tables, no branches but for the rare arguments that go
+to the C library.
 
-Largest errors found against long double, in ulp, over 10⁷ arguments each (erf: 10⁶); 0.09 more at most without an FMA instruction:
+Largest errors found against long double, in ulp, over 10⁷ arguments each (erf: 10⁶); 0.09 more at most
+without an FMA instruction:
 
         exp  expm1   log  log1p   sin   cos  tanh  arctan   erf
 float   1.57   1.53  0.88   1.46  1.51  1.53  1.16    1.18  1.20
@@ -61,7 +63,8 @@ TANH = {
         2.480212190032507e-05, 2.7545385502000183e-06, 2.7731765215730567e-07, 2.3456487420548895e-08, 2.9013995709705214e-09,
     ),
 }  # fmt: skip
-# 32: (ln(1 + f) − f + f²/2)/f³ in f; 64: (2 artanh s − 2s)/s³ in s², s = f/(2 + f); √½ ≤ 1 + f ≤ √2: 2^-27.4 and 2^-59.5.
+# 32: (ln(1 + f) − f + f²/2)/f³ in f; 64: (2 artanh s − 2s)/s³ in s², s = f/(2 + f); √½ ≤ 1 + f ≤ √2: 2^-27.4
+# and 2^-59.5.
 LOG = {
     32: (
         0.3333333134651184, -0.250008225440979, 0.20001259446144104, -0.16623345017433167, 0.14201071858406067, -0.1315954625606537,
@@ -87,7 +90,8 @@ COS = {
         -1.1358616968047627e-11,
     ),
 }  # fmt: skip
-# π/2 in doubles, short enough for n · (all parts but the last) to be exact up to |x| ≤ bound: for float (n < 2²⁴) and double (n < 2¹⁶).
+# π/2 in doubles, short enough for n · (all parts but the last) to be exact up to |x| ≤ bound: for float (n <
+# 2²⁴) and double (n < 2¹⁶).
 HALF_PI = {
     32: (1.570796325802803, 9.920935796805404e-10),
     64: (1.5707963267923333, 2.5633441515839558e-12, 1.0562999066987428e-23),
@@ -134,8 +138,8 @@ LOG_ERFC = {
 def _exp(x: Value) -> Value:
     """eˣ = eʳ · 2ᵐ · 2ᵐ, r = x − 2m ln 2.
 
-    Even powers cost one more coefficient and save the integer work of splitting 2ⁿ: 2ᵐ is always a normal number, so subnormal results
-    are rounded once and overflow comes by itself.
+    Even powers cost one more coefficient and save the integer work of splitting 2ⁿ: 2ᵐ is always a normal
+    number, so subnormal results are rounded once and overflow comes by itself.
     """
     w = x.width
     x = x.clamp(-104.0, 89.0) if w == 32 else x.clamp(-746.0, 710.0)
@@ -149,7 +153,9 @@ def _exp(x: Value) -> Value:
 
 
 def _exp2(x: Value) -> Value:
-    """2ˣ = eʳ · 2ᵐ · 2ⁿ⁻ᵐ, r = (x − n) ln 2, |r| ≤ ln 2 / 2: exact at integers, and rounded once where subnormal."""
+    """2ˣ = eʳ · 2ᵐ · 2ⁿ⁻ᵐ, r = (x − n) ln 2, |r| ≤ ln 2 / 2: exact at integers, and rounded once where
+    subnormal.
+    """
     w = x.width
     x = x.clamp(-151.0, 129.0) if w == 32 else x.clamp(-1077.0, 1025.0)
     n = (x + ROUNDER[w]) - ROUNDER[w]
@@ -207,7 +213,9 @@ def _split(x: Value, shift: Value | float = 0.0) -> tuple[Value, Value, Value]:
     moved = x.bits() + (one - root)
     biased = moved >> MANTISSA[w]
     magnitude = 2.0 ** MANTISSA[w]
-    n = (biased | float_bits(magnitude, w)).floats() - (shift + (magnitude + BIAS[w]) if isinstance(shift, Value) else magnitude + BIAS[w])
+    n = (biased | float_bits(magnitude, w)).floats() - (
+        shift + (magnitude + BIAS[w]) if isinstance(shift, Value) else magnitude + BIAS[w]
+    )
     m = ((moved & ((1 << MANTISSA[w]) - 1)) + root).floats()
     return n, m, biased
 
@@ -250,8 +258,8 @@ def _log2_near_one(f: Value, n: Value) -> Value:
 
 
 def _log10_near_one(f: Value, n: Value) -> Value:
-    """n log₁₀ 2 + log₁₀(1 + f): the error of all but the last sum is less than half a unit of that in its last place, so that
-    powers of 10 come out exactly."""
+    """n log₁₀ 2 + log₁₀(1 + f): the error of all but the last sum is less than half a unit of that in its
+    last place, so that powers of 10 come out exactly."""
     high, low = LOG10_E[f.width]
     y = _log_near_one(f, n.constant(0.0))
     two, rest = LOG10_2[f.width]
@@ -259,7 +267,9 @@ def _log10_near_one(f: Value, n: Value) -> Value:
 
 
 def _log1p(x: Value) -> Value:
-    """ln(1 + x) = n ln 2 + ln(1 + f), f = (m − 1) + 2⁻ⁿ e, where u = 1 + x = 2ⁿ m is rounded and e = (1 + x) − u exactly (two-sum)."""
+    """ln(1 + x) = n ln 2 + ln(1 + f), f = (m − 1) + 2⁻ⁿ e, where u = 1 + x = 2ⁿ m is rounded and e = (1 + x)
+    − u exactly (two-sum).
+    """
     w = x.width
     u = x + 1.0
     part = u - 1.0
@@ -275,7 +285,9 @@ def _log1p(x: Value) -> Value:
 
 
 def _sin_cos(name: str, quarter: int) -> Callable[[Value], Value]:
-    """sin(x + quarter · π/2) = ± sin r or ± cos r, r = x − n π/2; |x| > SIN_BOUND and ±inf go to the C library."""
+    """sin(x + quarter · π/2) = ± sin r or ± cos r, r = x − n π/2; |x| > SIN_BOUND and ±inf go to the C
+    library.
+    """
 
     def function(x: Value) -> Value:
         w = x.width
@@ -303,14 +315,16 @@ def _sin_cos(name: str, quarter: int) -> Callable[[Value], Value]:
 def _arctan(x: Value) -> Value:
     """arctan |x| = base + arctan z.
 
-    float: z = −1/|x| and base π/2 above 1. double: the same above 2, and z = (|x| − 1)/(|x| + 1) and π/4 on (½, 2].
-    """
+    float: z = −1/|x| and base π/2 above 1. double: the same above 2, and z = (|x| − 1)/(|x| + 1) and π/4 on
+    (½, 2]."""
     w = x.width
     a = x.intrinsic("fabs")
     large = a > (1.0 if w == 32 else 2.0)
     top, bottom = large.where(-1.0, a), large.where(a, a.constant(1.0))
     base = large.where(a.constant(1.5707963705062866 if w == 32 else 1.5707963267948966), a.constant(0.0))
-    rest = large.where(a.constant(-4.371138828673793e-08 if w == 32 else 6.123233995736766e-17), a.constant(0.0))
+    rest = large.where(
+        a.constant(-4.371138828673793e-08 if w == 32 else 6.123233995736766e-17), a.constant(0.0)
+    )
     if w == 64:
         middle = (a > 0.5) & ~large
         top, bottom = middle.where(a - 1.0, top), middle.where(a + 1.0, bottom)
@@ -332,7 +346,9 @@ def _erf(x: Value) -> Value:
 
 
 def power(builder: Any, x: Any, p: Any) -> Any:
-    """xᵖ: float as exp(p ln x) in double, for x > 0 and finite operands; everything else, and double, by the C library's pow."""
+    """xᵖ: float as exp(p ln x) in double, for x > 0 and finite operands; everything else, and double, by the
+    C library's pow.
+    """
     base, exponent = Value(builder, x), Value(builder, p)
     if base.width == 64:
         return libm("pow", base, exponent).value
@@ -342,8 +358,9 @@ def power(builder: Any, x: Any, p: Any) -> Any:
 
 
 def fmod(builder: Any, x: Any, p: Any) -> Any:
-    """x − q p, q = x/p rounded towards zero: exact. Of |x|, |p| < ∞ with q that a float holds by one multiply-add, which is exact and at
-    most one |p| too small, for x/p may be rounded up to the next integer; all others by the C library's fmod."""
+    """x − q p, q = x/p rounded towards zero: exact. Of |x|, |p| < ∞ with q that a float holds by one
+    multiply-add, which is exact and at most one |p| too small, for x/p may be rounded up to the next integer;
+    all others by the C library's fmod."""
     a, b = Value(builder, x), Value(builder, p)
     top, bottom = a.intrinsic("fabs"), b.intrinsic("fabs")
     q = (top / bottom).intrinsic("floor")
@@ -376,7 +393,9 @@ def remainder(builder: Any, x: Any, p: Any, fmod: Fmod) -> Any:
 
 
 def floor_divide(builder: Any, x: Any, p: Any, fmod: Fmod, floor: Callable[[Any, Any], Any]) -> Any:
-    """⌊x/p⌋ from the exact rest: (x − fmod)/p is an integer but for its rounding. A zero has the sign of x/p, and x/0 is a division."""
+    """⌊x/p⌋ from the exact rest: (x − fmod)/p is an integer but for its rounding. A zero has the sign of x/p,
+    and x/0 is a division.
+    """
     a, b, rest, apart = _rest(builder, x, p, fmod)
     plain = a / b
     quotient = (a - rest) / b

@@ -1,10 +1,10 @@
 """LLVM scalars and vectors with Python's operators: what vectormath's formulas are written in.
 
-A ``Value`` is a float, double or integer, or a vector of them of any width, and the builder that its operations are appended to. The same
-operations are emitted for a scalar and for a vector, and none of them may be reassociated or fused by its neighbours' fast-math flags, so
-a lane's bits depend neither on the width nor on the code around it. Multiply-adds are ``llvm.fmuladd``: one rounding where the target has
-an instruction for it, two where it has none.
-"""
+A ``Value`` is a float, double or integer, or a vector of them of any width, and the builder that its
+operations are appended to. The same operations are emitted for a scalar and for a vector, and none of them
+may be reassociated or fused by its neighbours' fast-math flags, so a lane's bits depend neither on the width
+nor on the code around it. Multiply-adds are ``llvm.fmuladd``: one rounding where the target has an
+instruction for it, two where it has none."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def call_intrinsic(builder: Any, name: str, *operands: Any) -> Any:
     kind = operands[0].type
     suffix = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}[element_of(operands[0])]
     suffix = f"v{kind.count}{suffix}" if isinstance(kind, ir.VectorType) else suffix
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * len(operands)), f"llvm.{name}.{suffix}")
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind] * len(operands)), f"llvm.{name}.{suffix}"
+    )
     return builder.call(function, operands)
 
 
@@ -42,7 +44,9 @@ def float_bits(number: float, width: int) -> int:
 
 
 class Value:
-    """One operand of a formula. Comparisons are ordered (false for NaN) and give masks; Python numbers become constants of the type."""
+    """One operand of a formula. Comparisons are ordered (false for NaN) and give masks; Python numbers become
+    constants of the type.
+    """
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value = builder, value
@@ -51,17 +55,28 @@ class Value:
     def width(self) -> int:
         """Bits of an element: 32 or 64."""
         element = element_of(self.value)
-        return 32 if isinstance(element, ir.FloatType) else 64 if isinstance(element, ir.DoubleType) else element.width
+        return (
+            32
+            if isinstance(element, ir.FloatType)
+            else 64
+            if isinstance(element, ir.DoubleType)
+            else element.width
+        )
 
     def constant(self, number: float) -> Value:
-        """The number in every lane; spelled as a splat, for a list of 64 literals is slow to print and to parse."""
+        """The number in every lane; spelled as a splat, for a list of 64 literals is slow to print and to
+        parse.
+        """
         kind = self.value.type
         literal = ir.Constant(element_of(self.value), number)
         if not isinstance(kind, ir.VectorType):
             return Value(self.builder, literal)
         undefined = ir.Constant(kind, ir.Undefined)
         first = self.builder.insert_element(undefined, literal, ir.Constant(I32, 0))
-        return Value(self.builder, self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, kind.count), None)))
+        return Value(
+            self.builder,
+            self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, kind.count), None)),
+        )
 
     def _apply(self, operation: str, *others: Value | float) -> Value:
         operands = [self, *[x if isinstance(x, Value) else self.constant(x) for x in others]]
@@ -156,7 +171,9 @@ class Value:
 
     def bits(self) -> Value:
         """A float's bits as an integer."""
-        return Value(self.builder, self.builder.bitcast(self.value, like(self.value.type, ir.IntType(self.width))))
+        return Value(
+            self.builder, self.builder.bitcast(self.value, like(self.value.type, ir.IntType(self.width)))
+        )
 
     def floats(self) -> Value:
         """The float with these bits."""
@@ -194,8 +211,13 @@ def _libm_loop(module: Any, name: str, element: Any, operands: int) -> Any:
     builder = ir.IRBuilder(loop.append_basic_block("entry"))
     libm = cgutils.get_or_insert_function(module, ir.FunctionType(element, [element] * operands), symbol)
     with cgutils.for_range(builder, loop.args[0]) as step:
-        values = [builder.load(builder.gep(x, [step.index], source_etype=element), typ=element) for x in loop.args[2:]]
-        builder.store(builder.call(libm, values), builder.gep(loop.args[1], [step.index], source_etype=element))
+        values = [
+            builder.load(builder.gep(x, [step.index], source_etype=element), typ=element)
+            for x in loop.args[2:]
+        ]
+        builder.store(
+            builder.call(libm, values), builder.gep(loop.args[1], [step.index], source_etype=element)
+        )
     builder.ret_void()
     return loop
 
@@ -210,12 +232,16 @@ def libm(name: str, *operands: Value) -> Value:
     for slot, x in zip(slots[1:], operands, strict=True):
         builder.store(x.value, slot, align=align)
     loop = _libm_loop(builder.module, name, element, len(operands))
-    builder.call(loop, [ir.Constant(I64, count), *[builder.bitcast(slot, element.as_pointer()) for slot in slots]])
+    builder.call(
+        loop, [ir.Constant(I64, count), *[builder.bitcast(slot, element.as_pointer()) for slot in slots]]
+    )
     return Value(builder, builder.load(slots[0], align=align, typ=kind))
 
 
 def mend(result: Value, wrong: Value, exact: Callable[[], Value]) -> Value:
-    """result, with the lanes of the mask ``wrong`` taken from ``exact()``, which is computed only if there are any."""
+    """result, with the lanes of the mask ``wrong`` taken from ``exact()``, which is computed only if there
+    are any.
+    """
     builder, start = result.builder, result.builder.block
     with builder.if_then(wrong.any(), likely=False):
         mended = wrong.where(exact(), result)

@@ -22,11 +22,12 @@ _scaled_weighted = lambda u, v, e: u.x * (u.scale * e.w * v.scale)
 
 
 class GCNConv(torch.nn.Module):
-    """z_v = Σ_{u → v} w_uv / √(d_u d_v) · W x_u + b with in-degrees d_v = Σ_{u → v} w_uv at both ends, as PyG's ``GCNConv``
-    (Kipf and Welling, ICLR 2017).
+    """z_v = Σ_{u → v} w_uv / √(d_u d_v) · W x_u + b with in-degrees d_v = Σ_{u → v} w_uv at both ends, as
+    PyG's ``GCNConv`` (Kipf and Welling, ICLR 2017).
 
-    Self loops are collapsed into one for each node, which has the weight of the node's last one, or 1 where there was none (2 with
-    ``improved``, which as in PyG acts on weighted graphs only). A node without in-edges has the scale 0.
+    Self loops are collapsed into one for each node, which has the weight of the node's last one, or 1 where
+    there was none (2 with ``improved``, which as in PyG acts on weighted graphs only). A node without
+    in-edges has the scale 0.
 
     Parameters
     ----------
@@ -40,9 +41,9 @@ class GCNConv(torch.nn.Module):
 
     Notes
     -----
-    Called as ``conv(g, x, edge_weight)`` or ``conv(x, edge_index, edge_weight)``: x [num_nodes, in_channels], edge_weight [num_edges] or
-    None. Returns [num_nodes, out_channels]. Where a node has several loops only the last one's weight has a gradient (PyG gives the others
-    the same, though they play no part).
+    Called as ``conv(g, x, edge_weight)`` or ``conv(x, edge_index, edge_weight)``: x [num_nodes, in_channels],
+    edge_weight [num_edges] or None. Returns [num_nodes, out_channels]. Where a node has several loops only
+    the last one's weight has a gradient (PyG gives the others the same, though they play no part).
 
     Examples
     --------
@@ -69,11 +70,20 @@ class GCNConv(torch.nn.Module):
     ) -> None:
         super().__init__()
         check_name("GCNConv", "aggr", aggr, REDUCES)
-        self.in_channels, self.out_channels, self.improved, self.cached = in_channels, out_channels, improved, cached
+        self.in_channels, self.out_channels, self.improved, self.cached = (
+            in_channels,
+            out_channels,
+            improved,
+            cached,
+        )
         self.normalize, self.aggr = normalize, aggr
         self.add_self_loops = normalize if add_self_loops is None else add_self_loops
         if self.add_self_loops and not normalize:
-            raise bad_value("GCNConv", "add_self_loops is True without normalize", "leave it out, or add loops to the graph")
+            raise bad_value(
+                "GCNConv",
+                "add_self_loops is True without normalize",
+                "leave it out, or add loops to the graph",
+            )
         self.lin = linear(in_channels, out_channels, bias=False, glorot=True)
         self.bias = torch.nn.Parameter(torch.empty(out_channels)) if bias else None
         self.reset_parameters()
@@ -103,7 +113,10 @@ def convolution(layer: Any, x: Any, edge_index: Any, edge_weight: torch.Tensor |
     x, edges = arranged(x, edge_index)
     if not isinstance(x, torch.Tensor):
         raise bad_value(
-            "GCNConv", "x is no tensor", "this layer has one set of nodes: give x [num_nodes, in_channels], a tensor (torch.from_numpy(x))"
+            "GCNConv",
+            "x is no tensor",
+            "this layer has one set of nodes: give x [num_nodes, in_channels], a tensor "
+            "(torch.from_numpy(x))",
         )
     kept = layer.__dict__.get("_kept_graph") if layer.cached and layer.normalize else None
     if kept is None:
@@ -116,8 +129,12 @@ def convolution(layer: Any, x: Any, edge_index: Any, edge_weight: torch.Tensor |
     return z if layer.bias is None else z + layer.bias
 
 
-def _convolved(g: Graph, reduce: str, normalize: bool, fill: float | None, *, e: dict[str, Any]) -> torch.Tensor:
-    """The messages of h [num_nodes, features], reduced; w: a weight an edge, or None. fill: the weight of new loops, None for no loops."""
+def _convolved(
+    g: Graph, reduce: str, normalize: bool, fill: float | None, *, e: dict[str, Any]
+) -> torch.Tensor:
+    """The messages of h [num_nodes, features], reduced; w: a weight an edge, or None. fill: the weight of new
+    loops, None for no loops.
+    """
     if is_traced():
         return TRACED["torch"](_convolved, (g, reduce, normalize, fill), {"e": e})
     h, weight = e["h"], e["w"]
@@ -126,7 +143,11 @@ def _convolved(g: Graph, reduce: str, normalize: bool, fill: float | None, *, e:
         raise bad_value("GCNConv", problem, "this layer has one set of nodes: Graph(src, dst, num_nodes)")
     if weight is not None:
         if weight.shape not in ((g.num_edges,), (g.num_edges, 1)):
-            raise bad_value("GCNConv", f"edge_weight has shape {list(weight.shape)}", f"one weight an edge: [{g.num_edges}]")
+            raise bad_value(
+                "GCNConv",
+                f"edge_weight has shape {list(weight.shape)}",
+                f"one weight an edge: [{g.num_edges}]",
+            )
         weight = weight.reshape(-1, 1)
     if normalize and fill is not None:
         g, ids, _ = looped(g)
@@ -134,16 +155,26 @@ def _convolved(g: Graph, reduce: str, normalize: bool, fill: float | None, *, e:
     u, v = {"x": h}, {}
     if normalize:
         u["scale"] = v["scale"] = _degree_scale(g, weight, torch.promote_types(h.dtype, torch.float32))
-    message: Any = {(0, 0): _plain, (0, 1): _weighted, (1, 0): _scaled, (1, 1): _scaled_weighted}[len(v), int(weight is not None)]
+    message: Any = {(0, 0): _plain, (0, 1): _weighted, (1, 0): _scaled, (1, 1): _scaled_weighted}[
+        len(v), int(weight is not None)
+    ]
     z = update_all(g, message, reduce, u=u, v=v, e=None if weight is None else {"w": weight})
     return z.to(h.dtype if weight is None else torch.promote_types(h.dtype, weight.dtype))
 
 
 def _degree_scale(g: Graph, weight: torch.Tensor | None, dtype: torch.dtype) -> Any:
-    """1 / √degree of every node [num_nodes, 1], 0 where the degree is 0, NaN where it is negative; an array where it is the same always."""
+    """1 / √degree of every node [num_nodes, 1], 0 where the degree is 0, NaN where it is negative; an array
+    where it is the same always.
+    """
     if weight is None:
-        return once(g, ("scale of PyG", dtype), lambda g: _constant_scale(g, np.float64 if dtype is torch.float64 else np.float32))
-    degrees = update_all(g, lambda e: e.w, "sum", e={"w": weight.to(torch.promote_types(weight.dtype, torch.float32))})
+        return once(
+            g,
+            ("scale of PyG", dtype),
+            lambda g: _constant_scale(g, np.float64 if dtype is torch.float64 else np.float32),
+        )
+    degrees = update_all(
+        g, lambda e: e.w, "sum", e={"w": weight.to(torch.promote_types(weight.dtype, torch.float32))}
+    )
     empty = degrees == 0
     return torch.where(empty, 0, torch.where(empty, 1, degrees).rsqrt())
 

@@ -26,8 +26,9 @@ class GINConv(torch.nn.Module):
 
     Notes
     -----
-    Called as ``conv(g, x)`` or ``conv(x, edge_index, size=None)``: x [num_nodes, features], or a pair (x_src, x_dst), whose second may be
-    None: z_v is then f of the sum alone. size: (num_src, num_dst) where edges are given as edge_index. Returns what f gives.
+    Called as ``conv(g, x)`` or ``conv(x, edge_index, size=None)``: x [num_nodes, features], or a pair (x_src,
+    x_dst), whose second may be None: z_v is then f of the sum alone. size: (num_src, num_dst) where edges are
+    given as edge_index. Returns what f gives.
 
     Examples
     --------
@@ -40,7 +41,9 @@ class GINConv(torch.nn.Module):
 
     eps: torch.Tensor
 
-    def __init__(self, nn: Callable[..., Any], eps: float = 0.0, train_eps: bool = False, *, aggr: str = "add") -> None:
+    def __init__(
+        self, nn: Callable[..., Any], eps: float = 0.0, train_eps: bool = False, *, aggr: str = "add"
+    ) -> None:
         super().__init__()
         check_name("GINConv", "aggr", aggr, REDUCES)
         self.nn, self.initial_eps, self.aggr = nn, eps, aggr

@@ -1,4 +1,6 @@
-"""The graphs that layers walk over: of PyG's edge_index, remembered as long as that tensor lives, and with PyG's self loops."""
+"""The graphs that layers walk over: of PyG's edge_index, remembered as long as that tensor lives, and with
+PyG's self loops.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,23 @@ REDUCES = {"add": "sum", "sum": "sum", "mean": "mean", "max": "max", "min": "min
 """numgraph's names of PyG's aggregations."""
 
 
-MAKE_GRAPH = "make the graph outside, g = numgraph.Graph.from_edge_index(edge_index, num_nodes), and call conv(g, x)"
+MAKE_GRAPH = (
+    "make the graph outside, g = numgraph.Graph.from_edge_index(edge_index, num_nodes), and call conv(g, x)"
+)
 
 
 @outside(f"numgraph makes a graph of an edge_index, which cannot be a part of a compiled one; {MAKE_GRAPH}")
 def graph_of(op: str, edges: Any, num_src: int, num_dst: int) -> Graph:
-    """The graph of an edge_index [2, num_edges], which is made once as long as the tensor is not changed in place."""
+    """The graph of an edge_index [2, num_edges], which is made once as long as the tensor is not changed in
+    place.
+    """
     if not isinstance(edges, torch.Tensor) or edges.layout is not torch.strided:
         what = f"a tensor of layout {edges.layout}" if isinstance(edges, torch.Tensor) else kind_of(edges)
-        raise bad_type(op, f"the edges are {what}", "pass a numgraph.Graph, conv(g, x), or an integer tensor, conv(x, edge_index)")
+        raise bad_type(
+            op,
+            f"the edges are {what}",
+            "pass a numgraph.Graph, conv(g, x), or an integer tensor, conv(x, edge_index)",
+        )
     if type(edges) is not torch.Tensor:
         raise bad_type(op, "the edges are traced, and have no numbers yet", MAKE_GRAPH)
     if edges.is_inference():  # whose changes torch does not count
@@ -61,11 +71,13 @@ def arranged(first: Any, second: Any) -> tuple[Any, Any]:
 def sides(op: str, x: Any, edges: Any, size: Any) -> tuple[torch.Tensor, torch.Tensor | None, Graph]:
     """The features of sources and of destinations, and the graph. The latter are None in a pair without them.
 
-    size: (num_src, num_dst), or None for as many as there are features; without those of destinations these are as many as sources.
-    """
+    size: (num_src, num_dst), or None for as many as there are features; without those of destinations these
+    are as many as sources."""
     pair = (x, x) if isinstance(x, torch.Tensor) else x
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise bad_type(op, f"x is {kind_of(x)}", "give a tensor, as torch.from_numpy(x), or a pair of tensors")
+        raise bad_type(
+            op, f"x is {kind_of(x)}", "give a tensor, as torch.from_numpy(x), or a pair of tensors"
+        )
     x_src, x_dst = pair
     for name, features in (("x", x_src), ("x[1]", x_dst)):
         if not (isinstance(features, torch.Tensor) or (features is None and name == "x[1]")):
@@ -91,9 +103,9 @@ def rows(x: torch.Tensor, ids: np.ndarray) -> torch.Tensor:
 class Looped(NamedTuple):
     """A graph whose loops were replaced by one v → v for each node v that is source and destination.
 
-    graph: the other edges in their order, then the loops in the order of nodes. ids: [edges of graph] their ids in the graph before, for a
-    loop that of the node's last one; the number of edges there where it had none. num_kept: how many edges are no loops.
-    """
+    graph: the other edges in their order, then the loops in the order of nodes. ids: [edges of graph] their
+    ids in the graph before, for a loop that of the node's last one; the number of edges there where it had
+    none. num_kept: how many edges are no loops."""
 
     graph: Graph
     ids: np.ndarray

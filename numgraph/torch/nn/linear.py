@@ -1,4 +1,6 @@
-"""Linear maps of layers: torch's, with PyG's initial values, and of any number of inputs where that is not known yet."""
+"""Linear maps of layers: torch's, with PyG's initial values, and of any number of inputs where that is not
+known yet.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,11 @@ def pair_of(op: str, in_channels: Any) -> tuple[int, int]:
     """The widths of sources and destinations: a pair, or one number for both."""
     pair = (in_channels, in_channels) if isinstance(in_channels, int) else tuple(in_channels)
     if len(pair) != 2:
-        raise bad_value(op, f"in_channels is {in_channels}", "a pair has the widths of the sources and of the destinations")
+        raise bad_value(
+            op,
+            f"in_channels is {in_channels}",
+            "a pair has the widths of the sources and of the destinations",
+        )
     return pair
 
 

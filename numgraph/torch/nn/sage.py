@@ -15,7 +15,8 @@ _copy = lambda u: u.x
 
 
 class SAGEConv(torch.nn.Module):
-    """z_v = W_l · mean_{u → v} x_u + b + W_r x_v, as PyG's ``SAGEConv`` (Hamilton, Ying and Leskovec, NeurIPS 2017).
+    """z_v = W_l · mean_{u → v} x_u + b + W_r x_v, as PyG's ``SAGEConv`` (Hamilton, Ying and Leskovec, NeurIPS
+    2017).
 
     Parameters
     ----------
@@ -29,9 +30,10 @@ class SAGEConv(torch.nn.Module):
 
     Notes
     -----
-    Called as ``conv(g, x)`` or ``conv(x, edge_index, size=None)``: x [num_nodes, in_channels], or a pair (x_src, x_dst), whose second may
-    be None. size: (num_src, num_dst) where edges are given as edge_index. Returns [num_dst, out_channels]; nodes without in-edges
-    aggregate 0. Where several neighbours have the largest or smallest number the first one's gets the gradient (in PyG they share it).
+    Called as ``conv(g, x)`` or ``conv(x, edge_index, size=None)``: x [num_nodes, in_channels], or a pair
+    (x_src, x_dst), whose second may be None. size: (num_src, num_dst) where edges are given as edge_index.
+    Returns [num_dst, out_channels]; nodes without in-edges aggregate 0. Where several neighbours have the
+    largest or smallest number the first one's gets the gradient (in PyG they share it).
 
     Examples
     --------
