@@ -5,8 +5,8 @@ Public, and promised as the rest of the API is. docs/extending.md has an example
 
 from __future__ import annotations
 
+from numgraph.autodiff.rules import rule
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import rule
 from numgraph.compiler.reduces import REDUCES as _RUNS
 from numgraph.compiler.reduces import Part
 from numgraph.compiler.reduces import Reduce as Steps

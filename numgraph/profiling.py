@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from numgraph.autodiff import tensor
+from numgraph.autodiff import rules
 from numgraph.autodiff.tape import unwrap
 from numgraph.errors import bad_value
 from numgraph.runtime import spans
@@ -237,15 +237,15 @@ _untimed: dict[Any, Callable[..., Any]] = {}
 def _open(recorder: spans.Recorder) -> None:
     """The first profile puts timed rules in the place of the tape's."""
     if not spans.OPEN:
-        _untimed.update(tensor._RULES)
-        tensor._RULES.update({key: _timed(key, rule) for key, rule in _untimed.items()})
+        _untimed.update(rules.RULES)
+        rules.RULES.update({key: _timed(key, rule) for key, rule in _untimed.items()})
     spans.OPEN.append(recorder)
 
 
 def _close(recorder: spans.Recorder) -> None:
     spans.OPEN.remove(recorder)
     if not spans.OPEN:
-        tensor._RULES.update(_untimed)
+        rules.RULES.update(_untimed)
         _untimed.clear()
 
 

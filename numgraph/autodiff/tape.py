@@ -15,11 +15,10 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from numgraph.arrays import recycling
-from numgraph.arrays.devices import same_device, writeable
-from numgraph.arrays.inputs import as_array, listed
+from numgraph.arrays.inputs import listed
 from numgraph.arrays.typed import Array
 from numgraph.autodiff import page
+from numgraph.autodiff.arriving import add, nothing_of, results_of, seed_of
 from numgraph.autodiff.deferred import Deferred, computed
 from numgraph.autodiff.leaves import Leaf, check_unchanged, is_changed, leaf_of
 from numgraph.autodiff.lost import check_thread, plain
@@ -289,7 +288,7 @@ class Tape:
             with np.errstate(
                 all="ignore"
             ):  # a derivative may be infinite where its function is not, as that of √x at 0
-                return self._replay(loss, _seed(loss, seed, bool(others)), inputs, bool(others))
+                return self._replay(loss, seed_of(loss, seed, bool(others)), inputs, bool(others))
         finally:
             if self.persistent:
                 TAPES.set(active)
@@ -366,7 +365,10 @@ class Tape:
             needs = tuple([need and id(x) in reached for need, x in zip(entry.needs, entry.inputs)])
             if entry.collective:
                 got = tuple(
-                    [_nothing(y, taped) if g is None else g for g, y in zip(got, entry.outputs, strict=True)]
+                    [
+                        nothing_of(y, taped) if g is None else g
+                        for g, y in zip(got, entry.outputs, strict=True)
+                    ]
                 )
             elif True not in needs or not [g for g in got if g is not None]:
                 continue
@@ -384,8 +386,8 @@ class Tape:
             del got, operands, results, args
             for x, need, g in zip(entry.inputs, needs, back, strict=True):
                 if need and g is not None:
-                    _add(grads, owned, x, g, taped, entry.name)
-        return _results(grads, inputs, taped)
+                    add(grads, owned, x, g, taped, entry.name)
+        return results_of(grads, inputs, taped)
 
     def __repr__(self) -> str:
         state = (
@@ -446,84 +448,3 @@ class Tape:
 
     def _summaries(self) -> list[tuple[Any, ...]]:
         return self._replayed[::-1] + [entry.summary(entry.inputs, entry.outputs) for entry in self._records]
-
-
-def _seed(loss: Tensor, seed: Any, taped: bool) -> Any:
-    """The gradient that arrives at the loss. An array of the caller enters as a view, so that no result is
-    taken for the tape's own.
-    """
-    if seed is None:
-        return np.ones_like(loss.data) if type(loss.data) is not np.ndarray else np.array(1, loss.dtype)
-    if isinstance(seed, int | float):
-        return np.full_like(loss.data, seed)
-    if not isinstance(seed, Tensor):
-        seed = as_array("gradient", "seed", seed)
-    if seed.shape != loss.shape:
-        raise bad_value(
-            "gradient",
-            f"seed has shape {seed.shape}, the loss {loss.shape}",
-            "give a number for each of the loss's",
-        )
-    if seed.dtype.kind not in "biu" and not is_float(seed.dtype):
-        raise bad_type("gradient", f"seed has dtype {seed.dtype}", "give real numbers")
-    same_device("gradient", loss=loss.data, seed=unwrap(seed))
-    if seed.dtype != loss.dtype:
-        seed = seed.astype(loss.dtype)
-    return seed if taped and isinstance(seed, Tensor) else unwrap(seed).view()
-
-
-def _nothing(y: Tensor, taped: bool) -> Any:
-    """The gradient of a result that this process's loss does not depend on; a Tensor where a tape records,
-    which then takes what is made of it."""
-    zeros = np.zeros_like(y.data)
-    return Tensor(zeros) if taped else zeros
-
-
-def _add(grads: dict[int, Any], owned: set[int], x: Any, g: Any, taped: bool, name: str) -> None:
-    """Add g to x's gradient, in place where the tape made the sum itself: an array from a vjp may be
-    somebody's.
-    """
-    if not taped:
-        g = unwrap(g)
-    data = x.data
-    if g.shape != data.shape:
-        raise bad_value(
-            name,
-            f"its vjp gave a gradient of shape {g.shape} for an input of shape {data.shape}",
-            "the vjp is wrong",
-        )
-    if g.dtype != data.dtype:
-        g = computed(g).astype(data.dtype)
-    key = id(x)
-    before = grads.get(key)
-    if before is None:
-        grads[key] = g
-    elif key in owned:
-        np.add(before, computed(g), out=before)
-    else:
-        grads[key] = computed(before) + computed(g)
-        if not taped and g.shape:  # a sum of 0-d arrays is a scalar, which has no place
-            owned.add(key)
-
-
-def _results(grads: dict[int, Any], inputs: list[Tensor], taped: bool) -> list[Any]:
-    """One gradient per input; plain ones are arrays that share memory with nothing, so that callers may scale
-    them in place.
-    """
-    results: list[Any] = []
-    for x in inputs:
-        g = computed(grads.get(id(x)))
-        if g is None:
-            g = np.zeros_like(x.data)
-        elif isinstance(g, np.generic):
-            g = np.asarray(g)
-        elif not isinstance(g, Tensor) and (
-            not recycling.owns(g) or not writeable(g) or id(g) in map(id, results)
-        ):
-            g = g.copy()
-        if taped and not isinstance(g, Tensor):
-            g = Tensor(g)
-            for tape in TAPES.get():  # it does not depend on what the other tapes track
-                tape._flat[id(g)] = g
-        results.append(g)
-    return results

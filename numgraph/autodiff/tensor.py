@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from numgraph.arrays.detaching import is_conversion
 from numgraph.arrays.devices import moved
-from numgraph.arrays.inputs import as_array, is_sparse, named
+from numgraph.arrays.inputs import as_array, is_sparse
 from numgraph.arrays.typed import Array
-from numgraph.errors import bad_type, bad_value, did_you_mean, no_attribute
+from numgraph.autodiff.rules import RULES, direct, name_of, no_rule, of_scipy
+from numgraph.errors import bad_type, no_attribute
 from numgraph.expressions.elementary import detached as DETACHED
 from numgraph.expressions.expr import is_float as is_float
 from numgraph.expressions.operators import Operators
-
-_RULES: dict[Any, Callable[..., Any]] = {}
 
 TAPES: ContextVar[tuple[Any, ...]] = ContextVar("TAPES", default=())
 """The tapes that were entered in this thread or asyncio task, outermost first."""
@@ -35,60 +34,6 @@ RECORDING: set[Any] = set()
 class Off(tuple[Any, ...]):
     """No tapes, because no_grad says so."""
 
-
-def rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: where an argument is a Tensor, the function acts in place of these; ``(ufunc, "reduce")``
-    names a ufunc's method.
-    """
-
-    def register(implementation: Callable[..., Any]) -> Callable[..., Any]:
-        for function in dict.fromkeys(functions):  # NumPy has several names for one function
-            if function in _RULES:
-                raise bad_value("rule", f"{_name(function)} has a rule already")
-            _RULES[function] = implementation
-        return implementation
-
-    return register
-
-
-def rule_of(name: str) -> Callable[..., Any]:
-    """The function that has registered for what a name stands for, for callers in rooms below its own."""
-    return _RULES[name]
-
-
-def _name(function: Any) -> str:
-    return f"np.{function.__name__}" if hasattr(function, "__name__") else str(function)
-
-
-def _no_rule(function: Any) -> TypeError:
-    name = f"np.{function[0].__name__}.{function[1]}" if isinstance(function, tuple) else named(function)
-    known = {f.__name__: f for f in _RULES if hasattr(f, "__name__")}
-    near = did_you_mean(name.split(".")[-1], known)
-    fix = (
-        "build it from functions that have one, or pass tensor.data for the numbers alone, without a gradient"
-    )
-    return bad_type(name, f"has no derivative rule, and an argument is a Tensor{near}", fix)
-
-
-def _of_scipy(key: Any) -> Callable[..., Any] | None:
-    """The rule of a ufunc of scipy.special, which goes by its name."""
-    name = getattr(key, "__name__", "")
-    if getattr(sys.modules.get("scipy.special"), name, None) is not key:
-        return None
-    return _RULES.get(f"scipy.special.{name}")
-
-
-class _Direct:
-    """NumPy's functions of Tensors: the rules themselves, which NumPy's dispatch would find after a
-    microsecond or two.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        found = self.__dict__[name] = _RULES.get(getattr(np, name), getattr(np, name))
-        return found
-
-
-_np: Any = _Direct()
 
 _PLAIN = frozenset((np.ndarray, float, int, bool))
 
@@ -150,11 +95,11 @@ class Tensor(Operators["Tensor"]):
 
     @property
     def T(self) -> Tensor:
-        return _np.transpose(self)
+        return direct.transpose(self)
 
     @property
     def mT(self) -> Tensor:
-        return _np.matrix_transpose(self)
+        return direct.matrix_transpose(self)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -191,7 +136,7 @@ class Tensor(Operators["Tensor"]):
         )
 
     def __round__(self, digits: int | None = None) -> Any:
-        return round(self.data.item(), digits) if not self.ndim else _np.round(self.data, digits or 0)
+        return round(self.data.item(), digits) if not self.ndim else direct.round(self.data, digits or 0)
 
     def __format__(self, spec: str) -> str:
         return format(self.data, spec) if spec else str(self)
@@ -214,7 +159,7 @@ class Tensor(Operators["Tensor"]):
 
     def __copy__(self) -> Tensor:
         """A copy is recorded, as np.copy."""
-        return _np.copy(self) if is_float(self.dtype) else type(self)(self.data.copy())
+        return direct.copy(self) if is_float(self.dtype) else type(self)(self.data.copy())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         return memo.setdefault(id(self), self.__copy__())
@@ -243,21 +188,21 @@ class Tensor(Operators["Tensor"]):
                 return NotImplemented  # a message symbol, which takes Tensors as constants
             if isinstance(x, np.ndarray) and not isinstance(x, np.memmap):
                 raise bad_type(
-                    _name(ufunc),
+                    name_of(ufunc),
                     f"a Tensor meets a {kind.__name__}",
                     "convert it, np.asarray(array) or array.filled(value)",
                 )
             if ufunc is not np.matmul and is_sparse(x):
-                return _RULES["sparse"](_name(ufunc), *inputs)
+                return RULES["sparse"](name_of(ufunc), *inputs)
             if isinstance(x, list | tuple):
                 inputs = tuple([np.asarray(y) if y is x else y for y in inputs])
         key = ufunc if method == "__call__" else (ufunc, method)
-        implementation = _RULES.get(key) or _of_scipy(key)
+        implementation = RULES.get(key) or of_scipy(key)
         if implementation is None:
-            raise _no_rule(key)
+            raise no_rule(key)
         if options.get("out") is not None:
             raise bad_type(
-                _name(ufunc), "out= is not possible where an argument is a Tensor", "use the returned value"
+                name_of(ufunc), "out= is not possible where an argument is a Tensor", "use the returned value"
             )
         return implementation(*inputs, **options)
 
@@ -265,9 +210,9 @@ class Tensor(Operators["Tensor"]):
         for kind in types:
             if kind is not Tensor and hasattr(kind, "__elementary__") and not issubclass(kind, Tensor):
                 return NotImplemented
-        implementation = _RULES.get(function)
+        implementation = RULES.get(function)
         if implementation is None:
-            raise _no_rule(function)
+            raise no_rule(function)
         if not args:  # a rule may call its first parameter otherwise
             first = next(iter(inspect.signature(function).parameters))
             args, options = (
@@ -281,14 +226,14 @@ class Tensor(Operators["Tensor"]):
             if option is None or option[1] not in options:
                 raise
             problem = f"{option[1]}= is not possible where an argument is a Tensor"
-            raise bad_type(_name(function), problem, "leave it out, or pass tensor.data") from None
+            raise bad_type(name_of(function), problem, "leave it out, or pass tensor.data") from None
 
     @staticmethod
     def __elementary__(row: Any, operands: Sequence[Any]) -> Any:
-        return _RULES["elementary"](row, *operands)
+        return RULES["elementary"](row, *operands)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return _RULES["getitem"](self, index)
+        return RULES["getitem"](self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise bad_type(
@@ -305,79 +250,79 @@ class Tensor(Operators["Tensor"]):
         return (self[i] for i in range(len(self)))
 
     def astype(self, dtype: Any) -> Tensor:
-        return _RULES["astype"](self, dtype)
+        return RULES["astype"](self, dtype)
 
     def copy(self) -> Tensor:
-        return _np.copy(self)
+        return direct.copy(self)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return _np.sum(self, axis=axis, keepdims=keepdims)
+        return direct.sum(self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return _np.mean(self, axis=axis, keepdims=keepdims)
+        return direct.mean(self, axis=axis, keepdims=keepdims)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return _np.max(self, axis=axis, keepdims=keepdims)
+        return direct.max(self, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return _np.min(self, axis=axis, keepdims=keepdims)
+        return direct.min(self, axis=axis, keepdims=keepdims)
 
     def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return _np.prod(self, axis=axis, keepdims=keepdims)
+        return direct.prod(self, axis=axis, keepdims=keepdims)
 
     def var(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
-        return _np.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
+        return direct.var(self, axis=axis, ddof=ddof, keepdims=keepdims)
 
     def std(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
-        return _np.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
+        return direct.std(self, axis=axis, ddof=ddof, keepdims=keepdims)
 
     def cumsum(self, axis: int | None = None) -> Tensor:
-        return _np.cumsum(self, axis=axis)
+        return direct.cumsum(self, axis=axis)
 
     def cumprod(self, axis: int | None = None) -> Tensor:
-        return _np.cumprod(self, axis=axis)
+        return direct.cumprod(self, axis=axis)
 
     def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-        return _np.trace(self, offset, axis1, axis2)
+        return direct.trace(self, offset, axis1, axis2)
 
     def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-        return _np.diagonal(self, offset, axis1, axis2)
+        return direct.diagonal(self, offset, axis1, axis2)
 
     def detach(self) -> Tensor:
         """The same numbers as a constant to derivatives, without a copy: no gradient flows through it, on any
         tape.
         """
-        y = _RULES["elementary"](DETACHED, self)
+        y = RULES["elementary"](DETACHED, self)
         return y if isinstance(y, Tensor) else Tensor(y)
 
     def clip(self, min: Any = None, max: Any = None) -> Tensor:
-        return _np.clip(self, min, max)
+        return direct.clip(self, min, max)
 
     def dot(self, other: Any) -> Tensor:
-        return _np.dot(self, other)
+        return direct.dot(self, other)
 
     def reshape(self, *shape: Any) -> Tensor:
-        return _np.reshape(self, shape[0] if len(shape) == 1 else shape)
+        return direct.reshape(self, shape[0] if len(shape) == 1 else shape)
 
     def ravel(self) -> Tensor:
-        return _np.ravel(self)
+        return direct.ravel(self)
 
     flatten = ravel
 
     def squeeze(self, axis: Any = None) -> Tensor:
-        return _np.squeeze(self, axis)
+        return direct.squeeze(self, axis)
 
     def transpose(self, *axes: Any) -> Tensor:
-        return _np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
+        return direct.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
-        return _np.swapaxes(self, axis1, axis2)
+        return direct.swapaxes(self, axis1, axis2)
 
     def take(self, indices: Any, axis: int | None = None) -> Tensor:
-        return _np.take(self, indices, axis)
+        return direct.take(self, indices, axis)
 
     def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
-        return _np.repeat(self, repeats, axis)
+        return direct.repeat(self, repeats, axis)
 
     def argmax(self, axis: Any = None, keepdims: bool = False) -> NDArray[np.intp]:
         return self.data.argmax(axis, keepdims=keepdims)
@@ -401,7 +346,7 @@ class Tensor(Operators["Tensor"]):
         return self.data.searchsorted(unwrap(v), side)
 
     def round(self, decimals: int = 0) -> Tensor:
-        return _np.round(self, decimals)
+        return direct.round(self, decimals)
 
     def __getattr__(self, name: str) -> Any:
         """Only what is not there comes here."""
@@ -423,7 +368,7 @@ def _operator(name: str, ufunc: Any, reflected: bool = False) -> Callable[[Any, 
 
     def operate(self: Any, other: Any) -> Any:
         if type(other) in _PLAIN or isinstance(other, Tensor):
-            return _RULES[ufunc](other, self) if reflected else _RULES[ufunc](self, other)
+            return RULES[ufunc](other, self) if reflected else RULES[ufunc](self, other)
         return general(self, other)
 
     return operate

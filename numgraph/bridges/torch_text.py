@@ -14,6 +14,7 @@ import numpy as np
 from numgraph import errors
 from numgraph.compiler.rows import blocks
 from numgraph.expressions import expr
+from numgraph.expressions.traversal import topological
 from numgraph.expressions.walk import Output, ids_of_ends, rows_of
 from numgraph.graph import Graph
 
@@ -26,7 +27,7 @@ def written(outputs: tuple[Output, ...]) -> str:
     """The outputs of a walk: the nodes of their expressions, operands first, and which of them each output
     takes.
     """
-    order = expr.topological([expression for output in outputs for expression in output.expressions])
+    order = topological([expression for output in outputs for expression in output.expressions])
     place = {id(node): i for i, node in enumerate(order)}
     nodes = [
         [node.op, [place[id(arg)] for arg in node.args], node.attrs, node.shape, node.dtype.name]

@@ -18,7 +18,8 @@ from numgraph.compiler.schedule import Schedule
 from numgraph.compiler.storage import memory_dtype, memory_of
 from numgraph.compiler.target import Buffer, Buffers, Made, Place, Request, Target
 from numgraph.compiler.verify import verify
-from numgraph.expressions.expr import Expr, leaves_of, topological
+from numgraph.expressions.expr import Expr
+from numgraph.expressions.traversal import leaves_of, topological
 from numgraph.expressions.walk import Arrays, Key, Output, Reads, check_arrays, on_graph, rows_of, sides
 from numgraph.runtime import spans
 

@@ -19,7 +19,8 @@ import numpy as np
 
 from numgraph.compiler.storage import compute_name
 from numgraph.expressions.dtypes import COMPARISONS
-from numgraph.expressions.expr import Expr, constant_value, leaves_of
+from numgraph.expressions.expr import Expr, constant_value
+from numgraph.expressions.traversal import leaves_of
 from numgraph.expressions.walk import Output
 
 _OVERFLOWING = (

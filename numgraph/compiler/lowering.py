@@ -8,8 +8,9 @@ import functools
 from collections.abc import Callable, Sequence
 
 from numgraph.expressions import elementary, expr
-from numgraph.expressions.expr import READS_U, READS_V, Expr, topological
+from numgraph.expressions.expr import READS_U, READS_V, Expr
 from numgraph.expressions.precision import wide
+from numgraph.expressions.traversal import leaves_of, topological
 from numgraph.expressions.walk import Output
 
 Key = tuple[str, str]
@@ -124,6 +125,6 @@ def node_walk(target: str, expression: Expr) -> tuple[tuple[Output, ...], tuple[
             return expr.field("e", node.attrs[1], node.shape, node.dtype)
         return None
 
-    read = [leaf.attrs for leaf in expr.leaves_of((expression,))]
+    read = [leaf.attrs for leaf in leaves_of((expression,))]
     names = tuple([(key, ("e", key[1]) if key[0] == target else key) for key in read])
     return (Output((_rebuilt([expression], change)[0],), "e", "edge"),), names

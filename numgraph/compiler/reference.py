@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from numgraph.expressions import elementary
-from numgraph.expressions.expr import Expr, constant_value, topological
+from numgraph.expressions.expr import Expr, constant_value
 from numgraph.expressions.reduces import REDUCES
+from numgraph.expressions.traversal import topological
 from numgraph.expressions.walk import Arrays, Output, ids_of_ends, rows_of
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from numgraph.compiler.target import Buffers
-from numgraph.expressions.expr import leaves_of
+from numgraph.expressions.traversal import leaves_of
 from numgraph.expressions.walk import Arrays, grouped, sides
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from numgraph.arrays.devices import computed, same_device
 from numgraph.arrays.inputs import given, is_sparse, kind_of
 from numgraph.arrays.typed import Array, F, Plain
+from numgraph.autodiff.rules import rule
 from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import Tensor, rule
+from numgraph.autodiff.tensor import Tensor
 from numgraph.autodiff.typed import of_two
 from numgraph.dense.blas import product
 from numgraph.dense.sparse import times

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from numgraph.arrays.devices import namespace_of
+from numgraph.autodiff.rules import rule
 from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import rule
 from numgraph.dense.algebra import matmul
 from numgraph.errors import bad_type, bad_value
 from numgraph.expressions.precision import floating

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays.devices import computed
+from numgraph.autodiff.rules import rule
 from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import Tensor, rule
+from numgraph.autodiff.tensor import Tensor
 from numgraph.dense.blocks import in_blocks, is_large
 from numgraph.dense.fused import FEWER, pending
 from numgraph.errors import bad_type

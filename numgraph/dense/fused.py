@@ -25,6 +25,7 @@ from numgraph.compiler.rows import blocks
 from numgraph.expressions import expr
 from numgraph.expressions.elementary import BY_FUNCTION, TABLE, Elementwise, Row
 from numgraph.expressions.operators import Operators
+from numgraph.expressions.traversal import leaves_of, topological
 from numgraph.expressions.walk import Output
 from numgraph.message.algebra import algebra_of
 from numgraph.message.propagate import Walk
@@ -111,8 +112,7 @@ class Pending(Operators["Any"]):
     def _symbol(self, x: Any) -> Any:
         if isinstance(x, Pending):
             fields = {
-                leaf.attrs: self._symbol(x.inputs[int(leaf.attrs[1][1:])])
-                for leaf in expr.leaves_of((x.node,))
+                leaf.attrs: self._symbol(x.inputs[int(leaf.attrs[1][1:])]) for leaf in leaves_of((x.node,))
             }
             return _renamed(x.node, tuple(fields.items()))
         if not isinstance(x, Tensor | np.ndarray):
@@ -202,7 +202,7 @@ def _renamed(root: expr.Expr, fields: tuple[tuple[Any, expr.Expr], ...]) -> expr
     """An expression of other fields."""
     made: dict[int, expr.Expr] = {}
     names = dict(fields)
-    for node in expr.topological((root,)):
+    for node in topological((root,)):
         args = tuple([made[id(arg)] for arg in node.args])
         made[id(node)] = (
             names[node.attrs]

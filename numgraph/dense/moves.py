@@ -15,8 +15,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from numgraph.arrays.devices import namespace_of
+from numgraph.autodiff.rules import rule
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import rule
 from numgraph.dense.shapes import scattered
 from numgraph.errors import bad_type
 

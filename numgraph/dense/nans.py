@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.autodiff.rules import rule
 from numgraph.autodiff.tape import unwrap
-from numgraph.autodiff.tensor import rule
 from numgraph.dense.series import cumprod
 from numgraph.errors import bad_type
 from numgraph.expressions.expr import is_float

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from numgraph.autodiff.rules import rule
 from numgraph.autodiff.tape import unwrap
-from numgraph.autodiff.tensor import rule
 from numgraph.errors import bad_type, bad_value
 from numgraph.expressions.expr import is_float
 from numgraph.expressions.precision import floating

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from numgraph.autodiff.rules import rule
 from numgraph.autodiff.tape import unwrap
-from numgraph.autodiff.tensor import rule
 from numgraph.dense.algebra import matmul, outer
 from numgraph.dense.shapes import scatter_add
 from numgraph.errors import bad_type, bad_value

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays.inputs import given
+from numgraph.autodiff.rules import rule
 from numgraph.autodiff.sums import accumulated, broadcast, rounded, total
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import rule
 from numgraph.autodiff.typed import of_array
 from numgraph.dense.elementwise import where
 from numgraph.errors import bad_type, bad_value, shown

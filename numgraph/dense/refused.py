@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from numgraph.arrays.inputs import named
-from numgraph.autodiff.tensor import rule
+from numgraph.autodiff.rules import rule
 from numgraph.errors import bad_type
 
 _WRITES = (

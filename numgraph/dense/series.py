@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
+from numgraph.autodiff.rules import rule
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import rule
 from numgraph.dense.reductions import cumsum
 from numgraph.errors import bad_type, bad_value
 from numgraph.expressions.precision import floating, widened

@@ -14,9 +14,10 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from numgraph.arrays.devices import computed, device_of, moved, namespace_of, same_device
 from numgraph.arrays.inputs import as_array, given
+from numgraph.autodiff.rules import rule
 from numgraph.autodiff.sums import unbroadcast
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import is_float, rule
+from numgraph.autodiff.tensor import is_float
 from numgraph.autodiff.typed import of_array
 from numgraph.errors import bad_index, bad_type, bad_value
 from numgraph.expressions.precision import widened

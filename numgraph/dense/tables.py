@@ -6,7 +6,7 @@ from typing import Any
 
 from numgraph.autodiff.typed import of_array
 from numgraph.dense.shapes import gather
-from numgraph.expressions import expr
+from numgraph.expressions import expr, tables
 
 
 @of_array
@@ -38,4 +38,4 @@ def take(table: Any, ids: Any) -> Any:
            [ 1.,  1.],
            [20., 20.]])
     """
-    return expr.take(table, ids) if isinstance(ids, expr.Expr) else gather(table, ids)
+    return tables.take(table, ids) if isinstance(ids, expr.Expr) else gather(table, ids)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.autodiff.rules import rule
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import rule
 from numgraph.dense.elementwise import dense_row, elementwise, where
 from numgraph.expressions.elementary import TABLE, as_float
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from numgraph.expressions import elementary, expr
 from numgraph.expressions.derivatives import Key
 from numgraph.expressions.expr import Expr
+from numgraph.expressions.traversal import topological
 from numgraph.expressions.walk import Output
 
 
@@ -15,7 +16,7 @@ def batched(outputs: Sequence[Output], size: int, which: Collection[Key]) -> tup
     axis, and so has every result.
     """
     made: dict[Expr, Expr] = {}
-    for node in expr.topological([expression for output in outputs for expression in output.expressions]):
+    for node in topological([expression for output in outputs for expression in output.expressions]):
         made[node] = _batched(node, [made[arg] for arg in node.args], size, which)
 
     def whole(node: Expr) -> Expr:

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from numgraph import errors
-from numgraph.expressions.expr import Expr, topological
+from numgraph.expressions.expr import Expr
 from numgraph.expressions.formulas import text
+from numgraph.expressions.traversal import topological
 
 _COUNTS = {"e": ("num_edges", "edge"), "u": ("num_src", "source"), "v": ("num_dst", "destination")}
 

@@ -15,6 +15,7 @@ from numgraph.expressions import elementary, expr
 from numgraph.expressions.expr import Expr
 from numgraph.expressions.precision import wide
 from numgraph.expressions.reduces import REDUCES, NeedOf, factors
+from numgraph.expressions.traversal import leaves_of, topological
 from numgraph.expressions.walk import Output
 
 Key = tuple[str, str]
@@ -34,7 +35,7 @@ def derive(
         if need is not None:
             roots += output.expressions
             seeds += REDUCES[output.reduce].seeds(output.expressions, need)
-    leaves = {leaf.attrs: leaf for leaf in expr.leaves_of(roots)}
+    leaves = {leaf.attrs: leaf for leaf in leaves_of(roots)}
     read = [key for key in wanted if key in leaves]
     found = gradients(roots, seeds, [leaves[key] for key in read])
     return {
@@ -70,7 +71,7 @@ def gradients(roots: Sequence[Expr], seeds: Sequence[Expr | None], wrt: Sequence
 
     Shapes: a seed has its root's shape, a gradient its leaf's shape and dtype.
     """
-    order = expr.topological(roots)
+    order = topological(roots)
     active: set[int] = {id(leaf) for leaf in wrt}
     for node in order:
         if expr.is_float(node.dtype) and any(id(arg) in active for arg in node.args):

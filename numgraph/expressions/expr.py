@@ -16,7 +16,7 @@ import math
 import operator
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -472,23 +472,6 @@ def reduce_axes(op: str, node: Expr, axis: Any, keepdims: bool) -> Expr:
     return result if keepdims else view_axes(result, tuple(i for i in range(node.ndim) if i not in axes))
 
 
-def take(table: Any, ids: Expr) -> Expr:
-    """The row of a captured table that a field of integers names."""
-    leaf = lift(table)
-    if leaf.op != "field" or leaf.attrs[0] != "shared" or not leaf.ndim:
-        raise errors.bad_type(
-            "take",
-            f"the table is {text(leaf)}, {list(leaf.shape)}",
-            "give an array [rows, …] from outside of the message",
-        )
-    if ids.op != "field" or ids.attrs[0] == "shared" or ids.ndim or ids.dtype.kind not in "iu":
-        problem = f"the ids are {text(ids)}, {ids.dtype.name}{list(ids.shape)}"
-        raise errors.bad_type(
-            "take", problem, "give a field of integers, one for each edge or node, as e.rel"
-        )
-    return _make("take", (leaf, ids), (), leaf.shape[1:], leaf.dtype, ids.reads)
-
-
 def unbroadcast(node: Expr, shape: tuple[int, ...]) -> Expr:
     """A node summed back over the axes along which ``shape`` was broadcast to node.shape."""
     if node.shape == shape:
@@ -497,27 +480,3 @@ def unbroadcast(node: Expr, shape: tuple[int, ...]) -> Expr:
     axes = tuple(i for i in range(node.ndim) if i < extra or (shape[i - extra] == 1 and node.shape[i] != 1))
     summed = reduce_axes("sum", node, axes, True)
     return view_axes(summed, tuple(range(extra, node.ndim)))
-
-
-# --- reading ------------------------------------------------------------------------------------------------
-
-
-def topological(roots: Iterable[Expr]) -> list[Expr]:
-    """Every node below the roots, operands first."""
-    order: list[Expr] = []
-    seen: set[int] = set()
-    stack = [(root, False) for root in reversed(list(roots))]
-    while stack:
-        node, done = stack.pop()
-        if done:
-            order.append(node)
-        elif id(node) not in seen:
-            seen.add(id(node))
-            stack.append((node, True))
-            stack.extend((arg, False) for arg in reversed(node.args))
-    return order
-
-
-def leaves_of(roots: Iterable[Expr]) -> list[Expr]:
-    """The fields that the roots read, in first-use order."""
-    return [node for node in topological(roots) if node.op == "field"]

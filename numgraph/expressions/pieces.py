@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from numgraph.expressions import elementary, expr
-from numgraph.expressions.expr import Expr, topological
+from numgraph.expressions.expr import Expr
 from numgraph.expressions.indexing import Positions, arranged
+from numgraph.expressions.traversal import topological
 
 Key = tuple[str, str]
 Box = tuple[Positions, ...]

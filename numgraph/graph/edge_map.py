@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numgraph.arrays.typed import Array, F, Plain
-from numgraph.autodiff.tensor import Tensor, rule_of
+from numgraph.autodiff.rules import rule_of
+from numgraph.autodiff.tensor import Tensor
 from numgraph.graph.edges import SRC, Edges
 from numgraph.graph.sorting import Adjacency, Ids, frozen
 

@@ -15,6 +15,7 @@ from numgraph.expressions import expr
 from numgraph.expressions.batching import batched
 from numgraph.expressions.derivatives import Key, derive
 from numgraph.expressions.reduces import NEEDS, NeedOf, needed
+from numgraph.expressions.traversal import leaves_of
 from numgraph.expressions.walk import Output
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ class Algebra:
         self.outputs = outputs
         self.leaves = {
             leaf.attrs: leaf
-            for leaf in expr.leaves_of(expression for output in outputs for expression in output.expressions)
+            for leaf in leaves_of(expression for output in outputs for expression in output.expressions)
         }
         self.read: frozenset[Key] = frozenset(self.leaves)
         starts = [0]

@@ -9,7 +9,8 @@ import numpy as np
 from numgraph.arrays import NATIVE, Library, foreign, library_of
 from numgraph.arrays.devices import device_of, moved
 from numgraph.arrays.inputs import as_array
-from numgraph.autodiff.tensor import Tensor, rule, unwrap
+from numgraph.autodiff.rules import rule
+from numgraph.autodiff.tensor import Tensor, unwrap
 from numgraph.errors import bad_type, bad_value, check_name
 from numgraph.expressions.reduces import NAMES
 from numgraph.graph.edge_map import EdgeMap

@@ -17,6 +17,7 @@ from numgraph.expressions.derivatives import Key, derive
 from numgraph.expressions.expr import Expr
 from numgraph.expressions.formulas import bare, text
 from numgraph.expressions.reduces import NEEDS, REDUCES, NeedOf, needed
+from numgraph.expressions.traversal import leaves_of, topological
 from numgraph.expressions.walk import Output, sides
 from numgraph.graph import Graph
 
@@ -170,9 +171,7 @@ class _Symbols:
 
 def _letter(outputs: Sequence[Output]) -> str:
     """The letter for the gradients that come in: another one for each order of derivative."""
-    read = {
-        leaf.attrs[1] for leaf in expr.leaves_of(root for output in outputs for root in output.expressions)
-    }
+    read = {leaf.attrs[1] for leaf in leaves_of(root for output in outputs for root in output.expressions)}
     return next(
         (
             letter
@@ -201,7 +200,7 @@ def _name_softmax(
             f"{_edges(output.to).removesuffix(' (CSC)').removesuffix(' (CSR)')}"
         )
         scale = symbol.made.get("scale")
-        products = [node for node in expr.topological(backward) if node.op == "multiply"]
+        products = [node for node in topological(backward) if node.op == "multiply"]
         names |= {id(node): "α" for node in products if scale and any(arg is scale[0] for arg in node.args)}
     return definitions
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from numgraph.expressions.expr import leaves_of
+from numgraph.expressions.traversal import leaves_of
 from numgraph.expressions.walk import Output
 from numgraph.graph import Graph
 from numgraph.message.drawing import EXAMPLE, Labels, Small, circle, matrix, walk

@@ -22,6 +22,7 @@ from numgraph.expressions import expr
 from numgraph.expressions.pieces import Key, Pieces, pieces_of
 from numgraph.expressions.reduces import NAMES, REDUCES, message_of
 from numgraph.expressions.tracing import trace
+from numgraph.expressions.traversal import leaves_of, topological
 from numgraph.expressions.walk import Output, rows_of
 from numgraph.graph import Graph, Shard, can_have_ends, check_graph, with_ends
 from numgraph.message.propagate import Values, propagate
@@ -411,7 +412,7 @@ def _traced(
 @functools.lru_cache(maxsize=1024)
 def _signed_exponents(roots: tuple[expr.Expr, ...]) -> tuple[expr.Expr, ...]:
     """The exponents of integers' powers that may be negative."""
-    powers = [node for node in expr.topological(roots) if node.op == "power" and node.dtype.kind == "i"]
+    powers = [node for node in topological(roots) if node.op == "power" and node.dtype.kind == "i"]
     return tuple(
         dict.fromkeys(
             node.args[1] for node in powers if node.args[1].dtype.kind == "i" and node.args[1].number is None
@@ -421,7 +422,7 @@ def _signed_exponents(roots: tuple[expr.Expr, ...]) -> tuple[expr.Expr, ...]:
 
 def _check_exponent(op: str, g: Graph, exponent: Any, values: Values) -> None:
     """NumPy's error, which a kernel cannot raise, by a walk of its own."""
-    fields = {leaf.attrs: values[leaf.attrs] for leaf in expr.leaves_of((exponent,))}
+    fields = {leaf.attrs: values[leaf.attrs] for leaf in leaves_of((exponent,))}
     fields = {key: library_of(value).plain(unwrap(value)) for key, value in fields.items()}
     if any(value is None for value in fields.values()):  # a compiler traces: there are no numbers to look at
         return

@@ -10,8 +10,8 @@ from checks import check_gradient, gradients
 
 import numgraph as ng
 from numgraph.expressions import expr
-from numgraph.expressions.expr import topological
 from numgraph.expressions.pieces import pieces_of
+from numgraph.expressions.traversal import topological
 
 RNG = np.random.default_rng(3)
 G = ng.Graph(RNG.integers(0, 6, 20), RNG.integers(0, 4, 20), num_src=6, num_dst=5)

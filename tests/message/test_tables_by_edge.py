@@ -11,7 +11,7 @@ from checks import check_gradient
 
 import numgraph as ng
 from numgraph.compiler import driver
-from numgraph.expressions.expr import leaves_of
+from numgraph.expressions.traversal import leaves_of
 
 ROUTE = driver.route
 RNG = np.random.default_rng(3)

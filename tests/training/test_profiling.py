@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import numgraph as ng
-from numgraph.autodiff import tensor
+from numgraph.autodiff import rules
 from numgraph.runtime import spans
 
 RNG = np.random.default_rng(0)
@@ -119,18 +119,18 @@ def test_tables_and_the_picture(profiled, tmp_path):
 
 
 def test_nothing_stays_behind():
-    before = dict(tensor._RULES)
+    before = dict(rules.RULES)
     inside = []
 
     def fails():
         with ng.profile(), ng.profile():
-            inside.append(tensor._RULES[np.tanh])
+            inside.append(rules.RULES[np.tanh])
             raise KeyError
 
     with pytest.raises(KeyError):
         fails()
     assert inside != [before[np.tanh]]
-    assert before == tensor._RULES
+    assert before == rules.RULES
     assert not spans.OPEN
 
 
@@ -143,3 +143,12 @@ def test_nested_profiles_and_other_threads():
         thread.join()
     assert sum(entry.calls for entry in outer.entries) == sum(entry.calls for entry in inner.entries)
     assert {entry.name for entry in outer.entries} == {entry.name for entry in inner.entries}
+
+
+def test_operators_and_methods_that_ran_before_are_timed():
+    with ng.Tape() as tape:
+        x = tape.watch(X)
+        (x * 2.0).max()
+        with ng.profile() as p:
+            (x * 2.0).max()
+    assert {"multiply", "max"} <= {entry.name for entry in p.entries}

@@ -21,7 +21,7 @@ from numgraph.compiler.index import EDGE, Notation
 from numgraph.compiler.schedule import Machine, at_once, candidates, side_by_side
 from numgraph.compiler.storage import CACHE_LINE, HALVES
 from numgraph.compiler.target import Made, Place, Request
-from numgraph.expressions.expr import leaves_of
+from numgraph.expressions.traversal import leaves_of
 from numgraph.expressions.walk import Key, Output
 
 
