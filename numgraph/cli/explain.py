@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from numgraph.cli.options import STDOUT, Refused, add_json, path, print_result, refusing
-from numgraph.cli.train import add_model_options, chosen_by
+from numgraph.cli.train import chosen_by
+from numgraph.cli.train_options import add_model_options
 
 if TYPE_CHECKING:
     from numgraph import Tape

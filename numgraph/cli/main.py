@@ -15,7 +15,7 @@ from numgraph.cli.options import INTERRUPTED, STDOUT, Parser, Refused, add_json,
 from numgraph.cli.partition import add_partition
 from numgraph.cli.predict import add_predict
 from numgraph.cli.shared import run_train
-from numgraph.cli.train import add_train
+from numgraph.cli.train_options import add_train
 
 
 def main(argv: Sequence[str] | None = None) -> int:

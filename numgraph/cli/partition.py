@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from numgraph.cli.options import add_json, output, path, positive, print_result, refusing
-from numgraph.cli.train import DATASETS
+from numgraph.cli.train_options import DATASETS
 
 
 def add_partition(commands: Any) -> None:

@@ -19,6 +19,7 @@ from numgraph.cli import train
 from numgraph.cli.graphs import train_graphs
 from numgraph.cli.options import INTERRUPTED, Refused, output, print_result
 from numgraph.cli.progress import compiling_told, print_start, progress
+from numgraph.cli.train_options import SCORERS
 from numgraph.cli.triples import train_triples
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ def started_by_mpi() -> bool:
 
 def run_train(options: argparse.Namespace) -> int:
     """The command, of one process or of several."""
-    if options.task == "triples" or options.model in train.SCORERS:
+    if options.task == "triples" or options.model in SCORERS:
         if started_by_mpi():
             raise Refused("triples are learnt by one process; leave out mpiexec")
-        return train_triples(options, train.SCORERS)
+        return train_triples(options, SCORERS)
     if options.task == "graph":
         if started_by_mpi():
             raise Refused("sets of graphs are learnt by one process; leave out mpiexec")

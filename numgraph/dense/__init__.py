@@ -15,18 +15,11 @@ from numgraph.dense import series as _series  # noqa: F401
 from numgraph.dense import ufuncs as _ufuncs  # noqa: F401
 from numgraph.dense.activations import elu, erf, gelu, leaky_relu, relu, sigmoid, silu, softplus
 from numgraph.dense.algebra import einsum, matmul
-from numgraph.dense.losses import (
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    huber,
-    log_softmax,
-    mae,
-    mse,
-    softmax,
-)
+from numgraph.dense.losses import binary_cross_entropy_with_logits, cross_entropy, huber, mae, mse
 from numgraph.dense.normalisation import batch_norm, dropout, layer_norm
 from numgraph.dense.reductions import logsumexp
 from numgraph.dense.shapes import gather, scatter_add
+from numgraph.dense.softmaxes import log_softmax, softmax
 from numgraph.dense.tables import take
 
 __all__ = [
