@@ -59,7 +59,9 @@ def entry(name: str) -> str:
     found = lookup(name)
     last = name.rpartition(".")[2]
     if inspect.isclass(found) or (inspect.isfunction(found) and re.match(rf"(@.*\n)*def {found.__name__}\b", inspect.getsource(found))):
-        return f"::: {name}\n"
+        # What a graph can do stands in several files, each a class that the next one extends.
+        whole = inspect.isclass(found) and found.__module__.startswith("numgraph.graph.")
+        return f"::: {name}\n" + ("    options:\n      inherited_members: true\n" if whole else "")
     heading = f"## `{last}` {{ #{name} }}\n\n"
     if isinstance(found, ModuleType):
         return f"{heading}{inspect.getdoc(found) or ''}\n"

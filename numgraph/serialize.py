@@ -73,12 +73,25 @@ def save(
     *,
     schedule: Any = None,
 ) -> None:
-    """Write all that a training goes on from to ``path`` (.safetensors or .npz), in one step; nothing in it
-    is pickled.
+    """Write all that a training goes on from, in one step; nothing in it is pickled.
 
-    That is: the model's parameters and buffers, the states of its random generators, and if given the
-    optimiser's state, that of a generator beside the model, or of several, by name, and that of a schedule of
-    learning rates."""
+    Parameters
+    ----------
+    path : .safetensors or .npz
+    model : Module, whose parameters, buffers and states of random generators are written
+    optimizer, schedule : whose states are written beside them, or None
+    rng : a generator beside the model, or several by name, or None
+
+    Examples
+    --------
+    >>> import tempfile, numgraph as ng
+    >>> model, other = ng.nn.Linear(2, 1, rng=0), ng.nn.Linear(2, 1, rng=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ng.save(f"{folder}/model.npz", model)
+    ...     ng.load(f"{folder}/model.npz", other)
+    >>> bool((model.weight.data == other.weight.data).all())
+    True
+    """
     _check_kinds("save", model, optimizer, rng, schedule)
     parts: dict[str, dict[str, Any]] = {"model": model.state_dict(), "random": model.random_state()}
     parts |= {
@@ -107,11 +120,27 @@ def load(
     What the file has for an optimiser, a generator or a schedule that is not given is left out, as for
     predictions. A file of parameters alone, as ``numgraph train --save`` writes it, fills the model.
 
+    Parameters
+    ----------
+    path : .safetensors or .npz
+    model, optimizer, rng, schedule : as of ``save``; they are changed
+
     Raises
     ------
     ValueError
         A damaged file, or one of another model or optimiser, or without what is asked for; nothing has
         changed then.
+
+    Examples
+    --------
+    >>> import tempfile, numgraph as ng
+    >>> model = ng.nn.Linear(1, 1, rng=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ng.save(f"{folder}/model.npz", model)
+    ...     model.bias.data[:] = 7
+    ...     ng.load(f"{folder}/model.npz", model)
+    >>> model.bias.data
+    array([0.], dtype=float32)
     """
     _check_kinds("load", model, optimizer, rng, schedule)
     parts: dict[str, dict[str, Any]] = {"model": {}, "random": {}, "optimizer": {}, "schedule": {}, "rng": {}}

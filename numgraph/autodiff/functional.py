@@ -60,8 +60,8 @@ def grad(
 
     Raises
     ------
-    ValueError : the value is no scalar (``jacobian`` takes those).
-        TypeError : the argument is not of floating-point numbers.
+    ValueError : the value is no scalar (``jacobian`` takes those)
+    TypeError : the argument is not of floating-point numbers
 
     Examples
     --------
@@ -103,12 +103,19 @@ def value_and_grad(
 def value_and_grad(
     function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
 ) -> Callable[..., Any]:
-    """The value and the gradient of a function whose value is a scalar, as a function of the same arguments;
-    see ``grad``.
+    """The value and the gradient of a function whose value is a scalar, as a function of the same arguments.
+
+    Parameters
+    ----------
+    function, argnums, has_aux : as of ``grad``
 
     Returns
     -------
     A function that returns (value, gradient), with ``has_aux`` ((value, anything else), gradient).
+
+    Raises
+    ------
+    ValueError, TypeError : as of ``grad``
 
     Examples
     --------
@@ -149,8 +156,11 @@ def jacobian(
 def jacobian(
     function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
 ) -> Callable[..., Any]:
-    """The Jacobian of a function of arrays, row by row of its value, as a function of the same arguments; see
-    ``grad``.
+    """The Jacobian of a function of arrays, row by row of its value, as a function of the same arguments.
+
+    Parameters
+    ----------
+    function, argnums, has_aux : as of ``grad``, of a value of any shape
 
     Returns
     -------
@@ -242,8 +252,16 @@ def detach(x: Tensor) -> Tensor: ...
 @overload
 def detach(x: T) -> T: ...
 def detach(x: Any) -> Any:
-    """The same numbers as a constant to derivatives, without a copy; in lists, tuples and dicts each. Arrays
-    are returned as they are, and in a message a field may be detached: ``lambda u: u.x * ng.detach(u.x)``.
+    """The same numbers as a constant to derivatives, without a copy.
+
+    Parameters
+    ----------
+    x : a Tensor; an array, which is returned as it is; lists, tuples and dicts of such;
+        or in a message a field: ``lambda u: u.x * ng.detach(u.x)``
+
+    Returns
+    -------
+    The same in the same form.
 
     Examples
     --------

@@ -29,8 +29,14 @@ def debug(check: bool | str = True) -> Iterator[None]:
     """Within it every tape is made with ``check``, whoever makes it:
     ``with ng.debug(): ng.fit(model, data)``. It costs a look at every number that is computed.
 
+    Parameters
+    ----------
     check : True for NaN and infinity, "nan" for NaN alone, where −inf is meant,
-        as in the scores of what is masked.
+        as in the scores of what is masked
+
+    Returns
+    -------
+    A context manager.
 
     Raises
     ------

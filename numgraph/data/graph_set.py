@@ -68,6 +68,14 @@ class GraphDataset:
     -----
     ``numgraph.data.read_tu`` reads one from a folder, ``GraphDataset.from_graphs`` makes one of lists of your
     own. A GraphLoader deals it out in batches, ``numgraph.fit`` trains on it.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> graphs = [ng.Graph([0, 1], [1, 0]), ng.Graph([0, 1, 2], [1, 2, 0])] * 4
+    >>> data = ng.GraphDataset.from_graphs(graphs, None, [0, 1] * 4, (0.5, 0.25, 0.25))
+    >>> len(data), data.labels
+    (8, array([0, 1, 0, 1, 0, 1, 0, 1]))
     """
 
     name: str
@@ -113,6 +121,10 @@ class GraphDataset:
         rng : a seed or a generator, from which the split is drawn
         edge_attr : features [edges, D] for each, or None
         name : what messages call it
+
+        Returns
+        -------
+        GraphDataset
 
         Raises
         ------
@@ -172,7 +184,7 @@ class GraphDataset:
 
     @property
     def num_features(self) -> int:
-        """Of a node."""
+        """Number of features of a node, F."""
         found: int = self.features[0].shape[1]
         return found
 
@@ -192,7 +204,20 @@ class GraphDataset:
         return float(labels.mean()), float(labels.std()) or 1.0
 
     def with_masks(self, train: Any, val: Any, test: Any) -> GraphDataset:
-        """The same graphs, split by three boolean masks [G]."""
+        """The same graphs, split otherwise.
+
+        Parameters
+        ----------
+        train, val, test : bool arrays [G]
+
+        Returns
+        -------
+        GraphDataset
+
+        Raises
+        ------
+        TypeError, ValueError : masks of another dtype or length, or that overlap
+        """
         return replace(self, train_mask=train, val_mask=val, test_mask=test)
 
     def __len__(self) -> int:

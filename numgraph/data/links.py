@@ -32,6 +32,13 @@ class Links:
         without self loops.
     val_negatives, test_negatives : [pairs, 2]
         As many pairs that no edge joins, in any part.
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> links = ng.data.split_links(ng.data.load("karate"), (0.8, 0.1, 0.1))
+    >>> links, links.data.graph.num_edges
+    (Links('karate', nodes=34, pairs=62/8/8), 124)
     """
 
     data: Dataset
@@ -49,7 +56,20 @@ class Links:
         return first[np.searchsorted(known, self.train[:, 0] * g.num_nodes + self.train[:, 1])]
 
     def to(self, device: str) -> Links:
-        """The same with its dataset on a device; pairs are ids, which stay on the host."""
+        """The same with its dataset on a device; pairs are ids, which stay on the host.
+
+        Parameters
+        ----------
+        device : "cpu" or "cuda"
+
+        Returns
+        -------
+        Links
+
+        Raises
+        ------
+        ValueError, ModuleNotFoundError, OSError : as of ``Graph.to``
+        """
         return replace(self, data=self.data.to(device))
 
     def __repr__(self) -> str:

@@ -20,11 +20,21 @@ class LoadedBatch(GraphBatch):
 
     Attributes
     ----------
+    graphs, graph, node_offsets, src_offsets, edge_offsets : as of ``GraphBatch``
     x : [nodes, …] the graphs' features, one after the other
     labels : [graphs, …] a row for each graph, or None
     indices : [graphs] their places in the data set: other data, say,
         are ``np.concatenate([w[i] for i in batch.indices])``
     edge_attr : [edges, …] features of the edges, of a data set that has them, or None
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> graphs = [ng.Graph([0, 1], [1, 0]), ng.Graph([0, 1, 2], [1, 2, 0])] * 2
+    >>> data = ng.GraphDataset.from_graphs(graphs, [np.ones((g.num_nodes, 4)) for g in graphs], [0, 1] * 2)
+    >>> batch = next(iter(ng.GraphLoader(data, batch_size=3)))
+    >>> batch.x.shape, batch.labels, batch.indices
+    ((7, 4), array([0, 1, 0]), array([0, 1, 2]))
     """
 
     def __init__(

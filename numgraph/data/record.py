@@ -58,6 +58,14 @@ class Dataset:
     Notes
     -----
     ``Dataset.from_arrays`` makes one of arrays of your own, ``numgraph.data.read_tables`` of files.
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> graph = ng.Graph([0, 1, 2, 3], [1, 2, 3, 0])
+    >>> data = ng.Dataset.from_arrays(graph, np.eye(4), ["a", "b", "a", "b"], (0.5, 0.25, 0.25))
+    >>> data.labels, data.num_features, data.columns.classes
+    (array([0, 1, 0, 1]), 4, ('a', 'b'))
     """
 
     name: str
@@ -104,6 +112,10 @@ class Dataset:
         names : [N] names of the nodes or None
         name : what the dataset is called in messages
 
+        Returns
+        -------
+        Dataset
+
         Raises
         ------
         ValueError
@@ -145,10 +157,12 @@ class Dataset:
 
     @property
     def num_nodes(self) -> int:
+        """Number of nodes, N."""
         return self.labels.shape[0]
 
     @property
     def num_features(self) -> int:
+        """Number of features of a node, F."""
         return self.features.shape[1]
 
     @property
@@ -170,7 +184,20 @@ class Dataset:
         return csr_matrix(self.features)
 
     def to(self, device: str) -> Dataset:
-        """The same with its graph and its arrays on a device, "cpu" or "cuda"; itself if it is there."""
+        """The same with its graph and its arrays on a device; itself if it is there.
+
+        Parameters
+        ----------
+        device : "cpu" or "cuda"
+
+        Returns
+        -------
+        Dataset
+
+        Raises
+        ------
+        ValueError, ModuleNotFoundError, OSError : as of ``Graph.to``
+        """
         if device == self.graph.device:
             return self
         graph = self.graph.to(device)  # first, as it says what a device lacks

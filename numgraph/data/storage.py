@@ -32,9 +32,20 @@ class StoredDataset(Dataset):
 
     Attributes
     ----------
+    name, graph, features, labels, train_mask, val_mask, test_mask, num_classes : as of ``Dataset``
+    edge_weight, names, task, label_scale, columns : as of ``Dataset``
     path : the folder
     edge_data : arrays with a row for each edge, by name, as ``GraphWriter.add_edges`` took them;
         none where the graph has become another
+
+    Examples
+    --------
+    >>> import tempfile, numgraph as ng
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ng.data.save(f"{folder}/club", ng.data.load("karate"))
+    ...     data = ng.data.open_dataset(f"{folder}/club")
+    ...     print(data.graph.num_edges, data.path.endswith("club"), dict(data.edge_data))
+    156 True {}
     """
 
     path: str = ""

@@ -39,6 +39,19 @@ class Triples:
     name : what messages call it
     train, val, test : int64 arrays [n, 3] of ids, (head, relation, tail)
     entities, relations : their names; entity i is entities[i]
+
+    Raises
+    ------
+    TypeError : triples that are no integers [n, 3]
+    ValueError : an id without a name
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> none = np.zeros((0, 3), np.int64)
+    >>> triples = ng.data.Triples("family", np.array([[0, 0, 1]]), none, none, ["ann", "ben"], ["knows"])
+    >>> triples.num_entities, triples.num_relations
+    (2, 1)
     """
 
     name: str

@@ -136,7 +136,14 @@ class GraphWriter:
     def add_features(self, x: ArrayLike) -> None:
         """The features of the next nodes.
 
-        x: [nodes, features]; floats are stored as they are, other numbers as float32.
+        Parameters
+        ----------
+        x : [nodes, features] real numbers; floats are stored as they are, other numbers as float32
+
+        Raises
+        ------
+        TypeError : another dtype or number of axes
+        ValueError : rows unlike those before, more rows than nodes, a number that is not finite
         """
         op = f"{OP}.add_features"
         rows = as_array(op, "x", x)
@@ -172,7 +179,14 @@ class GraphWriter:
     def set_labels(
         self, y: ArrayLike, split: Any = (0.6, 0.2, 0.2), rng: int | np.random.Generator | None = 0
     ) -> None:
-        """The labels of all nodes, and how they are split: as ``Dataset.from_arrays`` takes them."""
+        """The labels of all nodes, and how they are split: as ``Dataset.from_arrays`` takes them.
+
+        Parameters
+        ----------
+        y : labels [nodes]
+        split : three shares, or three boolean masks
+        rng : a seed or a generator, from which the split is drawn
+        """
         self._targets = y, split, rng
 
     def close(self) -> None:

@@ -28,13 +28,25 @@ class GraphBatch:
     batch are the graphs' data one after the other, ``np.concatenate``, and rows
     ``node_offsets[i]:node_offsets[i + 1]`` of a result are those of graph i.
 
+    Parameters
+    ----------
+    graphs : as of ``batch``, which makes one
+
     Attributes
     ----------
+    graphs : tuple of Graph, those that were given
     graph : all of them as one Graph
     node_offsets : int64 [graphs + 1], the first node of each; of bipartite graphs the first destination
     src_offsets : int64 [graphs + 1], the first source of each;
         node_offsets itself where the graphs have one set of nodes
     edge_offsets : int64 [graphs + 1], the first edge of each
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> b = ng.batch([ng.Graph([0, 1], [1, 0]), ng.Graph([0], [0])])
+    >>> b, b.edge_offsets, b.graph_ids
+    (GraphBatch(2 graphs, Graph(num_nodes=3, num_edges=3)), array([0, 2, 3]), array([0, 0, 1]))
     """
 
     _graph_ids: NDArray[Any] | None = None
@@ -135,6 +147,25 @@ def unbatch(b: GraphBatch) -> list[Graph]:
 
     Data of the batch come apart by ``np.split(x, b.node_offsets[1:-1])``, those of edges by
     ``b.edge_offsets``.
+
+    Parameters
+    ----------
+    b : GraphBatch
+
+    Returns
+    -------
+    list of Graph
+
+    Raises
+    ------
+    TypeError : something else than a GraphBatch
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> g = ng.Graph([0, 1], [1, 0])
+    >>> ng.unbatch(ng.batch([g, g]))[1] is g
+    True
     """
     check_batch("unbatch", b)
     return list(b.graphs)

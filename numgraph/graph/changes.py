@@ -43,6 +43,14 @@ class Changes(Part):
         return_edges : return (graph, EdgeMap);
             ``edges.gather(w, fill=1.0)``, or ``fill="mean"`` for the mean over each node's in-edges
 
+        Returns
+        -------
+        Graph, or (Graph, EdgeMap)
+
+        Raises
+        ------
+        ValueError : a bipartite graph
+
         Examples
         --------
         >>> import numpy as np, numgraph as ng
@@ -65,7 +73,26 @@ class Changes(Part):
     def remove_self_loops(self, *, return_edges: Literal[True]) -> tuple[Self, EdgeMap]: ...
     @made_on_host
     def remove_self_loops(self, *, return_edges: bool = False) -> Any:
-        """The graph without edges v → v; the other edges keep their order."""
+        """The graph without edges v → v; the other edges keep their order.
+
+        Parameters
+        ----------
+        return_edges : return (graph, EdgeMap)
+
+        Returns
+        -------
+        Graph, or (Graph, EdgeMap)
+
+        Raises
+        ------
+        ValueError : a bipartite graph
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph([0, 1], [1, 1]).remove_self_loops()
+        Graph(num_nodes=2, num_edges=1)
+        """
         self._square("remove_self_loops")
         return self._only(np.flatnonzero(self.src != self.dst), return_edges)
 
@@ -87,8 +114,25 @@ class Changes(Part):
 
         Parameters
         ----------
-        src, dst : [new edges] ids of nodes that are there
+        src, dst : integers [new edges], ids of nodes that are there
         return_edges : return (graph, EdgeMap); ``edges.gather(w, fill=new_w)``
+
+        Returns
+        -------
+        Graph, or (Graph, EdgeMap)
+
+        Raises
+        ------
+        TypeError : ids that are not integers
+        ValueError : arrays of different lengths
+        IndexError : an id of no node
+
+        Examples
+        --------
+        >>> import numpy as np, numgraph as ng
+        >>> g, edges = ng.Graph([0], [1], 3).add_edges([1, 2], [2, 0], return_edges=True)
+        >>> edges.gather(np.array([0.5]), fill=np.array([2.0, 3.0]))
+        array([0.5, 2. , 3. ])
         """
         op = "Graph.add_edges"
         names = ("num_src", "num_dst") if self.is_bipartite else ("num_nodes", "num_nodes")
@@ -111,8 +155,27 @@ class Changes(Part):
     def remove_edges(self, edge_ids: ArrayLike, *, return_edges: Literal[True]) -> tuple[Self, EdgeMap]: ...
     @made_on_host
     def remove_edges(self, edge_ids: ArrayLike, *, return_edges: bool = False) -> Any:
-        """The graph without the edges of these ids, which may be given more than once; the others keep their
-        order.
+        """The graph without the edges of these ids; the others keep their order.
+
+        Parameters
+        ----------
+        edge_ids : integers [n]; an id may be given more than once
+        return_edges : return (graph, EdgeMap)
+
+        Returns
+        -------
+        Graph, or (Graph, EdgeMap)
+
+        Raises
+        ------
+        TypeError : ids that are not integers
+        IndexError : an id of no edge
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph([0, 1, 2], [1, 2, 0]).remove_edges([1]).src
+        array([0, 2], dtype=int32)
         """
         left = np.ones(self.num_edges, bool)
         left[self._edges_given("Graph.remove_edges", "edge_ids", edge_ids)] = False
@@ -126,6 +189,20 @@ class Changes(Part):
         ----------
         count : of a graph of one set of nodes
         num_src, num_dst : of a bipartite graph, how many more of each
+
+        Returns
+        -------
+        Graph
+
+        Raises
+        ------
+        ValueError : a negative count; `count` of a bipartite graph, or `num_src` and `num_dst` of another
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph([0], [1]).add_nodes(3)
+        Graph(num_nodes=5, num_edges=1)
         """
         op = "Graph.add_nodes"
         more = [
@@ -156,8 +233,21 @@ class Changes(Part):
     def coalesce(self, *, return_edges: bool = False) -> Any:
         """The graph with parallel edges merged into one; edges are ordered by destination, then source.
 
-        With ``return_edges=True`` returns (graph, EdgeMap): ``edges.gather(w)`` adds the merged edges'
-        weights, ``reduce=`` is another reduction, and ``edges.counts()`` says how many there were.
+        Parameters
+        ----------
+        return_edges : return (graph, EdgeMap): ``edges.gather(w)`` adds the merged edges' weights,
+            ``reduce=`` is another reduction, and ``edges.counts()`` says how many there were
+
+        Returns
+        -------
+        Graph, or (Graph, EdgeMap)
+
+        Examples
+        --------
+        >>> import numpy as np, numgraph as ng
+        >>> g, edges = ng.Graph([1, 0, 1], [1, 1, 1]).coalesce(return_edges=True)
+        >>> g.src, edges.counts()
+        (array([0, 1], dtype=int32), array([1, 2]))
         """
         columns = transforms.by_both(self.out_edges, self.num_dst)
         rows, starts = transforms.without_repeats(columns)
@@ -182,6 +272,20 @@ class Changes(Part):
         ----------
         self_loops : whether edges v → v stay
         return_edges : return (graph, EdgeMap), as of ``coalesce``
+
+        Returns
+        -------
+        Graph, or (Graph, EdgeMap)
+
+        Raises
+        ------
+        ValueError : a bipartite graph, with ``self_loops=False``
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph([1, 0, 1], [1, 1, 1]).to_simple().src
+        array([1, 0], dtype=int32)
         """
         if not self_loops:
             self._square("to_simple(self_loops=False)")
@@ -213,9 +317,27 @@ class Changes(Part):
         """The graph with the reverse of every edge, without parallel edges; edges are ordered by destination,
         then source.
 
-        With ``return_edges=True`` returns (graph, EdgeMap): u → v was all edges u → v and v → u, and a self
-        loop v → v each of its edges twice, as itself and as its reverse. So ``edges.gather(w)`` gives the
-        weights of A + Aᵀ, and ``reduce="mean"`` their mean."""
+        Parameters
+        ----------
+        return_edges : return (graph, EdgeMap): u → v was all edges u → v and v → u,
+            and a self loop v → v each of its edges twice, as itself and as its reverse. So
+            ``edges.gather(w)`` gives the weights of A + Aᵀ, and ``reduce="mean"`` their mean
+
+        Returns
+        -------
+        Graph, or (Graph, EdgeMap)
+
+        Raises
+        ------
+        ValueError : a bipartite graph
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> g = ng.Graph([0, 1], [1, 2]).to_bidirected()
+        >>> g.src, g.dst
+        (array([1, 0, 2, 1], dtype=int32), array([0, 1, 1, 2], dtype=int32))
+        """
         self._square("to_bidirected")
         both = self._with(np.concatenate([self.src, self.dst]), np.concatenate([self.dst, self.src]))
         if not return_edges:
@@ -239,8 +361,27 @@ class Changes(Part):
         Node i of the new graph is node ``permutation[i]`` of this one: take node data along as
         ``x[permutation]``. Edges keep their ids.
 
+        Parameters
+        ----------
         method : "rcm" (reverse Cuthill-McKee: neighbours get close numbers) or "degree"
             (many neighbours first); edge directions, parallel edges and multiplicities play no part in either
+        return_edges : return (graph, permutation, EdgeMap)
+
+        Returns
+        -------
+        graph : Graph
+        permutation : [num_nodes] of the dtype of `src`, read-only
+
+        Raises
+        ------
+        ValueError : a bipartite graph, an unknown method
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> g, permutation = ng.Graph([0, 1, 3], [2, 2, 2]).reorder("degree")
+        >>> permutation, g.dst
+        (array([2, 0, 1, 3], dtype=int32), array([0, 0, 0], dtype=int32))
         """
         num_nodes = self._square("reorder")
         check_name("Graph.reorder", "method", method, transforms.ORDERS)
@@ -266,6 +407,22 @@ class Changes(Part):
         Parameters
         ----------
         backtracking : whether f may go back to the node that e came from
+
+        Returns
+        -------
+        Graph of ``num_edges`` nodes
+
+        Raises
+        ------
+        ValueError : a bipartite graph
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> g = ng.Graph([0, 1, 1], [1, 2, 0])
+        >>> line = g.line_graph(backtracking=False)
+        >>> line.src, line.dst
+        (array([0], dtype=int32), array([1], dtype=int32))
         """
         self._square("line_graph")
         out = self.out_edges

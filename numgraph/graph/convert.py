@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeV
 from numpy.typing import ArrayLike
 
 from numgraph.errors import bad_value
-from numgraph.graph import edge_tables, formats
+from numgraph.graph import formats
 from numgraph.graph.edges import SRC
 from numgraph.graph.sorting import given_ids
 
@@ -102,6 +102,15 @@ class FromLibraries:
         num_src, num_dst : the numbers of rows and columns, where a square array is of two sets of nodes
         data : return a `Converted`, with the entries as ``edges["weight"]``
 
+        Returns
+        -------
+        Graph or Converted
+
+        Raises
+        ------
+        TypeError : something that is not sparse
+        ValueError : counts that are not those of `A`
+
         Examples
         --------
         >>> import numgraph as ng, scipy.sparse
@@ -137,10 +146,30 @@ class FromLibraries:
         num_src: int | None = None,
         num_dst: int | None = None,
     ) -> Self:
-        """Graph of an integer array [2, num_edges], sources above destinations, as PyTorch Geometric has it;
-        also a CPU tensor.
+        """Graph of an array of edges, sources above destinations, as PyTorch Geometric has it.
 
-        The counts are those of ``Graph``. Edge data need no conversion: edge e is column e.
+        Edge data need no conversion: edge e is column e.
+
+        Parameters
+        ----------
+        edge_index : integers [2, num_edges], an array or a CPU tensor
+        num_nodes, num_src, num_dst : as of ``Graph``
+
+        Returns
+        -------
+        Graph
+
+        Raises
+        ------
+        TypeError : ids that are not integers
+        ValueError : another shape
+        IndexError : an id outside its range
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=4)
+        Graph(num_nodes=4, num_edges=2)
         """
         if hasattr(edge_index, "edge_index"):
             raise formats.wrong_kind("Graph.from_edge_index", "edge_index", edge_index, "its edge_index")
@@ -195,6 +224,10 @@ class FromLibraries:
             ``edges["key"]``
         fill : what an attribute is for nodes and edges without it, by its name
 
+        Returns
+        -------
+        Graph or Converted
+
         Raises
         ------
         ValueError : an attribute that some have and some have not, and that is not in `fill`;
@@ -238,6 +271,20 @@ class FromLibraries:
             whether they are sources or destinations, two sets
         data : return a `Converted`; the vertices' attribute "name" gives the names
         fill : what an attribute is where igraph has None, by its name; without it that is an error
+
+        Returns
+        -------
+        Graph or Converted
+
+        Raises
+        ------
+        ValueError : an attribute that is None somewhere and is not in `fill`; names the first without it
+
+        Examples
+        --------
+        >>> import igraph, numgraph as ng
+        >>> ng.Graph.from_igraph(igraph.Graph([(0, 1), (1, 2)], directed=True))
+        Graph(num_nodes=3, num_edges=2)
         """
         op = "Graph.from_igraph"
         return cls._of_parts(formats.igraph(op, G, bipartite, data, formats.filling(op, fill)), data)
@@ -261,6 +308,22 @@ class FromLibraries:
         edge_type : (source, relation, destination) of a HeteroData that has several
         data : return a `Converted`,
             with what PyG tells to have a row for each node (x, y, masks) or edge (edge_attr)
+
+        Returns
+        -------
+        Graph or Converted
+
+        Raises
+        ------
+        TypeError : something that is neither
+        ValueError : an edge type that `G` lacks, or none of several
+
+        Examples
+        --------
+        >>> import numgraph as ng, torch, torch_geometric
+        >>> G = torch_geometric.data.Data(edge_index=torch.tensor([[0, 1], [1, 2]]), num_nodes=3)
+        >>> ng.Graph.from_pyg(G)
+        Graph(num_nodes=3, num_edges=2)
         """
         return cls._of_parts(formats.pyg("Graph.from_pyg", G, edge_type, data), data)
 
@@ -277,125 +340,24 @@ class FromLibraries:
         """Graph of a DGL graph on the CPU with one edge type, also a bipartite one, or a block, in any
         format; edge ids are kept.
 
-        With `data` it returns a `Converted`, with ndata (or srcdata and dstdata) and edata.
-        """
-        return cls._of_parts(formats.dgl("Graph.from_dgl", G, data), data)
-
-    @overload
-    @classmethod
-    def from_edge_list(
-        cls,
-        table: Any,
-        source: Any = ...,
-        target: Any = ...,
-        edge_attr: Any = ...,
-        *,
-        names: Any = ...,
-        directed: bool = ...,
-        bipartite: bool = ...,
-        data: Literal[True] = ...,
-    ) -> Converted[Self]: ...
-
-    @overload
-    @classmethod
-    def from_edge_list(
-        cls,
-        table: Any,
-        source: Any = ...,
-        target: Any = ...,
-        edge_attr: Any = ...,
-        *,
-        names: Any = ...,
-        directed: bool = ...,
-        bipartite: bool = ...,
-        data: Literal[False],
-    ) -> Self: ...
-
-    @classmethod
-    def from_edge_list(
-        cls,
-        table: Any,
-        source: Any = None,
-        target: Any = None,
-        edge_attr: Any = True,
-        *,
-        names: Any = None,
-        directed: bool = True,
-        bipartite: bool = False,
-        data: bool = True,
-    ) -> Self | Converted[Self]:
-        """Graph of a table whose rows are edges: pandas, Polars, Arrow, a dict of columns, a structured
-        array. Edge e is row e.
-
-        Nodes are numbered as their names first appear, row by row, the source before the target.
-
         Parameters
         ----------
-        table : the edges
-        source, target : the columns with the names of the ends, text or numbers;
-            by default two that are called as usual (source and target, src and dst, from and to, u and v,
-            source_id and target_id, … in letters of either case), else the first two
-        edge_attr : columns that become edge data: True for all others, one name, a list of names, or None
-        names : all nodes' names, by id, so that nodes without edges are there too;
-            of a bipartite graph a pair of them
-        directed : False for edges that go both ways: behind all others come the reverses,
-            without those of self loops
-        bipartite : sources and targets are two sets of nodes; `names` is a pair then
-        data : False for the Graph alone
-
-        Raises
-        ------
-        ValueError : a column that is not there, a row without a name, a name that is not in `names`;
-            floats in the first two columns where nobody named these
-
-        Notes
-        -----
-        Missing numbers in edge data are NaN. Ids instead of names need no numbering:
-        ``Graph(table["source"], table["target"])``.
-
-        Examples
-        --------
-        >>> import numgraph as ng
-        >>> table = {"from": ["ann", "ben", "ann"], "to": ["ben", "cid", "cid"], "weight": [1.0, 2.0, 0.5]}
-        >>> graph, _, edges, names = ng.Graph.from_edge_list(table)
-        >>> graph, list(names)
-        (Graph(num_nodes=3, num_edges=3), ['ann', 'ben', 'cid'])
-        """
-        parts = edge_tables.table(
-            "Graph.from_edge_list", table, source, target, edge_attr, names, directed, bipartite
-        )
-        return cls._of_parts(parts, data)
-
-    @classmethod
-    def from_pairs(cls, pairs: Any, *, directed: bool = True) -> tuple[Self, list[Any]]:
-        """Graph of pairs of names: a list of tuples, or an array [num_edges, 2]. Edge e is pair e.
-
-        Nodes are numbered as their names first appear, pair by pair, the source before the target.
-
-        Parameters
-        ----------
-        pairs : the edges, (source, target); names are text, numbers or whatever else can be the key of a dict
-        directed : False for edges that go both ways: behind all others come the reverses,
-            without those of self loops
+        G : dgl.DGLGraph
+        data : return a `Converted`, with ndata (or srcdata and dstdata) and edata
 
         Returns
         -------
-        graph : the Graph
-        names : the name of each node: node i is names[i]
+        Graph or Converted
 
         Raises
         ------
-        ValueError : an entry that is no pair, a missing name
+        TypeError : something that is no DGL graph
+        ValueError : several edge types
 
         Examples
         --------
-        >>> import numgraph as ng
-        >>> graph, names = ng.Graph.from_pairs([("ann", "ben"), ("ben", "cid"), ("ann", "cid")])
-        >>> names, graph.dst
-        (['ann', 'ben', 'cid'], array([1, 2, 2], dtype=int32))
+        >>> import dgl, numgraph as ng
+        >>> ng.Graph.from_dgl(dgl.graph(([0, 1], [1, 2])))
+        Graph(num_nodes=3, num_edges=2)
         """
-        op = "Graph.from_pairs"
-        parts = edge_tables.table(
-            op, edge_tables.ends_of_pairs(op, pairs), "source", "target", None, None, directed, False
-        )
-        return cls(parts.src, parts.dst, **parts.counts), list(parts.names.tolist())
+        return cls._of_parts(formats.dgl("Graph.from_dgl", G, data), data)

@@ -112,13 +112,36 @@ class EdgeMap:
         Raises
         ------
         ValueError : another number of rows, an unknown reduce, new edges without fill
+
+        Examples
+        --------
+        >>> import numpy as np, numgraph as ng
+        >>> _, edges = ng.Graph([0, 0, 1], [1, 1, 1]).coalesce(return_edges=True)
+        >>> edges.gather(np.array([0.5, 1.0, 2.0]))
+        array([1.5, 2. ])
         """
         if isinstance(values, Mapping):
             return {name: self.gather(array, reduce=reduce, fill=fill) for name, array in values.items()}
         return rule_of("EdgeMap.gather")(self, values, reduce, fill)
 
     def to(self, device: str) -> EdgeMap:
-        """The map between the same graphs on a device; ids and groups are on the host."""
+        """The map between the same graphs on a device; ids and groups are on the host.
+
+        Parameters
+        ----------
+        device : "cpu" or "cuda"
+
+        Returns
+        -------
+        EdgeMap
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> _, edges = ng.Graph([0, 0, 1], [1, 1, 1]).coalesce(return_edges=True)
+        >>> edges.to("cpu")
+        EdgeMap(3 edges → 2, new=0, 3 merged to 2)
+        """
         return EdgeMap(self.ids, self.old.to(device), self.new.to(device), self.groups)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:

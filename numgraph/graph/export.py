@@ -98,6 +98,10 @@ class ToLibraries(Changes):
         -------
         networkx.DiGraph or networkx.MultiDiGraph
 
+        Raises
+        ------
+        ValueError : parallel edges with ``multigraph=False``, rows that do not fit, a name or key given twice
+
         Notes
         -----
         Of a bipartite graph `nodes` and `names` are pairs, and NetworkX's attribute ``bipartite`` is 0 for
@@ -151,6 +155,15 @@ class ToLibraries(Changes):
             by default 1.0, so that A counts edges
         format : "csr", "csc", "coo", "bsr", "dia", "dok" or "lil"
 
+        Returns
+        -------
+        scipy.sparse array [num_src, num_dst] of that format
+
+        Raises
+        ------
+        TypeError : weights of a dtype that SciPy's sparse arrays do not have
+        ValueError : another number of weights, an unknown format
+
         Notes
         -----
         Entries are stored for every edge, also where the weights are or add up to 0; ``from_scipy`` leaves
@@ -198,6 +211,14 @@ class ToLibraries(Changes):
         names : [num_nodes] the nodes' names, of a bipartite graph a pair; by default the ids
         source, target : names of the columns of the edges' ends
 
+        Returns
+        -------
+        dict of columns [num_edges], by name
+
+        Raises
+        ------
+        ValueError : rows that do not fit, a column of `edges` that is called as the ends are
+
         Examples
         --------
         >>> import numgraph as ng
@@ -230,10 +251,19 @@ class ToLibraries(Changes):
     def to_edge_index(self, library: str) -> Any: ...
 
     def to_edge_index(self, library: str = "numpy") -> Any:
-        """[2, num_edges] int64 sources above destinations, in the order of edge ids: PyTorch Geometric's
-        edge_index.
+        """Sources above destinations, in the order of edge ids: PyTorch Geometric's edge_index.
 
+        Parameters
+        ----------
         library : "numpy" for an array, "torch" for a CPU tensor
+
+        Returns
+        -------
+        int64 array or tensor [2, num_edges]
+
+        Raises
+        ------
+        ValueError : an unknown library
 
         Examples
         --------
@@ -248,10 +278,31 @@ class ToLibraries(Changes):
         return ids if library == "numpy" else _tensor("Graph.to_edge_index", "edge_index", ids)
 
     def to_igraph(self, nodes: Fields | None = None, edges: Fields | None = None, names: Any = None) -> Any:
-        """The graph as a directed igraph.Graph, edge ids kept; `names` become the vertices' attribute "name".
+        """The graph as a directed igraph.Graph, edge ids kept.
 
         Of a bipartite graph the destinations' ids follow the sources'; igraph's attribute "type" is False for
-        these and True for those."""
+        the sources and True for the destinations.
+
+        Parameters
+        ----------
+        nodes, edges : arrays by attribute name, a row for each node and each edge;
+            of a bipartite graph `nodes` is a pair of such
+        names : [num_nodes] the vertices' attribute "name"; of a bipartite graph a pair
+
+        Returns
+        -------
+        igraph.Graph
+
+        Raises
+        ------
+        ValueError : rows that do not fit, a name given twice
+
+        Examples
+        --------
+        >>> import igraph, numgraph as ng
+        >>> ng.Graph([0, 1], [1, 2]).to_igraph(names=["a", "b", "c"]).vs["name"]
+        ['a', 'b', 'c']
+        """
         import igraph
 
         op, g = "Graph.to_igraph", self.to("cpu")
@@ -280,6 +331,26 @@ class ToLibraries(Changes):
     ) -> Any:
         """The graph as a torch_geometric Data with its fields as tensors; a bipartite one as a HeteroData
         with that one edge type.
+
+        Parameters
+        ----------
+        nodes, edges : arrays by attribute name, a row for each node and each edge;
+            of a bipartite graph `nodes` is a pair of such
+        edge_type : (source, relation, destination) of the HeteroData
+
+        Returns
+        -------
+        torch_geometric.data.Data or HeteroData
+
+        Raises
+        ------
+        ValueError : rows that do not fit, a name in both `nodes` and `edges`
+
+        Examples
+        --------
+        >>> import torch_geometric, numgraph as ng
+        >>> ng.Graph([0, 1], [1, 2]).to_pyg(edges={"edge_attr": [[0.5], [2.0]]})
+        Data(edge_index=[2, 2], num_nodes=3, edge_attr=[2, 1])
         """
         from torch_geometric.data import Data, HeteroData
 
@@ -305,6 +376,26 @@ class ToLibraries(Changes):
     def to_dgl(self, nodes: Any = None, edges: Fields | None = None) -> Any:
         """The graph as a DGL graph on the CPU, edge ids kept, its fields as tensors of ndata (or srcdata and
         dstdata) and edata.
+
+        Parameters
+        ----------
+        nodes, edges : arrays by attribute name, a row for each node and each edge;
+            of a bipartite graph `nodes` is a pair of such
+
+        Returns
+        -------
+        dgl.DGLGraph
+
+        Raises
+        ------
+        ValueError : rows that do not fit
+        ModuleNotFoundError : DGL is not installed
+
+        Examples
+        --------
+        >>> import dgl, numgraph as ng
+        >>> ng.Graph([0, 1], [1, 2]).to_dgl().num_nodes()
+        3
         """
         op, g = "Graph.to_dgl", self.to("cpu")
         sets, fields = g._fields(op, nodes, edges)

@@ -17,7 +17,7 @@ from numgraph.arrays import devices, static_in_jax
 from numgraph.arrays.inputs import kind_of
 from numgraph.errors import bad_type, bad_value, no_attribute
 from numgraph.graph import formats
-from numgraph.graph.convert import FromLibraries
+from numgraph.graph.convert_tables import FromTables
 from numgraph.graph.edges import DST, SRC, DeviceEdges, Edges
 from numgraph.graph.export import ToLibraries
 from numgraph.graph.lookups import Lookups
@@ -39,7 +39,7 @@ REMEMBERED = 256
 T = TypeVar("T")
 
 
-class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
+class Graph(FromTables, ToLibraries, Subgraphs, Lookups):
     """Directed graph with edges ``src[e] → dst[e]``; the edge ids are the positions e in the input.
 
     Shapes and dtypes: `src` and `dst` are [num_edges] of any integer dtype, in any memory layout; they are
@@ -63,7 +63,17 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
     Two graphs are equal only if they are the same object. Graphs can be pickled, and shared by threads.
 
     A graph is made on the host; ``to("cuda")`` is the same graph for arrays on a CUDA device, its own arrays
-    being CuPy's."""
+    being CuPy's.
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> g = ng.Graph([0, 1, 1], [1, 2, 0], 3)
+    >>> g, g.in_degrees()
+    (Graph(num_nodes=3, num_edges=3), array([1, 1, 1]))
+    >>> ng.Graph([0, 1], [0, 0], num_src=2, num_dst=5)
+    Graph(num_src=2, num_dst=5, num_edges=2)
+    """
 
     __slots__ = ("__weakref__", "_edges", "_out", "_twin")
 
@@ -139,10 +149,26 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
     ) -> Graph:
         """Graph from its out-edges: row u is a source, ``indices[indptr[u]:indptr[u + 1]]`` its destinations.
 
-        indptr: [num_src + 1], indices: [num_edges]. Edge ids are the positions in `indices`.
+        Parameters
+        ----------
+        indptr : integers [num_src + 1], from 0 to num_edges, not decreasing
+        indices : integers [num_edges]; edge ids are the positions in it
+        num_dst : as many as rows are the same nodes, as in a square matrix
+        num_src : the number of rows; given too, the two are two sets of nodes (a bipartite graph)
 
-        As many destinations as rows are the same nodes, as in a square matrix; with `num_src`, the number of
-        rows, given too, they are two sets (a bipartite graph).
+        Returns
+        -------
+        Graph
+
+        Raises
+        ------
+        ValueError, IndexError : row starts that contradict `indices` or the counts; an id outside its range
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph.from_csr([0, 2, 2], [1, 0], num_dst=2).src
+        array([0, 0], dtype=int32)
         """
         return cls._from_rows("Graph.from_csr", SRC, indptr, indices, num_src, num_dst)
 
@@ -152,10 +178,26 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
     ) -> Graph:
         """Graph from its in-edges: row v is a destination, ``indices[indptr[v]:indptr[v + 1]]`` its sources.
 
-        indptr: [num_dst + 1], indices: [num_edges]. Edge ids are the positions in `indices`.
+        Parameters
+        ----------
+        indptr : integers [num_dst + 1], from 0 to num_edges, not decreasing
+        indices : integers [num_edges]; edge ids are the positions in it
+        num_src : as many as rows are the same nodes, as in a square matrix
+        num_dst : the number of rows; given too, the two are two sets of nodes (a bipartite graph)
 
-        As many sources as rows are the same nodes, as in a square matrix; with `num_dst`, the number of rows,
-        given too, they are two sets (a bipartite graph).
+        Returns
+        -------
+        Graph
+
+        Raises
+        ------
+        ValueError, IndexError : row starts that contradict `indices` or the counts; an id outside its range
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph.from_csc([0, 2, 2], [1, 0], num_src=2).dst
+        array([0, 0], dtype=int32)
         """
         return cls._from_rows("Graph.from_csc", DST, indptr, indices, num_dst, num_src)
 
@@ -228,11 +270,26 @@ class Graph(FromLibraries, ToLibraries, Subgraphs, Lookups):
         transforms) stays with it; src, dst, degrees and the arrays of in- and out-edges are copied to the
         device when they are first read there.
 
+        Parameters
+        ----------
+        device : "cpu" or "cuda"
+
+        Returns
+        -------
+        Graph
+
         Raises
         ------
         ValueError : an unknown device
         ModuleNotFoundError : CuPy or numba-cuda is not installed
         OSError : there is no driver or no device
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> g = ng.Graph([0], [1])
+        >>> g.to("cpu") is g
+        True
         """
         if device == self.device:
             return self

@@ -6,20 +6,19 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from numgraph.arrays import devices, static_in_jax
 from numgraph.arrays.inputs import kind_of
 from numgraph.errors import bad_type, bad_value, did_you_mean, no_attribute, shown, unknown
 from numgraph.graph.graph import Graph, check_graph
+from numgraph.graph.hetero_changes import HeteroChanges
 from numgraph.graph.hetero_formats import HeteroLibraries
 from numgraph.graph.homogeneous import Homogeneous, Into, as_one, into_one, separated
 from numgraph.graph.relations import (
     Relation,
     counted,
     counting,
-    distinct,
     ends_of,
     listed,
     relation_of,
@@ -28,7 +27,7 @@ from numgraph.graph.relations import (
 T = TypeVar("T")
 
 
-class HeteroGraph(HeteroLibraries):
+class HeteroGraph(HeteroChanges, HeteroLibraries):
     """Nodes of several types, and relations between them: for each a Graph from its sources' nodes to its
     destinations'.
 
@@ -144,7 +143,27 @@ class HeteroGraph(HeteroLibraries):
         return next((graph.device for graph in self._graphs.values()), "cpu")
 
     def to(self, device: str) -> HeteroGraph:
-        """The same for arrays on a device, "cpu" or "cuda"; itself if it is there."""
+        """The same for arrays on a device; itself if it is there.
+
+        Parameters
+        ----------
+        device : "cpu" or "cuda"
+
+        Returns
+        -------
+        HeteroGraph
+
+        Raises
+        ------
+        ValueError, ModuleNotFoundError, OSError : as of ``Graph.to``
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> h = ng.HeteroGraph({("author", "writes", "paper"): ([0], [0])})
+        >>> h.to("cpu") is h
+        True
+        """
         devices.known("HeteroGraph.to", device)
         if device == self.device:
             return self
@@ -153,8 +172,25 @@ class HeteroGraph(HeteroLibraries):
         )
 
     def canonical(self, relation: Any) -> Relation:
-        """The triple of a relation that is named by it, or by its name where no other has that; a ValueError
-        that says which there are.
+        """The triple of a relation.
+
+        Parameters
+        ----------
+        relation : the triple, or its name where no other relation has that
+
+        Returns
+        -------
+        (source type, name, destination type)
+
+        Raises
+        ------
+        ValueError : no such relation, or a name of several; says which there are
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.HeteroGraph({("author", "writes", "paper"): ([0], [0])}).canonical("writes")
+        ('author', 'writes', 'paper')
         """
         op, known = "HeteroGraph", self._graphs
         if isinstance(relation, list):
@@ -238,92 +274,6 @@ class HeteroGraph(HeteroLibraries):
             [place[a] for a, _, _ in self._graphs], [place[b] for _, _, b in self._graphs], len(place)
         )
 
-    def reverse(self) -> HeteroGraph:
-        """Every relation turned round, (a, name, b) → (b, name, a), and its edges; edge ids are kept, nothing
-        is copied.
-        """
-        return self._of(
-            {(b, name, a): graph.reverse() for (a, name, b), graph in self._graphs.items()}, self._counts
-        )
-
-    def add_reverse_relations(self, prefix: str = "rev_") -> HeteroGraph:
-        """With each relation (a, name, b) the relation (b, prefix + name, a) of its edges turned round, with
-        their ids; nothing is copied.
-
-        Raises
-        ------
-        ValueError : such a relation is there already
-        """
-        if not isinstance(prefix, str):
-            raise bad_type(
-                "HeteroGraph.add_reverse_relations", f"prefix is {shown(prefix)}", "give text, as 'rev_'"
-            )
-        return self._with(
-            "add_reverse_relations",
-            {(b, prefix + name, a): graph.reverse() for (a, name, b), graph in self._graphs.items()},
-        )
-
-    def add_self_loops(self, relation: str | None = None) -> HeteroGraph:
-        """The relations within one type of nodes with an edge v → v more for each node, which come after the
-        other edges.
-
-        relation : a name;
-            then for each type of nodes a relation (type, name, type) of such edges is added, and the others
-            stay as they are
-        """
-        if relation is None:
-            graphs = {
-                key: graph.add_self_loops() if key[0] == key[2] else graph
-                for key, graph in self._graphs.items()
-            }
-            return self._of(graphs, self._counts)
-        loops = {
-            (one, relation, one): Graph(np.arange(n), np.arange(n), n).to(self.device)
-            for one, n in self._counts.items()
-        }
-        return self._with("add_self_loops", loops)
-
-    def _with(self, name: str, more: Mapping[Relation, Graph]) -> HeteroGraph:
-        twice = [relation for relation in more if relation in self._graphs]
-        if twice:
-            raise bad_value(
-                f"HeteroGraph.{name}", f"there is a relation {twice[0]} already", "choose another name"
-            )
-        return self._of(self._graphs | dict(more), self._counts)
-
-    def node_type_subgraph(self, node_types: Iterable[str]) -> HeteroGraph:
-        """The nodes of some types, and the relations between these."""
-        op = "HeteroGraph.node_type_subgraph"
-        kept = {
-            self.checked_type(op, one): self._counts[one]
-            for one in ([node_types] if isinstance(node_types, str) else node_types)
-        }
-        return self._of(
-            {key: graph for key, graph in self._graphs.items() if key[0] in kept and key[2] in kept}, kept
-        )
-
-    def edge_type_subgraph(self, relations: Iterable[Any]) -> HeteroGraph:
-        """Some relations, and the types of nodes that they join."""
-        given = [relations] if isinstance(relations, str) or relations in self.edge_types else relations
-        graphs = {relation: self._graphs[relation] for relation in map(self.canonical, given)}
-        return self._of(graphs, {one: self._counts[one] for key in graphs for one in (key[0], key[2])})
-
-    def subgraph(self, nodes: Mapping[str, ArrayLike]) -> HeteroGraph:
-        """The edges between `nodes`, in their old order.
-
-        nodes : {type: distinct ids}: node i of that type is ``nodes[type][i]`` of this one;
-            types that are left out keep all their nodes
-        """
-        op = "HeteroGraph.subgraph"
-        ids = {one: np.arange(count) for one, count in self._counts.items()}
-        for one, given in self.by_type(op, "nodes", nodes).items():
-            ids[one] = distinct(op, f"nodes[{one!r}]", given, f"num_nodes[{one!r}]", self._counts[one])
-        graphs = {
-            key: graph.subgraph(ids[key[0]] if key[0] == key[2] else (ids[key[0]], ids[key[2]]))
-            for key, graph in self.items()
-        }
-        return self._of(graphs, {one: len(kept) for one, kept in ids.items()})
-
     def into(self, node_type: str) -> Into:
         """All relations that lead to a type of nodes as one graph; made once. None may lead there: then it
         has no sources.
@@ -369,15 +319,26 @@ class HeteroGraph(HeteroLibraries):
         edge_type : [num_edges] k for an edge of ``edge_types[k]``
         node_types, edge_types : the names; triples
 
-        Notes
-        -----
-        The nodes of each type keep their order, so ``x[node_type == k]`` is the data of type
-        ``node_types[k]``; edges alike.
+        Returns
+        -------
+        HeteroGraph
 
         Raises
         ------
         IndexError : a number that names no type
         ValueError : an edge whose ends are of other types than its relation's
+
+        Notes
+        -----
+        The nodes of each type keep their order, so ``x[node_type == k]`` is the data of type
+        ``node_types[k]``; edges alike.
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> g, triple = ng.Graph([0, 0], [1, 2]), ("author", "writes", "paper")
+        >>> ng.HeteroGraph.from_homogeneous(g, [0, 1, 1], [0, 0], ["author", "paper"], [triple])
+        HeteroGraph(author: 1 node, paper: 2 nodes; author -writes-> paper: 2 edges)
         """
         check_graph("HeteroGraph.from_homogeneous", "graph", graph)
         return cls(*separated(graph, node_type, edge_type, list(node_types), list(edge_types))).to(

@@ -35,8 +35,29 @@ class HeteroLibraries:
         """The HeteroGraph of a torch_geometric HeteroData on the CPU; types and edges keep their names and
         ids.
 
-        With `data` a ``Converted``: ``nodes[type]["x"]`` and ``edges[relation]["edge_attr"]`` are what PyG
-        tells to have a row for each node and edge, names a range for each type.
+        Parameters
+        ----------
+        G : torch_geometric.data.HeteroData
+        data : return a ``Converted``: ``nodes[type]["x"]`` and ``edges[relation]["edge_attr"]`` are what PyG
+            tells to have a row for each node and edge, names a range for each type
+
+        Returns
+        -------
+        HeteroGraph or Converted
+
+        Raises
+        ------
+        TypeError : something that is no HeteroData
+        ValueError : a type that does not tell how many nodes it has
+
+        Examples
+        --------
+        >>> import torch, torch_geometric, numgraph as ng
+        >>> G = torch_geometric.data.HeteroData()
+        >>> G["author"].num_nodes, G["paper"].num_nodes = 1, 2
+        >>> G["author", "writes", "paper"].edge_index = torch.tensor([[0, 0], [0, 1]])
+        >>> ng.HeteroGraph.from_pyg(G)
+        HeteroGraph(author: 1 node, paper: 2 nodes; author -writes-> paper: 2 edges)
         """
         op = "HeteroGraph.from_pyg"
         if not (hasattr(G, "edge_types") and hasattr(G, "node_types")):
@@ -60,7 +81,25 @@ class HeteroLibraries:
     def from_dgl(cls, G: Any, *, data: bool = False) -> Self | Converted[Self]:
         """The HeteroGraph of a DGL graph on the CPU of any number of types, edge ids kept.
 
-        With `data` a ``Converted`` whose nodes and edges are the fields by type, ``nodes["paper"]["x"]``.
+        Parameters
+        ----------
+        G : dgl.DGLGraph
+        data : return a ``Converted`` whose nodes and edges are the fields by type, ``nodes["paper"]["x"]``
+
+        Returns
+        -------
+        HeteroGraph or Converted
+
+        Raises
+        ------
+        TypeError : something that is no DGL graph
+        ValueError : a block
+
+        Examples
+        --------
+        >>> import dgl, numgraph as ng
+        >>> ng.HeteroGraph.from_dgl(dgl.heterograph({("author", "writes", "paper"): ([0, 0], [0, 1])}))
+        HeteroGraph(author: 1 node, paper: 2 nodes; author -writes-> paper: 2 edges)
         """
         op = "HeteroGraph.from_dgl"
         if not all(hasattr(G, name) for name in ("canonical_etypes", "ntypes", "num_nodes")):
@@ -91,9 +130,24 @@ class HeteroLibraries:
         data : return a ``Converted`` whose ``names`` are the nodes by type:
             node i of a type is ``names[type][i]``, without attributes
 
+        Returns
+        -------
+        HeteroGraph or Converted
+
         Raises
         ------
+        TypeError : something that is no NetworkX graph
         ValueError : a node without type, an edge without relation or between other types than its triple says
+
+        Examples
+        --------
+        >>> import networkx as nx, numgraph as ng
+        >>> G = nx.DiGraph()
+        >>> G.add_node("ann", type="author")
+        >>> G.add_node("intro", type="paper")
+        >>> G.add_edge("ann", "intro", relation="writes")
+        >>> ng.HeteroGraph.from_networkx(G).edge_types
+        [('author', 'writes', 'paper')]
         """
         op = "HeteroGraph.from_networkx"
         if not (hasattr(G, "nodes") and hasattr(G, "edges") and hasattr(G, "is_multigraph")):
@@ -149,8 +203,27 @@ class HeteroLibraries:
         }
 
     def to_pyg(self, nodes: Any = None, edges: Any = None) -> Any:
-        """A torch_geometric HeteroData with fields as tensors: nodes {type: {name: array}}, edges {relation:
-        {name: array}}.
+        """A torch_geometric HeteroData with the fields as tensors.
+
+        Parameters
+        ----------
+        nodes : {type: {name: array}}, a row for each node
+        edges : {relation: {name: array}}, a row for each edge
+
+        Returns
+        -------
+        torch_geometric.data.HeteroData
+
+        Raises
+        ------
+        ValueError : an unknown type or relation, rows that do not fit
+
+        Examples
+        --------
+        >>> import torch_geometric, numgraph as ng
+        >>> h = ng.HeteroGraph({("author", "writes", "paper"): ([0, 0], [0, 1])})
+        >>> h.to_pyg({"paper": {"year": [1997, 2016]}})["paper"].year
+        tensor([1997, 2016])
         """
         from torch_geometric.data import HeteroData
 
@@ -166,7 +239,28 @@ class HeteroLibraries:
         return G
 
     def to_dgl(self, nodes: Any = None, edges: Any = None) -> Any:
-        """A DGL heterograph on the CPU, edge ids kept, with fields as in ``to_pyg``."""
+        """A DGL heterograph on the CPU, edge ids kept.
+
+        Parameters
+        ----------
+        nodes : {type: {name: array}}, a row for each node
+        edges : {relation: {name: array}}, a row for each edge
+
+        Returns
+        -------
+        dgl.DGLGraph
+
+        Raises
+        ------
+        ValueError : an unknown type or relation, rows that do not fit
+        ModuleNotFoundError : DGL is not installed
+
+        Examples
+        --------
+        >>> import dgl, numgraph as ng
+        >>> ng.HeteroGraph({("author", "writes", "paper"): ([0, 0], [0, 1])}).to_dgl().num_nodes("paper")
+        2
+        """
         op, h = "HeteroGraph.to_dgl", self.to("cpu")
         of_nodes, of_edges = h._fields(op, nodes, edges)
         try:

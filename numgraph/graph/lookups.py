@@ -32,8 +32,19 @@ class Lookups(Part):
     def has_edges(self, u: ArrayLike, v: ArrayLike) -> Any:
         """Whether there are edges u → v.
 
+        Parameters
+        ----------
         u, v : an id, or [n], of a source and a destination; one id goes with each of many
-        Returns : bool, or [n] of them
+
+        Returns
+        -------
+        bool, or an array [n] of them
+
+        Raises
+        ------
+        TypeError : ids that are not integers
+        ValueError : arrays of different lengths
+        IndexError : an id of no node
 
         Examples
         --------
@@ -104,10 +115,26 @@ class Lookups(Part):
     @overload
     def find_edges(self, edge_ids: Many) -> tuple[Ids, Ids]: ...
     def find_edges(self, edge_ids: ArrayLike) -> Any:
-        """The ends of edges: (sources, destinations), ``src[edge_ids]`` and ``dst[edge_ids]`` with ids that
-        were checked.
+        """The ends of edges: ``src[edge_ids]`` and ``dst[edge_ids]`` with ids that were checked.
 
+        Parameters
+        ----------
         edge_ids : an id, or [n]
+
+        Returns
+        -------
+        (sources, destinations), two ints or two arrays [n]
+
+        Raises
+        ------
+        TypeError : ids that are not integers
+        IndexError : an id of no edge
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph([0, 1], [1, 2]).find_edges(1)
+        (1, 2)
         """
         host = self.to("cpu")
         ids = host._edges_given("Graph.find_edges", "edge_ids", np.atleast_1d(edge_ids))

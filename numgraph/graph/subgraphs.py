@@ -36,6 +36,23 @@ class Subgraphs(Changes):
         nodes : [num_nodes of the new graph] distinct node ids;
             of a bipartite graph a pair of such, of sources and of destinations
         return_edges : return (graph, EdgeMap)
+
+        Returns
+        -------
+        Graph, or (Graph, EdgeMap)
+
+        Raises
+        ------
+        TypeError : ids that are not integers
+        ValueError : a node given twice
+        IndexError : an id of no node
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> g, edges = ng.Graph([0, 1, 2], [1, 2, 0]).subgraph([2, 1], return_edges=True)
+        >>> g.src, g.dst, edges.ids
+        (array([1], dtype=int32), array([0], dtype=int32), array([1], dtype=int32))
         """
         op = "Graph.subgraph"
         chosen = [self._distinct(op, *side) for side in self._sides("subgraph", nodes)]
@@ -63,7 +80,28 @@ class Subgraphs(Changes):
     def in_subgraph(self, nodes: ArrayLike, *, return_edges: Literal[True]) -> tuple[Self, EdgeMap]: ...
     @made_on_host
     def in_subgraph(self, nodes: ArrayLike, *, return_edges: bool = False) -> Any:
-        """The edges into `nodes`, which may be given more than once; all nodes stay, with their numbers."""
+        """The edges into some nodes; all nodes stay, with their numbers.
+
+        Parameters
+        ----------
+        nodes : integers [n], of a bipartite graph destinations; an id may be given more than once
+        return_edges : return (graph, EdgeMap)
+
+        Returns
+        -------
+        Graph, or (Graph, EdgeMap)
+
+        Raises
+        ------
+        TypeError : ids that are not integers
+        IndexError : an id of no node
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph([0, 1, 2], [1, 2, 0]).in_subgraph([2]).src
+        array([1], dtype=int32)
+        """
         name = "num_dst" if self.is_bipartite else "num_nodes"
         return self._at("Graph.in_subgraph", nodes, self.dst, name, self.num_dst, return_edges)
 
@@ -73,7 +111,28 @@ class Subgraphs(Changes):
     def out_subgraph(self, nodes: ArrayLike, *, return_edges: Literal[True]) -> tuple[Self, EdgeMap]: ...
     @made_on_host
     def out_subgraph(self, nodes: ArrayLike, *, return_edges: bool = False) -> Any:
-        """The edges from `nodes`, which may be given more than once; all nodes stay, with their numbers."""
+        """The edges from some nodes; all nodes stay, with their numbers.
+
+        Parameters
+        ----------
+        nodes : integers [n], of a bipartite graph sources; an id may be given more than once
+        return_edges : return (graph, EdgeMap)
+
+        Returns
+        -------
+        Graph, or (Graph, EdgeMap)
+
+        Raises
+        ------
+        TypeError : ids that are not integers
+        IndexError : an id of no node
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph([0, 1, 2], [1, 2, 0]).out_subgraph([2]).dst
+        array([0], dtype=int32)
+        """
         name = "num_src" if self.is_bipartite else "num_nodes"
         return self._at("Graph.out_subgraph", nodes, self.src, name, self.num_src, return_edges)
 
@@ -95,6 +154,26 @@ class Subgraphs(Changes):
         stay, with their numbers.
 
         ``remove_isolated_nodes`` of the result leaves the nodes of these edges.
+
+        Parameters
+        ----------
+        edge_ids : integers [edges of the new graph]
+        return_edges : return (graph, EdgeMap)
+
+        Returns
+        -------
+        Graph, or (Graph, EdgeMap)
+
+        Raises
+        ------
+        TypeError : ids that are not integers
+        IndexError : an id of no edge
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph([0, 1, 2], [1, 2, 0]).edge_subgraph([2, 0]).src
+        array([2, 0], dtype=int32)
         """
         return self._only(self._edges_given("Graph.edge_subgraph", "edge_ids", edge_ids), return_edges)
 
@@ -126,6 +205,19 @@ class Subgraphs(Changes):
         -------
         graph : all edges between these nodes, in their old order
         nodes : [num_nodes of the new graph] their numbers here, so that ``x[nodes]`` is their data
+
+        Raises
+        ------
+        TypeError : ids that are not integers
+        ValueError : a bipartite graph, a node given twice, a negative number of hops, an unknown direction
+        IndexError : an id of no node
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> g, nodes = ng.Graph([0, 1, 2], [1, 2, 3]).khop_subgraph([3], 2)
+        >>> nodes, g.src
+        (array([3, 2, 1], dtype=int32), array([2, 1], dtype=int32))
         """
         op = "Graph.khop_subgraph"
         num_nodes, hops = self._square("khop_subgraph"), node_count(op, "hops", hops, "a number of hops")
@@ -156,6 +248,22 @@ class Subgraphs(Changes):
         nodes : node ids, which may be given more than once;
             of a bipartite graph a pair of such, of sources and of destinations
         return_edges : return (graph, nodes, EdgeMap)
+
+        Returns
+        -------
+        graph : Graph
+        nodes : [num_nodes of the new graph] their numbers here; of a bipartite graph a pair of such
+
+        Raises
+        ------
+        TypeError : ids that are not integers
+        IndexError : an id of no node
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph([0, 1, 2], [1, 2, 0]).remove_nodes([0])
+        (Graph(num_nodes=2, num_edges=1), array([1, 2], dtype=int32))
         """
         op = "Graph.remove_nodes"
         given = self._sides("remove_nodes", nodes)
@@ -173,8 +281,22 @@ class Subgraphs(Changes):
         """The graph without the nodes that no edge starts from or ends in, and which nodes are left, in their
         old order.
 
-        Returns (graph, nodes), or (graph, nodes, EdgeMap); of a bipartite graph, nodes are a pair, of sources
-        and of destinations."""
+        Parameters
+        ----------
+        return_edges : return (graph, nodes, EdgeMap)
+
+        Returns
+        -------
+        graph : Graph
+        nodes : [num_nodes of the new graph] their numbers here;
+            of a bipartite graph a pair of such, of sources and of destinations
+
+        Examples
+        --------
+        >>> import numgraph as ng
+        >>> ng.Graph([0], [2], 4).remove_isolated_nodes()
+        (Graph(num_nodes=2, num_edges=1), array([0, 2], dtype=int32))
+        """
         masks = [
             np.zeros(count, bool)
             for count in ((self.num_src, self.num_dst) if self.is_bipartite else (self.num_src,))

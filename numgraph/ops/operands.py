@@ -13,7 +13,7 @@ from numgraph.autodiff.tape import Tensor, unwrap
 from numgraph.expressions import expr
 from numgraph.expressions.walk import rows_of
 from numgraph.graph import Graph
-from numgraph.message.passing import mixed
+from numgraph.message.fields import mixed
 
 COUNTS = {"u": "num_src", "v": "num_dst", "e": "num_edges"}
 

@@ -78,8 +78,17 @@ class HeteroSampler:
         self.replace = bool(replace)
 
     def sample(self, h: HeteroGraph, seeds: Mapping[str, Any], *, seed: int = 0) -> Batch:
-        """The blocks of seeds, {type: distinct ids}: a Batch with ``blocks``, ``nodes`` and ``seeds``, the
-        latter dicts by type.
+        """The blocks of some nodes.
+
+        Parameters
+        ----------
+        h : HeteroGraph
+        seeds : {type: integers [n], distinct ids of nodes}
+        seed : of the draws, a whole number
+
+        Returns
+        -------
+        Batch with ``blocks``, and ``nodes`` and ``seeds``, dicts by type
 
         Raises
         ------

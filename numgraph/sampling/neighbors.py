@@ -44,6 +44,13 @@ class Batch:
     pairs : of a LinkLoader [pairs, 2] rows of the model's result: the ends of the targets,
         then of pairs that are no edges
     train_mask, val_mask, test_mask : of a ClusterLoader [len(nodes)] those of the data
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> batch = ng.sampling.NeighborSampler([-1]).sample(ng.Graph([0, 1, 2, 3], [1, 2, 3, 0]), [0, 1])
+    >>> batch.seeds.tolist(), batch.nodes.tolist(), batch.blocks[0].num_edges
+    ([0, 1], [0, 1, 3], 2)
     """
 
     blocks: list[Block]
@@ -133,8 +140,17 @@ class NeighborSampler:
         vars(self).update(state, _weights=WeakKeyDictionary())
 
     def sample(self, g: Graph, seeds: ArrayLike, *, seed: int = 0) -> Batch:
-        """The blocks of seeds, distinct node ids: a Batch with ``blocks``, ``nodes``, ``seeds`` and
-        ``edge_ids``.
+        """The blocks of some nodes.
+
+        Parameters
+        ----------
+        g : Graph of one set of nodes
+        seeds : integers [n], distinct ids of nodes
+        seed : of the draws, a whole number
+
+        Returns
+        -------
+        Batch with ``blocks``, ``nodes``, ``seeds`` and ``edge_ids``
 
         Raises
         ------

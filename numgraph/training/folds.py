@@ -23,14 +23,22 @@ class CrossValidation:
 
     Attributes
     ----------
-    histories : one for each fold
-    scores : [folds, epochs] the validation score: accuracy, or R² of a regression
+    histories : list of History, one for each fold
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> folds = [ng.training.History(val_score=scores) for scores in ([0.5, 1.0], [1.0, 0.75])]
+    >>> found = ng.training.CrossValidation(folds)
+    >>> found.best_epoch, found.mean, found.std
+    (2, 0.875, 0.125)
     """
 
     histories: list[History]
 
     @property
     def scores(self) -> NDArray[np.float64]:
+        """float64 [folds, epochs] the validation score: accuracy, or R² of a regression."""
         return np.array([history.val_score for history in self.histories])
 
     @property
@@ -47,11 +55,12 @@ class CrossValidation:
 
     @property
     def mean(self) -> float:
+        """The mean over the folds of the scores in the best epoch."""
         return float(self.of_folds.mean())
 
     @property
     def std(self) -> float:
-        """The standard deviation over the folds."""
+        """The standard deviation over the folds of the scores in the best epoch."""
         return float(self.of_folds.std())
 
 

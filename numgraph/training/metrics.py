@@ -10,10 +10,20 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Metrics:
-    """The mean loss over some nodes or pairs, the score that training wants to be high, and the measures of
-    the task by name.
+    """What was measured over some nodes, graphs or pairs.
 
-    The score is the accuracy, R² for a regression, the area under the ROC curve for links.
+    Attributes
+    ----------
+    loss : the mean loss
+    score : what training wants to be high: the accuracy, R² for a regression,
+        the area under the ROC curve for links
+    values : the measures of the task, by name
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> ng.training.Metrics(0.5, 0.75, {"accuracy": 0.75}).accuracy
+    0.75
     """
 
     loss: float

@@ -36,6 +36,19 @@ class Predictor:
     columns : how a table's columns become features; the names of classes
     label_scale : (mean, deviation) of a regression's labels
     directed : whether messages go along edges alone, not also against them
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, numgraph as ng
+    >>> from numgraph.training.recipes import Recipe, make
+    >>> graph, recipe = ng.Graph([0, 1, 2, 3], [1, 2, 3, 0]), Recipe("gcn", hidden=4)
+    >>> data = ng.Dataset.from_arrays(graph, np.eye(4), ["a", "b", "a", "b"], (0.5, 0.25, 0.25))
+    >>> trained = ng.training.Predictor(make(recipe, 4, 2), recipe, data.task, data.columns)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trained.save(f"{folder}/model.npz")
+    ...     again = ng.training.Predictor.load(f"{folder}/model.npz")
+    >>> np.array_equal(again.predict(data)["probability"], trained.predict(data)["probability"])
+    True
     """
 
     model: Any
@@ -46,7 +59,12 @@ class Predictor:
     directed: bool = False
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it to a .npz or .safetensors file, in one step."""
+        """Write it to a file, in one step.
+
+        Parameters
+        ----------
+        path : .npz or .safetensors
+        """
         about = {
             "format": FORMAT,
             "task": self.task,
@@ -65,10 +83,17 @@ class Predictor:
     def load(cls, path: str | os.PathLike[str]) -> Predictor:
         """Read what ``save`` wrote.
 
+        Parameters
+        ----------
+        path : .npz or .safetensors
+
+        Returns
+        -------
+        Predictor
+
         Raises
         ------
-        ValueError
-            A damaged file, or one of parameters alone.
+        ValueError : a damaged file, or one of parameters alone
         """
         arrays = read_arrays(path)
         if ABOUT not in arrays:
@@ -123,8 +148,15 @@ class Predictor:
         return cls(model, recipe, about["task"], columns, (mean, deviation), bool(about["directed"]))
 
     def read(self, edges: Any, nodes: Any = None, *, features: Any = None) -> Dataset:
-        """The dataset of other tables, as ``numgraph.data.read_tables`` makes it, with features as they were
-        in training.
+        """The dataset of other tables, with features as they were in training.
+
+        Parameters
+        ----------
+        edges, nodes, features : as of ``numgraph.data.read_tables``
+
+        Returns
+        -------
+        Dataset
         """
         task = "regression" if self.task == "regression" else "classification"
         return read_tables(
@@ -132,7 +164,16 @@ class Predictor:
         )
 
     def results(self, data: Dataset) -> NDArray[np.floating[Any]]:
-        """[nodes, outputs] what the model gives for the nodes of a dataset."""
+        """What the model gives for the nodes of a dataset, in its evaluation mode.
+
+        Parameters
+        ----------
+        data : Dataset
+
+        Returns
+        -------
+        [nodes, outputs] floats
+        """
         weighted = data.edge_weight is not None and takes_weights(self.model)
         with evaluating(self.model) as ready:
             return np.asarray(
@@ -140,8 +181,16 @@ class Predictor:
             )
 
     def predict(self, data: Dataset) -> dict[str, Any]:
-        """The predictions for all nodes: ``name``, ``prediction``, and of a classification the
-        ``probability`` of what is predicted.
+        """The predictions for all nodes.
+
+        Parameters
+        ----------
+        data : Dataset
+
+        Returns
+        -------
+        dict of ``name``, ``prediction``, and of a classification the ``probability`` of what is predicted;
+            [nodes] each
         """
         z = self.results(data)
         if self.task == "regression":
@@ -157,13 +206,32 @@ class Predictor:
         }
 
     def predict_links(self, data: Dataset, pairs: Any) -> NDArray[np.floating[Any]]:
-        """[pairs] the probability that an edge joins the two nodes, for pairs of ids [pairs, 2]."""
+        """The probability that an edge joins two nodes.
+
+        Parameters
+        ----------
+        data : Dataset
+        pairs : integers [pairs, 2], ids of nodes
+
+        Returns
+        -------
+        float64 [pairs]
+        """
         scores = pair_scores(self.results(data).astype(np.float64), np.asarray(pairs))
         found: NDArray[np.floating[Any]] = np.exp(-np.logaddexp(0, -scores))
         return found
 
     def measure(self, data: Dataset) -> Mapping[str, float]:
-        """The measures of the predictions for the nodes whose label is known; empty where there is none."""
+        """The measures of the predictions for the nodes whose label is known.
+
+        Parameters
+        ----------
+        data : Dataset
+
+        Returns
+        -------
+        {name: number}; empty where no label is known, and for links
+        """
         if self.task == "link" or not bool(data.test_mask.any()):
             return {}
         objective = objective_of("predict", replace(data, label_scale=self.label_scale))

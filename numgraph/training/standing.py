@@ -17,12 +17,26 @@ from numgraph.training.metrics import Metrics
 
 @dataclass
 class History:
-    """One number an epoch. ``train_loss`` is what the step minimised, with dropout; the others are measured
-    after it, without.
+    """What ``fit`` returns: one number an epoch, and how the training ended.
 
-    The score is the accuracy of a classification, R² of a regression, the area under the ROC curve of links.
-    Without nodes or links for validation ``val_loss`` and ``val_score`` stay empty, and the best epoch is
-    that of the best training score."""
+    Attributes
+    ----------
+    train_loss : what the step minimised, with dropout; the others are measured after it, without
+    train_score, val_loss, val_score : those of validation are empty without nodes or links for it
+    score : "accuracy" of a classification, "r2" of a regression, "auc", the area under the ROC curve, of
+        links, "mrr" of triples
+    best_epoch : that of the best validation score, without validation of the best training score;
+        the first is 1, 0 is before training
+    stopped : "epochs", "patience", "callback" or "interrupted"
+    seconds : of the whole training
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> history = ng.training.History(train_loss=[0.7, 0.5], train_score=[0.5, 1.0], best_epoch=2)
+    >>> history.epochs, history.train_accuracy[history.best_epoch - 1]
+    (2, 1.0)
+    """
 
     train_loss: list[float] = field(default_factory=list)
     train_score: list[float] = field(default_factory=list)
@@ -35,6 +49,7 @@ class History:
 
     @property
     def epochs(self) -> int:
+        """How many epochs were trained."""
         return len(self.train_loss)
 
     @property

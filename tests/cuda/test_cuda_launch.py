@@ -15,7 +15,7 @@ from numgraph.arrays import cupy as cupy_arrays
 from numgraph.compiler.driver import make_plan
 from numgraph.compiler.target import Request
 from numgraph.expressions.walk import Output
-from numgraph.message import passing as message
+from numgraph.message.fields import traced
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("numba_cuda") is None,
@@ -75,7 +75,7 @@ def launches(monkeypatch):
 def kernel_of(function, **fields):
     from numgraph.compiler.cuda.running import TARGET
 
-    roots, _ = message._trace("test", G, (function,), *[fields.get(target) for target in "uve"])
+    roots, _ = traced("test", G, (function,), *[fields.get(target) for target in "uve"])
     plan = make_plan(TARGET, (Output(tuple(roots), "v", "sum"),), (Request("v", "int32", False),), False)
     return plan.kernels[0]
 

@@ -20,8 +20,8 @@ from numgraph.compiler import reference
 from numgraph.compiler.driver import make_plan
 from numgraph.compiler.target import Request
 from numgraph.expressions.walk import Output, sides
-from numgraph.message import passing as message
 from numgraph.message import propagate
+from numgraph.message.fields import traced
 
 MISSING = [
     name
@@ -48,7 +48,7 @@ def planned(outputs, ids="int32", ordered=False, wide=False, atomic=False):
 def kernel_of(functions, reduce, to="v", ids="int32", ordered=False, atomic=False, **fields):
     """The one kernel of a walk."""
     functions = functions if isinstance(functions, tuple) else (functions,)
-    roots, _ = message._trace("test", G, functions, *[fields.get(target) for target in "uve"])
+    roots, _ = traced("test", G, functions, *[fields.get(target) for target in "uve"])
     (kernel,) = planned((Output(tuple(roots), to, reduce),), ids, ordered, wide=atomic, atomic=atomic)
     return kernel
 
@@ -284,9 +284,7 @@ def test_gradients_add_to_rows_too(reduce):
 
 
 def test_a_sum_beside_a_maximum():
-    roots, _ = message._trace(
-        "test", G, (lambda u: u.x, lambda u: u.x * 2), {"x": normal("u", 64)}, None, None
-    )
+    roots, _ = traced("test", G, (lambda u: u.x, lambda u: u.x * 2), {"x": normal("u", 64)}, None, None)
     outputs = Output((roots[0],), "v", "sum"), Output((roots[1],), "v", "max")
     (kernel,) = planned(outputs, wide=True, atomic=True)
     assert [made.atomic for made in kernel.outputs] == [True, False]

@@ -4,7 +4,6 @@ library itself says.
 
 from __future__ import annotations
 
-import doctest
 import re
 import sys
 from collections import Counter
@@ -17,7 +16,7 @@ from device import device
 from strategies import given, graphs, seeds, settings, st
 
 from numgraph import Graph
-from numgraph.graph import convert, export, naming
+from numgraph.graph import naming
 
 __all__ = ["device"]
 
@@ -939,14 +938,6 @@ def test_errors(call, kind, problem, fix):
         call()
     assert problem in str(caught.value)
     assert fix in str(caught.value)
-
-
-@pytest.mark.parametrize("module", [convert, export])
-def test_examples_run(module):
-    """Of the docstrings."""
-    found = doctest.testmod(module)
-    assert found.attempted > 4
-    assert found.failed == 0
 
 
 def test_a_graph_on_a_device_is_given_from_the_host(device):

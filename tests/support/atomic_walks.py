@@ -20,7 +20,7 @@ from numgraph.compiler import reference
 from numgraph.compiler.cpu import running as cpu
 from numgraph.compiler.cuda import running
 from numgraph.expressions.walk import Output
-from numgraph.message import passing as message
+from numgraph.message.fields import traced
 
 G = walks.graph()  # rows of 20 edges and more, and of none
 ALONE = ng.Graph(np.arange(9), np.arange(9) % 7, num_src=9, num_dst=7)
@@ -99,9 +99,7 @@ def test_gradients_of_every_reduce(launched, reduce):
 def test_outputs_of_one_walk_go_their_own_ways(launched, beside):
     """A sum beside another output: each is right, and only what needs it is put together."""
     functions = (lambda u, v: u.x * v.y, lambda u, v: u.x - v.y)
-    roots, fields = message._trace(
-        "test", G, functions, *[test_kernels.one_axis(33)[target] for target in "uve"]
-    )
+    roots, fields = traced("test", G, functions, *[test_kernels.one_axis(33)[target] for target in "uve"])
     outputs = (Output((roots[0],), "v", "sum"), Output((roots[1],), "e" if beside == "edge" else "v", beside))
     with np.errstate(all="ignore"):
         want = reference.execute(G, outputs, fields)

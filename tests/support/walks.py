@@ -11,8 +11,8 @@ from numgraph import Graph, Tape
 from numgraph.compiler import reference
 from numgraph.compiler.cpu import running as cpu
 from numgraph.expressions.walk import Output
-from numgraph.message import passing as message
 from numgraph.message import propagate
+from numgraph.message.fields import traced
 
 TOLERANCE = {"float16": 2e-3, "float32": 2e-5, "float64": 1e-12}
 
@@ -89,7 +89,7 @@ def in_one_number(arrays, reduce):
 def compare(g, functions, reduce, *, to="v", u=None, v=None, e=None, rtol=None):
     """Every array of a walk is the same from both. reduce: as in Output."""
     functions = functions if isinstance(functions, tuple) else (functions,)
-    roots, fields = message._trace("test", g, functions, u, v, e)
+    roots, fields = traced("test", g, functions, u, v, e)
     outputs = (Output(tuple(roots), to, reduce),)
     with np.errstate(all="ignore"):
         want = reference.execute(g, outputs, fields)
