@@ -11,7 +11,7 @@ from __future__ import annotations
 import dis
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
@@ -58,12 +58,14 @@ def is_summed(frame: FrameType | None) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _is_summed(code: CodeType, offset: int) -> bool:
     following = [one for one in dis.get_instructions(code) if one.offset > offset and one.opname != "CACHE"]
+    above = 0  # values on the stack above the expression's
     for i, one in enumerate(following):
         if one.opname in ("LOAD_METHOD", "LOAD_ATTR") and one.argval in ("sum", "mean"):
             call = [other for other in following[i + 1 : i + 3] if other.opname != "PRECALL"]
-            return bool(call) and call[0].opname == "CALL" and call[0].arg == 0
+            return above == 0 and bool(call) and call[0].opname == "CALL" and call[0].arg == 0
         if one.opname != "BINARY_OP" and not one.opname.startswith(_LOADS):
             return False
+        above = max(above + dis.stack_effect(one.opcode, one.arg), 0)  # 0: an operator took it in
     return False
 
 
@@ -133,8 +135,16 @@ class Pending(Operators["Any"]):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real(), name)
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+    def __len__(self) -> int:
+        return len(self.real())
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.real())
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        return self.real().__array__(*args, **options)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         row = BY_FUNCTION.get(ufunc)
         if row is not None and method == "__call__" and not options:
             made = pending(row, inputs, sys._getframe(), self._eager)

@@ -64,6 +64,36 @@ def test_one_record(name):
         np.testing.assert_allclose(got, one, rtol=2e-5, atol=1e-6)
 
 
+BESIDE = {
+    "in a tuple": lambda a, b: (a * b, b.sum())[0],
+    "in a list": lambda a, b: [a * b, (a - b).sum()][0],
+    "in a dict": lambda a, b: {"product": a * b, "sum": b.sum()}["product"],
+    "an argument": lambda a, b: (lambda x, y: x)(a * b, b.sum()),
+    "plus a sum": lambda a, b: a * b + b.sum(),
+    "two sums": lambda a, b: ((a * b).sum(), a * b, (a * b).mean())[1],
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_stands_beside_a_sum_is_computed(name):
+    """The sum that follows is another value's."""
+    with ng.Tape() as tape:
+        found = BESIDE[name](tape.watch(A), tape.watch(B))
+    assert type(found) is ng.Tensor
+    np.testing.assert_array_equal(found.data, A * B + (B.sum() if name == "plus a sum" else 0))
+
+
+def test_what_reads_it_as_an_array_gets_its_values():
+    class Foreign:
+        def __add__(self, other):
+            return np.asarray(other) + len(other) + sum(1 for _ in other)
+
+    with ng.Tape() as tape:
+        a, b, other = tape.watch(A), B, Foreign()
+        found = (other + a.detach() * b).sum()
+    np.testing.assert_allclose(found, (A * B + 80).sum(), rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["chain", "from the right"])
 def test_second_order(name):
     check_gradient(FUSED[name][0], [x[:4].copy() for x in (A, B, C)], order=2, rtol=1e-5)
