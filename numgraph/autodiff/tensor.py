@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -165,12 +166,8 @@ class Tensor(Operators["Tensor"]):
         return memo.setdefault(id(self), self.__copy__())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        if sys._getframe(1).f_code.co_name == "_matmul_dispatch":
-            # scipy.sparse asks here in ``sparse @ tensor``; an object scalar makes it step back, so that
-            # __rmatmul__ runs and records.
-            boxed = np.empty((), object)
-            boxed[()] = self
-            return boxed
+        if is_product(sys._getframe(1)):
+            return boxed(self)
         if self._is_recorded():
             self._refuse(
                 "array",
@@ -358,6 +355,18 @@ class Tensor(Operators["Tensor"]):
 
 
 _set_data = Tensor.__dict__["data"].__set__
+
+
+def is_product(frame: FrameType) -> bool:
+    """Whether scipy.sparse asks for an array, in ``sparse @ tensor``."""
+    return frame.f_code.co_name == "_matmul_dispatch"
+
+
+def boxed(x: Any) -> Any:
+    """x as an object scalar, which makes scipy.sparse step back, so that __rmatmul__ runs and records."""
+    box = np.empty((), object)
+    box[()] = x
+    return box
 
 
 def _operator(name: str, ufunc: Any, reflected: bool = False) -> Callable[[Any, Any], Any]:

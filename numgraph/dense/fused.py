@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FrameType
@@ -19,7 +20,7 @@ import numpy as np
 
 from numgraph.arrays import NATIVE, recycling
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import TAPES, Tensor
+from numgraph.autodiff.tensor import TAPES, Tensor, boxed, is_product
 from numgraph.compiler import execute
 from numgraph.compiler.rows import blocks
 from numgraph.expressions import expr
@@ -142,7 +143,14 @@ class Pending(Operators["Any"]):
         return iter(self.real())
 
     def __array__(self, *args: Any, **options: Any) -> Any:
+        if is_product(sys._getframe(1)):
+            return boxed(self)
         return self.real().__array__(*args, **options)
+
+    @staticmethod
+    def __elementary__(row: Any, operands: Sequence[Any]) -> Any:
+        """Where it is there, ufuncs of a Tensor and this object ask this one."""
+        return row(*[x.real() if isinstance(x, Pending) else x for x in operands])
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         row = BY_FUNCTION.get(ufunc)
@@ -204,7 +212,24 @@ def _gradients(walk: Walk, xs: Sequence[Any], each: Any, needs: Sequence[bool]) 
     return [made.get(key) for key in walk.keys]
 
 
-_OPERATING.add(Pending.__array_ufunc__.__code__)
+def _operator(name: str, operate: Callable[[Any, Any], Any], reflected: bool) -> Callable[[Any, Any], Any]:
+    """An operator of a pending expression: other objects than arrays, Tensors and numbers get its value."""
+    general = getattr(Operators, name)
+
+    def operated(self: Any, other: Any) -> Any:
+        if type(other) in _OPERANDS or isinstance(other, Tensor):
+            return general(self, other)
+        return operate(other, self.real()) if reflected else operate(self.real(), other)
+
+    return operated
+
+
+_OPERANDS = (np.ndarray, float, int, Pending)
+for _name in "add sub mul truediv floordiv mod pow matmul lshift rshift and or xor".split():  # noqa: SIM905
+    for _before in ("", "r"):
+        _full = f"__{_before}{_name}__"
+        setattr(Pending, _full, _operator(_full, getattr(operator, f"__{_name}__"), _before == "r"))
+_OPERATING |= {Pending.__array_ufunc__.__code__, Pending.__mul__.__code__}
 
 
 @functools.lru_cache(maxsize=1024)

@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from checks import check_gradient
 
 import numgraph as ng
@@ -92,6 +93,51 @@ def test_what_reads_it_as_an_array_gets_its_values():
         a, b, other = tape.watch(A), B, Foreign()
         found = (other + a.detach() * b).sum()
     np.testing.assert_allclose(found, (A * B + 80).sum(), rtol=1e-12)
+
+
+class Foreign:
+    """Adds what it is given itself, and keeps its type."""
+
+    __array_ufunc__ = None
+
+    def __radd__(self, other):
+        self.given = type(other)
+        return other + 1.0
+
+
+def with_rows(function, a, b):
+    """Of two Tensors of 40 rows."""
+    return function(a.reshape(40, 48)[:, :16].copy(), b.reshape(40, 48)[:, :16].copy())
+
+
+MATRIX, SPARSE = np.ones((2, 3)), sp.eye_array(40, format="csr") * 2.0
+OPERANDS = {
+    "fewer axes to the left": lambda a, b: (b[0] + a * b).sum(),
+    "an array to the left": lambda a, b: (B[0] - a * b).mean(),
+    "a matrix to the left": lambda a, b: (MATRIX @ (a * b)).sum(),
+    "a Tensor's product": lambda a, b: with_rows(lambda x, y: (x.T @ (x * y)).sum(), a, b),
+    "a sparse product": lambda a, b: with_rows(lambda x, y: (SPARSE @ (x * y)).sum(), a, b),
+    "an object": lambda a, b: (a * b + Foreign()).sum(),
+    "a list": lambda a, b: (a * b + B.tolist()).sum(),
+}
+
+
+@pytest.mark.parametrize("name", OPERANDS)
+def test_what_is_no_row_beside_it_meets_its_value(name):
+    _, value, grads = recorded(OPERANDS[name], A, B)
+    with mock.patch("numgraph.dense.fused._is_summed", return_value=False):
+        _, want, want_grads = recorded(OPERANDS[name], A, B)
+    np.testing.assert_allclose(value, want, rtol=1e-13)
+    for got, one in zip(grads, want_grads, strict=True):
+        np.testing.assert_allclose(got, one, rtol=1e-12, atol=1e-12)
+
+
+def test_an_object_gets_a_tensor():
+    foreign = Foreign()
+    with ng.Tape() as tape:
+        a = tape.watch(A)
+        (a * B + foreign).sum()
+    assert foreign.given is ng.Tensor
 
 
 @pytest.mark.parametrize("name", ["chain", "from the right"])
