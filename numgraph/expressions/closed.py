@@ -76,7 +76,8 @@ def _key_of_value(value: Any, attributes: tuple[str, ...], depth: int) -> Hashab
         return value if value in BY_FUNCTION or value in COMPOSED or value in _REDUCTIONS else None
     if kind is not FunctionType or not value.__dict__.keys().isdisjoint(attributes):
         return None
-    return value if value.__module__ in _OF_FORMULAS else key_of(value, depth + 1)
+    own = value.__globals__.get("__name__")  # functools.wraps copies __module__
+    return value if own in _OF_FORMULAS else key_of(value, depth + 1)
 
 
 def _key_of_module(module: ModuleType, attributes: tuple[str, ...], depth: int) -> Hashable:
@@ -96,14 +97,16 @@ def _key_of_module(module: ModuleType, attributes: tuple[str, ...], depth: int) 
 
 @functools.lru_cache(maxsize=1024)
 def _names(code: CodeType) -> _Names | None:
-    """None where it does more than read: it sets names from outside, imports, or has code of its own."""
+    """None where it does more than read: it sets names from outside, imports, has code of its own, or asks
+    for what everything has, as __dict__ and __name__.
+    """
     if any(isinstance(constant, CodeType) for constant in code.co_consts):
         return None
     found: dict[str, list[str]] = {"LOAD_GLOBAL": [], "LOAD_ATTR": []}
     for one in dis.get_instructions(code):
         name = one.opname.replace("METHOD", "ATTR")
         if one.opcode in dis.hasname:
-            if name not in found:
+            if name not in found or one.argval.startswith("__"):
                 return None
             found[name].append(one.argval)
         elif one.opcode in dis.hasfree and not name.startswith(("LOAD", "COPY")):

@@ -2,6 +2,7 @@
 again at every call.
 """
 
+import functools
 import random
 from types import ModuleType, SimpleNamespace
 
@@ -36,6 +37,11 @@ def tagged(x):
 
 tagged.scale = 1.0
 settings.tagged = tagged
+
+
+@functools.wraps(ng.relu)
+def wrapped(x):
+    return np.maximum(x, 0) * NUMBER
 
 
 chosen = doubled
@@ -82,6 +88,11 @@ READ_AGAIN = {
     "a part of a module": lambda u: u.x * np.linalg.norm([3.0, 4.0]),
     "a function of its own": lambda u: (lambda: u.x)(),
     "a default": lambda u, k=2: u.x * k,
+    "a function that is called like one of numgraph's": lambda u: wrapped(u.x),
+    "a function's globals": lambda u: u.x * doubled.__globals__["NUMBER"],
+    "a function's name": lambda u: u.x * tagged.__name__.count("g"),
+    "a module's names": lambda u: u.x * settings.__dict__["scale"],
+    "a module's method": lambda u: u.x * settings.__getattribute__("scale"),
 }
 
 
@@ -144,6 +155,12 @@ CHANGES = {
         lambda u: u.x * lazy.scale,
         lambda value: setattr(lazy, "__getattr__", lambda _: value),
         (2.0, 3.0, 4.0),
+    ),
+    "a number that a wrapper reads": (lambda u: wrapped(u.x), _set_number, (2, 5, -1.5)),
+    "a function's name": (
+        lambda u: u.x * len(tagged.__name__),
+        lambda value: setattr(tagged, "__name__", value),
+        ("a", "bb", "ccc"),
     ),
     "an entry": (lambda u: u.x * boxed[0], lambda value: boxed.__setitem__(0, value), (2.0, 3.0, 4.0)),
     "an array in place": (
