@@ -262,8 +262,10 @@ def edge_id() -> Expr:
 
 
 def constant(value: Any) -> Expr:
-    """A number. Python numbers are weak (they keep the other operand's dtype), NumPy scalars bring theirs."""
-    if isinstance(value, (bool, int, float)) and not isinstance(value, np.generic):
+    """A number. Python's are weak (they keep the other operand's dtype); NumPy's, and those of subclasses as
+    enums, bring theirs.
+    """
+    if type(value) in (bool, int, float):
         kind = type(value).__name__
         return _make("constant", (), (kind, repr(value)), (), np.dtype(type(value)), 0)
     scalar = np.asarray(value)

@@ -6,6 +6,7 @@ pairs of the dtypes' values."""
 
 from __future__ import annotations
 
+import enum
 import operator
 
 import numpy as np
@@ -493,3 +494,24 @@ def test_gradients_of_quotients_and_rests():
             dx, dy = tape.gradient(loss, [x, y])
             np.testing.assert_array_equal(dx, 1)
             np.testing.assert_array_equal(dy, -quotient)
+
+
+class Whole(int):
+    pass
+
+
+class Real(float):
+    pass
+
+
+class Level(enum.IntEnum):
+    LOW = 2
+
+
+@pytest.mark.parametrize("number", [Whole(3), Real(2.5), Level.LOW], ids=repr)
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_numbers_of_subclasses(number, dtype):
+    """They bring their dtype, as NumPy's scalars do and Python's numbers do not."""
+    x = rows(np.array([1, 2, -3, 5], dtype))
+    functions = [(name, getattr(operator, name)) for name in ("add", "sub", "mul", "lt")]
+    check([(name, lambda a, f=f: f(a, number)) for name, f in functions], [x])
