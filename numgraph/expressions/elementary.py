@@ -244,7 +244,8 @@ def _rint_lower(x: Any) -> Any:
     """The nearest whole number, of two as near the even one."""
     down = np.floor(x)
     even = np.where(down == 2 * np.floor(down * 0.5), down, down + 1)
-    return np.where(x - down < 0.5, down, np.where(x - down > 0.5, down + 1, even))
+    near = np.where(x - down < 0.5, down, np.where(x - down > 0.5, down + 1, even))
+    return np.where(near == 0, x * 0, near)  # with the sign of x
 
 
 def _cbrt_lower(x: Any) -> Any:
@@ -252,18 +253,18 @@ def _cbrt_lower(x: Any) -> Any:
     size = np.absolute(x)
     root = np.power(size, 1 / 3)
     better = root + (size / (root * root) - root) / 3
-    return np.sign(x) * np.where((size == 0) | (size == np.inf), size, better)
+    return np.where((size == 0) | (size == np.inf), x, np.sign(x) * better)
 
 
 _FAR = 1e8
-"""From here on √(x² ± 1) is x in every dtype, and x² may be infinite."""
+"""From here on √(x² ± 1) is x in every dtype, and x² may be infinite; float16 has it as infinity."""
 
 
 def _arcsinh_lower(x: Any) -> Any:
     size = np.absolute(x)
     square = size * size
-    value = np.where(size > _FAR, np.log(size) + _LOG_2, np.log1p(size + square / (1 + np.sqrt(square + 1))))
-    return np.where(x < 0, -value, value)
+    value = np.where(size >= _FAR, np.log(size) + _LOG_2, np.log1p(size + square / (1 + np.sqrt(square + 1))))
+    return np.where(x == 0, x, np.where(x < 0, -value, value))
 
 
 def _arccosh_lower(x: Any) -> Any:
@@ -274,7 +275,7 @@ def _arccosh_lower(x: Any) -> Any:
 def _arctanh_lower(x: Any) -> Any:
     size = np.absolute(x)
     value = 0.5 * np.log1p(2 * size / (1 - size))
-    return np.where(x < 0, -value, value)
+    return np.where(x == 0, x, np.where(x < 0, -value, value))
 
 
 def _copysign_lower(a: Any, b: Any) -> Any:
@@ -465,6 +466,12 @@ def float_power(x: Any, p: Any) -> Any:
     return np.power(base, exponent)
 
 
+def _times(a: Any, logarithm: Any, b: Any, lowest: int) -> Any:
+    """a · log b, 0 where a = 0 and the logarithm is infinite or none; ∂a is log b at a = 0 too, NaN stays."""
+    nothing = (a == 0) & ((b <= lowest) | (b == np.inf))
+    return np.where(nothing, 0, a * logarithm(np.where(nothing, lowest + 1, b)))
+
+
 COMPOSED: dict[Any, Callable[..., Any]] = {
     np.clip: clip,
     np.fabs: lambda x: np.absolute(as_float(x)),
@@ -483,8 +490,8 @@ SCIPY: dict[str, Callable[..., Any]] = {
     "softplus": softplus,
     "erf": erf,
     **{name: TABLE[name] for name in ("exp2", "expm1", "log1p", "cbrt")},
-    "xlogy": lambda a, b: np.where(a == 0, 0, a * np.log(np.where(a == 0, 1, b))),
-    "xlog1py": lambda a, b: np.where(a == 0, 0, a * np.log1p(np.where(a == 0, 0, b))),
+    "xlogy": lambda a, b: _times(a, np.log, b, 0),
+    "xlog1py": lambda a, b: _times(a, np.log1p, b, -1),
 }
 """Those of scipy.special by their names there, as they act on message symbols; SciPy is not imported for
 them.

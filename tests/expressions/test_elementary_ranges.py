@@ -56,6 +56,26 @@ def test_pairs_of_every_magnitude(dtype):
 
 
 @pytest.mark.parametrize("dtype", RTOL)
+def test_infinities_and_the_signs_of_zeros(dtype):
+    """Of functions that are odd, and of roundings."""
+    info = np.finfo(dtype)
+    x = np.array(
+        [0, 0.1, 0.5, 0.75, 1, 1.5, 2.5, 3.5, info.smallest_subnormal, info.max, np.inf, np.nan], dtype
+    )
+    x = np.append(x, -x)
+    functions = (np.arcsinh, np.arctanh, np.cbrt, np.trunc, np.rint)
+    for function, got in zip(functions, values(functions, x), strict=True):
+        with np.errstate(all="ignore"):
+            want = function(x)
+        rtol, atol = 2 * RTOL[dtype], float(info.smallest_subnormal)
+        np.testing.assert_allclose(got, want, rtol=rtol, atol=atol, err_msg=function.__name__)
+        some = ~np.isnan(want)
+        np.testing.assert_array_equal(
+            np.signbit(got[some]), np.signbit(want[some]), err_msg=function.__name__
+        )
+
+
+@pytest.mark.parametrize("dtype", RTOL)
 def test_the_last_exponentials(dtype):
     """sinh and cosh are finite as long as their values are; silu, softplus, gelu, elu and sigmoid are finite
     everywhere.

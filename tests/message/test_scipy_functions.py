@@ -37,8 +37,8 @@ def test_values() -> None:
     x = np.concatenate(
         [[0.0, 1e-300, 30.0, -30.0, 700.0, -700.0, np.inf, -np.inf, np.nan], rng.uniform(-8, 8, 91)]
     )
-    p = np.concatenate([[0.0, 1.0, 1e-300, 0.0, 0.0], rng.uniform(0, 1, 95)])
-    q = np.concatenate([[0.0, 0.0, 3.0, np.inf, 2.0], rng.uniform(0, 9, 95)])
+    p = np.concatenate([[0.0, 1.0, 1e-300, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5], rng.uniform(0, 1, 91)])
+    q = np.concatenate([[0.0, 0.0, 3.0, np.inf, 2.0, np.nan, -1.0, -2.0, np.nan], rng.uniform(0, 9, 91)])
     with np.errstate(all="ignore"):
         want = [getattr(special, name)(x) for name in UNARY] + [getattr(special, name)(p) for name in SHARES]
         want += [special.xlogy(p, q), special.xlog1py(p, q)]
@@ -53,6 +53,23 @@ def test_derivatives() -> None:
     check_gradient(
         both, [rng.uniform(0.4, 2, 3), rng.uniform(0.2, 0.8, 3), rng.uniform(0.5, 2, 3)], order=2, rtol=1e-5
     )
+
+
+def test_derivatives_by_a_factor_of_zero() -> None:
+    """As of p · log q by p, which is log q wherever p is."""
+
+    def logarithms(p, q):
+        n = np.arange(len(p))
+        fields = {"p": p, "q": q}
+        values = ng.apply_edges(
+            ng.Graph(n, n), lambda v: np.stack([special.xlogy(v.p, v.q), special.xlog1py(v.p, v.q)]), v=fields
+        )
+        return values.sum()
+
+    p, q = np.array([0.0, 0.3, 0.0]), np.array([2.0, 0.4, 0.5])
+    check_gradient(logarithms, [p, q])
+    none = ng.grad(logarithms)(np.zeros(2), np.array([-1.0, np.inf]))
+    np.testing.assert_array_equal(none, 0)
 
 
 def test_others_are_refused_by_name() -> None:
