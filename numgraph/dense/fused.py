@@ -42,6 +42,9 @@ threads.
 _MIXIN = Operators.__mul__.__code__.co_filename
 _OPERATING = {Tensor.__mul__.__code__, Tensor.__array_ufunc__.__code__}
 """What runs between an expression and the function of an operator of it."""
+_UNHEEDED = {"warn", "ignore"}
+"""What np.errstate says where nothing is done about single numbers: of what is infinite on the way to a
+finite sum nobody is warned."""
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _LOADS = ("LOAD_FAST", "LOAD_CONST", "LOAD_SMALL_INT", "LOAD_DEREF", "LOAD_GLOBAL", "LOAD_NAME")
 
@@ -77,7 +80,7 @@ def pending(
     known = TABLE.get(row.name)
     if known is None or known is not row or not is_summed(frame):
         return None
-    if any(tape.is_checked for tape in TAPES.get()) or "raise" in np.geterr().values():
+    if any(tape.is_checked for tape in TAPES.get()) or not _UNHEEDED.issuperset(np.geterr().values()):
         return None
     arrays = [unwrap(x) for x in operands if isinstance(x, Tensor | np.ndarray)] + [
         x.like for x in operands if isinstance(x, Pending)

@@ -186,6 +186,10 @@ def test_where_numbers_are_looked_at():
         (a / zeros).sum()
     with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
         (a / zeros).sum()
+    told = []
+    with np.errstate(divide="call", call=lambda *what: told.append(what)):
+        (1 / (a / zeros)).sum()
+    assert told
 
 
 def test_no_product_is_written():
