@@ -163,7 +163,7 @@ class Profile:
             share = f"{entry.seconds / self.seconds:.1%}" if self.seconds else ""
             moved = f"{known[0]:>8} {known[1]:>6} {known[2]:>7}"
             way = "backward" if entry.backward else "forward"
-            written = label(entry) if len(label(entry)) <= 76 else label(entry)[:75] + "…"
+            written = label(entry) if len(label(entry)) <= 76 else label(entry)[:75].rstrip("…") + "…"
             lines.append(
                 f"{1e3 * entry.seconds:9.3f} {share:>6} {entry.calls:6} {moved}  {way:<8}  {written}"
             )
@@ -217,7 +217,7 @@ class Profile:
                 left = {label: left[label] + width for label, width in zip(labels, widths, strict=True)}
             panel.set_yticks(
                 range(len(labels)),
-                [label if len(label) <= 56 else label[:55] + "…" for label in labels],
+                [label if len(label) <= 56 else label[:55].rstrip("…") + "…" for label in labels],
                 fontsize=8,
             )
             panel.invert_yaxis()

@@ -159,6 +159,9 @@ def listed(op: str, name: str, value: Any) -> list[Any]:
         raise bad_type(
             op, f"{name} is the method {value.__name__}", f"call it, as in model.{value.__name__}()"
         )
+    if isinstance(value, np.ndarray) and name == "inputs":
+        fix = "pass what tape.watch(array) returned and the loss was computed from, or Parameters"
+        raise bad_type(op, f"{name} is {kind_of(value)}, which no tape watches", fix)
     if (
         value is None
         or isinstance(value, str | np.ndarray | type | Mapping)

@@ -209,10 +209,11 @@ def _arrived(entry: Any, place: int, found: tuple[int, ...], grads: Sequence[Any
     """
     x = unwrap(entry.inputs[place])
     details = [f"{_name(entry, place)} at {list(found)} is {_text(x[found])}"]
+    lines = entry.explain(entry.needs) if entry.explain else ()
     for y, g in zip(entry.outputs, grads, strict=True):
         if g is None:
             continue
-        same = tuple(y.shape) == tuple(x.shape)
+        same = not lines and tuple(y.shape) == tuple(x.shape)  # a walk reads the rows of neighbours
         details.append(
             f"the gradient that arrived there is {_text(unwrap(g)[found])}"
             if same
@@ -220,7 +221,6 @@ def _arrived(entry: Any, place: int, found: tuple[int, ...], grads: Sequence[Any
         )
         if same:
             details.append(f"the result there is {_text(unwrap(y)[found])}")
-    lines = entry.explain(entry.needs) if entry.explain else ()
     formula = next(
         (line.split("  ")[0] for line in lines if line.startswith(f"∂{_name(entry, place)} =")), None
     )

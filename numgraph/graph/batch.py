@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from numgraph.arrays import static_in_jax
 from numgraph.arrays.devices import same_device
 from numgraph.arrays.inputs import kind_of
-from numgraph.errors import bad_type, bad_value, unsound
+from numgraph.errors import bad_type, bad_value, no_attribute, unsound
 from numgraph.graph.edges import DST, SRC, Edges
 from numgraph.graph.graph import Graph, check_graph
 from numgraph.graph.sorting import Adjacency, Ids, frozen, ids_dtype
@@ -70,6 +70,11 @@ class GraphBatch:
 
     def __len__(self) -> int:
         return len(self.graphs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise no_attribute("a GraphBatch", name, [one for one in dir(self) if one[0] != "_"])
 
     @property
     def graph_ids(self) -> NDArray[np.int64]:

@@ -41,7 +41,7 @@ def suspects(graph: Graph, output: Output, fields: Arrays, row: int) -> list[str
     many = f"{bad.sum()} of {len(edges)} messages are not finite"
     told = (
         [
-            f"at {end} {row} "
+            f"at {end} {row}, "
             + (many if bad.any() else f"all {len(edges)} messages are finite, the largest is {size[k]:.4g}")
         ]
         if end

@@ -74,6 +74,11 @@ class Optimizer:
             kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"]
         )
 
+    def __repr__(self) -> str:
+        rates = ", ".join(f"{group['lr']:g}" for group in self.groups)
+        lr = rates if len(self.groups) == 1 else f"[{rates}]"
+        return f"{type(self).__name__}(lr={lr}, parameters={len(self.parameters)}, steps={self.steps})"
+
     def _groups(self, parameters: list[Any], lr: Any, weight_decay: Any) -> list[dict[str, Any]]:
         options = {
             "lr": number(self._op, "lr", lr),

@@ -63,6 +63,9 @@ class Schedule:
         self.base_rates: list[float] = [group["lr"] for group in optimizer.groups]
         self._set()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.optimizer!r}, steps={self.steps})"
+
     def rate(self, base: float, t: int) -> float:
         """The learning rate after t steps of a group that began with the rate `base`."""
         return base * number(type(self).__name__, f"factor({t})", self.factor(t))

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numgraph.arrays.inputs import as_array
 from numgraph.arrays.typed import Array
-from numgraph.errors import bad_type, bad_value, shown, unsound
+from numgraph.errors import bad_type, bad_value, no_attribute, shown, unsound
 from numgraph.graph import Block, EdgeMap, Graph, Origin, check_graph
 from numgraph.graph.sorting import Adjacency, Ids, checked_ids, frozen, given_ids, ids_dtype
 from numgraph.runtime.mapping import mapping_of
@@ -65,14 +65,20 @@ class Batch:
     test_mask: Array = _NOTHING
     _edge_ids: Any = None
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name == "graph":  # the property has none to give
+            problem = "a batch of a NeighborLoader or LinkLoader has no 'graph'; its blocks are .blocks"
+            raise AttributeError(problem)
+        raise no_attribute("a Batch", name, [one for one in dir(self) if one[0] != "_"])
+
     @property
     def graph(self) -> Graph:
         """Of a ClusterLoader the subgraph, which ``blocks`` is too."""
         graph: Any = self.blocks
         if isinstance(graph, list):
-            raise AttributeError(
-                "a batch of a NeighborLoader or LinkLoader has no 'graph'; its blocks are .blocks"
-            )
+            raise AttributeError  # whose text is __getattr__'s
         found: Graph = graph
         return found
 

@@ -116,6 +116,30 @@ GRAPHS = {
     ),
     "x of the graph": (lambda: G.x, AttributeError, "a Graph has no 'x'", "u={'x': x}"),
     "edge_index of the graph": (lambda: G.edge_index, AttributeError, "its rows are .src and .dst"),
+    "igraph's name": (lambda: G.num_vertices, AttributeError, "it is the property .num_nodes"),
+    "labels of a batch": (
+        lambda: next(iter(ng.NeighborLoader((G, {"x": X}), [1], batch_size=1))).y,
+        AttributeError,
+        "a Batch has no 'y'",
+        "a batch have them as .labels",
+    ),
+    "graph of sampled neighbours": (
+        lambda: next(iter(ng.NeighborLoader((G, {"x": X}), [1], batch_size=1))).graph,
+        AttributeError,
+        "has no 'graph'; its blocks are .blocks",
+    ),
+    "batch of a GraphBatch": (
+        lambda: ng.batch([G]).batch,
+        AttributeError,
+        "a GraphBatch has no 'batch'",
+        ".graph_ids",
+    ),
+    "PyG's pooling": (
+        lambda: nn.global_mean_pool,
+        AttributeError,
+        "numgraph.nn has no 'global_mean_pool'",
+        "numgraph.readout(batch, x, 'mean')",
+    ),
     "a misspelt property": (lambda: G.num_node, AttributeError, "did you mean 'num_nodes'?"),
     "a device": (lambda: G.to("gpu"), ValueError, "Graph.to: unknown device 'gpu'", "did you mean 'cuda'?"),
     "an order": (
@@ -317,7 +341,12 @@ TENSORS = {
         "the method parameters",
         "call it",
     ),
-    "an array for Tensors": (lambda: gradient(X), TypeError, "gradient: inputs is a ndarray"),
+    "an array for Tensors": (
+        lambda: gradient(X),
+        TypeError,
+        "gradient: inputs is a ndarray, which no tape watches",
+        "what tape.watch(array) returned",
+    ),
     "backward": (
         lambda: T.backward(),
         AttributeError,

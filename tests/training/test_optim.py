@@ -10,7 +10,7 @@ import pytest
 
 from numgraph import dense  # noqa: F401  (fills the table of rules)
 from numgraph.autodiff.tape import Parameter, Tape, Tensor
-from numgraph.optim import SGD, Adam, AdamW
+from numgraph.optim import SGD, Adam, AdamW, StepLR
 
 LR, DECAY, STEPS = 0.1, 0.05, 7
 
@@ -272,3 +272,12 @@ def test_a_parameter_takes_floats_only(dtype):
     with pytest.raises(TypeError, match="has no gradient"):
         p.data = np.ones(3, dtype)
     assert p.dtype == np.float64
+
+
+def test_what_an_optimiser_and_a_schedule_say_they_are():
+    w, b = Parameter(np.zeros(2)), Parameter(np.zeros(3))
+    opt = Adam([{"params": [w], "lr": 0.5}, {"params": [b]}], lr=0.01)
+    assert repr(opt) == "Adam(lr=[0.5, 0.01], parameters=2, steps=0)"
+    schedule = StepLR(SGD([w], lr=1.0), 1, 0.5)
+    schedule.step()
+    assert repr(schedule) == "StepLR(SGD(lr=0.5, parameters=1, steps=0), steps=1)"
