@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from numgraph.cli.options import STDOUT, Refused, add_json, path, print_result, refusing
+from numgraph.cli.options import STDOUT, Refused, add_json, check_file, path, print_result, refusing
 from numgraph.cli.train import chosen_by
 from numgraph.cli.train_options import add_model_options
 
@@ -77,6 +78,8 @@ def _field(text: str) -> tuple[str, tuple[int, ...]]:
 def _explain(options: argparse.Namespace) -> int:
     if options.message is None and (options.reduce or options.field):
         raise Refused("--reduce and --field belong to --message; give one, as in --message 'u.x * e.w'")
+    if options.html is not None:
+        check_file("--html", options.html)
     if options.message is None:
         tape, about = _of_model(options)
     else:
@@ -123,7 +126,7 @@ def _of_message(text: str, reduce: str, shapes: dict[str, tuple[int, ...]]) -> T
     graph = ng.Graph([0, 0, 1, 3, 2, 1], [1, 2, 2, 2, 0, 3], 4)
     rng = np.random.default_rng(0)
     given: dict[str, dict[str, Any]] = {"u": {}, "v": {}, "e": {}}
-    with refusing((ValueError, TypeError, AttributeError, NameError)), ng.Tape() as tape:
+    with refusing((ValueError, TypeError, AttributeError)), _named(), ng.Tape() as tape:
         for target, names in fields.items():
             for name in names:
                 shape = shapes.get(f"{target}.{name}", EDGE_FEATURES if target == "e" else FEATURES)
@@ -134,6 +137,15 @@ def _of_message(text: str, reduce: str, shapes: dict[str, tuple[int, ...]]) -> T
         else:
             ng.update_all(graph, message, reduce, **given)
     return tape
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """A name that the message does not have is told with those that it has."""
+    try:
+        yield
+    except NameError as error:
+        raise Refused(f"--message: {error}; it has u, v, e, np, ng and the functions of numgraph") from None
 
 
 def _message(text: str) -> tuple[Callable[..., Any], dict[str, list[str]]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from numgraph.cli import train
 from numgraph.cli.options import INTERRUPTED, Refused, noted, output, print_result, refusing
-from numgraph.cli.progress import compiling_told, progress, shown
+from numgraph.cli.progress import compiling_told, print_checkpoint, progress, shown
 
 if TYPE_CHECKING:
     from numgraph.data import GraphDataset
@@ -56,6 +56,7 @@ def train_graphs(options: argparse.Namespace) -> int:
     count = sum(parameter.size for parameter in optimizer.parameters)
     if not options.quiet:
         _print_start(options, chosen, data, count, out)
+        print_checkpoint(options.checkpoint, out)
     if options.folds:
         return _by_folds(options, chosen, data, count, out)
     from numgraph.data import GraphLoader

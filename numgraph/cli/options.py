@@ -71,11 +71,16 @@ def output(options: argparse.Namespace) -> TextIO:
 def check_json(options: argparse.Namespace) -> None:
     """An error if the FILE of ``--json`` could not be written, before the work and not after it."""
     if options.json not in (None, STDOUT):
-        folder = os.path.dirname(os.path.abspath(options.json))
-        if os.path.isdir(options.json):
-            raise Refused(f"--json {options.json} is a folder; give the name of a file")
-        if not os.path.isdir(folder):
-            raise Refused(f"--json {options.json}: there is no folder {folder}; make it first")
+        check_file("--json", options.json)
+
+
+def check_file(option: str, file: str) -> None:
+    """An error if the FILE of an option could not be written, for there is no folder for it, or it is one."""
+    folder = os.path.dirname(os.path.abspath(file))
+    if os.path.isdir(file):
+        raise Refused(f"{option} {file} is a folder; give the name of a file")
+    if not os.path.isdir(folder):
+        raise Refused(f"{option} {file}: there is no folder {folder}; make it first")
 
 
 def print_result(options: argparse.Namespace, result: dict[str, Any]) -> None:

@@ -60,6 +60,12 @@ def print_start(chosen: Recipe, dataset: Dataset | Links, parameters: int, out: 
     )
 
 
+def print_checkpoint(checkpoint: str | None, out: TextIO) -> None:
+    """A line where the training goes on from a file, so that fewer epochs than asked are no riddle."""
+    if checkpoint and os.path.exists(checkpoint):
+        print(f"{checkpoint} is there: the training goes on from it", file=out, flush=True)
+
+
 def result_line(history: History, val: Metrics | None, test: Metrics | None) -> str:
     """The measures of the test part, and the validation's score in the best epoch."""
     why = {

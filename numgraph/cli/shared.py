@@ -18,7 +18,7 @@ import numpy as np
 from numgraph.cli import train
 from numgraph.cli.graphs import train_graphs
 from numgraph.cli.options import INTERRUPTED, Refused, output, print_result
-from numgraph.cli.progress import compiling_told, print_start, progress
+from numgraph.cli.progress import compiling_told, print_checkpoint, print_start, progress
 from numgraph.cli.train_options import SCORERS
 from numgraph.cli.triples import train_triples
 
@@ -58,6 +58,9 @@ def run_train(options: argparse.Namespace) -> int:
     if not started_by_mpi():
         if options.shards:
             problem = f"--shards {options.shards} is for several processes"
+            raise Refused(f"{problem}; start them by mpiexec -n N python -m mpi4py -m numgraph train")
+        if options.partition:
+            problem = f"--partition {options.partition} is for several processes"
             raise Refused(f"{problem}; start them by mpiexec -n N python -m mpi4py -m numgraph train")
         return train.train(options)
     from numgraph.distributed.processes import communicator
@@ -122,6 +125,7 @@ def _train(options: argparse.Namespace, comm: Any) -> int:
         fields = ("name", "graph", "num_nodes", "num_features", "num_classes", "task")
         shown: Any = SimpleNamespace(**{name: getattr(data, name) for name in fields}, **masks)
         print_start(chosen, shown, count, out)
+        print_checkpoint(options.checkpoint, out)
         print(f"{comm.size} processes of {plan.threads} threads: {plan.told}", file=out, flush=True)
     try:
         with compiling_told(quiet, out), progress(chosen.epochs, quiet, out) as report:
@@ -198,7 +202,7 @@ def _by_nodes(options: argparse.Namespace, comm: Any) -> _Plan:
     if options.shards is None:
         chosen, whole, task = _read(options, comm)
         try:
-            d = DistGraph.from_graph(whole.graph, comm, method=options.partition)
+            d = DistGraph.from_graph(whole.graph, comm, method=options.partition or "metis")
         except (ValueError, ImportError) as error:
             raise Refused(str(error)) from error
         data = SharedDataset.of(whole, d, training_features(whole))

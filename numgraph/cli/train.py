@@ -6,7 +6,14 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from numgraph.cli.options import INTERRUPTED, Refused, noted, output, print_result, refusing
-from numgraph.cli.progress import compiling_told, print_sampling, print_start, progress, result_line
+from numgraph.cli.progress import (
+    compiling_told,
+    print_checkpoint,
+    print_sampling,
+    print_start,
+    progress,
+    result_line,
+)
 from numgraph.cli.train_options import FANOUT
 
 if TYPE_CHECKING:
@@ -34,7 +41,8 @@ def _loaded(options: argparse.Namespace) -> tuple[Dataset | Links, str]:
     from numgraph.data import load, open_dataset, read_tables, split_links
 
     if options.data is not None:
-        for name in ("dataset", "edges", "nodes", "target", "features", "categories"):
+        tables = ("edges", "nodes", "target", "features", "categories", "directed", "inductive")
+        for name in ("dataset", *tables):
             if getattr(options, name, None):
                 raise Refused(f"--{name} was given beside --data {options.data}; choose one of them")
         opened = open_dataset(options.data)
@@ -43,13 +51,10 @@ def _loaded(options: argparse.Namespace) -> tuple[Dataset | Links, str]:
         check_task(options, opened.task, options.data)
         return opened, opened.task
     if options.edges is None:
-        given = [
-            f"--{name}"
-            for name in ("nodes", "target", "features", "task", "categories")
-            if getattr(options, name, None)
-        ]
+        names = ("nodes", "target", "features", "task", "categories", "directed", "inductive")
+        given = [f"--{name}" for name in names if getattr(options, name, None)]
         if given:
-            raise Refused(f"{given[0]} was given without --edges; the edges of your own data are a file too")
+            raise Refused(f"{given[0]} was given without --edges; it is for tables of your own: --edges FILE")
         return load(options.dataset or options.default_dataset, options.data_dir), "classification"
     if options.dataset:
         raise Refused(f"--edges was given beside --dataset {options.dataset}; choose one of them")
@@ -123,6 +128,8 @@ def check_sampling(options: argparse.Namespace, chosen: Recipe) -> None:
 
 def check_targets(options: argparse.Namespace) -> None:
     """Errors of the files that are to be written, before the training and not after it."""
+    if options.checkpoint_every and not options.checkpoint:
+        raise Refused("--checkpoint-every was given without --checkpoint, the file that is written")
     with refusing():
         from numgraph.serialize import check_target
 
@@ -155,6 +162,7 @@ def train(options: argparse.Namespace) -> int:
         loader = sampling(dataset, features, options.num_neighbors, options.batch_size, options.seed)
     if not options.quiet:
         print_start(chosen, dataset, sum(parameter.size for parameter in optimizer.parameters), out)
+        print_checkpoint(options.checkpoint, out)
         if loader is not None:
             print_sampling(loader, options.num_neighbors, out)
     settings = fit_settings(options, chosen)
@@ -182,7 +190,7 @@ def ends(options: argparse.Namespace) -> tuple[type[Exception], ...]:
 
 def fit_settings(options: argparse.Namespace, chosen: Recipe) -> dict[str, Any]:
     """The options of ``fit``."""
-    kept = {"checkpoint": options.checkpoint, "checkpoint_every": options.checkpoint_every}
+    kept = {"checkpoint": options.checkpoint, "checkpoint_every": options.checkpoint_every or 10}
     return {"epochs": chosen.epochs, "patience": chosen.patience, "seed": options.seed, **kept}
 
 

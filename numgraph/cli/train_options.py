@@ -182,7 +182,6 @@ def add_train(commands: Any, run: Callable[[argparse.Namespace], int]) -> None:
     command.add_argument(
         "--checkpoint-every",
         type=positive,
-        default=10,
         metavar="N",
         help="epochs between two writings (default 10)",
     )
@@ -223,6 +222,5 @@ def _add_process_options(command: argparse.ArgumentParser) -> None:
     several.add_argument(
         "--partition",
         choices=("metis", "random"),
-        default="metis",
-        help="who owns which node, without --shards",
+        help="who owns which node, without --shards (default metis)",
     )

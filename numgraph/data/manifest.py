@@ -53,7 +53,12 @@ def read(folder: Path) -> dict[str, Any]:
         with npy.plain_file(folder / ABOUT) as file:
             raw = file.read(LARGEST + 1)
     except FileNotFoundError:
-        raise foreign(folder, f"there is no {ABOUT}") from None
+        problem = f"{folder} is no dataset of numgraph: there is no {ABOUT}"
+        fix = (
+            "numgraph.data.save writes one; sets of graphs are read by --task graph or read_tu, triples by "
+            "--task triples or load_triples"
+        )
+        raise bad_value("open_dataset", problem, fix) from None
     except (OSError, ValueError) as error:
         raise foreign(folder, f"{ABOUT}: {said(error)}") from error
     if len(raw) > LARGEST:

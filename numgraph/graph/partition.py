@@ -90,7 +90,10 @@ def _by_metis(op: str, g: Graph, parts: int, objective: str, seed: int) -> NDArr
     try:
         import pymetis
     except ModuleNotFoundError as error:
-        fix = 'pip install numgraph[mpi], or choose method="random", or give the part of each node'
+        fix = (
+            "pip install 'numgraph[mpi]', or choose method=\"random\" (numgraph partition --method random, "
+            "numgraph train --partition random), or give the part of each node"
+        )
         raise missing(op, f"METIS needs pymetis ({error})", fix) from error
     both = g.remove_self_loops().to_bidirected()
     if both.num_edges >= 2**31:

@@ -469,6 +469,14 @@ def test_explain_writes_a_page(
     assert "which is gone" not in page
 
 
+def test_a_training_says_that_it_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*KARATE, "--epochs", "2", "--checkpoint", str(tmp_path / "point.npz")]
+    told = f"{tmp_path / 'point.npz'} is there: the training goes on from it"
+    for count in (0, 1):
+        assert main(arguments) == 0
+        assert capsys.readouterr().out.count(told) == count
+
+
 def test_explain_a_message_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--message", "u.x * e.w", "--reduce", "mean", "--field", "e.w=3"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
@@ -481,12 +489,12 @@ def test_explain_a_message_of_ones_own(capsys: pytest.CaptureFixture[str]) -> No
     [
         (("--message", "u.x *"), "--message is no expression of Python"),
         (("--message", "1 + 2"), "reads no field of u, v or e"),
-        (("--message", "u.x * q"), "name 'q' is not defined"),
+        (("--message", "u.x * q"), "name 'q' is not defined; it has u, v, e, np"),
         (("--message", "u.x, v.x"), "the message returned a tuple of 2"),
         (("--message", "u.x", "--field", "u.y=3"), "--field names u.y, which the message does not read"),
         (("--message", "u.x", "--reduce", "summ"), "unknown reduce 'summ'; choose from"),
         (("--reduce", "sum"), "belong to --message"),
-        (("--html", "/no/such/folder/page.html"), "/no/such/folder"),
+        (("--html", "/no/such/folder/page.html"), "there is no folder /no/such/folder; make it first"),
     ],
 )
 def test_explain_refuses(arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:

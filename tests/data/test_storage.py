@@ -234,7 +234,7 @@ DAMAGE = {
     "a link": (linked, r"features.npy"),
     "no graph.json": (
         lambda f: (f / "graph.json").unlink(),
-        r"no dataset of numgraph: there is no graph.json",
+        r"no dataset of numgraph: there is no graph.json.*--task graph or read_tu",
     ),
     "no JSON": (lambda f: text(f, b"\x93NUMPY"), r"graph.json"),
     "half of it": (lambda f: cut(f, "graph.json", 200), r"graph.json: JSONDecodeError"),
