@@ -161,6 +161,7 @@ FOREIGN = {
     "nodes": "there are .num_nodes of them, numbered from 0",
     "number_of_nodes": "it is the property .num_nodes",
     "number_of_edges": "it is the property .num_edges",
+    "num_edges": "they are its graph's, .graph.num_edges",
     "num_vertices": "it is the property .num_nodes",
     "adj": "rows of out-edges are .out_edges, of in-edges .in_edges",
     "adjacency_matrix": "rows of out-edges are .out_edges, of in-edges .in_edges",

@@ -116,6 +116,12 @@ GRAPHS = {
     ),
     "x of the graph": (lambda: G.x, AttributeError, "a Graph has no 'x'", "u={'x': x}"),
     "edge_index of the graph": (lambda: G.edge_index, AttributeError, "its rows are .src and .dst"),
+    "edges of a dataset": (
+        lambda: ng.data.load("karate").num_edges,
+        AttributeError,
+        "a Dataset has no 'num_edges'",
+        ".graph.num_edges",
+    ),
     "igraph's name": (lambda: G.num_vertices, AttributeError, "it is the property .num_nodes"),
     "labels of a batch": (
         lambda: next(iter(ng.NeighborLoader((G, {"x": X}), [1], batch_size=1))).y,
