@@ -172,7 +172,8 @@ class _Builder:
 
     def __init__(self, notation: Notation, schedule: Schedule, places: Places) -> None:
         self.notation, self.lanes, self.places, self.count = notation, schedule.lanes, places, 0
-        self.at_once = schedule.together
+        self.at_once, self.apart = schedule.together, schedule.apart
+        self.sums: list[str] = []  # accumulators that each edge of a step has for itself
         own = notation.rows
         at = "row e" if own == "e" else "row k"
         self.arrays: dict[str, Array] = {}
@@ -408,6 +409,7 @@ class _Builder:
             if rule.winner:
                 messages.append(self.edge(edges).cast(self.places.ids))
         state = self.start(rule, messages, outside)
+        self.sums += [value.name for value in state] if number in self.apart else []
         with self.writing(edges.after):
             if rule.raised is not None:
                 condition, raised = rule.raised(state, messages)
@@ -457,14 +459,13 @@ class _Builder:
         v = scope.variable
         assert v is not None
         begin, end = ("begin", "end") if v == EDGE else (0, "rows" if v == ROW else v.extent or 0)
-        together = self.at_once if v == EDGE else 1
         return Loop(
             v,
             begin,
             end,
             self.lanes.size(v) if v in self.lanes else 1,
             (*scope.before, *body, *scope.after),
-            together,
+            *((self.at_once, tuple(self.sums)) if v == EDGE else ()),
         )
 
     def program(self) -> Program:

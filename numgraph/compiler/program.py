@@ -53,8 +53,8 @@ class Loop:
     """For variable in begin … end by a tile's step. Its name is bound to the variable's value; in lanes, to
     one a lane.
 
-    together: how many values a step takes, the last one maybe fewer, each with accumulators of its own, which
-    are added up after the loop."""
+    together: how many values a step takes, the last one maybe fewer, one after the other; apart: the
+    accumulators of which each has its own, which are added up after the loop."""
 
     variable: Variable
     begin: str | int
@@ -62,6 +62,7 @@ class Loop:
     step: int
     body: Records
     together: int = 1
+    apart: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from numgraph.compiler.index import EDGE, Notation, Variable, terms_of
+from numgraph.expressions.expr import READS_U, READS_V
 from numgraph.expressions.reduces import REDUCES
+from numgraph.expressions.traversal import topological
 
 FEW = 8
 """Features up to which edges can go side by side."""
@@ -133,7 +135,7 @@ class Lanes:
 @dataclass(frozen=True)
 class Schedule:
     """rows: whose edges are walked. loops: variables outside of the edges, outermost first. lanes: the
-    others. together: edges a step.
+    others. together: edges a step. apart: the results, by number, whose sums each of these has for itself.
 
     A sum's variable that is in neither gets a loop of its own where the sum stands.
     """
@@ -142,6 +144,7 @@ class Schedule:
     loops: tuple[Variable, ...]
     lanes: Lanes
     together: int = 1
+    apart: tuple[int, ...] = ()
 
     @property
     def tiled(self) -> Variable | None:
@@ -259,21 +262,27 @@ def side_by_side(notation: Notation, machine: Machine, length: int, ordered: boo
     return length >= LONG if costly else length >= LONGER and not apart
 
 
-def at_once(schedule: Schedule, notation: Notation, machine: Machine, length: int) -> Schedule:
-    """The schedule with several edges a step in plain sums of messages that take few instructions, each with
-    accumulators of its own.
+def at_once(schedule: Schedule, notation: Notation, machine: Machine) -> Schedule:
+    """The schedule with several edges a step where there are plain sums of messages that take few
+    instructions, which have accumulators for each.
 
     An addition waits for the one before it, and a jump for every edge costs as much as a narrow row. On one
     thread 1.15 to 1.35 times as fast with 150 edges a row, 1.0 to 1.2 with 15 to 25, the same with 4, but of
-    single numbers 0.95; four at once are no faster than two."""
+    single numbers 0.95; four at once are no faster than two. Each result is decided by what it computes for
+    an edge, whatever the graph and what else is in the kernel, so that a row's bits depend on neither.
+    """
+    if notation.rows == "e" or EDGE in schedule.lanes or machine.together == 1:
+        return schedule
     prices = dict(machine.prices)
-    costly = any(
-        prices.get(term.op, 1.0) >= COSTLY for term in terms_of(notation.results) if EDGE in term.free
+    apart = tuple(
+        [
+            number
+            for number, output in enumerate(notation.outputs)
+            if notation.results[number].reduce in ("sum", "mean")
+            and not any(
+                prices.get(node.op, 1.0) >= COSTLY and node.reads not in (READS_U, READS_V)
+                for node in topological(output.expressions)
+            )
+        ]
     )
-    plain = (
-        notation.rows != "e"
-        and EDGE not in schedule.lanes
-        and all(result.reduce in ("sum", "mean") for result in notation.results)
-    )
-    short = length < LONG and not schedule.lanes.tiles
-    return replace(schedule, together=machine.together) if plain and not costly and not short else schedule
+    return replace(schedule, together=machine.together, apart=apart) if apart else schedule

@@ -87,7 +87,7 @@ class _Check:
         if v == EDGE:
             for name in ends:
                 require(self.value(record, str(name)) == ir.Type("bound"), record, f"{name} is no bound")
-        if record.together != 1:
+        if record.together != 1 or record.apart:
             self.together(record)
         own = (v,) if v in self.lanes else ()
         outside, known = dict(self.names), dict(self.dirty)
@@ -99,28 +99,28 @@ class _Check:
         self.names, self.dirty = outside, {**self.dirty, **known}
 
     def together(self, record: ir.Loop) -> None:
-        """Edges of a step have accumulators of their own, which start at 0 and are added up: right if they
-        are added to and not read.
+        """The edges of a step are computed one after the other under names of their own, and so are the sums
+        that stand apart, which start at 0 and are added up: right if they are added to and not read.
         """
         require(
-            record.variable == EDGE and EDGE not in self.lanes and record.together > 1,
+            record.variable == EDGE and EDGE not in self.lanes and record.together > 1 and record.apart,
             record,
             "takes no edges together",
         )
-        own, inside = ir.named_in(record.body), ir.all_of(record.body)
-        require(
-            not any(isinstance(one, ir.Store | ir.When) for one in inside),
-            record,
-            "stores, or has conditions, for several edges",
-        )
+        inside = ir.all_of(record.body)
+        own = {*ir.named_in(record.body), EDGE.name}
+        for one in inside:
+            if isinstance(one, ir.Store):
+                require(one.row in own, one, "all edges of a step store here")
         sums = {one.name: one.value for one in record.body if isinstance(one, ir.Accumulate)}
-        for name in ir.changes(record) - own:
+        for name in record.apart:
             users = [one for one in inside if name in ir.reads(one) and not ir.inner(one)]
             made = [
                 one
                 for one in users
                 if isinstance(one, ir.Op) and one.op == "add" and one.args.count(name) == 1
             ]
+            require(name not in own and name in ir.changes(record), record, f"{name} is no sum over edges")
             require(len(users) == 2 and len(made) == 1, record, f"{name} is no plain sum")
             require(sums.get(name) == made[0].name, record, f"{name} is no plain sum")
 

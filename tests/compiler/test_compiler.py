@@ -19,7 +19,7 @@ from numgraph.compiler.cpu import balance
 from numgraph.compiler.cpu import running as cpu
 from numgraph.compiler.cpu.naming import parts_of
 from numgraph.compiler.index import EDGE, Column, Notation, Variable, row_major, terms_of
-from numgraph.compiler.schedule import LONG, Lanes, Machine, at_once, candidates, side_by_side
+from numgraph.compiler.schedule import Lanes, Machine, at_once, candidates, side_by_side
 from numgraph.expressions import expr
 from numgraph.expressions.walk import Output
 from numgraph.runtime import threads
@@ -160,20 +160,27 @@ def test_where_edges_go_side_by_side(name):
 
 
 TOGETHER = {
-    "a sum": ([Output((field("u", 33) * field("e", 1, name="w"),), "v", "sum")], True),
-    "a mean and a sum": ([Output((field("u", 5),), "v", "mean"), Output((field("e", 5),), "v", "sum")], True),
+    "a sum": ([Output((field("u", 33) * field("e", 1, name="w"),), "v", "sum")], (0,)),
+    "a mean and a sum": (
+        [Output((field("u", 5),), "v", "mean"), Output((field("e", 5),), "v", "sum")],
+        (0, 1),
+    ),
     "a sum beside winners": (
         [Output((field("u", 5),), "v", "max"), Output((field("u", 5),), "v", "sum")],
-        False,
+        (1,),
     ),
-    "products": ([Output((field("u", 5),), "v", "prod")], False),
+    "values of edges beside a sum": (
+        [Output((field("u", 5),), "e", "edge"), Output((field("u", 5),), "v", "sum")],
+        (1,),
+    ),
+    "products": ([Output((field("u", 5),), "v", "prod")], ()),
     "an exponential for every edge": (
         [Output((np.exp(field("u", 5) - field("v", 5, name="y")),), "v", "sum")],
-        False,
+        (),
     ),
     "an exponential for every row": (
         [Output((field("u", 5) * np.exp(field("v", 5, name="y")),), "v", "sum")],
-        True,
+        (0,),
     ),
 }
 
@@ -183,10 +190,10 @@ def test_where_a_step_takes_several_edges(name):
     outputs, want = TOGETHER[name]
     walk, target = notation_of(outputs), Machine(together=2)
     for schedule in candidates(walk, target):
-        for length in (0, LONG):
-            fits = want and EDGE not in schedule.lanes and (length == LONG or bool(schedule.lanes.tiles))
-            assert (" | 2 edges at once" in str(at_once(schedule, walk, target, length))) == fits
-        assert at_once(schedule, walk, Machine(), LONG) == schedule
+        chosen = at_once(schedule, walk, target)
+        assert chosen.apart == (want if EDGE not in schedule.lanes else ())
+        assert (" | 2 edges at once" in str(chosen)) == (chosen.together == 2) == bool(chosen.apart)
+        assert at_once(schedule, walk, Machine()) == schedule
 
 
 @pytest.mark.parametrize("length", [17, 24, 33, 40, 100, 128])

@@ -81,7 +81,7 @@ class Printer(Names):
         """Several edges a step, so that loads of one are under way while another is added; the last step has
         fewer.
         """
-        k, count, sums = EDGE.name, record.together, sorted(ir.changes(record) - ir.named_in(record.body))
+        k, count, sums = EDGE.name, record.together, record.apart
         lines: list[str] = []
         after: list[str] = []
         inside = [*self.asked(record), *self.ahead(record, count), *self.body(record.body)]
