@@ -213,7 +213,7 @@ SCHEDULES = {
     "sum": (sums(lambda u: u.x), ["z_v: v +", "∂u.x: u +"]),
     "several": (
         lambda *xyw: sum(sums(lambda u, e: u.x * e.w, ("sum", "max"))(*xyw)),
-        ["z₁_v, z₂_v: v", "∂u.x: u +", "∂e.w: e"],
+        ["z₁_v, z₂_v: v +", "∂u.x: u +", "∂e.w: e"],
     ),
     "edges": (
         lambda x, y, w: ng.apply_edges(G, lambda u, v: (u.x * v.y).sum(-1), u={"x": x}, v={"y": y}),

@@ -48,6 +48,7 @@ if rank == 0:
     train(range(4), alone)
 dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
 train(range(rank, 4, 2), out, torch.nn.parallel.DistributedDataParallel)
+dist.barrier()  # who leaves early takes the other's threads along
 dist.destroy_process_group()
 """
 

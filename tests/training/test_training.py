@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -151,9 +152,12 @@ def test_interrupt_in_the_middle_of_a_step(digits: Dataset) -> None:
     start = model.weight.data.copy()
 
     class Pressed(Adam):
-        def _update(self, p: Any, *rest: Any) -> None:
-            p[:] = np.nan  # half a step
-            raise KeyboardInterrupt
+        def _updater(self, *options: float) -> Callable[..., None]:
+            def update(p: Any, *rest: Any) -> None:
+                p[:] = np.nan  # half a step
+                raise KeyboardInterrupt
+
+            return update
 
     history = fit(model, digits, Pressed([model.weight], lr=0.05), epochs=100)
     assert (history.stopped, history.epochs, history.best_epoch) == ("interrupted", 0, 0)
