@@ -78,6 +78,9 @@ def _field(text: str) -> tuple[str, tuple[int, ...]]:
 def _explain(options: argparse.Namespace) -> int:
     if options.message is None and (options.reduce or options.field):
         raise Refused("--reduce and --field belong to --message; give one, as in --message 'u.x * e.w'")
+    of_model = (("--dataset", options.dataset), ("--data", options.data), ("--model", options.model != "gcn"))
+    if options.message is not None and (given := [name for name, value in of_model if value]):
+        raise Refused(f"{given[0]} is of a model's training, and --message stands in its place; give one")
     if options.html is not None:
         check_file("--html", options.html)
     if options.message is None:

@@ -59,9 +59,6 @@ def run_train(options: argparse.Namespace) -> int:
         if options.shards:
             problem = f"--shards {options.shards} is for several processes"
             raise Refused(f"{problem}; start them by mpiexec -n N python -m mpi4py -m numgraph train")
-        if options.partition:
-            problem = f"--partition {options.partition} is for several processes"
-            raise Refused(f"{problem}; start them by mpiexec -n N python -m mpi4py -m numgraph train")
         return train.train(options)
     from numgraph.distributed.processes import communicator
 

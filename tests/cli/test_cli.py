@@ -494,6 +494,8 @@ def test_explain_a_message_of_ones_own(capsys: pytest.CaptureFixture[str]) -> No
         (("--message", "u.x", "--field", "u.y=3"), "--field names u.y, which the message does not read"),
         (("--message", "u.x", "--reduce", "summ"), "unknown reduce 'summ'; choose from"),
         (("--reduce", "sum"), "belong to --message"),
+        (("--message", "u.x", "--model", "gat"), "--model is of a model's training"),
+        (("--message", "u.x", "--dataset", "digits"), "--dataset is of a model's training"),
         (("--html", "/no/such/folder/page.html"), "there is no folder /no/such/folder; make it first"),
     ],
 )

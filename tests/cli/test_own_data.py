@@ -317,7 +317,6 @@ def one_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         (["--nodes", "nodes.csv"], "--nodes was given without --edges"),
         (["--inductive"], "--inductive was given without --edges"),
         (["--checkpoint-every", "3"], "--checkpoint-every was given without --checkpoint"),
-        (["--partition", "random"], "--partition random is for several processes"),
         (["--task", "link"], "--task was given without --edges"),
         (["--edges", "edges.csv"], "give --nodes, the file of nodes, or --task link"),
         (["--edges", "edges.csv", "--nodes", "nodes.csv"], "give --target, the column of --nodes to learn"),
