@@ -510,12 +510,15 @@ def test_first_and_second_derivatives_are_central_differences(function, make, ar
 @pytest.mark.parametrize("function", sorted(REFUSED, key=lambda f: f.__name__), ids=lambda f: f.__name__)
 def test_a_refusal_says_what_to_do(function):
     x = ng.Tensor(np.ones((3, 3)))
-    needed = [
-        p
-        for p in inspect.signature(function).parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    count = function.nin if isinstance(function, np.ufunc) else len(needed)
+    if isinstance(function, np.ufunc):  # which NumPy 2.1 gives no signature
+        count = function.nin
+    else:
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except ValueError:
+            pytest.skip("this NumPy does not tell the function's parameters")
+        places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        count = len([p for p in parameters if p.default is p.empty and p.kind in places])
     problem, fix = REFUSED[function]
     with pytest.raises(TypeError, match=rf"{function.__name__}\b") as told:
         function(*[x] * count)

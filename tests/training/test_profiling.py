@@ -102,6 +102,7 @@ def test_sums(profiled):
 
 
 def test_tables_and_the_picture(profiled, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib (the extra plot) is not installed")
     p, _ = profiled
     p._bandwidth = 1e10  # what the machine reads, which nothing here depends on
     text = str(p)
