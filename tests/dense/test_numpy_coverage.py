@@ -35,6 +35,8 @@ def public(module):
 
 
 NUMPY, LINALG = public(np), public(np.linalg)
+for _gone in ("in1d", "trapz"):  # deprecated in 2.0 for isin and trapezoid, and no longer there
+    NUMPY.pop(_gone, None)
 
 
 def away(*shape):
