@@ -17,11 +17,10 @@ from numgraph.autodiff.tensor import unwrap
 from numgraph.data import GraphLoader
 from numgraph.data.graph_set import GraphDataset, SetColumns
 from numgraph.data.tu import read_tu
-from numgraph.errors import bad_value
 from numgraph.serialize import read_arrays, save_parameters
 from numgraph.training.metrics import regression_values
 from numgraph.training.objectives import edges_of_batch, evaluating
-from numgraph.training.predictor import ABOUT, PARAMETERS
+from numgraph.training.predictor import ABOUT, PARAMETERS, restored
 from numgraph.training.recipes import RECIPES, Recipe, edge_width, make_of_graphs
 
 FORMAT, TASK = 1, "graph"
@@ -92,22 +91,7 @@ class GraphPredictor:
                 return None
         except (KeyError, ValueError, TypeError):
             return None
-        state = {
-            name.removeprefix(PARAMETERS): array
-            for name, array in arrays.items()
-            if name.startswith(PARAMETERS)
-        }
-        try:
-            made = cls._made(about, sum(array.size for array in state.values()))
-            made.model.load_state_dict(state)
-        except Exception as error:  # whatever a damaged or foreign description leads to
-            raise bad_value(
-                "predict",
-                f"{path} is damaged: {type(error).__name__}: {error!s:.200}",
-                "save the model again",
-            ) from error
-        made.model.eval()
-        return made
+        return restored(path, arrays, cls._made)
 
     @classmethod
     def _made(cls, about: Mapping[str, Any], stored: int) -> GraphPredictor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from numgraph.errors import bad_value
 from numgraph.serialize import read_arrays, save_parameters
 from numgraph.training.objectives import Labels, evaluating, objective_of, pair_scores, takes_weights
 from numgraph.training.recipes import RECIPES, Recipe, make
+
+T = TypeVar("T")
 
 ABOUT, PARAMETERS = "about", "model/"
 FORMAT = 1
@@ -101,23 +103,7 @@ class Predictor:
             raise bad_value(
                 "predict", f"{path} has the parameters of a model, but not what it was trained on", fix
             )
-        state = {
-            name.removeprefix(PARAMETERS): array
-            for name, array in arrays.items()
-            if name.startswith(PARAMETERS)
-        }
-        try:
-            about = json.loads(arrays[ABOUT].tobytes())
-            made = cls._made(about, sum(array.size for array in state.values()))
-            made.model.load_state_dict(state)
-        except Exception as error:  # whatever a damaged or foreign description leads to
-            raise bad_value(
-                "predict",
-                f"{path} is damaged: {type(error).__name__}: {error!s:.200}",
-                "save the model again",
-            ) from error
-        made.model.eval()
-        return made
+        return restored(path, arrays, cls._made)
 
     @classmethod
     def _made(cls, about: Mapping[str, Any], stored: int) -> Predictor:
@@ -238,3 +224,26 @@ class Predictor:
         assert isinstance(objective, Labels)
         (found,) = objective.of_masks(self.model, [data.test_mask])
         return found.values if found else {}
+
+
+def restored(path: Any, arrays: Mapping[str, NDArray[Any]], make: Callable[[Any, int], T]) -> T:
+    """What ``make`` makes of a file's description and the number of its parameters, with these, in eval mode.
+
+    Raises
+    ------
+    ValueError : a damaged file
+    """
+    state = {
+        name.removeprefix(PARAMETERS): array for name, array in arrays.items() if name.startswith(PARAMETERS)
+    }
+    try:
+        made: Any = make(json.loads(arrays[ABOUT].tobytes()), sum(array.size for array in state.values()))
+        made.model.load_state_dict(state)
+    except Exception as error:  # whatever a damaged or foreign description leads to
+        raise bad_value(
+            "predict",
+            f"{path} is damaged: {type(error).__name__}: {error!s:.200}",
+            "save the model again",
+        ) from error
+    made.model.eval()
+    return made  # type: ignore[no-any-return]
