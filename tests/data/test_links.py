@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sklearn.metrics
 
 import numgraph as ng
 from numgraph.data import split_links
@@ -145,6 +144,8 @@ def test_from_arrays_takes_masks_and_says_what_is_wrong() -> None:
 @pytest.mark.parametrize("levels", [3, 1000])
 def test_measures_against_scikit_learn(seed: int, levels: int) -> None:
     """Few levels: many equal scores."""
+    import sklearn.metrics
+
     rng = np.random.default_rng(seed)
     wanted = rng.random(200) < 0.3
     scores = np.round(rng.normal(size=200) + wanted, 1 if levels == 1000 else 0)

@@ -523,6 +523,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 @posix
 def test_a_full_disk_is_an_error_and_leaves_nothing(copy):
     assert run(FULL_DISK, setup="", FOLDER=str(copy)) == f"OSError {errno.EFBIG}\n"

@@ -230,6 +230,7 @@ for limit, use in ((6000, lambda writer: writer.add_features(np.ones((40, 40))))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_leaves_the_old_dataset(tmp_path):
     pytest.importorskip("resource", reason="no limits there")
     assert run(FULL_DISK, setup="", FOLDER=str(tmp_path / "data")).split() == [

@@ -329,6 +329,7 @@ def test_errors(call, kind, message):
         call()
 
 
+@pytest.mark.slow
 def test_readout_within_torch_compile():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     b, x = ng.batch(SETS["of all sizes"]), torch.arange(26.0).reshape(13, 2)

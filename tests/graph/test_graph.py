@@ -970,6 +970,7 @@ FORK = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("layer", ["default", "workqueue"])
 def test_after_fork(layer):
@@ -977,6 +978,7 @@ def test_after_fork(layer):
     assert lines == ["parallel", "serial", "serial", "parallel"]
 
 
+@pytest.mark.slow
 def test_threads_on_the_workqueue_layer():
     text = """
         from concurrent.futures import ThreadPoolExecutor

@@ -283,6 +283,7 @@ WRONG = """<!DOCTYPE html><link rel="icon" href="data:,"><body><p style="width: 
 <script>console.error("oh"); nothing()</script>"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(browser.PATH is None, reason=browser.MISSING)
 def test_a_browser_shows_the_pages(pages, tmp_path):
     """Each on a wide window and on a telephone's: nothing is cut off, nothing fails, no other file is asked

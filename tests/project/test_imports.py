@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -55,6 +56,11 @@ optional imports it.
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse((PACKAGE / path).read_text("utf-8"))
+
+
 def part(path: Path) -> str:
     return path.parts[0] if len(path.parts) > 1 else path.stem
 
@@ -90,17 +96,17 @@ def type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_imports_go_one_way(path):
-    own = part(path)
-    assert own in RANK, f"{path} has no place in ORDER"
-    for name, line in imports(ast.parse((PACKAGE / path).read_text("utf-8"))):
-        pieces = name.split(".")
-        if pieces[0] == "numgraph":
-            other = pieces[1] if len(pieces) > 1 and pieces[1] in RANK else "__init__"
-            assert other == own or RANK[other] <= RANK[own], (
-                f"numgraph/{path}:{line} imports {name}, which is above it in ORDER"
-            )
+def test_imports_go_one_way():
+    assert {part(path) for path in FILES} <= set(RANK), "ORDER says where each part belongs"
+    upwards = []
+    for path in FILES:
+        for name, line in imports(parsed(path)):
+            pieces = name.split(".")
+            if pieces[0] == "numgraph":
+                other = pieces[1] if len(pieces) > 1 and pieces[1] in RANK else "__init__"
+                if other != part(path) and RANK[other] > RANK[part(path)]:
+                    upwards.append(f"numgraph/{path}:{line} imports {name}, which is above it in ORDER")
+    assert not upwards, "\n".join(upwards)
 
 
 def test_no_circle_of_files():
@@ -110,7 +116,7 @@ def test_no_circle_of_files():
     }
     needs: dict[str, set[str]] = {}
     for module, path in modules.items():
-        tree = ast.parse((PACKAGE / path).read_text("utf-8"))
+        tree = parsed(path)
         for_types = {
             line
             for node in ast.walk(tree)
@@ -138,37 +144,33 @@ def test_targets_do_not_know_each_other():
         if path.parts[0] != "compiler" or len(path.parts) < 3 or path.parts[1] not in TARGETS:
             continue
         others = [f"numgraph.compiler.{name}" for name in TARGETS if name != path.parts[1]]
-        for name, line in imports(ast.parse((PACKAGE / path).read_text("utf-8"))):
+        for name, line in imports(parsed(path)):
             assert not any(f"{name}.".startswith(f"{other}.") for other in others), (
                 f"numgraph/{path}:{line} imports {name}"
             )
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_modules_import_little_at_the_top(path):
-    tree = ast.parse((PACKAGE / path).read_text("utf-8"))
-    top = ast.Module(
-        [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom | ast.Try)], []
-    )
-    for name, line in imports(top):
-        library = name.split(".")[0]
-        known = (
-            library in REQUIRED
-            or library == "numgraph"
-            or library in sys.stdlib_module_names
-            or library in framework(path)
+def test_modules_import_little_at_the_top():
+    heavy = []
+    for path in FILES:
+        top = ast.Module(
+            [node for node in parsed(path).body if isinstance(node, ast.Import | ast.ImportFrom | ast.Try)],
+            [],
         )
-        assert known, (
-            f"numgraph/{path}:{line} imports {library} when it is imported itself; import it in the function "
-            "that needs it"
-        )
+        known = {"numgraph", *REQUIRED, *sys.stdlib_module_names, *framework(path)}
+        heavy += [
+            f"numgraph/{path}:{line} imports {name}"
+            for name, line in imports(top)
+            if name.split(".")[0] not in known
+        ]
+    assert not heavy, "\n".join(["to be imported in the functions that need it:", *heavy])
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_files_are_short(path):
-    assert path.stem not in ("utils", "common", "misc", "helpers")
-    lines = len((PACKAGE / path).read_text("utf-8").splitlines())
-    assert lines <= 500, f"numgraph/{path} has {lines} lines; split it by topic"
+def test_files_are_short():
+    assert not [path for path in FILES if path.stem in ("utils", "common", "misc", "helpers")]
+    lines = {path: len((PACKAGE / path).read_text("utf-8").splitlines()) for path in FILES}
+    long = {str(path): number for path, number in lines.items() if number > 500}
+    assert not long, f"more than 500 lines, split them by topic: {long}"
 
 
 WATCHED_IMPORT = """

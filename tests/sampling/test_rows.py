@@ -87,6 +87,7 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in another way there")
 def test_a_limit_on_memory_makes_fewer_readers():
     assert run(LIMITED, setup="").split() == ["True", "True"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,12 @@ def weights_like(shape: tuple[int, ...], seed: int = 7) -> np.ndarray:
     """Fixed random weights, away from 0, by which an output becomes a scalar: every element counts, each
     differently.
     """
+    return _weights(tuple(shape), seed).copy()
+
+
+@cache
+def _weights(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Kept, for central differences ask for the same ones at every step."""
     rng = np.random.default_rng(seed)
     return rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
 
