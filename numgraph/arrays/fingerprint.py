@@ -91,8 +91,8 @@ def _sampled(data, samples):
     step = lines // samples
     total = _mixed(data[64 * (lines - 1) :])
     for k in range(samples):
-        at = 8 * (k * step + (k * 40503 >> 4) % step if k else 0)
-        for i in range(at, at + 8):
-            mixed = words[i] ^ (np.uint64(i + 1) * _STEP)
+        at = np.uint64(8 * (k * step + ((k * 40503 & 0xFFFF) * step >> 16)))
+        for i in range(8):
+            mixed = words[at + np.uint64(i)] ^ ((at + np.uint64(i + 1)) * _STEP)
             total += (mixed & _LOW) * (mixed >> _HALF) + mixed
     return total

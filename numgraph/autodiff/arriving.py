@@ -49,7 +49,7 @@ def add(grads: dict[int, Any], owned: set[int], x: Any, g: Any, taped: bool, nam
     """Add g to x's gradient, in place where the tape made the sum itself: an array from a vjp may be
     somebody's.
     """
-    if not taped:
+    if type(g) is not np.ndarray and not taped:
         g = unwrap(g)
     data = x.data
     if g.shape != data.shape:
@@ -58,7 +58,7 @@ def add(grads: dict[int, Any], owned: set[int], x: Any, g: Any, taped: bool, nam
             f"its vjp gave a gradient of shape {g.shape} for an input of shape {data.shape}",
             "the vjp is wrong",
         )
-    if g.dtype != data.dtype:
+    if g.dtype is not data.dtype and g.dtype != data.dtype:
         g = computed(g).astype(data.dtype)
     key = id(x)
     before = grads.get(key)
@@ -77,19 +77,19 @@ def results_of(grads: dict[int, Any], inputs: list[Tensor], taped: bool) -> list
     them in place.
     """
     results: list[Any] = []
+    given: set[int] = set()
     for x in inputs:
         g = computed(grads.get(id(x)))
         if g is None:
             g = np.zeros_like(x.data)
         elif isinstance(g, np.generic):
             g = np.asarray(g)
-        elif not isinstance(g, Tensor) and (
-            not recycling.owns(g) or not writeable(g) or id(g) in map(id, results)
-        ):
+        elif not isinstance(g, Tensor) and (not recycling.owns(g) or not writeable(g) or id(g) in given):
             g = g.copy()
         if taped and not isinstance(g, Tensor):
             g = Tensor(g)
             for tape in TAPES.get():  # it does not depend on what the other tapes track
                 tape._flat[id(g)] = g
+        given.add(id(g))
         results.append(g)
     return results

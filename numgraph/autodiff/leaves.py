@@ -13,15 +13,15 @@ from numgraph.arrays.inputs import is_sparse
 from numgraph.autodiff.tensor import Parameter, Tensor, unwrap
 from numgraph.errors import bad_value
 
-Leaf = tuple[Any, Any, Any, int]
+Leaf = tuple[Any, Any, Any, int | None]
 """An array that was read: itself or its Tensor, the array, its fingerprint, and a Parameter's version."""
 
 
 def leaf_of(x: Any) -> Leaf | None:
     """None for what cannot change, and for arrays on a device, whose bits are not looked at."""
     array = x.data if isinstance(x, Tensor) else x
-    found = fingerprint(array) if type(array) is np.ndarray else _print(array)
-    return None if found is None else (x, array, found, x.version if isinstance(x, Parameter) else 0)
+    found = _print(array)
+    return None if found is None else (x, array, found, x.version if isinstance(x, Parameter) else None)
 
 
 def _print(array: Any) -> Any:
@@ -30,15 +30,21 @@ def _print(array: Any) -> Any:
     return sparse_fingerprint(array) if is_sparse(array) else None
 
 
-def is_changed(leaf: Leaf) -> bool:
-    """Whether it is another array than it was, or has other bits."""
-    x, before, found, version = leaf
-    array = x.data if isinstance(x, Tensor) else x
-    if array is not before and (array.shape != before.shape or array.dtype != before.dtype):
-        return True
-    if isinstance(x, Parameter) and x.version != version and array.nbytes > EXACT:
-        return True
-    return bool((fingerprint(array) if type(array) is np.ndarray else _print(array)) != found)
+def changed_of(leaves: dict[int, Leaf | None]) -> set[int]:
+    """Ids of those that are other arrays than they were, or have other bits."""
+    changed = set()
+    for key, leaf in leaves.items():
+        if leaf is None:
+            continue
+        x, before, found, version = leaf
+        array = x.data if isinstance(x, Tensor) else x
+        if (
+            (array is not before and (array.shape != before.shape or array.dtype != before.dtype))
+            or (version is not None and x.version != version and array.nbytes > EXACT)
+            or _print(array) != found
+        ):
+            changed.add(key)
+    return changed
 
 
 def check_unchanged(entry: Any, changed: set[int]) -> None:

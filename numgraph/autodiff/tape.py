@@ -20,7 +20,7 @@ from numgraph.arrays.typed import Array
 from numgraph.autodiff import page
 from numgraph.autodiff.arriving import add, nothing_of, results_of, seed_of
 from numgraph.autodiff.deferred import Deferred, computed
-from numgraph.autodiff.leaves import Leaf, check_unchanged, is_changed, leaf_of
+from numgraph.autodiff.leaves import Leaf, changed_of, check_unchanged, leaf_of
 from numgraph.autodiff.lost import check_thread, plain
 from numgraph.autodiff.tensor import RECORDING, TAPES, Parameter, Tensor, check_float, is_float, unwrap
 from numgraph.autodiff.typed import Result
@@ -34,26 +34,33 @@ __all__ = ["Parameter", "Tape", "Tensor", "record", "unwrap"]
 
 
 class _Record(NamedTuple):
+    """An operation on the tape. made, arrays: what is in outputs and inputs where these are Tensors."""
+
     name: str
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
+    made: tuple[Any, ...]
     vjp: Callable[..., Sequence[Any]]
     many: bool  # outputs came as a tuple
-    needs: tuple[bool, ...]
     explain: Callable[[Sequence[bool]], list[str]] | None
     held: tuple[Any, ...]
     collective: bool
     takes_deferred: bool
+    arrays: tuple[Any, ...]
+    needs: tuple[bool, ...]
 
-    def summary(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Any, ...]:
-        """What explain() prints, without the arrays, of which these are the Tensors or what is in them."""
+    def summary(self) -> tuple[Any, ...]:
+        """What explain() prints, without the arrays."""
         return (
             self.name,
-            [getattr(x, "shape", ()) for x in inputs],
-            [y.shape for y in outputs],
+            [getattr(x, "shape", ()) for x in self.arrays],
+            [y.shape for y in self.made],
             self.needs,
             self.explain,
         )
+
+
+_new_record = tuple.__new__  # past the class's own, which is Python: a third of its time
 
 
 def record(
@@ -99,15 +106,15 @@ def record(
     if len(RECORDING) > len(tapes) and vjp is not None:
         check_thread(name, inputs, tapes)
     many = isinstance(outputs, tuple)
-    boxed = tuple(
-        [
-            Tensor(y) if is_float(y.dtype) else plain(name, y, inputs)
-            for y in (outputs if many else (outputs,))
-        ]
-    )
+    made = outputs if many else (outputs,)
+    if many:
+        boxed = tuple([Tensor(y) if is_float(y.dtype) else plain(name, y, inputs) for y in outputs])
+    else:
+        boxed = (Tensor(outputs) if is_float(outputs.dtype) else plain(name, outputs, inputs),)
+    what = name, tuple(inputs), boxed, made, vjp, many, explain, held, collective, takes_deferred
     for tape in tapes:
         if tape._recording:
-            tape._take(name, inputs, boxed, vjp, many, explain, held, collective, takes_deferred)
+            tape._take(what)
     return boxed if many else boxed[0]
 
 
@@ -128,6 +135,7 @@ class Tape:
             int, int
         ] = {}  # by ids of Tensors that _records and _watched keep alive: how many records there were then
         self._watched: dict[int, Tensor] = {}
+        self._sources: set[int] = set()  # ids of what was used and is tracked without a record that made it
         self._leaves: dict[
             int, Leaf | None
         ] = {}  # by ids of what _records read and made; None: a result, or what cannot change
@@ -190,23 +198,22 @@ class Tape:
         """Whether x was computed under this tape, from something that it tracks."""
         return id(x) in self._tracked or id(x) in self._flat or isinstance(x, Parameter)
 
-    def _take(
-        self,
-        name: str,
-        inputs: Sequence[Any],
-        boxed: tuple[Any, ...],
-        vjp: Any,
-        many: bool,
-        explain: Any,
-        held: tuple[Any, ...],
-        collective: bool,
-        takes_deferred: bool,
-    ) -> None:
-        """Record an operation, if it has an input that is tracked, or may have one in another process."""
+    def _take(self, what: tuple[Any, ...]) -> None:
+        """Record an operation, if it has an input that is tracked, or may have one in another process. what:
+        the first fields of its _Record.
+        """
+        _, inputs, outputs, _, vjp, _, _, held, collective, _ = what
         tracked, leaves = self._tracked, self._leaves
-        needs = tuple([id(x) in tracked or isinstance(x, Parameter) for x in inputs])
+        arrays, needs = [], []
+        for x in inputs:
+            if isinstance(x, Tensor):
+                arrays.append(x.data)
+                needs.append(id(x) in tracked or isinstance(x, Parameter))
+            else:
+                arrays.append(x)
+                needs.append(False)
         if (True not in needs and not collective) or vjp is None:
-            results = [y for y in boxed if isinstance(y, Tensor)]
+            results = [y for y in outputs if isinstance(y, Tensor)]
             if True in needs or any(id(x) in self._flat for x in inputs):
                 self._flat.update([(id(y), y) for y in results])
             else:
@@ -214,17 +221,17 @@ class Tape:
                     self._passed = WeakValueDictionary()
                 self._passed.update([(id(x), x) for x in inputs if isinstance(x, Tensor)])
             return
-        entry = _Record(
-            name, tuple(inputs), boxed, vjp, many, needs, explain, held, collective, takes_deferred
-        )
-        self._records.append(entry)
-        made = len(self._records)
         for x in (*inputs, *held) if held else inputs:
             if id(x) not in leaves:
                 leaves[id(x)] = leaf_of(x)
-        for y in boxed:
+                if id(x) in tracked or isinstance(x, Parameter):
+                    self._sources.add(id(x))
+        entry: _Record = _new_record(_Record, (*what, tuple(arrays), tuple(needs)))
+        self._records.append(entry)
+        count = len(self._records)
+        for y in outputs:
             if isinstance(y, Tensor):
-                tracked[id(y)] = made
+                tracked[id(y)] = count
                 leaves[id(y)] = None
         if self._watcher is not None:
             self._watcher.recorded(entry)
@@ -296,6 +303,7 @@ class Tape:
                 self._used, self._recording = True, False
                 RECORDING.discard(self)
                 self._records, self._watched, self._tracked, self._leaves, self._flat = [], {}, {}, {}, {}
+                self._sources = set()
 
     def _check_gradient(self, loss: Any, inputs: list[Any], seeded: bool) -> None:
         fix = (
@@ -341,53 +349,59 @@ class Tape:
                 )
 
     def _replay(self, loss: Tensor, seed: Any, inputs: list[Tensor], taped: bool) -> list[Any]:
-        records = self._records
-        changed = {key for key, leaf in self._leaves.items() if leaf is not None and is_changed(leaf)}
-        kept = {id(x) for x in inputs}
-        reached = set(kept)  # only what depends on an input is worth a gradient
-        for entry in records:
-            if entry.collective or not reached.isdisjoint(map(id, entry.inputs)):
-                reached.update(map(id, entry.outputs))
+        records, persistent, watcher = self._records, self.persistent, self._watcher
+        changed = changed_of(self._leaves)
+        kept = set(map(id, inputs))
+        reached = None if self._sources <= kept else self._reached(kept)
         grads: dict[int, Any] = {id(loss): seed}
         owned: set[int] = set()  # ids of Tensors whose gradient is a sum made here: nobody else holds it
         for i in range(len(records) - 1, -1, -1):
             entry = records[i]
-            operands, results = entry.inputs, entry.outputs
-            if not taped:
-                operands = tuple([x.data if isinstance(x, Tensor) else x for x in operands])
-                results = tuple([y.data if isinstance(y, Tensor) else y for y in results])
-            if not self.persistent:
+            if not persistent:
                 records.pop()
-                self._replayed.append(entry.summary(operands, results))
-            got = tuple(
-                [grads.get(id(y)) if id(y) in kept else grads.pop(id(y), None) for y in entry.outputs]
-            )
-            needs = tuple([need and id(x) in reached for need, x in zip(entry.needs, entry.inputs)])
-            if entry.collective:
-                got = tuple(
-                    [
-                        nothing_of(y, taped) if g is None else g
-                        for g, y in zip(got, entry.outputs, strict=True)
-                    ]
-                )
-            elif True not in needs or not [g for g in got if g is not None]:
+                self._replayed.append(entry.summary())
+            name, xs, ys, made, vjp, many, _, _, collective, takes_deferred, arrays, needs = entry
+            got: Any = []
+            arrived = False
+            for y in ys:
+                g = grads.pop(id(y), None)
+                got.append(g)
+                if g is not None:
+                    arrived = True
+                    if id(y) in kept:
+                        grads[id(y)] = g
+            if reached is not None:
+                needs = tuple([need and id(x) in reached for need, x in zip(needs, xs)])
+            if collective:
+                got = [nothing_of(y, taped) if g is None else g for g, y in zip(got, ys, strict=True)]
+            elif not arrived or True not in needs:
                 continue
             if changed:
                 check_unchanged(entry, changed)
-            if (entry.many or type(got[0]) is Deferred) and not entry.takes_deferred:
-                got = tuple(map(computed, got))
-            args = got if entry.many else got[0], operands, results if entry.many else results[0], needs
-            watcher = self._watcher
+            if (many or type(got[0]) is Deferred) and not takes_deferred:
+                got = map(computed, got)
+            got = tuple(got)
+            if taped:
+                arrays, made = xs, ys
+            args = got if many else got[0], arrays, made if many else made[0], needs
             back = (
-                entry.vjp(*args)
+                vjp(*args)
                 if watcher is None
-                else watcher.replayed(i, entry, got, functools.partial(entry.vjp, *args))
+                else watcher.replayed(i, entry, got, functools.partial(vjp, *args))
             )
-            del got, operands, results, args
-            for x, need, g in zip(entry.inputs, needs, back, strict=True):
+            del entry, got, ys, arrays, made, vjp, args
+            for x, need, g in zip(xs, needs, back, strict=True):
                 if need and g is not None:
-                    add(grads, owned, x, g, taped, entry.name)
+                    add(grads, owned, x, g, taped, name)
         return results_of(grads, inputs, taped)
+
+    def _reached(self, inputs: set[int]) -> set[int]:
+        """Ids of what depends on an input: only that is worth a gradient."""
+        reached = set(inputs)
+        for entry in self._records:
+            if entry.collective or not reached.isdisjoint(map(id, entry.inputs)):
+                reached.update(map(id, entry.outputs))
+        return reached
 
     def __repr__(self) -> str:
         state = (
@@ -447,4 +461,4 @@ class Tape:
         return page.fragment(self._summaries())
 
     def _summaries(self) -> list[tuple[Any, ...]]:
-        return self._replayed[::-1] + [entry.summary(entry.inputs, entry.outputs) for entry in self._records]
+        return self._replayed[::-1] + [entry.summary() for entry in self._records]

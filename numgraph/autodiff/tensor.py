@@ -396,6 +396,16 @@ for _name_of, _ufunc in _OPERATORS.items():
         setattr(
             Tensor, f"__{_before}{_name_of}__", _operator(f"__{_before}{_name_of}__", _ufunc, _before == "r")
         )
+_COMPARISONS = {
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+}
+for _name_of, _ufunc in _COMPARISONS.items():
+    setattr(Tensor, f"__{_name_of}__", _operator(f"__{_name_of}__", _ufunc))
 
 
 def _not_in_place(self: Any, other: Any) -> NoReturn:

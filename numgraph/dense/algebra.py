@@ -98,6 +98,8 @@ def _matmul(a: Any, b: Any, sparse_times: Callable[[Any, Any, bool], Any]) -> An
 def _matmul_vjp(g: Any, operands: Any, y: Any, needs: Any) -> tuple[Any, Any]:
     a, b = operands
     shape_a, shape_b = a.shape, b.shape
+    if len(shape_a) == len(shape_b) == 2:
+        return product(g, b.T) if needs[0] else None, product(a.T, g) if needs[1] else None
     if a.ndim == 1:
         a, g = np.reshape(a, (1, -1)), np.expand_dims(g, -1 if b.ndim == 1 else -2)
     if len(shape_b) == 1:

@@ -189,9 +189,10 @@ def cross_entropy(
             tuple(alike.values()),
             ((*more, *alike),),
         )
-        return (d if ids is None else scattered(d, ids, xs[0].shape),)
+        return (d if ids is None else scattered(d, ids, xs[0].shape, distinct),)
 
     held = (ids,) if ids is unwrap(rows) else ()  # ids of the caller; those of a mask were made here
+    distinct = getattr(rows, "dtype", None) == np.bool_
     value = record(op, (logits,), (value, log_sums), vjp, held=held)[0]
     if reduction == "none" and places is not None:
         value = scatter_add(value, places, total)
@@ -228,7 +229,11 @@ def _row_losses(x: Any, label: Any, classes: Any) -> tuple[Any, Any, Any]:
     top = x.max(axis=-1, keepdims=True)
     shifted = x - top
     log_sum = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return log_sum - np.where(classes == label, shifted, 0).sum(axis=-1, keepdims=True), log_sum, top
+    if type(x) is np.ndarray:
+        picked = shifted[np.arange(len(x))[:, None], label]
+    else:
+        picked = np.where(classes == label, shifted, 0).sum(axis=-1, keepdims=True)
+    return log_sum - picked, log_sum, top
 
 
 def _smoothed_losses(
@@ -250,6 +255,9 @@ def _row_gradients(x: Any, label: Any, log_sum: Any, top: Any, *rest: Any) -> An
     """
     named = dict(zip(rest[-1], rest))
     y = np.exp((x - top) - log_sum)
+    if type(y) is np.ndarray and named.keys() == {"classes", "g"}:
+        y[np.arange(len(y))[:, None], label] -= 1
+        return y * named["g"]
     hit = named["classes"] == label
     if "smooth" in named:
         d = y * (named["target"] + named["total"]) - np.where(

@@ -162,16 +162,19 @@ def _row_normal(x: Any, eps: float) -> tuple[Any, Any]:
     """(x − mean) / √(var + eps) of every row, and 1 / √(var + eps). The mean is rounded, so what is left of
     it is taken off too.
     """
-    near = x - np.mean(x, axis=-1, keepdims=True)
-    centred = near - np.mean(near, axis=-1, keepdims=True)
-    scale = 1 / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + eps)
+    near = x - _row_mean(x)
+    centred = near - _row_mean(near)
+    scale = 1 / np.sqrt(_row_mean(centred * centred) + eps)
     return centred * scale, scale
 
 
+def _row_mean(x: Any) -> Any:
+    """As np.mean, in half its time on small arrays."""
+    return x.sum(axis=-1, keepdims=True) / x.shape[-1]
+
+
 def _row_gradient(h: Any, normal: Any, scale: Any) -> Any:
-    return scale * (
-        h - np.mean(h, axis=-1, keepdims=True) - normal * np.mean(h * normal, axis=-1, keepdims=True)
-    )
+    return scale * (h - _row_mean(h) - normal * _row_mean(h * normal))
 
 
 def _scaled_row_gradient(g: Any, normal: Any, scale: Any, weight: Any) -> Any:

@@ -200,23 +200,26 @@ def getitem(x: Any, index: Any) -> Any:
     )
 
 
-def scattered(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
-    """Zeros of ``shape`` with g added at ``index``: the transpose of getitem, whose transpose is getitem."""
-    y = _add_at(unwrap(g), index, shape)
+def scattered(g: Any, index: Any, shape: tuple[int, ...], distinct: bool = False) -> Any:
+    """Zeros of ``shape`` with g added at ``index``: the transpose of getitem, whose transpose is getitem.
+
+    distinct: no element is named twice.
+    """
+    y = _add_at(unwrap(g), index, shape, distinct)
     held = index if isinstance(index, tuple) else (index,)
     return record("scatter_add", (g,), y, lambda back, *_: (back[index],), held=held)
 
 
-def _add_at(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
+def _add_at(g: Any, index: Any, shape: tuple[int, ...], distinct: bool = False) -> Any:
     """Added up in float32 at least; signed integers have the bits of unsigned ones."""
     library, dtype = namespace_of(g), g.dtype
     parts = index if isinstance(index, tuple) else (index,)
-    if all(
+    if distinct or all(
         p is None or p is Ellipsis or isinstance(p, int | slice) or getattr(p, "dtype", None) == np.bool_
         for p in parts
     ):
         y = library.zeros(shape, dtype)
-        y[index] = g  # no element is named twice
+        y[index] = g
         return y
     g = widened(g) if is_float(dtype) else g
     kind = getattr(getattr(index, "dtype", None), "kind", "")
