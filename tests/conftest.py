@@ -24,11 +24,12 @@ if WORKERS:  # before Numba and OpenMP are loaded
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
     @atexit.register  # before all others, so it runs after them
-    def _leave() -> None:
+    def _leave(worker: int = os.getpid()) -> None:
         """A worker has told its results: that it takes torch, JAX and LLVM apart for seconds tells nothing."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        if os.getpid() == worker:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
 
 def pytest_configure() -> None:
