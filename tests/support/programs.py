@@ -51,7 +51,7 @@ class _Machine:
 
     def __init__(self, program: ir.Program, arrays: dict[str, np.ndarray], rows: int, num_edges: int) -> None:
         self.program, self.lanes, self.arrays = program, program.lanes, arrays
-        self.values: dict[str, Any] = {"rows": rows}
+        self.values: dict[str, Any] = {"rows": np.asarray(rows)}
         self.types: dict[str, ir.Type] = {}
         self.at: dict[Variable, int] = {}
         self.times: dict[str, np.ndarray] = {}
@@ -87,7 +87,7 @@ class _Machine:
 
         def step() -> None:
             for place in range(self.number(record.begin), self.number(record.end), record.step):
-                at[v], values[v.name] = place, place + digits
+                at[v], values[v.name] = place, np.asarray(place + digits)
                 for each in body:
                     each()
             at.pop(v, None)
@@ -135,17 +135,22 @@ class _Machine:
         taken = np.array(self.lanes.places(self.lanes.of({EDGE}), lanes), np.intp) if EDGE in lanes else None
 
         def found(count: int) -> Any:
-            row: Any = values[record.row] if record.row else 0
-            begin = sum([stride * at[v] for v, stride in around]) + sum(
-                [stride * at.get(v, 0) for v, stride in within]
-            )
-            if np.ndim(row):
+            begin = 0
+            for v, stride in around:
+                begin += stride * at[v]
+            for v, stride in within:
+                begin += stride * at.get(v, 0)
+            assert begin + (lowest[count - 1] if count else 0) >= 0
+            column = begin + own[:count] if width else begin
+            if not record.row:
+                return 0, column
+            row = values[record.row]
+            if row.ndim:
                 row = row[taken][:count]
                 assert (row >= 0).all()
             else:
                 assert row >= 0
-            assert begin + (lowest[count - 1] if count else 0) >= 0
-            return row, begin + own[:count] if width else begin
+            return row, column
 
         return found
 
@@ -161,9 +166,13 @@ class _Machine:
         )
         computed, unused = compute_dtype(array.dtype), poison(dtype.name)
 
+        as_stored = array.dtype == computed == dtype
+
         def step() -> None:
             count = active()
-            loaded = np.asarray(array[access(count)]).astype(computed, copy=False).astype(dtype, copy=False)
+            loaded = np.asarray(array[access(count)])
+            if not as_stored:
+                loaded = loaded.astype(computed, copy=False).astype(dtype, copy=False)
             if count < width:
                 values[name] = np.full(width, unused, dtype)
                 values[name][:count] = loaded
@@ -205,15 +214,15 @@ class _Machine:
         return lambda: self.values.__setitem__(record.name, made)
 
     def op(self, record: ir.Op) -> Step:
-        values, dtype = self.values, np.dtype(record.type.dtype)
+        values, dtype, name, args = self.values, np.dtype(record.type.dtype), record.name, record.args
         evaluate = (lambda x: x) if record.op == "cast" else None
         if record.op == "wrap":
             evaluate = lambda x: x.astype(record.detail)
         evaluate = evaluate or elementary.TABLE[record.op].evaluate
 
         def step() -> None:
-            made = evaluate(*[np.asarray(values[name]) for name in record.args])
-            values[record.name] = np.asarray(made).astype(dtype, copy=False)
+            made = np.asarray(evaluate(*[values[arg] for arg in args]))
+            values[name] = made if made.dtype == dtype else made.astype(dtype)
 
         return step
 
@@ -250,12 +259,15 @@ class _Machine:
         return step
 
     def accumulate(self, record: ir.Accumulate) -> Step:
-        lanes, values = self.types[record.name].lanes, self.values
-        active, order = self.active(lanes, record.masked), np.arange(self.lanes.width(lanes))
+        lanes, values, name, value = self.types[record.name].lanes, self.values, record.name, record.value
+        width, active = self.lanes.width(lanes), self.active(lanes, record.masked)
+        order = np.arange(width)
 
         def step() -> None:
-            used = order < active() if lanes else True
-            values[record.name] = np.where(used, values[record.value], values[record.name])
+            count = active()
+            values[name] = (
+                values[value] if count == width else np.where(order < count, values[value], values[name])
+            )
 
         return step
 
