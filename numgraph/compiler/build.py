@@ -284,7 +284,7 @@ class _Builder:
         return (
             self.lanes.varies(lanes)
             or self.lanes.partial(lanes)
-            or self.lanes.width(lanes) > self.lanes.count(lanes) > 0
+            or (self.lanes.width(lanes) > self.lanes.count(lanes) > 0 and not self.lanes.overlap)
         )
 
     def row(self, target: str, scope: _Scope) -> Value | None:

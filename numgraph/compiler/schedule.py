@@ -25,6 +25,9 @@ LONG, LONGER = 12, 96
 """Edges a row from which on they go side by side: where functions of many instructions are computed for each,
 and where not.
 """
+BRIEF = 6
+"""Values up to which the last vector of a row may overlap. It takes masks and half of the time off sums of 20
+features, and a fifth off those of 33 and 100; each value is a vector more to compile."""
 
 
 COSTLY = 20.0
@@ -49,7 +52,8 @@ class Machine:
     whether edges may go side by side; together: edges that a step of plain sums takes; shared: whether all
     lengths of several variables run the same code; gather: the price of a gathered lane; loop: instructions
     an edge of a kernel that does nothing; slack: how much more, as a part of what outputs cost apart, they
-    may cost in one kernel, which is compiled and launched once; prices: instructions of functions that are
+    may cost in one kernel, which is compiled and launched once; wide: registers of a row that is one tile;
+    overlaps: whether its last vector may end where the row does; prices: instructions of functions that are
     more than one."""
 
     register_bytes: int = 64
@@ -61,6 +65,8 @@ class Machine:
     gather: float = 0.5
     loop: float = 2.0
     slack: float = 0.0
+    wide: int = 8
+    overlaps: bool = False
     prices: tuple[tuple[str, float], ...] = PRICES
 
 
@@ -73,11 +79,14 @@ class Lanes:
     one per head and feature, and the map between two such vectors is a constant:
     ``Lanes(((h, 5), (f, 11)), 16).places((h,), (h, f))`` is 0 0 0 0 0 0 0 0 0 0 0 1 1 …. vector: lanes of a
     register. general: the tiles are always in a loop and masked, though there may be one that is full: so all
-    lengths of several variables that take as many registers run the same code."""
+    lengths of several variables that take as many registers run the same code. overlap: the last vector of a
+    row ends where the row does, and computes again what the one before it has; nothing is masked.
+    """
 
     tiles: tuple[tuple[Variable, int], ...]
     vector: int
     general: bool = False
+    overlap: bool = False
 
     def __contains__(self, variable: Variable) -> bool:
         return any(v == variable for v, _ in self.tiles)
@@ -113,6 +122,26 @@ class Lanes:
         return (
             1 << (count - 1).bit_length() if count < self.vector else -(-count // self.vector) * self.vector
         )
+
+    def overlaps(self, lanes: tuple[Variable, ...]) -> bool:
+        """Whether the last vector of a value along these variables has lanes of the one before it."""
+        return self.overlap and self.width(lanes) > self.count(lanes)
+
+    def vectors(self, lanes: tuple[Variable, ...]) -> list[tuple[int, int]]:
+        """Where each vector of a value starts, and its width, a power of two, the largest first; a scalar's
+        is 0.
+        """
+        width, count = self.width(lanes), self.count(lanes)
+        whole = count // self.vector * self.vector if self.overlaps(lanes) else width
+        made, start = [], 0
+        for bit in reversed(range(whole.bit_length())):
+            if whole >> bit & 1:
+                made.append((start, 1 << bit))
+                start += 1 << bit
+        if whole < width:
+            tail = max(1 << (count - whole - 1).bit_length(), self.vector // 4)
+            made.append((count - tail, tail))
+        return made or [(0, 0)]
 
     def digits(self, lanes: tuple[Variable, ...]) -> dict[Variable, np.ndarray]:
         """Which value of each variable a lane stands for, counted from the tile's first."""
@@ -185,6 +214,7 @@ def candidates(notation: Notation, machine: Machine) -> list[Schedule]:
     )
     vector = machine.register_bytes // max(_itemsize(term.dtype) for term in terms)
     summed = {v for term in terms if term.op in ("sum", "max") for v in term.detail}
+    overlap = machine.overlaps and not summed and len(terms) <= BRIEF
     found: list[Schedule] = []
     for run in runs:
         loops = tuple(v for v in kept if v not in run)
@@ -199,10 +229,10 @@ def candidates(notation: Notation, machine: Machine) -> list[Schedule]:
                     continue  # a sum's variable is in lanes as a whole
                 uneven = len(lanes) > 1 and any(size & (size - 1) for size in sizes)
                 general = machine.shared and uneven and lanes[0] not in summed and lanes[0] != EDGE
+                single = len(lanes) == 1 and vector < (lanes[0].extent or 0) <= sizes[0]
+                tiled = tuple(zip(lanes, sizes, strict=True))
                 found.append(
-                    Schedule(
-                        notation.rows, loops, Lanes(tuple(zip(lanes, sizes, strict=True)), vector, general)
-                    )
+                    Schedule(notation.rows, loops, Lanes(tiled, vector, general, overlap and single))
                 )
     return found
 
@@ -233,6 +263,8 @@ def _steps(lanes: tuple[Variable, ...], vector: int, machine: Machine) -> Iterat
         if step not in known:
             known.add(step)
             yield step
+    if len(lanes) == 1 and machine.registers * vector < (lanes[0].extent or 0) <= machine.wide * vector:
+        yield lanes[0].extent or 0
 
 
 def side_by_side(notation: Notation, machine: Machine, length: int, ordered: bool) -> bool:

@@ -51,6 +51,20 @@ class _Check:
             program,
             "lanes without order",
         )
+        if self.lanes.overlap:
+            self.covers(tuple(seen))
+
+    def covers(self, lanes: tuple[Variable, ...]) -> None:
+        """Vectors that overlap leave no lane out: they are those of one variable, whole, that is only stored
+        and summed over edges (see fold).
+        """
+        single = len(lanes) == 1 and EDGE not in lanes and not self.lanes.general
+        require(single and self.lanes.whole(lanes[0]), self.program, "tiles that overlap")
+        end = 0
+        for start, width in self.lanes.vectors(lanes):
+            require(0 <= start <= end, self.program, f"no vector has lane {end}")
+            end = start + width
+        require(end >= self.lanes.count(lanes), self.program, f"no vector has lane {end}")
 
     def body(self, records: ir.Records, loops: _Loops) -> None:
         outside = dict(self.names)
@@ -170,7 +184,8 @@ class _Check:
             if v in lanes and not masked:
                 size = self.lanes.size(v)
                 unit = math.prod([self.lanes.size(w) for w in lanes[1:]])
-                inside = -(-self.lanes.width(lanes) // unit) if v == lanes[0] else size
+                reached = max([start + width for start, width in self.lanes.vectors(lanes)])
+                inside = -(-reached // unit) if v == lanes[0] else size
                 most = most // size * size + inside - 1
             last += stride * most
         require(last < features, record, f"reaches column {last} of {features}")
@@ -298,6 +313,7 @@ class _Check:
     def fold(self, record: ir.Fold, loops: _Loops) -> None:
         over = frozenset(self.value(record, record.value).lanes) - set(record.type.lanes)
         require(record.op in ("add", "multiply", "maximum") and over, record, "folds nothing")
+        require(not self.lanes.overlap, record, "lanes that overlap would count twice")
         self.narrowed(record, over)
 
     def narrowed(self, record: Any, over: frozenset[Variable]) -> None:

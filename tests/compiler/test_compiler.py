@@ -14,10 +14,10 @@ from programs import notation_of, places_of
 
 import numgraph as ng
 from numgraph.compiler import driver, reference
+from numgraph.compiler import program as ir
 from numgraph.compiler.cost import choose
 from numgraph.compiler.cpu import balance
 from numgraph.compiler.cpu import running as cpu
-from numgraph.compiler.cpu.naming import parts_of
 from numgraph.compiler.index import EDGE, Column, Notation, Variable, row_major, terms_of
 from numgraph.compiler.schedule import Lanes, Machine, at_once, candidates, side_by_side
 from numgraph.expressions import expr
@@ -77,11 +77,18 @@ def test_places_of_a_value_per_head_in_lanes_per_feature():
     assert lanes.places((F,), (H, F))[:55] == tuple(np.tile(np.arange(11), 5))
 
 
-@pytest.mark.parametrize("width", [0, 1, 8, 16, 48, 64, 80, 112])
-def test_vectors_of_a_value_hold_its_lanes(width):
-    parts = parts_of(width)
-    assert sum(parts) == width
-    assert all(part & (part - 1) == 0 for part in parts)
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("length", [1, 5, 16, 17, 20, 33, 48, 100, 111, 200])
+def test_vectors_of_a_value_hold_its_lanes(length, overlap):
+    """Each lane in some vector; none beyond the row's end where the last one overlaps."""
+    features = Variable("f", length)
+    lanes = Lanes(((features, length),), 16, overlap=overlap and length > 16)
+    vectors = lanes.vectors((features,))
+    assert all(width & (width - 1) == 0 for _, width in vectors)
+    held = [lane for start, width in vectors for lane in range(start, start + width)]
+    assert set(held) == set(range(length if lanes.overlap else lanes.width((features,))))
+    assert sum(held[: vectors[-1][0]]) == sum(range(vectors[-1][0]))
+    assert lanes.vectors(()) == [(0, 0)]
 
 
 def attention(heads: int, width: int, dtype: Any = np.float32) -> Notation:
@@ -196,13 +203,17 @@ def test_where_a_step_takes_several_edges(name):
         assert at_once(schedule, walk, Machine()) == schedule
 
 
-@pytest.mark.parametrize("length", [17, 24, 33, 40, 100, 128])
+@pytest.mark.parametrize("length", [17, 24, 33, 40, 100, 128, 160, 200])
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
 def test_features_that_fit_one_tile_are_one(length, reduce):
     """A second tile would walk the edges again, however few of its lanes are in use."""
     walk = notation_of([Output((field("u", length),), "v", reduce)])
-    schedule, _, _ = choose(walk, Machine(), places_of(walk))
+    schedule, program, _ = choose(walk, Machine(wide=14, overlaps=True), places_of(walk))
     assert schedule.tiled is None
+    assert schedule.lanes.overlaps(schedule.lanes.of([v for v, _ in schedule.lanes.tiles])) == (
+        length % 16 > 0
+    )
+    assert not any(getattr(record, "masked", False) for record in ir.all_of(program.body))
     assert [v.extent for v, _ in schedule.lanes.tiles] == [length]
 
 
@@ -443,3 +454,21 @@ def test_attention_of_odd_heads_is_taken_and_right():
     )
     for got, ahead, behind in zip(second, gradient(*ends[0]), gradient(*ends[1]), strict=True):
         np.testing.assert_allclose(got, (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("features", [20, 33, 200])
+def test_a_row_that_ends_inside_of_a_register(features):
+    """Its last vector overlaps the one before it: right in each column, and nothing beside the row is
+    written.
+    """
+    rng = np.random.default_rng(features)
+    x = rng.standard_normal((5, features), dtype=np.float32)
+    w = rng.standard_normal((8, 1), dtype=np.float32)
+    outputs = (Output((field("u", features) * field("e", 1, name="w"),), "v", "sum"),)
+    memory = np.full((6, features), np.float32(7))
+    (made,) = cpu.execute(GRAPH, outputs, {("u", "x"): x, ("e", "w"): w}, [memory[1:5]])
+    want = np.zeros((4, features))
+    np.add.at(want, GRAPH.dst, x[GRAPH.src].astype(np.float64) * w)
+    np.testing.assert_allclose(made, want, 1e-5, 1e-5)
+    assert np.shares_memory(made, memory)
+    assert (memory[[0, 5]] == 7).all()

@@ -10,8 +10,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import programs as support
 import pytest
-from programs import MACHINE, notation_of, places_of
+from programs import notation_of, places_of
 
 from numgraph.compiler import driver, sources
 from numgraph.compiler import program as ir
@@ -19,7 +20,7 @@ from numgraph.compiler.build import build
 from numgraph.compiler.cost import Choice
 from numgraph.compiler.cpu.running import TARGET
 from numgraph.compiler.index import EDGE, Notation
-from numgraph.compiler.schedule import candidates
+from numgraph.compiler.schedule import Lanes, candidates
 from numgraph.compiler.target import Request
 from numgraph.compiler.verify import verify
 from numgraph.expressions import expr
@@ -56,6 +57,7 @@ def walks() -> dict[str, Notation]:
                 )
             ]
         ),
+        "a rest": notation_of([Output((field("u", 11) * field("e", 1, name="w"),), "v", "sum")]),
         "long axis": notation_of([Output((field("u", 70) * field("v", 70, name="z"),), "v", "prod")]),
     }
 
@@ -69,6 +71,7 @@ def programs() -> list[tuple[str, ir.Program]]:
     return made
 
 
+MACHINE = replace(support.MACHINE, overlaps=True)
 PROGRAMS = programs()
 ACCESS = (ir.Load, ir.Store)
 Change = Callable[[Any], list[Any] | None]
@@ -194,7 +197,7 @@ def test_only_plain_sums_may_take_edges_together():
     is used otherwise.
     """
     for name, program in PROGRAMS:
-        sums = name.startswith(("outer product", "scalars")) and EDGE not in program.lanes
+        sums = name.startswith(("outer product", "scalars", "a rest")) and EDGE not in program.lanes
         right = [body for body in changed(program.body, pairs) if not refused(replace(program, body=body))]
         assert len(right) == sums, name
         for what, change in NO_SUMS.items():
@@ -203,6 +206,23 @@ def test_only_plain_sums_may_take_edges_together():
             assert all(
                 refused(replace(program, body=wrong)) for body in right for wrong in changed(body, change)
             ), name
+
+
+def test_vectors_that_overlap_leave_no_lane_out_and_are_not_folded():
+    overlapping = [program for _, program in PROGRAMS if program.lanes.overlap]
+    folds = [(name, program) for name, program in PROGRAMS if name.startswith("attention")]
+    assert overlapping
+    assert folds
+    for program in overlapping:
+        ((features, size),) = program.lanes.tiles
+        for wrong in ([(0, 8)], [(0, 4), (5, 4)], [(0, 8), (8, 8)]):
+            with mock.patch.object(
+                Lanes, "vectors", lambda lanes, of, wrong=wrong: wrong if of else [(0, 0)]
+            ):
+                assert refused(program)
+        assert refused(replace(program, lanes=replace(program.lanes, tiles=((features, size - 1),))))
+    for name, program in folds:
+        assert refused(replace(program, lanes=replace(program.lanes, overlap=True))), name
 
 
 @pytest.mark.parametrize("name", [name for name, _ in PROGRAMS][:6])

@@ -63,7 +63,11 @@ def machine() -> Machine:
     """The host, by the width of its vector registers."""
     features = llvm.get_host_cpu_features()
     return Machine(
-        64 if features.get("avx512f") else 32 if features.get("avx2") else 16, together=2, shared=True
+        64 if features.get("avx512f") else 32 if features.get("avx2") else 16,
+        together=2,
+        shared=True,
+        overlaps=True,
+        wide=14 if features.get("avx512f") else 8,
     )
 
 

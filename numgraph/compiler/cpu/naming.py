@@ -4,18 +4,12 @@ vectors and masks.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 from numgraph.compiler import program as ir
 from numgraph.compiler.index import EDGE, ROW, Column, Variable
 from numgraph.compiler.naming import Text
 from numgraph.compiler.storage import memory_name
-
-
-def parts_of(width: int) -> list[int]:
-    """The widths of a value's vectors: powers of two, the largest first. A scalar's is 0."""
-    return [1 << bit for bit in reversed(range(width.bit_length())) if width >> bit & 1] or [0]
 
 
 class Names(Text):
@@ -77,13 +71,21 @@ class Names(Text):
         """The names of a value's vectors."""
         lanes = self.types[name].lanes
         stem = f"{name}s" if name == EDGE.name and lanes else name
-        count = len(parts_of(self.lanes.width(lanes)))
+        count = len(self.widths(lanes))
         return [stem] if count == 1 else [f"{stem}_{i}" for i in range(count)]
 
     def widths(self, lanes: tuple[Variable, ...]) -> list[tuple[int, int]]:
         """Where each vector of a value along these variables starts, and its width."""
-        widths = parts_of(self.lanes.width(lanes))
-        return list(zip(itertools.accumulate(widths, initial=0), widths, strict=False))
+        return self.lanes.vectors(lanes)
+
+    def begin(self, lanes: tuple[Variable, ...], start: int, width: int) -> str:
+        """Where a vector starts, "" for 0; where it overlaps the one before it, by the length, so that other
+        lengths run the same code.
+        """
+        count = self.lanes.count(lanes)
+        if start and self.lanes.overlaps(lanes) and start + width == count:
+            return f"{self.number('count', lanes, count)} - {width}"
+        return str(start) if start else ""
 
     # --- masks ---
 
@@ -158,7 +160,7 @@ class Names(Text):
             else str(self.lanes.size(v))
         )
 
-    def column(self, array: str, column: Column, more: int = 0) -> str:
+    def column(self, array: str, column: Column, more: str = "") -> str:
         """A column of an array at the first lane; variables that are whole in lanes start at 0."""
         terms = []
         for v, stride in column.strides:
@@ -170,4 +172,4 @@ class Names(Text):
                 terms.append(
                     v.name if stride == 1 else f"{v.name} * {self.number('stride', (array, v), stride)}"
                 )
-        return " + ".join([*terms, *([str(more)] if more or not terms else [])])
+        return " + ".join([*terms, *([more or "0"] if more or not terms else [])])

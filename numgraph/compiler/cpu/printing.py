@@ -206,7 +206,7 @@ class Printer(Names):
             if following:
                 place = f"{array}, {EDGE.name}, "
             if not lanes or following or self.neighbours(record.column, lanes):
-                place += self.column(record.array, record.column, start)
+                place += self.column(record.array, record.column, self.begin(lanes, start, width))
                 by = f"load{width or ''}" if mask is None else f"load_masked{width}"
                 maker = f"memory.load({width})" if mask is None else f"memory.load_masked({width})"
                 text = f"{self.define(by, maker)}({place}{f', {mask}' if mask else ''})"
@@ -275,7 +275,7 @@ class Printer(Names):
             if not lanes or self.neighbours(record.column, lanes):
                 by = f"store{width or ''}" if mask is None else f"store_masked{width}"
                 maker = f"memory.store({width})" if mask is None else f"memory.store_masked({width})"
-                place += self.column(record.array, record.column, start)
+                place += self.column(record.array, record.column, self.begin(lanes, start, width))
                 lines.append(f"{self.define(by, maker)}({place}, {value}{f', {mask}' if mask else ''})")
             else:
                 offsets = tuple(self.offsets(record.column, lanes)[start : start + width].tolist())
