@@ -3,7 +3,7 @@
 import importlib
 import warnings
 
-from numgraph import data, dense, extend, nn, ops, optim, sampling
+from numgraph import data, dense, extend, nn, ops, optim, sampling, training
 from numgraph.arrays.typed import Array
 from numgraph.autodiff.functional import detach, grad, jacobian, no_grad, value_and_grad
 from numgraph.autodiff.tape import Parameter, Tape, Tensor
@@ -131,7 +131,7 @@ def __getattr__(name: str) -> object:
         warnings.warn(message, DeprecationWarning, stacklevel=2)
         return importlib.import_module("numgraph.arrays.recycling")
     if not name.startswith("_"):
-        for place in (nn, optim, ops):
+        for place in (nn, optim, ops, data, training, sampling):
             if name in place.__all__:
                 raise AttributeError(f"numgraph has no {name!r}; it is {place.__name__}.{name}")
     raise no_attribute("numgraph", name, __all__)

@@ -145,6 +145,12 @@ def load(
     _check_kinds("load", model, optimizer, rng, schedule)
     parts: dict[str, dict[str, Any]] = {"model": {}, "random": {}, "optimizer": {}, "schedule": {}, "rng": {}}
     arrays = read_arrays(path)
+    if "standing" in arrays:
+        raise bad_value(
+            "load",
+            f"{path} is a checkpoint of numgraph.fit",
+            "fit(model, dataset, epochs=…, checkpoint=path) goes on from it, and leaves the best epoch",
+        )
     whole = any(key.partition("/")[0] in parts for key in arrays)
     for key, array in arrays.items() if whole else ():
         part, _, name = key.partition("/")

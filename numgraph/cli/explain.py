@@ -148,7 +148,12 @@ def _named() -> Iterator[None]:
     try:
         yield
     except NameError as error:
-        raise Refused(f"--message: {error}; it has u, v, e, np, ng and the functions of numgraph") from None
+        import numpy as np
+
+        known = f"; write np.{error.name}" if hasattr(np, error.name or "") else ""
+        raise Refused(
+            f"--message: {error}; it has u, v, e, np, ng and the functions of numgraph{known}"
+        ) from None
 
 
 def _message(text: str) -> tuple[Callable[..., Any], dict[str, list[str]]]:

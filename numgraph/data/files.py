@@ -229,6 +229,7 @@ def _text_file(op: str, path: str, types: Types) -> Source:
             return Source(
                 path, pa.table({column: pa.array([], kind) for column, kind in kinds.items()}), path
             )
+    _check_separator(op, path, header)
     wanted = types(_distinct(op, path, header))
     convert = pyarrow.csv.ConvertOptions(
         column_types=dict(wanted),
@@ -249,6 +250,19 @@ def _text_file(op: str, path: str, types: Types) -> Source:
         except (pa.ArrowException, OSError) as error:
             raise _explained(op, path, str(error)) from error
     return Source(path, table, path)
+
+
+def _check_separator(op: str, path: str, header: Sequence[str]) -> None:
+    """An error where the first line is one column because its columns stand between other characters."""
+    used = SEPARATORS[suffix_of(path)]
+    other = next((one for one in "\t;|," if one != used and len(header) == 1 and one in header[0]), None)
+    if other is not None:
+        names = {"\t": "tabs", ",": "commas"}
+        fix = {"\t": "name it .tsv", ",": "name it .csv"}.get(
+            other, f"save it with {names[used]}, or give pandas.read_csv(path, sep={other!r})"
+        )
+        fix = f"there are {names.get(other, repr(other))} between its values, not {names[used]}: {fix}"
+        raise bad_value(op, f"{path} has one column, {shown(header[0])}", fix)
 
 
 def _header(op: str, path: str, error: Exception) -> list[str]:

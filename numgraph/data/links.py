@@ -112,7 +112,9 @@ def split_links(
     op = "split_links"
     if not isinstance(data, Dataset):
         raise bad_type(
-            op, f"data is {kind_of(data)}", "give a Dataset, as numgraph.data.load or read_tables returns it"
+            op,
+            f"data is {kind_of(data)}",
+            "give a Dataset, as numgraph.data.load, read_tables or Dataset.from_arrays(graph, x) returns it",
         )
     shares = shares_of(op, split)
     rng = np.random.default_rng(rng)

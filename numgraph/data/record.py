@@ -86,8 +86,8 @@ class Dataset:
     def from_arrays(
         cls,
         graph: Graph,
-        x: Any,
-        y: Any,
+        x: Any = None,
+        y: Any = None,
         split: Any = (0.6, 0.2, 0.2),
         rng: int | np.random.Generator | None = 0,
         *,
@@ -104,7 +104,7 @@ class Dataset:
             None: each node is a feature of its own
         y : labels [N]; whole numbers are classes 0, 1, …, and −1 a node without label;
             texts are names of classes, sorted in ``columns.classes``, and None or "" a node without; floats
-            are a regression, and NaN a node without
+            are a regression, and NaN a node without; None: no labels, as for ``split_links``
         split : the shares of the labelled nodes for training, validation and test,
             each class by itself as far as the numbers let it; or three boolean masks
         rng : a seed or a generator, from which the split is drawn
@@ -130,7 +130,9 @@ class Dataset:
         """
         op = "Dataset.from_arrays"
         check_graph(op, "graph", graph)
-        learnt = Targets.of(op, y, graph.num_nodes, split, rng)
+        learnt = (
+            Targets.none(graph.num_nodes) if y is None else Targets.of(op, y, graph.num_nodes, split, rng)
+        )
         if edge_weight is not None:
             edge_weight = as_array(op, "edge_weight", edge_weight).astype(np.float32)
             bad = np.argwhere(~np.isfinite(edge_weight))
@@ -365,7 +367,7 @@ def as_features(op: str, x: Any, num_nodes: int) -> Any:
                 "features are real numbers [nodes, features]",
             )
         with np.errstate(over="ignore"):  # what float32 has no number for is an error below
-            x = np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
+            x = np.ascontiguousarray(x if x.ndim == 2 else x[:, None], np.float32)
     if x.shape[0] != num_nodes:
         raise bad_value(op, f"x has {x.shape[0]} rows, the graph {num_nodes} nodes", "give one row a node")
     values = x.data if is_sparse(x) else x

@@ -233,7 +233,11 @@ def _ends(op: str, links: Source, names: Any, table: Source | None) -> tuple[NDA
             name, others = found[int(ids[stranger])].as_py(), table.name if table else "the data"
             near = did_you_mean(name, names.to_pylist()) if len(names) < 20_000 else ""
             problem = f"{links.at(row, links.columns[side])}: the node {name!r} is not in {others}"
-            raise bad_value(op, problem, f"add it there, or take the edge out{near}")
+            first = ", ".join(map(repr, links.columns[:2]))
+            fix = f"add it there, or take the edge out{near}"
+            if row == 0 and not near:
+                fix += f"; the first two columns, {first}, name the ends of an edge"
+            raise bad_value(op, problem, fix)
         ids = places.to_numpy()[ids]
     return ids[:count], ids[count:], found if names is None else names
 

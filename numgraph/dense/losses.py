@@ -132,13 +132,14 @@ def cross_entropy(
         raise bad_value(op, "no rows are chosen", "a mean needs at least one row")
     if num and (chosen.min() < 0 or chosen.max() >= classes):
         k = int(np.argmax((chosen < 0) | (chosen >= classes)))
-        row, fix = (
-            k if ids is None else ids[k],
-            "" if ignore_index is not None else ", pass ignore_index= for rows that have none",
-        )
+        row, fix = k if ids is None else ids[k], ""
+        if chosen[k] >= classes:
+            fix += ", a model has an output for each class"
+        if ignore_index is None:
+            fix += ", pass ignore_index= for rows that have none"
         raise bad_index(
             op,
-            f"labels[{row}] is {chosen[k]}, logits have {classes} classes",
+            f"labels[{row}] is {chosen[k]}, logits have {classes} class{'' if classes == 1 else 'es'}",
             f"labels run from 0 to {classes - 1}{fix}",
         )
     data = unwrap(logits)

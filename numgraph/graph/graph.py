@@ -456,7 +456,13 @@ def check_graph(op: str, name: str, g: Any) -> None:
                 f"{name} is {kind_of(g)}",
                 "messages take d.graph, and d.exchange(x) for its sources; layers take d itself",
             )
-        if hasattr(g, "node_offsets"):  # a GraphBatch
+        if hasattr(g, "from_homogeneous"):  # a HeteroGraph
+            fix = (
+                "give the Graph of a relation, h['cites'], or of all, h.to_homogeneous()[0]; "
+                "numgraph.nn.HeteroConv has a layer for each relation, numgraph.multi_update_all a message"
+            )
+            raise bad_type(op, f"{name} is {kind_of(g)}", fix)
+        if hasattr(g, "graph_ids"):  # a GraphBatch
             fix = (
                 "messages and layers take b.graph; a model of nodes becomes one of graphs by "
                 "nn.GraphModel(model, 'mean', nn.Linear(…))"

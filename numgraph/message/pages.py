@@ -18,6 +18,13 @@ NODES, EDGES = 8, 24
 """What is drawn as it is, at most; of a larger graph an example stands in."""
 
 
+_KERNELS = (
+    '<p class="why">Before the colon: whose edges a kernel walks, row by row. Lanes are the feature axes '
+    "whose numbers registers hold side by side, a tile is as many numbers as are computed at a time, a loop "
+    "has the axes that are gone through one by one.</p>"
+)
+
+
 def section(graph: Graph | None, outputs: Sequence[Output], telling: Telling, kernels: Sequence[str]) -> str:
     """The section of a record."""
     small, said = _small(graph)
@@ -32,7 +39,9 @@ def section(graph: Graph | None, outputs: Sequence[Output], telling: Telling, ke
         f'<div class="formula">{escape(formula)}   {escape(kernel)}</div>'
         for formula, kernel in telling.results
     )
-    told = f"<h3>How the kernels run</h3><pre>{escape(chr(10).join(kernels))}</pre>" if kernels else ""
+    told = (
+        f"<h3>How the kernels run</h3><pre>{escape(chr(10).join(kernels))}</pre>{_KERNELS}" if kernels else ""
+    )
     drawn = f'<div class="card"><h3>The graph</h3><p class="why">{escape(said)}</p>{_graph(small)}</div>'
     return f'{formulas}{notes}<div class="grid">{drawn}{"".join(cards)}</div>{told}'
 

@@ -239,11 +239,14 @@ class Optimizer:
         for key in ("steps", "lr", *expected):
             if key not in state:
                 raise bad_value(
-                    op, f"{key!r} is not there", "pass what state_dict() of the same optimiser gave"
+                    op,
+                    f"{key!r} is not there",
+                    "make an optimiser of the kind, and for the parameters, that the state was saved with",
                 )
         for key in state:
             if key not in ("steps", "lr", *expected):
-                raise unknown(op, "entry", key, ("steps", "lr", *expected))
+                problem = unknown(op, "entry", key, ("steps", "lr", *expected))
+                raise ValueError(f"{problem}; it is the state of another kind of optimiser")
         numbers = {key: np.asarray(state[key]) for key in ("lr", "steps")}
         shapes = {"lr": (len(self.groups),) if len(self.groups) > 1 else (), "steps": ()}
         for key, found in numbers.items():

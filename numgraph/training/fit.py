@@ -116,10 +116,10 @@ def fit(
     Parameters
     ----------
     model
-        ``model(graph, x, rng=generator)`` gives logits [nodes, classes], for a regression [nodes, 1], for
-        links [nodes, features]; what it drops in training mode is drawn from the generator. If it takes
-        ``edge_weight``, the dataset's are passed. Of a GraphDataset it is ``model(batch, x, rng=generator)``
-        and gives rows for graphs, as ``numgraph.nn.GraphModel``.
+        ``model(graph, x)`` gives logits [nodes, classes], for a regression [nodes, 1], for links
+        [nodes, features]. If it takes ``rng``, what it drops in training mode is drawn from that generator;
+        if it takes ``edge_weight``, the dataset's are passed. Of a GraphDataset it is
+        ``model(batch, x)`` and gives rows for graphs, as ``numgraph.nn.GraphModel``.
     dataset
         A Dataset, the links that ``numgraph.data.split_links`` dealt out, or a GraphDataset.
     optimizer

@@ -80,7 +80,7 @@ class Objective:
 
     def of_batch(self, model: Any, batch: Any, rng: np.random.Generator) -> Any:
         """The model's results for the seeds of a batch."""
-        options: dict[str, Any] = {"rng": rng}
+        options = drawn_from(model, rng)
         weight = self.data.edge_weight
         if weight is not None and takes_weights(model):
             whole = isinstance(batch.blocks, Graph)
@@ -125,10 +125,22 @@ def evaluating(model: Any) -> Iterator[Any]:
         model.train(training)
 
 
+@functools.cache
+def _arguments(call: Callable[..., Any]) -> tuple[frozenset[str], bool]:
+    """The names of a model's arguments, and whether it takes others."""
+    known = inspect.signature(call).parameters
+    return frozenset(known), any(one.kind is one.VAR_KEYWORD for one in known.values())
+
+
 def takes_weights(model: Any) -> bool:
     """Whether a model takes the weights of edges."""
-    known = inspect.signature(model.forward if hasattr(model, "forward") else model).parameters
-    return "edge_weight" in known
+    return "edge_weight" in _arguments(type(model).__call__)[0]
+
+
+def drawn_from(model: Any, rng: np.random.Generator) -> dict[str, Any]:
+    """The generator as an argument, for a model that takes one."""
+    names, others = _arguments(type(model).__call__)
+    return {"rng": rng} if others or "rng" in names else {}
 
 
 def warn_of_weights(op: str, model: Any, data: Dataset) -> None:
@@ -147,7 +159,8 @@ class Labels(Objective):
     score = "accuracy"
 
     def loss(self, model: Any, rng: np.random.Generator) -> Any:
-        return self._error(self.forward(model, rng=rng), self.data.labels, self.data.train_mask)
+        results = self.forward(model, **drawn_from(model, rng))
+        return self._error(results, self.data.labels, self.data.train_mask)
 
     def count(self, batch: Any) -> int:
         return int(self.data.train_mask[self.places(batch)].sum())
@@ -192,6 +205,12 @@ class Numbers(Labels):
     def _error(self, results: Any, labels: Any, mask: Any) -> Any:
         mean, deviation = self.data.label_scale
         chosen = slice(None) if mask is None else np.flatnonzero(mask)
+        if results.ndim == 2 and results.shape[1] != 1:
+            raise bad_value(
+                "fit",
+                f"the model gives {results.shape[1]} numbers for a {self.what}, a regression needs one",
+                "make it with one output, the dataset's num_outputs",
+            )
         return mse(results[chosen].reshape(-1), (labels[chosen] - mean) / deviation)
 
     def _metrics(self, results: Any, mask: Any) -> Metrics:
@@ -222,7 +241,7 @@ class _OfGraphs(Labels):
         return batch.indices
 
     def of_batch(self, model: Any, batch: Any, rng: np.random.Generator) -> Any:
-        return model(batch, batch.x, **edges_of_batch(model, batch), rng=rng)
+        return model(batch, batch.x, **edges_of_batch(model, batch), **drawn_from(model, rng))
 
     def results(self, model: Any) -> Any:
         """[graphs, outputs], 0 for graphs of no part."""
@@ -279,9 +298,8 @@ class Pairs(Objective):
     def loss(self, model: Any, rng: np.random.Generator) -> Any:
         pairs = self.links.train
         negatives = negative_pairs("fit", self._joined, self.data.num_nodes, len(pairs), rng)
-        return _pair_loss(
-            pair_scores(self.forward(model, rng=rng), np.concatenate([pairs, negatives])), len(pairs)
-        )
+        h = self.forward(model, **drawn_from(model, rng))
+        return _pair_loss(pair_scores(h, np.concatenate([pairs, negatives])), len(pairs))
 
     def count(self, batch: Any) -> int:
         return len(batch.pairs)
@@ -320,6 +338,18 @@ def _pair_loss(scores: Any, positives: int) -> Any:
     return binary_cross_entropy_with_logits(scores, wanted)
 
 
+def _wanted(data: Any) -> str:
+    """What to do with something that is no dataset."""
+    if hasattr(data, "from_homogeneous"):  # a HeteroGraph
+        return "write the loop of steps for several relations, as in the page Relations of the documentation"
+    if hasattr(data, "num_relations"):
+        return "triples are learnt by numgraph.training.fit_triples(model, triples)"
+    return (
+        "give a numgraph.data.Dataset, as numgraph.data.load or Dataset.from_arrays(graph, x, y) returns it, "
+        "Links or a GraphDataset"
+    )
+
+
 def objective_of(op: str, data: Any, features: Any = None, loader: Any = None, seed: int = 0) -> Objective:
     """What is to be learnt of a dataset, of links or of a set of graphs; in batches of a loader of it. seed:
     of the graphs' order.
@@ -336,7 +366,7 @@ def objective_of(op: str, data: Any, features: Any = None, loader: Any = None, s
         raise bad_type(
             op,
             f"dataset is {kind_of(data)}",
-            "give a numgraph.data.Dataset, as numgraph.data.load returns it, or a GraphDataset",
+            _wanted(data),
         )
     if loader is not None:
         if not isinstance(loader, Loader) or isinstance(loader, LinkLoader) != isinstance(made, Pairs):

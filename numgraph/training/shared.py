@@ -20,7 +20,7 @@ from numgraph.distributed.shared import Processes
 from numgraph.errors import bad_type, bad_value
 from numgraph.nn import GAT, GCN, GIN, SAGE
 from numgraph.training.metrics import Metrics
-from numgraph.training.objectives import Objective, evaluating, takes_weights
+from numgraph.training.objectives import Objective, drawn_from, evaluating, takes_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,8 @@ class SharedObjective(Objective):
 
     def loss(self, model: Any, rng: np.random.Generator) -> Any:
         """This process's part of the mean."""
-        return self._sum(self.forward(model, rng=rng), self.shared.train_mask) / max(self.counts["train"], 1)
+        results = self.forward(model, **drawn_from(model, rng))
+        return self._sum(results, self.shared.train_mask) / max(self.counts["train"], 1)
 
     def _sum(self, results: Any, mask: Any) -> Any:
         chosen = np.flatnonzero(mask)

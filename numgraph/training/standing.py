@@ -15,7 +15,7 @@ from numgraph.serialize import as_bytes, check_target, fill, from_bytes, read_ar
 from numgraph.training.metrics import Metrics
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """What ``fit`` returns: one number an epoch, and how the training ended.
 
@@ -51,6 +51,14 @@ class History:
     def epochs(self) -> int:
         """How many epochs were trained."""
         return len(self.train_loss)
+
+    def __repr__(self) -> str:
+        part, scores = ("val", self.val_score) if self.val_score else ("train", self.train_score)
+        best = f", {part}_score={scores[self.best_epoch - 1]:.4g}" if scores and self.best_epoch else ""
+        return (
+            f"History({self.epochs} epochs, best_epoch={self.best_epoch}{best}, score={self.score!r}, "
+            f"stopped={self.stopped!r}, {self.seconds:.1f} s)"
+        )
 
     @property
     def train_accuracy(self) -> list[float]:

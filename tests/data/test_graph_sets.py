@@ -240,6 +240,13 @@ def test_lists_of_ones_own():
     assert sum(len(b) for b in ng.GraphLoader(data, 2, input_graphs=data.train_mask)) == data.train_mask.sum()
 
 
+def test_a_graph_without_edges_has_no_rows_of_edge_features():
+    data = GraphDataset.from_graphs(
+        [ng.Graph([], [], 2), PAIR] * 4, None, [0, 1] * 4, edge_attr=[np.zeros((0, 3)), np.ones((2, 3))] * 4
+    )
+    assert [array.shape for array in data.edge_attr[:2]] == [(0, 3), (2, 3)]
+
+
 X = [np.ones((2, 1)), np.ones((3, 1))]
 
 

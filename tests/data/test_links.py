@@ -99,6 +99,17 @@ def test_shares_of_nodes_class_by_class(split: tuple[float, ...]) -> None:
     assert split[0] == 1 or (other.train_mask != data.train_mask).any()
 
 
+def test_links_of_a_graph_without_labels() -> None:
+    graph = ng.Graph(range(9), range(1, 10), 10)
+    alone = ng.Dataset.from_arrays(graph)
+    assert np.array_equal(alone.features.toarray(), np.eye(10))
+    assert set(alone.labels.tolist()) == {-1}
+    assert not (alone.train_mask | alone.val_mask | alone.test_mask).any()
+    links = ng.data.split_links(ng.Dataset.from_arrays(graph, np.ones((10, 3))), split=(0.6, 0.2, 0.2))
+    assert links.data.features.shape == (10, 3)
+    assert (len(links.train), len(links.val), len(links.test)) == (5, 2, 2)
+
+
 def test_from_arrays_takes_masks_and_says_what_is_wrong() -> None:
     graph = ng.Graph([0, 1], [1, 2], 3)
     masks = tuple(np.eye(3, dtype=bool))

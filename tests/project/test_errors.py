@@ -23,6 +23,7 @@ T = ng.Tensor(X)
 CSR = sp.csr_array(X)
 MODEL = nn.GCN(2, 4, 2, rng=0)
 KARATE = ng.data.load("karate")
+RELATIONS = ng.HeteroGraph({("a", "to", "b"): ([0], [0])})
 EDGE_INDEX = np.array([[0, 1], [1, 2]])
 
 
@@ -563,6 +564,37 @@ FILES = {
         TypeError,
         "fit: dataset is an Adam",
         "numgraph.data.load",
+    ),
+    "fit a graph": (lambda: fit(MODEL, G), TypeError, "fit: dataset is a Graph", "from_arrays(graph, x, y)"),
+    "fit relations": (lambda: fit(MODEL, RELATIONS), TypeError, "fit: dataset is a HeteroGraph", "loop"),
+    "fit triples": (
+        lambda: fit(MODEL, ng.data.Triples("t", *[np.zeros((1, 3), int)] * 3, ["a", "b"], ["r"])),
+        TypeError,
+        "fit_triples(model, triples)",
+    ),
+    "links of a graph": (
+        lambda: ng.data.split_links(G),
+        TypeError,
+        "split_links: data is a Graph",
+        "from_arrays(graph, x)",
+    ),
+    "a layer on relations": (
+        lambda: MODEL(RELATIONS, X),
+        TypeError,
+        "is a HeteroGraph",
+        "h['cites']",
+        "HeteroConv",
+    ),
+    "a name of a room": (
+        lambda: ng.fit_triples,
+        AttributeError,
+        "numgraph has no 'fit_triples'; it is numgraph.training.fit_triples",
+    ),
+    "an optimiser of another kind": (
+        lambda: optim.SGD(MODEL.parameters()).load_state_dict(adam().state_dict()),
+        ValueError,
+        "unknown entry 'm.0'",
+        "the state of another kind of optimiser",
     ),
     "fit with a class": (
         lambda: fit(MODEL, KARATE, optim.Adam),

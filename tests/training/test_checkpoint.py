@@ -44,6 +44,8 @@ def test_a_file_that_does_not_fit_is_an_error(tmp_path):
     trained(2, path)
     with pytest.raises(ValueError, match=r"weight has shape \(34, 8\) in the file"):
         trained(3, path, hidden=5)
+    with pytest.raises(ValueError, match=r"load: .*point.npz is a checkpoint of numgraph.fit"):
+        ng.load(path, ng.nn.Linear(1, 1))
     np.savez(path, weight=np.ones(3))
     with pytest.raises(ValueError, match="no checkpoint"):
         trained(3, path)

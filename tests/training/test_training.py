@@ -325,3 +325,39 @@ def test_weights_of_edges_reach_models_that_take_them() -> None:
     assert model.slope.data[0] == pytest.approx(1, abs=1e-3)
     with pytest.warns(UserWarning, match="fit: Line takes no weights of edges"):
         fit(Line(), data, epochs=1)
+
+
+class Drawn(Line):
+    drawn: Any = None
+
+    def forward(self, graph: Graph, x: Any, rng: Any = None) -> Any:
+        self.drawn = self.drawn or rng
+        return x * self.slope + self.offset
+
+
+class Plain(Line):
+    def forward(self, graph: Graph, x: Any) -> Any:
+        return x * self.slope + self.offset
+
+
+def test_a_model_is_given_a_generator_if_it_takes_one() -> None:
+    data = Dataset.from_arrays(Graph([0, 1, 2], [1, 2, 0]), [1.0, 2.0, 3.0], [2.0, 4.0, 6.0], split=(1, 0, 0))
+    drawn, plain = Drawn(), Plain()
+    losses = [
+        fit(model, data, SGD(model.parameters(), lr=0.1), epochs=3).train_loss for model in (drawn, plain)
+    ]
+    assert losses[0] == losses[1]
+    assert losses[0][-1] < losses[0][0]
+    assert isinstance(drawn.drawn, np.random.Generator)
+
+
+def test_a_regression_needs_one_number_a_node() -> None:
+    data = Dataset.from_arrays(Graph([0], [1], 2), np.ones((2, 2)), [0.5, 1.5], split=(1, 0, 0))
+    with pytest.raises(ValueError, match="fit: the model gives 2 numbers for a node, a regression needs one"):
+        fit(Line(), data, epochs=1)
+
+
+def test_a_history_is_shown_in_a_line() -> None:
+    assert repr(History([0.5] * 300, [0.25] * 300, best_epoch=3)).startswith(
+        "History(300 epochs, best_epoch=3, train_score=0.25, score='accuracy', stopped='epochs'"
+    )
