@@ -172,7 +172,7 @@ class _Builder:
 
     def __init__(self, notation: Notation, schedule: Schedule, places: Places) -> None:
         self.notation, self.lanes, self.places, self.count = notation, schedule.lanes, places, 0
-        self.at_once, self.apart = schedule.together, schedule.apart
+        self.schedule, self.apart = schedule, schedule.apart
         self.sums: list[str] = []  # accumulators that each edge of a step has for itself
         own = notation.rows
         at = "row e" if own == "e" else "row k"
@@ -465,7 +465,7 @@ class _Builder:
             end,
             self.lanes.size(v) if v in self.lanes else 1,
             (*scope.before, *body, *scope.after),
-            *((self.at_once, tuple(self.sums)) if v == EDGE else ()),
+            *((self.schedule.together, tuple(self.sums), self.schedule.turns) if v == EDGE else ()),
         )
 
     def program(self) -> Program:

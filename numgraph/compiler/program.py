@@ -54,7 +54,8 @@ class Loop:
     one a lane.
 
     together: how many values a step takes, the last one maybe fewer, one after the other; apart: the
-    accumulators of which each has its own, which are added up after the loop."""
+    accumulators of which each has its own, which are added up after the loop. turns: the same, but the loop
+    takes single values, and these accumulators take turns."""
 
     variable: Variable
     begin: str | int
@@ -63,6 +64,7 @@ class Loop:
     body: Records
     together: int = 1
     apart: tuple[str, ...] = ()
+    turns: bool = False
 
 
 @dataclass(frozen=True)

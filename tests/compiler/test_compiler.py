@@ -4,6 +4,7 @@ kernels that the CPU target runs.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -197,10 +198,13 @@ def test_where_a_step_takes_several_edges(name):
     outputs, want = TOGETHER[name]
     walk, target = notation_of(outputs), Machine(together=2)
     for schedule in candidates(walk, target):
-        chosen = at_once(schedule, walk, target)
+        chosen = at_once(schedule, walk, target, 100)
         assert chosen.apart == (want if EDGE not in schedule.lanes else ())
         assert (" | 2 edges at once" in str(chosen)) == (chosen.together == 2) == bool(chosen.apart)
-        assert at_once(schedule, walk, Machine()) == schedule
+        assert at_once(schedule, walk, Machine(), 100) == schedule
+        short = at_once(schedule, walk, target, 0)
+        assert replace(short, turns=False) == chosen
+        assert short.turns == (" | 2 edges in turn" in str(short)) == bool(chosen.apart)
 
 
 @pytest.mark.parametrize("length", [17, 24, 33, 40, 100, 128, 160, 200])
@@ -220,6 +224,29 @@ def test_features_that_fit_one_tile_are_one(length, reduce):
 # --- compiled kernels ---------------------------------------------------------------------------------------
 
 GRAPH = ng.Graph([0, 2, 1, 0, 3, 2, 0, 0], [1, 0, 1, 3, 1, 1, 1, 0], num_src=5, num_dst=4)
+
+
+@pytest.mark.parametrize("features", [1, 20])
+def test_short_rows_have_the_bits_that_they_have_beside_long_ones(features):
+    rng = np.random.default_rng(0)
+    degrees = np.arange(10)  # of the first rows
+    dst = np.repeat(degrees, degrees)
+    beside = np.concatenate([dst, np.repeat(np.arange(10, 14), 80)])
+    src = rng.integers(0, 14, len(beside))
+    x = rng.normal(size=(14, features)).astype(np.float32)
+    w = rng.normal(size=(len(beside), 1)).astype(np.float32)
+
+    def sums(dst):
+        g, part = ng.Graph(src[: len(dst)], dst, 14), w[: len(dst)]
+        return ng.update_all(g, lambda u, e: u.x * e.w, "sum", u={"x": x}, e={"w": part})
+
+    alone = sums(dst)
+    np.testing.assert_array_equal(alone[:10], sums(beside)[:10])
+    exact = np.zeros((14, features))
+    np.add.at(exact, dst, x[src[: len(dst)]].astype(np.float64) * w[: len(dst)])
+    np.testing.assert_allclose(alone, exact, rtol=1e-5, atol=1e-6)
+
+
 ROWS = {"u": 5, "v": 4, "e": 8}
 
 

@@ -224,7 +224,7 @@ SCHEDULES = {
         ["z_v: v", "∂u.x: u", "∂v.y: v"],
     ),
 }
-"""Walks, and the ends that their kernels walk; +: by two edges a step. The one feature axis, of four, is in
+"""Walks, and the ends that their kernels walk; +: two edges in turn. The one feature axis, of four, is in
 lanes.
 """
 
@@ -240,7 +240,7 @@ def test_kernels_are_told_where_they_are_asked_for(name):
     assert [line for line in told if "kernel of " not in line] == plain
     wanted = [
         f"kernel of {one.removesuffix(' +')}: lanes a:4, 4 a tile of "
-        f"4{' | 2 edges at once' * one.endswith('+')}"
+        f"4{' | 2 edges in turn' * one.endswith('+')}"
         for one in walked
     ]
     assert [line.strip() for line in told if line not in plain] == wanted

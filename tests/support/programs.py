@@ -20,7 +20,7 @@ from numgraph.compiler.cpu.kernel import machine
 from numgraph.compiler.index import EDGE, ROW, Notation, Variable
 from numgraph.compiler.lowering import lowered
 from numgraph.compiler.reference import compute_dtype
-from numgraph.compiler.schedule import Machine, Schedule, at_once, candidates
+from numgraph.compiler.schedule import LONG, Machine, Schedule, at_once, candidates
 from numgraph.compiler.target import Request
 from numgraph.compiler.verify import verify
 from numgraph.expressions import elementary
@@ -294,7 +294,7 @@ def compiling(choice: Choice) -> Iterator[list[Schedule]]:
     def forced(self: Any, notation: Notation, places: Places, length: int) -> cost.Choice:
         if notation.rows == "e":  # values per node
             return own(self, notation, places, length)
-        used.append(at_once(choice(candidates(notation, machine()))[0], notation, machine()))
+        used.append(at_once(choice(candidates(notation, machine()))[0], notation, machine(), LONG))
         return cost.Choice(used[-1], build(notation, used[-1], places), 0.0)
 
     def together(target: Any, outputs: Any, request: Request) -> Any:

@@ -89,7 +89,7 @@ def chosen(notation: Notation, places: Places, length: int) -> Choice:
     schedule = choice.schedule
     if side_by_side(notation, machine(), length, places.ordered):
         schedule = next(schedule for schedule in candidates(notation, machine()) if EDGE in schedule.lanes)
-    schedule = at_once(schedule, notation, machine())
+    schedule = at_once(schedule, notation, machine(), length)
     if schedule is choice.schedule and places == plain:
         return choice
     return Choice(schedule, build(notation, schedule, places), choice.price)

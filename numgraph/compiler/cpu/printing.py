@@ -42,7 +42,7 @@ class Printer(Names):
             tiles = self.number("tiles", v, -(-(v.extent or 0) // record.step))
             inside = [f"{v.name} = tile * {self.step(v)}", *self.masks(record), *self.body(record.body)]
             return [f"for tile in range({tiles}):", *["    " + line for line in inside]]
-        if record.together > 1:
+        if record.together > 1 and not record.turns:
             return self.several(record)
         step = f", {record.step}" if record.step > 1 else ""
         end = record.end if isinstance(record.end, str) else self.number("extent", v, record.end)
@@ -52,7 +52,25 @@ class Printer(Names):
             *(self.ahead(record) if v == self.edge else []),
             *self.body(record.body),
         ]
-        return [f"for {v.name} in range({bounds}{step}):", *["    " + line for line in inside]]
+        before, after = self.turns(record, inside) if record.turns else ([], [])
+        return [
+            *before,
+            f"for {v.name} in range({bounds}{step}):",
+            *["    " + line for line in inside],
+            *after,
+        ]
+
+    def turns(self, record: ir.Loop, inside: list[str]) -> tuple[list[str], list[str]]:
+        """Lines before and after a loop whose sums take turns: at its end names change places."""
+        before, after = [], []
+        for name in record.apart:
+            kind = self.types[name]
+            for part, (_, width) in zip(self.parts(name), self.widths(kind.lanes), strict=True):
+                names = [part, *[f"{part}_turn{i}" for i in range(1, record.together)]]
+                before += [f"{own} = {self.literal(kind.dtype, 0, width)}()" for own in names[1:]]
+                inside.append(f"{', '.join(names)} = {', '.join([*names[1:], part])}")
+                after += [f"{part} = {self.use('add')}({part}, {own})" for own in names[1:]]
+        return before, after
 
     def edges(self, record: ir.Loop) -> list[str]:
         """The edges side by side: whole steps without masks, then what is left."""
