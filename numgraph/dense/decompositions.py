@@ -15,11 +15,11 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from numgraph.arrays.devices import namespace_of
 from numgraph.autodiff.rules import rule
-from numgraph.autodiff.sums import unbroadcast
+from numgraph.autodiff.sums import accumulated, rounded, unbroadcast
 from numgraph.autodiff.tape import record, unwrap
 from numgraph.dense.algebra import matmul
 from numgraph.errors import bad_type, bad_value
-from numgraph.expressions.precision import floating
+from numgraph.expressions.precision import floating, is_half, widened
 
 
 def _t(x: Any) -> Any:
@@ -282,12 +282,8 @@ def qr(a: Any, mode: str = "reduced") -> Any:
 def _length(x: Any, axis: Any, keepdims: bool) -> Any:
     """√Σ x², whose gradient is 0 where it is 0."""
     data = unwrap(x)
-    few = axis is None or np.size(axis) <= 2
-    y = (
-        np.linalg.norm(data, axis=axis, keepdims=keepdims)
-        if few
-        else np.sqrt(np.sum(data * data, axis=axis, keepdims=keepdims))
-    )
+    size = np.abs(data) if data.dtype.kind == "c" else data
+    y = rounded(np.sqrt(accumulated(size * size, axis)), size.dtype, axis, keepdims)
 
     def vjp(g: Any, xs: Any, y: Any, needs: Any) -> tuple[Any]:
         (x,) = xs
@@ -301,6 +297,8 @@ def _length(x: Any, axis: Any, keepdims: bool) -> Any:
 @rule(np.linalg.vector_norm)
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
     x = floating(x)
+    if is_half(x.dtype):
+        return vector_norm(widened(x), axis=axis, keepdims=keepdims, ord=ord).astype(x.dtype)
     if ord is None or ord == 2:
         return _length(x, axis, keepdims)
     size = np.abs(x)
@@ -315,6 +313,8 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any
 @rule(np.linalg.norm)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     x, ndim = floating(x), np.ndim(x)
+    if is_half(x.dtype):
+        return norm(widened(x), ord, axis, keepdims).astype(x.dtype)
     if axis is None and (ord is None or (ord == "fro" and ndim == 2) or (ord == 2 and ndim == 1)):
         return _length(x, None, keepdims)
     axes = tuple(range(ndim)) if axis is None else normalize_axis_tuple(axis, ndim)

@@ -13,8 +13,10 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numgraph.autodiff.rules import rule
 from numgraph.autodiff.tape import unwrap
 from numgraph.dense.algebra import matmul, outer
+from numgraph.dense.reductions import sum as summed
 from numgraph.dense.shapes import scatter_add
 from numgraph.errors import bad_type, bad_value
+from numgraph.expressions.precision import floating, narrowed, wide, widened
 
 
 @rule(np.tensordot, np.linalg.tensordot)
@@ -142,9 +144,12 @@ def average(
                 )
             weights = np.reshape(weights, [-1 if i == axis % np.ndim(a) else 1 for i in range(np.ndim(a))])
         weights = np.broadcast_to(weights, np.shape(a))
-        dtype = np.result_type(unwrap(a).dtype, unwrap(weights).dtype)
-        total = np.sum(weights, axis=axis, dtype=dtype, keepdims=keepdims)
-        y = np.sum(a * weights, axis=axis, keepdims=keepdims) / total
+        a = floating(a if hasattr(a, "dtype") else np.asarray(a))
+        dtype = np.result_type(a.dtype, weights.dtype)
+        a, weights = widened(a), widened(weights)
+        total = summed(weights, axis=axis, keepdims=keepdims).astype(wide(dtype))
+        y = narrowed(summed(a * weights, axis=axis, keepdims=keepdims) / total, dtype)
+        total = narrowed(total, dtype)
     return (y, total) if returned else y
 
 

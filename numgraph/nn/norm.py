@@ -9,6 +9,7 @@ import numpy as np
 
 from numgraph.autodiff.tensor import unwrap
 from numgraph.dense import batch_norm, layer_norm
+from numgraph.dense.reductions import sum as summed
 from numgraph.errors import bad_type, check_name, shown
 from numgraph.expressions.precision import narrowed, wide, widened
 from numgraph.graph import Spread
@@ -102,9 +103,9 @@ class BatchNorm(Module):
         """With the mean and the variance of all processes' rows."""
         like, x = x.dtype, widened(x)
         num = float(spread.total(np.array([x.shape[0]], np.float64))[0])
-        mean = spread.total(x.sum(0)) / num
+        mean = spread.total(summed(x, 0)) / num
         centred = x - mean
-        variance = spread.total((centred * centred).sum(0)) / num
+        variance = spread.total(summed(centred * centred, 0)) / num
         momentum, unbiased = self.momentum, unwrap(variance) * (num / max(num - 1, 1))
         for running, now in ((self.running_mean, unwrap(mean)), (self.running_var, unbiased)):
             running += (momentum * (now - running)).astype(running.dtype)

@@ -44,6 +44,11 @@ ONCE = {
     "cumsum": lambda x: np.cumsum(x, axis=0),
     "prod": lambda x: np.prod(x, axis=1),
     "max": lambda x: np.max(x, axis=1),
+    "norm": np.linalg.norm,
+    "norm of rows": lambda x: np.linalg.norm(x, axis=1),
+    "norm of third powers": lambda x: np.linalg.norm(x, 3, axis=1),
+    "norm of matrices": lambda x: np.linalg.norm(x.reshape(6, 4, 7), 1, axis=(1, 2)),
+    "average": lambda x: np.average(x, axis=0, weights=np.arange(len(x)).astype(x.dtype)),
     "matmul": lambda x: x @ (np.arange(x.shape[1] * 2) % 3 - 1).reshape(-1, 2).astype(x.dtype),
     "stack": lambda x: np.matmul(x.reshape(4, -1, x.shape[1]), np.ones((x.shape[1], 2), x.dtype)),
     "einsum": lambda x: ng.dense.einsum("nf,f->n", x, np.ones(x.shape[1], x.dtype)),
@@ -95,7 +100,9 @@ def test_values_and_gradients(name, dtype):
 NUMPYS = {
     name
     for name in ONCE
-    if name.startswith(("sum", "mean", "var", "std", "cumsum", "prod", "max", "matmul", "stack", "einsum"))
+    if name.startswith(
+        ("sum", "mean", "var", "std", "cumsum", "prod", "max", "norm", "average", "matmul", "stack", "einsum")
+    )
 }
 """Of plain arrays these are NumPy's."""
 

@@ -47,6 +47,11 @@ def test_reductions(name, axis):
     wide, t = x.astype(np.float64), ng.Tensor(x)
     np.testing.assert_allclose(np.sum(t, axis=axis).data, wide.sum(axis), rtol=1e-6)
     np.testing.assert_allclose(np.mean(t, axis=axis).data, wide.mean(axis), rtol=1e-6)
+    weights = np.ones_like(x) / 3
+    np.testing.assert_allclose(np.average(t, axis, weights).data, wide.mean(axis), rtol=1e-6)
+    np.testing.assert_allclose(
+        np.linalg.vector_norm(t, axis=axis).data, np.linalg.vector_norm(wide, axis=axis), rtol=1e-6
+    )
     assert np.sum(t, axis=axis, keepdims=True).shape == np.sum(x, axis=axis, keepdims=True).shape
     if name in ("rows", "large mean", "transposed", "three axes"):
         np.testing.assert_allclose(np.var(t, axis=axis).data, wide.var(axis), rtol=1e-5, atol=1e-8)
