@@ -149,6 +149,15 @@ def number(op: str, name: str, value: Any, below: float = math.inf) -> float:
     return float(value)
 
 
+def generator(op: str, rng: Any, name: str = "rng") -> np.random.Generator:
+    """The random numbers of a seed, or a Generator as it is: ``np.random.default_rng``."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        fix = "give a seed, a whole number of at least 0, or numpy.random.default_rng(seed)"
+        raise bad_type(op, f"{name} is {shown(rng)}", fix) from error
+
+
 def listed(op: str, name: str, value: Any) -> list[Any]:
     """The entries of a list of parameters or the like; a model is none, nor is an array."""
     if type(value) is list:

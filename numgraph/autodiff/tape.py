@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from numgraph.arrays.inputs import listed
+from numgraph.arrays.inputs import kind_of, listed
 from numgraph.arrays.typed import Array
 from numgraph.autodiff import page
 from numgraph.autodiff.arriving import add, nothing_of, results_of, seed_of
@@ -313,7 +313,7 @@ class Tape:
         if not isinstance(loss, Tensor):
             raise bad_type(
                 "gradient",
-                f"loss is a {type(loss).__name__}, no Tensor: nothing that a tape tracks led to it",
+                f"loss is {kind_of(loss)}, no Tensor of numgraph: nothing that a tape tracks led to it",
                 fix,
             )
         if loss.shape != () and not seeded:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -119,6 +120,12 @@ class Tensor(Operators["Tensor"]):
 
     def __complex__(self) -> complex:
         return complex(self._number(sys._getframe(1)))
+
+    def __trunc__(self) -> int:
+        return int(self._number(sys._getframe(1)))
+
+    def __index__(self) -> int:
+        return operator.index(self.data)
 
     def _number(self, caller: Any) -> Any:
         if self._is_recorded() and not is_conversion(caller):

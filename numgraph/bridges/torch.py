@@ -17,6 +17,7 @@ from numgraph import errors
 from numgraph.arrays import Library
 from numgraph.arrays.devices import cupy
 from numgraph.arrays.inputs import kind_of
+from numgraph.autodiff.leaves import Leaf, changed_of, leaf_of
 from numgraph.bridges import torch_messages
 from numgraph.bridges.torch_arrays import NUMPY_DTYPES, numpy_dtype, plain, run, tensor, torch_dtype
 from numgraph.graph import Graph
@@ -38,11 +39,22 @@ def _keep(ctx: Any, walk: Walk, values: Sequence[Any], made: Sequence[torch.Tens
     if wanted:
         fields, results = walk.reads(wanted)
         ctx.constants = {i: values[i] for i in fields if not isinstance(values[i], torch.Tensor)}
+        ctx.leaves = {i: leaf_of(x) for i, x in ctx.constants.items()}
         ctx.kept = fields, results = tuple([i for i in fields if i not in ctx.constants]), results
         ctx.save_for_backward(*[values[i] for i in fields], *[made[i] for i in results])
     integers = [y for y in made if not y.is_floating_point()]
     if integers:
         ctx.mark_non_differentiable(*integers)
+
+
+def _check_unchanged(walk: Walk, leaves: dict[int, Leaf | None]) -> None:
+    """Arrays of NumPy are what they were: torch watches its tensors alone."""
+    for i in changed_of(leaves):
+        target, field = walk.keys[i]
+        name = "an array that the message captures" if target == "shared" else f"field {target}.{field}"
+        shape = list(leaves[i][1].shape)  # type: ignore[index]
+        problem = f"{name}, of shape {shape}, was changed between the call and its backward"
+        raise errors.bad_value(walk.name, problem, "change it after the backward, or pass a copy")
 
 
 class _Recorded(torch.autograd.Function):
@@ -57,6 +69,7 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         (fields, results), saved = ctx.kept, ctx.saved_tensors
+        _check_unchanged(ctx.walk, ctx.leaves)
         values: list[Any] = [ctx.constants.get(i) for i in range(len(ctx.walk.keys))]
         for i, x in zip(fields, saved, strict=False):
             values[i] = x

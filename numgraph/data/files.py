@@ -173,7 +173,7 @@ def _in_memory(op: str, what: str, given: Any) -> Any:
             return pa.Table.from_pandas(given, preserve_index=False)
         if hasattr(type(given), "__arrow_c_stream__"):
             return pa.table(given)
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, TypeError) as error:
         raise bad_value(
             op, f"the table of {what} cannot be read: {error!s:.300}", "a column has values of one kind"
         ) from error

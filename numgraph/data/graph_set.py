@@ -11,7 +11,7 @@ import numpy as np
 
 from numgraph.arrays.inputs import as_array, kind_of
 from numgraph.data.record import TASKS, Targets, as_features
-from numgraph.errors import bad_type, bad_value, check_name, no_attribute
+from numgraph.errors import bad_type, bad_value, check_name, no_attribute, shown
 from numgraph.graph import Graph, check_graph
 
 MOST_DEGREES = 64
@@ -302,6 +302,11 @@ def degree_features(graphs: Sequence[Graph], width: int | None = None) -> list[n
     >>> [one.tolist() for one in ng.data.degree_features([ng.Graph([0, 0], [1, 1], 2)])]
     [[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]]
     """
+    graphs = _listed("degree_features", "graphs", graphs)
+    for i, g in enumerate(graphs):
+        check_graph("degree_features", f"graphs[{i}]", g)
+    if width is not None and (not isinstance(width, int | np.integer) or width < 1):
+        raise bad_value("degree_features", f"width is {shown(width)}", "give a whole number of at least 1")
     degrees = [
         np.minimum(g.in_degrees(), MOST_DEGREES if width is None else width - 1).astype(np.int64)
         for g in graphs

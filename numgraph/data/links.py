@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numgraph.arrays.inputs import kind_of
+from numgraph.arrays.inputs import generator, kind_of
 from numgraph.data.record import Dataset
 from numgraph.data.split import shares_of
 from numgraph.errors import bad_type, bad_value
@@ -117,7 +117,7 @@ def split_links(
             "give a Dataset, as numgraph.data.load, read_tables or Dataset.from_arrays(graph, x) returns it",
         )
     shares = shares_of(op, split)
-    rng = np.random.default_rng(rng)
+    rng = generator(op, rng)
     graph, count = data.graph, data.num_nodes
     keys, loops = _keys(graph), graph.src == graph.dst
     joined = np.unique(keys[~loops])

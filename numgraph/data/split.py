@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numgraph.arrays.inputs import as_array
+from numgraph.arrays.inputs import as_array, generator
 from numgraph.errors import bad_type, bad_value, shown
 
 Mask = NDArray[np.bool_]
@@ -59,7 +59,7 @@ def parts_of(
                 )
         return masks
     shares = shares_of(op, split)
-    nodes = np.random.default_rng(rng).permutation(np.flatnonzero(labelled))
+    nodes = generator(op, rng).permutation(np.flatnonzero(labelled))
     classes = labels[nodes] if labels.dtype.kind in "iu" else np.zeros(len(nodes), np.int64)
     order = np.argsort(classes, kind="stable")
     starts = np.searchsorted(classes[order], classes[order])

@@ -163,6 +163,8 @@ def _node_types(found: list[str]) -> dict[str, Any]:
 
 def _node_names(op: str, table: Source) -> Any:
     """The names of nodes by row, each there once."""
+    if not table.columns:
+        raise bad_value(op, f"{table.name} has no columns", "its first one is the name of each node")
     name = table.columns[0]
     names = table.table[name].combine_chunks()
     if len(names) == 0:

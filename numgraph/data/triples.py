@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numgraph.arrays.inputs import as_array, kind_of
+from numgraph.arrays.inputs import as_array, generator, kind_of
 from numgraph.data.split import shares_of
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.graph import HeteroGraph
@@ -172,7 +172,7 @@ def load_triples(
     if len(files) == 1:
         shares, (rows,) = shares_of(op, split), read.values()
         ends = np.round(np.cumsum(shares) * len(rows) + 1e-9).astype(int)
-        dealt = np.random.default_rng(rng).permutation(len(rows))
+        dealt = generator(op, rng).permutation(len(rows))
         read = {
             part: rows[np.sort(dealt[start:end])] for part, start, end in zip(PARTS, (0, *ends[:-1]), ends)
         }

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numgraph.arrays.inputs import kind_of
 from numgraph.data.graph_set import GraphDataset, SetColumns, degree_features
 from numgraph.data.record import TASKS, Targets
-from numgraph.errors import bad_value, check_name, shown
+from numgraph.errors import bad_type, bad_value, check_name, shown
 from numgraph.graph import Graph
 
 MOST_KINDS = 4096
@@ -170,6 +171,8 @@ class _Files:
 
     @classmethod
     def of(cls, op: str, folder: Any, name: str | None) -> _Files:
+        if not isinstance(folder, str | os.PathLike):
+            raise bad_type(op, f"folder is {kind_of(folder)}", "give the path of a folder")
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(

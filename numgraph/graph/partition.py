@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numgraph.arrays.inputs import as_array
+from numgraph.arrays.inputs import as_array, generator
 from numgraph.errors import bad_type, bad_value, check_name, missing, shown
 from numgraph.graph.graph import Graph, check_graph
 
@@ -59,7 +59,7 @@ def partition(
     check_name(op, "method", method, METHODS)
     if method == "random":
         dealt = np.arange(count, dtype=np.int64) * parts // max(count, 1)
-        return np.random.default_rng(seed).permutation(dealt).astype(np.int32)
+        return generator(op, seed, "seed").permutation(dealt).astype(np.int32)
     if parts == 1 or count <= parts:
         return np.arange(count, dtype=np.int32) % np.int32(parts)
     return _by_metis(op, g.to("cpu"), int(parts), objective, seed)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.inputs import generator
 from numgraph.autodiff.tape import unwrap
 from numgraph.dense import dropout
 from numgraph.dense.masks import kept
@@ -50,7 +51,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, *, rng: Seed = None) -> None:
         self.p = check_dropout("Dropout", p)
-        self.rng = np.random.default_rng(rng)
+        self.rng = generator(type(self).__name__, rng)
 
     @of_features
     def forward(self, x: Any, *, rng: np.random.Generator | None = None) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.arrays.inputs import is_sparse
+from numgraph.arrays.inputs import generator, is_sparse
 from numgraph.dense import gather, matmul
 from numgraph.dense.activations import biased
 from numgraph.errors import bad_type
@@ -69,7 +69,7 @@ class EdgeConv(Convolution):
             return
         check_size("EdgeConv", in_features=in_features, out_features=out_features)
         width: Any = in_features
-        rng = np.random.default_rng(rng)
+        rng = generator(type(self).__name__, rng)
         self.theta = init.kaiming(rng, (width, out_features), dtype, 2 * width)  # type: ignore[arg-type]
         self.phi = init.kaiming(rng, (width, out_features), dtype, 2 * width)  # type: ignore[arg-type]
         self.bias = init.zeros((out_features,), dtype) if bias else None  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.inputs import as_array, generator
 from numgraph.autodiff.tape import unwrap
 from numgraph.dense import gather
 from numgraph.dense.shapes import as_ids
@@ -40,13 +41,13 @@ class Embedding(Module):
     def __init__(self, num: int, features: int, *, rng: init.Seed = None, dtype: Any = np.float32) -> None:
         check_size("Embedding", num=num, features=features)
         self.weight = init.Parameter(
-            np.random.default_rng(rng).standard_normal((num, features)).astype(dtype)
+            generator(type(self).__name__, rng).standard_normal((num, features)).astype(dtype)
         )
 
     @of_features
     def forward(self, ids: Any) -> Any:
         """The rows."""
-        ids = unwrap(ids) if hasattr(ids, "shape") else np.asarray(ids)
+        ids = unwrap(ids) if hasattr(ids, "shape") else as_array("Embedding", "ids", ids)
         if ids.dtype.kind not in "iu" and ids.size:
             raise bad_type(
                 "Embedding", f"ids have dtype {ids.dtype}", "they are numbers of categories, integers"

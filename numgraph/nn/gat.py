@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays.devices import namespace_of
+from numgraph.arrays.inputs import generator
 from numgraph.autodiff.tape import unwrap
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
@@ -70,7 +71,7 @@ class _Attention(Convolution):
             collapse_loops,
         )
         self.in_features, self.fill_value = (in_src, in_dst), check_fill(op, fill_value, edge_dim)
-        self.rng = np.random.default_rng(rng)
+        self.rng = generator(type(self).__name__, rng)
         self._parameters(in_src, in_dst, out_features, isinstance(in_features, tuple), dtype)
         total = heads * out_features if concat else out_features
         self.weight_edge: Any = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.arrays.inputs import is_sparse
+from numgraph.arrays.inputs import generator, is_sparse
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
 from numgraph.expressions.precision import narrowed
@@ -104,7 +104,7 @@ class GCNConv(Convolution):
         self.add_self_loops, self.collapse_loops = add_self_loops, collapse_loops
         self.fill_value = loop_weight("GCNConv", fill_value, improved)
         self.activation = check_activation("GCNConv", activation)
-        self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
+        self.weight = init.glorot(generator(type(self).__name__, rng), (in_features, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
     @of_graph

@@ -59,7 +59,7 @@ class GINConv(Convolution):
         dtype: Any = np.float32,
     ) -> None:
         self.f, self.activation = check_function("GINConv", f), check_activation("GINConv", activation)
-        self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
+        self.eps: Any = _epsilon(type(self).__name__, eps, train_eps, dtype)
 
     @of_graph
     def forward(self, g: Graph, x: Any, edge_weight: Any = None) -> Any:
@@ -154,7 +154,7 @@ class GINEConv(Convolution):
         dtype: Any = np.float32,
     ) -> None:
         self.f = check_function("GINEConv", f)
-        self.eps: Any = init.Parameter(np.array(eps, dtype)) if train_eps else float(eps)
+        self.eps: Any = _epsilon(type(self).__name__, eps, train_eps, dtype)
         if edge_dim is None:
             self.edge = None
             return
@@ -176,3 +176,9 @@ class GINEConv(Convolution):
         w = edge_features("GINEConv", g, w, x_src.shape[1], x_src.dtype)
         z = update_all(g, lambda u, e: elementary.relu(u.x + e.w), "sum", u={"x": x_src}, e={"w": w})
         return self.f(z if x_dst is None else narrowed(x_dst * (1 + self.eps) + z, z.dtype))
+
+
+def _epsilon(op: str, eps: Any, is_trained: bool, dtype: Any) -> Any:
+    if not isinstance(eps, int | float | np.number | np.ndarray) or np.ndim(eps):
+        raise bad_type(op, f"eps is {shown(eps)}", "give a number")
+    return init.Parameter(np.array(eps, dtype)) if is_trained else float(eps)

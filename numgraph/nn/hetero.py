@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.arrays.inputs import kind_of
+from numgraph.arrays.inputs import generator, kind_of
 from numgraph.autodiff.typed import Result
 from numgraph.dense import gelu, matmul
 from numgraph.errors import bad_type, bad_value, check_name, shown
@@ -202,13 +202,17 @@ class HGTConv(Module):
         if (
             isinstance(given, tuple | list)
             and len(given) == 2
+            and isinstance(given[1], Iterable)
             and not any(isinstance(one, str) for one in given[1])
         ):  # else two triples
             node_types, given = given[0] if node_types is None else node_types, given[1]
-        relations = [tuple(one) for one in given]
+        if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+            raise bad_type(op, f"edge_types is {shown(given)}", "give triples, as h.edge_types")
+        relations = list(given)
         for one in relations:
-            if len(one) != 3:
+            if not isinstance(one, tuple | list) or len(one) != 3:
                 raise bad_type(op, f"edge_types has {shown(one)}", "give triples, as h.edge_types")
+        relations = [tuple(one) for one in relations]
         if not isinstance(in_features, Mapping):
             known = (
                 {kind for one in relations for kind in (one[0], one[2])} if node_types is None else node_types
@@ -233,7 +237,7 @@ class HGTConv(Module):
             heads,
             out_features,
         )
-        rng, d = np.random.default_rng(rng), out_features // heads
+        rng, d = generator(type(self).__name__, rng), out_features // heads
         options = {"rng": rng, "dtype": dtype}
         self.key = {kind: Linear(width, out_features, **options) for kind, width in in_features.items()}
         self.query = {kind: Linear(width, out_features, **options) for kind, width in in_features.items()}

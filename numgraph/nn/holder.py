@@ -69,7 +69,7 @@ class Holder:
             elif isinstance(value, Holder):
                 if id(value) not in seen:
                     value._collect(f"{prefix}{name}.", modules, others, seen)
-            elif type(value) not in _SINGLE:
+            elif type(value) not in _SINGLE or (type(value) is FunctionType and value.__closure__):
                 others.append((type(self).__name__, name, value))
 
     def _walk(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -173,7 +173,7 @@ def _contents(name: str, value: Any, around: tuple[int, ...]) -> Iterator[tuple[
 _LAZY = (GeneratorType, map, filter, zip)
 _HIDING = (Set, MappingView, Iterator)
 """What parameters may not be in: it has no order and no names, or is empty once it was looked at."""
-_BOUND = (functools.partial, MethodType)
+_BOUND = (functools.partial, MethodType, FunctionType)
 _LISTS: Any = (list, tuple, deque, UserList, Set, MappingView)
 _DEEP, _MANY = 4, 1000
 """How far, and at how many objects, is looked for what is hidden."""
@@ -230,7 +230,9 @@ def _within(item: Any) -> Any:
     """What an object holds, of a kind that may be Parameters or lead to some."""
     if isinstance(item, np.ndarray):
         return item.flat if item.dtype == object else ()
-    if isinstance(item, type | ModuleType | str | bytes | FunctionType | Tensor):
+    if isinstance(item, FunctionType):
+        return _enclosed(item)
+    if isinstance(item, type | ModuleType | str | bytes | Tensor):
         return ()
     if isinstance(item, Mapping):
         return [*item.keys(), *item.values()]
@@ -248,3 +250,16 @@ def _within(item: Any) -> Any:
         *getattr(item, "__dict__", {}).values(),
         *[getattr(item, name) for name in slots if hasattr(item, name)],
     ]
+
+
+def _enclosed(function: FunctionType) -> list[Any]:
+    """Parameters, Modules and containers that a function keeps of where it was made; no other objects, which
+    it may have for anything.
+    """
+    held = []
+    for cell in function.__closure__ or ():
+        try:
+            held.append(cell.cell_contents)
+        except ValueError:  # not set yet
+            continue
+    return [one for one in held if isinstance(one, (Parameter, Holder, list, tuple, dict))]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays.devices import device_of, moved
+from numgraph.arrays.inputs import as_array, generator
 from numgraph.autodiff.tensor import unwrap
 from numgraph.autodiff.typed import Result
 from numgraph.dense import gather, matmul
@@ -49,7 +50,7 @@ class Scorer(Module):
             dim,
             bool(reciprocal),
         )
-        rng, shape = np.random.default_rng(rng), (self.parts, dim) if self.parts else (dim,)
+        rng, shape = generator(type(self).__name__, rng), (self.parts, dim) if self.parts else (dim,)
         self.entities = init.Parameter((scale * rng.standard_normal((num_entities, *shape))).astype(dtype))
         self.relations = init.Parameter(
             (scale * rng.standard_normal((num_relations * (1 + self.reciprocal), *shape))).astype(dtype)
@@ -129,7 +130,7 @@ class Scorer(Module):
         """Ids as arrays of one length, in range."""
         op, found, length = type(self).__name__, [], None
         for name, value in given.items():
-            ids = np.atleast_1d(np.asarray(unwrap(value)))
+            ids = np.atleast_1d(as_array(op, name, unwrap(value)))
             if ids.ndim != 1 or (ids.dtype.kind not in "iu" and ids.size):
                 raise bad_type(
                     op, f"{name} has dtype {ids.dtype} and shape {list(ids.shape)}", "give ids, integers [n]"

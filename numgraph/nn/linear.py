@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.arrays.inputs import given, is_sparse, kind_of
+from numgraph.arrays.inputs import generator, given, is_sparse, kind_of
 from numgraph.dense import elu, gelu, leaky_relu, matmul, relu, silu, softplus
 from numgraph.dense.activations import biased
 from numgraph.errors import bad_type, bad_value, check_name, shown
@@ -50,7 +50,7 @@ class Linear(Module):
         dtype: Any = np.float32,
     ) -> None:
         check_size("Linear", in_features=in_features, out_features=out_features)
-        self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
+        self.weight = init.glorot(generator(type(self).__name__, rng), (in_features, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
     @of_features
@@ -157,7 +157,7 @@ class MLP(Sequential):
             raise bad_type(
                 "MLP", f"widths is {shown(widths)}", "give the widths of all layers, [in, hidden, out]"
             )
-        rng, act = np.random.default_rng(rng), activation_of("MLP", act)
+        rng, act = generator(type(self).__name__, rng), activation_of("MLP", act)
         norm = {True: "batch", False: None}[norm] if isinstance(norm, bool) else norm
         steps: list[Callable[[Any], Any]] = []
         for i in range(len(widths) - 1):

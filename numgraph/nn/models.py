@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.arrays.inputs import kind_of
+from numgraph.arrays.inputs import generator, kind_of
 from numgraph.autodiff.tensor import unwrap
 from numgraph.dense import elu, relu
 from numgraph.errors import bad_type, bad_value, check_name
@@ -83,7 +83,7 @@ class Stack(Module):
         check_size(op, in_features=in_features, hidden=hidden, out_features=out_features, layers=layers)
         if jk is not None:
             check_name(op, "jk", jk, JUMPS)
-        rng = np.random.default_rng(rng)
+        rng = generator(type(self).__name__, rng)
         self.dropout, self.dtype, self.jk = Dropout(dropout, rng=rng), np.dtype(dtype), jk
         self.act = (
             type(self).activation if isinstance(act, str) and act == "default" else activation_of(op, act)

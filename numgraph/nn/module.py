@@ -266,6 +266,10 @@ def check_activation(op: str, activation: Any) -> Any:
     return activation
 
 
+_MOST = 2**48
+"""No memory has as many addresses."""
+
+
 def check_size(op: str, **sizes: Any) -> None:
     """Each of the named numbers is a whole one, at least 1."""
     for name, value in sizes.items():
@@ -276,6 +280,8 @@ def check_size(op: str, **sizes: Any) -> None:
                 else ""
             )
             raise bad_value(op, f"{name} is {shown(value)}", f"{name} is a whole number, at least 1{fix}")
+        if value >= _MOST:
+            raise bad_value(op, f"{name} is {shown(value)}", "no array is that long")
 
 
 def pair_of(op: str, in_features: Any) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from numgraph.arrays.inputs import generator
 from numgraph.dense import matmul
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.expressions.precision import narrowed, widened
@@ -137,7 +138,7 @@ class PNAConv(_Tower, Convolution):
             raise bad_value(
                 "PNAConv", problem, "choose a number that divides out_features, and with divide_input both"
             )
-        rng = np.random.default_rng(rng)
+        rng = generator(type(self).__name__, rng)
         self.aggregators, self.scalers = tuple(aggregators), tuple(scalers)
         self.delta, self.mean_degree = delta, mean_degree
         self.divide_input, self.std_eps, self.in_features = divide_input, std_eps, in_features

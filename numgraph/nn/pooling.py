@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from numgraph.arrays.devices import device_of, moved
+from numgraph.arrays.inputs import generator
 from numgraph.autodiff.tensor import unwrap
 from numgraph.dense import gather, sigmoid
 from numgraph.errors import bad_value
@@ -97,7 +98,7 @@ class Set2Set(Module):
         self, features: int, steps: int = 3, *, rng: init.Seed = None, dtype: Any = np.float32
     ) -> None:
         check_size("Set2Set", features=features, steps=steps)
-        rng = np.random.default_rng(rng)
+        rng = generator(type(self).__name__, rng)
         self.features, self.steps = features, steps
         self.of_query = Linear(2 * features, 4 * features, rng=rng, dtype=dtype)
         self.of_state = Linear(features, 4 * features, rng=rng, dtype=dtype)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.arrays.inputs import is_sparse
+from numgraph.arrays.inputs import generator, is_sparse
 from numgraph.dense import matmul
 from numgraph.dense.activations import biased
 from numgraph.errors import bad_type, bad_value, shown
@@ -100,7 +100,7 @@ class SGConv(_Propagation):
             collapse_loops,
             loop_weight("SGConv", fill_value),
         )
-        self.weight = init.glorot(np.random.default_rng(rng), (in_features, out_features), dtype)
+        self.weight = init.glorot(generator(type(self).__name__, rng), (in_features, out_features), dtype)
         self.bias = init.zeros((out_features,), dtype) if bias else None
 
     @of_graph

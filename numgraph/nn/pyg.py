@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numgraph.arrays.inputs import kind_of
 from numgraph.autodiff.tensor import Parameter
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.nn.edge import EdgeConv
@@ -63,6 +64,8 @@ def load_pyg(module: Module, state: Mapping[str, Any]) -> Module:
     >>> conv.weight.shape
     (3, 2)
     """
+    if not isinstance(state, Mapping):
+        raise bad_type("load_pyg", f"the state is {kind_of(state)}", "pass what module.state_dict() gave")
     arrays = {name: _array(value) for name, value in state.items()}
     taken: set[str] = set()
     filled: dict[str, np.ndarray] = {}

@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 
 from numgraph.arrays.devices import moved, namespace_of, same_device
-from numgraph.arrays.inputs import as_array, is_sparse
+from numgraph.arrays.inputs import as_array, generator, is_sparse
 from numgraph.autodiff.tape import unwrap
 from numgraph.autodiff.tensor import Tensor
 from numgraph.autodiff.typed import Result
@@ -82,7 +82,7 @@ class RGCNConv(Convolution):
             num_relations=num_relations,
             num_bases=bases,
         )
-        rng = np.random.default_rng(rng)
+        rng = generator(type(self).__name__, rng)
         self.num_relations, self.in_features = num_relations, (in_src, in_dst)
         shape: tuple[int, ...] = (bases, in_src, out_features)
         if num_blocks is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.arrays.inputs import is_sparse
+from numgraph.arrays.inputs import generator, is_sparse
 from numgraph.dense import matmul, relu
 from numgraph.dense.activations import biased
 from numgraph.errors import bad_type
@@ -77,7 +77,7 @@ class SAGEConv(Convolution):
         in_src, in_dst = pair_of("SAGEConv", in_features)
         check_size("SAGEConv", in_src=in_src, in_dst=in_dst, out_features=out_features)
         names = check_aggregations("SAGEConv", "aggr", aggr, (*AGGREGATIONS, "pool"))
-        rng = np.random.default_rng(rng)
+        rng = generator(type(self).__name__, rng)
         self.aggr = tuple("max" if name == "pool" else name for name in names)
         self.normalize, self.activation = normalize, check_activation("SAGEConv", activation)
         self.in_features = (in_src, in_dst)

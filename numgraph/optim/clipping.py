@@ -57,9 +57,11 @@ def clip_gradients(
         raise bad_value(op, "neither max_norm nor max_value is given", "give one of them")
     if order != math.inf and number(op, "order", order) == 0:
         raise bad_value(op, "order is 0", "give a positive number, or math.inf")
-    absent = next((i for i, g in enumerate(grads) if g is None), None)
-    if absent is not None:
-        raise bad_type(op, f"grads[{absent}] is None", "leave parameters without a gradient out")
+    for i, g in enumerate(grads):
+        if g is None:
+            raise bad_type(op, f"grads[{i}] is None", "leave parameters without a gradient out")
+        if not hasattr(g, "dtype"):
+            raise bad_type(op, f"grads[{i}] is {kind_of(g)}", "gradients are arrays")
     arrays = [unwrap(g) for g in grads]
     before = _norm(arrays, order)
     if max_value is not None:

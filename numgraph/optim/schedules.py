@@ -275,7 +275,7 @@ class ReduceOnPlateau(Schedule):
     def step(self, measure: Any = None) -> None:
         """One more step, after which the measure was this; NaN is not better than anything."""
         value = unwrap(measure)
-        if measure is None or np.ndim(value):
+        if measure is None or isinstance(value, str | bytes | list | tuple) or np.ndim(value):
             raise bad_type(
                 "ReduceOnPlateau.step",
                 f"measure is {shown(measure)}",

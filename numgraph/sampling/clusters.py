@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numgraph.arrays.inputs import INTEGERS, as_array
 from numgraph.errors import bad_type, bad_value, shown
 from numgraph.graph import Graph
 from numgraph.graph.edges import SRC, Edges
@@ -120,6 +121,8 @@ def _induced(g: Graph, nodes: Ids) -> tuple[Graph, Ids]:
 
 def _parts_of(op: str, g: Graph, parts: Any) -> Ids:
     """[num_nodes] the part of each node."""
+    if not hasattr(parts, "ndim") and not isinstance(parts, int):
+        parts = as_array(op, "parts", parts, INTEGERS)
     if np.ndim(parts) == 0:
         if isinstance(parts, bool | np.bool_) or not isinstance(parts, int | np.integer):
             raise bad_type(op, f"parts is {shown(parts)}", "give a number of parts, or the part of each node")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from numgraph.arrays.inputs import kind_of
+from numgraph.arrays.inputs import generator, kind_of
 from numgraph.autodiff.tape import Tape
 from numgraph.data.graph_set import GraphDataset
 from numgraph.data.links import Links
@@ -167,8 +167,10 @@ def fit(
     >>> history.val_accuracy[history.best_epoch - 1] > 0.7
     True
     """
-    if not callable(model) or isinstance(model, type):
-        raise bad_type("fit", f"model is {kind_of(model)}", "give a module, then a dataset and an optimizer")
+    if not isinstance(model, Module):
+        raise bad_type(
+            "fit", f"model is {kind_of(model)}", "give a numgraph.nn.Module, then a dataset and an optimizer"
+        )
     objective = objective_of("fit", dataset, features, loader, seed)
     loader = objective.loader
     processes = objective.processes
@@ -194,7 +196,7 @@ def fit(
             "give the dataset a train_mask, or a split whose first share is larger",
         )
     warn_of_weights("fit", model, objective.data)
-    rng = np.random.default_rng(seed)
+    rng = generator("fit", seed, "seed")
     parameters = list(optimizer.parameters)
     standing = Standing(History(score=objective.score), model.state_dict())
     same: dict[str, Any] = {

@@ -99,7 +99,7 @@ SCALARS = {  # of a Tensor of shape ()
     "a float of another name": lambda t: (lambda number: number(t))(float),
     **{
         f"math.{f.__name__}": lambda t, f=f: f(t)
-        for f in (math.exp, math.log, math.sqrt, math.sin, math.tanh, math.erf, math.fabs)
+        for f in (math.exp, math.log, math.sqrt, math.sin, math.tanh, math.erf, math.fabs, math.trunc)
     },
 }
 

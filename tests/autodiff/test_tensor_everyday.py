@@ -4,6 +4,8 @@ arrays come out.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from checks import check_gradient
@@ -88,6 +90,8 @@ SAME = {  # of an array and of its Tensor alike
             np.zeros_like,
         )
     },
+    "an index": lambda x: "abc"[x.astype(np.int64)[0, 1]],
+    "math.trunc": lambda x: math.trunc(x[1, 1]),
     "np.median over an axis": lambda x: np.median(x, axis=1),
     "np.median kept": lambda x: np.median(x, axis=0, keepdims=True),
     "np.sort over an axis": lambda x: np.sort(x, axis=0),

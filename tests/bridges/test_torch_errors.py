@@ -165,6 +165,35 @@ def test_no_gradient_is_lost(name):
         LOST[name]()
 
 
+def weighted(w):
+    return ng.update_all(g, lambda u, e: u.x * e.w, "sum", u={"x": x}, e={"w": w})
+
+
+CHANGED = {
+    "field": ((4, 1), weighted, "update_all(sum): field e.w, of shape [4, 1], was changed"),
+    "captured": (
+        (2,),
+        lambda w: ng.update_all(g, lambda u: u.x * w, "sum", u={"x": x}),
+        "an array that the message captures, of shape [2], was changed",
+    ),
+    "score": (
+        (4, 1),
+        lambda w: ng.attend(g, lambda e: e.w, lambda u: u.x, u={"x": x}, e={"w": w}),
+        "attend: field e.w, of shape [4, 1], was changed",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_arrays_of_numpy_that_change_before_the_backward(name):
+    shape, call, words = CHANGED[name]
+    w = np.ones(shape, np.float32)
+    loss = call(w).sum()
+    w += 1
+    with pytest.raises(ValueError, match=re.escape(words)):
+        loss.backward()
+
+
 MIXED = {
     "field": (lambda y: given(x, y=y), "update_all: field u.y is an array of JAX, others are of torch"),
     "captured": (

@@ -180,6 +180,10 @@ def use(layer, x):
     return layer(x)
 
 
+def around(held):
+    return lambda x: (held, x)
+
+
 class OnTheClass(ng.nn.Module):
     weight = parameter()
 
@@ -206,6 +210,8 @@ HIDDEN = {
     "a dict in an object in an object": lambda: Around(Around({"a": parameter()})),
     "a function with a module bound to it": lambda: functools.partial(use, Layer()),
     "a function with parameters bound by name": lambda: functools.partial(use, layer={"w": parameter()}),
+    "a function around a module": lambda: around(Layer()),
+    "a function around parameters": lambda: around([parameter()]),
     "a method of a module": lambda: Layer().forward,
     "a method of an object": lambda: Around(parameter()).method,
 }
@@ -238,6 +244,9 @@ def test_what_is_found_elsewhere_too_is_not_hidden():
         {first, last},
         Around([first], model),
         enumerate([last]),
+        around(first),
+        around(np.ones(2)),
+        around(Around(Layer())),  # an object that it may have for anything
     ]
     first.outer = [model.forward, Around(model)]  # back to what it is a part of
     assert [name for name, _ in model.named_parameters()] == ["value.0.w", "value.1.w"]

@@ -596,6 +596,12 @@ FILES = {
         "unknown entry 'm.0'",
         "the state of another kind of optimiser",
     ),
+    "fit of a function": (
+        lambda: fit(lambda g, x: x, KARATE, adam()),
+        TypeError,
+        "fit: model is a function",
+        "numgraph.nn.Module",
+    ),
     "fit with a class": (
         lambda: fit(MODEL, KARATE, optim.Adam),
         TypeError,

@@ -399,6 +399,7 @@ def test_results_may_be_changed_in_place():
 EVERY = [make(F, 4) for make in (layers.GCNConv, layers.SAGEConv, layers.GATConv, layers.GATv2Conv)] + [
     layers.GINConv(torch.nn.Identity())
 ]
+THREE = ng.Graph([0, 1, 2], [0, 0, 1], num_src=3, num_dst=2)
 PAIR = torch.ones(2, F), torch.tensor([[0, 1], [1, 0]])
 TRACED = [
     lambda layer: torch.compile(layer, fullgraph=True, backend="eager")(*PAIR),
@@ -434,6 +435,28 @@ TRACED = [
             lambda: layers.GCNConv(F, 4, normalize=False, add_self_loops=True),
             "add_self_loops is True without normalize",
         ),
+        *[
+            (
+                lambda layer=layer: layer(ng.Graph([0, 1], [1, 0], num_src=2, num_dst=2), torch.ones(2, F)),
+                "bipartite, with 2 sources and 2 destinations",
+            )
+            for layer in EVERY
+        ],
+        *[
+            (
+                lambda layer=layer: layer(THREE, (torch.ones(3, F), torch.ones(1, F))),
+                r"x\[1\] has shape \[1, 6\], the graph 3 sources and 2 destinations; the first axis must be 2",
+            )
+            for layer in EVERY[1:]
+        ],
+        *[
+            (lambda layer=layer: layer(ng.Graph([0], [1]), torch.ones(2, 5)), "made for 6 features")
+            for layer in EVERY[:-1]
+        ],
+        *[
+            (lambda layer=layer: layer(ng.Graph([0], [1]), torch.ones(2, F).long()), r"int64; give x\.float")
+            for layer in EVERY[:-1]
+        ],
         (lambda: layers.SAGEConv(F, 4, aggr="lstm"), "unknown aggr 'lstm'"),
         (lambda: layers.SAGEConv((1, 2, 3), 4), "in_channels is"),
         (lambda: layers.GATConv(F, 4, dropout=1.5), "dropout is 1.5"),

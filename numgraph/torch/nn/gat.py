@@ -13,7 +13,7 @@ from numgraph.expressions.elementary import leaky_relu
 from numgraph.graph import Graph
 from numgraph.message import apply_edges, attend, update_all
 from numgraph.ops import edge_softmax
-from numgraph.torch.nn.graphs import REDUCES, arranged, looped, rows, sides, without_loops
+from numgraph.torch.nn.graphs import REDUCES, arranged, check_features, looped, rows, sides, without_loops
 from numgraph.torch.nn.linear import Linear, extra_repr, glorot, linear, pair_of
 
 Fields = dict[str, torch.Tensor]
@@ -218,6 +218,7 @@ def attention(
     """What GATConv computes, of any module with its attributes."""
     x, edges = arranged(x, edge_index)
     x_src, x_dst, g = sides("GATConv", x, edges, size)
+    check_features("GATConv", layer.in_channels, x_src, x_dst)
     of_src, of_dst = (layer.lin, layer.lin) if layer.lin is not None else (layer.lin_src, layer.lin_dst)
     h = _by_head(layer, of_src(x_src))
     u, v, e = {"h": h}, {}, {}
@@ -242,6 +243,7 @@ def attention_v2(
         raise bad_value(
             "GATv2Conv", "x has no features of destinations", "give a pair of tensors, (x_src, x_dst), or one"
         )
+    check_features("GATv2Conv", layer.in_channels, x_src, x_dst)
     h = _by_head(layer, layer.lin_l(x_src))
     t = h if layer.share_weights and x_dst is x_src else _by_head(layer, layer.lin_r(x_dst))
     u, v, e = {"h": h}, {"t": t, "a": layer.att[0]}, {}

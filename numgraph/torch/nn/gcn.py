@@ -12,7 +12,7 @@ from numgraph.errors import bad_value, check_name
 from numgraph.graph import Graph
 from numgraph.message import update_all
 from numgraph.nn.graphs import once
-from numgraph.torch.nn.graphs import REDUCES, arranged, looped, rows, sides
+from numgraph.torch.nn.graphs import REDUCES, arranged, check_features, looped, rows, sides
 from numgraph.torch.nn.linear import extra_repr, linear
 
 _plain = lambda u: u.x
@@ -119,8 +119,9 @@ def convolution(layer: Any, x: Any, edge_index: Any, edge_weight: torch.Tensor |
             "(torch.from_numpy(x))",
         )
     kept = layer.__dict__.get("_kept_graph") if layer.cached and layer.normalize else None
+    check_features("GCNConv", layer.in_channels, x, None)
     if kept is None:
-        kept = sides("GCNConv", x, edges, None)[2], edge_weight
+        kept = sides("GCNConv", (x, None), edges, None)[2], edge_weight
         if layer.cached and layer.normalize:
             layer.__dict__["_kept_graph"] = kept
     g, weight = kept

@@ -85,6 +85,7 @@ def sides(op: str, x: Any, edges: Any, size: Any) -> tuple[torch.Tensor, torch.T
         if features is not None and features.dim() != 2:
             raise bad_value(op, f"{name} has shape {list(features.shape)}", "it must be [nodes, features]")
     if isinstance(edges, Graph):
+        _check_rows(op, edges, x_src, x_dst, x is x_src)
         return x_src, x_dst, edges
     if torch.jit.is_tracing():
         raise bad_type(op, "torch.jit.trace cannot hold a graph", MAKE_GRAPH)
@@ -92,7 +93,38 @@ def sides(op: str, x: Any, edges: Any, size: Any) -> tuple[torch.Tensor, torch.T
     num_src = len(x_src) if num_src is None else num_src
     if num_dst is None:
         num_dst = num_src if x_dst is None else len(x_dst)
-    return x_src, x_dst, graph_of(op, edges, int(num_src), int(num_dst))
+    g = graph_of(op, edges, int(num_src), int(num_dst))
+    _check_rows(op, g, x_src, x_dst, False)
+    return x_src, x_dst, g
+
+
+def _check_rows(op: str, g: Graph, x_src: torch.Tensor, x_dst: torch.Tensor | None, is_one: bool) -> None:
+    """One row would be broadcast, and those of sources taken for those of as many destinations."""
+    if torch.jit.is_tracing():
+        return
+    counts = f"{g.num_src} sources and {g.num_dst} destinations"
+    if is_one and g.is_bipartite:
+        problem = f"the graph is bipartite, with {counts}, and x is one tensor"
+        raise bad_value(op, problem, "give a pair, (x_src, x_dst)")
+    for name, x, count in (("x", x_src, g.num_src), ("x[1]", x_dst, g.num_dst)):
+        if x is not None and x.shape[0] != count:
+            problem = f"{name} has shape {list(x.shape)}, the graph {counts}"
+            raise bad_value(op, problem, f"the first axis must be {count}")
+
+
+def check_features(op: str, widths: Any, x_src: torch.Tensor, x_dst: torch.Tensor | None) -> None:
+    """Features are floats of the widths that the layer was made for; −1 is any."""
+    if torch.jit.is_tracing():  # whose shapes are tensors; it is an error where the walk is met
+        return
+    pair = (widths, widths) if isinstance(widths, int) else widths
+    for name, x, width in (("x", x_src, pair[0]), ("x[1]", x_dst, pair[1])):
+        if x is None:
+            continue
+        if not x.is_floating_point():
+            raise bad_type(op, f"{name} has dtype {str(x.dtype).removeprefix('torch.')}", "give x.float()")
+        if width != -1 and x.shape[1] != width:
+            problem = f"{name} has shape {list(x.shape)}, the layer was made for {width} features"
+            raise bad_value(op, problem, f"the last axis must be {width}")
 
 
 def rows(x: torch.Tensor, ids: np.ndarray) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from numgraph.errors import bad_value, check_name
 from numgraph.message import update_all
-from numgraph.torch.nn.graphs import REDUCES, arranged, sides
+from numgraph.torch.nn.graphs import REDUCES, arranged, check_features, sides
 from numgraph.torch.nn.linear import extra_repr, linear, pair_of
 
 _copy = lambda u: u.x
@@ -83,6 +83,7 @@ class SAGEConv(torch.nn.Module):
 def sage(layer: Any, x: Any, edge_index: Any, size: Any) -> torch.Tensor:
     """What SAGEConv computes, of any module with its attributes."""
     x_src, x_dst, g = sides("SAGEConv", *arranged(x, edge_index), size)
+    check_features("SAGEConv", layer.in_channels, x_src, x_dst if layer.root_weight else None)
     if layer.project:
         x_src = layer.lin(x_src).relu()
     z = layer.lin_l(update_all(g, _copy, REDUCES[layer.aggr], u={"x": x_src}))
