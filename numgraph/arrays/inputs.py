@@ -88,6 +88,8 @@ def as_array(op: str, name: str, value: Any, what: str = "an array") -> Any:
         fix = (
             f"read it first, as in np.array(list({called}))"
             if isinstance(value, Iterator)
+            else f"give one of its arrays at a time, as {called}[{next(iter(value), 'name')!r}]"
+            if isinstance(value, Mapping)
             else "give a NumPy array"
         )
         raise bad_type(op, f"{name} is {kind_of(value)}, not an array", fix)

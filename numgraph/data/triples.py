@@ -21,13 +21,19 @@ from numgraph.graph import HeteroGraph
 PARTS = {"train": ("train",), "val": ("valid", "val", "validation", "dev"), "test": ("test",)}
 """What the files of a folder are called, before the extension."""
 SUFFIXES = (".txt", ".tsv", ".csv", ".del")
-HEADERS = (
-    {"head", "relation", "tail"},
-    {"subject", "predicate", "object"},
-    {"h", "r", "t"},
-    {"source", "relation", "target"},
-)
+ROLES = {
+    "h": ("head", "subject", "source", "from", "src", "h"),
+    "r": ("relation", "predicate", "relationship", "edge", "rel", "r"),
+    "t": ("tail", "object", "target", "to", "dst", "t"),
+}
 """Names of columns that a first line may have, which is no triple then."""
+
+
+def _roles(row: Sequence[str]) -> str:
+    """What the columns of a header are, as "hrt"; "?" for a word that is none of a header."""
+    return "".join(
+        next((role for role, names in ROLES.items() if word.lower() in names), "?") for word in row
+    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -160,7 +166,11 @@ def load_triples(
     """
     op = "load_triples"
     if not isinstance(path, str | os.PathLike):
-        raise bad_type(op, f"path is {kind_of(path)}", "give a folder's path, or a file's")
+        raise bad_type(
+            op,
+            f"path is {kind_of(path)}",
+            "give a folder or a file with a triple a line, as to_csv(path, index=False) writes it",
+        )
     path = Path(path)
     if sorted(order) != ["h", "r", "t"]:
         raise bad_value(op, f"order is {shown(order)}", 'name the columns by three letters, as "hrt"')
@@ -201,11 +211,7 @@ def read_questions(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
             raise bad_value(
                 op, f"{file}, line {line} has {len(row)} columns", "a question has a head and a relation"
             )
-        if line == 1 and (row[0].lower(), row[1].lower()) in (
-            ("head", "relation"),
-            ("subject", "predicate"),
-            ("source", "relation"),
-        ):
+        if line == 1 and _roles(row[:2]) == "hr":
             continue
         heads.append(row[0])
         relations.append(row[1])
@@ -269,7 +275,9 @@ def _read(
             )
             kind = "commas" if file.suffix.lower() == ".csv" else "tabs"
             raise bad_value(op, problem, f"a triple has three names between {kind}: head, relation, tail")
-        if line == 1 and {name.lower() for name in row} in HEADERS:
+        if line == 1 and set(roles := _roles(row)) == set(ROLES):
+            if [roles[k] for k in columns] != list(ROLES):
+                raise bad_value(op, f"{file} has the columns {', '.join(row)}", f"give order={roles!r}")
             continue
         ids = [
             table.setdefault(row[k], len(table))

@@ -585,6 +585,7 @@ FILES = {
         "h['cites']",
         "HeteroConv",
     ),
+    "a dict of arrays": (lambda: ng.relu({"a": X}), TypeError, "relu: x is a dict", "x['a']"),
     "a name of a room": (
         lambda: ng.fit_triples,
         AttributeError,

@@ -181,6 +181,21 @@ def test_three_files_and_other_formats(folder, tmp_path):
     assert load_triples(tmp_path / "b.txt", split=(1, 0, 0), order="htr").relations == ["7"]
 
 
+def test_a_header_is_no_triple_and_tells_the_order(tmp_path):
+    for i, header in enumerate(["From,Rel,To", "subject,predicate,object", "h,r,t"]):
+        (tmp_path / f"{i}.csv").write_text(f"{header}\nann,likes,ben\n", "utf-8")
+        assert load_triples(tmp_path / f"{i}.csv", split=(1, 0, 0)).entities == ["ann", "ben"]
+    turned = tmp_path / "turned.csv"
+    turned.write_text("head,tail,relation\nann,ben,likes\n", "utf-8")
+    with pytest.raises(
+        ValueError, match=r"turned.csv has the columns head, tail, relation; give order='htr'"
+    ):
+        load_triples(turned, split=(1, 0, 0))
+    assert load_triples(turned, split=(1, 0, 0), order="htr").relations == ["likes"]
+    turned.write_text("h,ben,likes\nr,t,h\n", "utf-8")  # no header: "ben" and "likes" are no columns
+    assert len(load_triples(turned, split=(1, 0, 0)).train) == 2
+
+
 def test_one_file_is_dealt_out(tmp_path):
     (tmp_path / "all.tsv").write_text("".join(f"{i}\tr\t{(i * 7) % 20}\n" for i in range(20)) * 2, "utf-8")
     data, again, other = (load_triples(tmp_path / "all.tsv", rng=seed) for seed in (0, 0, 1))
