@@ -1,10 +1,11 @@
 """The kernel compiler: index notation → schedule → program → verify → target.
 
 ``index`` says what every output of a walk is at index variables, ``schedule`` how its variables become loops
-and lanes, ``program`` holds the records that ``build`` makes of both, ``verify`` proves of every program that
-it stays inside its arrays and stores each result once, and a target (a class as ``target`` has it; ``cpu/``,
-``cuda/``) prints it. Nothing but a target knows of text, and targets do not know of each other; ``llvm/`` is
-what both print with. ``driver`` is the loop above them, ``reference`` the definition in plain NumPy.
+and lanes, ``program`` holds the records that ``build`` makes of both, ``ahead`` says which rows are asked for
+before their use, ``verify`` proves of every program that it stays inside its arrays and stores each result
+once, and a target (a class as ``target`` has it; ``cpu/``, ``cuda/``) prints it. Nothing but a target knows
+of text, and targets do not know of each other; ``llvm/`` is what both print with. ``driver`` is the loop
+above them, ``reference`` the definition in plain NumPy.
 
 From outside, ``execute`` is called, and ``schedules`` to tell what it does; ``rows``, for functions of the
 rows of arrays; and ``cpu.programs``, for callers without Python.

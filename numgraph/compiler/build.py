@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from numgraph.compiler.ahead import asked
 from numgraph.compiler.index import EDGE, ROW, Column, Notation, Result, Term, Variable, variables_in
 from numgraph.compiler.program import (
     Accumulate,
@@ -26,21 +27,18 @@ from numgraph.compiler.program import (
     Loop,
     Op,
     Program,
-    Records,
     Spread,
     Store,
     Type,
     When,
-    all_of,
     computed,
     hoisted,
     live,
     merged,
-    prefetched,
 )
 from numgraph.compiler.reduces import REDUCES, Reduce
-from numgraph.compiler.schedule import COSTLY, PRICES, Lanes, Schedule
-from numgraph.compiler.storage import CACHE_LINE, identity_of, memory_name
+from numgraph.compiler.schedule import Lanes, Schedule
+from numgraph.compiler.storage import identity_of
 from numgraph.expressions import elementary
 from numgraph.expressions.dtypes import COMPARISONS
 from numgraph.expressions.reduces import REDUCES as WHAT
@@ -49,14 +47,6 @@ _PRIVATE = 64
 """Lanes that a sum's own loop adds up in, in four registers at most, for one would wait for itself; or as
 many as a register has.
 """
-_LIGHT = 4
-"""Values that an edge computes at most in a kernel that is light, none of them by a polynomial. Attention's
-gradients took 15 % longer without asking for single cache lines, which the numbers per head are."""
-
-_AHEAD, _BY_IDS_AHEAD = 16, 48
-"""How many edges before its use a row is asked for; that of an edge by its id in a kernel that is light. On
-one thread Σ x_u w_e of 16 features takes 11 ms instead of 16 with 3 M edges in random order, and 13 where it
-is asked for 16 edges before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,63 +98,19 @@ class _Scope:
 @dataclass(frozen=True)
 class Places:
     """What a program depends on besides notation and schedule. ids: dtype of the graph's index arrays.
-    ordered: the k-th edge is edge k. stored: the dtype in memory of each array of each result."""
+    ordered: the k-th edge is edge k. stored: the dtype in memory of each array of each result. many: the rows
+    that edges find are more than a cache holds."""
 
     ids: str
     ordered: bool
     stored: tuple[tuple[str, ...], ...]
+    many: bool = False
 
 
 def build(notation: Notation, schedule: Schedule, places: Places) -> Program:
     """The program of a walk under a schedule."""
     program = _Builder(notation, schedule, places).program()
-    body = live(merged(hoisted(program.body)))
-    light = _is_light(body)
-
-    def apart(load: Load) -> tuple[str, int] | None:
-        """Rows that are reached through an index array, where an edge is much work: not single numbers. Where
-        it is little, the processor itself is dozens of edges ahead of single cache lines, but not of edges'
-        by their ids, each of which is in a line of its own."""
-        array = program.arrays[load.array]
-        kind, lanes = array.rows, load.type.lanes
-        if EDGE in program.lanes or kind == f"row {notation.rows}":
-            return None
-        index = next(
-            (
-                name
-                for name, array in program.arrays.items()
-                if array.stored == kind and array.slot[0] == "ids"
-            ),
-            None,
-        )
-        if index == "edge" and light:
-            return index, _BY_IDS_AHEAD
-        if index is None or not lanes or (light and program.lanes.count(lanes) * _size(array) <= CACHE_LINE):
-            return None
-        return index, _AHEAD
-
-    return Program(program.walked, program.arrays, program.lanes, prefetched(body, apart))
-
-
-def _size(array: Array) -> int:
-    """Bytes of an element."""
-    return np.dtype(memory_name(array.stored)).itemsize
-
-
-def _is_light(records: Records) -> bool:
-    """Whether an edge takes so few instructions that the processor itself is dozens of edges ahead."""
-    inside = [
-        one
-        for record in all_of(records)
-        if isinstance(record, Loop) and record.variable in (EDGE,)
-        for one in all_of(record.body)
-    ]
-    if not inside:
-        inside = all_of(records)
-    computed = [one for one in inside if isinstance(one, Op | Fold) and one.op not in ("cast", "wrap")]
-    sums = sum(isinstance(one, Accumulate) for one in inside)
-    costly = any(dict(PRICES).get(one.op, 1.0) >= COSTLY for one in computed)
-    return len(computed) - sums <= _LIGHT and not costly and not any(isinstance(one, When) for one in inside)
+    return asked(replace(program, body=live(merged(hoisted(program.body)))), places.many)
 
 
 class _Builder:

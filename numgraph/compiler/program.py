@@ -89,8 +89,8 @@ class Load:
 
 @dataclass(frozen=True)
 class Prefetch:
-    """Ask for what a load of the same array and column will read so many edges later. index: the array that
-    says in which row.
+    """Ask for what a load or store of the same array and column will read or write so many edges later.
+    index: the array that says in which row.
     """
 
     array: str
@@ -359,16 +359,18 @@ def live(records: Records, used: frozenset[str] = frozenset()) -> Records:
     return tuple(reversed(kept))
 
 
-def prefetched(records: Records, wanted: Callable[[Load], tuple[str, int] | None]) -> Records:
-    """With a Prefetch before every load for which ``wanted`` names an index array, and how many edges
-    ahead.
-    """
+def prefetched(
+    records: Records, wanted: Callable[[Load | Store], tuple[str, int] | None], lanes: Lanes
+) -> Records:
+    """With a Prefetch before every load and store for which ``wanted`` names an index array, and how many
+    edges ahead. lanes: of the program."""
     found: list[Any] = []
     for record in records:
         if inner(record):
-            record = replace(record, body=prefetched(record.body, wanted))
-        asked = wanted(record) if isinstance(record, Load) else None
+            record = replace(record, body=prefetched(record.body, wanted, lanes))
+        asked = wanted(record) if isinstance(record, Load | Store) else None
         if asked is not None:
-            found.append(Prefetch(record.array, asked[0], record.column, record.type.lanes, asked[1]))
+            along = lanes.of(record.column.variables)
+            found.append(Prefetch(record.array, asked[0], record.column, along, asked[1]))
         found.append(record)
     return tuple(found)

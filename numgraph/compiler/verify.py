@@ -204,10 +204,10 @@ class _Check:
         """Whether positions are edge ids: where the program has no array that says which edge is where."""
         return row == EDGE.name and "edge" not in self.program.arrays
 
-    def array(self, record: Any, name: str, written: bool) -> ir.Array:
+    def array(self, record: Any, name: str, written: bool | None) -> ir.Array:
         require(name in self.program.arrays, record, f"{name} is no array")
         array = self.program.arrays[name]
-        require(array.written == written, record, "a result is read, or what is read written")
+        require(written in (None, array.written), record, "a result is read, or what is read written")
         return array
 
     def load(self, record: ir.Load, loops: _Loops) -> None:
@@ -223,7 +223,7 @@ class _Check:
         self.define(record, self.beyond(lanes))
 
     def prefetch(self, record: ir.Prefetch, loops: _Loops) -> None:
-        array, index = self.array(record, record.array, False), self.array(record, record.index, False)
+        array, index = self.array(record, record.array, None), self.array(record, record.index, False)
         edges, numbers = (ROW, "row e") if self.program.walked == "e" else (EDGE, "row k")
         require(
             index.rows == numbers and index.stored == array.rows and record.ahead >= 0,

@@ -177,9 +177,9 @@ def load_masked(width: int) -> Any:
 
 
 @functools.cache
-def prefetch(size: int) -> Any:
-    """prefetch(size)(array, row, offset): ask for the cache lines of ``size`` bytes from array[row,
-    offset].
+def prefetch(size: int, write: bool = False) -> Any:
+    """prefetch(size)(array, row, offset): ask for the cache lines of ``size`` bytes from array[row, offset],
+    to read or to write them.
     """
 
     @intrinsic
@@ -191,7 +191,9 @@ def prefetch(size: int) -> Any:
             function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
             for line in range(0, size, CACHE_LINE):
                 place = builder.gep(base, [ir.Constant(I64, line)])
-                builder.call(function, [place, ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)])
+                builder.call(
+                    function, [place, ir.Constant(I32, int(write)), ir.Constant(I32, 3), ir.Constant(I32, 1)]
+                )
             return context.get_dummy_value()
 
         return types.void(array, types.int64, types.int64), codegen

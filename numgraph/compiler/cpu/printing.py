@@ -273,7 +273,8 @@ class Printer(Names):
     def prefetch(self, record: ir.Prefetch) -> list[str]:
         array = self.program.arrays[record.array]
         size = max(self.lanes.width(record.lanes), 1) * np.dtype(memory_name(array.stored)).itemsize
-        ask = self.define(f"prefetch{size}", f"memory.prefetch({size})")
+        name, write = f"prefetch{'_write' if array.written else ''}{size}", ", True" if array.written else ""
+        ask = self.define(name, f"memory.prefetch({size}{write})")
         return [
             (
                 f"{ask}({self.array(record.array)}, {self.following(record.index, self.copy)}, "
