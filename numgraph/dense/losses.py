@@ -12,7 +12,7 @@ from numgraph.autodiff.tape import record, unwrap
 from numgraph.autodiff.typed import of_array, of_two
 from numgraph.dense.activations import softplus
 from numgraph.dense.reductions import mean
-from numgraph.dense.shapes import as_ids, getitem, scatter_add, scattered
+from numgraph.dense.shapes import as_ids, getitem, has_outside, scatter_add, scattered
 from numgraph.errors import bad_index, bad_type, bad_value, check_name, shown
 from numgraph.expressions.precision import floating, narrowed, widened
 from numgraph.message.rowwise import apply
@@ -37,7 +37,7 @@ def _select(op: str, rows: Any, num: int, like: Any) -> Any:
             f"rows have dtype {rows.dtype} and shape {rows.shape}",
             "pass a boolean mask [rows] or integer ids [n]",
         )
-    if rows.size and (rows.min() < 0 or rows.max() >= num):
+    if has_outside(rows, num):
         k = int(np.argmax((rows < 0) | (rows >= num)))
         raise bad_index(
             op, f"rows[{k}] is {rows[k]}, there are {num} rows", f"row ids run from 0 to {num - 1}"
@@ -130,7 +130,7 @@ def cross_entropy(
     num, classes = chosen.size, logits.shape[1]
     if total == 0 and reduction == "mean":
         raise bad_value(op, "no rows are chosen", "a mean needs at least one row")
-    if num and (chosen.min() < 0 or chosen.max() >= classes):
+    if has_outside(chosen, classes):
         k = int(np.argmax((chosen < 0) | (chosen >= classes)))
         row, fix = k if ids is None else ids[k], ""
         if chosen[k] >= classes:
@@ -166,7 +166,7 @@ def cross_entropy(
         if reduction == "none":
             value = losses[:, 0]
         else:
-            value = (losses.sum() / share if reduction == "mean" else losses.sum()).astype(data.dtype)
+            value = losses.sum() / share if reduction == "mean" else losses.sum()
 
     def vjp(grads: Any, xs: Any, ys: Any, needs: Any) -> tuple[Any]:
         """softmax minus the targets in the chosen rows; the others are 0. Only gradients of gradients reach
@@ -256,16 +256,13 @@ def _row_gradients(x: Any, label: Any, log_sum: Any, top: Any, *rest: Any) -> An
     """
     named = dict(zip(rest[-1], rest))
     y = np.exp((x - top) - log_sum)
-    if type(y) is np.ndarray and named.keys() == {"classes", "g"}:
-        y[np.arange(len(y))[:, None], label] -= 1
-        return y * named["g"]
     hit = named["classes"] == label
     if "smooth" in named:
         d = y * (named["target"] + named["total"]) - np.where(
             hit, named["smooth"] + named["target"], named["smooth"]
         )
     else:
-        d = np.where(hit, y - 1, y)
+        d = y - hit if type(y) is np.ndarray else np.where(hit, y - 1, y)
     d = d * named["g"]
     return d + y * named["into_sums"] if "into_sums" in named else d
 

@@ -376,13 +376,25 @@ def as_ids(ids: Any, like: Any, op: str = "getitem", name: str = "ids") -> Any:
     return moved(array if array.size else array.astype(np.intp), device_of(unwrap(like)))
 
 
+def has_outside(ids: Any, num: int) -> bool:
+    """Whether an id is below 0 or not below num. As unsigned integers negative ones are larger than any num:
+    so it is one pass.
+    """
+    if ids.dtype.kind == "i":
+        ids = ids.view(_UNSIGNED[ids.itemsize])
+    return bool(ids.size and ids.max() >= num)
+
+
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
 def _check_ids(op: str, ids: Any, num_rows: int, like: Any) -> Any:
     ids = as_ids(ids, like, op)
     if ids.dtype.kind not in "iu":
         raise bad_type(op, f"ids have dtype {ids.dtype}", "row ids are integers")
     if ids.ndim != 1:
         raise bad_value(op, f"ids have shape {ids.shape}", "row ids are one-dimensional")
-    if ids.size and (ids.min() < 0 or ids.max() >= num_rows):
+    if has_outside(ids, num_rows):
         k = int(np.argmax((ids < 0) | (ids >= num_rows)))
         raise bad_index(
             op, f"ids[{k}] is {ids[k]}, there are {num_rows} rows", f"ids run from 0 to {num_rows - 1}"
