@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -161,7 +162,13 @@ def test_no_grad_around_a_coroutine_and_within_itself():
         lambda x, a: np.nanmedian(x, axis=a),
         lambda x, a: np.linalg.norm(x, axis=a),
         lambda x, a: np.linalg.norm(x, axis=(0, a)),
-        lambda x, a: np.trim_zeros(x, axis=a),
+        pytest.param(
+            lambda x, a: np.trim_zeros(x, axis=a),
+            marks=pytest.mark.skipif(
+                "axis" not in inspect.signature(np.trim_zeros).parameters,
+                reason="this NumPy's trim_zeros has no axis",
+            ),
+        ),
         lambda x, a: np.tensordot(x, x, ([a], [0])),
         lambda x, a: np.cumulative_sum(x, axis=a, include_initial=True),
     ],

@@ -64,7 +64,7 @@ def test_accumulation_is_wide(dtype, monkeypatch):
         cancel = np.where(np.arange(4097)[:, None] % 2 == 0, x16, -x16).astype(dtype)
         np.testing.assert_array_equal(
             ng.update_all(g, lambda u: u.x * 500, "sum", u={"x": cancel}),
-            np.full((1, 3), 15000, np.float32).astype(dtype),
+            np.full((1, 3), 15000, np.float32).astype((cancel[:1] * 500).dtype),  # NumPy 2.1 says float32
         )
 
 
