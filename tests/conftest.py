@@ -144,6 +144,7 @@ SAMPLED = frozenset(
             "test_torch_ops",
             "test_torch_layers",
             "test_ops",
+            "test_examples_of_tables",
         ),
         *(
             "test_layers_inputs",

@@ -7,6 +7,9 @@ from __future__ import annotations
 import dis
 import functools
 from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
 
 _CONVERSIONS = ("float", "int", "complex")
 
@@ -38,3 +41,15 @@ def _is_conversion(code: CodeType, offset: int) -> bool:
         ):
             return one.opname.startswith("LOAD_")
     return False
+
+
+def is_product(frame: FrameType) -> bool:
+    """Whether scipy.sparse asks for an array, in ``sparse @ tensor``."""
+    return frame.f_code.co_name == "_matmul_dispatch"
+
+
+def boxed(x: Any) -> Any:
+    """x as an object scalar, which makes scipy.sparse step back, so that __rmatmul__ runs and records."""
+    box = np.empty((), object)
+    box[()] = x
+    return box

@@ -8,7 +8,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import Token
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 import numpy as np
 
@@ -22,19 +22,31 @@ from numgraph.expressions.elementary import detached
 from numgraph.expressions.expr import is_float
 
 Function = Callable[..., Any]
+P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Function)
 
 
 @overload
-def grad(function: Function, argnums: int = ..., has_aux: Literal[False] = ...) -> Gradient: ...
+def grad(
+    function: Callable[Concatenate[Any, P], Any], argnums: Literal[0] = ..., has_aux: Literal[False] = ...
+) -> Gradient[P]: ...
+@overload
+def grad(function: Function, argnums: int, has_aux: Literal[False] = ...) -> Gradient[...]: ...
 @overload
 def grad(
     function: Function, argnums: Sequence[int], has_aux: Literal[False] = ...
 ) -> Callable[..., tuple[Array, ...]]: ...
 @overload
 def grad(
-    function: Callable[..., tuple[Any, T]], argnums: int = ..., *, has_aux: Literal[True]
+    function: Callable[Concatenate[Any, P], tuple[Any, T]],
+    argnums: Literal[0] = ...,
+    *,
+    has_aux: Literal[True],
+) -> Callable[Concatenate[Any, P], tuple[Array, T]]: ...
+@overload
+def grad(
+    function: Callable[..., tuple[Any, T]], argnums: int, has_aux: Literal[True]
 ) -> Callable[..., tuple[Array, T]]: ...
 @overload
 def grad(
@@ -73,8 +85,7 @@ def grad(
     >>> ng.grad(lambda p, x: np.sum(p["w"] * x) + p["b"])({"w": np.ones(2), "b": 0.0}, np.array([3.0, 4.0]))
     {'w': array([3., 4.]), 'b': array(1.)}
     """
-    of_both: Callable[..., Any] = value_and_grad
-    both = of_both(function, argnums, has_aux)
+    both = _of_both("grad", function, argnums, has_aux)
 
     @functools.wraps(function, updated=())
     def gradient(*args: Any, **options: Any) -> Any:
@@ -86,15 +97,26 @@ def grad(
 
 @overload
 def value_and_grad(
-    function: Function, argnums: int = ..., has_aux: Literal[False] = ...
-) -> ValueAndGradient: ...
+    function: Callable[Concatenate[Any, P], Any], argnums: Literal[0] = ..., has_aux: Literal[False] = ...
+) -> ValueAndGradient[P]: ...
+@overload
+def value_and_grad(
+    function: Function, argnums: int, has_aux: Literal[False] = ...
+) -> ValueAndGradient[...]: ...
 @overload
 def value_and_grad(
     function: Function, argnums: Sequence[int], has_aux: Literal[False] = ...
 ) -> Callable[..., tuple[Array, tuple[Array, ...]]]: ...
 @overload
 def value_and_grad(
-    function: Callable[..., tuple[Any, T]], argnums: int = ..., *, has_aux: Literal[True]
+    function: Callable[Concatenate[Any, P], tuple[Any, T]],
+    argnums: Literal[0] = ...,
+    *,
+    has_aux: Literal[True],
+) -> Callable[Concatenate[Any, P], tuple[tuple[Array, T], Array]]: ...
+@overload
+def value_and_grad(
+    function: Callable[..., tuple[Any, T]], argnums: int, has_aux: Literal[True]
 ) -> Callable[..., tuple[tuple[Array, T], Array]]: ...
 @overload
 def value_and_grad(
@@ -124,14 +146,21 @@ def value_and_grad(
     >>> dot(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     (array(11.), (array([3., 4.]), array([1., 2.])))
     """
+    return _of_both("value_and_grad", function, argnums, has_aux)
+
+
+def _of_both(
+    op: str, function: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool
+) -> Callable[..., Any]:
+    """``value_and_grad`` under the name that errors have."""
 
     @functools.wraps(function, updated=())
     def evaluated(*args: Any, **options: Any) -> Any:
-        tape, places, y, aux = _recorded("value_and_grad", function, argnums, has_aux, args, options)
-        y = _value("grad", y)
+        tape, places, y, aux = _recorded(op, function, argnums, has_aux, args, options)
+        y = _value(op, y)
         if np.shape(y) != ():
             problem = f"the function's value has shape {list(np.shape(y))}"
-            raise bad_value("grad", problem, "reduce it with .sum() or .mean(), or take ng.jacobian")
+            raise bad_value(op, problem, "reduce it with .sum() or .mean(), or take ng.jacobian")
         gradients = _gradients(tape, y, places.watched, None)
         value = (_released(y), _released(aux)) if has_aux else _released(y)
         return value, places.filled(gradients)
@@ -140,14 +169,25 @@ def value_and_grad(
 
 
 @overload
-def jacobian(function: Function, argnums: int = ..., has_aux: Literal[False] = ...) -> Gradient: ...
+def jacobian(
+    function: Callable[Concatenate[Any, P], Any], argnums: Literal[0] = ..., has_aux: Literal[False] = ...
+) -> Gradient[P]: ...
+@overload
+def jacobian(function: Function, argnums: int, has_aux: Literal[False] = ...) -> Gradient[...]: ...
 @overload
 def jacobian(
     function: Function, argnums: Sequence[int], has_aux: Literal[False] = ...
 ) -> Callable[..., tuple[Array, ...]]: ...
 @overload
 def jacobian(
-    function: Callable[..., tuple[Any, T]], argnums: int = ..., *, has_aux: Literal[True]
+    function: Callable[Concatenate[Any, P], tuple[Any, T]],
+    argnums: Literal[0] = ...,
+    *,
+    has_aux: Literal[True],
+) -> Callable[Concatenate[Any, P], tuple[Array, T]]: ...
+@overload
+def jacobian(
+    function: Callable[..., tuple[Any, T]], argnums: int, has_aux: Literal[True]
 ) -> Callable[..., tuple[Array, T]]: ...
 @overload
 def jacobian(

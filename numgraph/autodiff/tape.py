@@ -125,7 +125,22 @@ class Tape:
 
     ``check=True`` looks at every number that is recorded or replayed, and stops with a FloatingPointError at
     the first that is not finite: it names the operation, the caller's line, the row, and the inputs there.
-    ``check="nan"`` lets infinities pass."""
+    ``check="nan"`` lets infinities pass.
+
+    Parameters
+    ----------
+    persistent : ``gradient`` may be called more than once
+    check : True, "nan" or False
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> with ng.Tape() as tape:
+    ...     x = tape.watch(np.array([1.0, 2.0]))
+    ...     loss = np.sum(x**2)
+    >>> tape.gradient(loss, x)
+    array([2., 4.])
+    """
 
     def __init__(self, persistent: bool = False, check: bool | str = False) -> None:
         self.persistent = persistent
@@ -237,8 +252,19 @@ class Tape:
             self._watcher.recorded(entry)
 
     def watch(self, array: Any) -> Tensor:
-        """A Tensor of ``array`` that this tape tracks; a Tensor is marked and returned itself. Floating-point
-        arrays only.
+        """A Tensor of an array that this tape tracks.
+
+        Parameters
+        ----------
+        array : of floating-point numbers; a Tensor is marked and returned itself
+
+        Returns
+        -------
+        Tensor
+
+        Raises
+        ------
+        TypeError, ValueError : an array of another dtype, a Tensor that this tape has used before
         """
         self._check_unused("watch")
         x = array if isinstance(array, Tensor) else Tensor(array)
@@ -272,6 +298,14 @@ class Tape:
         inputs : what ``watch`` returned, Parameters or results on the way, as a list, a dict or one Tensor
         seed : array or Tensor of loss's shape, or a number: gives Σ seed · ∂loss/∂inputs,
             the product of vector and Jacobian. Tensors of other tapes keep their derivative there
+
+        Returns
+        -------
+        list, dict or one array, as inputs are
+
+        Raises
+        ------
+        ValueError, TypeError : a loss that is no scalar or not of this tape, an input that it does not track
 
         Examples
         --------
@@ -410,7 +444,7 @@ class Tape:
             else "replayed"
             if self._used
             else "closed"
-            if self._records
+            if self._thread
             else "not entered yet"
         )
         parts = [
@@ -425,13 +459,15 @@ class Tape:
 
         Parameters
         ----------
-        kernel
-            Also the schedules of the compiled kernels: whose edges each walks, what it loops over, what is in
-            the lanes of a register.
-        html
-            Where to write a page with pictures: the walk of each message and those of its gradients, drawn on
-            a small graph, the matrices beside them, and the schedules. It is one file, and loads nothing. A
-            notebook shows it for a tape.
+        kernel : also the schedules of the compiled kernels: whose edges each walks, what it loops over,
+            what is in the lanes of a register
+        html : where to write a page with pictures: the walk of each message and those of its gradients,
+            drawn on a small graph, the matrices beside them, and the schedules. It is one file, and loads
+            nothing. A notebook shows it for a tape
+
+        Returns
+        -------
+        the lines, as text
         """
         if html is not None:
             atomic.write(html, page.document(self._summaries()).encode())

@@ -8,18 +8,18 @@ import inspect
 import operator
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numgraph.arrays.detaching import is_conversion
+from numgraph.arrays.detaching import boxed, is_conversion, is_product
 from numgraph.arrays.devices import moved
 from numgraph.arrays.inputs import as_array, is_sparse
 from numgraph.arrays.typed import Array
+from numgraph.autodiff.methods import PLAIN, describe, operate
 from numgraph.autodiff.rules import RULES, direct, name_of, no_rule, of_scipy
 from numgraph.errors import bad_type, no_attribute
 from numgraph.expressions.elementary import detached as DETACHED
@@ -37,9 +37,6 @@ class Off(tuple[Any, ...]):
     """No tapes, because no_grad says so."""
 
 
-_PLAIN = frozenset((np.ndarray, float, int, bool))
-
-
 class Tensor(Operators["Tensor"]):
     """An array that tapes can track. ``data`` is the array; NumPy operators, functions and methods work on it
     and are recorded.
@@ -47,7 +44,18 @@ class Tensor(Operators["Tensor"]):
     Comparisons compare elementwise and give plain boolean arrays; Tensors hash by identity. ``data``,
     ``numpy()``, ``item()``, ``tolist()`` and ``float(tensor)`` are detached: no gradient flows through them.
     What would detach a Tensor without saying so while a tape records it (``np.array([tensor])``,
-    ``out[0] = tensor``, ``math.exp(tensor)``) is an error; elsewhere ``np.asarray(tensor)`` is its array."""
+    ``out[0] = tensor``, ``math.exp(tensor)``) is an error; elsewhere ``np.asarray(tensor)`` is its array.
+
+    Parameters
+    ----------
+    data : the array
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> ng.Tensor(np.array([1.0, 2.0])) * 2
+    Tensor([2., 4.], dtype=float64)
+    """
 
     __slots__ = ("__weakref__", "data")
 
@@ -64,6 +72,15 @@ class Tensor(Operators["Tensor"]):
 
     __hash__ = object.__hash__
 
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: object) -> NDArray[np.bool]: ...  # type: ignore[override]
+        def __ne__(self, other: object) -> NDArray[np.bool]: ...  # type: ignore[override]
+        def __lt__(self, other: Any) -> NDArray[np.bool]: ...
+        def __le__(self, other: Any) -> NDArray[np.bool]: ...
+        def __gt__(self, other: Any) -> NDArray[np.bool]: ...
+        def __ge__(self, other: Any) -> NDArray[np.bool]: ...
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise bad_type(
             "Tensor",
@@ -73,34 +90,42 @@ class Tensor(Operators["Tensor"]):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
         return self.data.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Of the numbers."""
         return self.data.dtype
 
     @property
     def ndim(self) -> int:
+        """How many axes there are."""
         return self.data.ndim
 
     @property
     def size(self) -> int:
+        """How many entries there are."""
         return self.data.size
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the array."""
         return self.data.nbytes
 
     @property
     def itemsize(self) -> int:
+        """Bytes of one entry."""
         return self.data.itemsize
 
     @property
     def T(self) -> Tensor:
+        """The axes reversed."""
         return direct.transpose(self)
 
     @property
     def mT(self) -> Tensor:
+        """The last two axes interchanged."""
         return direct.matrix_transpose(self)
 
     def __len__(self) -> int:
@@ -143,7 +168,7 @@ class Tensor(Operators["Tensor"]):
             f"use {instead}; tensor.data or tensor.item() detaches it",
         )
 
-    def __round__(self, digits: int | None = None) -> Any:
+    def __round__(self, digits: int | None = None) -> Tensor | float:
         return round(self.data.item(), digits) if not self.ndim else direct.round(self.data, digits or 0)
 
     def __format__(self, spec: str) -> str:
@@ -156,7 +181,6 @@ class Tensor(Operators["Tensor"]):
         return self.data.tolist()
 
     def numpy(self) -> Array:
-        """The detached array, on the host."""
         return moved(self.data, "cpu")
 
     def __repr__(self) -> str:
@@ -186,7 +210,7 @@ class Tensor(Operators["Tensor"]):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         for x in inputs:
             kind = type(x)
-            if kind in _PLAIN or isinstance(x, Tensor):
+            if kind in PLAIN or isinstance(x, Tensor):
                 continue
             if hasattr(kind, "__elementary__"):
                 return NotImplemented  # a message symbol, which takes Tensors as constants
@@ -293,9 +317,6 @@ class Tensor(Operators["Tensor"]):
         return direct.diagonal(self, offset, axis1, axis2)
 
     def detach(self) -> Tensor:
-        """The same numbers as a constant to derivatives, without a copy: no gradient flows through it, on any
-        tape.
-        """
         y = RULES["elementary"](DETACHED, self)
         return y if isinstance(y, Tensor) else Tensor(y)
 
@@ -352,67 +373,20 @@ class Tensor(Operators["Tensor"]):
     def round(self, decimals: int = 0) -> Tensor:
         return direct.round(self, decimals)
 
-    def __getattr__(self, name: str) -> Any:
-        """Only what is not there comes here."""
-        if hasattr(np.ndarray, name) and not name.startswith("__") and name != "data":
-            raise AttributeError(
-                f"Tensor: .{name} has no derivative rule; tensor.data.{name} is the detached array's"
-            )
-        raise no_attribute(f"a {type(self).__name__}", name)
+    if not TYPE_CHECKING:  # a checker knows the names
+
+        def __getattr__(self, name: str) -> Any:
+            """Only what is not there comes here."""
+            if hasattr(np.ndarray, name) and not name.startswith("__") and name != "data":
+                raise AttributeError(
+                    f"Tensor: .{name} has no derivative rule; tensor.data.{name} is the detached array's"
+                )
+            raise no_attribute(f"a {type(self).__name__}", name)
 
 
+describe(Tensor)
+operate(Tensor)
 _set_data = Tensor.__dict__["data"].__set__
-
-
-def is_product(frame: FrameType) -> bool:
-    """Whether scipy.sparse asks for an array, in ``sparse @ tensor``."""
-    return frame.f_code.co_name == "_matmul_dispatch"
-
-
-def boxed(x: Any) -> Any:
-    """x as an object scalar, which makes scipy.sparse step back, so that __rmatmul__ runs and records."""
-    box = np.empty((), object)
-    box[()] = x
-    return box
-
-
-def _operator(name: str, ufunc: Any, reflected: bool = False) -> Callable[[Any, Any], Any]:
-    """An operator between Tensors, arrays and numbers by its rule, past NumPy's dispatch, which looks after
-    everything else.
-    """
-    general = getattr(Operators, name)
-
-    def operate(self: Any, other: Any) -> Any:
-        if type(other) in _PLAIN or isinstance(other, Tensor):
-            return RULES[ufunc](other, self) if reflected else RULES[ufunc](self, other)
-        return general(self, other)
-
-    return operate
-
-
-_OPERATORS = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "truediv": np.divide,
-    "pow": np.power,
-    "matmul": np.matmul,
-}
-for _name_of, _ufunc in _OPERATORS.items():
-    for _before in ("", "i", "r"):
-        setattr(
-            Tensor, f"__{_before}{_name_of}__", _operator(f"__{_before}{_name_of}__", _ufunc, _before == "r")
-        )
-_COMPARISONS = {
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "eq": np.equal,
-    "ne": np.not_equal,
-}
-for _name_of, _ufunc in _COMPARISONS.items():
-    setattr(Tensor, f"__{_name_of}__", _operator(f"__{_name_of}__", _ufunc))
 
 
 def _not_in_place(self: Any, other: Any) -> NoReturn:
@@ -427,6 +401,20 @@ class Parameter(Tensor):
     """A Tensor that every active tape tracks without ``watch``. Optimisers update ``data`` in place.
 
     Where no tape is active, what is computed from Parameters and arrays is a plain array.
+
+    Parameters
+    ----------
+    data : the array, of floating-point numbers
+    name : what errors and ``state_dict`` call it; ``Module.parameters`` gives one
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> w = ng.Parameter(np.array([1.0, 2.0]))
+    >>> with ng.Tape() as tape:
+    ...     loss = (w * w).sum()
+    >>> tape.gradient(loss, w)
+    array([2., 4.])
     """
 
     __slots__ = ("name", "version")

@@ -21,6 +21,9 @@ FEATURES, EDGE_FEATURES = (3,), (1,)
 """Shapes of fields that --field does not name: of nodes and of edges."""
 
 
+_OF_MODEL = ("dataset", "data", "data_dir", "model", "hidden", "layers", "heads", "dropout", "seed")
+
+
 def add_explain(commands: Any) -> None:
     command = commands.add_parser(
         "explain",
@@ -29,6 +32,7 @@ def add_explain(commands: Any) -> None:
         "graph or on the reversed graph.",
     )
     add_model_options(command, "karate")
+    command.set_defaults(model=None, seed=None)  # what is given is told from what is not
     command.add_argument(
         "--kernel",
         action="store_true",
@@ -78,9 +82,12 @@ def _field(text: str) -> tuple[str, tuple[int, ...]]:
 def _explain(options: argparse.Namespace) -> int:
     if options.message is None and (options.reduce or options.field):
         raise Refused("--reduce and --field belong to --message; give one, as in --message 'u.x * e.w'")
-    of_model = (("--dataset", options.dataset), ("--data", options.data), ("--model", options.model != "gcn"))
-    if options.message is not None and (given := [name for name, value in of_model if value]):
-        raise Refused(f"{given[0]} is of a model's training, and --message stands in its place; give one")
+    if options.message is not None and (
+        given := [name for name in _OF_MODEL if getattr(options, name) is not None]
+    ):
+        told = f"--{given[0].replace('_', '-')} is of a model's training"
+        raise Refused(f"{told}, and --message stands in its place; leave one out")
+    options.model, options.seed = options.model or "gcn", options.seed or 0
     if options.html is not None:
         check_file("--html", options.html)
     if options.message is None:

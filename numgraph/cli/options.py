@@ -154,11 +154,18 @@ def number(kind: type, low: float, high: float, *, open_high: bool = False) -> C
         try:
             value = kind(text)
         except ValueError:
-            value = None
-        if value is None or not low <= value <= high or (open_high and value == high):
-            whole = "a whole number" if kind is int else "a number"
-            upper = "" if high == float("inf") else f" and {'below' if open_high else 'at most'} {high:g}"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {whole}, at least {low:g}{upper}")
+            value = math.nan
+        problem = (
+            f"is not a {'whole ' if kind is int else ''}number"
+            if math.isnan(value)
+            else f"must be at least {low}"
+            if value < low
+            else f"must be {'below' if open_high else 'at most'} {high}"
+            if value > high or (open_high and value == high)
+            else None
+        )
+        if problem is not None:
+            raise argparse.ArgumentTypeError(f"{text!r} {problem}")
         return value
 
     return parse

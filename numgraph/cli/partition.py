@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from numgraph.cli.options import add_json, output, path, positive, print_result, refusing
+from numgraph.cli.options import Refused, add_json, output, path, positive, print_result, refusing
 from numgraph.cli.train_options import DATASETS
 
 
@@ -50,6 +50,10 @@ def _partition(options: argparse.Namespace) -> int:
         dataset = (
             data.open_dataset(options.data) if options.data else data.load(options.dataset, options.data_dir)
         )
+        if options.parts > dataset.num_nodes:
+            raise Refused(
+                f"--parts is {options.parts}, and there are {dataset.num_nodes} nodes; a part needs one"
+            )
         ghosts = write_shards(
             options.out, dataset, options.parts, method=options.method, objective=options.objective
         )

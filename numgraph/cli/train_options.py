@@ -28,6 +28,7 @@ FANOUT = 10
 
 
 def add_model_options(command: argparse.ArgumentParser, dataset: str, scorers: tuple[str, ...] = ()) -> None:
+    """scorers: of triples, where the command is for them, for sets of graphs, links and regression too."""
     command.add_argument(
         "--dataset", choices=DATASETS, help=f"default {dataset}; digits and karate are embedded"
     )
@@ -64,10 +65,15 @@ def add_model_options(command: argparse.ArgumentParser, dataset: str, scorers: t
         metavar="N",
         help="features of a hidden layer, of one head for gat (default 16, gat 8, gin 64)",
     )
-    command.add_argument("--layers", type=positive, metavar="N", help="default 2, of graphs 5")
+    command.add_argument(
+        "--layers", type=positive, metavar="N", help=f"default 2{', of graphs 5' if scorers else ''}"
+    )
     command.add_argument("--heads", type=positive, metavar="N", help="of gat's hidden layers (default 8)")
     command.add_argument(
-        "--dropout", type=share, metavar="P", help="default 0.5, gat 0.6; 0 for regression and links"
+        "--dropout",
+        type=share,
+        metavar="P",
+        help=f"default 0.5, gat 0.6{'; 0 for regression and links' if scorers else ''}",
     )
     command.add_argument(
         "--seed",

@@ -114,7 +114,9 @@ def _download(name: str, names: Sequence[str], looked_at: str) -> dict[str, Path
         except (
             OSError
         ) as error:  # no network (requests' errors are OSErrors), or a folder that cannot be written
-            reason = f"the download failed ({type(error).__name__}: {error})"
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            why = error.strerror or (type(error).__name__ if status is None else f"HTTP status {status}")
+            reason = f"the download failed ({why})"
             raise _not_found(
                 name, f"{looked_at}{folder}", absent or [file], f"{reason}; {_BY_HAND}"
             ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -223,14 +223,16 @@ class GraphDataset:
     def __len__(self) -> int:
         return len(self.graphs)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise no_attribute(
-            "a GraphDataset",
-            name,
-            [one for one in (*self.__dataclass_fields__, *dir(type(self))) if one[0] != "_"],
-        )
+    if not TYPE_CHECKING:  # a checker knows the names
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise no_attribute(
+                "a GraphDataset",
+                name,
+                [one for one in (*self.__dataclass_fields__, *dir(type(self))) if one[0] != "_"],
+            )
 
     def __post_init__(self) -> None:
         op, count = f"GraphDataset {self.name}", len(self.graphs)

@@ -209,10 +209,12 @@ class Dataset:
         there = {name: moved(array, device) for name, array in arrays.items() if array is not None}
         return replace(self, graph=graph, **there)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise no_attribute("a Dataset", name, [one for one in (*_ARRAYS, *dir(Dataset)) if one[0] != "_"])
+    if not TYPE_CHECKING:  # a checker knows the names
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise no_attribute("a Dataset", name, [one for one in (*_ARRAYS, *dir(Dataset)) if one[0] != "_"])
 
     def __post_init__(self) -> None:
         op = f"Dataset {self.name}"

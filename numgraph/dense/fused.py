@@ -13,14 +13,16 @@ import functools
 import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, FrameType
+from itertools import chain
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from numgraph.arrays import NATIVE, recycling
+from numgraph.arrays.detaching import boxed, is_product
 from numgraph.autodiff.tape import record, unwrap
-from numgraph.autodiff.tensor import TAPES, Tensor, boxed, is_product
+from numgraph.autodiff.tensor import TAPES, Tensor
 from numgraph.compiler import execute
 from numgraph.compiler.rows import blocks
 from numgraph.expressions import expr
@@ -46,31 +48,101 @@ _UNHEEDED = {"warn", "ignore"}
 """What np.errstate says where nothing is done about single numbers: of what is infinite on the way to a
 finite sum nobody is warned."""
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-_LOADS = ("LOAD_FAST", "LOAD_CONST", "LOAD_SMALL_INT", "LOAD_DEREF", "LOAD_GLOBAL", "LOAD_NAME")
+_LOADS = ("LOAD_FAST", "LOAD_CONST", "LOAD_SMALL_INT", "LOAD_DEREF", "LOAD_GLOBAL", "LOAD_NAME", "PUSH_NULL")
+_ATTRIBUTES = ("LOAD_METHOD", "LOAD_ATTR")
+_MERGING = ("BINARY_", "UNARY_", "BUILD_", "PRECALL", "CALL")
+"""What makes one value of those on top of the stack."""
+_NOTHING = ("CACHE", "NOP", "KW_NAMES", "EXTENDED_ARG", "RESUME")
+_KNOWN = (int, float, np.ndarray, np.generic, np.ufunc, Tensor, ModuleType)
+_Paths = frozenset[tuple[str, ...]] | None
+"""The names, each with attributes, that a value was computed from; None: of something else too."""
 
 
 def is_summed(frame: FrameType | None) -> bool:
     """Whether a frame is of an operator or ufunc of an expression, whose value becomes an operand of more
-    operators and is summed then.
+    operators and is summed then; what they have to the left are numbers, arrays and Tensors.
     """
     inside = frame
     while frame is not None and (frame.f_code in _OPERATING or frame.f_code.co_filename == _MIXIN):
         frame = frame.f_back
-    return frame is not None and frame is not inside and _is_summed(frame.f_code, frame.f_lasti)
+    if frame is None or frame is inside or (paths := _operands(frame.f_code, frame.f_lasti)) is None:
+        return False
+    own, left = paths
+    return all(_is_numbers(_value(frame, path)) for path in left) and not any(
+        isinstance(value, np.ndarray) and value.dtype.kind == "O"  # each of its elements comes here
+        for value in (_value(frame, path) for path in own or ())
+    )
+
+
+def _value(frame: FrameType, path: tuple[str, ...]) -> Any:
+    """What is there by the names; of an array's attributes the array. No code of anybody's is run."""
+    value = frame.f_locals.get(path[0], frame.f_globals.get(path[0]))
+    for name in path[1:]:
+        if isinstance(value, _KNOWN):
+            break
+        value = getattr(value, "__dict__", {}).get(name)
+    return value
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether what is computed from a value alone is numbers, arrays or Tensors."""
+    if isinstance(value, ModuleType):
+        return value.__name__.partition(".")[0] in ("numpy", "numgraph")
+    return isinstance(value, _KNOWN) and not (isinstance(value, np.ndarray) and value.dtype.kind == "O")
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_summed(code: CodeType, offset: int) -> bool:
-    following = [one for one in dis.get_instructions(code) if one.offset > offset and one.opname != "CACHE"]
-    above = 0  # values on the stack above the expression's
-    for i, one in enumerate(following):
-        if one.opname in ("LOAD_METHOD", "LOAD_ATTR") and one.argval in ("sum", "mean"):
-            call = [other for other in following[i + 1 : i + 3] if other.opname != "PRECALL"]
-            return above == 0 and bool(call) and call[0].opname == "CALL" and call[0].arg == 0
-        if one.opname != "BINARY_OP" and not one.opname.startswith(_LOADS):
-            return False
-        above = max(above + dis.stack_effect(one.opcode, one.arg), 0)  # 0: an operator took it in
-    return False
+def _operands(code: CodeType, offset: int) -> tuple[_Paths, frozenset[tuple[str, ...]]] | None:
+    """What the value that the instruction at an offset makes is computed from, and what the operators that
+    follow until it is summed have to their left; None where it is not summed, or that is not known.
+    """
+    stack: list[_Paths] = []
+    own: _Paths = None
+    left: frozenset[tuple[str, ...]] = frozenset()
+    place = -1  # of the value on the stack
+
+    def taken(count: int) -> list[_Paths]:
+        found = [None] * (count - len(stack)) + stack[max(len(stack) - count, 0) :]
+        del stack[max(len(stack) - count, 0) :]
+        return found
+
+    instructions = [one for one in dis.get_instructions(code) if one.opname not in _NOTHING]
+    for i, one in enumerate(instructions):
+        is_attribute, is_load = one.opname in _ATTRIBUTES, one.opname.startswith(_LOADS)
+        if one.offset > offset:
+            if is_attribute and one.argval in ("sum", "mean") and place == len(stack) - 1:
+                call = [other for other in instructions[i + 1 : i + 3] if other.opname != "PRECALL"]
+                return (own, left) if call and call[0].opname == "CALL" and call[0].arg == 0 else None
+            if one.is_jump_target or not (is_load or one.opname == "BINARY_OP"):
+                return None
+        elif one.is_jump_target:
+            stack.clear()
+        effect = dis.stack_effect(one.opcode, one.arg, jump=False)
+        if is_load:
+            names = one.argval if isinstance(one.argval, tuple) else (one.argval,)
+            is_name = "CONST" not in one.opname and "INT" not in one.opname and one.opname != "PUSH_NULL"
+            loaded: list[_Paths] = [frozenset([(name,)] if is_name else []) for name in names]
+            stack += [frozenset[tuple[str, ...]]()] * (effect - len(loaded)) + loaded
+        elif is_attribute:
+            (of,) = taken(1)
+            path = None if of is None or len(of) != 1 else frozenset([(*next(iter(of)), one.argval)])
+            stack += [of if path is None else path] * (1 + effect)
+        elif one.opname.startswith(_MERGING) and effect <= 0:
+            is_right = place == len(stack) - 1
+            operands = taken(1 - effect)
+            if one.offset > offset and is_right:  # the value is the operand to the right
+                if operands[0] is None:
+                    return None
+                left |= operands[0]
+            known = [paths for paths in operands if paths is not None]
+            stack.append(frozenset(chain(*known)) if len(known) == len(operands) else None)
+            place = min(place, len(stack) - 1)
+        else:
+            stack.clear()
+        if one.offset == offset:
+            own, place = (stack[-1] if stack else None), max(len(stack) - 1, 0)
+            stack[place:] = [frozenset()]
+    return None
 
 
 def pending(

@@ -106,6 +106,16 @@ def _special(name: str, vjp: Callable[..., tuple[Any, ...]]) -> Any:
     return rule(row.name)(partial(elementwise, row))
 
 
+def _times_log_vjp(g: Any, a: Any, b: Any, logarithm: Any, argument: Any) -> tuple[Any, Any]:
+    """Of a · log(argument): 0 by both where a = 0 and the logarithm is infinite or none, as in messages."""
+    plain = unwrap(argument)
+    nothing = (unwrap(a) == 0) & ((plain <= 0) | (plain == np.inf))
+    return (
+        where(nothing, 0, g * logarithm(where(nothing, 1, b))),
+        where(nothing, 0, g * (a / where(nothing, 1, argument))),
+    )
+
+
 _iv: Any = _special(
     "iv", lambda g, y, n, x: (None, g * (0.5 * (_iv(unwrap(n) - 1, x) + _iv(unwrap(n) + 1, x))))
 )
@@ -142,8 +152,8 @@ _special("erfinv", lambda g, y, x: (g * (_SQRT_PI / 2 * np.exp(y * y)),))
 _special("ndtr", lambda g, y, x: (g * (np.exp(-0.5 * (x * x)) / _SQRT_2PI),))
 _special("log_ndtr", lambda g, y, x: (g * (np.exp(-0.5 * (x * x) - y) / _SQRT_2PI),))
 _special("ndtri", lambda g, y, x: (g * (_SQRT_2PI * np.exp(0.5 * (y * y))),))
-_special("xlogy", lambda g, y, a, b: (g * np.log(b), g * (a / b)))
-_special("xlog1py", lambda g, y, a, b: (g * np.log1p(b), g * (a / (1 + b))))
+_special("xlogy", lambda g, y, a, b: _times_log_vjp(g, a, b, np.log, b))
+_special("xlog1py", lambda g, y, a, b: _times_log_vjp(g, a, b, np.log1p, 1 + b))
 _special("entr", lambda g, y, x: (-g * (np.log(x) + 1),))
 _special("rel_entr", lambda g, y, a, b: (g * (np.log(a / b) + 1), -g * (a / b)))
 _special("kl_div", lambda g, y, a, b: (g * np.log(a / b), g * (1 - a / b)))

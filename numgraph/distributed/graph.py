@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,10 @@ class DistGraph(Spread):
         comm : mpi4py's communicator; process r owns part r
         method, objective, seed : ``partition``'s; method may be the owner of each node
 
+        Returns
+        -------
+        DistGraph
+
         Raises
         ------
         ValueError, TypeError : on all processes, where one has the reason
@@ -150,6 +154,10 @@ class DistGraph(Spread):
         comm : mpi4py's communicator, of as many processes as there are parts
         verify : "full" compares the content of every file with what was written,
             "sizes" dtypes and shapes alone
+
+        Returns
+        -------
+        DistGraph
 
         Raises
         ------
@@ -200,11 +208,21 @@ class DistGraph(Spread):
 
     @of_array_in_class
     def exchange(self, x: Any) -> Any:
-        """The rows of ``graph``'s sources, [owned + ghosts, …]: those of the owned nodes, then those that
-        their owners send.
+        """The rows of ``graph``'s sources: those of the owned nodes, then those that their owners send. The
+        adjoint of ``collect``.
 
-        x: array or Tensor [owned, …], of the same dtype and features on all processes, or a constant SciPy
-        sparse matrix. The adjoint of ``collect``.
+        Parameters
+        ----------
+        x : array or Tensor [owned, …], of the same dtype and features on all processes,
+            or a constant SciPy sparse matrix
+
+        Returns
+        -------
+        [owned + ghosts, …]
+
+        Raises
+        ------
+        ValueError : another number of rows
         """
         if is_sparse(x):
             if x.shape[0] != len(self.owned):
@@ -216,10 +234,20 @@ class DistGraph(Spread):
             return self._halo.sparse(x)
         return self._exchanged(x, lambda pending: pending.wait())
 
+    @of_array_in_class
     def exchange_ahead(self, x: Any) -> Any:
         """``exchange`` for a layer whose next walk over ``graph`` reads the result: it begins with the
         interior, destinations without ghosts, while rows are on their way. Nothing else may read the result
-        before that walk."""
+        before that walk.
+
+        Parameters
+        ----------
+        x : as of ``exchange``
+
+        Returns
+        -------
+        [owned + ghosts, …]
+        """
 
         if is_sparse(x):
             return self.exchange(x)
@@ -245,10 +273,16 @@ class DistGraph(Spread):
 
     @of_array_in_class
     def collect(self, y: Any) -> Any:
-        """[owned, …]: to each owned node's row of y the owner adds the rows that other processes have for it
-        as a ghost.
+        """To each owned node's row the owner adds the rows that other processes have for it as a ghost. The
+        adjoint of ``exchange``.
 
-        y: array or Tensor [owned + ghosts, …]. The adjoint of ``exchange``.
+        Parameters
+        ----------
+        y : array or Tensor [owned + ghosts, …]
+
+        Returns
+        -------
+        [owned, …]
         """
         y = self._rows("collect", "y", y, self.graph.num_src)
 
@@ -279,14 +313,31 @@ class DistGraph(Spread):
         return lambda needs: [line]
 
     def replicate(self, values: list[Any]) -> list[Any]:
-        """Shared values as this process's own, see ``numgraph.distributed.replicate``."""
+        """Shared values as this process's own, see ``numgraph.distributed.replicate``.
+
+        Parameters
+        ----------
+        values : list of arrays, Tensors or Parameters
+
+        Returns
+        -------
+        list
+        """
         found: list[Any] = replicate(values, self.comm)
         return found
 
     @of_array_in_class
     def total(self, x: Any) -> Any:
-        """Σ of x over the processes, as this process's own number: the gradients that arrive at it on all
-        processes are summed.
+        """Σ of x over the processes, as this process's own: the gradients that arrive at it on all processes
+        are summed.
+
+        Parameters
+        ----------
+        x : array, Tensor or number, of the same shape and dtype on all processes
+
+        Returns
+        -------
+        of x's shape
         """
         return replicate(allreduce(x, self.comm), self.comm)
 
@@ -297,8 +348,20 @@ class DistGraph(Spread):
         self._halo.close()
 
     def gather(self, x: Any, root: int = 0) -> Array | None:
-        """[num_nodes, …] the rows of all nodes in the order of their ids on process ``root``, None on the
-        others; a plain array.
+        """The rows of all nodes in the order of their ids, on one process.
+
+        Parameters
+        ----------
+        x : array or Tensor [owned, …]
+        root : the number of the process
+
+        Returns
+        -------
+        [num_nodes, …] a plain array on that process, None on the others
+
+        Raises
+        ------
+        ValueError : another number of rows; a process that is not there; features or dtypes that differ
         """
         array = np.asarray(unwrap(self._rows("gather", "x", x, len(self.owned))))
         if root not in range(self.comm.size):
@@ -317,12 +380,14 @@ class DistGraph(Spread):
             whole[ids] = rows
         return whole
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name in vars(type(self)):
-            raise AttributeError(name)
-        raise no_attribute(
-            "a DistGraph", name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"]
-        )
+    if not TYPE_CHECKING:  # a checker knows the names
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_") or name in vars(type(self)):
+                raise AttributeError(name)
+            raise no_attribute(
+                "a DistGraph", name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"]
+            )
 
     def __repr__(self) -> str:
         return (

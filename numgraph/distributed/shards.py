@@ -53,7 +53,7 @@ def write_shards(
     *,
     method: Any = "metis",
     objective: str = "cut",
-) -> Any:
+) -> NDArray[np.int64]:
     """Partition a dataset and write each part's edges, features and labels; what ``numgraph partition`` does.
 
     Parameters

@@ -52,6 +52,10 @@ def replicate(w: Any, comm: Any) -> Any:
         of a list all are replicated, and their gradients summed at once
     comm : mpi4py's communicator, or a DistGraph
 
+    Returns
+    -------
+    The same numbers
+
     Notes
     -----
     The adjoint of ``allreduce``: with copies w_r = w, ∂L/∂w = Σ_r ∂L/∂w_r.
@@ -73,6 +77,10 @@ def allreduce(x: Any, comm: Any) -> Any:
     x : array or Tensor, of the same shape and dtype on all processes; of a list all are summed at once
     comm : mpi4py's communicator, or a DistGraph
 
+    Returns
+    -------
+    of x's shape and dtype, or a list of such
+
     Notes
     -----
     The adjoint of ``replicate``: the result counts once, and so does a loss that is computed of it alone.
@@ -85,6 +93,12 @@ class Processes:
     """What a training asks of several processes (``numgraph.training.alone`` has it for one): all of them
     call each method together.
 
+    Parameters
+    ----------
+    comm : mpi4py's communicator
+
+    Attributes
+    ----------
     bytes : of arrays that this process has given to sums
     seconds : in sums
     """
@@ -152,6 +166,14 @@ def divide(loader: L, comm: Any, *, rows: Any = None) -> L:
     comm : mpi4py's communicator
     rows : SharedRows, from which the features come in place of the loader's own: in one exchange a batch,
         made when it is asked for
+
+    Returns
+    -------
+    The loader
+
+    Raises
+    ------
+    TypeError : what is no loader
 
     Notes
     -----

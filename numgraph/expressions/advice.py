@@ -37,3 +37,12 @@ def instead(name: str) -> str:
         f"; known are arithmetic, comparisons and NumPy's elementary functions{near}; or compute it before "
         "the call and pass it as a field"
     )
+
+
+def instead_of_scipy(name: str) -> str:
+    """The same for a function of scipy.special."""
+    near = did_you_mean(name, elementary.SCIPY)
+    return (
+        f"; of scipy.special it has {', '.join(elementary.SCIPY)}{near}; compute others of nodes' or edges' "
+        f"rows before the call, y = {name}(x), and pass that as a field, u={{'y': y}}"
+    )

@@ -13,7 +13,7 @@ import numpy as np
 from numgraph import errors
 from numgraph.arrays.inputs import named
 from numgraph.expressions import elementary
-from numgraph.expressions.advice import instead
+from numgraph.expressions.advice import instead, instead_of_scipy
 from numgraph.expressions.features import FUNCTIONS
 from numgraph.expressions.formulas import text
 
@@ -36,17 +36,33 @@ def apply_function(
     build = _FUNCTIONS.get(function) or _of_scipy(function)
     if build is None:
         name = getattr(function, "__name__", str(function))
-        raise errors.bad_type("message", f"{named(function)} cannot be part of a message{instead(name)}")
+        called, fix = named(function), instead(name)
+        if _is_scipy(function):
+            called, fix = f"scipy.special.{name}", instead_of_scipy(name)
+        raise errors.bad_type("message", f"{called} cannot be part of a message{fix}")
     return built(named(function), build, operands, options)
 
 
-def _of_scipy(function: Any) -> Callable[..., Any] | None:
+def _is_scipy(function: Any) -> bool:
     name = getattr(function, "__name__", "")
-    return (
-        elementary.SCIPY.get(name)
-        if getattr(sys.modules.get("scipy.special"), name, None) is function
-        else None
-    )
+    return getattr(sys.modules.get("scipy.special"), name, None) is function
+
+
+def _of_scipy(function: Any) -> Callable[..., Any] | None:
+    """A function of scipy.special, of operands in the dtype that SciPy takes them in."""
+    build = elementary.SCIPY.get(function.__name__) if _is_scipy(function) else None
+    if build is None or not isinstance(function, np.ufunc):
+        return build
+
+    def cast(*operands: Any) -> Any:
+        kinds = [getattr(x, "dtype", type(x)) for x in operands]
+        try:
+            dtypes = function.resolve_dtypes((*kinds, *[None] * function.nout))
+        except TypeError:  # of bfloat16, which SciPy does not know, and wrong numbers of operands
+            return build(*operands)
+        return build(*[x.astype(dtype) if hasattr(x, "dtype") else x for x, dtype in zip(operands, dtypes)])
+
+    return cast
 
 
 def built(name: str, build: Callable[..., Any], operands: Sequence[Any], options: dict[str, Any]) -> Any:

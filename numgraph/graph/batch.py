@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,10 +71,12 @@ class GraphBatch:
     def __len__(self) -> int:
         return len(self.graphs)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise no_attribute("a GraphBatch", name, [one for one in dir(self) if one[0] != "_"])
+    if not TYPE_CHECKING:  # a checker knows the names
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise no_attribute("a GraphBatch", name, [one for one in dir(self) if one[0] != "_"])
 
     @property
     def graph_ids(self) -> NDArray[np.int64]:

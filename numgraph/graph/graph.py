@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -426,10 +426,12 @@ class Graph(FromTables, ToLibraries, Subgraphs, Lookups):
             return _unpickled, ("from_csc", into.indptr, into.indices, {"num_src": self.num_src, **counts})
         return _unpickled, (None, self.src, self.dst, counts or {"num_nodes": self.num_src})
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise no_attribute("a Graph", name, [one for one in dir(Graph) if one[0] != "_"])
+    if not TYPE_CHECKING:  # a checker knows the names
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise no_attribute("a Graph", name, [one for one in dir(Graph) if one[0] != "_"])
 
     def __repr__(self) -> str:
         nodes = (

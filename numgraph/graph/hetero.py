@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import ArrayLike
 
@@ -358,10 +358,12 @@ class HeteroGraph(HeteroChanges, HeteroLibraries):
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self._graphs, self._counts)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise no_attribute("a HeteroGraph", name, [one for one in dir(HeteroGraph) if one[0] != "_"])
+    if not TYPE_CHECKING:  # a checker knows the names
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise no_attribute("a HeteroGraph", name, [one for one in dir(HeteroGraph) if one[0] != "_"])
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{one}: {counting(count, 'node')}" for one, count in self._counts.items())

@@ -28,6 +28,8 @@ class HeteroBlock(HeteroGraph):
     __slots__ = ("_dst", "_edge_ids", "nodes")
 
     nodes: dict[str, NDArray[Any]]
+    _dst: dict[str, int]
+    _edge_ids: dict[Relation, Any]
 
     @classmethod
     def made(

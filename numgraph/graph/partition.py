@@ -30,6 +30,10 @@ def partition(
         "cut" is faster, and on graphs without hubs as good
     seed : of what is random
 
+    Returns
+    -------
+    [num_nodes] int32
+
     Notes
     -----
     METIS balances w_v = d_v + mean(d) with the in-degrees d: nodes and edges count half each. What an

@@ -35,6 +35,7 @@ class Spread:
         """The rows of the shard's sources, from those of the nodes that each process owns."""
         raise NotImplementedError
 
+    @of_array_in_class
     def exchange_ahead(self, x: Any) -> Any:
         """The same for a walk over the shard, or one of its nodes, that is next to read the result: it begins
         before all rows are there.

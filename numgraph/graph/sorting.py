@@ -49,6 +49,13 @@ class Adjacency:
     indptr : [num_rows + 1] first position of each row; the last entry is the number of edges
     indices : [num_edges] the node at the other end of the edge at each position
     ordered : edge ids are the positions themselves, so edge data need no permutation
+
+    Examples
+    --------
+    >>> import numgraph as ng
+    >>> rows = ng.Graph([0, 1, 2], [1, 2, 2]).in_edges
+    >>> rows.indptr.tolist(), rows.indices.tolist(), rows.edge_ids.tolist()
+    ([0, 0, 1, 3], [0, 1, 2], [0, 1, 2])
     """
 
     indptr: Ids
@@ -64,7 +71,16 @@ class Adjacency:
         return self if self._host is None else self._host
 
     def to(self, device: str) -> Adjacency:
-        """The same rows with copies of their arrays on a device."""
+        """The same rows with copies of their arrays on a device.
+
+        Parameters
+        ----------
+        device : "cpu" or "cuda"
+
+        Returns
+        -------
+        Adjacency
+        """
         host = self.host
         if device == "cpu":
             return host
@@ -123,6 +139,8 @@ def given_ids(op: str, name: str, values: ArrayLike, axes: int = 1) -> NDArray[A
         fix = (
             f"give {name}[0] and {name}[1] apart, or Graph.from_edge_index"
             if (ids.ndim, axes) == (2, 1) and ids.shape[0] == 2
+            else f"it must have 1 axis, as [{ids}]"
+            if (ids.ndim, axes) == (0, 1) and ids.dtype.kind in "iu"
             else ""
         )
         raise bad_value(

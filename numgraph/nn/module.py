@@ -5,11 +5,13 @@ which these were set.
 from __future__ import annotations
 
 import functools
+import inspect
 import random
+import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -80,7 +82,12 @@ class Module(Holder):
         def __call__(self, *args, **options):
             if args and isinstance(args[0], _SHARED):
                 return self.replicated(args[0]).forward(*args, **options)
-            return self.forward(*args, **options)
+            try:
+                return self.forward(*args, **options)
+            except TypeError as error:
+                if error.__traceback__.tb_next is not None:  # raised in it
+                    raise
+                raise miscalled(self, error) from None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """A class with a ``forward`` of its own has a ``__call__`` that shows its arguments and what it
@@ -109,23 +116,43 @@ class Module(Holder):
         return copied(self, dict(zip(map(id, own), spread.replicate(own))), spread, {})
 
     def forward(self, *args: Any, **options: Any) -> Any:
+        """What a call computes; a subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def children(self) -> Iterator[tuple[str, Module]]:
-        """The modules directly inside, by name."""
+        """The modules directly inside, by name.
+
+        Returns
+        -------
+        iterator of pairs
+        """
         return ((name, value) for name, value in self._held() if isinstance(value, Module))
 
     def modules(self) -> Iterator[Module]:
-        """This module and all inside it, each once."""
+        """This module and all inside it, each once.
+
+        Returns
+        -------
+        iterator
+        """
         return (module for _, module in self._named_modules(""))
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Every parameter once, with its name: own ones first, then those of the modules inside."""
+        """Every parameter once, with its name: own ones first, then those of the modules inside.
+
+        Returns
+        -------
+        iterator of pairs
+        """
         return ((name, value) for name, value in self._walk() if isinstance(value, Parameter))
 
     def parameters(self) -> list[Parameter]:
         """Every parameter once, for an optimiser. Each one's ``name`` becomes its name in the outermost
         module that was asked.
+
+        Returns
+        -------
+        list of Parameter
         """
         found = []
         for name, parameter in self.named_parameters():
@@ -147,20 +174,31 @@ class Module(Holder):
         return dict(found.values())
 
     def random_state(self) -> dict[str, Any]:
-        """The states of all random generators inside, such as dropout's, by name; what ``state_dict`` is for
+        """The states of all random generators inside, such as dropout's; what ``state_dict`` is for
         parameters.
+
+        Returns
+        -------
+        dict of states by name
         """
         return {name: generator.bit_generator.state for name, generator in self._generators().items()}
 
     def load_random_state(self, state: Mapping[str, Any]) -> None:
-        """Set the random generators, in place, to what ``random_state`` gave. Names and kinds must agree,
-        else nothing changes.
+        """Set the random generators, in place.
+
+        Parameters
+        ----------
+        state : what ``random_state`` gave; names and kinds must agree, else nothing changes
         """
         set_generators("load_random_state", self._generators(), state, "the state")
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters and buffers on the host, by name, ready for np.savez; ``numgraph.save``
-        writes them with more.
+        """Copies of all parameters and buffers on the host, ready for np.savez; ``numgraph.save`` writes them
+        with more.
+
+        Returns
+        -------
+        dict of arrays by name
         """
         return {name: host_copy(unwrap(value)) for name, value in self._state().items()}
 
@@ -197,9 +235,16 @@ class Module(Holder):
     def _state(self) -> dict[str, Any]:
         return {name: value for name, value in self._walk() if value is not None}
 
-    def to(self, device: str) -> Module:
-        """Moves all parameters and buffers to a device, "cpu" or "cuda", in place; returns the module. Their
-        optimiser follows.
+    def to(self, device: str) -> Self:
+        """Moves all parameters and buffers to a device, in place. Their optimiser follows.
+
+        Parameters
+        ----------
+        device : "cpu" or "cuda"
+
+        Returns
+        -------
+        the module
         """
         known(f"{type(self).__name__}.to", device)
         for module in self.modules():
@@ -210,14 +255,28 @@ class Module(Holder):
                     setattr(module, name, moved(value, device))
         return self
 
-    def train(self, mode: bool = True) -> Module:
-        """Training mode for this module and all inside it; returns the module."""
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for this module and all inside it; returns the module.
+
+        Parameters
+        ----------
+        mode : False for evaluation
+
+        Returns
+        -------
+        the module
+        """
         for module in self.modules():
             module.training = bool(mode)
         return self
 
-    def eval(self) -> Module:
-        """The mode without dropout and with running statistics; returns the module."""
+    def eval(self) -> Self:
+        """The mode without dropout and with running statistics; returns the module.
+
+        Returns
+        -------
+        the module
+        """
         return self.train(False)
 
     @reprlib.recursive_repr()
@@ -228,6 +287,21 @@ class Module(Holder):
         inner = [f"{name}: {child!r}".replace("\n", "\n  ") for name, child in self.children()]
         body = ", ".join(shapes) if not inner else "\n  " + "\n  ".join(shapes + inner) + "\n"
         return f"{type(self).__name__}({body})"
+
+
+def miscalled(module: Module, error: TypeError) -> TypeError:
+    """What Python says of a call whose arguments do not fit, by the module's name and with all of them."""
+    name = type(module).__name__
+    shown = ", ".join(
+        [
+            str(p).partition(":")[0] if p.default is p.empty else f"{p.name}={p.default!r}"
+            for p in inspect.signature(module.forward).parameters.values()
+        ]
+    )
+    problem = re.sub(
+        r"^[\w.<>]+\(\) (missing)?", lambda found: f"the call {'is missing' if found[1] else ''}", str(error)
+    )
+    return bad_type(name, problem, f"it takes ({shown})")
 
 
 def check_features(

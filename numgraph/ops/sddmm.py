@@ -18,6 +18,7 @@ from numgraph.autodiff.tensor import Tensor
 from numgraph.autodiff.typed import OfGraphAndTwo, of_graph, of_graph_and_two
 from numgraph.graph import Graph, check_graph
 from numgraph.message import apply_edges, log_sum_exp, update_all
+from numgraph.ops.examples import example
 from numgraph.ops.operands import check_feature_shapes, rows_operand, sections
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -202,6 +203,7 @@ def _binary(lhs_target: str, op: str, rhs_target: str) -> OfGraphAndTwo[Graph, [
         y=_ROWS[rhs_target],
         returns=f"[num_edges, {'…, 1' if op == 'dot' else '…'}] in edge-id order",
     )
+    sddmm.__doc__ += example(name, lhs_target + rhs_target, op)
     return of_graph_and_two(sddmm)
 
 
@@ -217,6 +219,13 @@ def copy_u(g: Graph, x: Any) -> Any:
     Returns
     -------
     [num_edges, …] in edge-id order
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> g = ng.Graph([0, 1, 2], [1, 2, 2])
+    >>> ng.ops.copy_u(g, np.array([1.0, 2.0, 4.0])).tolist()
+    [1.0, 2.0, 4.0]
     """
     return _sddmm("copy_u", g, "copy_lhs", x, None, "u", "v")
 
@@ -233,6 +242,13 @@ def copy_v(g: Graph, x: Any) -> Any:
     Returns
     -------
     [num_edges, …] in edge-id order
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> g = ng.Graph([0, 1, 2], [1, 2, 2])
+    >>> ng.ops.copy_v(g, np.array([1.0, 2.0, 4.0])).tolist()
+    [2.0, 4.0, 4.0]
     """
     return _sddmm("copy_v", g, "copy_rhs", None, x, "u", "v")
 
@@ -249,6 +265,13 @@ def copy_e(g: Graph, x: Any) -> Any:
     Returns
     -------
     [num_edges, …] in edge-id order
+
+    Examples
+    --------
+    >>> import numpy as np, numgraph as ng
+    >>> g = ng.Graph([0, 1, 2], [1, 2, 2])
+    >>> ng.ops.copy_e(g, np.array([1.0, 2.0, 4.0])).tolist()
+    [1.0, 2.0, 4.0]
     """
     return _sddmm("copy_e", g, "copy_lhs", x, None, "e", "v")
 

@@ -95,7 +95,7 @@ def csrmm(A_graph: Graph, A_weights: Any, B_graph: Graph, B_weights: Any) -> tup
 # none is a Tensor
 def csrsum(graphs: Sequence[Graph], weights: Sequence[Plain]) -> tuple[Graph, Array]: ...  # type: ignore[overload-overlap]
 @overload
-def csrsum(graphs: Sequence[Graph], weights: Sequence[Plain | Tensor]) -> tuple[Graph, Tensor]: ...
+def csrsum(graphs: Sequence[Graph], weights: Sequence[Plain | Tensor]) -> tuple[Graph, Tensor]: ...  # type: ignore[overload-overlap]
 @overload
 def csrsum(graphs: Sequence[Graph], weights: Sequence[Plain | F]) -> tuple[Graph, F]: ...
 def csrsum(graphs: Sequence[Graph], weights: Sequence[Any]) -> tuple[Graph, Any]:

@@ -15,6 +15,7 @@ from numgraph.autodiff.typed import OfGraph, OfGraphAndTwo, of_graph, of_graph_a
 from numgraph.expressions.reduces import NAMES
 from numgraph.graph import Graph, check_graph
 from numgraph.message import update_all
+from numgraph.ops.examples import example
 from numgraph.ops.operands import check_feature_shapes, rows_operand, sections
 
 P = ParamSpec("P")
@@ -100,6 +101,7 @@ def _copy(target: str, reduce: str) -> OfGraph[Graph, []]:
     doc = f"z_v = {_REDUCED[reduce]} x_{target} over the in-edges e = (u → v) of v.\n\n" + sections(
         x=rows, returns=_REDUCES_TO
     )
+    doc += example(name, target, reduce=reduce)
     return of_graph(_named(of_sources if target == "u" else of_edges, name, doc))
 
 
@@ -110,9 +112,8 @@ def _binary(op: str, reduce: str) -> OfGraphAndTwo[Graph, []]:
         return _spmm(name, g, op, reduce, x, w)
 
     formula = f"z_v = {_REDUCED[reduce]} (x_u {_SIGN[op]} w_e) over the in-edges e = (u → v) of v."
-    return of_graph_and_two(
-        _named(spmm, name, f"{formula}\n\n" + sections(x="num_src", w="num_edges", returns=_REDUCES_TO))
-    )
+    told = sections(x="num_src", w="num_edges", returns=_REDUCES_TO) + example(name, "ue", op, reduce)
+    return of_graph_and_two(_named(spmm, name, f"{formula}\n\n{told}"))
 
 
 copy_u_sum = _copy("u", "sum")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import prange
@@ -67,12 +67,14 @@ class Optimizer:
             for name in self.buffers
         }
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise no_attribute(
-            kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"]
-        )
+    if not TYPE_CHECKING:  # a checker knows the names
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise no_attribute(
+                kind_of(self), name, [one for one in (*vars(self), *dir(type(self))) if one[0] != "_"]
+            )
 
     def __repr__(self) -> str:
         rates = ", ".join(f"{group['lr']:g}" for group in self.groups)
@@ -142,8 +144,16 @@ class Optimizer:
             group["lr"] = value
 
     def step(self, grads: Sequence[Any]) -> None:
-        """Move every parameter by its gradient. grads: one array a parameter, in the order of ``parameters``,
-        same shapes.
+        """Move every parameter by its gradient.
+
+        Parameters
+        ----------
+        grads : one array a parameter, in the order of ``parameters``, of the same shapes
+
+        Raises
+        ------
+        ValueError : another number of gradients, or another shape
+        TypeError : what is no list of arrays
         """
         grads = self._gradients(grads)
         if len(grads) != len(self.parameters):
@@ -216,8 +226,12 @@ class Optimizer:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the state on the host as flat names and arrays, for np.savez: ``steps``, ``lr`` (an array
-        where there are several groups), and ``<buffer>.<parameter>``."""
+        """Copies of the state on the host as flat names and arrays, for np.savez.
+
+        Returns
+        -------
+        dict of ``steps``, ``lr`` (an array where there are several groups), and ``<buffer>.<parameter>``
+        """
         rates = [group["lr"] for group in self.groups]
         state = {"steps": np.asarray(self.steps), "lr": np.asarray(rates if len(rates) > 1 else rates[0])}
         return state | {
@@ -227,12 +241,24 @@ class Optimizer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from ``state_dict()``'s state; names and shapes must be this optimiser's."""
+        """Continue from a saved state.
+
+        Parameters
+        ----------
+        state : what ``state_dict`` of the same kind of optimiser gave
+
+        Raises
+        ------
+        ValueError : names or shapes that are not this optimiser's
+        TypeError : what is no mapping
+        """
         op = f"{self._op}.load_state_dict"
         if not isinstance(state, Mapping):
             raise bad_type(
                 op, f"state is {kind_of(state)}", "pass what state_dict() of the same optimiser gave"
             )
+        there = {name for name, dot, number in (key.partition(".") for key in map(str, state)) if number}
+        writer = "" if there == {*self.buffers} else f", {_WRITERS.get(frozenset(there), 'of other buffers')}"
         expected = {
             f"{name}.{i}": array for name in self.buffers for i, array in enumerate(self._state[name])
         }
@@ -240,13 +266,13 @@ class Optimizer:
             if key not in state:
                 raise bad_value(
                     op,
-                    f"{key!r} is not there",
+                    f"{key!r} is not there{writer and f': the state is that of {writer[2:]}'}",
                     "make an optimiser of the kind, and for the parameters, that the state was saved with",
                 )
         for key in state:
             if key not in ("steps", "lr", *expected):
-                problem = unknown(op, "entry", key, ("steps", "lr", *expected))
-                raise ValueError(f"{problem}; it is the state of another kind of optimiser")
+                error = unknown(op, "entry", key, ("steps", "lr", *expected))
+                raise ValueError(f"{error}; it is the state of another kind of optimiser{writer}")
         numbers = {key: np.asarray(state[key]) for key in ("lr", "steps")}
         shapes = {"lr": (len(self.groups),) if len(self.groups) > 1 else (), "steps": ()}
         for key, found in numbers.items():
@@ -263,6 +289,14 @@ class Optimizer:
         self.steps = int(numbers["steps"])
         for group, rate in zip(self.groups, np.atleast_1d(numbers["lr"]).tolist()):
             group["lr"] = float(rate)
+
+
+_WRITERS = {
+    frozenset[str](): "SGD without momentum",
+    frozenset(("velocity",)): "SGD with momentum",
+    frozenset(("m", "v")): "Adam or AdamW",
+}
+"""Who has which buffers."""
 
 
 _COMPUTED = (np.dtype(np.float32), np.dtype(np.float64))

@@ -49,17 +49,17 @@ def write(
         target = Path(os.path.realpath(path))
         with contextlib.suppress(FileNotFoundError):
             before = target.stat()
+        mode = 0o666 if before is None else 0o600
+    try:
         if before is not None and not stat.S_ISREG(before.st_mode) and not stat.S_ISDIR(before.st_mode):
             whole = io.BytesIO()
             with deferred():
                 _fill(whole, content)
             with target.open("wb") as file:
                 file.write(whole.getbuffer())
-            return
-        mode = 0o666 if before is None else 0o600
-    try:
-        with deferred():
-            _replace(target, content, mode, before, durable)
+        else:
+            with deferred():
+                _replace(target, content, mode, before, durable)
     except OSError as error:
         if error.errno is None:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -65,13 +65,15 @@ class Batch:
     test_mask: Array = _NOTHING
     _edge_ids: Any = None
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if name == "graph":  # the property has none to give
-            problem = "a batch of a NeighborLoader or LinkLoader has no 'graph'; its blocks are .blocks"
-            raise AttributeError(problem)
-        raise no_attribute("a Batch", name, [one for one in dir(self) if one[0] != "_"])
+    if not TYPE_CHECKING:  # a checker knows the names
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            if name == "graph":  # the property has none to give
+                problem = "a batch of a NeighborLoader or LinkLoader has no 'graph'; its blocks are .blocks"
+                raise AttributeError(problem)
+            raise no_attribute("a Batch", name, [one for one in dir(self) if one[0] != "_"])
 
     @property
     def graph(self) -> Graph:
@@ -324,6 +326,8 @@ def sample_neighbors(
     """
     op = "sample_neighbors"
     g = checked_host(op, g)
+    if weight is not None:
+        weight = checked_weight(op, weight)
     sampler = NeighborSampler([_fanout(op, "fanout", fanout)], weight=weight, replace=replace)
     batch = sampler.drawn(
         op, Origin(g), seeds_of(op, g, nodes, "nodes"), key_of(checked_seed(op, seed), 0, 0)

@@ -245,7 +245,7 @@ class _OfGraphs(Labels):
 
     def results(self, model: Any) -> Any:
         """[graphs, outputs], 0 for graphs of no part."""
-        data = self.data
+        data: Any = self.data  # a GraphDataset
         made: Any = np.zeros((len(data), 1), np.float32)
         for i, batch in enumerate(self._measured()):
             h = unwrap(model(batch, batch.x, **edges_of_batch(model, batch)))

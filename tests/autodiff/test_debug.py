@@ -166,6 +166,9 @@ def test_what_things_say_they_are():
         loss = np.sum(tape.watch(X) * 2.0)
         assert repr(tape) == "<Tape: 2 records, recording, persistent>"
     assert repr(tape) == "<Tape: 2 records, closed, persistent>"
+    with ng.Tape() as empty:
+        pass
+    assert repr(empty) == "<Tape: 0 records, closed>"
     with ng.Tape() as tape:
         loss = np.sum(tape.watch(X) * 2.0)
     tape.gradient(loss, [])

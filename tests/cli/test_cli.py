@@ -252,15 +252,15 @@ def test_compiling_is_told(tmp_path: Path) -> None:
             "invalid choice: 'corra', choose from .*did you mean 'cora'.*see numgraph train --help",
         ),
         (("train", "--model", "mlp"), 2, "invalid choice: 'mlp'"),
-        (("train", "--epochs", "0"), 2, "--epochs: '0' is not a whole number, at least 1"),
+        (("train", "--epochs", "0"), 2, "--epochs: '0' must be at least 1"),
         (("train", "--epochs", "1.5"), 2, "--epochs: '1.5' is not a whole number"),
-        (("train", "--lr", "fast"), 2, "--lr: 'fast' is not a number, at least 0"),
-        (("train", "--lr", "inf"), 2, "--lr: 'inf' is not a number"),
+        (("train", "--lr", "fast"), 2, "--lr: 'fast' is not a number"),
+        (("train", "--lr", "inf"), 2, "--lr: 'inf' must be below inf"),
         (("train", "--lr", "nan"), 2, "--lr: 'nan' is not a number"),
-        (("train", "--lr", "-1"), 2, "--lr: '-1' is not a number, at least 0"),
-        (("train", "--dropout", "1"), 2, "--dropout: '1' is not a number, at least 0 and below 1"),
-        (("train", "--hidden", "-4"), 2, "--hidden: '-4' is not a whole number, at least 1"),
-        (("train", "--seed", "-1"), 2, "--seed: '-1' is not a whole number, at least 0"),
+        (("train", "--lr", "-1"), 2, "--lr: '-1' must be at least 0"),
+        (("train", "--dropout", "1"), 2, "--dropout: '1' must be below 1"),
+        (("train", "--hidden", "-4"), 2, "--hidden: '-4' must be at least 1"),
+        (("train", "--seed", "-1"), 2, "--seed: '-1' must be at least 0"),
         (
             (
                 "train",
@@ -280,6 +280,11 @@ def test_compiling_is_told(tmp_path: Path) -> None:
             "unrecognized arguments: --modle=gat, did you mean '--model'.*see numgraph train --help",
         ),
         (("train", "--heads", "3"), 1, "heads is 3 for gcn; only gat has heads"),
+        (
+            ("partition", "--dataset", "karate", "--parts", "99", "--out", "never"),
+            1,
+            "--parts is 99, and there are 34 nodes; a part needs one",
+        ),
         (
             ("train", "--dataset", "cora", "--data-dir", "/nowhere"),
             1,
@@ -302,7 +307,13 @@ def test_errors_are_one_line(
     out, err = capsys.readouterr()
     assert found == status
     assert out == ""
-    assert re.fullmatch(rf"numgraph( train)?: error: .*{message}.*\n", err)
+    assert re.fullmatch(rf"numgraph( train| partition)?: error: .*{message}.*\n", err)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_result_that_cannot_be_written_is_told_with_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json", "/dev/full"]) == 1
+    assert re.search("info: error: .*No space left on device: '/dev/full'\n$", capsys.readouterr().err)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
@@ -496,6 +507,9 @@ def test_explain_a_message_of_ones_own(capsys: pytest.CaptureFixture[str]) -> No
         (("--reduce", "sum"), "belong to --message"),
         (("--message", "u.x", "--model", "gat"), "--model is of a model's training"),
         (("--message", "u.x", "--dataset", "digits"), "--dataset is of a model's training"),
+        (("--message", "u.x", "--model", "gcn"), "--model is of a model's training"),
+        (("--message", "u.x", "--data-dir", "x"), "--data-dir is of a model's training"),
+        (("--message", "u.x", "--seed", "0"), "--seed is of a model's training"),
         (("--html", "/no/such/folder/page.html"), "there is no folder /no/such/folder; make it first"),
     ],
 )

@@ -506,7 +506,8 @@ def test_download_that_fails_says_how_to_provide_the_files(
     del server.content["ind.citeseer.ty"]
     monkeypatch.setenv("NUMGRAPH_DATA_DIR", str(tmp_path / "elsewhere"))
     with pytest.raises(
-        FileNotFoundError, match=r"ind\.citeseer\.ty.*elsewhere.*cache.*download failed.*NUMGRAPH_DATA_DIR"
+        FileNotFoundError,
+        match=r"ind\.citeseer\.ty.*elsewhere.*cache.*download failed \(HTTP status 404\);.*NUMGRAPH_DATA_DIR",
     ):
         data.load("citeseer")
 

@@ -50,7 +50,7 @@ def test_one_record(name):
     names, value, grads = recorded(fused, A, B, C)
     assert names == ["mean" if "mean" in fused.__code__.co_names else "sum"]
     np.testing.assert_allclose(value, plain(A, B, C), rtol=1e-13)
-    with mock.patch("numgraph.dense.fused._is_summed", return_value=False):
+    with mock.patch("numgraph.dense.fused.is_summed", return_value=False):
         others, _, want = recorded(fused, A, B, C)
     assert len(others) > 1
     for got, one in zip(grads, want, strict=True):
@@ -125,7 +125,7 @@ OPERANDS = {
 @pytest.mark.parametrize("name", OPERANDS)
 def test_what_is_no_row_beside_it_meets_its_value(name):
     _, value, grads = recorded(OPERANDS[name], A, B)
-    with mock.patch("numgraph.dense.fused._is_summed", return_value=False):
+    with mock.patch("numgraph.dense.fused.is_summed", return_value=False):
         _, want, want_grads = recorded(OPERANDS[name], A, B)
     np.testing.assert_allclose(value, want, rtol=1e-13)
     for got, one in zip(grads, want_grads, strict=True):
@@ -138,6 +138,46 @@ def test_an_object_gets_a_tensor():
         a = tape.watch(A)
         (a * B + foreign).sum()
     assert foreign.given is ng.Tensor
+
+
+def test_an_object_to_the_left_gets_a_tensor():
+    """Wherever it comes from; beside it numbers, arrays and attributes are still summed in one pass."""
+
+    class Left:
+        __array_ufunc__ = None
+
+        def __add__(self, other):
+            given.append(type(other))
+            return other + 1.0
+
+    given, one = [], Left()
+    one.inner = {"left": one}
+    one.weight = B
+    with ng.Tape() as tape:
+        a = tape.watch(A)
+        found = [
+            (one + a * B).sum(),
+            (one.inner["left"] + a * B).sum(),
+            (2.0 - (Left() + a * B)).sum(),
+            (one.weight * (a * B)).sum(),
+        ]
+    assert given == [ng.Tensor] * 3
+    assert tape.explain().splitlines()[-1].split()[1] == "sum"
+    assert tape.explain().count("multiply") == 3
+    want = [(A * B + 1).sum()] * 2 + [(1 - A * B).sum(), (A * B * B).sum()]
+    np.testing.assert_allclose(np.stack(found), want, rtol=1e-12)
+
+
+def test_elements_of_an_array_of_objects_are_tensors():
+    class Holder:
+        pass
+
+    with ng.Tape() as tape:
+        many, holder = np.empty(1, object), Holder()
+        many[0] = holder.many = tape.watch(A)
+        holder.many = many
+        found = [(many * 2.0).sum(), (holder.many * 2.0).sum(), (1.0 + many).sum()]
+    assert {type(one) for one in found} == {ng.Tensor}
 
 
 @pytest.mark.parametrize("name", ["chain", "from the right"])
@@ -172,7 +212,7 @@ AT_ONCE = {
 def test_at_once(name):
     names, value, _ = recorded(AT_ONCE[name], A, B)
     assert "multiply" in names
-    with mock.patch("numgraph.dense.fused._is_summed", return_value=False):
+    with mock.patch("numgraph.dense.fused.is_summed", return_value=False):
         assert value == recorded(AT_ONCE[name], A, B)[1]
 
 

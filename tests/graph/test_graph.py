@@ -539,7 +539,7 @@ BAD = [
     (lambda: Graph([1j], [0]), TypeError, "Graph: src is complex128, ids must be integers; cast it"),
     (lambda: Graph([[0], [0, 1]], [0]), TypeError, "Graph: src cannot be read as an array of integers ("),
     (lambda: Graph([[0, 1]], [0, 1]), ValueError, "Graph: src has shape [1, 2]; it must have 1 axis"),
-    (lambda: Graph(0, 0), ValueError, "Graph: src has shape []; it must have 1 axis"),
+    (lambda: Graph(0, 0), ValueError, "Graph: src has shape []; it must have 1 axis, as [0]"),
     (
         lambda: Graph([0], [0], 3, num_src=3),
         ValueError,

@@ -72,6 +72,45 @@ def test_derivatives_by_a_factor_of_zero() -> None:
     np.testing.assert_array_equal(none, 0)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.int8, np.bool_])
+def test_dtypes_are_those_of_scipy(dtype) -> None:
+    x = np.ones((4, 3), dtype)
+    names = [name for name in elementary.SCIPY if name != "softplus"]  # which is no ufunc there
+    with np.errstate(all="ignore"):
+        want = [getattr(special, name)(*[x] * getattr(special, name).nin).dtype for name in names]
+
+    def found(name):
+        function = getattr(special, name)
+        kept = []
+
+        def message(u):
+            kept.append(function(*[u.x] * function.nin))
+            return u.x
+
+        ng.apply_edges(ng.Graph([0], [1]), message, u={"x": x[:2]})
+        return kept[0].dtype
+
+    assert [found(name) for name in names] == want
+
+
+@pytest.mark.parametrize("name", ["xlogy", "xlog1py"])
+def test_gradients_of_tensors_are_those_of_messages(name) -> None:
+    """Where the factor is 0, and the logarithm is infinite or none, too."""
+    function, n = getattr(special, name), np.arange(6)
+    a, b = np.array([0.0, 0.0, 0.0, 0.0, 2.0, 0.5]), np.array([0.0, -1.0, 1.5, np.inf, 1.0, 3.0])
+
+    def by_message(a, b):
+        return ng.apply_edges(ng.Graph(n, n), lambda u: function(u.a, u.b), u={"a": a, "b": b}).sum()
+
+    want = ng.grad(by_message, (0, 1))(a, b)
+    for got, wanted in zip(ng.grad(lambda a, b: function(a, b).sum(), (0, 1))(a, b), want, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-15)
+    check_gradient(lambda a, b: function(a, b).sum(), [a[4:], b[4:]], order=2, rtol=1e-5)
+
+
 def test_others_are_refused_by_name() -> None:
-    with pytest.raises(TypeError, match="gammaln cannot be part of a message"):
+    said = (
+        r"gammaln cannot be part of a message; of scipy.special it has expit.*y = gammaln\(x\).* u=\{'y': y\}"
+    )
+    with pytest.raises(TypeError, match=said):
         ng.update_all(ng.Graph([0], [0]), lambda u: special.gammaln(u.x), "sum", u={"x": np.ones((1, 3))})

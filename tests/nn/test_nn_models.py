@@ -384,6 +384,12 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         "the graph is bipartite, with 3 sources and 2 destinations",
     ),
+    "a missing argument": (
+        lambda: nn.GCN(4, 2, 2)(G),
+        TypeError,
+        r"^GCN: the call is missing 1 required .* 'x'; it takes \(g, x, edge_weight=None",
+    ),
+    "one too many": (lambda: nn.Linear(4, 2)(X, 3), TypeError, r"^Linear: the call takes 2 .*; it takes \("),
     "norm": (
         lambda: nn.GCNConv(4, 2, norm="left"),
         ValueError,

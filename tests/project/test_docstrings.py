@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 import numgraph as ng
-from numgraph import training
+from numgraph import distributed, training
+from numgraph.distributed import DistGraph, SharedRows
 
 TABLES = re.compile(r"copy_[uve](_\w+)?|[uve]_\w+_[uve](_\w+)?")
-"""Operations that a table makes, each with its formula and sections, 57 kernels: test_typing.py has them."""
+"""Operations that a table makes, 57 kernels: their sections are checked in test_typing.py."""
+MADE = [name for name in ng.ops.__all__ if TABLES.fullmatch(name)]
 
 
 def described() -> Iterator[Any]:
@@ -39,20 +41,29 @@ def described() -> Iterator[Any]:
 PUBLIC = list(described())
 
 GRAPHS = (ng.Graph, ng.HeteroGraph, ng.EdgeMap)
+TENSORS = (ng.Tensor,)
 """Each of their methods has an example of its own."""
+SHARED = (DistGraph, SharedRows)
+"""What several processes have: their examples are programs under mpiexec."""
 CLASSES = (
     *(ng.GraphBatch, ng.Dataset, ng.GraphDataset, ng.GraphLoader, ng.Profile),
     *(ng.data.GraphWriter, ng.data.Links, ng.data.LoadedBatch, ng.data.StoredDataset, ng.data.Triples),
     *(ng.ClusterLoader, ng.LinkLoader, ng.NeighborLoader),
     *(ng.sampling.Batch, ng.sampling.HeteroSampler, ng.sampling.NeighborSampler),
     *(training.CrossValidation, training.History, training.Metrics, training.Predictor),
+    *(ng.Adjacency, ng.Parameter, ng.Tape, ng.nn.Module, ng.optim.Optimizer),
 )
-"""Data sets, loaders, what they and training give: the example is that of the class, for all its methods."""
+"""Data sets, loaders, what they and training give, tapes: the example is that of the class, for all its
+methods.
+"""
 LOADER = {"all_rows", "over_all", "take_rows"}
 INTERNAL = {
     "Graph": {"edge_ids_at", "is_reverse_of", "remembered"},
     "HeteroGraph": {"by_relation", "by_type", "checked_type", "into"},
+    "Adjacency": {"derived"},
     "GraphDataset": {"of"},
+    "Module": {"replicated", "forward"},
+    "Tape": {"reached", "records"},
     **dict.fromkeys(("ClusterLoader", "LinkLoader", "NeighborLoader"), LOADER),
     **{kind: {"drawn"} for kind in ("HeteroSampler", "NeighborSampler")},
 }
@@ -81,9 +92,9 @@ def gives_nothing(found: Any) -> bool:
     return inspect.signature(found).return_annotation in (None, "None")
 
 
-OF_GRAPHS = list(methods(GRAPHS))
-OF_CLASSES = list(methods(CLASSES))
-KINDS = [pytest.param(kind, id=kind.__name__) for kind in (*GRAPHS, *CLASSES)]
+OF_GRAPHS = list(methods((*GRAPHS, *TENSORS)))
+OF_CLASSES = list(methods((*CLASSES, *SHARED)))
+KINDS = [pytest.param(kind, id=kind.__name__) for kind in (*GRAPHS, *TENSORS, *CLASSES)]
 
 
 def told(said: dict[str, str], section: str) -> set[str]:
@@ -153,6 +164,20 @@ def test_examples(found: Any, capsys: pytest.CaptureFixture[str]) -> None:
     failed, attempted = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example)
     assert attempted
     assert not failed, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_examples_of_tables(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    test_examples(getattr(ng.ops, name), capsys)
+
+
+@pytest.mark.parametrize("name", ["allreduce", "divide", "partition", "replicate", "write_shards"])
+def test_sections_of_distributed(name: str) -> None:
+    """Their examples are programs under mpiexec, in docs/distributed.md."""
+    found = getattr(distributed, name)
+    said = sections(inspect.getdoc(found) or "")
+    assert named(found) <= told(said, "Parameters")
+    assert said.get("Returns", "").strip()
 
 
 def lines_of(example: doctest.DocTest) -> str:

@@ -362,6 +362,11 @@ SQUARE = ng.Graph([0, 1, 2], [1, 2, 0])
         ),
         (lambda: ng.sampling.sample_neighbors(SQUARE, [0, 0], 1), ValueError, "are both 0"),
         (lambda: ng.sampling.sample_neighbors(SQUARE, [0], -3), ValueError, "fanout is -3"),
+        (
+            lambda: ng.sampling.sample_neighbors(SQUARE, [0], 1, weight=[1, -1, 0]),
+            ValueError,
+            r"^sample_neighbors: weight\[1\] is -1",
+        ),
     ],
 )
 def test_errors(call, error, message):

@@ -248,6 +248,11 @@ def test_errors_say_what_and_how():
         opt.load_state_dict({**state, "m.1": 1})
     with pytest.raises(ValueError, match=r"v.0 has shape \(2,\) in the state, \(3, 2\) in the model"):
         opt.load_state_dict({**state, "v.0": np.ones(2)})
+    with pytest.raises(ValueError, match=r"unknown entry 'm\.0'.* another kind of optimiser, Adam or AdamW$"):
+        SGD([w]).load_state_dict(state)
+    for other, said in ((SGD([w]), "SGD without momentum"), (SGD([w], momentum=0.9), "SGD with momentum")):
+        with pytest.raises(ValueError, match=rf"'m\.0' is not there: the state is that of {said};"):
+            opt.load_state_dict(other.state_dict())
 
 
 @pytest.mark.parametrize("shapes", [((3,), (5,)), ((3,), (500_000,)), ((300_000,), (3,)), ((2, 3), (3, 2))])
