@@ -174,7 +174,7 @@ def test_what_is_computed_once_a_node_is_not_rounded(dtype, reduce):
     w = (np.exp(-11.75) * rng.uniform(0.8, 1.25, (EDGES, 5))).astype(dtype)
     fields = {"u": {"x": x}, "e": {"w": w}}
     if reduce == "attend":
-        made = ng.attend(g, lambda u: u.x * 0, lambda u, e: np.exp(u.x) * e.w, **fields)
+        made = ng.attend(g, lambda u: u.x - u.x, lambda u, e: np.exp(u.x) * e.w, **fields)
     else:
         made = ng.update_all(g, lambda u, e: np.exp(u.x) * e.w, reduce, **fields)
     messages = np.exp(x.astype(np.float64))[g.src] * w.astype(np.float64)
