@@ -377,15 +377,17 @@ def as_ids(ids: Any, like: Any, op: str = "getitem", name: str = "ids") -> Any:
 
 
 def has_outside(ids: Any, num: int) -> bool:
-    """Whether an id is below 0 or not below num. As unsigned integers negative ones are larger than any num:
-    so it is one pass.
+    """Whether an id is below 0 or not below num. As unsigned integers negative ones have the highest bit, and
+    so are larger than all others: it is one pass.
     """
-    if ids.dtype.kind == "i":
-        ids = ids.view(_UNSIGNED[ids.itemsize])
+    if (unsigned := _UNSIGNED.get(ids.dtype)) is not None:
+        ids, num = ids.view(unsigned), min(num, 1 << 8 * ids.itemsize - 1)
     return bool(ids.size and ids.max() >= num)
 
 
-_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_UNSIGNED = {
+    np.dtype(f"{order}i{size}"): np.dtype(f"{order}u{size}") for order in "<>" for size in (1, 2, 4, 8)
+}
 
 
 def _check_ids(op: str, ids: Any, num_rows: int, like: Any) -> Any:

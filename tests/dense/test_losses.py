@@ -222,6 +222,26 @@ def test_sums_of_no_elements_are_zero():
         assert loss(empty, empty, reduction="none").shape == empty.shape
 
 
+@pytest.mark.parametrize("dtype", ["i1", "<i2", ">i2", ">i8", "u1", ">u4"])
+def test_labels_and_rows_of_any_integers(dtype):
+    """300 are more than a byte's negative numbers would be, were they read as positive ones."""
+    many = np.random.default_rng(1).normal(size=(300, 300))
+    labels, want = np.arange(300) % 120, -many[np.arange(300), np.arange(300) % 120]
+    want += np.log(np.exp(many).sum(1))
+    got = ng.cross_entropy(many, labels.astype(dtype), reduction="none")
+    np.testing.assert_allclose(got, want, rtol=1e-13)
+    rows = np.array([5, 3, 127], dtype)
+    np.testing.assert_allclose(ng.cross_entropy(many, labels, rows), want[[5, 3, 127]].mean(), rtol=1e-13)
+    np.testing.assert_array_equal(ng.take(many, rows), many[[5, 3, 127]])
+    if "i" in dtype:
+        with pytest.raises(IndexError, match=r"labels\[299\] is -1, logits have 300"):
+            ng.cross_entropy(many, np.append(labels[:-1], -1).astype(dtype))
+        with pytest.raises(IndexError, match=r"rows\[3\] is -2, there are 300"):
+            ng.cross_entropy(many, labels, np.append(rows, -2).astype(dtype))
+        with pytest.raises(IndexError, match=r"ids\[3\] is -2, there are 300"):
+            ng.take(many, np.append(rows, -2).astype(dtype))
+
+
 BAD = [
     (
         lambda: ng.cross_entropy(X, LABELS, ignore_index="a"),
