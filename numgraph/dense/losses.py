@@ -144,9 +144,9 @@ def cross_entropy(
         )
     data = unwrap(logits)
     of_class = None if weight is None else _class_weights(op, weight, data)
-    target = None if of_class is None else of_class[chosen][:, None]
-    share = num if target is None else target.sum()
     column, classes_row = chosen.astype(np.int32)[:, None], namespace_of(data).arange(classes, dtype=np.int32)
+    target = None if of_class is None else of_class[column]
+    share = num if target is None else target.sum()
     per_row: dict[str, Any] = {}
     shared: dict[str, Any] = {"classes": classes_row}
     smoothing = 0.0 if label_smoothing == 0.0 else _smoothing(op, label_smoothing)

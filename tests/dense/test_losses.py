@@ -242,6 +242,13 @@ def test_labels_and_rows_of_any_integers(dtype):
             ng.take(many, np.append(rows, -2).astype(dtype))
 
 
+@pytest.mark.parametrize("options", [{}, {"reduction": "none"}, {"label_smoothing": 0.1}])
+def test_boolean_labels_choose_weights_by_number(options):
+    x, labels, weight = X[:2, :2], np.array([True, False]), np.array([0.25, 4.0])
+    got = ours(ng.cross_entropy, x, labels, weight=weight, **options)
+    assert_same(got, ours(ng.cross_entropy, x, [1, 0], weight=weight, **options))
+
+
 BAD = [
     (
         lambda: ng.cross_entropy(X, LABELS, ignore_index="a"),
