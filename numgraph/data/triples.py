@@ -32,7 +32,7 @@ ROLES = {
 def _roles(row: Sequence[str]) -> str:
     """What the columns of a header are, as "hrt"; "?" for a word that is none of a header."""
     return "".join(
-        next((role for role, names in ROLES.items() if word.lower() in names), "?") for word in row
+        next((role for role, names in ROLES.items() if word.strip().lower() in names), "?") for word in row
     )
 
 
@@ -206,12 +206,12 @@ def read_questions(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
             f"{op}: there is no file {file}; give one with a head and a relation in each line"
         )
     heads, relations = [], []
-    for line, row in _rows(op, file):
+    for place, (line, row) in enumerate(_rows(op, file)):
         if len(row) not in (2, 3) or not all(row[:2]):
             raise bad_value(
                 op, f"{file}, line {line} has {len(row)} columns", "a question has a head and a relation"
             )
-        if line == 1 and _roles(row[:2]) == "hr":
+        if place == 0 and _roles(row[:2]) == "hr":
             continue
         heads.append(row[0])
         relations.append(row[1])
@@ -266,7 +266,7 @@ def _read(
     """[n, 3] ids; new names are added."""
     head, relation, tail = columns
     found: list[tuple[int, int, int]] = []
-    for line, row in _rows(op, file):
+    for place, (line, row) in enumerate(_rows(op, file)):
         if len(row) != 3 or not all(row):
             problem = (
                 f"{file}, line {line} has {len(row)} columns"
@@ -275,7 +275,7 @@ def _read(
             )
             kind = "commas" if file.suffix.lower() == ".csv" else "tabs"
             raise bad_value(op, problem, f"a triple has three names between {kind}: head, relation, tail")
-        if line == 1 and set(roles := _roles(row)) == set(ROLES):
+        if place == 0 and set(roles := _roles(row)) == set(ROLES):
             if [roles[k] for k in columns] != list(ROLES):
                 raise bad_value(op, f"{file} has the columns {', '.join(row)}", f"give order={roles!r}")
             continue

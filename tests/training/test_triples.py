@@ -182,7 +182,7 @@ def test_three_files_and_other_formats(folder, tmp_path):
 
 
 def test_a_header_is_no_triple_and_tells_the_order(tmp_path):
-    for i, header in enumerate(["From,Rel,To", "subject,predicate,object", "h,r,t"]):
+    for i, header in enumerate(["From,Rel,To", "subject,predicate,object", "\n h , r, t"]):
         (tmp_path / f"{i}.csv").write_text(f"{header}\nann,likes,ben\n", "utf-8")
         assert load_triples(tmp_path / f"{i}.csv", split=(1, 0, 0)).entities == ["ann", "ben"]
     turned = tmp_path / "turned.csv"
