@@ -121,7 +121,7 @@ def _induced(g: Graph, nodes: Ids) -> tuple[Graph, Ids]:
 
 def _parts_of(op: str, g: Graph, parts: Any) -> Ids:
     """[num_nodes] the part of each node."""
-    if not hasattr(parts, "ndim") and not isinstance(parts, int):
+    if not hasattr(parts, "ndim") and not np.isscalar(parts):
         parts = as_array(op, "parts", parts, INTEGERS)
     if np.ndim(parts) == 0:
         if isinstance(parts, bool | np.bool_) or not isinstance(parts, int | np.integer):

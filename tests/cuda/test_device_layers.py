@@ -156,7 +156,7 @@ def test_bias_and_activation_as_kernels(both, device, monkeypatch):
         x = tape.watch(asarray(np.ones((600, 3))))
         biased(x, asarray(np.ones(3)), ng.relu)
     assert tape.explain().startswith("#0 bias, relu"), "it went through one kernel"
-    with pytest.raises(TypeError, match="add: operand 0 is on cuda, operand 1 is on cpu"):
+    with pytest.raises(TypeError, match="bias, relu: operand 0 is on cuda, operand 1 is on cpu"):
         biased(asarray(np.ones((600, 3))), Tensor(np.ones(3)), ng.relu)
 
 
