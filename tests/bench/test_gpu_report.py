@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -397,6 +398,18 @@ def test_the_files_of_tests_are_there(name, tmp_path):
     files = [part for part in command(name, tmp_path) if part.startswith("tests/")]
     assert files
     assert all((ROOT / file).is_file() for file in files)
+
+
+@pytest.mark.parametrize("name", ["tests", "more-tests"])
+def test_what_is_left_out_is_the_name_of_a_test_that_is_there(name, tmp_path):
+    """An expression without ``not``, or with a name that no test has, would choose no test or all."""
+    made = command(name, tmp_path)
+    files = [ROOT / part for part in made if part.startswith("tests/")]
+    word, left_out = made[made.index("-k") + 1].split()
+    assert word == "not"
+    assert any(
+        re.search(rf"^def test_\w*{left_out}", file.read_text("utf-8"), re.MULTILINE) for file in files
+    )
 
 
 def test_every_file_that_the_device_runs_is_among_the_stages():
