@@ -108,9 +108,8 @@ _API_ERRORS = ("--report-api-errors", "no")  # what libraries try when they are 
 
 def _tested(name: str, title: str, share: float, files: Sequence[str], chosen: str, *options: str) -> Stage:
     command = partial(_tests, [f"tests/{file}" for file in files], chosen, options)
-    return Stage(
-        name, title, command, share, {"NUMGRAPH_TEST_DEVICE": "hardware"}, "pytest is not installed", tally
-    )
+    environment = {"NUMGRAPH_TEST_DEVICE": "hardware", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return Stage(name, title, command, share, environment, "pytest is not installed", tally)
 
 
 def _timed(name: str, title: str, share: float, device: str, *options: str) -> Stage:
@@ -122,10 +121,13 @@ def _probe(what: str, results: Path) -> list[str]:
 
 
 def _tests(files: Sequence[str], chosen: str, options: Sequence[str], results: Path) -> list[str] | None:
+    """Of pytest's plugins xdist alone: others that are installed warn of it, and a warning is an error."""
     if importlib.util.find_spec("pytest") is None:
         return None
     workers = (
-        ("-n", str(min(16, _cores())), "--dist", "worksteal") if importlib.util.find_spec("xdist") else ()
+        ("-p", "xdist", "-n", str(min(16, _cores())), "--dist", "worksteal")
+        if importlib.util.find_spec("xdist")
+        else ()
     )
     command = [
         PYTHON,
