@@ -20,9 +20,9 @@ SIZE = recycling.LARGE + recycling.LARGE // recycling.CLASSES
 
 @pytest.fixture(autouse=True)
 def nothing_idle():
-    recycling._idle.clear()
+    recycling.release()
     yield
-    recycling._idle.clear()
+    recycling.release()
 
 
 def address(array):
@@ -60,15 +60,30 @@ def test_memory_that_a_view_still_sees_is_nobody_elses(view):
 
 
 def test_fresh_memory_replaces_idle_memory_of_other_sizes():
-    """Together never more than was once in use at the same time."""
+    """Together never more than was once in use at the same time, and an eighth."""
     kept = [recycling.empty((ROWS + i * ROWS // 6,), np.float32) for i in range(4)]
     asked = sum(array.nbytes for array in kept)
     del kept
     most = recycling.idle_bytes()
     assert asked <= most <= asked * 9 / 8
     assert len(recycling._idle) == 4, "sizes of their own"
-    larger = recycling.empty((2 * ROWS,), np.float32)
-    assert recycling.idle_bytes() <= most - larger.nbytes
+    larger = [recycling.empty((2 * ROWS,), np.float32)]
+    assert recycling.idle_bytes() + larger[0].nbytes <= most * 9 / 8
+    larger += [recycling.empty((2 * ROWS,), np.float32) for _ in range(2)]
+    assert recycling.idle_bytes() == 0, "more in use than ever before"
+
+
+def test_a_loop_takes_fresh_memory_in_its_first_rounds_only(monkeypatch):
+    """Large results together, and a small one when they are gone: it takes the place of none of them."""
+    fresh, made = [], recycling._fresh
+    monkeypatch.setattr(recycling, "_fresh", lambda size: fresh.append(size) or made(size))
+    taken = []
+    for _ in range(5):
+        together = [recycling.empty((16 * ROWS,), np.float32) for _ in range(3)]
+        del together
+        recycling.empty((ROWS,), np.float32)
+        taken.append(len(fresh))
+    assert taken == [4] * 5
 
 
 def test_sizes_that_change_a_little_share_memory():
