@@ -54,7 +54,7 @@ HOST_TESTS = (
 """Files of the host whose every walk runs on the device, by the plugin tests/support/cuda_route.py."""
 
 ROWS = "copy_u_sum,u_mul_e_sum,gat,relu_sub_mul"
-LARGE = ("--nodes-log2", "20", "--edges", "16000000", "--peers", "cusparse,torch,pyg")
+LARGE = ("--nodes-log2", "20", "--edges", "16000000", "--peers", "cusparse,torch,pyg,atomic")
 TOOLS = {"memcheck": 0.1, "initcheck": 0.05, "synccheck": 0.04, "racecheck": 0.04}
 """Tools of compute-sanitizer, and their shares of the time."""
 
@@ -68,7 +68,7 @@ def planned() -> list[Stage]:
     """
     return [
         Stage("facts", "The device and what is installed", partial(_probe, "facts"), 0.1),
-        _tested("tests", "Tests on the device", 0.24, DEVICE_TESTS, "not the_host_on_the_device"),
+        _tested("tests", "Tests on the device", 0.28, DEVICE_TESTS, "not the_host_on_the_device"),
         _timed(
             "kernels",
             "Kernels beside cuSPARSE, torch and PyG, 2 million edges",

@@ -17,6 +17,9 @@ from pathlib import Path
 import pytest
 from scripts import sampled
 
+os.environ.setdefault(
+    "JAX_PLATFORMS", "cpu"
+)  # JAX's own choice is a GPU where there is one; kernels run on the CPU
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) if "PYTEST_XDIST_WORKER" in os.environ else 0
 if WORKERS:  # before Numba and OpenMP are loaded
     _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,7 +12,7 @@ import numpy as np
 from numgraph.arrays.devices import moved
 from numgraph.bench import gpu, graphs
 from numgraph.bench.kernels import HEADS, ROWS, Row, Traffic, make_operands, numgraph_runs, output_gradient
-from numgraph.bench.peers import Operands, Peer, Runs
+from numgraph.bench.peers import Peer, Runs
 from numgraph.bench.report import kernel_header, kernel_line
 from numgraph.bench.session import Disagreement, Session, against, difference
 from numgraph.graph import Graph
@@ -82,27 +82,33 @@ def _measure(
     )
     seed = output_gradient(g, row.numgraph(there, *placed.values()))
     ours = numgraph_runs(row, there, placed, moved(seed, session.device))
+    found = {
+        name: peer
+        for name, peer in session.peers.items()
+        if name in held and getattr(row, peer.formulation) is not None
+    }
+    results = {kind: [moved(one, "cpu") for one in getattr(ours, kind)()] for kind in PASSES if found}
     peers = {}
-    for name, peer in session.peers.items():
-        if name in held and getattr(row, peer.formulation) is not None:
-            try:
-                theirs = peer.runs(row, held[name], operands, seed)
-                peers[name] = theirs, _agree(row, peer, operands, ours, theirs)
-            except Disagreement as error:
-                session.wrong(error)
-            except Exception as error:
-                session.failed(error, f"{row.name}, F = {features}: {name} is left out")
+    for name, peer in found.items():
+        try:
+            theirs = peer.runs(row, held[name], operands, seed)
+            peers[name] = theirs, _agree(row, peer, results, theirs)
+        except Disagreement as error:
+            session.wrong(error)
+        except Exception as error:
+            session.failed(error, f"{row.name}, F = {features}: {name} is left out")
+    del results
     return [_result(session, row, g, features, kind, ours, peers) for kind in PASSES]
 
 
-def _agree(row: Row, peer: Peer, operands: Operands, ours: Runs, theirs: Runs) -> dict[str, float]:
-    """Largest difference by pass. It is also what warms both up."""
+def _agree(row: Row, peer: Peer, results: Mapping[str, Any], theirs: Runs) -> dict[str, float]:
+    """Largest difference from numgraph's results by pass. It is also what warms the peer up."""
     gaps = {}
-    for kind in PASSES:
-        mine, other = getattr(ours, kind), getattr(theirs, kind)
+    for kind, mine in results.items():
+        other = getattr(theirs, kind)
         if other is not None:
-            a, b = [moved(result, "cpu") for result in mine()], [peer.array(result) for result in other()]
-            gaps[kind] = difference(f"{row.name}, {kind}", peer.name, a, b)
+            made = [peer.array(result) for result in other()]
+            gaps[kind] = difference(f"{row.name}, {kind}", peer.name, mine, made)
     return gaps
 
 

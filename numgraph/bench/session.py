@@ -125,14 +125,17 @@ def difference(what: str, peer: str, ours: Sequence[np.ndarray], theirs: Sequenc
     compared where ours are 0."""
     worst = 0.0
     for position, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-        b = b.reshape(a.shape)
-        compared = np.where(np.isinf(b) & (a == 0), 0, b)
-        scale = max(1.0, float(np.abs(a).max(initial=0)))
-        worst = max(worst, gap := float(np.abs(a - compared).max(initial=0)) / scale)
-        if not gap <= TOLERANCE:
+        scale = max(1.0, float(a.max(initial=0)), -float(a.min(initial=0)))
+        gap = np.atleast_1d(b.reshape(a.shape) - a)
+        largest = float(np.abs(gap, out=gap).max(initial=0))
+        if np.isinf(largest):
+            gap[np.isinf(gap) & (a == 0)] = 0
+            largest = float(gap.max(initial=0))
+        worst = max(worst, relative := largest / scale)
+        if not relative <= TOLERANCE:
             result = "the result" if position == 0 else f"gradient {position}"
             raise Disagreement(
-                f"{what}: {result} differs from {peer}'s by {gap:.1e} of the largest number; at most "
+                f"{what}: {result} differs from {peer}'s by {relative:.1e} of the largest number; at most "
                 f"{TOLERANCE:g}"
             )
     return worst

@@ -29,6 +29,11 @@ from numgraph.message.propagate import Walk
 
 _WALK = Primitive("numgraph_walk")
 _WALK.multiple_results = True
+_ON_CPU = "and numgraph's kernels in JAX run on the CPU"
+_PUT = (
+    "give arrays that are there, by jax.device_put(x, jax.devices('cpu')[0]) or under "
+    "jax.default_device(jax.devices('cpu')[0]); or set JAX_PLATFORMS=cpu"
+)
 _LINE = 64
 _SMALL = 1 << 16
 """Bytes that are copied in less time than it takes JAX to take memory over, and to give it back."""
@@ -219,6 +224,14 @@ def _lower(context: Any, *operands: Any, walk: Walk) -> Any:
 mlir.register_lowering(_WALK, _lower, platform="cpu")
 
 
+def _refuse(context: Any, *operands: Any, walk: Walk) -> Any:
+    platforms = " and ".join(context.module_context.platforms)
+    raise errors.not_possible(walk.name, f"it is compiled for {platforms}, {_ON_CPU}", _PUT)
+
+
+mlir.register_lowering(_WALK, _refuse)  # for every other platform
+
+
 def _no_series(*args: Any, walk: Walk) -> Any:
     raise errors.not_possible(
         walk.name,
@@ -252,11 +265,10 @@ class Jax(Library):
     def owns(self, kind: type) -> bool:
         return issubclass(kind, jax.Array | jax.core.Tracer)
 
+    moving = "kernels of JAX's arrays run on the CPU: give the graph there, graph.to('cpu')"
+
     def device(self, x: Any) -> str:
-        if isinstance(x, jax.core.Tracer):
-            return "cpu"  # as good as known: there is a walk for no other platform
-        platforms = {device.platform for device in x.devices()}
-        return "cpu" if platforms == {"cpu"} else "cuda" if platforms == {"gpu"} else platforms.pop()
+        return "cpu"  # ``taken`` and ``_refuse`` let no others pass
 
     def dtype(self, x: Any) -> np.dtype[Any]:
         return x.dtype
@@ -270,6 +282,9 @@ class Jax(Library):
             if not all(isinstance(size, int) for size in x.shape):
                 fix = "numgraph's kernels cannot be exported by jax.export; under jit shapes are numbers"
                 raise errors.not_possible(op, f"{what} has the symbolic shape {x.shape}", fix)
+            if not isinstance(x, jax.core.Tracer) and any(one.platform != "cpu" for one in x.devices()):
+                where = " and ".join(sorted(map(str, x.devices())))
+                raise errors.not_possible(op, f"{what} is on {where}, {_ON_CPU}", _PUT)
             return x
         check_dtype(op, what, x.dtype)  # before JAX makes 32 bits of 64
         with jax.ensure_compile_time_eval():  # under jit too an array with numbers: ids of rows are looked at

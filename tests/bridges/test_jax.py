@@ -428,6 +428,11 @@ ERRORS = {
         NotImplementedError,
         r"update_all\(sum\): jax.export cannot export a function of JAX that calls numgraph",
     ),
+    "another platform": (
+        lambda x: jax.jit(lambda x: summed(GRAPH, x)).trace(x).lower(lowering_platforms=("cuda",)),
+        NotImplementedError,
+        "it is compiled for cuda, and numgraph's kernels in JAX run on the CPU; .*jax.device_put",
+    ),
     "an executable": (
         lambda x: serialize_executable.serialize(jax.jit(lambda x: summed(GRAPH, x)).lower(x).compile()),
         NotImplementedError,

@@ -13,7 +13,6 @@ from numgraph.compiler import program as ir
 from numgraph.compiler.build import Places, build
 from numgraph.compiler.cost import Choice
 from numgraph.compiler.cuda.threads import WARP_BITS, Layout
-from numgraph.compiler.cuda.unrolling import steps
 from numgraph.compiler.index import EDGE, ROW, Column, Notation, Variable
 from numgraph.compiler.reduces import REDUCES
 from numgraph.compiler.schedule import FEW, Lanes, Machine, Schedule, candidates
@@ -99,9 +98,7 @@ class _Counter:
             case ir.Loop(variable=variable) if variable == EDGE:
                 trips = -(-self.degree // record.step)
                 return trips * (
-                    _LATENCY / steps(record)
-                    + threads * (2 + self.spilled(record))
-                    + sum(map(self.price, record.body))
+                    _LATENCY + threads * (2 + self.spilled(record)) + sum(map(self.price, record.body))
                 )
             case ir.Loop():
                 trips = (
