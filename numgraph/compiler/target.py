@@ -120,8 +120,8 @@ class Target(ABC):
 
     @abstractmethod
     def prepare(self, kernel: Any, graph: Any) -> Any:
-        """A kernel with what its launches on one graph have in common. It is kept with the graph's arrays on
-        the host.
+        """A kernel with what its launches on one graph have in common. It is kept with the graph's arrays,
+        where these are, and may hold them, but not the graph.
         """
 
     @abstractmethod

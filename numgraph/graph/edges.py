@@ -129,6 +129,7 @@ class DeviceEdges:
         self.host, self.device, self.counts, self.num_edges = host, device, host.counts, host.num_edges
         self.bipartite = host.bipartite
         self._copies: dict[tuple[str, int], Any] = {}
+        self.remembered: dict[Hashable, Any] = {}
 
     def column(self, side: int) -> Ids:
         found = self._copies.get(("column", side))

@@ -381,9 +381,9 @@ class Graph(FromTables, ToLibraries, Subgraphs, Lookups):
 
     def remembered(self, key: Hashable, make: Callable[[Graph, Any], T]) -> T:
         """What ``make(self, key)`` returned the first time that `key` was asked for: the place for routes of
-        walks.
+        walks. A graph on a device has its own.
         """
-        known, place = self._edges.host.remembered, (key, self._out)
+        known, place = self._edges.remembered, (key, self._out)
         found = known.get(place)
         if found is None:
             if len(known) >= REMEMBERED:

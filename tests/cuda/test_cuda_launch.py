@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import threading
+import weakref
 from types import SimpleNamespace
 
+import device
 import numpy as np
 import pytest
 import walks
 
 from numgraph.arrays import cupy as cupy_arrays
+from numgraph.arrays import devices
+from numgraph.arrays.lookup import CUPY
 from numgraph.compiler.driver import make_plan
 from numgraph.compiler.target import Request
 from numgraph.expressions.walk import Output
@@ -82,18 +87,11 @@ def kernel_of(function, **fields):
 
 def start(kernel, x, out, count=1000):
     """Launch a kernel of one field; the words of its argument block by slot."""
-    from numgraph.compiler.cuda.launching import launch, operand_of
+    from numgraph.compiler.cuda.launching import launch_of, start
 
     ids = placed((4 * count,), np.int32)
-    by_kind = {
-        "count": count,
-        "ids": ids,
-        "field": operand_of(x),
-        "out": operand_of(out),
-        "size": x.shape[-1],
-        "float": 5,
-    }
-    launch(kernel, [by_kind[kind] for kind, _ in kernel.slots], count)
+    launch = launch_of(kernel, count, lambda _: ids, {"u": len(x), 0: len(out)})
+    start(launch, {("u", "x"): x}, {(0, 0): out})
     return ids
 
 
@@ -166,7 +164,7 @@ def test_no_tasks_no_launch(launches):
 
 @pytest.mark.parametrize("layout", ["Fortran", "every other feature", "backwards", "one axis", "shared"])
 def test_operands_have_contiguous_features(layout):
-    from numgraph.compiler.cuda.launching import operand_of
+    from numgraph.compiler.cuda.launching import in_rows
 
     x = np.arange(60.0, dtype=np.float32).reshape(6, 10).view(Array)
     given = {
@@ -176,8 +174,39 @@ def test_operands_have_contiguous_features(layout):
         "one axis": x[:, 3],
     }
     array = given.get(layout, x)
-    made = operand_of(array, shared=layout == "shared")
-    features = array.size // made.rows
-    seen = np.lib.stride_tricks.as_strided(np.asarray(made.array), (made.rows, features), (made.stride, 4))
-    np.testing.assert_array_equal(seen, np.asarray(array).reshape(made.rows, features))
-    assert (made.array is array) == (layout in ("backwards", "one axis", "shared"))
+    rows = 1 if layout == "shared" else 6
+    features = array.size // rows
+    made, stride = in_rows(array, layout == "shared", 4 * features)
+    seen = np.lib.stride_tricks.as_strided(np.asarray(made), (rows, features), (stride, 4))
+    np.testing.assert_array_equal(seen, np.asarray(array).reshape(rows, features))
+    assert (made is array) == (layout in ("backwards", "one axis", "shared"))
+
+
+@device.double_only
+def test_what_is_prepared_lives_as_long_as_the_graph_on_the_device(monkeypatch):
+    """Kernels of a second copy of a graph are given that copy's arrays, and nothing holds the first one's."""
+    from numgraph.compiler.cuda import launching, running, tasks
+
+    found, made = [], device.library()
+    monkeypatch.setattr(cupy_arrays, "module", lambda: made)
+    monkeypatch.setattr(CUPY, "kinds", {device.DeviceArray})
+    monkeypatch.setattr(devices, "_problem", lambda: None)
+    monkeypatch.setattr(tasks, "CHUNK", 6)
+    monkeypatch.setattr(launching, "run", lambda kernel, words, count: found.append((kernel, words)))
+    roots, _ = traced("test", G, (lambda u: u.x,), {"x": np.zeros((G.num_src, 8), np.float32)}, None, None)
+    fields = {("u", "x"): device.asarray(np.zeros((G.num_src, 8), np.float32))}
+    for reduce in ("sum", "max"):
+        arrays = []
+        for _ in range(2):
+            there = G.to("cuda")
+            for _ in range(2):
+                found.clear()
+                running.execute(there, (Output(tuple(roots), "v", reduce),), fields)
+                kernel, words = found[0]
+                assert len(found) == {"sum": 2, "max": 3}[reduce]
+                at = kernel.offsets[kernel.slots.index(("ids", "indices"))]
+                assert words[at] == there.in_edges.indices.data.ptr
+            arrays.append(weakref.ref(there.in_edges.indices))
+            del there
+            gc.collect()
+            assert arrays[-1]() is None

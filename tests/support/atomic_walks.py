@@ -18,7 +18,7 @@ import numgraph as ng
 from numgraph.arrays import devices
 from numgraph.compiler import reference
 from numgraph.compiler.cpu import running as cpu
-from numgraph.compiler.cuda import running
+from numgraph.compiler.cuda import launching
 from numgraph.expressions.walk import Output
 from numgraph.message.fields import traced
 
@@ -31,14 +31,14 @@ ALONE = ng.Graph(np.arange(9), np.arange(9) % 7, num_src=9, num_dst=7)
 def launched(monkeypatch):
     """The kernels over rows that were launched, in order."""
     found = []
-    launch = running.launch
+    run = launching.run
 
-    def noted(kernel, operands, count):
+    def noted(kernel, words, count):
         if not kernel.per_edge:
             found.append(kernel)
-        launch(kernel, operands, count)
+        run(kernel, words, count)
 
-    monkeypatch.setattr(running, "launch", noted)
+    monkeypatch.setattr(launching, "run", noted)
     return found
 
 

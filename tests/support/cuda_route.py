@@ -36,7 +36,6 @@ if launching.simulating():
     sys.setswitchinterval(
         1e-5
     )  # the simulator's manager polls its threads in a loop, and each would wait 5 ms for its turn
-    launching.host_memory = lambda array: array._host
 elif not device.HARDWARE:
     compiling.linked = lambda ptx, capability: (ptx.encode(), "")  # code for the machine is the PTX itself
 if not device.HARDWARE:

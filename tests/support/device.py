@@ -338,9 +338,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(cupy_arrays, "module", lambda: made)
     monkeypatch.setattr(CUPY, "kinds", {DeviceArray})
     monkeypatch.setattr(devices, "_problem", lambda: None)
-    if launching.simulating():  # then the kernels are the device's own
-        monkeypatch.setattr(launching, "host_memory", lambda array: array._host)
-    else:
+    if not launching.simulating():  # where the kernels are the device's own
         monkeypatch.setattr(cuda, "execute", execute)
     synchronised.clear()
     return made

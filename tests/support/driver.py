@@ -1,13 +1,13 @@
 """The part of CuPy's module ``cuda`` that starts kernels, for the library of device.py: they run in ptx.py's
 machine.
 
-A kernel may touch the arrays whose addresses were asked for since the last launch, and nothing else.
+A kernel may touch the arrays whose addresses stand in its argument block, and nothing else.
 """
 
 from __future__ import annotations
 
 import ctypes
-import threading
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,21 +21,16 @@ launched = 0
 _functions: list[str] = []
 
 
-class _Asked(threading.local):
-    """The memory whose addresses a thread has asked for."""
-
-    def __init__(self) -> None:
-        self.ranges: list[tuple[int, int]] = []
-
-
-_asked = _Asked()
+_asked: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
+"""The arrays whose addresses were asked for, by these, as long as they live."""
 
 
 def pointer_of(host: np.ndarray) -> int:
-    """The address of an array, which the next launch may touch."""
+    """The address of an array, which launches that are given it may touch."""
+    address: int = host.__array_interface__["data"][0]
     if host.size:
-        _asked.ranges.append(np.lib.array_utils.byte_bounds(host))
-    return host.__array_interface__["data"][0]
+        _asked[address] = host
+    return address
 
 
 class Module:
@@ -60,8 +55,9 @@ def launch_kernel(function: int, *numbers: int) -> None:
     code = _functions[function - 1]
     count = len(ptx.parsed(code).parameters)
     pointers = ctypes.cast(numbers[8], ctypes.POINTER(ctypes.POINTER(ctypes.c_int64)))
-    ranges, _asked.ranges = _asked.ranges, []
-    ptx.launch(code, blocks, threads, [pointers[i][0] for i in range(count)], ranges)
+    words = [pointers[i][0] for i in range(count)]
+    arrays = [array for array in map(_asked.get, words) if array is not None]
+    ptx.launch(code, blocks, threads, words, [np.lib.array_utils.byte_bounds(array) for array in arrays])
     launched += 1
 
 

@@ -5,51 +5,58 @@ added in a fixed order.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from numgraph.arrays import devices
-from numgraph.compiler.cuda.tasks import Level
+from numgraph.compiler.target import Made
 from numgraph.expressions import expr
-from numgraph.expressions.walk import Arrays, Output
+from numgraph.expressions.walk import Key, Output
 
 Shapes = tuple[tuple[tuple[int, ...], Any], ...]
 """Feature shape and dtype of each array of an output."""
-Walk = Callable[[Output, Arrays, list[Any]], None]
-"""walk(output, fields, arrays): run a walk over a level's rows, whose results go into arrays."""
+SCRATCH = 2
+"""The place of memory that a walk of a maximum makes for the next one, behind the arrays of the output."""
+SHARE = ("e", "share")
+"""The field that has the part of a row's edges that are in a chunk."""
 
 
-def combine(walk: Walk, output: Output, level: Level, made: list[Any]) -> None:
-    """The results of a level's chunks become those of its rows. made: the arrays of one output."""
-    reduce = output.reduce
-    edges = [array[level.first : level.first + level.num_edges] for array in made]
-    edges = [
-        array.view(np.bool_) if dtype.kind == "b" else array
-        for array, (_, dtype) in zip(edges, output.results(), strict=True)
-    ]
-    shapes = tuple((array.shape[1:], array.dtype) for array in edges)
-    fields: Arrays = {("e", f"x{i}"): array for i, array in enumerate(edges)}
-    if reduce in ("mean", "var", "std"):
-        fields["e", "share"] = level.shares_as(made[0].dtype)
+class Step(NamedTuple):
+    """A walk over a level's rows, whose edges are chunks. reads: which array of the output each of its fields
+    is, but the shares; those of chunks begin where the level's do. makes: the arrays that it makes."""
+
+    output: Output
+    reads: dict[Key, int]
+    makes: tuple[int, ...]
+
+
+def shapes_of(made: Made) -> Shapes:
+    """Those of the arrays of an output, as they are put together."""
+    return tuple(
+        [
+            (shape, np.dtype(stored))
+            for (shape, _), stored in zip(made.output.results(), made.stored, strict=True)
+        ]
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def steps(reduce: str, shapes: Shapes) -> tuple[Step, ...]:
+    """The walks after which the results of a level's chunks are those of its rows, but that for std these are
+    squares still.
+    """
+    reads: dict[Key, int] = {("e", f"x{place}"): place for place in range(len(shapes))}
     if reduce in ("max", "min"):
-        chunk = devices.namespace_of(made[1]).empty(made[1].shape, made[1].dtype)
-        best, winners = _walks(reduce, shapes)
-        walk(best, fields, [made[0], chunk])
-        fields["v", "chunk"] = chunk
-        walk(winners, fields, [made[1]])
-    elif reduce in ("var", "std"):
-        means, variances = _walks(reduce, shapes)
-        walk(means, fields, [made[1]])
-        fields["v", "mean"] = made[1]
-        walk(variances, fields, [made[0]])
-        if reduce == "std":
-            rows = level.tasks[3::4]
-            made[0][rows] = np.sqrt(made[0][rows])
-    else:
-        (whole,) = _walks(reduce, shapes)
-        walk(whole, fields, made)
+        return (
+            Step(_combination(reduce, shapes), reads, (0, SCRATCH)),
+            Step(_winners(shapes), {**reads, ("v", "chunk"): SCRATCH}, (1,)),
+        )
+    if reduce in ("var", "std"):
+        return (
+            Step(_means(shapes), reads, (1,)),
+            Step(_variances(reduce, shapes), {**reads, ("v", "mean"): 1}, (0,)),
+        )
+    return (Step(_combination(reduce, shapes), reads, tuple(range(len(shapes)))),)
 
 
 def _field(shapes: Shapes, place: int) -> Any:
@@ -59,17 +66,7 @@ def _field(shapes: Shapes, place: int) -> Any:
 
 def _share(shapes: Shapes) -> Any:
     """The part that a chunk's edges have of those of its row."""
-    return expr.field("e", "share", (), shapes[0][1])
-
-
-@functools.lru_cache(maxsize=256)
-def _walks(reduce: str, shapes: Shapes) -> tuple[Output, ...]:
-    """The walks that make the arrays of an output, in their order."""
-    if reduce in ("max", "min"):
-        return _combination(reduce, shapes), _winners(shapes)
-    if reduce in ("var", "std"):
-        return _means(shapes), _variances(reduce, shapes)
-    return (_combination(reduce, shapes),)
+    return expr.field(*SHARE, (), shapes[0][1])
 
 
 def _combination(reduce: str, shapes: Shapes) -> Output:

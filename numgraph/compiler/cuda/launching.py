@@ -2,50 +2,98 @@
 NUMBA_ENABLE_CUDASIM is set.
 
 A kernel's parameters are the words of the argument block, one 64-bit number each, so a launch is an array of
-numbers and one driver call."""
+numbers and one driver call. What stays the same from launch to launch is in place before the first."""
 
 from __future__ import annotations
 
 import functools
 import threading
 from array import array as array_of
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from numgraph.arrays import devices
 from numgraph.compiler.cuda import compiling
-from numgraph.compiler.cuda.planning import Kernel
-from numgraph.compiler.storage import memory_of
+from numgraph.compiler.cuda.planning import Kernel, Operand
+from numgraph.compiler.target import Buffers, Place
+from numgraph.expressions.walk import Arrays
 
 BLOCK = 128
 """Threads of a block: it ends with the slowest of its groups, and 16 such blocks fill a multiprocessor."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """An array as [rows, features]: rows at any stride (in bytes), features contiguous."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Launch:
+    """A kernel over ``count`` tasks: the words of its argument block, but for the addresses of fields and of
+    buffers, which are another call's. fields: those; made: of each buffer its first word, its place, and at
+    which of its bytes the kernel sees it begin; held: the arrays whose addresses are in the words."""
 
-    array: Any
-    rows: int
-    stride: int
+    kernel: Kernel
+    count: int
+    words: list[int]
+    fields: list[Operand]
+    made: list[tuple[int, Place, int]]
+    held: list[Any]
 
 
-def operand_of(array: Any, shared: bool = False) -> Operand:
-    """A field or a result as kernels read and write it; a copy only where the input needs one."""
+def launch_of(
+    kernel: Kernel,
+    count: int,
+    ids: Callable[[str], Any],
+    rows: Mapping[Any, int],
+) -> Launch:
+    """The launch of a kernel. ids: its index arrays by their names; rows: of fields by their targets, of
+    results by the numbers of their outputs.
+    """
+    words, held = kernel.block.copy(), []
+    for (kind, what), at in zip(kernel.slots, kernel.offsets, strict=True):
+        if kind == "count":
+            words[at] = count
+        elif kind == "ids":
+            array = ids(what)
+            words[at : at + 2] = array.data.ptr, len(array)
+            held.append(array)
+    for operand in (*kernel.fields, *kernel.outs):
+        words[operand.at + 1] = rows[operand.key[0]]
+    made = [(operand.at, operand.key, 0) for operand in kernel.outs]
+    return Launch(kernel, count, words, kernel.fields, made, held)
+
+
+def start(launch: Launch, fields: Arrays, buffers: Buffers) -> None:
+    """Run a kernel. fields: arrays in any layout, copied only where a kernel could not read them; buffers:
+    arrays without gaps.
+    """
+    words, kept = launch.words.copy(), []
+    for at, key, _, stride, vector in launch.fields:
+        array = fields[key]
+        if not array.flags.c_contiguous or not array.dtype.isnative:
+            array, words[at + 2] = in_rows(array, key[0] == "shared", stride)
+            kept.append(array)
+        address = array.data.ptr
+        if vector > 1 and (address | words[at + 2]) % vector:
+            array = array.copy()
+            kept.append(array)
+            address, words[at + 2] = array.data.ptr, stride
+        words[at] = address
+    for at, place, begin in launch.made:
+        words[at] = buffers[place].data.ptr + begin
+    run(launch.kernel, words, launch.count)
+
+
+def in_rows(array: Any, shared: bool, stride: int) -> tuple[Any, int]:
+    """An array with features in C order, and the bytes from row to row, ``stride`` where there are no gaps; a
+    copy only where it needs one.
+    """
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    memory = memory_of(array.dtype)
-    if array.dtype != memory:
-        array = array.view(memory)
     features = array.shape if shared else array.shape[1:]
-    if not array.flags.c_contiguous and not _contiguous(
-        features, array.strides[array.ndim - len(features) :], array.dtype.itemsize
-    ):
+    if not _contiguous(features, array.strides[array.ndim - len(features) :], array.dtype.itemsize):
         array = array.copy()
-    return Operand(array, 1, array.nbytes) if shared else Operand(array, array.shape[0], array.strides[0])
+    return array, stride if shared or array.flags.c_contiguous else array.strides[0]
 
 
 def _contiguous(shape: Sequence[int], strides: Sequence[int], step: int) -> bool:
@@ -58,50 +106,45 @@ def _contiguous(shape: Sequence[int], strides: Sequence[int], step: int) -> bool
 
 
 class _Thread(threading.local):
-    entered: tuple[int, ...] = ()  # devices whose context this thread has
+    """What a thread has: the devices whose context it has entered, and memory for an argument block and the
+    addresses of its words.
+    """
+
+    def __init__(self) -> None:
+        self.entered: set[int] = set()
+        self.make_room(64)
+
+    def make_room(self, size: int) -> None:
+        self.words = array_of("q", bytes(8 * size))
+        first = self.words.buffer_info()[0]
+        self.addresses = array_of("Q", range(first, first + 8 * size, 8))
+        self.block = self.addresses.buffer_info()[0]
 
 
 _THREAD = _Thread()
 
 
-def launch(kernel: Kernel, operands: Sequence[Any], count: int) -> None:
-    """Run a kernel for ``count`` tasks. operands: for every slot an Operand, an index array, or a number."""
+def run(kernel: Kernel, words: list[int], count: int) -> None:
+    """Run a kernel for ``count`` tasks with an argument block."""
     if count == 0:
         return
     if simulating():
-        _simulate(kernel, operands, count)
+        _simulate(kernel, words, count)
         return
-    words: list[int] = []
-    copies = []
-    for number, operand in enumerate(operands):
-        if isinstance(operand, int):
-            words.append(operand)
-        elif isinstance(operand, Operand):
-            array, stride = operand.array, operand.stride
-            if number in kernel.aligned and (array.data.ptr | stride) % (
-                kernel.shape.vector * array.dtype.itemsize
-            ):
-                array = array.copy()
-                stride = array.nbytes // max(operand.rows, 1)
-                copies.append(array)
-            words += (array.data.ptr, operand.rows, stride)
-        else:
-            words += (operand.data.ptr, len(operand))
-    block = array_of("q", words)
-    address = block.buffer_info()[0]
-    pointers = array_of("Q", range(address, address + 8 * len(words), 8))
-    cupy = devices.cupy()
-    device = cupy.cuda.runtime.getDevice()
-    if device not in _THREAD.entered:
+    cuda, thread = devices.cupy().cuda, _THREAD
+    device = cuda.runtime.getDevice()
+    if device not in thread.entered:
         # a call of the runtime gives a thread the device's context; the driver's launch wants one
-        cupy.cuda.runtime.memGetInfo()
-        _THREAD.entered += (device,)
-    function = _function(kernel.text, kernel.words, device)
+        cuda.runtime.memGetInfo()
+        thread.entered.add(device)
+    size = len(words)
+    if size > len(thread.words):
+        thread.make_room(2 * size)
+    thread.words[:size] = array_of("q", words)
+    function = _function(kernel.text, size, device)
     blocks = -(-count * kernel.shape.threads // BLOCK)
-    stream = cupy.cuda.get_current_stream().ptr
-    cupy.cuda.driver.launchKernel(
-        function.ptr, blocks, 1, 1, BLOCK, 1, 1, 0, stream, pointers.buffer_info()[0], 0
-    )
+    stream = cuda.get_current_stream().ptr
+    cuda.driver.launchKernel(function.ptr, blocks, 1, 1, BLOCK, 1, 1, 0, stream, thread.block, 0)
 
 
 @functools.cache
@@ -125,21 +168,19 @@ def simulating() -> bool:
     return bool(config.ENABLE_CUDASIM)
 
 
-def host_memory(array: Any) -> Any:
-    """The NumPy array that stands for a device's array in the simulator."""
-    return array
-
-
-def _simulate(kernel: Kernel, operands: Sequence[Any], count: int) -> None:
-    args: list[Any] = [0] * kernel.words
-    for offset, operand in zip(kernel.offsets, operands, strict=True):
-        if isinstance(operand, Operand):
-            array = host_memory(operand.array)
-            shape, strides = (
-                (operand.rows, array.size // max(operand.rows, 1)),
-                (operand.stride, array.itemsize),
-            )
-            args[offset] = np.lib.stride_tricks.as_strided(array, shape, strides)
-        else:
-            args[offset] = operand if isinstance(operand, int) else host_memory(operand)
+def _simulate(kernel: Kernel, words: list[int], count: int) -> None:
+    """The kernel's arguments are views of the memory that the words speak of."""
+    args: list[Any] = words.copy()
+    for (kind, _), at in zip(kernel.slots, kernel.offsets, strict=True):
+        if kind == "ids":
+            args[at] = _memory(words[at], (words[at + 1],), (kernel.ids.itemsize,), kernel.ids)
+    for at, _, dtype, stride, _ in (*kernel.fields, *kernel.outs):
+        rows, step = words[at + 1 : at + 3]
+        args[at] = _memory(words[at], (rows, stride // dtype.itemsize), (step, dtype.itemsize), dtype)
     compiling.simulated(kernel.text)[count, 1](tuple(args))
+
+
+def _memory(address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """The array of the host at an address."""
+    facts = {"data": (address, False), "shape": shape, "strides": strides, "typestr": dtype.str, "version": 3}
+    return np.asarray(SimpleNamespace(__array_interface__=facts))

@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from numgraph.compiler import program as ir
 from numgraph.compiler.cuda.printing import Printer
 from numgraph.compiler.cuda.threads import Layout, Shape
-from numgraph.compiler.storage import CACHE_LINE, memory_name
+from numgraph.compiler.storage import CACHE_LINE, memory_dtype, memory_name
 from numgraph.compiler.target import Made, Request
 
 _WORDS = {"ids": 2, "field": 3, "out": 3}
-"""Words of a slot in the argument block; other slots are one."""
+"""Words of a slot in the argument block: address and length, or address, rows, and bytes from row to row;
+other slots are one.
+"""
 
 
-@dataclass
+class Operand(NamedTuple):
+    """A field or a result in the argument block: where its words begin, and which one it is. stride: bytes
+    from row to row where there are no gaps; vector: those at whose multiples every row must begin, for what
+    is read by whole vectors."""
+
+    at: int
+    key: Any
+    dtype: np.dtype[Any]
+    stride: int
+    vector: int
+
+
+@dataclass(frozen=True, eq=False)
 class Kernel:
     """A kernel's text with the layout of its arguments.
 
     rows: whose edges are walked, "e" where edges are tasks in the order of their ids. slots: ("count", None),
     ("size", number), ("float" or "int", number), ("ids", name), ("field", key), ("out", (which of the
-    outputs, place)). shape: its tiles. aligned: slots of arrays that are read by whole vectors. per_edge: an
-    edge is a task, not a row."""
+    outputs, place)). offsets: where each stands in the argument block. block: its words, numbers in
+    place. fields, outs: the arrays in it. ids: the dtype of index arrays. shape: its tiles. per_edge: an edge
+    is a task, not a row."""
 
     rows: str
     text: str
     slots: list[tuple[Any, ...]]
+    offsets: list[int]
+    block: list[int]
+    fields: list[Operand]
+    outs: list[Operand]
     outputs: list[Made]
+    ids: np.dtype[Any]
     shape: Shape
-    aligned: set[int]
     per_edge: bool
-
-    @property
-    def offsets(self) -> list[int]:
-        """Where each slot stands in the argument block, in words."""
-        return [sum(_WORDS.get(kind, 1) for kind, _ in self.slots[:i]) for i in range(len(self.slots))]
 
     @property
     def words(self) -> int:
         """The length of the argument block."""
-        return sum(_WORDS.get(kind, 1) for kind, _ in self.slots)
+        return len(self.block)
 
 
 def printed(program: ir.Program, outputs: Sequence[Made], request: Request) -> Kernel:
@@ -54,9 +69,36 @@ def printed(program: ir.Program, outputs: Sequence[Made], request: Request) -> K
     printer = Printer(
         program, layout, request.ids, per_edge, by_ids, [i for i, made in enumerate(outputs) if made.atomic]
     )
-    text = printer.text()
-    rows = "e" if by_ids else request.rows
-    return Kernel(rows, text, printer.slots, list(outputs), layout.shape, printer.aligned, per_edge)
+    text, slots, aligned = printer.text(), printer.slots, printer.aligned
+    *offsets, length = itertools.accumulate([_WORDS.get(kind, 1) for kind, _ in slots], initial=0)
+    block = [0] * length
+    fields: list[Operand] = []
+    outs: list[Operand] = []
+    arrays = {array.slot: array for array in program.arrays.values()}
+    for number, (slot, at) in enumerate(zip(slots, offsets, strict=True)):
+        kind, what = slot
+        if kind in ("field", "out"):
+            dtype = memory_dtype(arrays[slot].stored)
+            vector = layout.shape.vector * dtype.itemsize if number in aligned else 1
+            key = what if kind == "field" else (outputs[what[0]].number, what[1])
+            operand = Operand(at, key, dtype, arrays[slot].features * dtype.itemsize, vector)
+            (fields if kind == "field" else outs).append(operand)
+            block[at + 2] = operand.stride
+        elif kind in ("size", "float", "int"):
+            block[at] = int(np.float64(what).view(np.int64)) if kind == "float" else int(what)
+    return Kernel(
+        "e" if by_ids else request.rows,
+        text,
+        slots,
+        offsets,
+        block,
+        fields,
+        outs,
+        list(outputs),
+        np.dtype(request.ids),
+        layout.shape,
+        per_edge,
+    )
 
 
 def by_edge_ids(program: ir.Program) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,16 +15,33 @@ from numgraph.compiler import program as ir
 from numgraph.compiler.build import Places
 from numgraph.compiler.cost import Choice
 from numgraph.compiler.cuda import choosing, chunks, tasks
-from numgraph.compiler.cuda.launching import Operand, launch, operand_of
+from numgraph.compiler.cuda.launching import Launch, launch_of, start
 from numgraph.compiler.cuda.planning import Kernel, printed
 from numgraph.compiler.index import Notation
 from numgraph.compiler.schedule import Machine
-from numgraph.compiler.target import Buffer, Buffers, Made, Request, Target, length_of
+from numgraph.compiler.target import Buffer, Buffers, Made, Place, Request, Target, length_of
 from numgraph.expressions.walk import Arrays, Output, rows_of, walked_ends
 from numgraph.graph.sorting import expanded
 
 LENGTHS = (0, 12, 48, 192)
 """Edges a row from which on a walk may have another plan."""
+
+
+class Combination(NamedTuple):
+    """How the chunks of a level become its rows: memory for what is only needed meanwhile, walks, and then
+    the results, at the rows there, of which square roots are taken.
+    """
+
+    scratch: list[Buffer]
+    launches: list[Launch]
+    roots: list[tuple[Place, Any]]
+
+
+class Prepared(NamedTuple):
+    """A kernel on a graph of the device: its launch over rows or edges, and what comes after it."""
+
+    launch: Launch
+    combinations: list[Combination]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +84,59 @@ class Cuda(Target):
         """The text: it is compiled when it is launched, as that tells which device it is for."""
         return printed
 
-    def prepare(self, kernel: Kernel, graph: Any) -> Kernel:
-        """The kernel alone: what stays with the host's arrays must not hold those of a device."""
-        return kernel
+    def prepare(self, kernel: Kernel, graph: Any) -> Prepared:
+        """Over all rows, and all chunks of long ones, or over all edges."""
+        rows = {made.number: self.rows(made, graph) for made in kernel.outputs}
+        adjacency = None if kernel.rows == "e" else _adjacency(graph, kernel.rows)
+        levels = [] if adjacency is None or kernel.per_edge else self.placed(adjacency)
+
+        def ids(name: str) -> Any:
+            if name == "owners":
+                return _owners(adjacency)
+            return levels[0].tasks if name == "tasks" else getattr(adjacency or graph, name)
+
+        count = levels[0].count if levels else graph.num_edges
+        launch = launch_of(kernel, count, ids, {**_rows(graph), **rows})
+        return Prepared(launch, [self.combination(kernel.outputs, level, rows) for level in levels[1:]])
+
+    def combination(self, outputs: Sequence[Made], level: tasks.Level, rows: dict[int, int]) -> Combination:
+        """rows: those of each output's memory."""
+        found = Combination([], [], [])
+        for made in outputs:
+            if made.output.reduce == "edge" or made.atomic:
+                continue
+            number, count = made.number, rows[made.number]
+            for step in chunks.steps(made.output.reduce, chunks.shapes_of(made)):
+                found.launches.extend(self.step(step, level, number, count))
+            if made.output.is_winner(1):
+                shape, ids = made.output.results()[1][0], level.tasks.dtype
+                found.scratch.append(Buffer((number, chunks.SCRATCH), (count, *shape), ids, False))
+            if made.output.reduce == "std":
+                found.roots.append(((number, 0), level.tasks[3::4]))
+        return found
+
+    def step(self, step: chunks.Step, level: tasks.Level, number: int, rows: int) -> list[Launch]:
+        """The launches of a walk over the rows of a level, whose edges are chunks. rows: those of memory."""
+        request = Request("v", level.tasks.dtype.name, True, wide=True)
+        launches = []
+        for kernel in driver.make_plan(self, (step.output,), (request,), False).kernels:
+            launch = launch_of(
+                kernel,
+                level.count,
+                lambda _: level.tasks,
+                {"e": level.num_edges, "v": rows, 0: rows},
+            )
+            made = [(at, (number, step.makes[place]), begin) for at, (_, place), begin in launch.made]
+            for one in launch.fields:
+                if one.key == chunks.SHARE:
+                    shares = level.shares_as(one.dtype)
+                    launch.words[one.at] = shares.data.ptr
+                    launch.held.append(shares)
+                else:
+                    begin = level.first * one.stride if one.key[0] == "e" else 0
+                    made.append((one.at, (number, step.reads[one.key]), begin))
+            launches.append(replace(launch, fields=[], made=made))
+        return launches
 
     def rows(self, made: Made, graph: Any) -> int:
         """Those of chunks are behind those of the result."""
@@ -84,35 +151,21 @@ class Cuda(Target):
         library = devices.cupy()
         return (library.zeros if buffer.zeroed else library.empty)(buffer.shape, buffer.dtype)
 
-    def launch(self, prepared: Kernel, graph: Any, fields: Arrays, buffers: Buffers) -> Sequence[tasks.Level]:
-        """Over all rows, and all chunks of long ones, or over all edges. Returns the levels of the chunks."""
-        if prepared.per_edge:
-            adjacency = None if prepared.rows == "e" else _adjacency(graph, prepared.rows)
-            ids = lambda name: _owners(adjacency) if name == "owners" else getattr(adjacency or graph, name)
-            _start(prepared, ids, fields, buffers, graph.num_edges)
-            return ()
-        adjacency = _adjacency(graph, prepared.rows)
-        first, *others = self.placed(adjacency)
-        _start(
-            prepared,
-            lambda name: first.tasks if name == "tasks" else getattr(adjacency, name),
-            fields,
-            buffers,
-            len(first.tasks) // 4,
-        )
-        return others
+    def launch(
+        self, prepared: Prepared, graph: Any, fields: Arrays, buffers: Buffers
+    ) -> Sequence[Combination]:
+        start(prepared.launch, fields, buffers)
+        return prepared.combinations
 
-    def combine(self, prepared: Kernel, parts: Sequence[tasks.Level], graph: Any, buffers: Buffers) -> None:
-        for level in parts:
-            for made in prepared.outputs:
-                if made.output.reduce != "edge" and not made.atomic:
-                    walk = functools.partial(self.walk_chunks, level)
-                    chunks.combine(
-                        walk,
-                        made.output,
-                        level,
-                        [buffers[key] for key in sorted(buffers) if key[0] == made.number],
-                    )
+    def combine(self, prepared: Prepared, parts: Sequence[Combination], graph: Any, buffers: Buffers) -> None:
+        """Level by level, each over the results of the one before."""
+        for scratch, launches, roots in parts:
+            arrays = buffers | {buffer.place: self.allocate(buffer) for buffer in scratch}
+            for launch in launches:
+                start(launch, {}, arrays)
+            for place, rows in roots:
+                array = buffers[place]
+                array[rows] = np.sqrt(array[rows])
 
     def levels(self, adjacency: Any) -> tuple[list[tasks.Level], int]:
         """The launches that an adjacency's rows take, on the host, and the rows of outputs, those for chunks
@@ -129,16 +182,6 @@ class Cuda(Target):
             ("placed", self.chunk), lambda a: [level.on(_mover(a)) for level in self.levels(a)[0]]
         )
         return found
-
-    def walk_chunks(self, level: tasks.Level, output: Output, fields: Arrays, made: list[Any]) -> None:
-        """A walk over the rows of a level, whose edges are chunks."""
-        plan = driver.make_plan(
-            self, (output,), (Request("v", level.tasks.dtype.name, True, wide=True),), False
-        )
-        fields = {key: fields[key] for key, _, _ in plan.reads}
-        buffers = {(0, place): array for place, array in enumerate(made)}
-        for kernel in plan.kernels:
-            _start(kernel, lambda _: level.tasks, fields, buffers, len(level.tasks) // 4)
 
 
 @functools.cache
@@ -164,6 +207,11 @@ def _adjacency(graph: Any, rows: str) -> Any:
     return graph.in_edges if rows == "v" else graph.out_edges
 
 
+def _rows(graph: Any) -> dict[Any, int]:
+    """Of the fields of a graph, by their targets."""
+    return {"shared": 1} | {end: rows_of(graph, end) for end in "uve"}
+
+
 def _mover(adjacency: Any) -> Callable[[Any], Any]:
     return lambda array: devices.moved(array, devices.device_of(adjacency.indptr))
 
@@ -171,24 +219,3 @@ def _mover(adjacency: Any) -> Callable[[Any], Any]:
 def _owners(adjacency: Any) -> Any:
     """[num_edges] the row of each position."""
     return adjacency.derived("owners", lambda a: _mover(a)(expanded(a.host.indptr)))
-
-
-def _start(kernel: Kernel, ids: Callable[[str], Any], fields: Arrays, buffers: Buffers, count: int) -> None:
-    operands: list[Any] = []
-    for kind, what in kernel.slots:
-        if kind == "ids":
-            operands.append(ids(what))
-        elif kind == "field":
-            operands.append(operand_of(fields[what], shared=what[0] == "shared"))
-        elif kind == "out":
-            array = buffers[kernel.outputs[what[0]].number, what[1]]
-            operands.append(Operand(array, len(array), array.strides[0]))
-        else:
-            operands.append(
-                count
-                if kind == "count"
-                else int(np.float64(what).view(np.int64))
-                if kind == "float"
-                else int(what)
-            )
-    launch(kernel, operands, count)

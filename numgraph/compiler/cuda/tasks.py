@@ -33,6 +33,11 @@ class Level:
     _cast: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def count(self) -> int:
+        """The tasks."""
+        return len(self.tasks) // 4
+
+    @property
     def num_edges(self) -> int:
         """The chunks that it combines."""
         return 0 if self.shares is None else len(self.shares)
