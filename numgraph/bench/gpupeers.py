@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numgraph import __version__
 from numgraph.arrays import devices
 from numgraph.bench.peers import Matrices, Operands, Peer, PyG, Runs, Tensors, TorchCSR
 from numgraph.graph import Graph
@@ -116,7 +117,7 @@ class OnHost(Peer):
     name, distribution, formulation, install = "cpu", "numgraph", "numgraph", "pip install numgraph"
 
     def version(self) -> str:
-        return "here"  # the very code that is measured, which need not be installed
+        return __version__  # of the very code that is measured, which need not be installed
 
     def prepare(self, g: Graph) -> Graph:
         return g
