@@ -178,18 +178,30 @@ def _of_deviations(made: list[Any], counts: Any) -> Sequence[Any]:
     return np.sqrt(variance), mean
 
 
-# --- max and min: a message replaces the best if it is the first, is better, or is the first NaN ------------
+# --- max and min: a message replaces the best if it is the first, is better, or is the first NaN. That it is
+# the first is asked once an edge, not in every lane
 
 
-def _extreme(better: Callable[[Any, Any], Any]) -> Callable[[State, State], Sequence[Any]]:
+def _first_edge(state: State, messages: State) -> tuple[Any, Callable[[], Sequence[Any]]]:
+    value, edge = messages
+    return state[2] < 0, lambda: (value, edge, edge)
+
+
+def _extreme(no_better: Callable[[Any, Any], Any]) -> Callable[[State, State], Sequence[Any]]:
+    """A comparison is not true of NaN, which so replaces what is a number."""
+
     def step(state: State, messages: State) -> Sequence[Any]:
-        (best, winner), (value, edge) = state, messages
-        take = (winner < 0) | better(value, best)
+        (best, winner, first), (value, edge) = state, messages
+        take = np.logical_not(no_better(value, best))
         if value.type.dtype.startswith("float"):
-            take = take | (value != value) & (best == best)
-        return where(take, value, best), where(take, edge, winner)
+            take = take & (best == best)
+        return where(take, value, best), where(take, edge, winner), first
 
     return step
+
+
+def _best(state: State, degree: Any) -> Sequence[Any]:
+    return state[:2]
 
 
 def _mean(state: State, degree: Any) -> Sequence[Any]:
@@ -237,15 +249,16 @@ def _multiplied(state: State, messages: State) -> Sequence[Any]:
 
 
 _SHIFT, _ZERO = Part(-INF, 0), Part(0, 0)
-_BEST, _MOMENTS = (_ZERO, Part(-1, 0, "ids")), (Part(0, None), _ZERO, _ZERO)
-_MORE, _LESS = _extreme(lambda a, b: a > b), _extreme(lambda a, b: a < b)
+_BEST = (_ZERO, Part(-1, 0, "ids"), Part(-1, None, "ids"))
+_MOMENTS = (Part(0, None), _ZERO, _ZERO)
+_MORE, _LESS = _extreme(lambda a, b: a <= b), _extreme(lambda a, b: a >= b)
 
 REDUCES: dict[str, Reduce] = {
     "sum": Reduce((_ZERO,), _added, _each("add"), _as_they_are, _over_chunks(np.sum)),
     "mean": Reduce((_ZERO,), _added, _each("add"), _mean, _mean_of_chunks),
     "prod": Reduce((Part(1, 0),), _multiplied, _each("multiply"), _as_they_are, _over_chunks(np.prod)),
-    "max": Reduce(_BEST, _MORE, None, _as_they_are, _first(np.argmax), winner=True),
-    "min": Reduce(_BEST, _LESS, None, _as_they_are, _first(np.argmin), winner=True),
+    "max": Reduce(_BEST, _MORE, None, _best, _first(np.argmax), _first_edge, winner=True),
+    "min": Reduce(_BEST, _LESS, None, _best, _first(np.argmin), _first_edge, winner=True),
     "var": Reduce(_MOMENTS, _moments, _joined_moments, _variance, _of_moments),
     "std": Reduce(_MOMENTS, _moments, _joined_moments, _deviation, _of_deviations),
     "softmax": Reduce(
