@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.extending import intrinsic
 
 from numgraph.arrays import recycling
@@ -147,14 +147,14 @@ def _next(at):
     return at + 56 + 16 * word(at + 48)
 
 
-def _parts(at, block):
-    """A kernel over its ranges of rows, each by some thread where it is parallel."""
-    ranges = word(at + 24)
-    for part in prange(word(at + 32)):
-        shells.call(word(at), block, word(ranges + 16 * part), word(ranges + 16 * part + 8))
-
-
-_serial, _parallel = njit()(_parts), njit(parallel=True)(_parts)
+@njit()
+def _ranges(at):
+    """The ranges of rows of the kernel at a word of a program."""
+    start = word(at + 24)
+    ranges = np.empty((word(at + 32), 2), np.int64)
+    for part in range(len(ranges)):
+        ranges[part, 0], ranges[part, 1] = word(start + 16 * part), word(start + 16 * part + 8)
+    return ranges
 
 
 @njit()
@@ -179,7 +179,7 @@ def play(program, table):
     """
     at = _first(program, table)
     for _ in range(word(program)):
-        _serial(at, _block(at, table))
+        shells.serial(word(at), _block(at, table), _ranges(at))
         at = _next(at)
 
 
@@ -188,9 +188,9 @@ def play_on_threads(program, table):
     """The same on the pool of threads, to which threads.run is the gate."""
     at = _first(program, table)
     for _ in range(word(program)):
-        block = _block(at, table)
+        block, ranges = _block(at, table), _ranges(at)
         if word(at + 40):
-            _parallel(at, block)
+            shells.parallel(word(at), block, ranges)
         else:
-            _serial(at, block)
+            shells.serial(word(at), block, ranges)
         at = _next(at)

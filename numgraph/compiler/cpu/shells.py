@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import get_num_threads, prange, types
 from numba.extending import intrinsic
 
 from numgraph.runtime.compiling import njit, undisturbed
 
 _BODY = types.void(types.int64[::1], types.int64, types.int64)
+_APART = 8
+"""Numbers from one thread's counter to the next: each has a cache line."""
 
 
 def address_of(body: Any) -> int:
@@ -49,8 +52,33 @@ def serial(address, args, ranges):
         call(address, args, ranges[part, 0], ranges[part, 1])
 
 
+@intrinsic
+def _taken(typingctx: Any, counters: Any, place: Any) -> Any:
+    """counters[place], which grows by one, whatever other threads do."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        array = context.make_array(sig.args[0])(context, builder, values[0])
+        return builder.atomic_rmw("add", builder.gep(array.data, [values[1]]), values[1].type(1), "monotonic")
+
+    return types.int64(counters, types.int64), codegen
+
+
 @njit(parallel=True)
 def parallel(address, args, ranges):
-    """The same, each range by some thread; a row is in one range, so the result does not depend on which."""
-    for part in prange(len(ranges)):
-        call(address, args, ranges[part, 0], ranges[part, 1])
+    """The same by all threads: each its own stretch of the ranges, then what is left of the others'. A row is
+    in one range, so the result does not depend on who computes it. Rows of as many edges take more or less
+    time, where theirs are in cache or not: over an R-MAT graph of 16 M edges, on two threads, forward and
+    backward took 1.05 to 1.2 times as long with the own stretches alone.
+    """
+    count, threads = len(ranges), get_num_threads()
+    following = np.empty(threads * _APART, np.int64)
+    for own in range(threads):
+        following[own * _APART] = count * own // threads
+    for own in prange(threads):
+        for step in range(threads):
+            whose = (own + step) % threads
+            end = count * (whose + 1) // threads
+            while following[whose * _APART] < end:
+                part = _taken(following, whose * _APART)
+                if part < end:
+                    call(address, args, ranges[part, 0], ranges[part, 1])
