@@ -37,8 +37,8 @@ of 1 M nodes take 60 ms for 16 features without asking, 46 where it is asked for
 longer for 48 than for 16."""
 
 
-def asked(program: Program, many: bool) -> Program:
-    """The program with Prefetch records. many: the rows that edges find are more than a cache holds."""
+def asked(program: Program, many: bool, strewn: bool) -> Program:
+    """The program with Prefetch records. many, strewn: see Places."""
     if EDGE in program.lanes:
         return program
     light = _is_light(program.body)
@@ -47,14 +47,15 @@ def asked(program: Program, many: bool) -> Program:
     def found(record: Load | Store) -> str | None:
         """The index array through which a row is found that is asked for. Where an edge is little work and
         rows are not many, the processor itself is dozens of edges ahead of single cache lines; but not of
-        edges' by their ids, each of which is in a line of its own: single numbers too."""
+        edges' by their ids, where each of these is in a line of its own: single numbers too."""
         kind, lanes = program.arrays[record.array].rows, program.lanes.of(record.column.variables)
         index = finds.get(kind) if kind != f"row {program.walked}" else None
         if index is None or (isinstance(record, Store) and lanes):
             return None
-        if index == "edge":
+        if index == "edge" and strewn:
             return index
-        return None if not lanes or (light and not many and _lines(program, record) == 1) else index
+        near = light and not (many and index != "edge") and _lines(program, record) == 1
+        return None if not lanes or near else index
 
     rows: dict[str, list[Load | Store]] = {}
     for record in all_of(program.body):

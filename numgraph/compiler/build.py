@@ -99,18 +99,20 @@ class _Scope:
 class Places:
     """What a program depends on besides notation and schedule. ids: dtype of the graph's index arrays.
     ordered: the k-th edge is edge k. stored: the dtype in memory of each array of each result. many: the rows
-    that edges find are more than a cache holds."""
+    that edges find are more than a cache holds, and in no order. strewn: so are the edges, found by their
+    ids."""
 
     ids: str
     ordered: bool
     stored: tuple[tuple[str, ...], ...]
     many: bool = False
+    strewn: bool = True
 
 
 def build(notation: Notation, schedule: Schedule, places: Places) -> Program:
     """The program of a walk under a schedule."""
     program = _Builder(notation, schedule, places).program()
-    return asked(replace(program, body=live(merged(hoisted(program.body)))), places.many)
+    return asked(replace(program, body=live(merged(hoisted(program.body)))), places.many, places.strewn)
 
 
 class _Builder:

@@ -71,6 +71,35 @@ def test_which_rows_are_asked_for_ahead(name):
         assert written == ({"out1.0"} if "written" in name else set())
 
 
+def test_numbers_of_edges_in_order_are_not_asked_for():
+    outputs, _, _ = LINES["numbers of edges"]
+    walk = notation_of(outputs)
+    places = replace(places_of(walk), strewn=False)
+    program = build(walk, choose(walk, Machine(), places).schedule, places)
+    assert not any(isinstance(one, Prefetch) for one in all_of(program.body))
+
+
+def test_what_is_in_order():
+    """Of a grid's edges, direction by direction, four ids follow each other at once; shuffled ones do not."""
+    rows = np.arange(300 * 300).reshape(300, 300)
+    ends = [(rows[:, :-1], rows[:, 1:]), (rows[:-1], rows[1:])]
+    src = np.concatenate([side.ravel() for a, b in ends for side in (a, b)])
+    dst = np.concatenate([side.ravel() for a, b in ends for side in (b, a)])
+    rng = np.random.default_rng(0)
+    order, names = rng.permutation(len(src)), rng.permutation(rows.size)
+    cases = {
+        "a grid": (src, dst, False, False),
+        "its edges shuffled": (src[order], dst[order], False, True),
+        "its nodes shuffled": (names[src], names[dst], True, True),
+        "fewer nodes than a cache holds": (src[order] // 2, dst[order] // 2, False, True),
+        "edges by rows": (src[np.argsort(dst, kind="stable")], np.sort(dst), False, False),
+    }
+    for name, (u, v, many, strewn) in cases.items():
+        graph = ng.Graph(u, v, rows.size // 2 if "fewer" in name else rows.size)
+        (request,) = cpu.TARGET.requests(graph, (Output((field("u", 16),), "v", "sum"),))
+        assert (request.many, request.strewn) == (many, strewn), name
+
+
 def test_rows_are_the_same_bits_where_others_are_many():
     rng = np.random.default_rng(3)
     src, dst = rng.integers(0, 50, (2, 700))

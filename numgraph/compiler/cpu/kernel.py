@@ -80,9 +80,9 @@ def _by_rows() -> Machine:
 def chosen(notation: Notation, places: Places, length: int) -> Choice:
     """The cheapest schedule of a walk, with edges side by side where that is known to be worth it. It does
     not depend on whether 16-bit results are rounded yet, so a row's chunks are computed as rows are, nor on
-    how many rows there are."""
+    how many rows there are, and where."""
     stored = Request(notation.rows, places.ids, places.ordered).places(notation.outputs).stored
-    plain = replace(places, stored=stored, many=False)
+    plain = replace(places, stored=stored, many=False, strewn=True)
     choice = choose(notation, _by_rows(), plain, float(length or DEGREE))
     schedule = choice.schedule
     if side_by_side(notation, machine(), length, places.ordered):

@@ -25,6 +25,24 @@ less than one counts as.
 """
 _PIECE = 1 << 20
 """Bytes that a thread copies at a time."""
+_WINDOWS, _WINDOW, _NEAR = 16, 256, 16
+"""Entries of an index array that are looked at, and how many neighbouring rows count as one place."""
+
+
+def scattered(adjacency: Any, name: str) -> bool:
+    """Whether edges that follow each other find rows ("indices") or edges ("edge_ids") in no order: a
+    processor loads of a grid's what comes next by itself, and asking for it made sums of two features take
+    1.8 times as long, with a number an edge 1.9; in random order they took 0.8 and 0.5.
+    """
+    found: bool = adjacency.derived(("scattered", name), lambda given: _scattered(getattr(given, name)))
+    return found
+
+
+def _scattered(ids: Any) -> bool:
+    """Whether more than a fourth of the entries that stand close together lead to places of their own."""
+    starts = np.linspace(0, max(len(ids) - _WINDOW, 0), _WINDOWS).astype(np.int64)
+    places = np.sort([ids[start : start + _WINDOW] // _NEAR for start in starts], axis=1)
+    return bool(np.count_nonzero(np.diff(places, axis=1)) > places.size / 4)
 
 
 def room_of(size: int) -> int:

@@ -24,7 +24,6 @@ class Names(Text):
         self.edge = ROW if program.walked == "e" else EDGE
         self.prologue: list[str] = []
         self.used: set[str] = set()
-        self.copy = 0  # which of several edges of a step it is
         self.whole = False  # whether every step over the edges has as many as it has lanes
         self.types: dict[str, ir.Type] = {
             record.name: record.type for record in ir.all_of(program.body) if hasattr(record, "type")

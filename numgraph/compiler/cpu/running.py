@@ -20,7 +20,7 @@ from numgraph.compiler.cost import Choice
 from numgraph.compiler.cpu import shells
 from numgraph.compiler.cpu.balance import Hub, divided, each_alone
 from numgraph.compiler.cpu.kernel import Kernel, Printed, by_edge_ids, chosen, compiled, machine, printed
-from numgraph.compiler.cpu.layout import by_lines
+from numgraph.compiler.cpu.layout import by_lines, scattered
 from numgraph.compiler.index import Notation
 from numgraph.compiler.reduces import REDUCES
 from numgraph.compiler.schedule import Machine
@@ -33,8 +33,9 @@ from numgraph.runtime import threads
 LENGTHS = (0, 12, 96)
 """Edges a row from which on a walk may have another plan."""
 MANY = 1 << 16
-"""Nodes whose rows are asked for before they are gathered, even if each is one cache line: beyond a core's
-own cache. Sums of 16 features take 0.7 of the time with 1 M nodes, 0.9 with 131,000, but 1.2 with 20,000."""
+"""Nodes whose rows, in no order, are asked for before they are gathered, even if each is one cache line:
+beyond a core's own cache. Sums of 16 features take 0.7 of the time with 1 M nodes, 0.9 with 131,000, but 1.2
+with 20,000. Edges too, found by their ids."""
 _LANE_SPEED = 32
 """Features that a kernel in lanes handles while threads.SMALL counts one element. Below a million features a
 thread takes about 0.2 ms; a second one saves less than the pool costs where other processes keep the cores
@@ -83,7 +84,10 @@ class Cpu(Target):
                     adjacency.ordered,
                     length=length_of(adjacency, LENGTHS),
                     nodes="" if nodes == ids else nodes,
-                    many=max(graph.num_src, graph.num_dst) >= MANY,
+                    many=max(graph.num_src, graph.num_dst) >= MANY and scattered(adjacency, "indices"),
+                    strewn=graph.num_edges >= MANY
+                    and not adjacency.ordered
+                    and scattered(adjacency, "edge_ids"),
                 )
             )
         return tuple(made)
