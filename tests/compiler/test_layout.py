@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import numgraph as ng
-from numgraph.compiler.cpu import layout, running
-from numgraph.compiler.cpu.layout import by_lines, enough_for, room_of
+from numgraph.compiler.cpu import layout
+from numgraph.compiler.cpu.layout import by_lines, enough_for, gathered, room_of
 from numgraph.runtime import threads
 
 ROOMS = {
@@ -75,6 +75,60 @@ def test_arrays_that_stay_as_they_are(array):
     assert by_lines(array, 1 << 40) is array
 
 
+def fields(rows: int) -> list[np.ndarray]:
+    """Of 17, 3, 1, 100 and 2 numbers a row, one of them the same for all rows."""
+    rng = np.random.default_rng(0)
+    made = [rng.random((rows, 17)).astype(np.float32), rng.random((rows, 3, 1)), rng.random(rows) < 0.5]
+    return [*made, rng.random((rows, 100)), np.broadcast_to(rng.random((1, 2)), (rows, 2))]
+
+
+@pytest.mark.parametrize("edges", [199, 200])
+def test_rows_of_a_node_lie_beside_each_other_where_edges_are_many(edges):
+    given = fields(50)
+    with mock.patch.object(layout, "BEYOND", 0), mock.patch.object(layout, "EDGES_A_ROW", 4):
+        made = gathered(given, edges)
+    assert all(np.array_equal(a.reshape(b.shape), b) for a, b in zip(made, given, strict=True))
+    starts = [array.ctypes.data for array in made]
+    if edges < 200:
+        assert [a is b for a, b in zip(made, given, strict=True)] == [True] * 5
+    else:
+        assert [start - starts[0] for start in starts[:3]] == [0, 96, 120]
+        assert starts[0] % 64 == 0
+        assert [array.strides[0] for array in made] == [128, 128, 128, 800, 0]
+        assert made[3] is given[3]
+
+
+def test_fields_that_a_cache_holds_stay_as_they_are():
+    given = fields(50)
+    assert all(a is b for a, b in zip(gathered(given, 1 << 9), given, strict=True))
+
+
+@pytest.mark.parametrize(("heads", "width"), [(5, 3), (1, 2)])
+def test_attention_and_its_gradients_have_the_same_bits(heads, width):
+    """Of one head too: numbers that edges side by side gather have no gaps between them."""
+    rng = np.random.default_rng(0)
+    src, dst = rng.integers(0, 20, 2000), rng.integers(0, 20, 2000)
+    given = [rng.standard_normal((20, heads, k)).astype(np.float32) for k in (width, 1, 1)]
+
+    def attention() -> list[np.ndarray]:
+        g = ng.Graph(src, dst, 20)
+        with ng.Tape() as tape:
+            h, a, b = map(tape.watch, given)
+            z = ng.attend(g, lambda u, v: u.a + v.b, lambda u: u.h, u={"h": h, "a": a}, v={"b": b})
+            loss = (z * z).sum()
+        return [np.asarray(z), *map(np.asarray, tape.gradient(loss, [h, a, b]))]
+
+    plain = attention()
+    with (
+        mock.patch.object(threads, "SMALL", 0),
+        mock.patch.object(layout, "BEYOND", 0),
+        mock.patch.object(layout, "_beside", wraps=layout._beside) as asked,
+    ):
+        laid = attention()
+    assert asked.call_count >= 2
+    assert all(np.array_equal(a, b) for a, b in zip(plain, laid, strict=True))
+
+
 def test_sums_and_gradients_have_the_same_bits():
     rng = np.random.default_rng(0)
     g = ng.Graph(rng.integers(0, 20, 2000), rng.integers(0, 20, 2000), 20)
@@ -95,7 +149,7 @@ def test_sums_and_gradients_have_the_same_bits():
     with (
         mock.patch.object(threads, "SMALL", 0),
         mock.patch.object(layout, "EDGES_A_LINE", 1),
-        mock.patch.object(running, "by_lines", wraps=by_lines) as asked,
+        mock.patch.object(layout, "by_lines", wraps=by_lines) as asked,
     ):
         g = other
         laid = sums()

@@ -20,7 +20,7 @@ from numgraph.compiler.cost import Choice
 from numgraph.compiler.cpu import shells
 from numgraph.compiler.cpu.balance import Hub, divided, each_alone
 from numgraph.compiler.cpu.kernel import Kernel, Printed, by_edge_ids, chosen, compiled, machine, printed
-from numgraph.compiler.cpu.layout import by_lines, scattered
+from numgraph.compiler.cpu.layout import gathered, scattered
 from numgraph.compiler.index import Notation
 from numgraph.compiler.reduces import REDUCES
 from numgraph.compiler.schedule import Machine
@@ -243,7 +243,9 @@ def _block(launch: Launch, fields: Arrays, buffers: Buffers) -> tuple[list[int],
     """The words of the argument block, and the arrays that they point to beside the fields and the buffers
     themselves.
     """
-    words, kept, kernel = launch.words.copy(), [], launch.kernel
+    words, kernel = launch.words.copy(), launch.kernel
+    kept: list[Any] = []
+    found: list[tuple[int, Any]] = []
     for offset, place in kernel.outs:
         words[offset : offset + 3] = _rows(buffers[place])
     for offset, key, whole in kernel.fields:
@@ -257,10 +259,14 @@ def _block(launch: Launch, fields: Arrays, buffers: Buffers) -> tuple[list[int],
             )
             continue
         array = _operand(array, whole)
-        if key[0] == launch.far:
-            array = by_lines(array, launch.edges)
+        if key[0] == launch.far and not whole:
+            found.append((offset, array))
+            continue
         kept.append(array)
         words[offset : offset + 3] = (_address(array), 1, 0) if key[0] == "shared" else _rows(array)
+    for (offset, _), array in zip(found, gathered([array for _, array in found], launch.edges), strict=True):
+        kept.append(array)
+        words[offset : offset + 3] = _rows(array)
     return words, kept
 
 
