@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from numgraph.compiler.index import EDGE
+from numgraph.compiler.index import EDGE, ROW
 from numgraph.compiler.program import (
     Accumulate,
     Array,
@@ -39,7 +39,7 @@ longer for 48 than for 16."""
 
 def asked(program: Program, many: bool, strewn: bool) -> Program:
     """The program with Prefetch records. many, strewn: see Places."""
-    if EDGE in program.lanes:
+    if EDGE in program.lanes or ROW in program.lanes:
         return program
     light = _is_light(program.body)
     finds = {array.stored: name for name, array in program.arrays.items() if array.slot[0] == "ids"}

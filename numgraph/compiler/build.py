@@ -100,13 +100,14 @@ class Places:
     """What a program depends on besides notation and schedule. ids: dtype of the graph's index arrays.
     ordered: the k-th edge is edge k. stored: the dtype in memory of each array of each result. many: the rows
     that edges find are more than a cache holds, and in no order. strewn: so are the edges, found by their
-    ids."""
+    ids. even: neighbouring rows have about as many edges."""
 
     ids: str
     ordered: bool
     stored: tuple[tuple[str, ...], ...]
     many: bool = False
     strewn: bool = True
+    even: bool = False
 
 
 def build(notation: Notation, schedule: Schedule, places: Places) -> Program:
@@ -121,6 +122,7 @@ class _Builder:
     def __init__(self, notation: Notation, schedule: Schedule, places: Places) -> None:
         self.notation, self.lanes, self.places, self.count = notation, schedule.lanes, places, 0
         self.schedule, self.apart = schedule, schedule.apart
+        self.across = self.lanes.of({ROW, EDGE})  # the lanes of edges
         self.sums: list[str] = []  # accumulators that each edge of a step has for itself
         own = notation.rows
         at = "row e" if own == "e" else "row k"
@@ -144,7 +146,7 @@ class _Builder:
         scope = self.root = _Scope(None, None)
         tiled = schedule.tiled
         inner = () if own == "e" else (EDGE,)
-        for variable in (ROW, *schedule.loops, *([tiled] if tiled not in (None, EDGE) else []), *inner):
+        for variable in (ROW, *schedule.loops, *([tiled] if tiled not in (None, EDGE, ROW) else []), *inner):
             scope = _Scope(variable, scope)
         self.edges = scope
         self.into = scope.before
@@ -240,7 +242,7 @@ class _Builder:
         if target == "shared":
             return None
         if target == self.notation.rows:
-            return Value(self, ROW.name, Type(f"row {target}"))
+            return Value(self, ROW.name, Type(f"row {target}", self.lanes.of({ROW})))
         return (
             self.edge(scope)
             if target == "e"
@@ -252,7 +254,7 @@ class _Builder:
         if self.notation.rows == "e":
             return Value(self, ROW.name, Type("row e"))
         if self.places.ordered:
-            return Value(self, EDGE.name, Type("row e", self.lanes.of({EDGE})))
+            return Value(self, EDGE.name, Type("row e", self.across))
         return self.found("edge", scope)
 
     def found(self, array: str, scope: _Scope) -> Value:
@@ -260,7 +262,7 @@ class _Builder:
         at = self.notation.edge
         scope = scope.binding({at})
         if array not in scope.memo:
-            k = Value(self, at.name, Type(self.arrays[array].rows, self.lanes.of({at})))
+            k = Value(self, at.name, Type(self.arrays[array].rows, self.across))
             with self.writing(scope.before):
                 scope.memo[array] = self.load(array, k, Column(), self.arrays[array].stored)
         return scope.memo[array]
@@ -360,20 +362,22 @@ class _Builder:
         self.sums += [value.name for value in state] if number in self.apart else []
         with self.writing(edges.after):
             if rule.raised is not None:
-                condition, raised = rule.raised(state, messages)
-                body: list[Any] = []
-                with self.writing(body):
-                    self.accumulate(state, raised())
-                self.into.append(When(condition.name, tuple(body)))
+                for condition, raised in rule.raised(state, messages):
+                    body: list[Any] = []
+                    with self.writing(body):
+                        self.accumulate(state, raised())
+                    self.into.append(When(condition.name, tuple(body)))
             self.accumulate(state, rule.step(state, messages))
         with self.writing(outside.after):
             whole = [self.fold("add", value, late) for value in self.together(state, rule)]
-            for place, value in enumerate(rule.finish(whole, Value(self, "degree", Type("int64")))):
+            for place, value in enumerate(
+                rule.finish(whole, Value(self, "degree", Type("int64", self.lanes.of({ROW}))))
+            ):
                 self.store(number, place, value, outside, outside.after)
 
     def start(self, rule: Reduce, messages: list[Value], outside: _Scope) -> list[Value]:
         """The accumulators: each along the lanes of its message, the last message's along all."""
-        along = [self.lanes.of({*message.type.lanes, EDGE}) for message in messages]
+        along = [self.lanes.of({*message.type.lanes, *self.across}) for message in messages]
         last = len(along) - 1 - rule.winner
         along[last] = self.lanes.of({v for lanes in along for v in lanes})
         with self.writing(outside.before):
@@ -382,9 +386,7 @@ class _Builder:
                 message = last if part.message is None or part.message < 0 else part.message
                 dtype = self.places.ids if part.dtype == "ids" else messages[message].type.dtype
                 made.append(
-                    self.constant(
-                        part.start, dtype, self.lanes.of({EDGE}) if part.message is None else along[message]
-                    )
+                    self.constant(part.start, dtype, self.across if part.message is None else along[message])
                 )
             return made
 
@@ -392,7 +394,7 @@ class _Builder:
         spread = [self.spread(value, old.type.lanes) for old, value in zip(state, new, strict=True)]
         for old, value in zip(state, spread, strict=True):
             if value.name != old.name:
-                self.into.append(Accumulate(old.name, value.name, EDGE in old.type.lanes))
+                self.into.append(Accumulate(old.name, value.name, bool(self.across)))
 
     def together(self, state: list[Value], rule: Reduce) -> list[Value]:
         """The state of edges that were side by side in lanes."""
@@ -423,10 +425,12 @@ class _Builder:
         body: tuple[Any, ...] = ()
         while scope.parent is not None:
             if scope.variable == ROW and self.notation.rows != "e":
+                own = self.lanes.of({ROW})
                 ends = [
-                    Load(name, Type("bound"), name, ROW.name, Column(), False) for name in ("begin", "end")
+                    Load(name, Type("bound", own), name, ROW.name, Column(), bool(own))
+                    for name in ("begin", "end")
                 ]
-                scope.before[:0] = [*ends, Op("degree", Type("int64"), "subtract", ("end", "begin"))]
+                scope.before[:0] = [*ends, Op("degree", Type("int64", own), "subtract", ("end", "begin"))]
             body = (self.loop(scope, body),)
             scope = scope.parent
         return Program(self.notation.rows, self.arrays, self.lanes, (*scope.before, *body))

@@ -287,7 +287,9 @@ def named_in(records: Records) -> set[str]:
 
 
 def hoisted(records: Records) -> Records:
-    """Literals, spreads and operations whose operands no loop around them makes stand before it."""
+    """Literals, spreads and operations whose operands no loop around them makes stand before it; operations
+    on a condition stay there.
+    """
     found: list[Any] = []
     for record in records:
         if inner(record):
@@ -296,13 +298,9 @@ def hoisted(records: Records) -> Records:
             made = changed.union(
                 {record.variable.name} if isinstance(record, Loop) else (), *[defines(one) for one in body]
             )
-            moved = []
+            moved, kinds = [], (Constant, Op, Spread) if isinstance(record, Loop) else (Constant, Spread)
             for one in body:
-                if (
-                    isinstance(one, Constant | Op | Spread)
-                    and one.name not in changed
-                    and not made.intersection(reads(one))
-                ):
+                if isinstance(one, kinds) and one.name not in changed and not made.intersection(reads(one)):
                     moved.append(one)
                     made.discard(one.name)
             found += moved

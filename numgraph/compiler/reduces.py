@@ -52,8 +52,8 @@ class Reduce:
     finish : ``finish(state, degree)`` gives the arrays of a row.
     chunks : ``chunks(made, counts)`` gives the arrays of a row from those of its chunks, [chunks, …] each,
         and how many edges each has; in NumPy.
-    raised : ``raised(state, messages)`` comes before the step and only where its condition holds in any lane:
-        (condition, state).
+    raised : ``raised(state, messages)`` comes before the step: (condition, state) pairs, of which each state
+        is computed only where its condition holds in any lane.
     winner : whether the last message is the edge's id.
     """
 
@@ -62,7 +62,7 @@ class Reduce:
     folded: Callable[[State, Callable[[str, Any], Any]], Sequence[Any]] | None
     finish: Callable[[State, Any], Sequence[Any]]
     chunks: Callable[[list[Any], Any], Sequence[Any]]
-    raised: Callable[[State, State], tuple[Any, Callable[[], Sequence[Any]]]] | None = None
+    raised: Callable[[State, State], Sequence[tuple[Any, Callable[[], Sequence[Any]]]]] | None = None
     winner: bool = False
 
 
@@ -78,17 +78,19 @@ def _along(counts: Any, like: Any) -> Any:
 # becomes the new m
 
 
-def _raised(state: State, messages: State) -> tuple[Any, Callable[[], Sequence[Any]]]:
-    """Rarely: once or a few times a row. s − m is taken anew afterwards, as it is NaN for a score of +∞."""
+def _raised(state: State, messages: State) -> Sequence[tuple[Any, Callable[[], Sequence[Any]]]]:
+    """Once a row, and rarely again: only then are there sums to rescale. s − m is taken anew afterwards, as
+    it is NaN for a score of +∞.
+    """
     top, *sums = state
     score = messages[0]
     up = score - top > SLACK
 
-    def state_there() -> Sequence[Any]:
+    def rescaled() -> Sequence[Any]:
         scale = where(up, np.exp(-(score - top)), 1.0)
-        return where(up, score, top), *[part * scale for part in sums]
+        return top, *[part * scale for part in sums]
 
-    return up, state_there
+    return (up & (top > -INF), rescaled), (up, lambda: (where(up, score, top), *sums))
 
 
 def _weight(state: State, messages: State) -> Any:
@@ -182,9 +184,10 @@ def _of_deviations(made: list[Any], counts: Any) -> Sequence[Any]:
 # the first is asked once an edge, not in every lane
 
 
-def _first_edge(state: State, messages: State) -> tuple[Any, Callable[[], Sequence[Any]]]:
-    value, edge = messages
-    return state[2] < 0, lambda: (value, edge, edge)
+def _first_edge(state: State, messages: State) -> Sequence[tuple[Any, Callable[[], Sequence[Any]]]]:
+    """Of rows side by side, some may have none yet while others are past it."""
+    new = state[2] < 0
+    return ((new, lambda: [where(new, now, old) for now, old in zip((*messages, messages[1]), state)]),)
 
 
 def _extreme(no_better: Callable[[Any, Any], Any]) -> Callable[[State, State], Sequence[Any]]:

@@ -42,7 +42,7 @@ class Request(NamedTuple):
     their ids. ids: dtype of edge ids and positions. ordered: edge ids are positions there. wide: rows are put
     together from parts, so 16-bit floats must not be rounded before. length: edges of a row, roughly; 0: not
     known. atomic: parts may add to their row in memory. nodes: dtype of node ids, if it is another than that
-    of ids. many, strewn: see Places."""
+    of ids. many, strewn, even: see Places."""
 
     rows: str
     ids: str
@@ -53,11 +53,12 @@ class Request(NamedTuple):
     nodes: str = ""
     many: bool = False
     strewn: bool = True
+    even: bool = False
 
     def places(self, outputs: Sequence[Output]) -> Places:
         """What programs for these outputs depend on."""
         stored = tuple([self.stored(output) for output in outputs])
-        return Places(self.ids, self.ordered, stored, self.many, self.strewn)
+        return Places(self.ids, self.ordered, stored, self.many, self.strewn, self.even)
 
     def stored(self, output: Output) -> tuple[str, ...]:
         """The dtype in memory of each array of an output: winners are edge ids."""

@@ -51,6 +51,8 @@ class _Check:
             program,
             "lanes without order",
         )
+        rows_first = ROW not in seen or (seen[0] == ROW and EDGE not in seen and program.walked != "e")
+        require(rows_first, program, "rows in lanes behind others")
         if self.lanes.overlap:
             self.covers(tuple(seen))
 
@@ -100,10 +102,12 @@ class _Check:
         kind = f"row {self.program.walked}" if v == ROW else "row k" if v == EDGE else "int64"
         if v == EDGE:
             for name in ends:
-                require(self.value(record, str(name)) == ir.Type("bound"), record, f"{name} is no bound")
+                bound = ir.Type("bound", self.lanes.of({ROW}))
+                require(self.value(record, str(name)) == bound, record, f"{name} is no bound")
+            self.abreast(record)
         if record.together != 1 or record.apart:
             self.together(record)
-        own = (v,) if v in self.lanes else ()
+        own = self.lanes.of({v, ROW} if v == EDGE else {v})
         outside, known = dict(self.names), dict(self.dirty)
         for name in _unmasked(record.body) & self.names.keys():
             known[name] = self.dirty[name] = self.beyond(self.names[name].lanes)
@@ -111,6 +115,15 @@ class _Check:
         self.names[v.name], self.dirty[v.name] = ir.Type(kind, own), self.beyond(own)
         self.body(record.body, (*loops, record))
         self.names, self.dirty = outside, {**self.dirty, **known}
+
+    def abreast(self, record: ir.Loop) -> None:
+        """Rows side by side have their own numbers of edges: what changes has lanes for them, and a row that
+        is through is left alone.
+        """
+        for one in ir.all_of(record.body):
+            if ROW in self.lanes and isinstance(one, ir.Accumulate):
+                lanes = self.value(record, one.name).lanes
+                require(one.masked and ROW in lanes, one, "changes rows that have no edge left")
 
     def together(self, record: ir.Loop) -> None:
         """The edges of a step are computed one after the other under names of their own, and so are the sums
@@ -121,6 +134,7 @@ class _Check:
             record,
             "takes no edges together",
         )
+        require(record.turns or ROW not in self.lanes, record, "takes edges of several rows together")
         inside = ir.all_of(record.body)
         own = {*ir.named_in(record.body), EDGE.name}
         for one in inside:
@@ -159,7 +173,7 @@ class _Check:
     ) -> None:
         """Every column that the record can reach lies inside of its array."""
         bound = [loop.variable for loop in loops]
-        require(masked or EDGE not in lanes, record, "lanes beyond the row's edges are in use")
+        require(masked or not {ROW, EDGE} & set(lanes), record, "lanes beyond the row's edges are in use")
         if masked:
             require(
                 not self.lanes.partial(lanes[1:]),
@@ -231,7 +245,8 @@ class _Check:
             f"{record.index} does not find its rows",
         )
         require(
-            any(loop.variable == edges for loop in loops) and edges not in self.lanes,
+            any(loop.variable == edges for loop in loops)
+            and not {edges, ROW} & {v for v, _ in self.lanes.tiles},
             record,
             "looks ahead outside of the edges",
         )
@@ -249,6 +264,9 @@ class _Check:
             f"{given} into {array.stored} along {lanes}",
         )
         self.columns(record, record.column, lanes, record.masked, loops, array.features)
+        if ROW in self.lanes:
+            whole = record.row == ROW.name and record.column.variables == set(lanes) - {ROW}
+            require(whole, record, "stores parts of rows that are side by side")
         around = [loop.variable for loop in loops]
         rows = {ROW, EDGE} if array.rows == "row e" and self.program.walked != "e" else {ROW}
         again = set(around) - record.column.variables - set(record.first) - rows
@@ -314,6 +332,7 @@ class _Check:
         over = frozenset(self.value(record, record.value).lanes) - set(record.type.lanes)
         require(record.op in ("add", "multiply", "maximum") and over, record, "folds nothing")
         require(not self.lanes.overlap, record, "lanes that overlap would count twice")
+        require(ROW not in over, record, "rows side by side are no sum")
         self.narrowed(record, over)
 
     def narrowed(self, record: Any, over: frozenset[Variable]) -> None:

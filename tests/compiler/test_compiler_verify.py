@@ -20,7 +20,7 @@ from numgraph.compiler.build import build
 from numgraph.compiler.cost import Choice
 from numgraph.compiler.cpu.running import TARGET
 from numgraph.compiler.index import EDGE, Notation
-from numgraph.compiler.schedule import Lanes, candidates
+from numgraph.compiler.schedule import Lanes, abreast, candidates
 from numgraph.compiler.target import Request
 from numgraph.compiler.verify import verify
 from numgraph.expressions import expr
@@ -58,6 +58,12 @@ def walks() -> dict[str, Notation]:
             ]
         ),
         "a rest": notation_of([Output((field("u", 11) * field("e", 1, name="w"),), "v", "sum")]),
+        "rows side by side": notation_of(
+            [
+                Output(((field("u", 2) * field("v", 2, name="p")).sum(-1), field("u", 2)), "v", "softmax"),
+                Output((field("u", 2) * field("e", name="w"),), "v", "max"),
+            ]
+        ),
         "long axis": notation_of([Output((field("u", 70) * field("v", 70, name="z"),), "v", "prod")]),
     }
 
@@ -66,12 +72,14 @@ def programs() -> list[tuple[str, ir.Program]]:
     """Each walk under every schedule."""
     made = []
     for name, notation in walks().items():
-        for schedule in candidates(notation, MACHINE):
+        found = candidates(notation, MACHINE)
+        beside = [abreast(schedule, notation, MACHINE) for schedule in found]
+        for schedule in dict.fromkeys([*found, *beside]):
             made.append((f"{name} under {schedule}", build(notation, schedule, places_of(notation))))
     return made
 
 
-MACHINE = replace(support.MACHINE, overlaps=True)
+MACHINE = replace(support.MACHINE, overlaps=True, abreast=True)
 PROGRAMS = programs()
 ACCESS = (ir.Load, ir.Store)
 Change = Callable[[Any], list[Any] | None]

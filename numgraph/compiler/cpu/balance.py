@@ -21,6 +21,12 @@ CHUNK_EDGES = 2048
 """Edges of a chunk, or a 1024th of all edges, if that is more. In chunks of 16,384, sums of 100,000
 exponentials of two numbers in float32 were off by 5e-5, in these by 5e-6."""
 
+EVEN_FROM = 1 << 15
+"""Edges from which on it is asked whether rows are even: kernels for rows side by side are others."""
+_SHORT, _BESIDE, _IDLE = 12, 8, 1.25
+"""Rows that may go side by side: their mean length, how many are looked at together, and steps that these
+take for each that they need."""
+
 _NONE = np.empty(0, np.int64)
 
 
@@ -55,6 +61,15 @@ def divided(rows: Any, small: bool) -> Parts:
         return Parts(np.array([[0, rows.num_rows]], np.int64), ())
     found: Parts = rows.derived("parts", parts_of)
     return found
+
+
+def rows_are_even(adjacency: Any) -> bool:
+    """Whether rows are short, and neighbours about as long as each other. Asked for through ``derived``."""
+    rows = adjacency.num_rows // _BESIDE * _BESIDE
+    if not rows or adjacency.num_edges >= _SHORT * adjacency.num_rows:
+        return False
+    degrees = np.diff(adjacency.indptr[: rows + 1]).reshape(-1, _BESIDE)
+    return bool(_BESIDE * int(degrees.max(1).sum()) <= _IDLE * max(int(degrees.sum()), 1))
 
 
 def _longest(num_edges: int) -> int:

@@ -18,7 +18,7 @@ from numgraph.compiler.cost import DEGREE, Choice, choose
 from numgraph.compiler.cpu import shells
 from numgraph.compiler.cpu.printing import Printer
 from numgraph.compiler.index import EDGE, Notation
-from numgraph.compiler.schedule import Machine, at_once, candidates, side_by_side
+from numgraph.compiler.schedule import Machine, abreast, at_once, candidates, side_by_side
 from numgraph.compiler.storage import CACHE_LINE, HALVES
 from numgraph.compiler.target import Made, Place, Request
 from numgraph.expressions.traversal import leaves_of
@@ -68,6 +68,8 @@ def machine() -> Machine:
         shared=True,
         overlaps=True,
         wide=14 if features.get("avx512f") else 8,
+        abreast=features.get("avx512f", False),
+        gather=1.0,
     )
 
 
@@ -82,11 +84,13 @@ def chosen(notation: Notation, places: Places, length: int) -> Choice:
     not depend on whether 16-bit results are rounded yet, so a row's chunks are computed as rows are, nor on
     how many rows there are, and where."""
     stored = Request(notation.rows, places.ids, places.ordered).places(notation.outputs).stored
-    plain = replace(places, stored=stored, many=False, strewn=True)
+    plain = replace(places, stored=stored, many=False, strewn=True, even=False)
     choice = choose(notation, _by_rows(), plain, float(length or DEGREE))
     schedule = choice.schedule
     if side_by_side(notation, machine(), length, places.ordered):
         schedule = next(schedule for schedule in candidates(notation, machine()) if EDGE in schedule.lanes)
+    elif places.even:
+        schedule = abreast(schedule, notation, machine())
     schedule = at_once(schedule, notation, machine(), length)
     if schedule is choice.schedule and places == plain:
         return choice

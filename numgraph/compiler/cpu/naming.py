@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from numgraph.compiler import program as ir
 from numgraph.compiler.index import EDGE, ROW, Column, Variable
 from numgraph.compiler.naming import Text
-from numgraph.compiler.storage import memory_name
+from numgraph.compiler.storage import HALVES, memory_name
 
 
 class Names(Text):
@@ -24,13 +26,15 @@ class Names(Text):
         self.edge = ROW if program.walked == "e" else EDGE
         self.prologue: list[str] = []
         self.used: set[str] = set()
+        self.on: dict[str, tuple[int, ...]] = {}  # masks of rows that have an edge left, as lanes of rows
         self.whole = False  # whether every step over the edges has as many as it has lanes
         self.types: dict[str, ir.Type] = {
             record.name: record.type for record in ir.all_of(program.body) if hasattr(record, "type")
         }
         for record in ir.all_of(program.body):
             if isinstance(record, ir.Loop):
-                self.types[record.variable.name] = ir.Type("int64", self.lanes.of({record.variable}))
+                v = record.variable
+                self.types[v.name] = ir.Type("int64", self.lanes.of({v, ROW} if v == EDGE else {v}))
 
     # --- names ---
 
@@ -50,12 +54,17 @@ class Names(Text):
         return self.names[name]
 
     def single(self, name: str) -> bool:
-        """Whether an array's rows are found by lanes of edges and have one entry: its memory must then be
-        without gaps.
+        """Whether an array's rows are found by lanes and have one entry: its memory must then be without
+        gaps.
         """
         array = self.program.arrays[name]
-        near = ("", f"row {self.program.walked}")
-        return EDGE in self.lanes and array.features == 1 and array.rows not in near and not array.written
+        near = ("",) if ROW in self.lanes else ("", f"row {self.program.walked}")
+        return (
+            bool(self.lanes.of({ROW, EDGE}))
+            and array.features == 1
+            and array.rows not in near
+            and not array.written
+        )
 
     def id_array(self, name: str) -> str:
         array = self.program.arrays[name].slot[1]
@@ -69,7 +78,7 @@ class Names(Text):
     def parts(self, name: str) -> list[str]:
         """The names of a value's vectors."""
         lanes = self.types[name].lanes
-        stem = f"{name}s" if name == EDGE.name and lanes else name
+        stem = f"{name}s" if name in (ROW.name, EDGE.name) and lanes else name
         count = len(self.widths(lanes))
         return [stem] if count == 1 else [f"{stem}_{i}" for i in range(count)]
 
@@ -90,6 +99,8 @@ class Names(Text):
 
     def mask(self, lanes: tuple[Variable, ...], start: int, width: int, masked: bool) -> str | None:
         """The name of the mask of a vector's lanes in use; None where all are."""
+        if lanes[:1] == (ROW,):
+            return self.unfinished(lanes, start, width)
         count = self.lanes.count(lanes)
         varies = self.lanes.varies(lanes) and not (self.whole and lanes[:1] == (EDGE,))
         if not masked or (start + width <= count and not varies):
@@ -103,6 +114,12 @@ class Names(Text):
                 self.prologue.append(line)
             return name
         return f"in_{''.join(v.name for v in lanes)}_{start}_{width}"
+
+    def unfinished(self, lanes: tuple[Variable, ...], start: int, width: int) -> str:
+        """The name of the mask of a vector's lanes whose rows have an edge left; see Abreast."""
+        name = f"on_{''.join(v.name for v in lanes)}_{start}_{width}"
+        self.on[name] = self.lanes.places((ROW,), lanes)[start : start + width]
+        return name
 
     def masks(self, record: ir.Loop) -> list[str]:
         """The lines of a loop over tiles that make the masks of what is in it."""
@@ -172,3 +189,50 @@ class Names(Text):
                     v.name if stride == 1 else f"{v.name} * {self.number('stride', (array, v), stride)}"
                 )
         return " + ".join([*terms, *([more or "0"] if more or not terms else [])])
+
+    # --- lanes ---
+
+    def offsets(self, column: Column, lanes: tuple[Variable, ...]) -> np.ndarray:
+        """How far each lane's column is from the first's; of a lane that is not in use, nowhere."""
+        digits, strides = self.lanes.digits(lanes), dict(column.strides)
+        found = np.zeros(self.lanes.width(lanes), np.int64)
+        for v in lanes:
+            found += digits[v] * strides.get(v, 0)
+        return found
+
+    def rows_of(self, row: str, lanes: tuple[Variable, ...], start: int, width: int) -> str:
+        """The row, or the rows of a vector's lanes."""
+        if not row:
+            return "0"
+        own = self.types[row].lanes
+        if not own:
+            return row
+        places = self.lanes.places(own, lanes)[start : start + width]
+        return self.taken(places, row)
+
+    def taken(self, places: tuple[int, ...], name: str) -> str:
+        parts = self.parts(name)
+        take = self.made(f"take{len(places)}", f"vectors.take({tuple(places)}, {len(parts)})")
+        return f"{take}({', '.join(parts)})"
+
+    def all_lanes(self, width: int) -> str:
+        name = f"all{width}"
+        line = f"{name} = {self.called(f'first{width}', f'lanes.first_lanes({width})', str(width))}"
+        if line not in self.prologue:
+            self.prologue.append(line)
+        return name
+
+    def widened(self, text: str, stored: str, computed: str) -> str:
+        if stored in HALVES:
+            return self.called(f"widen_{stored}", f'lanes.widen("{stored}")', text)
+        return (
+            text
+            if memory_name(stored) == computed
+            else self.called(f"as_{computed}", f'lanes.cast("{computed}")', text)
+        )
+
+    def narrowed(self, name: str, stored: str, computed: str) -> str:
+        if stored in HALVES:
+            return self.called(f"narrow_{stored}", f'lanes.narrow("{stored}")', name)
+        memory = memory_name(stored)
+        return name if memory == computed else self.called(f"as_{memory}", f'lanes.cast("{memory}")', name)

@@ -14,11 +14,11 @@ import numpy as np
 
 from numgraph.compiler import program as ir
 from numgraph.compiler.cost import contiguous
-from numgraph.compiler.cpu.naming import Names
+from numgraph.compiler.cpu.abreast import Abreast
 from numgraph.compiler.index import EDGE, ROW, Column, Variable
 from numgraph.compiler.llvm import arithmetic
 from numgraph.compiler.reduces import SLACK
-from numgraph.compiler.storage import HALVES, LITERALS, identity_of, memory_name
+from numgraph.compiler.storage import LITERALS, identity_of, memory_name
 
 _IDS_AHEAD = 1024
 """How many entries before their use an index array is asked for where edges go side by side."""
@@ -28,7 +28,7 @@ _NUMBERS_AHEAD = 256
 """
 
 
-class Printer(Names):
+class Printer(Abreast):
     """Prints one program, a line or a few for each record."""
 
     # --- records ---
@@ -42,6 +42,10 @@ class Printer(Names):
             return []
         if v == EDGE and v in self.lanes:
             return self.edges(record)
+        if v in (ROW, EDGE) and ROW in self.lanes:
+            inside = self.body(record.body)
+            before, after = self.turns(record, inside) if record.turns else ([], [])
+            return [*before, *(self.rows(record, inside) if v == ROW else self.edges_of_rows(inside)), *after]
         if v in self.lanes and len(self.lanes.tiles) > 1:
             tiles = self.number("tiles", v, -(-(v.extent or 0) // record.step))
             inside = [f"{v.name} = tile * {self.step(v)}", *self.masks(record), *self.body(record.body)]
@@ -185,38 +189,20 @@ class Printer(Names):
         condition = " or ".join(f"{self.use('any_lane')}({part})" for part in self.parts(record.condition))
         return [f"if {condition}:", *["    " + line for line in self.body(record.body)]]
 
-    def offsets(self, column: Column, lanes: tuple[Variable, ...]) -> np.ndarray:
-        """How far each lane's column is from the first's; of a lane that is not in use, nowhere."""
-        digits, strides = self.lanes.digits(lanes), dict(column.strides)
-        found = np.zeros(self.lanes.width(lanes), np.int64)
-        for v in lanes:
-            found += digits[v] * strides.get(v, 0)
-        return found
-
     def neighbours(self, column: Column, lanes: tuple[Variable, ...]) -> bool:
         return EDGE not in lanes and contiguous(column, lanes)
-
-    def rows_of(self, row: str, lanes: tuple[Variable, ...], start: int, width: int) -> str:
-        """The row, or the rows of a vector's lanes."""
-        if not row:
-            return "0"
-        own = self.types[row].lanes
-        if not own:
-            return row
-        places = self.lanes.places(own, lanes)[start : start + width]
-        return self.taken(places, row)
-
-    def taken(self, places: tuple[int, ...], name: str) -> str:
-        parts = self.parts(name)
-        take = self.made(f"take{len(places)}", f"vectors.take({tuple(places)}, {len(parts)})")
-        return f"{take}({', '.join(parts)})"
 
     def spread_by(self, places: tuple[int, ...], record: ir.Spread, start: int) -> str:
         """Lanes taken by places; those of one register by an index in the argument block, so other lengths
         run the same code.
         """
         have, want, dtype = self.types[record.value].lanes, record.type.lanes, record.type.dtype
-        if not self.permutes or dtype == "bool" or EDGE in want or self.lanes.width(have) > self.lanes.vector:
+        if (
+            not self.permutes
+            or dtype == "bool"
+            or {ROW, EDGE} & {*want}
+            or self.lanes.width(have) > self.lanes.vector
+        ):
             return self.taken(places, record.value)
         bits = 64 if dtype.endswith("64") else 32
         if self.lanes.width(have) * bits > 512:
@@ -240,6 +226,8 @@ class Printer(Names):
             return self.load_id(record)
         array, lanes = self.array(record.array), record.type.lanes
         stored = self.program.arrays[record.array].stored
+        if lanes[:1] == (ROW,):
+            return self.load_rows(record, array, stored)
         lines = []
         for name, (start, width) in zip(self.parts(record.name), self.widths(lanes), strict=True):
             mask = self.mask(lanes, start, width, record.masked)
@@ -263,23 +251,9 @@ class Printer(Names):
             lines.append(f"{name} = {self.widened(text, stored, record.type.dtype)}")
         return lines
 
-    def all_lanes(self, width: int) -> str:
-        name = f"all{width}"
-        line = f"{name} = {self.called(f'first{width}', f'lanes.first_lanes({width})', str(width))}"
-        if line not in self.prologue:
-            self.prologue.append(line)
-        return name
-
-    def widened(self, text: str, stored: str, computed: str) -> str:
-        if stored in HALVES:
-            return self.called(f"widen_{stored}", f'lanes.widen("{stored}")', text)
-        return (
-            text
-            if memory_name(stored) == computed
-            else self.called(f"as_{computed}", f'lanes.cast("{computed}")', text)
-        )
-
     def load_id(self, record: ir.Load) -> list[str]:
+        if record.type.lanes == (ROW,):
+            return self.ids_of_rows(record)
         if record.array in ("begin", "end"):
             position = ROW.name if record.array == "begin" else f"{ROW.name} + 1"
             return [f"{record.name} = {self.use('at')}({self.id_array(record.array)}, {position})"]
@@ -309,6 +283,8 @@ class Printer(Names):
     def store(self, record: ir.Store) -> list[str]:
         array, lanes = self.array(record.array), self.types[record.value].lanes
         stored, lines = self.program.arrays[record.array].stored, []
+        if lanes[:1] == (ROW,):
+            return self.store_rows(record, array, stored, lanes)
         for name, (start, width) in zip(self.parts(record.value), self.widths(lanes), strict=True):
             value, mask = (
                 self.narrowed(name, stored, self.types[record.value].dtype),
@@ -331,12 +307,6 @@ class Printer(Names):
             return lines
         return [f"if {' == '.join(v.name for v in record.first)} == 0:", *["    " + line for line in lines]]
 
-    def narrowed(self, name: str, stored: str, computed: str) -> str:
-        if stored in HALVES:
-            return self.called(f"narrow_{stored}", f'lanes.narrow("{stored}")', name)
-        memory = memory_name(stored)
-        return name if memory == computed else self.called(f"as_{memory}", f'lanes.cast("{memory}")', name)
-
     def constant(self, record: ir.Constant) -> list[str]:
         number, dtype, lanes = record.number, record.type.dtype, record.type.lanes
         if (not lanes and number not in _LITERALS) or repr(
@@ -353,6 +323,8 @@ class Printer(Names):
 
     def op(self, record: ir.Op) -> list[str]:
         if record.op == "subtract" and not {"begin", "end"} - set(record.args):
+            if record.type.lanes:
+                return [f"{record.name} = {self.define('degrees', 'row_lanes.degrees')}(begins, ends)"]
             return [f"{record.name} = end - begin"]
         match record.op:
             case "cast":
@@ -443,6 +415,8 @@ class Printer(Names):
         lines = self.body(self.program.body)
         header = ["from numgraph.compiler.cpu import vectors", "from numgraph.runtime.compiling import njit"]
         header += ["from numgraph.compiler.cpu import memory", "from numgraph.compiler.llvm import lanes"]
+        if ROW in self.lanes:
+            header.append("from numgraph.compiler.cpu import row_lanes")
         for module, names in (
             ("llvm.arithmetic", vars(arithmetic)),
             ("llvm.lanes", ("any_lane",)),

@@ -18,7 +18,7 @@ from numgraph.compiler import program as ir
 from numgraph.compiler.build import Places
 from numgraph.compiler.cost import Choice
 from numgraph.compiler.cpu import shells
-from numgraph.compiler.cpu.balance import Hub, divided, each_alone
+from numgraph.compiler.cpu.balance import EVEN_FROM, Hub, divided, each_alone, rows_are_even
 from numgraph.compiler.cpu.kernel import Kernel, Printed, by_edge_ids, chosen, compiled, machine, printed
 from numgraph.compiler.cpu.layout import gathered, scattered
 from numgraph.compiler.index import Notation
@@ -88,6 +88,7 @@ class Cpu(Target):
                     strewn=graph.num_edges >= MANY
                     and not adjacency.ordered
                     and scattered(adjacency, "edge_ids"),
+                    even=adjacency.num_edges >= EVEN_FROM and adjacency.derived("even", rows_are_even),
                 )
             )
         return tuple(made)
@@ -95,7 +96,7 @@ class Cpu(Target):
     def walked(self, outputs: Sequence[Output], request: Request) -> Request:
         if request.ordered or not by_edge_ids(outputs, request.rows):
             return request
-        return request._replace(rows="e", ordered=True)
+        return request._replace(rows="e", ordered=True, even=False)
 
     def choose(self, notation: Notation, places: Places, length: int) -> Choice:
         return chosen(notation, places, length)

@@ -17,12 +17,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numgraph.compiler.cpu.memory import alignment_of, mangled_name, pointer_of
-from numgraph.compiler.llvm.lanes import I32, I64, Lanes, larger, total
+from numgraph.compiler.llvm.lanes import I1, I32, I64, Lanes, larger
 
 Places = tuple[int, ...]
 
 
-def _shuffled(builder: Any, a: Any, b: Any, places: Any) -> Any:
+def shuffled(builder: Any, a: Any, b: Any, places: Any) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(places)), list(places)))
 
 
@@ -30,7 +30,7 @@ def _undefined(kind: Any) -> Any:
     return ir.Constant(kind, ir.Undefined)
 
 
-def _joined(builder: Any, parts: list[Any]) -> Any:
+def joined(builder: Any, parts: list[Any]) -> Any:
     """Vectors one after the other as one vector, filled up to a power of two."""
     if len(parts) == 1:
         return parts[0]
@@ -38,11 +38,11 @@ def _joined(builder: Any, parts: list[Any]) -> Any:
     made, start = None, 0
     for part in parts:
         count = part.type.count
-        placed = _shuffled(
+        placed = shuffled(
             builder, part, _undefined(part.type), [min(max(i - start, 0), count - 1) for i in range(width)]
         )
         order = [width + i if start <= i < start + count else i for i in range(width)]
-        made = placed if made is None else _shuffled(builder, made, placed, order)
+        made = placed if made is None else shuffled(builder, made, placed, order)
         start += count
     return made
 
@@ -54,8 +54,8 @@ def _taken(builder: Any, parts: list[Any], places: Places) -> Any:
         i for i, end in enumerate(ends) if any(end - parts[i].type.count <= place < end for place in places)
     ]
     start = ends[used[0]] - parts[used[0]].type.count
-    whole = _joined(builder, parts[used[0] : used[-1] + 1])
-    return _shuffled(builder, whole, _undefined(whole.type), [place - start for place in places])
+    whole = joined(builder, parts[used[0] : used[-1] + 1])
+    return shuffled(builder, whole, _undefined(whole.type), [place - start for place in places])
 
 
 def _of_parts(count: int, result: Callable[[Any], Any], build: Callable[[Any, list[Any]], Any]) -> Any:
@@ -135,19 +135,19 @@ def take_by(typingctx: Any, indices: Any, value: Any) -> Any:
         by, x = values
         width = 512 // by.type.element.width
         kind = ir.VectorType(x.type.element, width)
-        whole = _shuffled(builder, x, _undefined(x.type), [min(i, x.type.count - 1) for i in range(width)])
+        whole = shuffled(builder, x, _undefined(x.type), [min(i, x.type.count - 1) for i in range(width)])
         name = f"llvm.x86.avx512.permvar.{_PERMUTES[x.type.element]}.512"
         function = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(kind, [kind, ir.VectorType(by.type.element, width)]), name
         )
         made = []
         for start in range(0, by.type.count, width):
-            own = _shuffled(
+            own = shuffled(
                 builder, by, _undefined(by.type), [min(start + i, by.type.count - 1) for i in range(width)]
             )
             made.append(builder.call(function, [whole, own]))
-        joined = _joined(builder, made)
-        return _shuffled(builder, joined, _undefined(joined.type), list(range(by.type.count)))
+        lanes = joined(builder, made)
+        return shuffled(builder, lanes, _undefined(lanes.type), list(range(by.type.count)))
 
     return Lanes(value.dtype, indices.width)(indices, value), codegen
 
@@ -157,21 +157,21 @@ def fold(op: str, sizes: tuple[int, ...], over: tuple[int, ...], places: Places,
     """fold(op, sizes, over, places, parts)(vector, …): lanes in rows of ``sizes``, summed, multiplied, or
     their maximum taken along the axes ``over``, then taken by places; no places: a scalar. Halves are added
     to halves, so the order depends on the sizes alone."""
-    combine, middle = {"add": (total, 0), "multiply": (_product, 1), "maximum": (larger, None)}[op]
+    combine, middle = {"add": (_sum, 0), "multiply": (_product, 1), "maximum": (larger, None)}[op]
 
     def build(builder: Any, given: list[Any]) -> Any:
         if not places:
-            return _as_one(builder, given, math.prod(sizes), combine, middle)
-        x, shape = _joined(builder, given), list(sizes)
+            return as_one(builder, given, math.prod(sizes), combine, middle)
+        x, shape = joined(builder, given), list(sizes)
         for axis in over:
             while shape[axis] > 1:
                 x, shape = _halved(builder, x, shape, axis, combine, middle)
-        return _shuffled(builder, x, _undefined(x.type), places)
+        return shuffled(builder, x, _undefined(x.type), places)
 
     return _of_parts(parts, lambda kind: Lanes(kind.dtype, len(places)) if places else kind.dtype, build)
 
 
-def _as_one(
+def as_one(
     builder: Any, given: list[Any], count: int, combine: Callable[..., Any], middle: int | None
 ) -> Any:
     """All ``count`` lanes of vectors, the widest first: halves onto each other, and onto them the next vector
@@ -182,7 +182,7 @@ def _as_one(
         width = part.type.count
         if start + width > count:  # lanes not in use become the middle number, or one that is in use
             order = [i if start + i < count else width if middle is not None else 0 for i in range(width)]
-            part = _shuffled(builder, part, ir.Constant(part.type, [middle or 0] * width), order)
+            part = shuffled(builder, part, ir.Constant(part.type, [middle or 0] * width), order)
         left.append(part)
         start += width
     x, left = left[0], left[1:]
@@ -191,13 +191,18 @@ def _as_one(
         x = combine(
             builder,
             *[
-                _shuffled(builder, x, _undefined(x.type), list(range(first, first + half)))
+                shuffled(builder, x, _undefined(x.type), list(range(first, first + half)))
                 for first in (0, half)
             ],
         )
         while left and left[0].type.count == x.type.count:
             x, left = combine(builder, x, left[0]), left[1:]
     return builder.extract_element(x, ir.Constant(I32, 0))
+
+
+def _sum(builder: Any, a: Any, b: Any) -> Any:
+    """Not contracted with products before it, so that its bits do not depend on how lanes are laid out."""
+    return builder.add(a, b) if isinstance(a.type.element, ir.IntType) else builder.fadd(a, b)
 
 
 def _product(builder: Any, a: Any, b: Any) -> Any:
@@ -207,11 +212,11 @@ def _product(builder: Any, a: Any, b: Any) -> Any:
 def _halved(
     builder: Any, x: Any, shape: list[int], axis: int, combine: Callable[..., Any], middle: int | None
 ) -> tuple[Any, list[int]]:
-    """The upper half of an axis onto the lower one. The middle of an odd length meets a number, 0 in a sum,
-    and itself in a maximum.
+    """What an axis has beyond a power of two onto its first values. Those without such a partner meet a
+    number, 0 in a sum, and themselves in a maximum.
     """
     length, inner = shape[axis], math.prod(shape[axis + 1 :])
-    half = (length + 1) // 2
+    half = 1 << ((length - 1).bit_length() - 1)
     low: list[int] = []
     high: list[int] = []
     width = x.type.count
@@ -223,8 +228,8 @@ def _halved(
         high.append(there if there is not None else width if middle is not None else here)
     filling = (1 << (len(low) - 1).bit_length()) - len(low)
     low, high = low + [0] * filling, high + [0] * filling
-    lower = _shuffled(builder, x, _undefined(x.type), low)
-    upper = _shuffled(builder, x, ir.Constant(x.type, [middle or 0] * width), high)
+    lower = shuffled(builder, x, _undefined(x.type), low)
+    upper = shuffled(builder, x, ir.Constant(x.type, [middle or 0] * width), high)
     return combine(builder, lower, upper), [*shape[:axis], half, *shape[axis + 1 :]]
 
 
@@ -236,7 +241,7 @@ def count_from(width: int) -> Any:
     def count(typingctx: Any, start: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             wide = ir.VectorType(I64, width)
-            return builder.add(_splat(builder, values[0], wide), ir.Constant(wide, list(range(width))))
+            return builder.add(splat(builder, values[0], wide), ir.Constant(wide, list(range(width))))
 
         return Lanes(types.int64, width)(types.int64), codegen
 
@@ -296,18 +301,18 @@ def _pointers(context: Any, builder: Any, kind: Any, values: Any, offsets: Place
     struct = context.make_array(kind)(context, builder, array)
     stride, size = cgutils.unpack_tuple(builder, struct.strides)
     if single:
-        return _indexed(builder, base, row)
+        return indexed(builder, base, row)
     wide = ir.VectorType(I64, len(offsets))
-    place = builder.mul(_splat(builder, size, wide), ir.Constant(wide, list(offsets)))
+    place = builder.mul(splat(builder, size, wide), ir.Constant(wide, list(offsets)))
     if rows:
-        place = builder.add(place, builder.mul(row, _splat(builder, stride, wide)))
+        place = builder.add(place, builder.mul(as_int64(builder, row), splat(builder, stride, wide)))
     start = builder.ptrtoint(base, I64)
     return builder.inttoptr(
-        builder.add(_splat(builder, start, wide), place), ir.VectorType(base.type, len(offsets))
+        builder.add(splat(builder, start, wide), place), ir.VectorType(base.type, len(offsets))
     )
 
 
-def _indexed(builder: Any, base: Any, indices: Any) -> Any:
+def indexed(builder: Any, base: Any, indices: Any) -> Any:
     """A pointer for each index. llvmlite builds it when it is told its type."""
     pointers = ir.instructions.GEPInstr(
         builder.block, base, [indices], False, "", source_etype=base.type.pointee
@@ -317,9 +322,9 @@ def _indexed(builder: Any, base: Any, indices: Any) -> Any:
     return pointers
 
 
-def _splat(builder: Any, value: Any, wide: Any) -> Any:
+def splat(builder: Any, value: Any, wide: Any) -> Any:
     one = builder.insert_element(_undefined(wide), value, ir.Constant(I32, 0))
-    return _shuffled(builder, one, _undefined(wide), [0] * wide.count)
+    return shuffled(builder, one, _undefined(wide), [0] * wide.count)
 
 
 @functools.cache
@@ -332,13 +337,7 @@ def gather(offsets: Places, single: bool = False) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             pointers = _pointers(context, builder, sig.args[0], values, offsets, single)
             vector = ir.VectorType(pointers.type.element.pointee, len(offsets))
-            kind = ir.FunctionType(vector, [pointers.type, I32, values[3].type, vector])
-            name = f"llvm.masked.gather.{mangled_name(vector).removesuffix('.p0')}.v{len(offsets)}p0"
-            function = cgutils.get_or_insert_function(builder.module, kind, name)
-            return builder.call(
-                function,
-                [pointers, ir.Constant(I32, alignment_of(sig.args[0])), values[3], ir.Constant(vector, None)],
-            )
+            return gathered(builder, pointers, vector, alignment_of(sig.args[0]), values[3])
 
         return Lanes(array.dtype, len(offsets))(array, row, types.int64, mask), codegen
 
@@ -366,3 +365,19 @@ def scatter(offsets: Places) -> Any:
         return types.void(array, row, types.int64, value, mask), codegen
 
     return write
+
+
+def gathered(builder: Any, pointers: Any, vector: Any, alignment: int, mask: Any) -> Any:
+    """What pointers point to; 0 where the mask is off."""
+    on = ir.VectorType(I1, vector.count)
+    kind = ir.FunctionType(vector, [pointers.type, I32, on, vector])
+    name = f"llvm.masked.gather.{mangled_name(vector).removesuffix('.p0')}.v{vector.count}p0"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    mask = ir.Constant(on, [1] * vector.count) if mask is None else mask
+    return builder.call(function, [pointers, ir.Constant(I32, alignment), mask, ir.Constant(vector, None)])
+
+
+def as_int64(builder: Any, value: Any) -> Any:
+    """Integers as int64."""
+    wide = ir.VectorType(I64, value.type.count)
+    return value if value.type == wide else builder.sext(value, wide)

@@ -8,6 +8,7 @@ instruction for it, two where it has none."""
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -190,8 +191,13 @@ class Value:
             return Value(self.builder, self.builder.trunc(self.value, like(self.value.type, I32)))
         return Value(self.builder, self.builder.fptrunc(self.value, like(self.value.type, ir.FloatType())))
 
-    def polynomial(self, coefficients: tuple[float, ...]) -> Value:
-        """c₀ + c₁x + c₂x² + …, Horner's way."""
+    def polynomial(self, coefficients: tuple[float, ...], square: Value | None = None) -> Value:
+        """c₀ + c₁x + c₂x² + …, Horner's way; given x², Estrin's: half as many steps that wait for another."""
+        if square is not None:
+            pairs = [
+                self.fma(odd, even) for even, odd in zip(coefficients[::2], coefficients[1::2], strict=True)
+            ]
+            return functools.reduce(lambda high, low: high.fma(square, low), reversed(pairs))
         result: Value = self.constant(coefficients[-1])
         for c in coefficients[-2::-1]:
             result = result.fma(self, c)

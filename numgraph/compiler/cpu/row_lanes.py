@@ -1,0 +1,178 @@
+"""Rows side by side, a lane for each: where their edges are, and loads of what these find."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from numgraph.compiler.cpu.memory import alignment_of, mangled_name, pointer_of
+from numgraph.compiler.cpu.vectors import as_int64, as_one, gathered, indexed, joined, shuffled, splat
+from numgraph.compiler.llvm.lanes import I1, I32, I64, Lanes, larger
+
+
+@functools.cache
+def rows_from(width: int) -> Any:
+    """rows_from(width)(row, stop): row, row + 1, … as int64, but none behind the last one before stop."""
+
+    @intrinsic
+    def count(typingctx: Any, row: Any, stop: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            wide = ir.VectorType(I64, width)
+            rows = builder.add(splat(builder, values[0], wide), ir.Constant(wide, list(range(width))))
+            last = splat(builder, builder.sub(values[1], ir.Constant(I64, 1)), wide)
+            return builder.select(builder.icmp_signed("<", rows, last), rows, last)
+
+        return Lanes(types.int64, width)(types.int64, types.int64), codegen
+
+    return count
+
+
+@functools.cache
+def bounds(width: int) -> Any:
+    """bounds(width)(indptr, position, mask): as many entries from a position; 0 where the mask is off."""
+
+    @intrinsic
+    def read(typingctx: Any, array: Any, position: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            struct = context.make_array(sig.args[0])(context, builder, values[0])
+            pointer = builder.gep(struct.data, [values[1]])
+            return _masked(builder, pointer, width, alignment_of(sig.args[0]), values[2], None)
+
+        return Lanes(array.dtype, width)(array, types.int64, mask), codegen
+
+    return read
+
+
+@intrinsic
+def degrees(typingctx: Any, begins: Any, ends: Any) -> Any:
+    """How many edges each row has, as int64."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        return as_int64(builder, builder.sub(values[1], values[0]))
+
+    return Lanes(types.int64, begins.width)(begins, ends), codegen
+
+
+@intrinsic
+def longest(typingctx: Any, begins: Any, ends: Any) -> Any:
+    """The most edges that a row has."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        most = as_one(builder, [builder.sub(values[1], values[0])], values[0].type.count, larger, None)
+        return builder.sext(most, I64) if most.type != I64 else most
+
+    return types.int64(begins, ends), codegen
+
+
+@intrinsic
+def before(typingctx: Any, turn: Any, begins: Any, ends: Any) -> Any:
+    """before(turn, begins, ends): the mask of rows that have an edge of this number."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        turn, begins, ends = values
+        degree = builder.sub(ends, begins)
+        return builder.icmp_signed("<", _number(builder, turn, degree.type), degree)
+
+    return Lanes(types.boolean, begins.width)(types.int64, begins, ends), codegen
+
+
+@intrinsic
+def position(typingctx: Any, turn: Any, begins: Any, mask: Any) -> Any:
+    """position(turn, begins, mask): each row's edge of this number; the first where the mask is off."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        turn, begins, mask = values
+        there = builder.add(begins, _number(builder, turn, begins.type))
+        return builder.select(mask, there, ir.Constant(begins.type, None))
+
+    return begins(types.int64, begins, mask), codegen
+
+
+@intrinsic
+def find_ids(typingctx: Any, array: Any, positions: Any) -> Any:
+    """find_ids(array, positions): entries of an index array, in its dtype, which gathers take as it is."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        struct = context.make_array(sig.args[0])(context, builder, values[0])
+        vector = ir.VectorType(struct.data.type.pointee, values[1].type.count)
+        pointers = indexed(builder, struct.data, values[1])
+        return gathered(builder, pointers, vector, alignment_of(sig.args[0]), None)
+
+    return Lanes(array.dtype, positions.width)(array, positions), codegen
+
+
+def _number(builder: Any, value: Any, wide: Any) -> Any:
+    """An int64 in all lanes of a vector of integers."""
+    return splat(builder, value if wide.element == I64 else builder.trunc(value, wide.element), wide)
+
+
+def _masked(builder: Any, pointer: Any, width: int, alignment: int, mask: Any, others: Any) -> Any:
+    """So many entries from a pointer on; where the mask is off no memory is touched, and ``others`` stand."""
+    vector = ir.VectorType(pointer.type.pointee, width)
+    there = builder.bitcast(pointer, vector.as_pointer())
+    kind = ir.FunctionType(vector, [there.type, I32, mask.type, vector])
+    function = cgutils.get_or_insert_function(
+        builder.module, kind, f"llvm.masked.load.{mangled_name(vector)}"
+    )
+    others = ir.Constant(vector, None) if others is None else others
+    return builder.call(function, [there, ir.Constant(I32, alignment), mask, others])
+
+
+def _paired(builder: Any, parts: list[Any]) -> Any:
+    """A power of two vectors of one width, one after the other, as one."""
+    while len(parts) > 1:
+        order = list(range(2 * parts[0].type.count))
+        parts = [shuffled(builder, low, high, order) for low, high in zip(parts[::2], parts[1::2])]
+    return parts[0]
+
+
+_PIECE = 16
+"""Lanes that rows are put together in: a register of AVX-512, for four bytes a number."""
+
+
+@functools.cache
+def load_rows(count: int, unit: int, start: int, width: int) -> Any:
+    """load_rows(count, unit, start, width)(array, rows, column): of ``unit`` entries of each of ``count``
+    rows, one after the other, so many from ``start`` on. Rows that fill no power of two are each read at
+    their place in a register, under a mask that is a constant."""
+
+    @intrinsic
+    def read(typingctx: Any, array: Any, rows: Any, column: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            align = alignment_of(sig.args[0])
+            known: dict[int, Any] = {}
+
+            def begin(row: int) -> Any:
+                if row not in known:
+                    own = builder.extract_element(values[1], ir.Constant(I32, row))
+                    own = own if own.type == I64 else builder.sext(own, I64)
+                    operands = values[0], own, values[2]
+                    known[row], _ = pointer_of(context, builder, sig.args[0], operands, 0)
+                return known[row]
+
+            if unit < _PIECE and unit & (unit - 1) == 0:
+                vector = ir.VectorType(begin(start // unit).type.pointee, unit)
+                parts = [
+                    builder.load(builder.bitcast(begin(row), vector.as_pointer()), align=align, typ=vector)
+                    for row in range(start // unit, min((start + width) // unit, count))
+                ]
+                return _paired(builder, parts)
+            pieces = []
+            for first in range(start, start + width, min(_PIECE, width)):
+                lanes = range(first, min(first + _PIECE, start + width))
+                made = None
+                for row in range(lanes[0] // unit, min(lanes[-1] // unit, count - 1) + 1):
+                    there = builder.gep(begin(row), [ir.Constant(I64, first - row * unit)])
+                    on = ir.Constant(ir.VectorType(I1, len(lanes)), [int(n // unit == row) for n in lanes])
+                    made = _masked(builder, there, len(lanes), align, on, made)
+                pieces.append(made)
+            return joined(builder, pieces)
+
+        return Lanes(array.dtype, width)(array, rows, types.int64), codegen
+
+    return read
