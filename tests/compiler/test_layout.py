@@ -98,6 +98,25 @@ def test_rows_of_a_node_lie_beside_each_other_where_edges_are_many(edges):
         assert made[3] is given[3]
 
 
+@pytest.mark.parametrize(
+    ("width", "dtype", "narrow", "other"),
+    [
+        (17, "f4", 1, "?"),
+        (17, "f4", 3, "i1"),
+        (9, "f8", 1, "?"),
+        (11, "f8", 3, "f2"),
+        (35, "f2", 1, "i1"),
+        (1, "f8", 1, "?"),
+    ],
+)
+def test_numbers_that_lie_beside_others_are_aligned(width, dtype, narrow, other):
+    given = [np.ones((50, width), dtype), np.ones((50, narrow), other)]
+    with mock.patch.object(layout, "BEYOND", 0), mock.patch.object(layout, "EDGES_A_ROW", 4):
+        made = gathered(given, 200)
+    assert [array is old for array, old in zip(made, given, strict=True)] == [False, False]
+    assert all(array.flags.aligned and (array == 1).all() for array in made)
+
+
 def test_fields_that_a_cache_holds_stay_as_they_are():
     given = fields(50)
     assert all(a is b for a, b in zip(gathered(given, 1 << 9), given, strict=True))
