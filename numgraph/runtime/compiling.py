@@ -22,6 +22,8 @@ import numba
 import numpy as np
 from llvmlite.binding import ffi
 from numba.core import compiler, serialize
+from numba.core import typed_passes as typed
+from numba.core import untyped_passes as untyped
 from numba.core.compiler_lock import global_compiler_lock
 
 from numgraph.runtime import caches
@@ -29,15 +31,32 @@ from numgraph.runtime.interrupts import deferred
 
 _LOCKS = (global_compiler_lock, ffi.lib._lock)
 """In the order in which whoever needs both takes them."""
-_BY_ADDRESS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+class _Plain(compiler.CompilerBase):
+    """Numba's passes without those that look for closures, overloads to inline and expressions of arrays."""
+
+    def define_pipelines(self) -> list[Any]:
+        passes = compiler.PassManager("plain")
+        for one in (
+            *(untyped.TranslateByteCode, untyped.FixupArgs, untyped.IRProcessing, untyped.ReconstructSSA),
+            *(typed.NopythonTypeInference, typed.PreLowerStripPhis, typed.IRLegalization),
+            *(typed.NativeLowering, typed.NoPythonBackend),
+        ):
+            passes.add_pass(one, one.__name__)
+        passes.finalize()
+        return [passes]
+
+
+_GENERATED = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _Plain, "_nrt": False}
 
 
 def njit(*signature: Any, **options: Any) -> Callable[..., Any]:
     """``numba.njit`` with ``nogil`` and a disk cache. With NUMBA_DISABLE_JIT=1 the function, uncompiled.
 
-    With signatures it is compiled for them at once, to be called by its address alone: a quarter of the work
-    would be for other callers."""
-    options = {"nogil": True, **(_BY_ADDRESS if signature else {}), **options}
+    With signatures it is generated text that calls nothing but primitives: compiled for them at once, to be
+    called by its address alone. A third of the work would be for other callers and other texts."""
+    options = {"nogil": True, **(_GENERATED if signature else {}), **options}
 
     def decorate(function: Callable[..., Any]) -> Any:
         if numba.config.DISABLE_JIT:

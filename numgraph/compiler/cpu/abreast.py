@@ -70,7 +70,7 @@ class Abreast(Names):
         for name, (start, width) in zip(self.parts(record.value), self.widths(lanes), strict=True):
             first = self.define(f"first{width}", f"lanes.first_lanes({width})")
             store = self.define(f"store_masked{width}", f"memory.store_masked({width})")
-            mask = f"{first}(min(stop - row, {size}) * {unit} - {start})"
+            mask = f"{first}({self.use('minimum')}(stop - row, {size}) * {unit} - {start})"
             value = self.narrowed(name, stored, self.types[record.value].dtype)
             lines.append(f"{store}({array}, row, {start}, {value}, {mask})")
         return lines

@@ -12,17 +12,76 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic
+from numba.core.datamodel import models
+from numba.extending import register_model
 
 from numgraph.compiler.llvm.lanes import DTYPES, I8, I32, I64, LLVM, Lanes
+from numgraph.compiler.llvm.primitives import primitive
 from numgraph.compiler.storage import CACHE_LINE
+
+# --- arrays -------------------------------------------------------------------------------------------------
+
+
+class View(types.Type):
+    """An array of somebody else's: what Numba's arrays have for those that own their memory takes a quarter
+    of a kernel's compilation.
+    """
+
+    def __init__(self, dtype: Any, ndim: int) -> None:
+        self.dtype, self.ndim = dtype, ndim
+        super().__init__(name=f"View({dtype}, {ndim})")
+
+
+@register_model(View)
+class _ViewModel(models.StructModel):
+    """The parts that Numba's arrays have too, under the same names."""
+
+    def __init__(self, manager: Any, fe_type: View) -> None:
+        sizes = types.UniTuple(types.int64, fe_type.ndim)
+        parts = [("data", types.CPointer(fe_type.dtype)), ("shape", sizes), ("strides", sizes)]
+        super().__init__(manager, fe_type, parts)
+
+
+def member(context: Any, builder: Any, kind: Any, array: Any, name: str) -> Any:
+    """The data (a pointer), shape or strides of an array, this module's or Numba's."""
+    return context.data_model_manager[kind].get(builder, array, name)
+
+
+def _checked(context: Any, builder: Any, kind: Any, array: Any, position: Any) -> None:
+    """Raise an error where a position is outside of the first axis, if that is wanted."""
+    if config.BOUNDSCHECK:
+        length = builder.extract_value(member(context, builder, kind, array, "shape"), 0)
+        cgutils.do_boundscheck(context, builder, position, length, 0)
+
 
 # --- the argument block: addresses, sizes and constants as int64 --------------------------------------------
 
 
 def _slot(context: Any, builder: Any, kind: Any, args: Any, slot: Any, offset: int) -> Any:
-    block = context.make_array(kind)(context, builder, args)
-    return builder.load(builder.gep(block.data, [builder.add(slot, ir.Constant(I64, offset))]))
+    block = member(context, builder, kind, args, "data")
+    return builder.load(builder.gep(block, [builder.add(slot, ir.Constant(I64, offset))]))
+
+
+def _view(dtype: str, ndim: int) -> Any:
+    """view(args, slot): an array whose address, length and, of two axes, row stride stand at slot."""
+    element = DTYPES[dtype]
+    kind = View(element, ndim)
+    size = ir.Constant(I64, max(element.bitwidth // 8, 1) if element is not types.boolean else 1)
+
+    @primitive
+    def view(typingctx: Any, args: Any, slot: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            get = functools.partial(_slot, context, builder, sig.args[0], values[0], values[1])
+            data = builder.inttoptr(get(0), context.get_value_type(types.CPointer(element)))
+            shape, strides = [get(1)], [size]
+            if ndim == 2:
+                shape, strides = [*shape, ir.Constant(I64, 1 << 40)], [get(2), size]
+            sizes = [cgutils.pack_array(builder, one) for one in (shape, strides)]
+            return cgutils.pack_struct(builder, [data, *sizes])
+
+        return kind(args, types.int64), codegen
+
+    return view
 
 
 @functools.cache
@@ -30,58 +89,16 @@ def operand(dtype: str) -> Any:
     """operand(dtype)(args, slot): the 2-D array [rows, features] whose address, number of rows and row stride
     (bytes) stand at slot.
     """
-    element = DTYPES[dtype]
-    kind = types.Array(element, 2, "A")
-
-    @intrinsic
-    def view(typingctx: Any, args: Any, slot: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            get = functools.partial(_slot, context, builder, sig.args[0], values[0], values[1])
-            array = context.make_array(kind)(context, builder)
-            size = ir.Constant(I64, max(element.bitwidth // 8, 1) if element is not types.boolean else 1)
-            context.populate_array(
-                array,
-                data=builder.inttoptr(get(0), array.data.type),
-                shape=(get(1), ir.Constant(I64, 1 << 40)),
-                strides=(get(2), size),
-                itemsize=size,
-                meminfo=None,
-            )
-            return array._getvalue()
-
-        return kind(args, types.int64), codegen
-
-    return view
+    return _view(dtype, 2)
 
 
 @functools.cache
 def ids(dtype: str) -> Any:
     """ids(dtype)(args, slot): the 1-D index array whose address and length stand at slot."""
-    element = DTYPES[dtype]
-    kind = types.Array(element, 1, "C")
-
-    @intrinsic
-    def view(typingctx: Any, args: Any, slot: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            get = functools.partial(_slot, context, builder, sig.args[0], values[0], values[1])
-            array = context.make_array(kind)(context, builder)
-            size = ir.Constant(I64, element.bitwidth // 8)
-            context.populate_array(
-                array,
-                data=builder.inttoptr(get(0), array.data.type),
-                shape=(get(1),),
-                strides=(size,),
-                itemsize=size,
-                meminfo=None,
-            )
-            return array._getvalue()
-
-        return kind(args, types.int64), codegen
-
-    return view
+    return _view(dtype, 1)
 
 
-@intrinsic
+@primitive
 def number(typingctx: Any, args: Any, slot: Any) -> Any:
     """number(args, slot): the float64 whose bits stand at slot."""
 
@@ -94,20 +111,27 @@ def number(typingctx: Any, args: Any, slot: Any) -> Any:
 # --- memory -------------------------------------------------------------------------------------------------
 
 
-@intrinsic
+@primitive
 def at(typingctx: Any, array: Any, position: Any) -> Any:
-    """array[position] of an index array, as int64."""
+    """array[position] of an index array, or of the argument block, as int64."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        struct = context.make_array(sig.args[0])(context, builder, values[0])
-        if config.BOUNDSCHECK:
-            cgutils.do_boundscheck(
-                context, builder, values[1], cgutils.unpack_tuple(builder, struct.shape)[0], 0
-            )
-        value = builder.load(builder.gep(struct.data, [values[1]]))
+        array, position = values
+        _checked(context, builder, sig.args[0], array, position)
+        value = builder.load(builder.gep(member(context, builder, sig.args[0], array, "data"), [position]))
         return builder.sext(value, I64) if value.type != I64 else value
 
     return types.int64(array, types.int64), codegen
+
+
+@primitive
+def length(typingctx: Any, array: Any) -> Any:
+    """How many entries an index array has."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        return builder.extract_value(member(context, builder, sig.args[0], values[0], "shape"), 0)
+
+    return types.int64(array), codegen
 
 
 def pointer_of(context: Any, builder: Any, kind: Any, values: Any, width: int) -> tuple[Any, Any]:
@@ -115,11 +139,9 @@ def pointer_of(context: Any, builder: Any, kind: Any, values: Any, width: int) -
     there.
     """
     array, row, offset = values[:3]
-    struct = context.make_array(kind)(context, builder, array)
-    if config.BOUNDSCHECK:
-        cgutils.do_boundscheck(context, builder, row, cgutils.unpack_tuple(builder, struct.shape)[0], 0)
-    stride, size = cgutils.unpack_tuple(builder, struct.strides)
-    base = builder.bitcast(struct.data, I8.as_pointer())
+    _checked(context, builder, kind, array, row)
+    stride, size = cgutils.unpack_tuple(builder, member(context, builder, kind, array, "strides"))
+    base = builder.bitcast(member(context, builder, kind, array, "data"), I8.as_pointer())
     position = builder.add(builder.mul(row, stride), builder.mul(offset, size))
     element = I8 if kind.dtype is types.boolean else LLVM[kind.dtype]
     value_type = ir.VectorType(element, width) if width else element
@@ -142,7 +164,7 @@ def mangled_name(vector: Any) -> str:
 def load(width: int) -> Any:
     """load(width)(array, row, offset): lanes from array[row, offset:]; width 0: one scalar."""
 
-    @intrinsic
+    @primitive
     def read(typingctx: Any, array: Any, row: Any, offset: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             pointer, value_type = pointer_of(context, builder, sig.args[0], values, width)
@@ -159,7 +181,7 @@ def load_masked(width: int) -> Any:
     touched.
     """
 
-    @intrinsic
+    @primitive
     def read(typingctx: Any, array: Any, row: Any, offset: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             pointer, vector = pointer_of(context, builder, sig.args[0], values, width)
@@ -182,7 +204,7 @@ def prefetch(size: int, write: bool = False) -> Any:
     to read or to write them.
     """
 
-    @intrinsic
+    @primitive
     def ask(typingctx: Any, array: Any, row: Any, offset: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             pointer, _ = pointer_of(context, builder, sig.args[0], values, 0)
@@ -207,7 +229,7 @@ def store(width: int) -> Any:
     scalar.
     """
 
-    @intrinsic
+    @primitive
     def write(typingctx: Any, array: Any, row: Any, offset: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             pointer, _ = pointer_of(context, builder, sig.args[0], values, width)
@@ -223,7 +245,7 @@ def store(width: int) -> Any:
 def store_masked(width: int) -> Any:
     """As store, where the mask is on."""
 
-    @intrinsic
+    @primitive
     def write(typingctx: Any, array: Any, row: Any, offset: Any, value: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             pointer, vector = pointer_of(context, builder, sig.args[0], values, width)

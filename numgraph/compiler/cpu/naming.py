@@ -134,15 +134,13 @@ class Names(Text):
                     by = unit if v == EDGE else self.number("unit", lanes, unit)
                     limit = f"({end} - {v.name}) * {by}" if unit > 1 else f"{end} - {v.name}"
                     if v != EDGE and len(lanes) > 1:
-                        limit = f"min({limit}, {self.number('count', lanes, self.lanes.count(lanes))})"
+                        count = self.number("count", lanes, self.lanes.count(lanes))
+                        limit = f"{self.use('minimum')}({limit}, {count})"
                     elif (
                         v != EDGE or self.lanes.count(lanes) < start + width
                     ):  # lanes that fill up belong to no value
-                        limit = (
-                            f"min({limit}, {self.step(v)})"
-                            if v != EDGE
-                            else f"min({limit}, {self.lanes.count(lanes)})"
-                        )
+                        size = self.step(v) if v != EDGE else self.lanes.count(lanes)
+                        limit = f"{self.use('minimum')}({limit}, {size})"
                     name = self.mask(lanes, start, width, True)
                     first = self.define(f"first{width}", f"lanes.first_lanes({width})")
                     lines[f"{name} = {first}({limit}{f' - {start}' if start else ''})"] = None
@@ -163,7 +161,9 @@ class Names(Text):
         key = kind, what
         if key not in self.names:
             self.names[key] = f"n_{len(self.names)}"
-            self.prologue.append(f"{self.names[key]} = args[{self.slot(('int', number), 1)}]")
+            self.prologue.append(
+                f"{self.names[key]} = {self.use('at')}(args, {self.slot(('int', number), 1)})"
+            )
         return self.names[key]
 
     def step(self, v: Variable) -> str:

@@ -151,7 +151,7 @@ class Printer(Abreast):
                 and not (self.finds(one) or one.type.lanes)
                 and found
             ):
-                place = f"min({EDGE.name} + {_NUMBERS_AHEAD}, {self.last(found[0])})"
+                place = f"{self.use('minimum')}({EDGE.name} + {_NUMBERS_AHEAD}, {self.last(found[0])})"
                 size = np.dtype(memory_name(self.program.arrays[one.array].stored)).itemsize
                 of_array = f"{self.array(one.array)}, {place}, {self.column(one.array, one.column)}"
                 lines.append(f"{self.define(f'prefetch{size}', f'memory.prefetch({size})')}({of_array})")
@@ -161,7 +161,7 @@ class Printer(Abreast):
         """The name of the last position of the edges, all of which an index array has."""
         if "last" not in self.names:
             self.names["last"] = "last"
-            self.prologue.append(f"last = len({self.id_array(array)}) - 1")
+            self.prologue.append(f"last = {self.use('length')}({self.id_array(array)}) - 1")
         return "last"
 
     def finds(self, record: Any) -> bool:
@@ -181,7 +181,9 @@ class Printer(Abreast):
         """
         lines = []
         for index, far in self.wanted(record):
-            place = f"{edge} + ahead{far}" if record.together > 1 else f"min({edge} + {far}, last)"
+            place = f"{edge} + ahead{far}"
+            if record.together == 1:
+                place = f"{self.use('minimum')}({edge} + {far}, last)"
             lines.append(f"next_{index} = {self.use('at')}({self.id_array(index)}, {place})")
         return lines
 
@@ -317,7 +319,7 @@ class Printer(Abreast):
                 return [
                     f"{record.name} = {caster}({self.use('number')}(args, {self.slot(('float', number), 1)}))"
                 ]
-            return [f"{record.name} = {caster}(args[{self.slot(('int', number), 1)}])"]
+            return [f"{record.name} = {caster}({self.use('at')}(args, {self.slot(('int', number), 1)}))"]
         parts = zip(self.parts(record.name), self.widths(lanes), strict=True)
         return [f"{name} = {self.literal(dtype, number, width)}()" for name, (_, width) in parts]
 
@@ -420,7 +422,7 @@ class Printer(Abreast):
         for module, names in (
             ("llvm.arithmetic", vars(arithmetic)),
             ("llvm.lanes", ("any_lane",)),
-            ("cpu.memory", ("at", "number")),
+            ("cpu.memory", ("at", "length", "number")),
         ):
             used = [
                 name
@@ -434,4 +436,4 @@ class Printer(Abreast):
 
 
 _LITERALS = (*LITERALS, SLACK, math.inf, -math.inf)
-_OTHERS = ("any_lane", "at", "number")
+_OTHERS = ("any_lane", "at", "length", "number")

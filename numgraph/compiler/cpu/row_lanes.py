@@ -8,18 +8,18 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from numgraph.compiler.cpu.memory import alignment_of, mangled_name, pointer_of
+from numgraph.compiler.cpu.memory import alignment_of, mangled_name, member, pointer_of
 from numgraph.compiler.cpu.vectors import as_int64, as_one, gathered, indexed, joined, shuffled, splat
 from numgraph.compiler.llvm.lanes import I1, I32, I64, Lanes, larger
+from numgraph.compiler.llvm.primitives import primitive
 
 
 @functools.cache
 def rows_from(width: int) -> Any:
     """rows_from(width)(row, stop): row, row + 1, … as int64, but none behind the last one before stop."""
 
-    @intrinsic
+    @primitive
     def count(typingctx: Any, row: Any, stop: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             wide = ir.VectorType(I64, width)
@@ -36,11 +36,10 @@ def rows_from(width: int) -> Any:
 def bounds(width: int) -> Any:
     """bounds(width)(indptr, position, mask): as many entries from a position; 0 where the mask is off."""
 
-    @intrinsic
+    @primitive
     def read(typingctx: Any, array: Any, position: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            struct = context.make_array(sig.args[0])(context, builder, values[0])
-            pointer = builder.gep(struct.data, [values[1]])
+            pointer = builder.gep(member(context, builder, sig.args[0], values[0], "data"), [values[1]])
             return _masked(builder, pointer, width, alignment_of(sig.args[0]), values[2], None)
 
         return Lanes(array.dtype, width)(array, types.int64, mask), codegen
@@ -48,7 +47,7 @@ def bounds(width: int) -> Any:
     return read
 
 
-@intrinsic
+@primitive
 def degrees(typingctx: Any, begins: Any, ends: Any) -> Any:
     """How many edges each row has, as int64."""
 
@@ -58,7 +57,7 @@ def degrees(typingctx: Any, begins: Any, ends: Any) -> Any:
     return Lanes(types.int64, begins.width)(begins, ends), codegen
 
 
-@intrinsic
+@primitive
 def longest(typingctx: Any, begins: Any, ends: Any) -> Any:
     """The most edges that a row has."""
 
@@ -69,7 +68,7 @@ def longest(typingctx: Any, begins: Any, ends: Any) -> Any:
     return types.int64(begins, ends), codegen
 
 
-@intrinsic
+@primitive
 def before(typingctx: Any, turn: Any, begins: Any, ends: Any) -> Any:
     """before(turn, begins, ends): the mask of rows that have an edge of this number."""
 
@@ -81,7 +80,7 @@ def before(typingctx: Any, turn: Any, begins: Any, ends: Any) -> Any:
     return Lanes(types.boolean, begins.width)(types.int64, begins, ends), codegen
 
 
-@intrinsic
+@primitive
 def position(typingctx: Any, turn: Any, begins: Any, mask: Any) -> Any:
     """position(turn, begins, mask): each row's edge of this number; the first where the mask is off."""
 
@@ -93,14 +92,14 @@ def position(typingctx: Any, turn: Any, begins: Any, mask: Any) -> Any:
     return begins(types.int64, begins, mask), codegen
 
 
-@intrinsic
+@primitive
 def find_ids(typingctx: Any, array: Any, positions: Any) -> Any:
     """find_ids(array, positions): entries of an index array, in its dtype, which gathers take as it is."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        struct = context.make_array(sig.args[0])(context, builder, values[0])
-        vector = ir.VectorType(struct.data.type.pointee, values[1].type.count)
-        pointers = indexed(builder, struct.data, values[1])
+        data = member(context, builder, sig.args[0], values[0], "data")
+        vector = ir.VectorType(data.type.pointee, values[1].type.count)
+        pointers = indexed(builder, data, values[1])
         return gathered(builder, pointers, vector, alignment_of(sig.args[0]), None)
 
     return Lanes(array.dtype, positions.width)(array, positions), codegen
@@ -141,7 +140,7 @@ def load_rows(count: int, unit: int, start: int, width: int) -> Any:
     rows, one after the other, so many from ``start`` on. Rows that fill no power of two are each read at
     their place in a register, under a mask that is a constant."""
 
-    @intrinsic
+    @primitive
     def read(typingctx: Any, array: Any, rows: Any, column: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             align = alignment_of(sig.args[0])

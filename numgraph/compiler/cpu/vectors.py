@@ -14,10 +14,10 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from numgraph.compiler.cpu.memory import alignment_of, mangled_name, pointer_of
+from numgraph.compiler.cpu.memory import alignment_of, mangled_name, member, pointer_of
 from numgraph.compiler.llvm.lanes import I1, I32, I64, Lanes, larger
+from numgraph.compiler.llvm.primitives import primitive
 
 Places = tuple[int, ...]
 
@@ -66,27 +66,27 @@ def _of_parts(count: int, result: Callable[[Any], Any], build: Callable[[Any, li
 
     if count == 1:
 
-        @intrinsic
+        @primitive
         def of_one(typingctx: Any, a: Any) -> Any:
             return result(a)(a), codegen
 
         return of_one
     if count == 2:
 
-        @intrinsic
+        @primitive
         def of_two(typingctx: Any, a: Any, b: Any) -> Any:
             return result(a)(a, b), codegen
 
         return of_two
     if count == 3:
 
-        @intrinsic
+        @primitive
         def of_three(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
             return result(a)(a, b, c), codegen
 
         return of_three
 
-    @intrinsic
+    @primitive
     def of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
         return result(a)(a, b, c, d), codegen
 
@@ -109,12 +109,12 @@ def indices(width: int, bits: int) -> Any:
     block on.
     """
 
-    @intrinsic
+    @primitive
     def read(typingctx: Any, args: Any, slot: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            block = context.make_array(sig.args[0])(context, builder, values[0])
+            block = member(context, builder, sig.args[0], values[0], "data")
             kind = ir.VectorType(ir.IntType(bits), width)
-            place = builder.bitcast(builder.gep(block.data, [values[1]]), kind.as_pointer())
+            place = builder.bitcast(builder.gep(block, [values[1]]), kind.as_pointer())
             return builder.load(place, align=8, typ=kind)
 
         return Lanes(types.int32 if bits == 32 else types.int64, width)(args, types.int64), codegen
@@ -125,7 +125,7 @@ def indices(width: int, bits: int) -> Any:
 _PERMUTES = {ir.FloatType(): "sf", ir.DoubleType(): "df", I32: "si", I64: "di"}
 
 
-@intrinsic
+@primitive
 def take_by(typingctx: Any, indices: Any, value: Any) -> Any:
     """take_by(indices, vector): lane i is lane indices[i] of a vector that is one register of 64 bytes at
     most. For AVX-512.
@@ -237,7 +237,7 @@ def _halved(
 def count_from(width: int) -> Any:
     """count_from(width)(start): start, start + 1, … as int64."""
 
-    @intrinsic
+    @primitive
     def count(typingctx: Any, start: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             wide = ir.VectorType(I64, width)
@@ -248,15 +248,13 @@ def count_from(width: int) -> Any:
     return count
 
 
-@intrinsic
+@primitive
 def prefetch_ids(typingctx: Any, array: Any, position: Any) -> Any:
     """Ask for an entry of an index array; also one behind its end, which reads nothing."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        struct = context.make_array(sig.args[0])(context, builder, values[0])
-        place = builder.bitcast(
-            builder.gep(struct.data, [values[1]], inbounds=False), ir.IntType(8).as_pointer()
-        )
+        data = member(context, builder, sig.args[0], values[0], "data")
+        place = builder.bitcast(builder.gep(data, [values[1]], inbounds=False), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [place, ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)])
@@ -271,12 +269,12 @@ def load_ids(width: int) -> Any:
     where the mask is off.
     """
 
-    @intrinsic
+    @primitive
     def read(typingctx: Any, array: Any, position: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            struct = context.make_array(sig.args[0])(context, builder, values[0])
-            vector = ir.VectorType(struct.data.type.pointee, width)
-            pointer = builder.bitcast(builder.gep(struct.data, [values[1]]), vector.as_pointer())
+            data = member(context, builder, sig.args[0], values[0], "data")
+            vector = ir.VectorType(data.type.pointee, width)
+            pointer = builder.bitcast(builder.gep(data, [values[1]]), vector.as_pointer())
             kind = ir.FunctionType(vector, [pointer.type, I32, values[2].type, vector])
             function = cgutils.get_or_insert_function(
                 builder.module, kind, f"llvm.masked.load.{mangled_name(vector)}"
@@ -298,8 +296,7 @@ def _pointers(context: Any, builder: Any, kind: Any, values: Any, offsets: Place
     array, row, column = values[:3]
     rows = isinstance(row.type, ir.VectorType)
     base, _ = pointer_of(context, builder, kind, (array, ir.Constant(I64, 0) if rows else row, column), 0)
-    struct = context.make_array(kind)(context, builder, array)
-    stride, size = cgutils.unpack_tuple(builder, struct.strides)
+    stride, size = cgutils.unpack_tuple(builder, member(context, builder, kind, array, "strides"))
     if single:
         return indexed(builder, base, row)
     wide = ir.VectorType(I64, len(offsets))
@@ -332,7 +329,7 @@ def gather(offsets: Places, single: bool = False) -> Any:
     """gather(offsets)(array, row or rows, column, mask): array[row, column + offset] of every lane; 0 where
     the mask is off. single: of an array whose rows have one entry and lie one after the other."""
 
-    @intrinsic
+    @primitive
     def read(typingctx: Any, array: Any, row: Any, column: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             pointers = _pointers(context, builder, sig.args[0], values, offsets, single)
@@ -350,7 +347,7 @@ def scatter(offsets: Places) -> Any:
     the mask is on.
     """
 
-    @intrinsic
+    @primitive
     def write(typingctx: Any, array: Any, row: Any, column: Any, value: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             pointers = _pointers(context, builder, sig.args[0], values, offsets, False)

@@ -9,32 +9,32 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from numgraph.compiler.llvm import vectormath
 from numgraph.compiler.llvm.lanes import CONTRACT, I32, fill, floating, larger, like, total
+from numgraph.compiler.llvm.primitives import primitive
 
 
 def _unary(build: Callable[[Any, Any, bool], Any]) -> Any:
-    @intrinsic
-    def primitive(typingctx: Any, x: Any) -> Any:
+    @primitive
+    def function(typingctx: Any, x: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             return build(builder, values[0], floating(sig.args[0]))
 
         return x(x), codegen
 
-    return primitive
+    return function
 
 
 def _binary(build: Callable[..., Any], result: Any = None) -> Any:
-    @intrinsic
-    def primitive(typingctx: Any, a: Any, b: Any) -> Any:
+    @primitive
+    def function(typingctx: Any, a: Any, b: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             return build(builder, *values, floating(sig.args[0]))
 
         return (like(a, result) if result is not None else a)(a, b), codegen
 
-    return primitive
+    return function
 
 
 def _comparison(symbol: str) -> Any:
@@ -195,7 +195,7 @@ def _shift(left: bool) -> Callable[..., Any]:
     return build
 
 
-@intrinsic
+@primitive
 def where(typingctx: Any, condition: Any, a: Any, b: Any) -> Any:
     """a where the condition holds, else b, lane by lane."""
 

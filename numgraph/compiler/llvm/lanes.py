@@ -14,7 +14,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models
-from numba.extending import intrinsic, register_model
+from numba.extending import register_model
+
+from numgraph.compiler.llvm.primitives import primitive
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 LLVM = {
@@ -87,7 +89,7 @@ def repeated(builder: Any, value: Any, width: int) -> Any:
 def first_lanes(width: int) -> Any:
     """first_lanes(width)(n): a mask whose first n lanes are on."""
 
-    @intrinsic
+    @primitive
     def mask(typingctx: Any, count: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             iota = ir.Constant(ir.VectorType(I32, width), list(range(width)))
@@ -110,7 +112,7 @@ def first_lanes(width: int) -> Any:
 def expand(width: int) -> Any:
     """expand(width)(scalar): the scalar in every lane."""
 
-    @intrinsic
+    @primitive
     def splat(typingctx: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             return repeated(builder, values[0], width)
@@ -132,7 +134,7 @@ def constant(dtype: str, value: Any, width: int) -> Any:
     element = DTYPES[dtype]
     kind = Lanes(element, width) if width else element
 
-    @intrinsic
+    @primitive
     def literal(typingctx: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             return fill(context.get_value_type(kind), value)
@@ -147,7 +149,7 @@ def cast(dtype: str) -> Any:
     """cast(dtype)(value): the value converted as NumPy's astype does."""
     target = DTYPES[dtype]
 
-    @intrinsic
+    @primitive
     def convert(typingctx: Any, value: Any) -> Any:
         source = _scalar(value)
 
@@ -188,7 +190,7 @@ def _shaped(x: Any, element: Any) -> Any:
 def widen(storage: str) -> Any:
     """widen("float16" or "bfloat16")(bits): the float32 of 16 stored bits, exactly."""
 
-    @intrinsic
+    @primitive
     def widened(typingctx: Any, bits: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             (x,) = values
@@ -210,7 +212,7 @@ def narrow(storage: str) -> Any:
     NaN.
     """
 
-    @intrinsic
+    @primitive
     def narrowed(typingctx: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             (x,) = values
@@ -236,7 +238,7 @@ def wrap(bits: int, signed: bool) -> Any:
     integers overflow.
     """
 
-    @intrinsic
+    @primitive
     def wrapped(typingctx: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             (x,) = values
@@ -270,7 +272,7 @@ def larger(builder: Any, a: Any, b: Any) -> Any:
     )
 
 
-@intrinsic
+@primitive
 def any_lane(typingctx: Any, mask: Any) -> Any:
     """Whether a condition holds in any lane."""
 
