@@ -185,7 +185,7 @@ SAMPLED = frozenset(
         ),
         "test_many_rows",
         *("test_rows_of_the_frameworks", "test_layers_in_shard_map", "test_elementary_functions"),
-        "test_rows_are_read_and_written_in_whole_sectors",
+        *("test_rows_are_read_and_written_in_whole_sectors", "test_chosen_messages", "test_chosen_scores"),
     ]
 )
 """Files of tests, and tests, that compile a kernel or more for each of many parameters. `make test` and

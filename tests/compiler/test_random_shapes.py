@@ -6,7 +6,9 @@ stored once. Some are compiled and write into guarded memory.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,19 +23,26 @@ COMPILED = 42
 GROUP = 100
 
 
-@pytest.mark.parametrize("first", range(0, INTERPRETED, GROUP))
-def test_interpreted(first):
-    run = []
+@contextlib.contextmanager
+def interpreted() -> Iterator[list[Any]]:
+    """Walks are interpreted in the block; the schedules that were taken."""
+    taken: list[Any] = []
 
     def widest(found: Any) -> Any:
         """The schedule with most in lanes; of the others test_compiler_random takes some."""
-        run.append(max(found, key=lambda s: s.lanes.count(tuple([v for v, _ in s.lanes.tiles]))))
-        return run[-1:]
+        taken.append(max(found, key=lambda s: s.lanes.count(tuple([v for v, _ in s.lanes.tiles]))))
+        return taken[-1:]
 
     with programs.interpreting(widest):
+        yield taken
+
+
+@pytest.mark.parametrize("first", range(0, INTERPRETED, GROUP))
+def test_interpreted(first):
+    with interpreted() as taken:
         for seed in range(first, first + GROUP):
             shapes.check(shapes.graph(), shapes.random_case(seed))
-    assert len(run) > GROUP  # the walks did run here, and their gradients
+    assert len(taken) > GROUP  # the walks did run here, and their gradients
 
 
 @pytest.mark.parametrize("first", range(0, COMPILED, 14))
@@ -78,6 +87,15 @@ CHOSEN = {
     "nothing but ones": ("u.x * u.s", None, {"x": (1, 1), "s": (1,)}),
     "no features": ("u.x * u.s", None, {"x": (), "s": ()}),
 }
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_chosen_interpreted(name):
+    """All of them wherever tests run; those that are compiled are sampled by `make test` (see conftest.py)."""
+    with interpreted() as taken:
+        for reduce in ["sum", "max", "edge"] if CHOSEN[name][1] is None else ["attend"]:
+            _check_chosen(name, reduce)
+    assert taken
 
 
 @pytest.mark.parametrize("reduce", ["sum", "max", "edge"])
