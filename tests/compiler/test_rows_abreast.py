@@ -58,6 +58,11 @@ WALKS: dict[str, list[Output]] = {
         Output((field("e", 5, name="w5") * field("u", 5, name="x5"),), "v", reduce)
         for reduce in ("sum", "min")
     ],
+    "products": [Output((field("u", 8) * field("e", 8, name="w"),), "v", "sum")],
+    "products of two": [Output((field("u", 2) * field("e", 2, name="w"),), "v", "sum")],
+    "products of doubles": [
+        Output((field("u", 4, dtype=np.float64) * field("e", 4, name="w", dtype=np.float64),), "v", "sum")
+    ],
     "to sources": [Output((field("v", 2, name="y2") - field("u", 1, name="x1"),), "u", "sum")],
 }
 

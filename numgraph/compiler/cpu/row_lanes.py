@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.ir.instructions import Instruction
 from numba import types
 from numba.core import cgutils
 
@@ -130,6 +131,14 @@ def _paired(builder: Any, parts: list[Any]) -> Any:
     return parts[0]
 
 
+def _frozen(builder: Any, value: Any) -> Any:
+    """The value, which LLVM takes as a whole: a product of two vectors that are put together alike would
+    become the products of their parts, and a sum would not be fused with it as it is elsewhere."""
+    made = Instruction(builder.block, value.type, "freeze", [value])
+    builder._insert(made)
+    return made
+
+
 _PIECE = 16
 """Lanes that rows are put together in: a register of AVX-512, for four bytes a number."""
 
@@ -160,7 +169,7 @@ def load_rows(count: int, unit: int, start: int, width: int) -> Any:
                     builder.load(builder.bitcast(begin(row), vector.as_pointer()), align=align, typ=vector)
                     for row in range(start // unit, min((start + width) // unit, count))
                 ]
-                return _paired(builder, parts)
+                return _frozen(builder, _paired(builder, parts))
             pieces = []
             for first in range(start, start + width, min(_PIECE, width)):
                 lanes = range(first, min(first + _PIECE, start + width))
