@@ -85,6 +85,7 @@ def fingerprint() -> str:
         "compiler/llvm/vectormath",
         "compiler/llvm/vectorvalues",
         "compiler/cpu/vectors",
+        "compiler/cpu/row_lanes",
     ):
         digest.update((Path(__file__).parents[1] / f"{name}.py").read_bytes())
     return digest.hexdigest()[:12]

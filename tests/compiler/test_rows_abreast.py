@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -20,6 +21,7 @@ from numgraph.compiler.schedule import Machine, abreast
 from numgraph.expressions import expr
 from numgraph.expressions.traversal import leaves_of
 from numgraph.expressions.walk import Output
+from numgraph.runtime import caches
 
 NODES = 61
 MACHINE = Machine(abreast=True, gather=1.0)
@@ -144,3 +146,16 @@ def test_even_rows_are_short_and_as_long_as_their_neighbours(degrees, want):
     dst = np.repeat(np.arange(len(degrees)), degrees)
     g = ng.Graph(np.zeros(len(dst), int), dst, num_src=1, num_dst=len(degrees))
     assert balance.rows_are_even(g.in_edges) == want
+
+
+def test_kernels_on_disk_are_of_these_loads():
+    """A change of what kernels for rows side by side call makes them others: it is in the cache's name."""
+    read, seen = Path.read_bytes, []
+
+    def noted(path: Path) -> bytes:
+        seen.append(path.stem)
+        return read(path)
+
+    with mock.patch.object(Path, "read_bytes", noted):
+        caches.fingerprint.__wrapped__()
+    assert "row_lanes" in seen
