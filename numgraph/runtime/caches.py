@@ -78,16 +78,13 @@ def fingerprint() -> str:
     digest = hashlib.sha256(
         f"{numba.__version__} {llvmlite.__version__} {numba.config.BOUNDSCHECK} sealed".encode()
     )
-    for name in (
-        "compiler/llvm/lanes",
-        "compiler/cpu/memory",
-        "compiler/llvm/arithmetic",
-        "compiler/llvm/vectormath",
-        "compiler/llvm/vectorvalues",
-        "compiler/cpu/vectors",
-        "compiler/cpu/row_lanes",
+    package = Path(__file__).parents[1]
+    called = (f"compiler/cpu/{name}.py" for name in ("memory", "vectors", "row_lanes"))
+    for path in (
+        *sorted((package / "compiler" / "llvm").glob("*.py")),
+        *(package / one for one in (*called, "runtime/compiling.py")),
     ):
-        digest.update((Path(__file__).parents[1] / f"{name}.py").read_bytes())
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from programs import comparable, notation_of, places_of
 
 import numgraph as ng
-from numgraph.compiler import reference
+from numgraph.compiler import reference, sources
 from numgraph.compiler.cost import choose
 from numgraph.compiler.cpu import balance, kernel
 from numgraph.compiler.cpu import running as cpu
@@ -148,14 +149,33 @@ def test_even_rows_are_short_and_as_long_as_their_neighbours(degrees, want):
     assert balance.rows_are_even(g.in_edges) == want
 
 
-def test_kernels_on_disk_are_of_these_loads():
-    """A change of what kernels for rows side by side call makes them others: it is in the cache's name."""
-    read, seen = Path.read_bytes, []
+@pytest.mark.parametrize("even", [False, True])
+def test_the_cache_is_of_all_that_kernels_call(even):
+    """A change of a module that a kernel's text imports makes kernels on disk others: it is in the cache's
+    name.
+    """
+    read, seen = Path.read_bytes, set()
 
     def noted(path: Path) -> bytes:
-        seen.append(path.stem)
+        seen.add(path.stem)
         return read(path)
 
     with mock.patch.object(Path, "read_bytes", noted):
         caches.fingerprint.__wrapped__()
-    assert "row_lanes" in seen
+    texts, load = [], sources.load
+    outputs = (Output((field("u", 3, name="called") * 2,), "v", "sum"),)
+    x = {("u", "called"): np.ones((NODES, 3), np.float32)}
+    with (
+        mock.patch.object(sources, "load", lambda text: texts.append(text) or load(text)),
+        mock.patch.object(cpu, "rows_are_even", return_value=even),
+        mock.patch.object(cpu, "EVEN_FROM", 0),
+        mock.patch.object(kernel, "machine", return_value=replace(kernel.machine(), abreast=True)),
+    ):
+        cpu.execute(graph(False), outputs, x)
+    (text,) = texts
+    called = set(re.findall(r"^from numgraph\.[\w.]* import (\w+)$", text, re.MULTILINE))
+    called |= set(re.findall(r"^from numgraph\.[\w.]*\.(\w+) import", text, re.MULTILINE))
+    files = {name for name in called if list(Path(ng.__file__).parent.rglob(f"{name}.py"))}
+    assert {"memory", "vectors"} <= files
+    assert ("row_lanes" in files) == even
+    assert files <= seen
