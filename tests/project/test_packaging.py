@@ -171,12 +171,27 @@ def test_help_lists_the_targets() -> None:
         assert f"make {target} " in text
 
 
-def test_ci_lints_and_tests() -> None:
+@pytest.mark.parametrize(("lint", "test"), [(0, 0), (1, 0), (0, 2), (1, 2)])
+def test_ci_lints_and_tests(lint: int, test: int, tmp_path: Path) -> None:
+    """It fails where one of the two does, and shows what lint said. ``make`` is a script that tells."""
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    lines = script.read_text().splitlines()
-    assert "set -euo pipefail" in lines
-    assert lines.index("make lint") < lines.index("make test")
+    assert "set -euo pipefail" in script.read_text().splitlines()
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(script, tmp_path / ".ci" / "run")
+    made = {
+        "make": f"echo made $1; case $1 in lint) exit {lint};; test) exit {test};; esac",
+        "chromium": "true",
+    }
+    for name, text in made.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [str(tmp_path / ".ci" / "run")], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode == 0) == (lint == test == 0)
+    assert {"made install", "made lint", "made test"} <= set(done.stdout.splitlines())
 
 
 @pytest.mark.skipif(
