@@ -160,6 +160,17 @@ def mangled_name(vector: Any) -> str:
     return f"v{vector.count}{element}.p0"
 
 
+def under_mask(builder: Any, pointer: Any, vector: Any, alignment: int, mask: Any, others: Any = None) -> Any:
+    """A vector from a pointer on; where the mask is off no memory is touched, and ``others`` stand, or 0."""
+    kind = ir.FunctionType(vector, [vector.as_pointer(), I32, mask.type, vector])
+    function = cgutils.get_or_insert_function(
+        builder.module, kind, f"llvm.masked.load.{mangled_name(vector)}"
+    )
+    there = builder.bitcast(pointer, vector.as_pointer())
+    others = ir.Constant(vector, None) if others is None else others
+    return builder.call(function, [there, ir.Constant(I32, alignment), mask, others])
+
+
 @functools.cache
 def load(width: int) -> Any:
     """load(width)(array, row, offset): lanes from array[row, offset:]; width 0: one scalar."""
@@ -185,13 +196,7 @@ def load_masked(width: int) -> Any:
     def read(typingctx: Any, array: Any, row: Any, offset: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             pointer, vector = pointer_of(context, builder, sig.args[0], values, width)
-            name = f"llvm.masked.load.{mangled_name(vector)}"
-            kind = ir.FunctionType(vector, [vector.as_pointer(), I32, values[3].type, vector])
-            function = cgutils.get_or_insert_function(builder.module, kind, name)
-            zero = ir.Constant(vector, None)
-            return builder.call(
-                function, [pointer, ir.Constant(I32, alignment_of(sig.args[0])), values[3], zero]
-            )
+            return under_mask(builder, pointer, vector, alignment_of(sig.args[0]), values[3])
 
         return Lanes(array.dtype, width)(array, types.int64, types.int64, mask), codegen
 

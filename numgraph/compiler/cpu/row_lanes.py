@@ -8,9 +8,8 @@ from typing import Any
 from llvmlite import ir
 from llvmlite.ir.instructions import Instruction
 from numba import types
-from numba.core import cgutils
 
-from numgraph.compiler.cpu.memory import alignment_of, mangled_name, member, pointer_of
+from numgraph.compiler.cpu.memory import alignment_of, member, pointer_of, under_mask
 from numgraph.compiler.cpu.vectors import as_int64, as_one, gathered, indexed, joined, shuffled, splat
 from numgraph.compiler.llvm.lanes import I1, I32, I64, Lanes, larger
 from numgraph.compiler.llvm.primitives import primitive
@@ -41,7 +40,8 @@ def bounds(width: int) -> Any:
     def read(typingctx: Any, array: Any, position: Any, mask: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             pointer = builder.gep(member(context, builder, sig.args[0], values[0], "data"), [values[1]])
-            return _masked(builder, pointer, width, alignment_of(sig.args[0]), values[2], None)
+            vector = ir.VectorType(pointer.type.pointee, width)
+            return under_mask(builder, pointer, vector, alignment_of(sig.args[0]), values[2])
 
         return Lanes(array.dtype, width)(array, types.int64, mask), codegen
 
@@ -111,18 +111,6 @@ def _number(builder: Any, value: Any, wide: Any) -> Any:
     return splat(builder, value if wide.element == I64 else builder.trunc(value, wide.element), wide)
 
 
-def _masked(builder: Any, pointer: Any, width: int, alignment: int, mask: Any, others: Any) -> Any:
-    """So many entries from a pointer on; where the mask is off no memory is touched, and ``others`` stand."""
-    vector = ir.VectorType(pointer.type.pointee, width)
-    there = builder.bitcast(pointer, vector.as_pointer())
-    kind = ir.FunctionType(vector, [there.type, I32, mask.type, vector])
-    function = cgutils.get_or_insert_function(
-        builder.module, kind, f"llvm.masked.load.{mangled_name(vector)}"
-    )
-    others = ir.Constant(vector, None) if others is None else others
-    return builder.call(function, [there, ir.Constant(I32, alignment), mask, others])
-
-
 def _paired(builder: Any, parts: list[Any]) -> Any:
     """A power of two vectors of one width, one after the other, as one."""
     while len(parts) > 1:
@@ -177,7 +165,8 @@ def load_rows(count: int, unit: int, start: int, width: int) -> Any:
                 for row in range(lanes[0] // unit, min(lanes[-1] // unit, count - 1) + 1):
                     there = builder.gep(begin(row), [ir.Constant(I64, first - row * unit)])
                     on = ir.Constant(ir.VectorType(I1, len(lanes)), [int(n // unit == row) for n in lanes])
-                    made = _masked(builder, there, len(lanes), align, on, made)
+                    vector = ir.VectorType(there.type.pointee, len(lanes))
+                    made = under_mask(builder, there, vector, align, on, made)
                 pieces.append(made)
             return joined(builder, pieces)
 

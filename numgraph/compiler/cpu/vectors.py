@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from numgraph.compiler.cpu.memory import alignment_of, mangled_name, member, pointer_of
+from numgraph.compiler.cpu.memory import alignment_of, mangled_name, member, pointer_of, under_mask
 from numgraph.compiler.llvm.lanes import I1, I32, I64, Lanes, larger
 from numgraph.compiler.llvm.primitives import primitive
 
@@ -274,15 +274,8 @@ def load_ids(width: int) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             data = member(context, builder, sig.args[0], values[0], "data")
             vector = ir.VectorType(data.type.pointee, width)
-            pointer = builder.bitcast(builder.gep(data, [values[1]]), vector.as_pointer())
-            kind = ir.FunctionType(vector, [pointer.type, I32, values[2].type, vector])
-            function = cgutils.get_or_insert_function(
-                builder.module, kind, f"llvm.masked.load.{mangled_name(vector)}"
-            )
-            found = builder.call(
-                function,
-                [pointer, ir.Constant(I32, alignment_of(sig.args[0])), values[2], ir.Constant(vector, None)],
-            )
+            pointer = builder.gep(data, [values[1]])
+            found = under_mask(builder, pointer, vector, alignment_of(sig.args[0]), values[2])
             return found if vector.element == I64 else builder.sext(found, ir.VectorType(I64, width))
 
         return Lanes(types.int64, width)(array, types.int64, mask), codegen
